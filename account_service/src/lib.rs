@@ -1,0 +1,77 @@
+//! The account service: takes the money for orders.
+//!
+//! Owns: accounts and payments, under the tag `{account}`.
+//! Consumes: `events:{account}_created`, `events:{inventory}_check`.
+//! Emits: `events:{account}_wallet`, `events:{account}_updated`.
+
+pub mod wallet;
+
+use std::net::SocketAddr;
+
+use clap::Parser;
+use common::{
+    config::CommonConfig,
+    consumer::{StreamEntry, Subscription},
+    events::{StockChecked, StockOutcome, Stream},
+    service::{Life, ServiceConfig},
+};
+
+use self::wallet::{Charge, Input, Wallet};
+
+/// Takes the money for orders whose stock is reserved.
+#[derive(Parser, Clone, Debug)]
+#[command(version)]
+pub struct Config {
+    /// Where /healthz, /readyz and /metrics are
+    #[arg(long, env, default_value = "127.0.0.1:9103")]
+    ops_addr: SocketAddr,
+    #[command(flatten)]
+    common: CommonConfig,
+}
+
+impl ServiceConfig for Config {
+    fn common(&self) -> &CommonConfig {
+        &self.common
+    }
+
+    fn ops_addr(&self) -> SocketAddr {
+        self.ops_addr
+    }
+}
+
+/// Wires the service.
+///
+/// # Errors
+///
+/// None so far.
+pub async fn start(_config: Config, life: Life) -> anyhow::Result<()> {
+    life.start_engine(Wallet, subscriptions());
+    Ok(())
+}
+
+/// What the service reads.
+pub fn subscriptions() -> Vec<Subscription<Input>> {
+    vec![
+        Subscription {
+            stream: Stream::AccountCreated,
+            parse: |entry| Ok(Some(Input::Created(entry.parse()?, entry.id))),
+        },
+        Subscription { stream: Stream::InventoryCheck, parse: charge },
+    ]
+}
+
+fn charge(entry: &StreamEntry<'_>) -> Result<Option<Input>, String> {
+    let check: StockChecked = entry.parse()?;
+    if check.inventory != StockOutcome::PaymentRequired {
+        return Ok(None);
+    }
+    let total = check
+        .order_total
+        .ok_or("field `entity`: `payment-required` without `order_total`".to_owned())?;
+    Ok(Some(Input::Charge(Charge {
+        order_id: check.order_id,
+        customer_id: check.customer_id,
+        total,
+        attempt: check.attempt,
+    })))
+}

@@ -1,0 +1,169 @@
+//! Configuration from the environment, parsed whole before anything is bound.
+
+use std::{error::Error as _, io::Write as _, net::SocketAddr, process::ExitCode};
+
+use clap::{
+    Args, Parser, ValueEnum,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+
+use crate::{events::Topic, redis_link::RedisUrl};
+
+/// The exit code for a configuration that cannot be used (EX_USAGE of BSD's sysexits).
+pub const EXIT_CONFIG: u8 = 64;
+
+/// What every service is told.
+#[derive(Args, Clone, Debug)]
+pub struct CommonConfig {
+    /// The Redis of every topic that has none of its own
+    #[arg(long, env, default_value = "redis://127.0.0.1:6379", hide_env_values = true)]
+    redis_url: RedisUrl,
+    /// The Redis of order_service's entities and streams [default: REDIS_URL]
+    #[arg(long, env, hide_env_values = true)]
+    order_redis_url: Option<RedisUrl>,
+    /// The Redis of inventory_service's entities and streams [default: REDIS_URL]
+    #[arg(long, env, hide_env_values = true)]
+    inventory_redis_url: Option<RedisUrl>,
+    /// The Redis of account_service's entities and streams [default: REDIS_URL]
+    #[arg(long, env, hide_env_values = true)]
+    account_redis_url: Option<RedisUrl>,
+    /// The Redis of msg_service's entities and streams [default: REDIS_URL]
+    #[arg(long, env, hide_env_values = true)]
+    message_redis_url: Option<RedisUrl>,
+    /// Name of this instance in its consumer groups; must be its own, and the same after a restart
+    /// [default: the host's name and the port of OPS_ADDR]
+    #[arg(long, env, value_parser = instance_name)]
+    pub instance: Option<String>,
+    /// How logs are written: text for people, json for programs
+    #[arg(long, env, default_value = "text")]
+    pub log_format: LogFormat,
+    /// What is logged, in the syntax of tracing's EnvFilter, e.g. info or debug,hyper=info
+    #[arg(long, env, default_value = "info", value_parser = log_filter)]
+    pub log_level: String,
+    /// Milliseconds after which entries that another instance left behind are taken over
+    #[arg(long, env, default_value = "15000", value_parser = clap::value_parser!(u64).range(1_000..=3_600_000))]
+    pub claim_idle_ms: u64,
+    /// How many entries each stream keeps at least, after all its groups are through with them
+    #[arg(long, env, default_value = "100000")]
+    pub stream_keep: u64,
+    /// Ask the running service whether it is ready, and exit with 0 or 1
+    #[arg(long)]
+    pub healthcheck: bool,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A line for people.
+    Text,
+    /// A JSON object for each line.
+    Json,
+}
+
+fn instance_name(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if text.is_empty() || text.len() > 128 || !text.chars().all(plain) {
+        return Err("1 to 128 letters, digits and any of . _ -".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    match tracing_subscriber::EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+impl CommonConfig {
+    /// Where each topic lives.
+    pub fn sources(&self) -> Sources {
+        Sources::new(|topic| {
+            let own = match topic {
+                Topic::Order => &self.order_redis_url,
+                Topic::Inventory => &self.inventory_redis_url,
+                Topic::Account => &self.account_redis_url,
+                Topic::Message => &self.message_redis_url,
+            };
+            own.as_ref().unwrap_or(&self.redis_url).clone()
+        })
+    }
+
+    /// The name of this instance in its consumer groups.
+    pub fn instance_or_default(&self, ops: SocketAddr) -> String {
+        self.instance.clone().unwrap_or_else(|| {
+            format!("{}-{}", gethostname::gethostname().to_string_lossy(), ops.port())
+        })
+    }
+}
+
+/// The Redis servers of the system, each once, and which topic lives where.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    servers: Vec<RedisUrl>,
+    places: [usize; Topic::ALL.len()],
+}
+
+impl Sources {
+    /// Asks for every topic's server.
+    pub fn new(mut of: impl FnMut(Topic) -> RedisUrl) -> Self {
+        let mut servers: Vec<RedisUrl> = Vec::new();
+        let places = Topic::ALL.map(|topic| {
+            let url = of(topic);
+            servers.iter().position(|known| *known == url).unwrap_or_else(|| {
+                servers.push(url);
+                servers.len() - 1
+            })
+        });
+        Self { servers, places }
+    }
+
+    /// The number of the topic's server.
+    pub fn index(&self, topic: Topic) -> usize {
+        let place = Topic::ALL.iter().position(|known| *known == topic);
+        self.places[place.expect("ALL has every topic")]
+    }
+
+    /// The topic's server.
+    pub fn of(&self, topic: Topic) -> &RedisUrl {
+        &self.servers[self.index(topic)]
+    }
+
+    /// All servers.
+    pub fn servers(&self) -> &[RedisUrl] {
+        &self.servers
+    }
+}
+
+/// Parses the configuration of a service.
+///
+/// # Errors
+///
+/// The exit code to end with: 0 after `--help` and `--version`, 64 after a bad value, which was
+/// named on stderr together with its variable.
+pub fn parse<C: Parser>() -> Result<C, ExitCode> {
+    C::try_parse().map_err(|error| {
+        let code = if error.use_stderr() { EXIT_CONFIG } else { 0 };
+        // Nothing is left to be done if stderr is gone.
+        let _ = match describe(&error) {
+            Some(text) => writeln!(std::io::stderr(), "{text}"),
+            None => error.print(),
+        };
+        ExitCode::from(code)
+    })
+}
+
+/// A bad value in one line that names its variable but not the value, which may hold a password.
+fn describe(error: &clap::Error) -> Option<String> {
+    let ContextValue::String(argument) = error.get(ContextKind::InvalidArg)? else { return None };
+    let variable = argument.split_once('<')?.1.trim_end_matches('>');
+    let reason = match (error.kind(), error.source()) {
+        (_, Some(source)) => source.to_string(),
+        (ErrorKind::InvalidValue, None) => match error.get(ContextKind::ValidValue)? {
+            ContextValue::Strings(valid) => format!("expected one of {}", valid.join(", ")),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some(format!("bad configuration: {variable}: {reason}\nSee --help for all settings."))
+}

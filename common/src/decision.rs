@@ -1,0 +1,572 @@
+//! The vocabulary of pure decisions.
+//!
+//! A service is two functions and some wiring ([`Decider`]): `reads` names the entities that an
+//! input concerns, `decide` turns the input and those entities into [`Changes`]. Neither does IO,
+//! looks at a clock or rolls dice, so both can be run as often as it takes; the engine applies what
+//! was decided. A decision that fails or panics leaves nothing behind.
+
+use std::{
+    any::Any,
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    events::{Event, Stream, Topic},
+    ids::OrderId,
+    keys::{self, Key, Kind},
+};
+
+/// Milliseconds since 1970.
+pub type Millis = u64;
+
+/// What a service does, without how.
+pub trait Decider: Send + Sync + 'static {
+    /// An event from a stream or a command from HTTP, parsed.
+    type Input: Send + Sync + 'static;
+    /// What a command's caller is told; `()` where there are no commands.
+    type Answer: Send + 'static;
+
+    /// The topic whose entities this decides about.
+    const TOPIC: Topic;
+
+    /// Names the entities that `decide` will look at or write, as far as the input tells. Whatever
+    /// else `decide` turns out to need is loaded when it looks at it.
+    fn reads(&self, input: &Self::Input, reads: &mut Reads);
+
+    /// Decides. A repeated input finds its own trace in `world` and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Halt::Fault`]: the input itself is at fault and would be however often it was tried: it
+    /// becomes a dead letter, or its caller is told. [`Halt::Missing`], from [`World::get`], is
+    /// passed on: the decision is made again with more in sight.
+    fn decide(
+        &self,
+        input: &Self::Input,
+        world: &World,
+        now: Millis,
+    ) -> Result<Changes<Self::Answer>, Halt>;
+}
+
+/// Something stored: see [`Kind`].
+pub trait Entity: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// What tells it from others of its kind.
+    type Id: fmt::Display + ?Sized;
+
+    /// Where it is stored and announced.
+    fn kind() -> &'static Kind;
+
+    /// Its id.
+    fn id(&self) -> &Self::Id;
+}
+
+/// Why a decision was not made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Halt {
+    /// The input can never be handled.
+    #[error("{0}")]
+    Fault(String),
+    /// It looked at an entity that is not loaded yet.
+    #[error("an entity is not loaded yet")]
+    Missing,
+}
+
+impl Halt {
+    /// The input can never be handled, for this reason.
+    pub fn fault(reason: impl Into<String>) -> Self {
+        Self::Fault(reason.into())
+    }
+}
+
+/// How an entity takes part in a decision.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Access {
+    /// Read but not checked: it may have changed when the decision is committed.
+    Peek,
+    /// Expected to be absent: not read, but checked.
+    Fresh,
+    /// Read, and checked when the decision is committed.
+    Load,
+}
+
+/// The entities that one input concerns.
+#[derive(Default, Debug)]
+pub struct Reads {
+    pub(crate) keys: Vec<(Key, Access)>,
+}
+
+impl Reads {
+    /// The entity is read, and the decision stands only if nobody changed it in between.
+    pub fn load<E: Entity>(&mut self, id: &E::Id) {
+        self.keys.push((Key::new(E::kind(), id), Access::Load));
+    }
+
+    /// The entity is expected to be absent: it is not read, but the decision stands only if that
+    /// is true; if not, it is made again with the entity in sight. A decision to change nothing is
+    /// not checked.
+    pub fn fresh<E: Entity>(&mut self, id: &E::Id) {
+        self.keys.push((Key::new(E::kind(), id), Access::Fresh));
+    }
+
+    /// The entity is read but not checked; it may not be written.
+    pub fn peek<E: Entity>(&mut self, id: &E::Id) {
+        self.keys.push((Key::new(E::kind(), id), Access::Peek));
+    }
+}
+
+/// The entities as a decision sees them: as they stand in Redis, with the changes of the inputs
+/// before it in the same batch.
+#[derive(Default, Debug)]
+pub struct World {
+    slots: HashMap<Key, Slot>,
+    /// What was looked at but is not loaded.
+    missing: Mutex<Vec<Key>>,
+    /// Entities that nobody named are absent rather than an error; see [`World::for_tests`].
+    open: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Slot {
+    /// As in Redis: version and document.
+    standing: Option<(Version, Document)>,
+    /// After the changes of this batch, if there were any.
+    changed: Option<Document>,
+    /// The kind, once a change was made.
+    kind: Option<&'static Kind>,
+    /// Whether an entity that was there before was changed.
+    announce: bool,
+    /// Whether what stands is not shown.
+    hidden: bool,
+    /// The trace that the last change belongs to.
+    trace: Option<Box<str>>,
+}
+
+/// The version of an entity. The first one is the time of its creation: an entity that comes back
+/// after its Redis was emptied never has a version that somebody still remembers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Version(pub(crate) u64);
+
+#[derive(Debug)]
+struct Document {
+    source: Source,
+    parsed: OnceLock<Arc<dyn Any + Send + Sync>>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Json(Box<str>),
+    Entity(Arc<dyn Stored>),
+}
+
+/// An entity whose type was forgotten.
+pub(crate) trait Stored: Send + Sync + 'static {
+    fn json(&self) -> String;
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+}
+
+impl fmt::Debug for dyn Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.json())
+    }
+}
+
+impl<E: Entity> Stored for E {
+    fn json(&self) -> String {
+        serde_json::to_string(self).expect("entities have string keys only")
+    }
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}
+
+/// Tells by its presence alone.
+struct Mark;
+
+impl Stored for Mark {
+    fn json(&self) -> String {
+        "{}".to_owned()
+    }
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}
+
+impl World {
+    /// A world of these entities only; all others are absent. For the tests of pure functions.
+    pub fn for_tests() -> Self {
+        Self { open: true, ..Self::default() }
+    }
+
+    /// The same with this entity in it.
+    #[must_use]
+    pub fn with<E: Entity>(mut self, entity: E) -> Self {
+        let key = Key::new(E::kind(), entity.id());
+        let document = Document::of(Arc::new(entity));
+        self.slots.insert(key, Slot::standing(Some((Version(1), document))));
+        self
+    }
+
+    /// The entity with this id, if it exists.
+    ///
+    /// # Errors
+    ///
+    /// What is stored is not such an entity; or it is not loaded, because `reads` did not name it:
+    /// it will be when the decision is made again. Whoever can tell what else is needed looks at
+    /// that, too, before passing the error on, and so saves round trips.
+    pub fn get<E: Entity>(&self, id: &E::Id) -> Result<Option<&E>, Halt> {
+        let key = Key::new(E::kind(), id);
+        let Some(slot) = self.slots.get(&key) else {
+            if self.open {
+                return Ok(None);
+            }
+            self.missing.lock().unwrap_or_else(PoisonError::into_inner).push(key);
+            return Err(Halt::Missing);
+        };
+        let Some(document) = slot.current() else { return Ok(None) };
+        let parsed = match document.parsed.get() {
+            Some(parsed) => parsed,
+            None => {
+                let parsed = document.parse::<E>(&key)?;
+                document.parsed.get_or_init(|| parsed)
+            }
+        };
+        match parsed.downcast_ref() {
+            Some(entity) => Ok(Some(entity)),
+            None => Err(Halt::fault(format!("{key} is used as two kinds of entity"))),
+        }
+    }
+
+    /// Applies what was decided, so that the next decision sees it.
+    pub fn apply<A>(&mut self, changes: &mut Changes<A>) {
+        self.apply_traced(changes, None);
+    }
+
+    pub(crate) fn apply_traced<A>(&mut self, changes: &mut Changes<A>, trace: Option<&str>) {
+        for put in changes.puts.drain(..) {
+            let slot = match self.slots.entry(put.key) {
+                Entry::Occupied(slot) => slot.into_mut(),
+                Entry::Vacant(place) => place.insert(Slot::standing(None)),
+            };
+            slot.put(put.kind, put.entity);
+            slot.trace = trace.map(Into::into);
+        }
+    }
+
+    /// What was looked at since it was last asked but is not loaded.
+    pub(crate) fn take_missing(&self) -> Vec<Key> {
+        std::mem::take(&mut *self.missing.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The change is written: it stands now.
+    pub(crate) fn settle(&mut self, key: &Key, now: Millis) {
+        if let Some(slot) = self.slots.get_mut(key)
+            && let Some(document) = slot.changed.take()
+        {
+            let version = slot.version().map_or(Version(now), |version| Version(version.0 + 1));
+            slot.standing = Some((version, document));
+            slot.announce = false;
+        }
+    }
+
+    pub(crate) fn knows(&self, key: &Key) -> bool {
+        self.slots.contains_key(key)
+    }
+
+    pub(crate) fn slot(&self, key: &Key) -> Option<&Slot> {
+        self.slots.get(key)
+    }
+
+    /// Takes in what stands in Redis, and forgets what this batch had decided about it.
+    pub(crate) fn set_standing(&mut self, key: Key, stored: Option<&str>) {
+        let standing = stored.map(|text| match split_version(text) {
+            Some((version, json)) => (version, Document::json(json)),
+            // Not ours: version 0 never stands, and what is not JSON is told by `get`.
+            None => (Version(0), Document::json(text)),
+        });
+        self.slots.insert(key, Slot::standing(standing));
+    }
+
+    /// Writes a mark without content, to be found by whoever looks for the key again.
+    pub(crate) fn put_mark(&mut self, key: &Key) {
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.put(&keys::MARK, Arc::new(Mark));
+        }
+    }
+
+    /// Shows an entity that stands as absent, though its version is still checked.
+    pub(crate) fn hide(&mut self, key: &Key) {
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.hidden = true;
+        }
+    }
+
+    /// Forgets what this batch had decided about the entity.
+    pub(crate) fn revert(&mut self, key: &Key) {
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.changed = None;
+            slot.announce = false;
+        }
+    }
+}
+
+fn split_version(text: &str) -> Option<(Version, &str)> {
+    let (version, json) = text.split_once(' ')?;
+    Some((Version(version.parse().ok()?), json))
+}
+
+impl Slot {
+    fn standing(standing: Option<(Version, Document)>) -> Self {
+        Self { standing, changed: None, kind: None, announce: false, hidden: false, trace: None }
+    }
+
+    fn current(&self) -> Option<&Document> {
+        let standing = self.standing.as_ref().filter(|_| !self.hidden);
+        self.changed.as_ref().or(standing.map(|(_, document)| document))
+    }
+
+    fn put(&mut self, kind: &'static Kind, entity: Arc<dyn Stored>) {
+        self.announce |= self.current().is_some();
+        self.kind = Some(kind);
+        self.changed = Some(Document::of(entity));
+    }
+
+    /// The trace that the last change belongs to.
+    pub(crate) fn trace(&self) -> Option<&str> {
+        self.trace.as_deref()
+    }
+
+    /// The version that stands in Redis.
+    pub(crate) fn version(&self) -> Option<Version> {
+        self.standing.as_ref().map(|(version, _)| *version)
+    }
+
+    /// What is to be written, if anything is.
+    pub(crate) fn change(&self) -> Option<Change> {
+        let document = self.changed.as_ref()?;
+        let kind = self.kind?;
+        let Source::Entity(entity) = &document.source else { return None };
+        Some(Change {
+            json: entity.json(),
+            index: kind.index.filter(|_| self.standing.is_none()),
+            updates: kind.updates.filter(|_| self.announce),
+            prefix: kind.prefix.len(),
+        })
+    }
+}
+
+/// One entity's write.
+pub(crate) struct Change {
+    pub(crate) json: String,
+    /// The list that its id joins.
+    pub(crate) index: Option<&'static str>,
+    /// The stream that tells of it.
+    pub(crate) updates: Option<Stream>,
+    /// How much of the key is not the id.
+    pub(crate) prefix: usize,
+}
+
+impl Document {
+    fn json(json: &str) -> Self {
+        Self { source: Source::Json(json.into()), parsed: OnceLock::new() }
+    }
+
+    fn of(entity: Arc<dyn Stored>) -> Self {
+        let parsed = OnceLock::from(Arc::clone(&entity).into_any());
+        Self { source: Source::Entity(entity), parsed }
+    }
+
+    fn parse<E: Entity>(&self, key: &Key) -> Result<Arc<dyn Any + Send + Sync>, Halt> {
+        let Source::Json(json) = &self.source else {
+            return Err(Halt::fault(format!("{key} is used as two kinds of entity")));
+        };
+        let entity: E = serde_json::from_str(json).map_err(|error| {
+            Halt::fault(format!("what is stored at {key} cannot be read: {error}"))
+        })?;
+        Ok(Arc::new(entity))
+    }
+}
+
+/// What a decision comes to. Nothing happens by making one.
+#[derive(Debug)]
+pub struct Changes<A = ()> {
+    pub(crate) puts: Vec<Put>,
+    pub(crate) appends: Vec<Append>,
+    pub(crate) notes: Vec<Note>,
+    pub(crate) answer: Option<A>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Put {
+    pub(crate) key: Key,
+    kind: &'static Kind,
+    entity: Arc<dyn Stored>,
+}
+
+/// An event to publish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Append {
+    /// Where.
+    pub stream: Stream,
+    /// The JSON object.
+    pub json: String,
+}
+
+/// A line for the log, written once the decision is committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The order that it is about, if it is about one.
+    pub order: Option<OrderId>,
+    /// A sentence.
+    pub text: String,
+}
+
+impl<A> Default for Changes<A> {
+    fn default() -> Self {
+        Self { puts: Vec::new(), appends: Vec::new(), notes: Vec::new(), answer: None }
+    }
+}
+
+impl<A> Changes<A> {
+    /// Nothing to do.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Writes an entity, which `reads` must have named as loaded or fresh. An entity that was there
+    /// before is announced whole, once per commit with its last state, where its kind has a stream
+    /// for that; a new one joins its kind's index.
+    pub fn put<E: Entity>(&mut self, entity: E) {
+        let key = Key::new(E::kind(), entity.id());
+        self.puts.push(Put { key, kind: E::kind(), entity: Arc::new(entity) });
+    }
+
+    /// Publishes an event.
+    pub fn append<E: Event>(&mut self, event: &E) {
+        let json = serde_json::to_string(event).expect("events have string keys only");
+        self.appends.push(Append { stream: E::STREAM, json });
+    }
+
+    /// Says something about an order in the log.
+    pub fn note(&mut self, order: OrderId, text: impl Into<String>) {
+        self.notes.push(Note { order: Some(order), text: text.into() });
+    }
+
+    /// Says something else in the log.
+    pub fn remark(&mut self, text: impl Into<String>) {
+        self.notes.push(Note { order: None, text: text.into() });
+    }
+
+    /// Answers the caller of a command.
+    #[must_use]
+    pub fn answering(mut self, answer: A) -> Self {
+        self.answer = Some(answer);
+        self
+    }
+
+    /// The events to publish, for tests.
+    pub fn events(&self) -> &[Append] {
+        &self.appends
+    }
+
+    /// Whether nothing is to be stored or published.
+    pub fn is_empty(&self) -> bool {
+        self.puts.is_empty() && self.appends.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+    struct Thing {
+        id: String,
+        size: u64,
+    }
+
+    impl Entity for Thing {
+        type Id = str;
+        fn kind() -> &'static Kind {
+            &keys::PRODUCT
+        }
+        fn id(&self) -> &str {
+            &self.id
+        }
+    }
+
+    fn thing(size: u64) -> Thing {
+        Thing { id: "1".into(), size }
+    }
+
+    fn key() -> Key {
+        Key::new(&keys::PRODUCT, "1")
+    }
+
+    #[test]
+    fn a_decision_sees_the_changes_before_it_and_a_revert_takes_them_back() {
+        let mut world = World::default();
+        world.set_standing(key(), Some(r#"7 {"id":"1","size":1}"#));
+        let mut changes = Changes::<()>::none();
+        changes.put(thing(2));
+        world.apply(&mut changes);
+        assert_eq!(world.get::<Thing>("1").unwrap().unwrap().size, 2);
+        world.revert(&key());
+        assert_eq!(world.get::<Thing>("1").unwrap().unwrap().size, 1);
+        assert_eq!(world.slot(&key()).unwrap().version(), Some(Version(7)));
+    }
+
+    #[test]
+    fn a_new_entity_joins_the_index_and_a_changed_one_is_announced() {
+        let mut world = World::default();
+        world.set_standing(key(), None);
+        let mut changes = Changes::<()>::none();
+        changes.put(thing(1));
+        world.apply(&mut changes);
+        let change = world.slot(&key()).unwrap().change().unwrap();
+        assert_eq!((change.index, change.updates), (keys::PRODUCT.index, None));
+
+        world.set_standing(key(), Some(r#"7 {"id":"1","size":1}"#));
+        let mut changes = Changes::<()>::none();
+        changes.put(thing(2));
+        world.apply(&mut changes);
+        let change = world.slot(&key()).unwrap().change().unwrap();
+        assert_eq!((change.index, change.updates), (None, keys::PRODUCT.updates));
+    }
+
+    #[test]
+    fn what_cannot_be_read_names_its_key() {
+        let mut world = World::default();
+        world.set_standing(key(), Some("7 {]"));
+        let fault = world.get::<Thing>("1").unwrap_err();
+        assert!(fault.to_string().contains("{inventory}:entity:1"), "{fault}");
+    }
+
+    #[test]
+    fn what_is_looked_at_but_not_loaded_is_remembered_once() {
+        let world = World::default();
+        assert_eq!(world.get::<Thing>("1").unwrap_err(), Halt::Missing);
+        assert_eq!(world.take_missing(), [key()]);
+        assert_eq!(world.take_missing(), []);
+    }
+
+    #[test]
+    fn what_was_written_stands_with_the_next_version_and_is_not_written_again() {
+        let mut world = World::default();
+        world.set_standing(key(), Some(r#"7 {"id":"1","size":1}"#));
+        let mut changes = Changes::<()>::none();
+        changes.put(thing(2));
+        world.apply(&mut changes);
+        world.settle(&key(), 1_000);
+        assert_eq!(world.slot(&key()).unwrap().version(), Some(Version(8)));
+        assert!(world.slot(&key()).unwrap().change().is_none());
+        assert_eq!(world.get::<Thing>("1").unwrap().unwrap().size, 2);
+    }
+}

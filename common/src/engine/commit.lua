@@ -1,0 +1,113 @@
+-- Commits a batch: checks the version of every entity, then writes the groups whose entities are
+-- all as their decisions saw them. The only script that writes what the services own; it knows no
+-- business word. All of it is checked before the first write, for Redis does not roll back.
+--
+-- KEYS  1..E         entities, those of the first group first, each key once
+--       E+1..E+S     streams
+--       E+S+1..      lists (indexes)
+-- ARGV  G E S L      the number of groups, entities, streams and lists
+--       n            for each group: how many of the entities are its own
+--       expected new for each entity: "<version> " as it was seen, "" for absent;
+--                    the whole string to store, "" to leave it
+--       A            the number of appends, then for each:
+--         group stream fields field value ...   stream: position in KEYS; fields: how many
+--                                               strings follow
+--       P            the number of pushes, then for each:
+--         group list id                         list: position in KEYS
+--
+-- Reply, an array with one item for each group:
+--       1                            Committed
+--       {position, string or nil..}  Conflict: the entities that stand otherwise, by their position
+--                                    in KEYS, and what stands there now
+-- Error WRONGTYPE, naming the key: something that is not ours lies there; nothing was written.
+
+local call, sub, tonumber = redis.call, string.sub, tonumber
+local groups, entities = tonumber(ARGV[1]), tonumber(ARGV[2])
+local streams, lists = tonumber(ARGV[3]), tonumber(ARGV[4])
+
+local function must_be(position, kind)
+  local found = call('TYPE', KEYS[position]).ok
+  if found ~= kind and found ~= 'none' then
+    return redis.error_reply('WRONGTYPE ' .. KEYS[position] .. ' is a ' .. found
+      .. ' and should be a ' .. kind)
+  end
+end
+for position = entities + 1, entities + streams do
+  local wrong = must_be(position, 'stream')
+  if wrong then return wrong end
+end
+for position = entities + streams + 1, entities + streams + lists do
+  local wrong = must_be(position, 'list')
+  if wrong then return wrong end
+end
+
+local standing = {}
+if entities > 0 then
+  standing = call('MGET', unpack(KEYS, 1, entities))
+  -- MGET shows a hash or a list as absent.
+  local absent = {}
+  for position = 1, entities do
+    if not standing[position] then absent[#absent + 1] = KEYS[position] end
+  end
+  if #absent > 0 and call('EXISTS', unpack(absent)) > 0 then
+    for position = 1, entities do
+      if not standing[position] then
+        local wrong = must_be(position, 'string')
+        if wrong then return wrong end
+      end
+    end
+  end
+end
+
+local reply, writes = {}, {}
+local position, argument = 0, 4 + groups
+for group = 1, groups do
+  local own, conflict = tonumber(ARGV[4 + group]), false
+  local mark = #writes
+  for _ = 1, own do
+    position = position + 1
+    local expected, new = ARGV[argument + 1], ARGV[argument + 2]
+    argument = argument + 2
+    local found = standing[position]
+    local as_seen
+    if found then
+      as_seen = expected ~= '' and sub(found, 1, #expected) == expected
+    else
+      as_seen = expected == ''
+    end
+    if not as_seen then
+      conflict = conflict or {}
+      conflict[#conflict + 1] = position
+      conflict[#conflict + 1] = found
+    elseif new ~= '' then
+      writes[#writes + 1] = KEYS[position]
+      writes[#writes + 1] = new
+    end
+  end
+  if conflict then
+    for surplus = #writes, mark + 1, -1 do writes[surplus] = nil end
+  end
+  reply[group] = conflict or 1
+end
+
+if #writes > 0 then call('MSET', unpack(writes)) end
+
+argument = argument + 1
+for _ = 1, tonumber(ARGV[argument]) do
+  local fields = tonumber(ARGV[argument + 3])
+  if reply[tonumber(ARGV[argument + 1])] == 1 then
+    call('XADD', KEYS[tonumber(ARGV[argument + 2])], '*',
+      unpack(ARGV, argument + 4, argument + 3 + fields))
+  end
+  argument = argument + 3 + fields
+end
+
+argument = argument + 1
+for _ = 1, tonumber(ARGV[argument]) do
+  if reply[tonumber(ARGV[argument + 1])] == 1 then
+    call('RPUSH', KEYS[tonumber(ARGV[argument + 2])], ARGV[argument + 3])
+  end
+  argument = argument + 3
+end
+
+return reply

@@ -1,0 +1,73 @@
+//! Which inputs of a batch belong together.
+
+use std::collections::HashMap;
+
+use super::queue::Job;
+use crate::{
+    decision::{Access, Append, Changes, Decider, World},
+    keys::Key,
+};
+
+/// Inputs that share checked entities, and commit or conflict together.
+#[derive(Default, Debug)]
+pub(super) struct Group {
+    /// The jobs of the batch, in order.
+    pub(super) jobs: Vec<usize>,
+    /// The entities to check, each once and in no other group.
+    pub(super) keys: Vec<Key>,
+    /// The events to publish, with the trace that each belongs to.
+    pub(super) appends: Vec<(Append, Option<Box<str>>)>,
+}
+
+/// Joins the jobs that share a checked entity, directly or through others.
+pub(super) fn group<D: Decider>(
+    jobs: &[Job<D>],
+    decided: &mut [Changes<D::Answer>],
+    world: &World,
+) -> Vec<Group> {
+    fn root(parents: &mut [usize], mut job: usize) -> usize {
+        while parents[job] != job {
+            parents[job] = parents[parents[job]];
+            job = parents[job];
+        }
+        job
+    }
+    debug_assert!(jobs.iter().flat_map(|job| &job.keys).all(|(key, _)| world.knows(key)));
+    let mut parents: Vec<usize> = (0..jobs.len()).collect();
+    let mut first: HashMap<&Key, usize> = HashMap::with_capacity(jobs.len() * 2);
+    for (number, job) in jobs.iter().enumerate() {
+        for (key, access) in &job.keys {
+            if *access == Access::Peek {
+                continue;
+            }
+            let other = *first.entry(key).or_insert(number);
+            let (one, two) = (root(&mut parents, other), root(&mut parents, number));
+            parents[two] = one;
+        }
+    }
+    let mut places: HashMap<usize, usize> = HashMap::new();
+    let mut groups: Vec<Group> = Vec::new();
+    for number in 0..jobs.len() {
+        let root = root(&mut parents, number);
+        let place = *places.entry(root).or_insert_with(|| {
+            groups.push(Group::default());
+            groups.len() - 1
+        });
+        let group = &mut groups[place];
+        group.jobs.push(number);
+        let trace = &jobs[number].trace;
+        for append in decided[number].appends.drain(..) {
+            group.appends.push((append, trace.clone()));
+        }
+        let checked = |(_, access): &&(Key, Access)| *access != Access::Peek;
+        let keys = &jobs[number].keys;
+        for (at, (key, _)) in keys.iter().filter(checked).enumerate() {
+            // Each key once: by the first job that names it, and by that one once.
+            let named_before = || keys.iter().filter(checked).take(at).any(|(name, _)| name == key);
+            if first.get(key) == Some(&number) && !named_before() {
+                group.keys.push(key.clone());
+            }
+        }
+    }
+    groups
+}

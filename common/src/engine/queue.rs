@@ -1,0 +1,167 @@
+//! What waits for the engine, and the door through which HTTP handlers reach it.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    decision::{Access, Decider},
+    events::{ENTITY, Stream},
+    health::Part,
+    ids::EntryId,
+    keys::Key,
+};
+
+/// One input on its way through the engine.
+pub(crate) struct Job<D: Decider> {
+    pub(crate) work: Work<D::Input>,
+    pub(crate) origin: Origin<D::Answer>,
+    /// The `traceparent` that it came with.
+    pub(crate) trace: Option<Box<str>>,
+    /// What it named when it was last asked.
+    pub(super) keys: Vec<(Key, Access)>,
+    /// What it looked at without having named it.
+    pub(super) missed: Vec<Key>,
+    pub(super) panicked: bool,
+    /// How many entities it named, if those are too many.
+    pub(super) oversized: Option<usize>,
+    pub(super) fault: Option<String>,
+    pub(super) dead: Option<String>,
+}
+
+/// What is to be handled.
+pub(crate) enum Work<I> {
+    Input(I),
+    /// It does not concern this service: it is only acknowledged.
+    Nothing,
+    /// It could not be parsed, for this reason.
+    Unreadable(String),
+}
+
+/// Where an input came from, and so what becomes of it in the end.
+pub(crate) enum Origin<A> {
+    /// An entry of a stream: it is acknowledged.
+    Entry { stream: Stream, id: EntryId, fields: Fields },
+    /// A command: its caller is answered.
+    Caller { reply: oneshot::Sender<Result<A, String>> },
+}
+
+/// The fields of an entry as they came; kept for the dead letter.
+#[derive(Debug, Default)]
+pub(crate) struct Fields(pub(crate) Vec<(Vec<u8>, Vec<u8>)>);
+
+impl Fields {
+    /// The value of the field, if it is there.
+    pub(crate) fn get(&self, name: &str) -> Option<&[u8]> {
+        let found = self.0.iter().find(|(field, _)| field == name.as_bytes());
+        found.map(|(_, value)| value.as_slice())
+    }
+
+    /// The order that an entry of this stream is about, as far as one can tell.
+    pub(super) fn order(&self, stream: Stream) -> Option<String> {
+        let entity: serde_json::Value = serde_json::from_slice(self.get(ENTITY)?).ok()?;
+        let field = if stream == Stream::OrderCreated { "id" } else { "order_id" };
+        Some(entity.get(field)?.as_str()?.to_owned())
+    }
+
+    pub(super) fn to_json(&self) -> serde_json::Map<String, serde_json::Value> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        self.0.iter().map(|(name, value)| (text(name), text(value).into())).collect()
+    }
+}
+
+impl<D: Decider> Job<D> {
+    pub(crate) fn new(
+        work: Work<D::Input>,
+        origin: Origin<D::Answer>,
+        trace: Option<Box<str>>,
+    ) -> Self {
+        Self {
+            work,
+            origin,
+            trace,
+            keys: Vec::new(),
+            missed: Vec::new(),
+            oversized: None,
+            panicked: false,
+            fault: None,
+            dead: None,
+        }
+    }
+
+    /// Whether nobody waits for it any more.
+    pub(super) fn is_abandoned(&self) -> bool {
+        matches!(&self.origin, Origin::Caller { reply } if reply.is_closed())
+    }
+}
+
+/// Hands commands to the engine and waits for their answers.
+pub struct Door<D: Decider> {
+    queue: mpsc::Sender<Job<D>>,
+    engine: Arc<Part>,
+    patience: Duration,
+}
+
+impl<D: Decider> Clone for Door<D> {
+    fn clone(&self) -> Self {
+        Self {
+            queue: self.queue.clone(),
+            engine: Arc::clone(&self.engine),
+            patience: self.patience,
+        }
+    }
+}
+
+impl<D: Decider> std::fmt::Debug for Door<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Door").field("patience", &self.patience).finish_non_exhaustive()
+    }
+}
+
+/// Why a command got no answer.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Redis is away, or the service is stopping.
+    #[error("the store is away")]
+    Unavailable,
+    /// It took too long.
+    #[error("the command took too long")]
+    TimedOut,
+    /// The decision failed.
+    #[error("{0}")]
+    Fault(String),
+}
+
+impl<D: Decider> Door<D> {
+    pub(crate) fn new(queue: mpsc::Sender<Job<D>>, engine: Arc<Part>, patience: Duration) -> Self {
+        Self { queue, engine, patience }
+    }
+
+    /// Has the command decided and committed. If the caller stops waiting before it was taken up,
+    /// it is dropped; after that it may have had its effect.
+    ///
+    /// # Errors
+    ///
+    /// See [`Refusal`]; only after [`Refusal::Fault`] is it certain that nothing was changed.
+    pub async fn ask(
+        &self,
+        input: D::Input,
+        trace: Option<Box<str>>,
+    ) -> Result<D::Answer, Refusal> {
+        if self.engine.is_away() {
+            return Err(Refusal::Unavailable);
+        }
+        let (reply, answer) = oneshot::channel();
+        let job = Job::new(Work::Input(input), Origin::Caller { reply }, trace);
+        let handled = tokio::time::timeout(self.patience, async {
+            self.queue.send(job).await.map_err(|_| Refusal::Unavailable)?;
+            answer.await.map_err(|_| Refusal::Unavailable)
+        });
+        match handled.await {
+            Ok(Ok(answer)) => answer.map_err(Refusal::Fault),
+            Ok(Err(refusal)) => Err(refusal),
+            Err(_) if self.engine.is_failing() => Err(Refusal::Unavailable),
+            Err(_) => Err(Refusal::TimedOut),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! HTTP manners that the gateway and order_service share.
+
+use std::time::Duration;
+
+use axum::{
+    body::Body,
+    extract::{FromRequest, Path, Request, rejection::PathRejection},
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Uri, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+
+use crate::{consumer::traceparent, ids::OrderId, problem::Problem};
+
+/// The largest request body, in bytes.
+pub const BODY_LIMIT: usize = 64 * 1024;
+/// How long a request's body may take to arrive.
+pub const BODY_PATIENCE: Duration = Duration::from_secs(10);
+/// The most product ids in one order.
+pub const PRODUCTS_LIMIT: usize = 100;
+/// The header that makes a POST safe to repeat (draft-ietf-httpapi-idempotency-key-header).
+pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// The header that says that the answer is that of an earlier request.
+pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+/// The header in which the gateway tells order_service who calls.
+pub const CALLER: HeaderName = HeaderName::from_static("x-caller");
+/// The caller where nobody is authenticated.
+pub const ANONYMOUS: &str = "anonymous";
+/// The header of W3C Trace Context.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// The longest `Idempotency-Key`.
+const KEY_LIMIT: usize = 255;
+
+/// Collects a JSON body: 415, 413, 408 or 400 if that cannot be done.
+///
+/// # Errors
+///
+/// The problem to answer.
+pub async fn json_bytes(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+    let declared = headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or(""));
+    if !declared.is_some_and(is_json) {
+        let found =
+            declared.map_or_else(|| "no content type".to_owned(), |text| format!("{text:?}"));
+        return Err(Problem::wrong_media_type(format!(
+            "send the header Content-Type: application/json (it was {found})"
+        ))
+        .at("Content-Type"));
+    }
+    let collected = tokio::time::timeout(BODY_PATIENCE, Limited::new(body, BODY_LIMIT).collect());
+    match collected.await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
+            Err(Problem::too_large(format!("at most {BODY_LIMIT} bytes are taken")))
+        }
+        Ok(Err(_)) => Err(Problem::bad_request("the body ended before it was complete")),
+        Err(_) => Err(Problem::request_timeout("send the whole body within 10 seconds")),
+    }
+}
+
+fn is_json(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    essence == "application/json"
+        || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+/// Parses a body: 400 if it is not JSON, 422 naming the field if it does not fit.
+///
+/// # Errors
+///
+/// The problem to answer.
+pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    // Strings in members that nobody reads are not looked at further down.
+    if std::str::from_utf8(body).is_err() {
+        return Err(Problem::malformed_json("the body is not UTF-8"));
+    }
+    // serde takes a list for an object, member by member; a client that sends one means another thing.
+    let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
+    if first != Some(&b'{') && serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok() {
+        return Err(Problem::invalid_field("the body is a JSON object").at("(the whole body)"));
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let parsed = serde_path_to_error::deserialize(&mut deserializer);
+    let end = |error: serde_json::Error| Problem::malformed_json(error.to_string());
+    match parsed {
+        Ok(value) => deserializer.end().map(|()| value).map_err(end),
+        Err(error) => {
+            let path = error.path().to_string();
+            let inner = error.into_inner();
+            if !inner.is_data() {
+                return Err(Problem::malformed_json(inner.to_string()));
+            }
+            // The rest may be no JSON at all, which is the graver fault.
+            if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(body) {
+                return Err(Problem::malformed_json(error.to_string()));
+            }
+            let text = inner.to_string();
+            let missing =
+                text.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+            let field = match (path.as_str(), missing) {
+                (".", Some(field)) => field.to_owned(),
+                (".", None) => "(the whole body)".to_owned(),
+                (path, Some(field)) => format!("{path}.{field}"),
+                (path, None) => path.to_owned(),
+            };
+            Err(Problem::invalid_field(text).at(field))
+        }
+    }
+}
+
+/// A JSON body of type `T`.
+#[derive(Debug)]
+pub struct JsonBody<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        parse(&json_bytes(&parts.headers, body).await?).map(Self)
+    }
+}
+
+/// The request's `Idempotency-Key`, if it has one; quotes around it, as in the draft, are dropped.
+///
+/// # Errors
+///
+/// 400: it is empty, too long, has characters beyond printable ASCII, or comes twice.
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut values = headers.get_all(&IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let bad = |detail: &str| Err(Problem::bad_request(detail).at("Idempotency-Key"));
+    if values.next().is_some() {
+        return bad("send one Idempotency-Key, not several");
+    }
+    let Ok(text) = value.to_str() else {
+        return bad("an Idempotency-Key is printable ASCII");
+    };
+    let text = text.trim();
+    let bare = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
+    if bare.is_empty() || bare.len() > KEY_LIMIT {
+        return bad("an Idempotency-Key is 1 to 255 characters long");
+    }
+    Ok(Some(bare.to_owned()))
+}
+
+/// The order that a path names.
+///
+/// # Errors
+///
+/// 400: that is no order's id.
+pub fn order_id(path: Result<Path<OrderId>, PathRejection>) -> Result<OrderId, Problem> {
+    match path {
+        Ok(Path(id)) => Ok(id),
+        Err(_) => Err(Problem::bad_request("an order id is a UUID").at("id")),
+    }
+}
+
+/// The request's `traceparent`, if it has a valid one.
+pub fn trace(headers: &HeaderMap) -> Option<Box<str>> {
+    traceparent(headers.get(&TRACEPARENT)?.as_bytes())
+}
+
+/// 404 for a path that does not exist.
+pub async fn unknown_path(uri: Uri) -> Problem {
+    Problem::not_found(format!("{} is not a path of this service", uri.path()))
+}
+
+/// 405 for a method that a path does not have.
+pub async fn wrong_method(method: http::Method, uri: Uri) -> Problem {
+    Problem::method_not_allowed(format!("{} does not take {method}", uri.path()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Deserialize, Debug)]
+    #[expect(dead_code, reason = "only its parsing is looked at")]
+    struct Body {
+        ids: Vec<String>,
+        customer: String,
+    }
+
+    #[test]
+    fn a_wrong_body_is_told_from_a_malformed_one_and_names_its_field() {
+        for (body, status, field) in [
+            ("{", 400, None),
+            ("", 400, None),
+            (r#"{"ids":[],"customer":"1"} x"#, 400, None),
+            (r#"{"ids":[1],"customer":"1"} x"#, 400, None),
+            ("[]", 422, Some("(the whole body)")),
+            (r#"[["1"],"1"]"#, 422, Some("(the whole body)")),
+            (r#"{"ids":[]}"#, 422, Some("customer")),
+            (r#"{"ids":["1",2],"customer":"1"}"#, 422, Some("ids[1]")),
+            (r#"{"ids":"1","customer":"1"}"#, 422, Some("ids")),
+            ("7", 422, Some("(the whole body)")),
+        ] {
+            let problem = parse::<Body>(body.as_bytes()).unwrap_err();
+            assert_eq!((problem.status, problem.field.as_deref()), (status, field), "{body}");
+        }
+    }
+
+    #[test]
+    fn keys_are_bare_or_quoted_and_never_empty() {
+        let key = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(IDEMPOTENCY_KEY, text.parse().unwrap());
+            idempotency_key(&headers)
+        };
+        assert_eq!(key("abc").unwrap().as_deref(), Some("abc"));
+        assert_eq!(key("\"abc\"").unwrap().as_deref(), Some("abc"));
+        assert_eq!(key("\"\"").unwrap_err().status, 400);
+        assert_eq!(key(&"x".repeat(256)).unwrap_err().status, 400);
+        assert!(idempotency_key(&HeaderMap::new()).unwrap().is_none());
+    }
+}

@@ -1,0 +1,198 @@
+//! Ids of orders, products, customers and stream entries, parsed at the edge.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The longest id of a product or a customer, in bytes.
+pub const ID_LIMIT: usize = 64;
+
+/// The id of an order: a UUID, as in the public contract.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OrderId(pub Uuid);
+
+impl OrderId {
+    /// A random id, for a command that came without an `Idempotency-Key`.
+    pub fn random() -> Self {
+        Self(Uuid::new_v4())
+    }
+
+    /// The id that `caller`'s `Idempotency-Key` stands for: the same for every repetition, another
+    /// one for every other caller (UUID version 5, RFC 9562).
+    pub fn for_key(caller: &str, key: &str) -> Self {
+        // The length in front keeps ("ab", "c") and ("a", "bc") apart.
+        let name = format!("order\n{}\n{caller}\n{key}", caller.len());
+        Self(Uuid::new_v5(&NAMESPACE, name.as_bytes()))
+    }
+}
+
+/// The namespace of every UUID version 5 of this system; its value is arbitrary but must never change.
+pub const NAMESPACE: Uuid = Uuid::from_u128(0x5d1c_3bd2_6a0e_4f0b_9c5e_0b7b_8f1d_2a64);
+
+impl fmt::Display for OrderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for OrderId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        Uuid::parse_str(text).map(Self).map_err(|_| InvalidId("an order id is a UUID"))
+    }
+}
+
+/// Why a text is not an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidId(&'static str);
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                check_text(text, concat!(
+                    $what, " is 1 to 64 characters: ASCII letters, digits and any of . _ : @ -"
+                ))?;
+                Ok(Self(text.into()))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0.as_ref().to_owned()
+            }
+        }
+    };
+}
+
+text_id!(
+    /// The id of a product, e.g. `201`.
+    ProductId,
+    "a product id"
+);
+text_id!(
+    /// The id of a customer and of its account, e.g. `101`.
+    CustomerId,
+    "a customer id"
+);
+
+fn check_text(text: &str, rule: &'static str) -> Result<(), InvalidId> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._:@-".contains(&byte);
+    if text.is_empty() || text.len() > ID_LIMIT || !text.bytes().all(fits) {
+        return Err(InvalidId(rule));
+    }
+    Ok(())
+}
+
+/// The id of an entry in a Redis stream: milliseconds (or, from the original's services, seconds)
+/// since 1970, and a number within it.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize,
+)]
+#[serde(try_from = "String", into = "String")]
+pub struct EntryId {
+    /// The part before the dash.
+    pub time: u64,
+    /// The part after the dash.
+    pub sequence: u64,
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.time, self.sequence)
+    }
+}
+
+impl FromStr for EntryId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let parsed = text
+            .split_once('-')
+            .and_then(|(time, sequence)| Some((time.parse().ok()?, sequence.parse().ok()?)));
+        let (time, sequence) = parsed.ok_or(InvalidId("an entry id is <number>-<number>"))?;
+        Ok(Self { time, sequence })
+    }
+}
+
+impl TryFrom<String> for EntryId {
+    type Error = InvalidId;
+
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        text.parse()
+    }
+}
+
+impl From<EntryId> for String {
+    fn from(id: EntryId) -> String {
+        id.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_always_stands_for_the_same_order_and_only_for_its_caller() {
+        assert_eq!(OrderId::for_key("a", "k"), OrderId::for_key("a", "k"));
+        assert_ne!(OrderId::for_key("a", "k"), OrderId::for_key("b", "k"));
+        assert_ne!(OrderId::for_key("ab", "c"), OrderId::for_key("a", "bc"));
+    }
+
+    #[test]
+    fn text_ids_are_short_and_plain() {
+        assert!("201".parse::<ProductId>().is_ok());
+        let long = "x".repeat(ID_LIMIT + 1);
+        for wrong in ["", "a b", "a\nb", "{x}", "ü", &long] {
+            assert!(wrong.parse::<ProductId>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn entry_ids_compare_as_numbers() {
+        let id = |text: &str| text.parse::<EntryId>().unwrap();
+        assert!(id("9-1") < id("10-0"));
+        // The original's seconds are smaller than any id that Redis makes.
+        assert!(id("1763812345-999999") < id("1763812345000-0"));
+        assert!("10".parse::<EntryId>().is_err());
+    }
+}

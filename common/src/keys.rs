@@ -1,0 +1,97 @@
+//! Every key of Redis that is not a stream, in one place.
+//!
+//! All keys of a topic carry its hash tag, so they share one slot of a Redis Cluster and one script
+//! can change them together.
+
+use std::{borrow::Borrow, fmt, sync::Arc};
+
+use crate::events::{Stream, Topic};
+
+/// One kind of stored entity.
+///
+/// An entity is a string `"<version> <JSON document>"` at `<prefix><id>`. The version grows with
+/// every write; one MGET reads many entities, one MSET writes many.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// Key up to the id.
+    pub prefix: &'static str,
+    /// The list to whose end the id of each new entity is pushed, if the kind is listed. It is only
+    /// ever appended to: a page is a range of positions, stable while new ones arrive.
+    pub index: Option<&'static str>,
+    /// Where the whole entity is published when it changes, if anywhere.
+    pub updates: Option<Stream>,
+}
+
+/// Orders, by order_service.
+pub static ORDER: Kind = Kind {
+    prefix: "{order}:entity:",
+    index: Some("{order}:index"),
+    updates: Some(Stream::OrderUpdated),
+};
+/// Products, by inventory_service.
+pub static PRODUCT: Kind = Kind {
+    prefix: "{inventory}:entity:",
+    index: Some("{inventory}:index"),
+    updates: Some(Stream::InventoryUpdated),
+};
+/// What an order holds of the stock, by inventory_service; its id is the order's.
+pub static RESERVATION: Kind =
+    Kind { prefix: "{inventory}:reservation:", index: None, updates: None };
+/// Accounts of customers, by account_service.
+pub static ACCOUNT: Kind = Kind {
+    prefix: "{account}:entity:",
+    index: Some("{account}:index"),
+    updates: Some(Stream::AccountUpdated),
+};
+/// What an order cost its customer, by account_service; its id is the order's.
+pub static PAYMENT: Kind = Kind { prefix: "{account}:payment:", index: None, updates: None };
+/// Messages to customers, by msg_service.
+pub static MESSAGE: Kind = Kind { prefix: "{message}:entity:", index: None, updates: None };
+/// msg_service's own copy of customers' names.
+pub static CUSTOMER: Kind = Kind { prefix: "{message}:customer:", index: None, updates: None };
+
+/// Marks that tell by their presence; their keys are made where they are used.
+pub(crate) static MARK: Kind = Kind { prefix: "", index: None, updates: None };
+
+/// The trace of a dead letter: `{<topic>}:dead:<stream>:<entry>`, so that none is written twice.
+pub fn dead_letter(owner: Topic, stream: Stream, entry: impl fmt::Display) -> Key {
+    Key(format!("{{{}}}:dead:{stream}:{entry}", owner.name()).into())
+}
+
+/// The key of one entity.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(Arc<str>);
+
+impl Key {
+    /// The key of the entity of this kind with this id.
+    pub fn new(kind: &Kind, id: &(impl fmt::Display + ?Sized)) -> Self {
+        use fmt::Write as _;
+        let mut text = String::with_capacity(kind.prefix.len() + 36);
+        text.push_str(kind.prefix);
+        write!(text, "{id}").expect("a String takes everything");
+        Self(text.into())
+    }
+
+    /// The key as Redis sees it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}

@@ -1,0 +1,31 @@
+//! What the five services share.
+//!
+//! Owns: the event types and stream names ([`events`]), the ids ([`ids`]), the keys of everything
+//! stored in Redis ([`keys`]), the vocabulary of pure decisions ([`decision`]), the engine that
+//! applies them exactly once ([`engine`]), the readers of streams ([`consumer`]) and the run-time
+//! of a service ([`service`]: configuration, logs, operations port, shutdown).
+//!
+//! Consumes: Redis Streams and, through [`engine::Door`], commands from HTTP.
+//! Emits: entities and events, in one script call per batch.
+//!
+//! Imports run one way: the services use this crate, this crate knows no service.
+
+pub mod api;
+pub mod config;
+pub mod consumer;
+pub mod decision;
+pub mod engine;
+pub mod entities;
+pub mod events;
+pub mod health;
+pub mod http;
+pub mod ids;
+pub mod keys;
+pub mod memory;
+pub mod metrics;
+mod ops;
+pub mod problem;
+pub mod redis_link;
+pub mod service;
+pub mod telemetry;
+mod trim;

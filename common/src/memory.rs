@@ -1,0 +1,94 @@
+//! A service in memory: the same `reads` and `decide` without Redis, for tests and properties.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::{
+    decision::{Access, Append, Decider, Entity, Halt, Millis, Reads, World},
+    events::Stream,
+    keys::Key,
+};
+
+/// Runs one decider over entities in memory, one input at a time.
+#[derive(Debug)]
+pub struct Memory<D> {
+    decider: D,
+    stored: BTreeMap<Key, String>,
+    versions: u64,
+    /// What was published and not taken yet.
+    pub published: VecDeque<Append>,
+}
+
+impl<D: Decider> Memory<D> {
+    /// Nothing stored, nothing published.
+    pub fn new(decider: D) -> Self {
+        Self { decider, stored: BTreeMap::new(), versions: 0, published: VecDeque::new() }
+    }
+
+    /// Handles one input as the engine would, and gives the answer for its caller.
+    ///
+    /// # Errors
+    ///
+    /// The decision failed; nothing was changed.
+    ///
+    /// # Panics
+    ///
+    /// The decision wrote what it had not named as loaded or fresh.
+    pub fn handle(&mut self, input: &D::Input, now: Millis) -> Result<Option<D::Answer>, Halt> {
+        let mut world = World::default();
+        let mut reads = Reads::default();
+        self.decider.reads(input, &mut reads);
+        let mut named = reads.keys;
+        let mut changes = loop {
+            for (key, _) in &named {
+                if !world.knows(key) {
+                    world.set_standing(key.clone(), self.stored.get(key).map(String::as_str));
+                }
+            }
+            match self.decider.decide(input, &world, now) {
+                Err(Halt::Missing) => {
+                    named.extend(world.take_missing().into_iter().map(|key| (key, Access::Load)));
+                }
+                decided => break decided?,
+            }
+        };
+        let puts: Vec<Key> = changes.puts.iter().map(|put| put.key.clone()).collect();
+        world.apply(&mut changes);
+        for key in puts {
+            let may_write =
+                named.iter().any(|(name, access)| *name == key && *access != Access::Peek);
+            assert!(may_write, "{key} is written but was not named as loaded or fresh");
+            let change = world.slot(&key).and_then(|slot| slot.change()).expect("it was just put");
+            self.versions += 1;
+            self.stored.insert(key, format!("{} {}", self.versions, change.json));
+            if let Some(stream) = change.updates {
+                self.published.push_back(Append { stream, json: change.json });
+            }
+        }
+        self.published.extend(changes.appends);
+        Ok(changes.answer)
+    }
+
+    /// Takes what was published on one stream.
+    pub fn take(&mut self, stream: Stream) -> Vec<String> {
+        let (taken, left) =
+            self.published.drain(..).partition::<Vec<_>, _>(|append| append.stream == stream);
+        self.published = left.into();
+        taken.into_iter().map(|append| append.json).collect()
+    }
+
+    /// All stored entities of one kind.
+    ///
+    /// # Panics
+    ///
+    /// One of them cannot be read.
+    pub fn all<E: Entity>(&self) -> Vec<E> {
+        self.stored
+            .iter()
+            .filter(|(key, _)| key.as_str().starts_with(E::kind().prefix))
+            .map(|(key, text)| {
+                let json = text.split_once(' ').expect("a version comes first").1;
+                serde_json::from_str(json).unwrap_or_else(|error| panic!("{key}: {error}"))
+            })
+            .collect()
+    }
+}

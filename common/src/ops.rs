@@ -1,0 +1,67 @@
+//! The private operations port: `/healthz`, `/readyz`, `/metrics`, and the question that a
+//! container's health check asks.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{Router, extract::State, response::IntoResponse, routing::get};
+use http::{StatusCode, header};
+use prometheus_client::registry::Registry;
+
+use crate::{health::Health, http::unknown_path};
+
+/// What the port shows.
+#[derive(Debug)]
+pub(crate) struct Operations {
+    pub(crate) health: Arc<Health>,
+    pub(crate) registry: Registry,
+}
+
+pub(crate) fn router(operations: Arc<Operations>) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .fallback(unknown_path)
+        .with_state(operations)
+}
+
+async fn ready(State(operations): State<Arc<Operations>>) -> (StatusCode, String) {
+    match operations.health.ready() {
+        Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    }
+}
+
+async fn metrics(State(operations): State<Arc<Operations>>) -> impl IntoResponse {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &operations.registry)
+        .expect("a String takes everything");
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], text)
+}
+
+/// Asks the service behind the address whether it is ready.
+pub(crate) fn is_ready(address: SocketAddr) -> bool {
+    let local = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let ask = || -> std::io::Result<bool> {
+        let patience = Duration::from_secs(2);
+        let address = SocketAddr::new(local, address.port());
+        let mut stream = TcpStream::connect_timeout(&address, patience)?;
+        stream.set_read_timeout(Some(patience))?;
+        stream
+            .write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer.starts_with("HTTP/1.1 200"))
+    };
+    ask().unwrap_or(false)
+}

@@ -1,0 +1,109 @@
+//! Every error that a client sees: `application/problem+json` (RFC 9457).
+//!
+//! The `type` of a problem is stable; programs go by it. Its `detail` is for people. Internals are
+//! logged where they happen and never answered.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// The media type of [`Problem`].
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// An error answer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// What kind of problem it is; stable.
+    #[serde(rename = "type")]
+    #[schema(example = "urn:problem-type:orders:invalid-field")]
+    pub kind: String,
+    /// The same for people.
+    #[schema(example = "A field is invalid")]
+    pub title: String,
+    /// The HTTP status.
+    #[schema(example = 422)]
+    pub status: u16,
+    /// What is wrong this time, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// The field at fault, where there is one: a path within the body, a header or a parameter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "product_ids")]
+    pub field: Option<String>,
+    /// Seconds after which trying again makes sense; also the `Retry-After` header.
+    #[serde(skip)]
+    pub retry_after: Option<u32>,
+}
+
+macro_rules! problems {
+    ($($(#[$doc:meta])* $name:ident = $status:ident, $slug:literal, $title:literal;)*) => {
+        impl Problem {
+            $($(#[$doc])*
+            pub fn $name(detail: impl Into<String>) -> Self {
+                Self::new(StatusCode::$status, $slug, $title, detail.into())
+            })*
+        }
+    };
+}
+
+problems! {
+    /// 400: the body is not JSON.
+    malformed_json = BAD_REQUEST, "malformed-json", "The body is not JSON";
+    /// 400: a header or parameter is invalid.
+    bad_request = BAD_REQUEST, "bad-request", "The request is invalid";
+    /// 404: there is nothing at that path.
+    not_found = NOT_FOUND, "not-found", "There is nothing here";
+    /// 405: the path exists, but not with that method.
+    method_not_allowed = METHOD_NOT_ALLOWED, "method-not-allowed", "That method is not allowed here";
+    /// 408: the request took too long to arrive.
+    request_timeout = REQUEST_TIMEOUT, "request-timeout", "The request took too long to arrive";
+    /// 413: the body is too large.
+    too_large = PAYLOAD_TOO_LARGE, "too-large", "The body is too large";
+    /// 415: the body is not declared as JSON.
+    wrong_media_type = UNSUPPORTED_MEDIA_TYPE, "wrong-media-type", "The body must be application/json";
+    /// 422: a field is missing or has a wrong value.
+    invalid_field = UNPROCESSABLE_ENTITY, "invalid-field", "A field is invalid";
+    /// 422: an `Idempotency-Key` was used before, with another body.
+    key_reused = UNPROCESSABLE_ENTITY, "idempotency-key-reused", "That Idempotency-Key belongs to another request";
+    /// 500: a defect; details are in the log.
+    internal = INTERNAL_SERVER_ERROR, "internal", "Something went wrong here";
+    /// 503: something that is needed is away.
+    unavailable = SERVICE_UNAVAILABLE, "unavailable", "Try again in a moment";
+    /// 504: something that is needed did not answer in time.
+    timeout = GATEWAY_TIMEOUT, "timeout", "It took too long";
+}
+
+impl Problem {
+    fn new(status: StatusCode, slug: &str, title: &str, detail: String) -> Self {
+        Self {
+            kind: format!("urn:problem-type:orders:{slug}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail: (!detail.is_empty()).then_some(detail),
+            field: None,
+            retry_after: (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
+        }
+    }
+
+    /// Names the field at fault.
+    #[must_use]
+    pub fn at(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self).expect("it has string keys only");
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}

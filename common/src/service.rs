@@ -1,0 +1,341 @@
+//! The life of a service's process: configuration, logs, tasks, signals, an orderly end.
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    process::ExitCode,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use axum::{Router, response::IntoResponse as _};
+use clap::Parser;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use prometheus_client::registry::Registry;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::{debug, error, info, warn};
+
+use crate::{
+    config::{self, CommonConfig, Sources},
+    consumer::{self, Reader, Subscription},
+    decision::Decider,
+    engine::{Door, Engine},
+    health::Health,
+    metrics::EngineMetrics,
+    ops::{self, Operations},
+    problem::Problem,
+    telemetry,
+    trim::Trimmer,
+};
+
+/// How long the work in hand may take after a signal to stop.
+pub const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// How much of that requests in hand have. A complete one takes less: see [`REQUEST_PATIENCE`].
+const CLIENT_PATIENCE: Duration = Duration::from_secs(7);
+/// How long a request may take once it is complete.
+pub const REQUEST_PATIENCE: Duration = Duration::from_secs(6);
+/// The most connections at once; others wait to be accepted.
+const CONNECTIONS: usize = 4_096;
+/// How long the head of a request may take to arrive, and a kept-alive connection may be silent.
+pub const HEADER_PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait before accepting connections again when that failed.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// How long a command waits for the engine before its caller is told that it took too long.
+pub const COMMAND_PATIENCE: Duration = Duration::from_secs(3);
+
+/// A service's configuration.
+pub trait ServiceConfig: Parser {
+    /// What all services are told.
+    fn common(&self) -> &CommonConfig;
+    /// Where the operations port listens.
+    fn ops_addr(&self) -> SocketAddr;
+}
+
+/// A process from its start to its end. `start` wires the service: it spawns tasks on the [`Life`]
+/// and returns; the process then lives until a signal, or until a task ends by itself.
+///
+/// Exit codes: 0 after SIGTERM or SIGINT, 1 if a task failed or the work in hand could not be
+/// finished in time, 64 for a bad configuration.
+pub fn main<C, F, S>(name: &'static str, start: S) -> ExitCode
+where
+    C: ServiceConfig,
+    F: Future<Output = anyhow::Result<()>>,
+    S: FnOnce(C, Life) -> F,
+{
+    let config = match config::parse::<C>() {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    if config.common().healthcheck {
+        return if ops::is_ready(config.ops_addr()) {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
+    }
+    let _guard = telemetry::init(config.common().log_format, &config.common().log_level);
+    // One thread: the engine is one task, and Redis is the limit long before it is.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = runtime
+        .context("cannot start the run-time")
+        .and_then(|runtime| runtime.block_on(live(name, config, start)));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{name} ends: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn live<C, F, S>(name: &'static str, config: C, start: S) -> anyhow::Result<()>
+where
+    C: ServiceConfig,
+    F: Future<Output = anyhow::Result<()>>,
+    S: FnOnce(C, Life) -> F,
+{
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let common = config.common();
+    let instance = common.instance_or_default(config.ops_addr());
+    let mut life = Life::new(common.sources(), &instance);
+    life.claim_idle_ms = common.claim_idle_ms;
+    life.stream_keep = common.stream_keep;
+    let life_until_the_end = life.clone();
+    let listener = listen("OPS_ADDR", config.ops_addr()).await?;
+    info!(instance, "{name} {} starts", env!("CARGO_PKG_VERSION"));
+    start(config, life).await?;
+    let life = life_until_the_end;
+    let registry = std::mem::take(&mut *lock(&life.registry));
+    let operations = Operations { health: Arc::clone(&life.health), registry };
+    // It answers to the very end, and is no reason to wait.
+    let operations = ops::router(Arc::new(operations));
+    let operations = tokio::spawn(async move { axum::serve(listener, operations).await });
+
+    let ended_early = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        ended = life.any_task_ends() => ended,
+    };
+    info!("finishing what is in hand");
+    let stopped = life.stop().await;
+    operations.abort();
+    info!("{name} is done");
+    ended_early.and(stopped)
+}
+
+type TaskResult = Result<(&'static str, anyhow::Result<()>), tokio::task::JoinError>;
+
+/// The name of a task that ended well, or why it did not.
+fn flatten(ended: TaskResult) -> anyhow::Result<&'static str> {
+    match ended {
+        Ok((name, Ok(()))) => Ok(name),
+        Ok((name, Err(error))) => Err(error.context(format!("{name} failed"))),
+        Err(panic) => Err(anyhow::anyhow!("a task panicked: {panic}")),
+    }
+}
+
+async fn listen(variable: &'static str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.with_context(|| format!("{variable}: cannot listen on {address}"))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+type Tasks = JoinSet<(&'static str, anyhow::Result<()>)>;
+
+/// What a service is made of while it lives.
+#[derive(Debug, Clone)]
+pub struct Life {
+    /// Which Redis has which topic.
+    pub sources: Sources,
+    /// What the operations port tells.
+    pub health: Arc<Health>,
+    /// Cancelled when the process is to end.
+    pub shutdown: CancellationToken,
+    /// After how long entries that another instance left behind are taken over, in milliseconds.
+    pub claim_idle_ms: u64,
+    /// How many entries each stream keeps at least.
+    pub stream_keep: u64,
+    instance: String,
+    tasks: Arc<Mutex<Tasks>>,
+    registry: Arc<Mutex<Registry>>,
+}
+
+impl Life {
+    /// A life without tasks yet, of this instance of its service.
+    pub fn new(sources: Sources, instance: &str) -> Self {
+        Self {
+            sources,
+            health: Arc::default(),
+            shutdown: CancellationToken::new(),
+            claim_idle_ms: 15_000,
+            stream_keep: 100_000,
+            instance: instance.to_owned(),
+            tasks: Arc::default(),
+            registry: Arc::default(),
+        }
+    }
+
+    /// Waits until a task ends, which none should before the shutdown.
+    async fn any_task_ends(&self) -> anyhow::Result<()> {
+        let ended = std::future::poll_fn(|context| lock(&self.tasks).poll_join_next(context)).await;
+        match ended {
+            Some(ended) => {
+                flatten(ended).and_then(|task| anyhow::bail!("{task} stopped by itself"))
+            }
+            None => anyhow::bail!("there is nothing to do"),
+        }
+    }
+
+    /// Ends all tasks; each finishes what it has in hand.
+    ///
+    /// # Errors
+    ///
+    /// A task failed, or it took longer than [`STOP_PATIENCE`].
+    pub async fn stop(&self) -> anyhow::Result<()> {
+        self.shutdown.cancel();
+        let mut tasks = std::mem::take(&mut *lock(&self.tasks));
+        let mut result = Ok(());
+        let finish = async {
+            while let Some(ended) = tasks.join_next().await {
+                if let Err(error) = flatten(ended) {
+                    error!("{error:#}");
+                    result = Err(error);
+                }
+            }
+        };
+        if tokio::time::timeout(STOP_PATIENCE, finish).await.is_err() {
+            anyhow::bail!("what was in hand did not finish within {STOP_PATIENCE:?}");
+        }
+        result
+    }
+
+    /// Starts a task. It runs until [`Life::shutdown`]; if it ends earlier, the process does.
+    pub fn spawn(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
+        lock(&self.tasks).spawn(async move { (name, task.await) });
+    }
+
+    /// Starts the engine with readers for the subscriptions, and gives the door for commands.
+    pub fn start_engine<D: Decider>(
+        &self,
+        decider: D,
+        subscriptions: Vec<Subscription<D::Input>>,
+    ) -> Door<D> {
+        let metrics = Arc::new(EngineMetrics::register(&mut lock(&self.registry)));
+        let part = self.health.part("the engine");
+        let (engine, queue) = Engine::new(
+            decider,
+            self.sources.clone(),
+            self.instance.clone(),
+            Arc::clone(&part),
+            metrics,
+            self.shutdown.clone(),
+        );
+        self.spawn("the engine", engine.run());
+        for (url, subscriptions) in consumer::by_server(&self.sources, subscriptions) {
+            let reader = Reader {
+                url,
+                subscriptions,
+                instance: self.instance.clone(),
+                claim_idle_ms: self.claim_idle_ms,
+                queue: queue.clone(),
+                part: self.health.part("the stream reader"),
+                shutdown: self.shutdown.clone(),
+            };
+            self.spawn("a stream reader", reader.run());
+        }
+        let trimmer = Trimmer {
+            topic: D::TOPIC,
+            url: self.sources.of(D::TOPIC).clone(),
+            keep: self.stream_keep,
+            shutdown: self.shutdown.clone(),
+        };
+        self.spawn("the trimmer", trimmer.run());
+        Door::new(queue, part, COMMAND_PATIENCE)
+    }
+
+    /// Serves HTTP until the shutdown; requests in hand are answered first.
+    ///
+    /// # Errors
+    ///
+    /// The address cannot be listened on.
+    pub async fn serve(&self, address: SocketAddr, router: Router) -> anyhow::Result<()> {
+        let listener = listen("HTTP_ADDR", address).await?;
+        info!("listening on http://{address}");
+        self.spawn("the HTTP server", serve(listener, router, self.shutdown.clone()));
+        Ok(())
+    }
+}
+
+/// Serves each connection in a task of its own. After the shutdown, requests in hand are answered;
+/// clients that do not send the rest of what they began are cut off after [`CLIENT_PATIENCE`].
+async fn serve(
+    listener: TcpListener,
+    router: Router,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let router = router.layer(CatchPanicLayer::custom(|_| {
+        // The panic itself is in the log already.
+        Problem::internal("the request was not completed").into_response()
+    }));
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADER_PATIENCE);
+    let mut connections = JoinSet::new();
+    loop {
+        let stream = tokio::select! {
+            () = shutdown.cancelled() => break,
+            // Those that ended are forgotten.
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of file descriptors, most likely: others have to end first.
+                    warn!("cannot accept a connection: {error}");
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                    continue;
+                }
+            },
+        };
+        // Answers leave at once instead of waiting for company; without it they are only later.
+        let _ = stream.set_nodelay(true);
+        let service = TowerToHyperService::new(router.clone());
+        let mut connection = Box::pin(http.serve_connection(TokioIo::new(stream), service));
+        let shutdown = shutdown.clone();
+        connections.spawn(async move {
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = shutdown.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            // A client that went away, or sent something that is not HTTP.
+            if let Err(error) = ended {
+                debug!("a connection broke: {error}");
+            }
+        });
+    }
+    let finish = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(CLIENT_PATIENCE, finish).await.is_err() {
+        connections.shutdown().await;
+    }
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! Trimming: each owner shortens its streams, never past what some group still needs.
+
+use std::time::Duration;
+
+use redis::Value;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::{
+    events::{Stream, Topic},
+    redis_link::{Link, LinkError, RedisUrl},
+};
+
+/// How often each stream is looked at.
+const INTERVAL: Duration = Duration::from_secs(30);
+
+/// Shortens the streams of one topic. Looking and trimming are one script: a group that is made or
+/// set back at the same time is seen or comes after.
+pub(crate) struct Trimmer {
+    pub(crate) topic: Topic,
+    pub(crate) url: RedisUrl,
+    pub(crate) keep: u64,
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl Trimmer {
+    /// Trims until the shutdown, for which nothing needs to be finished.
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        let shutdown = self.shutdown.clone();
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = self.trim_forever() => {}
+        }
+        Ok(())
+    }
+
+    async fn trim_forever(self) {
+        let mut link = Link::new(self.url.clone(), Duration::from_secs(5));
+        loop {
+            let jitter = Duration::from_millis(fastrand::u64(0..5_000));
+            tokio::time::sleep(INTERVAL + jitter).await;
+            for stream in Stream::ALL {
+                // Dead letters stay until a person has looked at them.
+                if stream.topic() != self.topic || matches!(stream, Stream::Dead(_)) {
+                    continue;
+                }
+                match trim_down(&mut link, stream, self.keep).await {
+                    Ok(0) => {}
+                    Ok(removed) => debug!(%stream, removed, "trimmed"),
+                    // The engine and the readers tell of a Redis that is away.
+                    Err(error) => debug!(%stream, "not trimmed: {error}"),
+                }
+            }
+        }
+    }
+}
+
+/// Trims until nothing more may go: one call removes only so much, for Redis does nothing else
+/// meanwhile.
+async fn trim_down(link: &mut Link, stream: Stream, keep: u64) -> Result<i64, LinkError> {
+    let mut removed = 0;
+    loop {
+        match trim(link, stream, keep).await? {
+            0 => return Ok(removed),
+            more => removed += more,
+        }
+    }
+}
+
+/// Removes entries that all groups are through with, but for the last `keep`; gives their number.
+pub(crate) async fn trim(link: &mut Link, stream: Stream, keep: u64) -> Result<i64, LinkError> {
+    let mut command = redis::cmd("EVAL");
+    command.arg(include_str!("trim.lua")).arg(1).arg(stream.key()).arg(keep);
+    for reader in stream.readers() {
+        command.arg(reader.service());
+    }
+    match link.ask("EVAL trim.lua", command).await? {
+        Value::Int(removed) => Ok(removed),
+        _ => Ok(0),
+    }
+}

@@ -1,0 +1,184 @@
+//! Several instances on the same entities.
+
+use common::events::Stream;
+
+use crate::support::{Answer, Deposit, How, Redis, Service};
+
+#[tokio::test]
+async fn two_instances_that_hammer_one_counter_lose_no_update() {
+    let redis = Redis::start();
+    let one = Service::start(&redis, "one").await;
+    let two = Service::start(&redis, "two").await;
+    let deposits =
+        |name: &'static str| (0..600).map(move |n| Deposit::new(format!("{name}{n}"), "c", 1));
+    let (first, second) = tokio::join!(one.ask_all(deposits("a")), two.ask_all(deposits("b")));
+    let mut totals: Vec<u64> = first
+        .into_iter()
+        .chain(second)
+        .map(|answer| match answer {
+            Ok(Answer::Done(total)) => total,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    totals.sort_unstable();
+    assert!(totals.into_iter().eq(1..=1_200), "nobody was told what another one was told");
+    assert_eq!(redis.total("c").await, Some(1_200));
+    assert_eq!(redis.audited().await.len(), 1_200);
+    let decisions = one.ledger.decided().len() + two.ledger.decided().len();
+    assert!(decisions > 1_200, "they never met");
+    one.stop().await.unwrap();
+    two.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_loses_twice_in_a_row_takes_a_turn_and_who_loses_once_does_not() {
+    let redis = Redis::start();
+    for (id, losses) in [("once", 1), ("twice", 2)] {
+        let service = Service::start(&redis, "one").await;
+        lose(&service, &redis, id, losses);
+        assert!(service.ask(Deposit::new(id, "c", 1)).await.is_ok());
+        assert_eq!(service.stop().await.unwrap().saw_receipt(id).len(), losses + 1);
+        assert_eq!(redis.calls("set").await, u64::from(losses == 2), "SET takes a turn");
+    }
+}
+
+/// Has somebody else write the counter that many times between decision and commit.
+fn lose(service: &Service, redis: &Redis, id: &'static str, times: usize) {
+    let (ledger, mut other) = (service.ledger.clone(), redis.blocking());
+    let write = "local found = redis.call('GET', KEYS[1]) \
+                 local version = tonumber(string.match(found or '0', '^%d+')) + 1 \
+                 redis.call('MSET', KEYS[1], version .. ' {\"id\":\"c\",\"total\":0}')";
+    fn again(
+        ledger: crate::support::Ledger,
+        id: &'static str,
+        times: usize,
+        mut write: impl FnMut() + Send + 'static,
+    ) {
+        if times > 0 {
+            let inner = ledger.clone();
+            ledger.meanwhile(id, move || {
+                write();
+                again(inner, id, times - 1, write);
+            });
+        }
+    }
+    again(ledger, id, times, move || {
+        let key = "{inventory}:counter:c";
+        redis::cmd("EVAL").arg(write).arg(1).arg(key).exec(&mut other).unwrap();
+    });
+}
+
+#[tokio::test]
+async fn instances_share_the_entries_and_none_is_handled_twice() {
+    let redis = Redis::start();
+    let one = Service::start(&redis, "one").await;
+    let two = Service::start(&redis, "two").await;
+    let three = Service::start(&redis, "three").await;
+    for round in 0..30 {
+        let deposit = |n| Deposit::new(format!("d{round}.{n}"), &format!("c{}", n % 7), 1);
+        redis.deposit_all((0..20).map(deposit)).await;
+    }
+    crate::support::until("all is acknowledged", async || {
+        redis.is_through(Stream::OrderCreated).await
+    })
+    .await;
+    assert_eq!(redis.audited().await.len(), 600);
+    let mut decided = Vec::new();
+    for service in [one, two, three] {
+        let mut by_one = service.stop().await.unwrap().decided();
+        by_one.sort_unstable();
+        // Again after a conflict, but never at two instances.
+        by_one.dedup();
+        decided.extend(by_one);
+    }
+    assert_eq!(decided.len(), 600);
+}
+
+#[tokio::test]
+async fn a_conflict_leaves_the_other_groups_of_the_batch_alone() {
+    let redis = Redis::start();
+    let service = Service::start(&redis, "one").await;
+    service.ask(Deposit::new("before", "b", 1)).await.unwrap();
+    redis.tell("CONFIG RESETSTAT").await;
+    let version: String = redis.ask("GET {inventory}:counter:b").await;
+    let version: u64 = version.split_once(' ').unwrap().0.parse().unwrap();
+    let mut other = redis.blocking();
+    service.ledger.meanwhile("y", move || {
+        let overtaken = format!(r#"{} {{"id":"b","total":100}}"#, version + 1);
+        redis::cmd("SET").arg("{inventory}:counter:b").arg(overtaken).exec(&mut other).unwrap();
+    });
+    let answers = service
+        .ask_all([
+            Deposit::new("x", "a", 1),
+            Deposit::new("y", "b", 1),
+            Deposit::new("y2", "b", 1),
+            Deposit::new("z", "c", 1),
+        ])
+        .await;
+    let totals: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
+    assert_eq!(totals, [1, 101, 102, 1].map(Answer::Done));
+    assert_eq!(
+        service.ledger.decided(),
+        ["before", "x", "y", "y2", "z", "y", "y2"],
+        "only the group that lost is decided again"
+    );
+    assert_eq!(redis.calls("evalsha").await, 2);
+    // One read of the engine's own, for the reply of the conflict carried what stands now.
+    assert_eq!(redis.calls("mget").await, 1 + 2);
+    assert_eq!(redis.entries(Stream::InventoryCheck).await.len(), 5);
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_entity_that_is_unexpectedly_there_is_shown_to_the_second_decision() {
+    let redis = Redis::start();
+    let service = Service::start(&redis, "one").await;
+    let receipt = r#"{"id":"d","counter":"c","amount":7,"total":77}"#;
+    let mut set = redis::cmd("SET");
+    set.arg("{inventory}:receipt:d").arg(format!("1 {receipt}"));
+    redis.run::<()>(&set).await;
+    assert_eq!(service.ask(Deposit::new("d", "c", 7)).await, Ok(Answer::Known(77)));
+    assert_eq!(service.ledger.saw_receipt("d"), [false, true]);
+    assert_eq!(redis.total("c").await, None);
+    assert!(redis.entries(Stream::InventoryCheck).await.is_empty());
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_entity_that_goes_away_meanwhile_is_decided_upon_as_absent() {
+    let redis = Redis::start();
+    let service = Service::start(&redis, "one").await;
+    service.ask(Deposit::new("a", "c", 5)).await.unwrap();
+    let mut other = redis.blocking();
+    service.ledger.meanwhile("b", move || redis::cmd("FLUSHALL").exec(&mut other).unwrap());
+    assert_eq!(service.ask(Deposit::new("b", "c", 1)).await, Ok(Answer::Done(1)));
+    assert_eq!(redis.audited().await.len(), 1);
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_two_instances_create_at_once_is_created_once() {
+    let redis = Redis::start();
+    let one = Service::start(&redis, "one").await;
+    let two = Service::start(&redis, "two").await;
+    for n in 0..50 {
+        let deposit = Deposit::new(format!("d{n}"), &format!("c{n}"), 1);
+        let answers = tokio::join!(one.ask(deposit.clone()), two.ask(deposit));
+        let mut answers = [answers.0.unwrap(), answers.1.unwrap()];
+        answers.sort_unstable_by_key(|answer| matches!(answer, Answer::Known(_)));
+        assert_eq!(answers, [Answer::Done(1), Answer::Known(1)]);
+    }
+    assert_eq!(redis.audited().await.len(), 50);
+    one.stop().await.unwrap();
+    two.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_question_is_answered_without_writing() {
+    let redis = Redis::start();
+    let service = Service::start(&redis, "one").await;
+    let question = Deposit::new("d", "c", 0).how(How::Asking);
+    assert_eq!(service.ask(question).await, Ok(Answer::Unknown));
+    assert_eq!(redis.calls("evalsha").await, 0);
+    service.stop().await.unwrap();
+}

@@ -1,0 +1,192 @@
+//! Entries that cannot be handled, beside others that can.
+
+use std::{
+    collections::BTreeMap,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use common::events::{DeadLetter, Stream, Topic};
+
+use crate::support::{Deposit, How, Redis, Service, until};
+
+/// The fields of an entry.
+type Fields<'a> = &'a [(&'a str, &'a [u8])];
+
+const DEAD: Stream = Stream::Dead(Topic::Inventory);
+
+/// The dead letters by the entry that each is about; there are no two about one.
+async fn letters(redis: &Redis) -> BTreeMap<String, DeadLetter> {
+    let mut letters = BTreeMap::new();
+    for entry in redis.entries(DEAD).await {
+        let letter: DeadLetter = serde_json::from_value(entry.entity()).expect("a dead letter");
+        let twice = letters.insert(letter.entry.clone(), letter);
+        assert!(twice.is_none(), "{twice:?} was written twice");
+    }
+    letters
+}
+
+async fn is_through(redis: &Redis) -> bool {
+    redis.is_through(Stream::OrderCreated).await
+}
+
+#[tokio::test]
+async fn poison_beside_good_entries_goes_to_the_dead_letters_once() {
+    let redis = Redis::start();
+    let at_fault = Deposit::new("f", "c", 1).how(How::AtFault).json();
+    let unnamed = Deposit::new("u", "c", 1).how(How::Unnamed).json();
+    let wide = Deposit::new("w", "c", 1).how(How::Wide(9_000)).json();
+    let wide_later = Deposit::new("l", "c", 1).how(How::WideLater(9_000)).json();
+    let poison: [(Fields<'_>, &str); 8] = [
+        (&[("event_id", b"1"), ("entity", b"{nope")], "field `entity`"),
+        (&[("event_id", b"2"), ("thing", b"{}")], "no field `entity`"),
+        (&[("event_id", b"3"), ("entity", br#"{"id":1,"counter":"c"}"#)], "field `entity`"),
+        (&[("event_id", b"4"), ("entity", b"\xff\xfe")], "not UTF-8"),
+        (&[("event_id", b"5"), ("entity", at_fault.as_bytes())], "told to be at fault"),
+        (&[("event_id", b"6"), ("entity", unnamed.as_bytes())], "not named by reads"),
+        (&[("event_id", b"7"), ("entity", wide.as_bytes())], "2000 are the most"),
+        (&[("event_id", b"8"), ("entity", wide_later.as_bytes())], "2000 are the most"),
+    ];
+    let mut expected = Vec::new();
+    redis.deposit(&Deposit::new("good", "c", 1)).await;
+    for (number, (fields, reason)) in poison.iter().enumerate() {
+        let id = redis.append_fields(Stream::OrderCreated, fields).await;
+        expected.push((id, fields, reason));
+        redis.deposit(&Deposit::new(format!("good{number}"), "c", 1)).await;
+    }
+    let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    let service = Service::start(&redis, "one").await;
+    until("all is acknowledged", async || is_through(&redis).await).await;
+    assert_eq!(redis.audited().await.len(), 9, "the good ones are handled");
+
+    let found = letters(&redis).await;
+    assert_eq!(found.len(), poison.len());
+    let after = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    for (id, fields, reason) in &expected {
+        let letter = &found[id];
+        assert_eq!(letter.stream, Stream::OrderCreated.key());
+        assert_eq!(letter.group, "inventory_service");
+        assert!(letter.reason.contains(**reason), "{letter:?}");
+        assert!((before..=after).contains(&letter.at.into()), "{letter:?}");
+        let as_it_was = fields.iter().map(|(name, value)| {
+            ((*name).to_owned(), String::from_utf8_lossy(value).into_owned().into())
+        });
+        assert_eq!(letter.fields, as_it_was.collect());
+    }
+
+    // All of it once more: to the group they are new.
+    redis.tell("XGROUP SETID events:{order}_created inventory_service 0").await;
+    redis.deposit(&Deposit::new("last", "c", 1)).await;
+    until("all is acknowledged again", async || is_through(&redis).await).await;
+    assert_eq!(letters(&redis).await, found);
+    assert_eq!(redis.audited().await.len(), 10);
+    let ledger = service.stop().await.unwrap();
+    assert!(ledger.saw_receipt("good").len() > 1, "it was delivered again");
+    assert!(ledger.saw_receipt("f").len() > 1, "it was delivered again");
+}
+
+#[tokio::test]
+async fn poison_that_lies_in_one_batch_twice_is_written_once() {
+    let redis = Redis::start();
+    let service = Service::with(
+        crate::support::service::sources(&redis, &redis),
+        "one",
+        crate::support::Ledger::default(),
+        |life| life.claim_idle_ms = 50,
+    );
+    service.ready().await;
+    // What keeps the engine busy, so that the poison behind it is claimed while it still waits.
+    redis.tell("HSET {inventory}:counter:blocked a hash").await;
+    redis.deposit(&Deposit::new("blocked", "blocked", 1)).await;
+    service.in_trouble().await;
+    let poison = redis.append(Stream::OrderCreated, "{nope").await;
+    until("the poison is delivered again", async || {
+        let pending =
+            format!("XPENDING events:{{order}}_created inventory_service {poison} {poison} 1");
+        let pending: Vec<(String, String, u64, u64)> = redis.ask(&pending).await;
+        pending.first().is_some_and(|(_, _, _, deliveries)| *deliveries > 1)
+    })
+    .await;
+    redis.tell("DEL {inventory}:counter:blocked").await;
+    until("all is acknowledged", async || is_through(&redis).await).await;
+    assert_eq!(letters(&redis).await.len(), 1);
+    assert_eq!(redis.audited().await.len(), 1);
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_input_that_panics_is_tried_alone_and_its_neighbours_go_on() {
+    let redis = Redis::start();
+    redis.deposit(&Deposit::new("a", "c", 1)).await;
+    let panicking = redis.deposit(&Deposit::new("b", "c", 1).how(How::Panicking)).await;
+    let in_reads = redis.deposit(&Deposit::new("c", "c", 1).how(How::PanickingInReads)).await;
+    redis.deposit(&Deposit::new("d", "c", 1)).await;
+    let service = Service::start(&redis, "one").await;
+    until("all is acknowledged", async || is_through(&redis).await).await;
+    assert_eq!(redis.audited().await.len(), 2);
+    let letters = letters(&redis).await;
+    assert_eq!(letters.len(), 2);
+    assert_eq!(letters[&panicking].reason, "its handling panicked: told to panic");
+    assert!(letters[&in_reads].reason.contains("panicked"), "{letters:?}");
+    let ledger = service.stop().await.unwrap();
+    assert_eq!(ledger.decided(), ["a", "b", "d", "b"], "the one that panicked is tried alone");
+}
+
+#[tokio::test]
+async fn an_input_that_panics_only_in_company_succeeds_alone() {
+    let redis = Redis::start();
+    redis.deposit(&Deposit::new("a", "c", 13)).await;
+    redis.deposit(&Deposit::new("b", "c", 1).how(How::PanickingAt(13))).await;
+    redis.deposit(&Deposit::new("c", "c", 7)).await;
+    let service = Service::start(&redis, "one").await;
+    until("all is acknowledged", async || is_through(&redis).await).await;
+    assert_eq!(redis.total("c").await, Some(21));
+    assert_eq!(redis.audited().await.len(), 3);
+    assert!(letters(&redis).await.is_empty());
+    assert_eq!(service.stop().await.unwrap().decided(), ["a", "b", "c", "b"]);
+}
+
+#[tokio::test]
+async fn an_entity_that_cannot_be_read_is_named_by_the_dead_letter() {
+    let redis = Redis::start();
+    redis.tell("SET {inventory}:counter:c gibberish").await;
+    let id = redis.deposit(&Deposit::new("a", "c", 1)).await;
+    redis.deposit(&Deposit::new("b", "other", 1)).await;
+    let service = Service::start(&redis, "one").await;
+    until("all is acknowledged", async || is_through(&redis).await).await;
+    assert!(letters(&redis).await[&id].reason.contains("{inventory}:counter:c"));
+    assert_eq!(redis.total("other").await, Some(1));
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_an_input_causes_belongs_to_its_trace() {
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let redis = Redis::start();
+    let with_trace = async |id: &str, how, trace: &str| {
+        let entity = Deposit::new(id, "c", 1).how(how).json();
+        let fields = [("entity", entity.as_bytes()), ("traceparent", trace.as_bytes())];
+        redis.append_fields(Stream::OrderCreated, &fields).await
+    };
+    with_trace("traced", How::Plain, TRACE).await;
+    with_trace("dead", How::AtFault, TRACE).await;
+    with_trace("mistraced", How::Plain, "00-short-01").await;
+    redis.deposit(&Deposit::new("plain", "c", 1)).await;
+    let service = Service::start(&redis, "one").await;
+    service.door.ask(Deposit::new("asked", "c", 1), Some(TRACE.into())).await.unwrap();
+    until("all is acknowledged", async || is_through(&redis).await).await;
+    let mut traces = BTreeMap::new();
+    for entry in redis.entries(Stream::InventoryCheck).await {
+        assert!(entry.field("event_id").is_some_and(|id| uuid::Uuid::parse_str(id).is_ok()));
+        let id = entry.entity()["id"].as_str().unwrap().to_owned();
+        traces.insert(id, entry.field("traceparent").map(str::to_owned));
+    }
+    let trace = || Some(TRACE.to_owned());
+    let expected = [("asked", trace()), ("mistraced", None), ("plain", None), ("traced", trace())];
+    assert_eq!(traces, expected.map(|(id, trace)| (id.to_owned(), trace)).into());
+    let dead = redis.entries(DEAD).await;
+    assert_eq!(
+        dead.iter().map(|entry| entry.field("traceparent")).collect::<Vec<_>>(),
+        [Some(TRACE)]
+    );
+    service.stop().await.unwrap();
+}

@@ -1,0 +1,85 @@
+//! Commands: who waits, who has gone, and what they are told when Redis is away.
+
+use common::engine::Refusal;
+
+use crate::support::{Answer, Deposit, Redis, Service, service::Tally, until};
+
+/// Makes Redis hold back every write from when the deposit is decided until `CLIENT UNPAUSE`.
+fn hold_the_commit_of(id: &str, service: &Service, redis: &Redis) -> Tally {
+    let tally = Tally::default();
+    let mut other = redis.blocking();
+    let inner = tally.clone();
+    service.ledger.meanwhile(id, move || {
+        redis::cmd("CLIENT").arg("PAUSE").arg(60_000).arg("WRITE").exec(&mut other).unwrap();
+        inner.add();
+    });
+    tally
+}
+
+#[tokio::test]
+async fn a_command_whose_caller_has_gone_before_it_was_taken_is_dropped() {
+    let redis = Redis::start();
+    let service = Service::start(&redis, "one").await;
+    let held = hold_the_commit_of("first", &service, &redis);
+    let first = service.ask_aside(Deposit::new("first", "c", 1));
+    until("the first is being committed", async || held.get() == 1).await;
+    let gone = service.ask_aside(Deposit::new("gone", "c", 1));
+    let stays = service.ask_aside(Deposit::new("stays", "c", 1));
+    // Both are in the queue once each has run up to where it waits.
+    tokio::task::yield_now().await;
+    gone.abort();
+    assert!(gone.await.unwrap_err().is_cancelled());
+    redis.tell("CLIENT UNPAUSE").await;
+    assert_eq!(first.await.unwrap(), Ok(Answer::Done(1)));
+    assert_eq!(stays.await.unwrap(), Ok(Answer::Done(2)));
+    assert_eq!(service.stop().await.unwrap().decided(), ["first", "stays"]);
+    assert_eq!(redis.audited().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_caller_who_goes_while_the_command_is_committed_finds_its_effect_later() {
+    let redis = Redis::start();
+    let service = Service::start(&redis, "one").await;
+    let held = hold_the_commit_of("d", &service, &redis);
+    let gone = service.ask_aside(Deposit::new("d", "c", 1));
+    until("it is being committed", async || held.get() == 1).await;
+    gone.abort();
+    redis.tell("CLIENT UNPAUSE").await;
+    assert_eq!(service.ask(Deposit::new("d", "c", 1)).await, Ok(Answer::Known(1)));
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn while_redis_is_away_commands_are_refused_and_afterwards_they_work_again() {
+    let redis = Redis::start();
+    let service = Service::start(&redis, "one").await;
+    service.ask(Deposit::new("a", "c", 1)).await.unwrap();
+    redis.kill();
+    let refused = service.ask(Deposit::new("b", "c", 1)).await;
+    assert_eq!(refused, Err(Refusal::Unavailable));
+    assert!(service.life.health.ready().is_err());
+    let again = service.ask(Deposit::new("c", "c", 1)).await;
+    assert_eq!(again, Err(Refusal::Unavailable));
+    redis.restart().await;
+    service.ready().await;
+    until("commands work again", async || service.ask(Deposit::new("d", "c", 1)).await.is_ok())
+        .await;
+    let receipts = redis.audited().await;
+    assert!(
+        receipts.keys().eq(["a", "d"]),
+        "who was refused before the engine took it: {receipts:?}"
+    );
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn after_the_end_of_the_engine_commands_are_refused() {
+    let redis = Redis::start();
+    let service = Service::begin(&redis, "one");
+    let door = service.door.clone();
+    drop(redis);
+    service.life.shutdown.cancel();
+    assert_eq!(door.ask(Deposit::new("a", "c", 1), None).await, Err(Refusal::Unavailable));
+    drop(door);
+    service.stop().await.unwrap();
+}

@@ -1,0 +1,157 @@
+//! What an operator, a full memory or a wrong setting can put in the way: nothing is half done, and
+//! work goes on by itself once the way is free.
+
+use common::events::{Stream, Topic};
+use stack::RedisOptions;
+
+use crate::support::{
+    Deposit, Ledger, Redis, Service,
+    redis::command,
+    service::{Tally, sources},
+    until,
+};
+
+#[tokio::test]
+async fn a_flushed_script_is_loaded_again() {
+    let redis = Redis::start();
+    let service = Service::start(&redis, "one").await;
+    for round in 0..50 {
+        let flush = command("SCRIPT FLUSH");
+        let deposits = (0..20).map(|n| Deposit::new(format!("d{round}.{n}"), "c", 1));
+        let (answers, ()) = tokio::join!(service.ask_all(deposits), redis.run(&flush));
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        assert!(service.life.health.ready().is_ok());
+    }
+    assert_eq!(redis.audited().await.len(), 1_000);
+    assert!(redis.calls("script|load").await > 1);
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_hash_where_an_entity_should_be_stops_all_until_it_is_gone() {
+    something_else_at("HSET {inventory}:counter:c1 a hash", "{inventory}:counter:c1").await;
+}
+
+#[tokio::test]
+async fn a_string_where_a_stream_should_be_stops_all_until_it_is_gone() {
+    something_else_at("SET events:{inventory}_check string", "events:{inventory}_check").await;
+}
+
+#[tokio::test]
+async fn a_string_where_the_list_should_be_stops_all_until_it_is_gone() {
+    something_else_at("SET {inventory}:counters string", "{inventory}:counters").await;
+}
+
+async fn something_else_at(put: &str, key: &str) {
+    let redis = Redis::start();
+    redis.tell(put).await;
+    let counter = |n| format!("c{}", n % 3);
+    redis.deposit_all((0..10).map(|n| Deposit::new(format!("d{n}"), &counter(n), 1))).await;
+    let service = Service::begin(&redis, "one");
+    service.in_trouble().await;
+    assert_eq!(service.life.health.ready(), Err("trouble with Redis, see the log"));
+    // It goes on trying, and leaves nothing behind however often.
+    let tried = redis.calls("evalsha").await;
+    until("it was tried again", async || redis.calls("evalsha").await > tried + 2).await;
+    let mut keys: Vec<String> = redis.ask("KEYS *").await;
+    keys.retain(|name| name != key);
+    keys.sort_unstable();
+    assert_eq!(keys, ["events:{account}_wallet", "events:{order}_created"], "nothing is written");
+    assert_eq!(redis.pending(Stream::OrderCreated).await, Some(10), "nothing is acknowledged");
+
+    redis.run::<()>(&redis::cmd("DEL").arg(key).to_owned()).await;
+    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+    assert_eq!(redis.audited().await.len(), 10);
+    service.ready().await;
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_string_where_the_stream_that_is_read_should_be_is_waited_for() {
+    let redis = Redis::start();
+    redis.tell("SET events:{order}_created string").await;
+    let service = Service::begin(&redis, "one");
+    service.in_trouble().await;
+    redis.tell("DEL events:{order}_created").await;
+    redis.deposit(&Deposit::new("a", "c", 1)).await;
+    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+    assert_eq!(redis.total("c").await, Some(1));
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn without_memory_nothing_is_half_written_and_with_it_all_goes_on() {
+    let redis = Redis::start();
+    let counter = |n| format!("c{}", n % 3);
+    redis.deposit_all((0..10).map(|n| Deposit::new(format!("d{n}"), &counter(n), 1))).await;
+    let service = Service::begin(&redis, "one");
+    let mut other = redis.blocking();
+    // Between its read and its commit.
+    service.ledger.meanwhile("d9", move || {
+        redis::cmd("CONFIG").arg(&["SET", "maxmemory", "1"]).exec(&mut other).unwrap();
+    });
+    service.in_trouble().await;
+    let tried = redis.calls("evalsha").await;
+    until("it was tried again", async || redis.calls("evalsha").await > tried + 2).await;
+    let mut keys: Vec<String> = redis.ask("KEYS *").await;
+    keys.sort_unstable();
+    assert_eq!(keys, ["events:{account}_wallet", "events:{order}_created"], "nothing is written");
+    assert_eq!(redis.pending(Stream::OrderCreated).await, Some(10), "nothing is acknowledged");
+
+    redis.tell("CONFIG SET maxmemory 0").await;
+    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+    assert_eq!(redis.audited().await.len(), 10);
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_entry_is_acknowledged_only_after_its_effect_is_written() {
+    // Two, so that an acknowledgement would get through while the commit does not.
+    let (own, others) = (Redis::start(), Redis::start());
+    let service = Service::with(sources(&own, &others), "one", Ledger::default(), |_| {});
+    let held = Tally::default();
+    let (mut blocking, tally) = (own.blocking(), held.clone());
+    service.ledger.meanwhile("a", move || {
+        redis::cmd("CLIENT").arg("PAUSE").arg(60_000).arg("WRITE").exec(&mut blocking).unwrap();
+        tally.add();
+    });
+    others.deposit(&Deposit::new("a", "c", 1)).await;
+    until("it is being committed", async || held.get() == 1).await;
+    for n in 0..20 {
+        others.deposit(&Deposit::new(format!("later{n}"), "c", 1)).await;
+        until("it is read", async || others.pending(Stream::OrderCreated).await == Some(n + 2))
+            .await;
+    }
+    own.tell("CLIENT UNPAUSE").await;
+    until("all is acknowledged", async || others.is_through(Stream::OrderCreated).await).await;
+    assert_eq!(own.audited().await.len(), 21);
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_redis_that_evicts_is_refused() {
+    let policy = "allkeys-lru".to_owned();
+    let redis =
+        Redis::start_with(RedisOptions { maxmemory_policy: policy, ..RedisOptions::default() });
+    let service = Service::begin(&redis, "one");
+    let error = format!("{:#}", service.stop().await.unwrap_err());
+    assert!(error.contains("its maxmemory-policy is allkeys-lru"), "{error}");
+    assert!(error.contains("noeviction"), "{error}");
+    let keys: Vec<String> = redis.ask("KEYS *").await;
+    assert!(keys.is_empty(), "{keys:?}");
+}
+
+#[tokio::test]
+async fn a_redis_that_starts_to_evict_gets_no_new_groups() {
+    let redis = Redis::start();
+    let service = Service::start(&redis, "one").await;
+    redis.tell("CONFIG SET maxmemory-policy allkeys-lru").await;
+    redis.tell("FLUSHALL").await;
+    service.in_trouble().await;
+    redis.tell("CONFIG SET maxmemory-policy noeviction").await;
+    redis.deposit(&Deposit::new("a", "c", 1)).await;
+    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+    let dead = redis.entries(Stream::Dead(Topic::Inventory)).await;
+    assert!(dead.is_empty(), "{dead:?}");
+    service.stop().await.unwrap();
+}

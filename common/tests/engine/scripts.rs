@@ -1,0 +1,292 @@
+//! The scripts by themselves, with arguments made by hand.
+
+use redis::{Cmd, Value};
+
+use crate::support::{Entry, Redis, redis::command};
+use common::events::Stream;
+
+const COMMIT: &str = include_str!("../../src/engine/commit.lua");
+const TRIM: &str = include_str!("../../src/trim.lua");
+const FORGET: &str = include_str!("../../src/forget.lua");
+
+fn script(text: &str, keys: &[&str], arguments: &[&str]) -> Cmd {
+    let mut eval = redis::cmd("EVAL");
+    eval.arg(text).arg(keys.len()).arg(keys).arg(arguments);
+    eval
+}
+
+fn set(key: &str, value: &str) -> Cmd {
+    let mut set = redis::cmd("SET");
+    set.arg(key).arg(value);
+    set
+}
+
+async fn get(redis: &Redis, key: &str) -> Option<String> {
+    redis.ask(&format!("GET {key}")).await
+}
+
+fn bytes(text: &str) -> Value {
+    Value::BulkString(text.as_bytes().to_vec())
+}
+
+const SENT: &str = "events:{message}_sent";
+
+/// Two groups: `a` and `b`, of which `b` is only checked, and `c` and `d`, of which `d` is new.
+fn two_groups() -> Cmd {
+    script(
+        COMMIT,
+        &["{t}a", "{t}b", "{t}c", "{t}d", SENT, "{t}list"],
+        &[
+            &["2", "4", "1", "1"][..],
+            &["2", "2"],
+            &["5 ", "6 new a", "8 ", ""],
+            &["3 ", "4 new c", "", "1 new d"],
+            &["3"],
+            &["1", "5", "4", "event_id", "x", "entity", "1"],
+            &["2", "5", "6", "event_id", "y", "entity", "2", "traceparent", "t"],
+            &["2", "5", "2", "entity", "3"],
+            &["2"],
+            &["1", "6", "a"],
+            &["2", "6", "d"],
+        ]
+        .concat(),
+    )
+}
+
+async fn as_the_decisions_saw_them(redis: &Redis) {
+    for (key, value) in [("{t}a", "5 old a"), ("{t}b", "8 old b"), ("{t}c", "3 old c")] {
+        redis.run::<()>(&set(key, value)).await;
+    }
+}
+
+fn told(entries: &[Entry]) -> Vec<&str> {
+    entries.iter().map(|entry| entry.field("entity").unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_commit_writes_all_groups_that_are_as_they_were_seen() {
+    let redis = Redis::start();
+    as_the_decisions_saw_them(&redis).await;
+    let reply: Value = redis.run(&two_groups()).await;
+    assert_eq!(reply, Value::Array(vec![Value::Int(1), Value::Int(1)]));
+    assert_eq!(get(&redis, "{t}a").await.unwrap(), "6 new a");
+    assert_eq!(get(&redis, "{t}b").await.unwrap(), "8 old b");
+    assert_eq!(get(&redis, "{t}c").await.unwrap(), "4 new c");
+    assert_eq!(get(&redis, "{t}d").await.unwrap(), "1 new d");
+    let entries = redis.entries(Stream::MessageSent).await;
+    assert_eq!(told(&entries), ["1", "2", "3"]);
+    assert_eq!(entries[0].field("event_id"), Some("x"));
+    assert_eq!(entries[1].field("traceparent"), Some("t"));
+    assert_eq!(entries[2].fields.len(), 1);
+    assert_eq!(redis.ask::<Vec<String>>("LRANGE {t}list 0 -1").await, ["a", "d"]);
+}
+
+#[tokio::test]
+async fn a_group_in_conflict_writes_nothing_and_says_what_stands() {
+    let redis = Redis::start();
+    as_the_decisions_saw_them(&redis).await;
+    // Not written by its group, and yet it decides.
+    redis.run::<()>(&set("{t}b", "88 other b")).await;
+    let reply: Value = redis.run(&two_groups()).await;
+    let conflict = Value::Array(vec![Value::Int(2), bytes("88 other b")]);
+    assert_eq!(reply, Value::Array(vec![conflict, Value::Int(1)]));
+    assert_eq!(get(&redis, "{t}a").await.unwrap(), "5 old a");
+    assert_eq!(get(&redis, "{t}c").await.unwrap(), "4 new c");
+    assert_eq!(told(&redis.entries(Stream::MessageSent).await), ["2", "3"]);
+    assert_eq!(redis.ask::<Vec<String>>("LRANGE {t}list 0 -1").await, ["d"]);
+}
+
+#[tokio::test]
+async fn a_conflict_tells_of_all_that_stands_otherwise_and_of_what_is_gone() {
+    let redis = Redis::start();
+    as_the_decisions_saw_them(&redis).await;
+    redis.tell("DEL {t}c").await;
+    redis.run::<()>(&set("{t}d", "7 unexpected d")).await;
+    let reply: Value = redis.run(&two_groups()).await;
+    let conflict =
+        Value::Array(vec![Value::Int(3), Value::Nil, Value::Int(4), bytes("7 unexpected d")]);
+    assert_eq!(reply, Value::Array(vec![Value::Int(1), conflict]));
+    assert_eq!(get(&redis, "{t}a").await.unwrap(), "6 new a");
+    assert_eq!(get(&redis, "{t}c").await, None);
+    assert_eq!(get(&redis, "{t}d").await.unwrap(), "7 unexpected d");
+    assert_eq!(told(&redis.entries(Stream::MessageSent).await), ["1"]);
+    assert_eq!(redis.ask::<Vec<String>>("LRANGE {t}list 0 -1").await, ["a"]);
+}
+
+#[tokio::test]
+async fn a_version_is_compared_whole() {
+    let redis = Redis::start();
+    as_the_decisions_saw_them(&redis).await;
+    // It starts with the digits of the expected version.
+    redis.run::<()>(&set("{t}a", "55 other a")).await;
+    let reply: Value = redis.run(&two_groups()).await;
+    let conflict = Value::Array(vec![Value::Int(1), bytes("55 other a")]);
+    assert_eq!(reply, Value::Array(vec![conflict, Value::Int(1)]));
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_is_named_and_nothing_is_written() {
+    for (put, key) in [
+        ("HSET {t}d a hash", "{t}d"),
+        ("RPUSH {t}d a-list", "{t}d"),
+        ("SET events:{message}_sent string", SENT),
+        ("SET {t}list string", "{t}list"),
+        ("HSET {t}list a hash", "{t}list"),
+    ] {
+        let redis = Redis::start();
+        as_the_decisions_saw_them(&redis).await;
+        redis.tell(put).await;
+        let error = redis.try_run::<Value>(&two_groups()).await.unwrap_err();
+        assert_eq!(error.code(), Some("WRONGTYPE"), "{error}");
+        assert!(error.to_string().contains(key), "{error}");
+        assert_eq!(get(&redis, "{t}a").await.unwrap(), "5 old a", "{put}");
+        assert_eq!(get(&redis, "{t}c").await.unwrap(), "3 old c", "{put}");
+        assert_eq!(redis.ask::<u64>("DBSIZE").await, 4, "{put}");
+    }
+}
+
+#[tokio::test]
+async fn a_commit_of_events_alone_has_no_entities() {
+    let redis = Redis::start();
+    let arguments =
+        [&["1", "0", "1", "0", "0"][..], &["1", "1", "1", "2", "entity", "1"], &["0"]].concat();
+    let reply: Value = redis.run(&script(COMMIT, &[SENT], &arguments)).await;
+    assert_eq!(reply, Value::Array(vec![Value::Int(1)]));
+    assert_eq!(told(&redis.entries(Stream::MessageSent).await), ["1"]);
+}
+
+/// A stream of so many entries, in nodes of ten: a trim removes whole nodes.
+async fn filled(entries: usize) -> Redis {
+    let redis = Redis::start();
+    redis.tell("CONFIG SET stream-node-max-entries 10").await;
+    // In one round trip, for the sake of time.
+    let fill = "for n = 1, ARGV[1] do redis.call('XADD', KEYS[1], n .. '-0', 'field', 'value') end";
+    redis.run::<()>(&script(fill, &["s"], &[&entries.to_string()])).await;
+    redis
+}
+
+async fn read(redis: &Redis, group: &str, count: usize) {
+    redis.tell(&format!("XREADGROUP GROUP {group} c COUNT {count} STREAMS s >")).await;
+}
+
+async fn trim(redis: &Redis, keep: &str, groups: &[&str]) -> i64 {
+    let arguments: Vec<&str> = std::iter::once(keep).chain(groups.iter().copied()).collect();
+    redis.run(&script(TRIM, &["s"], &arguments)).await
+}
+
+async fn oldest(redis: &Redis) -> String {
+    type Entries = Vec<(String, Vec<String>)>;
+    redis.ask::<Entries>("XRANGE s - + COUNT 1").await.remove(0).0
+}
+
+#[tokio::test]
+async fn trimming_removes_the_surplus_that_all_groups_are_through_with() {
+    let redis = filled(1_000).await;
+    for group in ["one", "two"] {
+        redis.tell(&format!("XGROUP CREATE s {group} 0")).await;
+        read(&redis, group, 1_000).await;
+    }
+    assert_eq!(trim(&redis, "100", &["one", "two"]).await, 0, "nothing is acknowledged");
+    let ids: Vec<String> = (1..=1_000).map(|n| format!("{n}-0")).collect();
+    for group in ["one", "two"] {
+        assert_eq!(
+            trim(&redis, "100", &["one", "two"]).await,
+            0,
+            "{group} has acknowledged nothing"
+        );
+        let mut ack = redis::cmd("XACK");
+        ack.arg("s").arg(group).arg(&ids);
+        assert_eq!(redis.run::<u64>(&ack).await, 1_000);
+    }
+    assert_eq!(trim(&redis, "1000", &["one", "two"]).await, 0, "all are to be kept");
+    assert_eq!(trim(&redis, "100", &["one", "two"]).await, 900);
+    assert_eq!(oldest(&redis).await, "901-0");
+    assert_eq!(trim(&redis, "100", &["one", "two"]).await, 0);
+}
+
+#[tokio::test]
+async fn trimming_stops_at_what_was_read_and_not_acknowledged() {
+    let redis = filled(1_000).await;
+    redis.tell("XGROUP CREATE s one 0").await;
+    redis.tell("XGROUP CREATE s two 0").await;
+    read(&redis, "one", 1_000).await;
+    read(&redis, "two", 1_000).await;
+    let mut ack = redis::cmd("XACK");
+    ack.arg("s").arg("one").arg((1..=1_000).map(|n| format!("{n}-0")).collect::<Vec<_>>());
+    redis.run::<u64>(&ack).await;
+    let mut ack = redis::cmd("XACK");
+    // All but the 96th.
+    let others = (1..=1_000).filter(|n| *n != 96).map(|n| format!("{n}-0"));
+    ack.arg("s").arg("two").arg(others.collect::<Vec<_>>());
+    redis.run::<u64>(&ack).await;
+    trim(&redis, "10", &["one", "two"]).await;
+    assert_eq!(oldest(&redis).await, "91-0", "the node of the 96th stays whole");
+}
+
+#[tokio::test]
+async fn trimming_stops_at_what_was_not_read() {
+    let redis = filled(1_000).await;
+    redis.tell("XGROUP CREATE s one 0").await;
+    redis.tell("XGROUP CREATE s stranger 0").await;
+    read(&redis, "one", 1_000).await;
+    let mut ack = redis::cmd("XACK");
+    ack.arg("s").arg("one").arg((1..=1_000).map(|n| format!("{n}-0")).collect::<Vec<_>>());
+    redis.run::<u64>(&ack).await;
+    assert_eq!(trim(&redis, "10", &["one"]).await, 0, "a group of somebody else counts as well");
+    read(&redis, "stranger", 200).await;
+    let mut ack = redis::cmd("XACK");
+    ack.arg("s").arg("stranger").arg((1..=200).map(|n| format!("{n}-0")).collect::<Vec<_>>());
+    redis.run::<u64>(&ack).await;
+    trim(&redis, "10", &["one"]).await;
+    assert_eq!(oldest(&redis).await, "191-0");
+}
+
+#[tokio::test]
+async fn trimming_waits_for_the_groups_that_must_exist() {
+    let redis = filled(1_000).await;
+    redis.tell("XGROUP CREATE s one $").await;
+    assert_eq!(trim(&redis, "10", &["one", "two"]).await, 0);
+    assert_eq!(trim(&redis, "10", &["one"]).await, 990);
+}
+
+#[tokio::test]
+async fn a_stream_without_groups_is_bounded_by_its_length() {
+    let redis = filled(1_000).await;
+    assert_eq!(trim(&redis, "100", &[]).await, 900);
+    assert_eq!(oldest(&redis).await, "901-0");
+    redis.tell("DEL s").await;
+    assert_eq!(trim(&redis, "100", &[]).await, 0);
+    redis.tell("SET s string").await;
+    assert_eq!(trim(&redis, "100", &[]).await, 0);
+}
+
+#[tokio::test]
+async fn one_call_removes_only_so_much_and_calls_until_nothing_goes_remove_all_that_may() {
+    let redis = filled(5_000).await;
+    let first = trim(&redis, "100", &[]).await;
+    assert!((1..4_900).contains(&first), "one call took {first}");
+    while trim(&redis, "100", &[]).await > 0 {}
+    assert_eq!(oldest(&redis).await, "4901-0");
+}
+
+#[tokio::test]
+async fn only_consumers_with_nothing_pending_are_forgotten() {
+    let redis = filled(20).await;
+    redis.tell("XGROUP CREATE s g 0").await;
+    for consumer in ["idle", "asks"] {
+        redis.tell(&format!("XGROUP CREATECONSUMER s g {consumer}")).await;
+    }
+    redis.tell("XREADGROUP GROUP g busy COUNT 5 STREAMS s >").await;
+    let forget = async |idle: &str| -> u64 {
+        redis.run(&script(FORGET, &["s"], &["g", idle, "asks"])).await
+    };
+    assert_eq!(forget("3600000").await, 0, "all were seen lately");
+    crate::support::until("the idle one is forgotten", async || forget("0").await == 1).await;
+    let left: Vec<std::collections::BTreeMap<String, Value>> =
+        redis.ask("XINFO CONSUMERS s g").await;
+    let mut names: Vec<&Value> = left.iter().map(|consumer| &consumer["name"]).collect();
+    names.sort_by_key(|name| format!("{name:?}"));
+    assert_eq!(names, [&bytes("asks"), &bytes("busy")]);
+    let pending: (u64, Value, Value, Value) = redis.run(&command("XPENDING s g")).await;
+    assert_eq!(pending.0, 5);
+}

@@ -1,0 +1,250 @@
+//! A service small enough to see through: deposits are counted, each leaves a receipt.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use common::{
+    decision::{Changes, Decider, Entity, Halt, Millis, Reads, World},
+    events::{Event, Stream, Topic},
+    keys::Kind,
+};
+use serde::{Deserialize, Serialize};
+
+static COUNTER: Kind = Kind {
+    prefix: "{inventory}:counter:",
+    index: Some("{inventory}:counters"),
+    updates: Some(Stream::InventoryUpdated),
+};
+static RECEIPT: Kind = Kind { prefix: "{inventory}:receipt:", index: None, updates: None };
+
+/// What was counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counter {
+    pub(crate) id: String,
+    pub(crate) total: u64,
+}
+
+/// The trace of a deposit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Receipt {
+    pub(crate) id: String,
+    pub(crate) counter: String,
+    pub(crate) amount: u64,
+    /// What the counter showed afterwards.
+    pub(crate) total: u64,
+}
+
+impl Entity for Counter {
+    type Id = str;
+    fn kind() -> &'static Kind {
+        &COUNTER
+    }
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Entity for Receipt {
+    type Id = str;
+    fn kind() -> &'static Kind {
+        &RECEIPT
+    }
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+/// Tells of a deposit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Deposited {
+    pub(crate) id: String,
+    pub(crate) total: u64,
+}
+
+impl Event for Deposited {
+    const STREAM: Stream = Stream::InventoryCheck;
+}
+
+/// The input.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Deposit {
+    pub(crate) id: String,
+    pub(crate) counter: String,
+    pub(crate) amount: u64,
+    #[serde(default)]
+    pub(crate) how: How,
+}
+
+/// What comes with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum How {
+    #[default]
+    Plain,
+    /// The decision says that it cannot be.
+    AtFault,
+    /// The decision panics.
+    Panicking,
+    /// Naming what it reads panics.
+    PanickingInReads,
+    /// The decision panics if the counter shows this.
+    PanickingAt(u64),
+    /// It deposits into so many more counters.
+    Wide(usize),
+    /// The same, but it does not name them: the decision looks at them.
+    WideLater(usize),
+    /// It writes what it has not named.
+    Unnamed,
+    /// It is not a deposit: it only asks what the receipt says.
+    Asking,
+}
+
+impl Deposit {
+    pub(crate) fn new(id: impl Into<String>, counter: &str, amount: u64) -> Self {
+        Self { id: id.into(), counter: counter.to_owned(), amount, how: How::Plain }
+    }
+
+    pub(crate) fn how(mut self, how: How) -> Self {
+        self.how = how;
+        self
+    }
+
+    pub(crate) fn json(&self) -> String {
+        serde_json::to_string(self).expect("it has string keys only")
+    }
+
+    fn more_counters(&self) -> impl Iterator<Item = String> {
+        let (How::Wide(count) | How::WideLater(count)) = self.how else {
+            return (0..0).map(name(""));
+        };
+        (0..count).map(name(&self.id))
+    }
+}
+
+fn name(id: &str) -> impl Fn(usize) -> String + use<> {
+    let id = id.to_owned();
+    move |number| format!("{id}.{number}")
+}
+
+/// What a depositor is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// The counter shows this now.
+    Done(u64),
+    /// It was deposited before, and the counter showed this then.
+    Known(u64),
+    /// There is no receipt.
+    Unknown,
+}
+
+type Meanwhile = Box<dyn FnOnce() + Send>;
+
+/// The service, and what the test sees of its decisions.
+#[derive(Clone, Default)]
+pub(crate) struct Ledger(Arc<Mutex<Inside>>);
+
+#[derive(Default)]
+struct Inside {
+    decided: Vec<(String, bool)>,
+    meanwhile: HashMap<String, Meanwhile>,
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Ledger").field(&self.decided()).finish()
+    }
+}
+
+impl Ledger {
+    /// Does this while the deposit is decided for the first time: after it was read, before it is
+    /// committed.
+    pub(crate) fn meanwhile(&self, id: &str, act: impl FnOnce() + Send + 'static) {
+        self.inside().meanwhile.insert(id.to_owned(), Box::new(act));
+    }
+
+    /// The deposits that were decided, in order, those that panicked or were at fault included.
+    pub(crate) fn decided(&self) -> Vec<String> {
+        self.inside().decided.iter().map(|(id, _)| id.clone()).collect()
+    }
+
+    /// For each decision about this deposit, whether the receipt was in sight.
+    pub(crate) fn saw_receipt(&self, id: &str) -> Vec<bool> {
+        let inside = self.inside();
+        inside.decided.iter().filter(|(decided, _)| decided == id).map(|(_, saw)| *saw).collect()
+    }
+
+    fn inside(&self) -> std::sync::MutexGuard<'_, Inside> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Decider for Ledger {
+    type Input = Deposit;
+    type Answer = Answer;
+
+    const TOPIC: Topic = Topic::Inventory;
+
+    fn reads(&self, deposit: &Deposit, reads: &mut Reads) {
+        assert_ne!(deposit.how, How::PanickingInReads, "told to panic in reads");
+        reads.fresh::<Receipt>(&deposit.id);
+        reads.load::<Counter>(&deposit.counter);
+        if matches!(deposit.how, How::Wide(_)) {
+            deposit.more_counters().for_each(|counter| reads.load::<Counter>(&counter));
+        }
+    }
+
+    fn decide(
+        &self,
+        deposit: &Deposit,
+        world: &World,
+        _now: Millis,
+    ) -> Result<Changes<Answer>, Halt> {
+        let known = world.get::<Receipt>(&deposit.id)?;
+        let meanwhile = {
+            let mut inside = self.inside();
+            inside.decided.push((deposit.id.clone(), known.is_some()));
+            inside.meanwhile.remove(&deposit.id)
+        };
+        if let Some(act) = meanwhile {
+            act();
+        }
+        let mut changes = Changes::none();
+        if let Some(receipt) = known {
+            return Ok(changes.answering(Answer::Known(receipt.total)));
+        }
+        let seen = world.get::<Counter>(&deposit.counter)?.map_or(0, |counter| counter.total);
+        match deposit.how {
+            How::AtFault => return Err(Halt::fault("told to be at fault".to_owned())),
+            How::Panicking => panic!("told to panic"),
+            How::PanickingAt(total) => assert_ne!(total, seen, "told to panic at this"),
+            How::Asking => return Ok(changes.answering(Answer::Unknown)),
+            How::Unnamed => changes.put(Counter { id: "unnamed".to_owned(), total: 1 }),
+            How::Plain | How::PanickingInReads | How::Wide(_) | How::WideLater(_) => {}
+        }
+        let total = seen + deposit.amount;
+        // All that is missing is asked for at once.
+        let mut seen_all = Ok(());
+        for id in deposit.more_counters() {
+            if let Err(halt) = world.get::<Counter>(&id) {
+                seen_all = Err(halt);
+            }
+        }
+        seen_all?;
+        for id in deposit.more_counters() {
+            let seen = world.get::<Counter>(&id)?.map_or(0, |counter| counter.total);
+            changes.put(Counter { id, total: seen + deposit.amount });
+        }
+        changes.put(Counter { id: deposit.counter.clone(), total });
+        changes.put(Receipt {
+            id: deposit.id.clone(),
+            counter: deposit.counter.clone(),
+            amount: deposit.amount,
+            total,
+        });
+        changes.append(&Deposited { id: deposit.id.clone(), total });
+        Ok(changes.answering(Answer::Done(total)))
+    }
+}

@@ -1,0 +1,254 @@
+//! A redis-server, and a client that is not the one under test.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use common::{decision::Entity, events::Stream};
+use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, RedisResult, aio::MultiplexedConnection};
+use serde_json::Value as Json;
+use stack::{RedisOptions, RedisServer};
+
+use super::ledger::{Counter, Deposit, Deposited, Receipt};
+
+/// A running server of this test's own. It is gone when dropped.
+pub(crate) struct Redis {
+    server: Arc<Mutex<RedisServer>>,
+    url: String,
+    client: redis::Client,
+    connection: Mutex<Option<MultiplexedConnection>>,
+}
+
+/// An entry of a stream.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) id: String,
+    pub(crate) fields: BTreeMap<String, Vec<u8>>,
+}
+
+impl Entry {
+    /// A field as text.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        std::str::from_utf8(self.fields.get(name)?).ok()
+    }
+
+    /// The JSON object in the field `entity`.
+    pub(crate) fn entity(&self) -> Json {
+        serde_json::from_str(self.field("entity").expect("an entity")).expect("JSON")
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A command from a line, its words separated by blanks.
+pub(crate) fn command(line: &str) -> Cmd {
+    let mut words = line.split(' ');
+    let mut command = redis::cmd(words.next().expect("a command"));
+    words.for_each(|word| {
+        command.arg(word);
+    });
+    command
+}
+
+impl Redis {
+    /// Starts one with all durability.
+    pub(crate) fn start() -> Self {
+        Self::start_with(RedisOptions::default())
+    }
+
+    pub(crate) fn start_with(options: RedisOptions) -> Self {
+        let server = RedisServer::start(options).expect("a redis-server");
+        let url = server.url();
+        let client = redis::Client::open(url.as_str()).expect("a URL");
+        Self { server: Arc::new(Mutex::new(server)), url, client, connection: Mutex::default() }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&self) {
+        lock(&self.server).kill().expect("it can be killed");
+    }
+
+    /// SIGSTOP: it answers nobody any more, and yet it is there.
+    pub(crate) fn hang(&self) {
+        let pid = lock(&self.server).pid().to_string();
+        let hung = std::process::Command::new("kill").args(["-STOP", &pid]).status();
+        assert!(hung.expect("kill is there").success());
+    }
+
+    /// SIGKILL, and the same server on the same data again, while the other tasks go on.
+    pub(crate) async fn restart(&self) {
+        let server = Arc::clone(&self.server);
+        let restarted = tokio::task::spawn_blocking(move || lock(&server).restart());
+        restarted.await.expect("it does not panic").expect("a redis-server");
+        lock(&self.connection).take();
+    }
+
+    /// For a place where nothing can be awaited.
+    pub(crate) fn blocking(&self) -> redis::Connection {
+        self.client.get_connection().expect("a connection")
+    }
+
+    /// Runs a command; the connection is made anew after it broke.
+    pub(crate) async fn try_run<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
+        let reply = command.query_async(&mut self.try_connection().await?).await;
+        if let Err(error) = &reply
+            && error.code().is_none()
+        {
+            lock(&self.connection).take();
+        }
+        reply
+    }
+
+    async fn try_connection(&self) -> RedisResult<MultiplexedConnection> {
+        let known = lock(&self.connection).clone();
+        if let Some(connection) = known {
+            return Ok(connection);
+        }
+        let patience = Some(Duration::from_secs(30));
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(patience)
+            .set_response_timeout(patience);
+        let made = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        Ok(lock(&self.connection).insert(made).clone())
+    }
+
+    pub(crate) async fn run<T: FromRedisValue>(&self, command: &Cmd) -> T {
+        let reply = self.try_run(command).await;
+        reply.unwrap_or_else(|error| panic!("{command:?}: {error}"))
+    }
+
+    /// Runs a command given as a line.
+    pub(crate) async fn ask<T: FromRedisValue>(&self, line: &str) -> T {
+        self.run(&command(line)).await
+    }
+
+    /// Runs a command whose answer does not matter.
+    pub(crate) async fn tell(&self, line: &str) {
+        self.ask::<redis::Value>(line).await;
+    }
+
+    /// Appends an entry with this JSON, as any service would; gives its id.
+    pub(crate) async fn append(&self, stream: Stream, entity: &str) -> String {
+        self.append_fields(stream, &[("event_id", b"e"), ("entity", entity.as_bytes())]).await
+    }
+
+    pub(crate) async fn append_fields(&self, stream: Stream, fields: &[(&str, &[u8])]) -> String {
+        let mut add = redis::cmd("XADD");
+        add.arg(stream.key()).arg("*");
+        for (name, value) in fields {
+            add.arg(*name).arg(*value);
+        }
+        self.run(&add).await
+    }
+
+    /// Appends a deposit for the ledger.
+    pub(crate) async fn deposit(&self, deposit: &Deposit) -> String {
+        self.append(Stream::OrderCreated, &deposit.json()).await
+    }
+
+    /// Appends many deposits in one round trip.
+    pub(crate) async fn deposit_all(&self, deposits: impl IntoIterator<Item = Deposit>) {
+        let mut pipeline = redis::pipe();
+        for deposit in deposits {
+            let add = pipeline.cmd("XADD").arg(Stream::OrderCreated.key()).arg("*");
+            add.arg("entity").arg(deposit.json()).ignore();
+        }
+        let sent: RedisResult<()> =
+            pipeline.query_async(&mut self.try_connection().await.expect("a connection")).await;
+        sent.expect("all are appended");
+    }
+
+    pub(crate) async fn entries(&self, stream: Stream) -> Vec<Entry> {
+        type Flat = Vec<(String, Vec<(String, Vec<u8>)>)>;
+        let entries: Flat = self.ask(&format!("XRANGE {} - +", stream.key())).await;
+        let entry =
+            |(id, fields): (String, Vec<_>)| Entry { id, fields: fields.into_iter().collect() };
+        entries.into_iter().map(entry).collect()
+    }
+
+    /// How many entries the ledger's group was given and has not acknowledged; `None` if there is
+    /// no such group.
+    pub(crate) async fn pending(&self, stream: Stream) -> Option<usize> {
+        let pending = command(&format!("XPENDING {} inventory_service", stream.key()));
+        let summary: redis::Value = self.try_run(&pending).await.ok()?;
+        match summary {
+            redis::Value::Array(parts) => match parts.first() {
+                Some(redis::Value::Int(count)) => usize::try_from(*count).ok(),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether the ledger's group has been given every entry of the stream and acknowledged it.
+    pub(crate) async fn is_through(&self, stream: Stream) -> bool {
+        let groups = command(&format!("XINFO GROUPS {}", stream.key()));
+        let Ok(groups) = self.try_run::<Vec<BTreeMap<String, redis::Value>>>(&groups).await else {
+            return false;
+        };
+        let last =
+            self.entries(stream).await.pop().map_or_else(|| "0-0".to_owned(), |entry| entry.id);
+        groups.iter().any(|group| {
+            let text = |name| String::from_redis_value(group[name].clone()).expect("text");
+            text("name") == "inventory_service"
+                && text("pending") == "0"
+                && text("last-delivered-id") == last
+        })
+    }
+
+    pub(crate) async fn stored<E: Entity>(&self, id: &E::Id) -> Option<E> {
+        let text: Option<String> = self.ask(&format!("GET {}{id}", E::kind().prefix)).await;
+        let text = text?;
+        let (version, json) = text.split_once(' ').expect("a version");
+        assert!(version.parse::<u64>().is_ok_and(|version| version > 0), "{text}");
+        Some(serde_json::from_str(json).expect("an entity"))
+    }
+
+    /// What was counted there.
+    pub(crate) async fn total(&self, counter: &str) -> Option<u64> {
+        self.stored::<Counter>(counter).await.map(|counter| counter.total)
+    }
+
+    /// All receipts, checked against all that was counted and all that was announced: each deposit
+    /// has had its whole effect, and had it once.
+    pub(crate) async fn audited(&self) -> BTreeMap<String, Receipt> {
+        let mut receipts = BTreeMap::new();
+        let mut sums: BTreeMap<String, u64> = BTreeMap::new();
+        for key in self.ask::<Vec<String>>("KEYS {inventory}:receipt:*").await {
+            let id = key.trim_start_matches("{inventory}:receipt:");
+            let receipt = self.stored::<Receipt>(id).await.expect("it was listed");
+            *sums.entry(receipt.counter.clone()).or_default() += receipt.amount;
+            receipts.insert(id.to_owned(), receipt);
+        }
+        for (counter, sum) in &sums {
+            assert_eq!(self.total(counter).await, Some(*sum), "what {counter} counted");
+        }
+        let mut told: Vec<String> = Vec::new();
+        for entry in self.entries(Stream::InventoryCheck).await {
+            let event: Deposited = serde_json::from_value(entry.entity()).expect("an event");
+            told.push(event.id);
+        }
+        told.sort_unstable();
+        assert!(told.iter().eq(receipts.keys()), "each deposit is announced once");
+        let mut listed: Vec<String> = self.ask("LRANGE {inventory}:counters 0 -1").await;
+        listed.sort_unstable();
+        assert!(listed.iter().eq(sums.keys()), "each counter is listed once: {listed:?}");
+        receipts
+    }
+
+    /// How often each command ran since the last `CONFIG RESETSTAT`, those within scripts included.
+    pub(crate) async fn calls(&self, command: &str) -> u64 {
+        let info: String = self.ask("INFO commandstats").await;
+        let start = format!("cmdstat_{command}:calls=");
+        let line = info.lines().find_map(|line| line.strip_prefix(&start));
+        line.map_or(0, |line| line.split(',').next().unwrap().parse().expect("a number"))
+    }
+}

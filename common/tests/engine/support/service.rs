@@ -1,0 +1,112 @@
+//! An instance of the ledger's service, run as a process would run it.
+
+use std::sync::Arc;
+
+use common::{
+    config::Sources,
+    consumer::Subscription,
+    decision::Decider as _,
+    engine::{Door, Refusal},
+    events::{Stream, Topic},
+    service::Life,
+};
+use tokio::task::JoinHandle;
+
+use super::{Answer, Deposit, Ledger, Redis, until};
+
+/// A running instance.
+pub(crate) struct Service {
+    pub(crate) life: Life,
+    pub(crate) door: Door<Ledger>,
+    pub(crate) ledger: Ledger,
+}
+
+impl Service {
+    /// Starts an instance and waits until it is ready.
+    pub(crate) async fn start(redis: &Redis, instance: &str) -> Self {
+        let service = Self::begin(redis, instance);
+        service.ready().await;
+        service
+    }
+
+    /// Starts an instance; it is not ready yet.
+    pub(crate) fn begin(redis: &Redis, instance: &str) -> Self {
+        Self::with(sources(redis, redis), instance, Ledger::default(), |_| {})
+    }
+
+    /// Starts an instance after changing its settings.
+    pub(crate) fn with(
+        sources: Sources,
+        instance: &str,
+        ledger: Ledger,
+        settings: impl FnOnce(&mut Life),
+    ) -> Self {
+        let mut life = Life::new(sources, instance);
+        settings(&mut life);
+        let subscriptions = [Stream::OrderCreated, Stream::AccountWallet]
+            .map(|stream| Subscription { stream, parse: |entry| entry.parse().map(Some) });
+        let door = life.start_engine(ledger.clone(), subscriptions.into());
+        Self { life, door, ledger }
+    }
+
+    pub(crate) async fn ready(&self) {
+        until("the service is ready", async || self.life.health.ready().is_ok()).await;
+    }
+
+    /// Waits until the operations port would say that something is wrong.
+    pub(crate) async fn in_trouble(&self) {
+        until("the service is in trouble", async || self.life.health.redis_is_failing()).await;
+    }
+
+    pub(crate) async fn ask(&self, deposit: Deposit) -> Result<Answer, Refusal> {
+        self.door.ask(deposit, None).await
+    }
+
+    /// Asks for all of them at once, each as a handler of its own would, and gives their answers.
+    pub(crate) async fn ask_all(
+        &self,
+        deposits: impl IntoIterator<Item = Deposit>,
+    ) -> Vec<Result<Answer, Refusal>> {
+        let asked: Vec<_> = deposits.into_iter().map(|deposit| self.ask_aside(deposit)).collect();
+        let mut answers = Vec::with_capacity(asked.len());
+        for answer in asked {
+            answers.push(answer.await.expect("a door never panics"));
+        }
+        answers
+    }
+
+    /// Asks from a task of its own.
+    pub(crate) fn ask_aside(&self, deposit: Deposit) -> JoinHandle<Result<Answer, Refusal>> {
+        let door = self.door.clone();
+        tokio::spawn(async move { door.ask(deposit, None).await })
+    }
+
+    /// Ends it as SIGTERM would.
+    pub(crate) async fn stop(self) -> anyhow::Result<Ledger> {
+        let Self { life, door, ledger } = self;
+        drop(door);
+        life.stop().await.map(|()| ledger)
+    }
+}
+
+/// The ledger's own topic in one Redis, and all others in another, or in the same one.
+pub(crate) fn sources(own: &Redis, others: &Redis) -> Sources {
+    Sources::new(|topic: Topic| {
+        let redis = if topic == Ledger::TOPIC { own } else { others };
+        redis.url().parse().expect("a URL")
+    })
+}
+
+/// A counter for what happens in other tasks.
+#[derive(Clone, Default)]
+pub(crate) struct Tally(Arc<std::sync::atomic::AtomicUsize>);
+
+impl Tally {
+    pub(crate) fn add(&self) -> usize {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+    }
+
+    pub(crate) fn get(&self) -> usize {
+        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}

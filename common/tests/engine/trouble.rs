@@ -1,0 +1,84 @@
+//! What the door and the operations port go by when a Redis is in trouble.
+
+use std::time::{Duration, Instant};
+
+use common::{engine::Refusal, events::Stream};
+
+use crate::support::{Answer, Deposit, Ledger, Redis, Service, service::sources, until};
+
+/// Whether a command is refused without a try.
+async fn is_refused_at_once(service: &Service, id: &str) -> bool {
+    let asked = Instant::now();
+    let answer = service.ask(Deposit::new(id, "c", 1)).await;
+    answer == Err(Refusal::Unavailable) && asked.elapsed() < Duration::from_millis(500)
+}
+
+#[tokio::test]
+async fn commands_are_taken_while_the_redis_of_another_owner_is_away() {
+    let (own, others) = (Redis::start(), Redis::start());
+    let service = Service::with(sources(&own, &others), "one", Ledger::default(), |_| {});
+    service.ready().await;
+    service.ask(Deposit::new("a", "c", 1)).await.unwrap();
+    others.kill();
+    service.in_trouble().await;
+    assert_eq!(service.ask(Deposit::new("b", "c", 1)).await, Ok(Answer::Done(2)));
+    assert_eq!(service.life.health.ready(), Err("trouble with Redis, see the log"));
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn commands_are_answered_while_the_redis_of_another_owner_hangs_with_acknowledgements_due() {
+    let (own, others) = (Redis::start(), Redis::start());
+    let service = Service::with(sources(&own, &others), "one", Ledger::default(), |_| {});
+    service.ready().await;
+    // It hangs from when its entry is decided, so before that is acknowledged.
+    let mut other = others.blocking();
+    service.ledger.meanwhile("entry", move || {
+        redis::cmd("CLIENT").arg("PAUSE").arg(60_000).arg("ALL").exec(&mut other).unwrap();
+    });
+    others.append(Stream::AccountWallet, &Deposit::new("entry", "c", 1).json()).await;
+    until("the entry has its effect", async || own.total("c").await == Some(1)).await;
+    for number in 2..5 {
+        let answer = service.ask(Deposit::new(format!("a{number}"), "c", 1)).await;
+        assert_eq!(answer, Ok(Answer::Done(number)), "nobody waits for the other Redis");
+    }
+    drop(others);
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn another_owners_redis_neither_hides_that_the_own_one_is_away_nor_is_needed_to_come_back() {
+    let (own, others) = (Redis::start(), Redis::start());
+    let service = Service::with(sources(&own, &others), "one", Ledger::default(), |_| {});
+    service.ready().await;
+    own.kill();
+    until("commands are refused at once", async || is_refused_at_once(&service, "b").await).await;
+    for number in 0..5 {
+        assert!(is_refused_at_once(&service, &format!("c{number}")).await);
+        assert!(service.life.health.ready().is_err());
+    }
+    own.restart().await;
+    until("commands work again", async || service.ask(Deposit::new("d", "c", 1)).await.is_ok())
+        .await;
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_blocks_the_engine_is_told_however_often_the_reader_gets_answers() {
+    let redis = Redis::start();
+    redis.tell("HSET {inventory}:counter:c a hash").await;
+    redis.deposit(&Deposit::new("a", "c", 1)).await;
+    let service = Service::begin(&redis, "one");
+    service.in_trouble().await;
+    for number in 0..20 {
+        redis.deposit(&Deposit::new(format!("b{number}"), "c", 1)).await;
+        until("it is delivered", async || {
+            redis.pending(Stream::OrderCreated).await == Some(number + 2)
+        })
+        .await;
+        assert_eq!(service.life.health.ready(), Err("trouble with Redis, see the log"));
+    }
+    redis.tell("DEL {inventory}:counter:c").await;
+    service.ready().await;
+    service.stop().await.unwrap();
+}

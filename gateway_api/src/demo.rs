@@ -1,0 +1,190 @@
+//! The demo data: three customers and five products, published as `created` events.
+
+use std::time::{Duration, Instant};
+
+use axum::{Json, extract::State};
+use common::{
+    decision::Entity,
+    entities::{Account, Product},
+    events::{AccountCreated, ENTITY, EVENT_ID, Event, ProductCreated, Stream},
+    ids::EntryId,
+    keys::Key,
+    problem::Problem,
+    redis_link::{LinkError, SharedLink},
+    service::REQUEST_PATIENCE,
+};
+use redis::{Pipeline, Value};
+use serde::{Deserialize, Serialize};
+use tracing::{error, info};
+use utoipa::ToSchema;
+
+use crate::{Gateway, Stores};
+
+/// How long the services may take to take up the demo data.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// How many customers there are.
+const CUSTOMERS: usize = 3;
+/// How long between two looks at whether they have.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// The answer of `POST /init-data`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct InitData {
+    /// Always `success`.
+    #[schema(example = "success")]
+    pub result: String,
+}
+
+/// Load the demo data
+///
+/// Sets the demo customers and products to their first values; at any time, as often as wanted.
+/// What orders hold stays theirs. Answers once the entities can be ordered.
+#[utoipa::path(
+    post, path = "/init-data", tag = "demo", operation_id = "init_data",
+    responses(
+        (status = 200, description = "The demo customers and products are there", body = InitData),
+        (status = 503, description = "Nothing can be published at the moment; see Retry-After", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "It is published, but inventory_service or account_service has not taken it up yet", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn init_data(State(gateway): State<Gateway>) -> Result<Json<InitData>, Problem> {
+    let seeded = tokio::time::timeout(REQUEST_PATIENCE, seed(&gateway.stores)).await;
+    match seeded.unwrap_or(Ok(false)) {
+        Ok(true) => Ok(Json(InitData { result: "success".to_owned() })),
+        Ok(false) => Err(Problem::timeout(
+            "the demo data is published but not taken up yet; it will be as soon as \
+             inventory_service and account_service run",
+        )),
+        Err(error) => {
+            error!("publishing the demo data failed: {error}");
+            Err(Problem::unavailable("the demo data cannot be published at the moment"))
+        }
+    }
+}
+
+/// Publishes the demo data and waits until the services have taken it up; `false` if they did not
+/// in time.
+async fn seed(stores: &Stores) -> Result<bool, LinkError> {
+    let mut awaited = publish_accounts(&stores.account).await?;
+    awaited.extend(publish_products(&stores.inventory).await?);
+    let begun = Instant::now();
+    loop {
+        let (accounts, products) = awaited.split_at(CUSTOMERS);
+        if taken_up(&stores.account, accounts).await?
+            && taken_up(&stores.inventory, products).await?
+        {
+            info!("the demo data is there");
+            return Ok(true);
+        }
+        if begun.elapsed() > PATIENCE {
+            return Ok(false);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Publishes the demo customers, the demo products or both, whichever there are none of: neither
+/// entities nor events that will make some.
+pub(crate) async fn seed_what_is_missing(stores: &Stores) -> Result<(), LinkError> {
+    if is_empty::<Account>(&stores.account, AccountCreated::STREAM).await? {
+        info!("there are no customers yet: loading the demo customers");
+        publish_accounts(&stores.account).await?;
+    }
+    if is_empty::<Product>(&stores.inventory, ProductCreated::STREAM).await? {
+        info!("there are no products yet: loading the demo products");
+        publish_products(&stores.inventory).await?;
+    }
+    Ok(())
+}
+
+async fn is_empty<E: Entity>(store: &SharedLink, created: Stream) -> Result<bool, LinkError> {
+    let mut pipeline = Pipeline::with_capacity(2);
+    pipeline.cmd("LLEN").arg(E::kind().index.unwrap_or_default());
+    pipeline.cmd("XLEN").arg(created.key());
+    Ok(store.send(&pipeline).await?.iter().all(|length| *length == Value::Int(0)))
+}
+
+async fn publish_accounts(store: &SharedLink) -> Result<Vec<(Key, EntryId)>, LinkError> {
+    publish::<Account, _>(store, &customers(), |event| &event.id).await
+}
+
+async fn publish_products(store: &SharedLink) -> Result<Vec<(Key, EntryId)>, LinkError> {
+    publish::<Product, _>(store, &products(), |event| &event.id).await
+}
+
+/// Publishes the events; gives each entity's key with the entry that (re)defines it.
+async fn publish<E: Entity, V: Event>(
+    store: &SharedLink,
+    events: &[V],
+    id: impl Fn(&V) -> &E::Id,
+) -> Result<Vec<(Key, EntryId)>, LinkError> {
+    let mut pipeline = Pipeline::with_capacity(events.len());
+    for event in events {
+        let json = serde_json::to_string(event).expect("it has string keys only");
+        let event_id = uuid::Uuid::new_v4().to_string();
+        pipeline.cmd("XADD").arg(V::STREAM.key()).arg("*");
+        pipeline.arg(EVENT_ID).arg(event_id).arg(ENTITY).arg(json);
+    }
+    let entries = store.send(&pipeline).await?;
+    let keys = events.iter().map(|event| Key::new(E::kind(), id(event)));
+    Ok(keys.zip(entries.iter().map(entry_id)).collect())
+}
+
+fn entry_id(value: &Value) -> EntryId {
+    let text = match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).unwrap_or(""),
+        Value::SimpleString(text) => text,
+        _ => "",
+    };
+    text.parse().unwrap_or_default()
+}
+
+/// Whether each entity was defined by that entry or a later one.
+async fn taken_up(store: &SharedLink, awaited: &[(Key, EntryId)]) -> Result<bool, LinkError> {
+    #[derive(Deserialize)]
+    struct Defined {
+        created_by: Option<EntryId>,
+    }
+    let mut pipeline = Pipeline::with_capacity(1);
+    pipeline.cmd("MGET");
+    for (key, _) in awaited {
+        pipeline.arg(key.as_str());
+    }
+    let Some(Value::Array(values)) = store.send(&pipeline).await?.pop() else { return Ok(false) };
+    Ok(values.iter().zip(awaited).all(|(value, (_, entry))| {
+        let Value::BulkString(bytes) = value else { return false };
+        let json = bytes.splitn(2, |byte| *byte == b' ').nth(1).unwrap_or_default();
+        let defined = serde_json::from_slice::<Defined>(json).ok();
+        defined.and_then(|defined| defined.created_by).is_some_and(|applied| applied >= *entry)
+    }))
+}
+
+fn customers() -> [AccountCreated; CUSTOMERS] {
+    let account = |id: &str, name: &str, email: &str, balance| AccountCreated {
+        id: id.parse().expect("demo ids are plain"),
+        name: name.to_owned(),
+        email: email.to_owned(),
+        balance,
+    };
+    [
+        account("101", "Anthony", "anthony@server.com", 1_000),
+        account("102", "Becky", "Becky@server.com", 100),
+        account("103", "Carol", "Carol@server.com", 1_000),
+    ]
+}
+
+fn products() -> Vec<ProductCreated> {
+    let product = |id: &str, name: &str, price, amount| ProductCreated {
+        id: id.parse().expect("demo ids are plain"),
+        name: name.to_owned(),
+        price,
+        amount,
+    };
+    vec![
+        product("201", "Denon Speakers", 800, 4),
+        product("202", "Sonos Speakers", 600, 7),
+        product("203", "AudioPro Speakers", 400, 4),
+        product("204", "Google Home Mini", 100, 3),
+        product("205", "Xiaomi Soundbar", 300, 8),
+    ]
+}

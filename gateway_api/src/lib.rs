@@ -1,0 +1,118 @@
+//! The gateway: the one door for clients. It has no domain rules.
+//!
+//! Owns: nothing.
+//! Consumes: HTTP from clients; entities of all topics, read only, for the report.
+//! Emits: HTTP to order_service; the demo data on `events:{account}_created` and
+//! `events:{inventory}_created`.
+
+pub mod demo;
+pub mod openapi;
+pub mod order_client;
+pub mod orders;
+pub mod report;
+mod watch;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::Router;
+use clap::Parser;
+use common::{
+    config::CommonConfig,
+    events::Topic,
+    http::{unknown_path, wrong_method},
+    redis_link::SharedLink,
+    service::{Life, ServiceConfig},
+};
+
+use tokio::sync::Semaphore;
+
+use self::order_client::{OrderClient, OrderServiceUrl};
+
+/// Takes orders over HTTP and shows a report.
+#[derive(Parser, Clone, Debug)]
+#[command(version)]
+pub struct Config {
+    /// Where clients reach the system
+    #[arg(long, env, default_value = "127.0.0.1:5000")]
+    http_addr: SocketAddr,
+    /// Where /healthz, /readyz and /metrics are
+    #[arg(long, env, default_value = "127.0.0.1:9100")]
+    ops_addr: SocketAddr,
+    /// Where order_service is; several instances separated by commas
+    #[arg(long, env, value_delimiter = ',', default_value = "http://127.0.0.1:5001")]
+    order_service_url: Vec<OrderServiceUrl>,
+    /// Publish the demo customers and products at the start, if there are none yet: true or false
+    #[arg(long, env, default_value = "false", value_parser = clap::value_parser!(bool), action = clap::ArgAction::Set)]
+    seed_demo_data: bool,
+    #[command(flatten)]
+    common: CommonConfig,
+}
+
+impl ServiceConfig for Config {
+    fn common(&self) -> &CommonConfig {
+        &self.common
+    }
+
+    fn ops_addr(&self) -> SocketAddr {
+        self.ops_addr
+    }
+}
+
+/// What the handlers need.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    /// order_service.
+    pub orders: Arc<OrderClient>,
+    /// The Redis of each topic.
+    pub stores: Arc<Stores>,
+    /// How many more reports may be made at the moment.
+    pub reports: Arc<Semaphore>,
+}
+
+/// How many reports are made at once.
+const REPORTS: usize = 4;
+
+/// Connections to the Redis of each topic that the gateway reads.
+#[derive(Debug)]
+pub struct Stores {
+    /// Orders.
+    pub order: SharedLink,
+    /// Products, and `created` events of products.
+    pub inventory: SharedLink,
+    /// Accounts, and `created` events of accounts.
+    pub account: SharedLink,
+}
+
+/// Wires the service.
+///
+/// # Errors
+///
+/// HTTP_ADDR cannot be listened on.
+pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
+    let link = |topic| SharedLink::new(life.sources.of(topic).clone());
+    let gateway = Gateway {
+        orders: Arc::new(OrderClient::new(config.order_service_url)),
+        stores: Arc::new(Stores {
+            order: link(Topic::Order),
+            inventory: link(Topic::Inventory),
+            account: link(Topic::Account),
+        }),
+        reports: Arc::new(Semaphore::new(REPORTS)),
+    };
+    let (health, shutdown) = (Arc::clone(&life.health), life.shutdown.clone());
+    life.spawn(
+        "the readiness watch",
+        watch::run(gateway.clone(), config.seed_demo_data, health, shutdown),
+    );
+    life.serve(config.http_addr, router(gateway)).await
+}
+
+/// All routes.
+pub fn router(gateway: Gateway) -> Router {
+    let (routes, document) = openapi::routes().split_for_parts();
+    routes
+        .merge(openapi::router(document))
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(unknown_path)
+        .with_state(gateway)
+}

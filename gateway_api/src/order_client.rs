@@ -1,0 +1,230 @@
+//! The gateway's client towards order_service: kept-alive connections, several instances, repeats.
+
+use std::{
+    fmt,
+    str::FromStr,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use common::{ids::OrderId, problem::Problem, service::HEADER_PATIENCE};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header, uri};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use tracing::debug;
+
+/// How long a call may take, repeats included. Longer than order_service itself takes to give up.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a connection may take to be made.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
+/// How long one try may take where there are other instances to ask.
+const TRY_PATIENCE: Duration = Duration::from_millis(1_500);
+/// How long an instance that failed is asked last, in milliseconds.
+const REST: u64 = 5_000;
+/// How often a call is made, unless there are more instances.
+const TRIES: usize = 3;
+/// The largest answer taken.
+const ANSWER_LIMIT: usize = 1024 * 1024;
+
+/// Where an instance of order_service is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrderServiceUrl(uri::Authority);
+
+impl FromStr for OrderServiceUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form = || "expected http://host:port".to_owned();
+        let uri: Uri = text.parse().map_err(|_| form())?;
+        let plain = uri.scheme() == Some(&uri::Scheme::HTTP) && matches!(uri.path(), "" | "/");
+        match uri.authority() {
+            Some(authority) if plain && uri.query().is_none() => Ok(Self(authority.clone())),
+            _ => Err(form()),
+        }
+    }
+}
+
+impl fmt::Display for OrderServiceUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}", self.0)
+    }
+}
+
+/// A call to order_service: one of its routes, never a path from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// `POST /order`
+    Place,
+    /// `GET /order/{id}`
+    Show(OrderId),
+}
+
+impl Route {
+    fn method(self) -> Method {
+        match self {
+            Self::Place => Method::POST,
+            Self::Show(_) => Method::GET,
+        }
+    }
+
+    fn path(self) -> String {
+        match self {
+            Self::Place => "/order".to_owned(),
+            Self::Show(id) => format!("/order/{id}"),
+        }
+    }
+}
+
+/// Calls the instances of order_service in turn.
+#[derive(Debug)]
+pub struct OrderClient {
+    client: Client<HttpConnector, Full<Bytes>>,
+    instances: Vec<Instance>,
+    next: AtomicUsize,
+    begun: Instant,
+}
+
+/// An instance of order_service, and until when it is not asked first, in milliseconds.
+#[derive(Debug)]
+struct Instance {
+    url: OrderServiceUrl,
+    rests_until: AtomicU64,
+}
+
+impl OrderClient {
+    /// A client of these instances, at least one.
+    pub fn new(instances: Vec<OrderServiceUrl>) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT_PATIENCE));
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            // order_service closes silent connections after HEADER_PATIENCE: be first.
+            .pool_idle_timeout(HEADER_PATIENCE / 2)
+            .build(connector);
+        let instance = |url| Instance { url, rests_until: AtomicU64::new(0) };
+        let instances = instances.into_iter().map(instance).collect();
+        Self { client, instances, next: AtomicUsize::new(0), begun: Instant::now() }
+    }
+
+    /// Makes the call, and again at another instance if one is away, breaks off or hangs: the calls
+    /// are safe to repeat, reads as they are and `POST /order` by its `Idempotency-Key`.
+    ///
+    /// # Errors
+    ///
+    /// 503: no instance could be reached. 504: none answered in time.
+    pub async fn call(
+        &self,
+        route: Route,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Response<Bytes>, Problem> {
+        match tokio::time::timeout(PATIENCE, self.try_all(route, headers, body)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Problem::timeout(
+                "the order service did not answer in time; repeat the request, a POST with the \
+                 same Idempotency-Key",
+            )),
+        }
+    }
+
+    async fn try_all(
+        &self,
+        route: Route,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Response<Bytes>, Problem> {
+        let order = self.order();
+        // Who has no other instance to ask waits for the one there is.
+        let patience = if order.len() > 1 { TRY_PATIENCE } else { PATIENCE };
+        let mut refusal = None;
+        for turn in 0..TRIES.max(order.len()) {
+            let instance = order[turn % order.len()];
+            let answer = self.try_one(&instance.url, route, headers, body.clone());
+            match tokio::time::timeout(patience, answer).await {
+                // That instance cannot at the moment; another one may.
+                Ok(Ok(answer)) if answer.status() == StatusCode::SERVICE_UNAVAILABLE => {
+                    refusal = Some(answer);
+                }
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => {
+                    debug!(instance = %instance.url, "order_service is away: {error:#}");
+                }
+                Err(_) => debug!(instance = %instance.url, "order_service hangs"),
+            }
+            let rest = self.now().saturating_add(REST);
+            instance.rests_until.store(rest, Ordering::Relaxed);
+            if refusal.is_some() && turn + 1 >= order.len() {
+                break;
+            }
+        }
+        refusal.ok_or_else(|| {
+            Problem::unavailable(
+                "the order service is away; repeat the request, a POST with the same \
+                 Idempotency-Key",
+            )
+        })
+    }
+
+    /// All instances in turn, those that failed lately last.
+    fn order(&self) -> Vec<&Instance> {
+        let first = self.next.fetch_add(1, Ordering::Relaxed) % self.instances.len();
+        let (before, from) = self.instances.split_at(first);
+        let now = self.now();
+        let (rested, resting): (Vec<&Instance>, Vec<&Instance>) = from
+            .iter()
+            .chain(before)
+            .partition(|instance| instance.rests_until.load(Ordering::Relaxed) <= now);
+        [rested, resting].concat()
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    async fn try_one(
+        &self,
+        instance: &OrderServiceUrl,
+        route: Route,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> anyhow::Result<Response<Bytes>> {
+        let uri = Uri::builder()
+            .scheme(uri::Scheme::HTTP)
+            .authority(instance.0.clone())
+            .path_and_query(route.path())
+            .build()?;
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = route.method();
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers.clone();
+        if route == Route::Place {
+            let json = header::HeaderValue::from_static("application/json");
+            request.headers_mut().insert(header::CONTENT_TYPE, json);
+        }
+        let (parts, body) = self.client.request(request).await?.into_parts();
+        let body = Limited::new(body, ANSWER_LIMIT).collect().await;
+        let body = body.map_err(|error| anyhow::anyhow!("reading the answer: {error}"))?;
+        Ok(Response::from_parts(parts, body.to_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_is_a_plain_http_url() {
+        for good in ["http://127.0.0.1:5001", "http://order_service:5001/"] {
+            assert!(good.parse::<OrderServiceUrl>().is_ok(), "{good}");
+        }
+        for bad in ["127.0.0.1:5001", "https://a", "http://a/b", "http://a?b", "", "order_service"]
+        {
+            assert!(bad.parse::<OrderServiceUrl>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The order service: keeps orders.
+//!
+//! Owns: orders, under the tag `{order}`.
+//! Consumes: `POST /order` and `GET /order/{id}` from the gateway; `events:{inventory}_check`,
+//! `events:{account}_wallet`.
+//! Emits: `events:{order}_created`, `events:{order}_updated`.
+
+pub mod api;
+pub mod order;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use clap::Parser;
+use common::{
+    config::CommonConfig,
+    consumer::Subscription,
+    events::{Stream, Topic},
+    redis_link::SharedLink,
+    service::{Life, ServiceConfig},
+};
+
+use self::{
+    api::Api,
+    order::{Input, Orders},
+};
+
+/// Keeps orders and moves them on as stock and payment are settled.
+#[derive(Parser, Clone, Debug)]
+#[command(version)]
+pub struct Config {
+    /// Where the gateway reaches this service
+    #[arg(long, env, default_value = "127.0.0.1:5001")]
+    http_addr: SocketAddr,
+    /// Where /healthz, /readyz and /metrics are
+    #[arg(long, env, default_value = "127.0.0.1:9101")]
+    ops_addr: SocketAddr,
+    #[command(flatten)]
+    common: CommonConfig,
+}
+
+impl ServiceConfig for Config {
+    fn common(&self) -> &CommonConfig {
+        &self.common
+    }
+
+    fn ops_addr(&self) -> SocketAddr {
+        self.ops_addr
+    }
+}
+
+/// Wires the service.
+///
+/// # Errors
+///
+/// HTTP_ADDR cannot be listened on.
+pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
+    let door = life.start_engine(Orders, subscriptions());
+    let store = Arc::new(SharedLink::new(life.sources.of(Topic::Order).clone()));
+    life.serve(config.http_addr, api::router(Api { door, store })).await
+}
+
+/// What the service reads.
+pub fn subscriptions() -> Vec<Subscription<Input>> {
+    vec![
+        Subscription {
+            stream: Stream::InventoryCheck,
+            parse: |entry| Ok(Some(Input::Stock(entry.parse()?))),
+        },
+        Subscription {
+            stream: Stream::AccountWallet,
+            parse: |entry| Ok(Some(Input::Wallet(entry.parse()?))),
+        },
+    ]
+}

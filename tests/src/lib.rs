@@ -1,0 +1,428 @@
+//! What the tests of the whole system share.
+//!
+//! Owns: [`System`], a private Redis with any number of instances of the five debug binaries, a
+//! client for its HTTP and eyes for its Redis; [`eventually`], for waiting on conditions.
+//! Everything that a test starts ends with it.
+
+use std::{
+    collections::HashMap,
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use common::{
+    config::Sources,
+    entities::{Order, OrderStatus},
+    events::{ENTITY, EVENT_ID, Stream},
+    redis_link::RedisUrl,
+};
+use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::{
+    client::legacy::{Client as HyperClient, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use orderctl::audit::{Report, audit, groups, is_quiet};
+use redis::{AsyncConnectionConfig, aio::MultiplexedConnection};
+use serde_json::{Value, json};
+use stack::{Instance, Service, Stack, StackOptions};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// How long something may take that usually takes a moment: machines that run tests are busy.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// Asks again and again until the answer is `Ok`, and gives it.
+///
+/// # Panics
+///
+/// It did not become so in time; the message has the last reason.
+pub async fn eventually<T>(
+    what: &str,
+    within: Duration,
+    mut check: impl AsyncFnMut() -> Result<T, String>,
+) -> T {
+    let deadline = Instant::now() + within;
+    let mut pause = Duration::from_millis(2);
+    loop {
+        match check().await {
+            Ok(answer) => return answer,
+            Err(reason) if Instant::now() >= deadline => {
+                panic!("{what}: not within {within:?}: {reason}")
+            }
+            Err(_) => tokio::time::sleep(pause).await,
+        }
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+/// How many systems run side by side: each is six processes or more.
+static TURNS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(all_turns() as usize));
+
+fn all_turns() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    u32::try_from(cores).unwrap_or(2).max(2)
+}
+
+/// A running system.
+#[derive(Debug)]
+pub struct System {
+    /// Its processes, to kill and restart them.
+    pub stack: Stack,
+    /// Speaks HTTP to anybody.
+    pub client: Client,
+    /// Where each topic lives: in the stack's Redis, unless the test has set it up otherwise.
+    pub sources: Sources,
+    _turn: SemaphorePermit<'static>,
+}
+
+impl System {
+    /// One instance of each service, ready, without any data.
+    pub async fn start() -> Self {
+        Self::start_with(StackOptions::default()).await
+    }
+
+    /// The system of these options, ready.
+    pub async fn start_with(options: StackOptions) -> Self {
+        let mut system = Self::begin(options, 1).await;
+        system.wait_ready().await;
+        system
+    }
+
+    /// The same for tests that keep all cores busy: no other system runs beside it.
+    pub async fn start_alone(options: StackOptions) -> Self {
+        let mut system = Self::begin(options, all_turns()).await;
+        system.wait_ready().await;
+        system
+    }
+
+    /// The same without waiting until it is ready.
+    pub async fn start_unready(options: StackOptions) -> Self {
+        Self::begin(options, 1).await
+    }
+
+    async fn begin(options: StackOptions, turns: u32) -> Self {
+        let turn = TURNS.acquire_many(turns).await.expect("never closed");
+        let stack = tokio::task::spawn_blocking(move || Stack::start(&options)).await;
+        let stack = stack.expect("no panic").unwrap_or_else(|error| panic!("{error:?}"));
+        let url: RedisUrl = stack.redis_url().parse().expect("a URL");
+        let sources = Sources::new(|_| url.clone());
+        Self { stack, client: Client::default(), sources, _turn: turn }
+    }
+
+    /// Waits until all instances say that they are ready.
+    pub async fn wait_ready(&mut self) {
+        let instances = self.stack.instances_mut();
+        eventually("every service is ready", SOON * 2, async || {
+            for instance in instances.iter_mut() {
+                let name = instance.name().to_owned();
+                if let Some(status) = instance.process.exit_status() {
+                    panic!("{name} ended with {status}:\n{}", instance.process.logs());
+                }
+                if !instance.is_ready() {
+                    return Err(format!("{name} is not:\n{}", instance.process.logs()));
+                }
+            }
+            Ok(())
+        })
+        .await;
+    }
+
+    /// The only, or first, instance of a service.
+    pub fn first(&mut self, service: Service) -> &mut Instance {
+        self.stack.instance(service, 1).expect("it was started")
+    }
+
+    /// Kills an instance with SIGKILL, starts it again and waits until it is ready.
+    pub async fn restart(&mut self, service: Service, number: usize) {
+        let instance = self.stack.instance(service, number).expect("it was started");
+        instance.process.restart().unwrap_or_else(|error| panic!("{error}"));
+        self.wait_ready().await;
+        // The old one's connections are of no use.
+        self.client = Client::default();
+    }
+
+    /// All that the instances of a service wrote.
+    pub fn logs(&self, service: Service) -> String {
+        self.stack.instances_of(service).map(|instance| instance.process.logs()).collect()
+    }
+
+    /// Where the first gateway is, e.g. `http://127.0.0.1:5000`.
+    pub fn url(&self) -> String {
+        self.stack.gateway_urls().swap_remove(0)
+    }
+
+    /// `GET` at the first gateway.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.client.get(&format!("{}{path}", self.url())).await.expect("the gateway answers")
+    }
+
+    /// `POST` of a JSON body at the first gateway.
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.client
+            .post(&format!("{}{path}", self.url()), body, &[])
+            .await
+            .expect("the gateway answers")
+    }
+
+    /// Loads the demo data.
+    pub async fn init_data(&self) {
+        let answer = self.post("/init-data", &Value::Null).await;
+        assert_eq!((answer.status, answer.json()), (StatusCode::OK, json!({"result": "success"})));
+    }
+
+    /// Places an order.
+    pub async fn place(&self, product_ids: &[&str], customer_id: &str) -> Order {
+        let answer = self.post("/order", &order_body(product_ids, customer_id)).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+        answer.parse()
+    }
+
+    /// The order once it came to its end, whatever that is.
+    pub async fn ended(&self, order: &Order) -> Order {
+        let path = format!("/order/{}", order.id);
+        eventually("the order's end", SOON, async || {
+            let answer = self.get(&path).await;
+            let text = answer.text();
+            match answer.status {
+                StatusCode::OK => {
+                    Some(answer.parse::<Order>()).filter(|order| is_final(order.status)).ok_or(text)
+                }
+                _ => Err(text),
+            }
+        })
+        .await
+    }
+
+    /// Places an order and waits for its end.
+    pub async fn order(&self, product_ids: &[&str], customer_id: &str) -> Order {
+        let placed = self.place(product_ids, customer_id).await;
+        self.ended(&placed).await
+    }
+
+    /// The report.
+    pub async fn report(&self) -> Value {
+        let answer = self.get("/report").await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+        answer.json()
+    }
+
+    /// A connection to Redis.
+    pub async fn redis(&self) -> MultiplexedConnection {
+        let client = redis::Client::open(self.stack.redis_url()).expect("a URL");
+        // The disk that Redis waits for may be busy, too.
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(SOON));
+        let connected = client.get_multiplexed_async_connection_with_config(&config);
+        connected.await.expect("Redis answers")
+    }
+
+    /// All entries of a stream.
+    pub async fn entries(&self, stream: Stream) -> Vec<Entry> {
+        let mut redis = self.redis().await;
+        let entries: Vec<(String, HashMap<String, String>)> = redis::cmd("XRANGE")
+            .arg(stream.key())
+            .arg("-")
+            .arg("+")
+            .query_async(&mut redis)
+            .await
+            .expect("a stream");
+        entries.into_iter().map(|(id, fields)| Entry { id, fields }).collect()
+    }
+
+    /// Publishes an event as a client does, under an id made by Redis.
+    pub async fn publish(&self, stream: Stream, entity: &Value) {
+        let mut redis = self.redis().await;
+        publish(&mut redis, stream, "*", entity).await;
+    }
+
+    /// Waits until no event is under way any more.
+    pub async fn quiet(&self, within: Duration) {
+        eventually("a quiet moment", within, async || {
+            let groups = groups(&self.sources).await.map_err(|error| format!("{error:#}"))?;
+            if is_quiet(&groups) { Ok(()) } else { Err(format!("{groups:#?}")) }
+        })
+        .await;
+    }
+
+    /// What the auditor says at the next quiet moment.
+    pub async fn audit(&self, within: Duration) -> Report {
+        self.quiet(within).await;
+        audit(&self.sources).await.expect("Redis can be read")
+    }
+
+    /// The auditor finds nothing at the next quiet moment.
+    pub async fn assert_balanced(&self, within: Duration) -> Report {
+        let report = self.audit(within).await;
+        assert!(report.findings.is_empty() && report.is_quiet(), "{report}");
+        report
+    }
+}
+
+/// Whether nothing more happens to an order by itself.
+pub fn is_final(status: OrderStatus) -> bool {
+    !matches!(status, OrderStatus::Pending | OrderStatus::PaymentRequired)
+}
+
+/// The body of `POST /order`.
+pub fn order_body(product_ids: &[&str], customer_id: &str) -> Value {
+    json!({ "product_ids": product_ids, "customer_id": customer_id })
+}
+
+/// Publishes an event as a client or another service does.
+pub async fn publish(redis: &mut MultiplexedConnection, stream: Stream, id: &str, entity: &Value) {
+    let event_id = uuid::Uuid::new_v4().to_string();
+    let mut add = redis::cmd("XADD");
+    add.arg(stream.key()).arg(id).arg(EVENT_ID).arg(event_id).arg(ENTITY).arg(entity.to_string());
+    let _: String = add.query_async(redis).await.expect("the entry is added");
+}
+
+/// An entry of a stream.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its id.
+    pub id: String,
+    /// Its fields.
+    pub fields: HashMap<String, String>,
+}
+
+impl Entry {
+    /// The event.
+    pub fn entity(&self) -> Value {
+        serde_json::from_str(&self.fields[ENTITY]).expect("JSON")
+    }
+}
+
+/// A small HTTP client with kept-alive connections.
+#[derive(Clone, Debug)]
+pub struct Client(HyperClient<HttpConnector, Full<Bytes>>);
+
+impl Default for Client {
+    fn default() -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        Self(HyperClient::builder(TokioExecutor::new()).build(connector))
+    }
+}
+
+impl Client {
+    /// Sends a request.
+    ///
+    /// # Errors
+    ///
+    /// There was no whole answer within [`SOON`].
+    pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, String> {
+        let whole = async {
+            let answer = self.0.request(request).await.map_err(|error| format!("{error:?}"))?;
+            let (parts, body) = answer.into_parts();
+            let body = body.collect().await.map_err(|error| format!("{error:?}"))?;
+            Ok(Answer { status: parts.status, headers: parts.headers, body: body.to_bytes() })
+        };
+        tokio::time::timeout(SOON, whole).await.map_err(|_| "no answer".to_owned())?
+    }
+
+    /// `GET`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::send`].
+    pub async fn get(&self, url: &str) -> Result<Answer, String> {
+        self.send(request(Method::GET, url, &[], Bytes::new())).await
+    }
+
+    /// `POST` of JSON.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::send`].
+    pub async fn post(
+        &self,
+        url: &str,
+        body: &Value,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer, String> {
+        let mut all = vec![(header::CONTENT_TYPE.as_str(), "application/json")];
+        all.extend(headers);
+        self.send(request(Method::POST, url, &all, body.to_string())).await
+    }
+}
+
+/// Places an order at any of the gateways, again and again with its key until it is accepted, as a
+/// polite client does.
+///
+/// # Panics
+///
+/// It was not accepted in time, or refused otherwise than for the moment.
+pub async fn place_until_accepted(
+    client: &Client,
+    gateways: &[String],
+    key: &str,
+    body: &Value,
+    within: Duration,
+) -> Order {
+    let deadline = Instant::now() + within;
+    for gateway in gateways.iter().cycle() {
+        let url = format!("{gateway}/order");
+        let failure = match client.post(&url, body, &[("Idempotency-Key", key)]).await {
+            Ok(answer) => match answer.status {
+                StatusCode::OK => return answer.parse(),
+                StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => answer.text(),
+                status => panic!("{key}: {status}: {}", answer.text()),
+            },
+            Err(failure) => failure,
+        };
+        assert!(Instant::now() < deadline, "{key} was never accepted, at last: {failure}");
+        // Not all of those who were refused come back together.
+        let pause = u64::from(key.bytes().fold(7, |sum: u8, byte| sum.wrapping_mul(31) ^ byte));
+        tokio::time::sleep(Duration::from_millis(1 + pause % 20)).await;
+    }
+    panic!("there is no gateway")
+}
+
+/// A request with these headers and this body.
+pub fn request(
+    method: Method,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> Request<Full<Bytes>> {
+    let uri: Uri = url.parse().unwrap_or_else(|error| panic!("{url}: {error}"));
+    let mut request = Request::builder().method(method).uri(uri);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(Full::new(body.into())).expect("a request")
+}
+
+/// An HTTP answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status code.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// A header's value, empty if it is not there.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("plain text"))
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        self.parse()
+    }
+
+    /// The body as something that is JSON.
+    pub fn parse<T: serde::de::DeserializeOwned>(&self) -> T {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {} {}", self.status, self.text()))
+    }
+}

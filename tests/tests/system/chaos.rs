@@ -1,0 +1,334 @@
+//! Everything is killed at random while orders are under way, and the books still balance.
+//!
+//! Who is killed when comes from a seed, which a failing test prints; `CHAOS_SEED=… cargo test`
+//! repeats its choices. The moments are counted in orders rather than in seconds.
+
+use std::{
+    collections::BTreeSet,
+    io::Write as _,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use common::{events::Stream, ids::OrderId};
+use fastrand::Rng;
+use orderctl::audit::Report;
+use redis::aio::MultiplexedConnection;
+use serde_json::json;
+use stack::{Service, StackOptions};
+use system_tests::{Client, SOON, System, order_body, place_until_accepted, publish};
+use tokio::task::JoinSet;
+
+const ORDERS: usize = 2_000;
+const CLIENTS: usize = 16;
+/// How long everything may take; usually it is a tenth of it.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Few products for many orders: all of them meet. Some stock and some wallets run out.
+const PRODUCTS: [(&str, u64, u64); 5] = [
+    ("hot-1", 3, 900),
+    ("hot-2", 5, 700),
+    ("hot-3", 7, 500),
+    ("hot-4", 11, 5_000),
+    ("hot-5", 2, 90),
+];
+const CUSTOMERS: [(&str, u64); 4] =
+    [("rich", 1_000_000), ("fair", 4_000), ("poor", 300), ("broke", 0)];
+
+/// Two of everything.
+fn pairs() -> StackOptions {
+    let instances = Service::ALL.map(|service| (service, 2)).into();
+    StackOptions { instances, ..StackOptions::default() }
+}
+
+async fn fill(system: &System) {
+    for (id, price, amount) in PRODUCTS {
+        let product = json!({ "id": id, "name": id, "price": price, "amount": amount });
+        system.publish(Stream::InventoryCreated, &product).await;
+    }
+    for (id, balance) in CUSTOMERS {
+        let email = format!("{id}@example.com");
+        let account = json!({ "id": id, "name": id, "email": email, "balance": balance });
+        system.publish(Stream::AccountCreated, &account).await;
+    }
+    system.quiet(SOON).await;
+}
+
+/// Up to four pieces of up to four products, for some customer or, now and then, for nobody.
+fn some_order(random: &mut Rng) -> (Vec<&'static str>, &'static str) {
+    let products = (0..random.usize(1..=4)).map(|_| match random.u8(0..100) {
+        0 => "no-such-product",
+        _ => random.choice(PRODUCTS).expect("some").0,
+    });
+    let products = products.collect();
+    let customer = match random.u8(0..100) {
+        0 => "nobody",
+        _ => random.choice(CUSTOMERS).expect("some").0,
+    };
+    (products, customer)
+}
+
+/// Random numbers that a failing test tells how to repeat.
+struct Seed(u64);
+
+impl Seed {
+    fn take() -> Self {
+        let given = std::env::var("CHAOS_SEED").ok().and_then(|text| text.parse().ok());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros());
+        Self(given.unwrap_or(u64::try_from(now).unwrap_or(0)))
+    }
+
+    fn random(&self) -> Rng {
+        Rng::with_seed(self.0)
+    }
+}
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = writeln!(std::io::stderr(), "to repeat the choices: CHAOS_SEED={}", self.0);
+        }
+    }
+}
+
+/// Clients that place orders, each again and again with its key until it is accepted.
+struct Load {
+    clients: JoinSet<Vec<OrderId>>,
+    accepted: Arc<AtomicUsize>,
+}
+
+impl Load {
+    fn start(system: &System, random: &mut Rng) -> Self {
+        let (mut clients, accepted) = (JoinSet::new(), Arc::<AtomicUsize>::default());
+        for client in 0..CLIENTS {
+            let mut urls = system.stack.gateway_urls();
+            let (mut random, accepted) = (random.fork(), Arc::clone(&accepted));
+            clients.spawn(async move {
+                let http = Client::default();
+                random.shuffle(&mut urls);
+                let mut placed = Vec::new();
+                for number in 0..ORDERS / CLIENTS {
+                    let (products, customer) = some_order(&mut random);
+                    let key = format!("{client}-{number}");
+                    let body = order_body(&products, customer);
+                    let order = place_until_accepted(&http, &urls, &key, &body, PATIENCE).await;
+                    assert_eq!(order.id, OrderId::for_key("anonymous", &key));
+                    assert_eq!(json!(order.product_ids), body["product_ids"]);
+                    placed.push(order.id);
+                    accepted.fetch_add(1, Ordering::Relaxed);
+                }
+                placed
+            });
+        }
+        Self { clients, accepted }
+    }
+
+    fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// The ids of the orders, each accepted once.
+    async fn finish(self) -> BTreeSet<OrderId> {
+        let placed: Vec<OrderId> = self.clients.join_all().await.into_iter().flatten().collect();
+        let ids: BTreeSet<OrderId> = placed.iter().copied().collect();
+        assert_eq!((placed.len(), ids.len()), (ORDERS, ORDERS), "each key has an order of its own");
+        ids
+    }
+}
+
+/// Kills instances with SIGKILL, one or all, and starts them again, some at once and some later.
+struct Monkey {
+    random: Rng,
+    kills: usize,
+    down: BTreeSet<usize>,
+}
+
+impl Monkey {
+    fn new(random: Rng) -> Self {
+        Self { random, kills: 0, down: BTreeSet::new() }
+    }
+
+    fn act(&mut self, system: &mut System) {
+        let count = system.stack.instances().len();
+        if self.random.u8(0..10) == 0 {
+            (0..count).for_each(|victim| self.kill(system, victim));
+            self.recover(system);
+            return;
+        }
+        let victim = self.random.usize(0..count);
+        if self.down.remove(&victim) {
+            restart(system, victim);
+            return;
+        }
+        self.kill(system, victim);
+        // Not all instances of a service stay down, or nothing would move until the next act.
+        let twin = victim ^ 1;
+        if self.random.bool() || self.down.contains(&twin) {
+            self.down.remove(&victim);
+            restart(system, victim);
+        }
+    }
+
+    fn kill(&mut self, system: &mut System, victim: usize) {
+        let process = &mut system.stack.instances_mut()[victim].process;
+        self.kills += usize::from(process.is_running());
+        process.kill().expect("killed");
+        self.down.insert(victim);
+    }
+
+    fn recover(&mut self, system: &mut System) {
+        while let Some(victim) = self.down.pop_first() {
+            restart(system, victim);
+        }
+    }
+
+    /// Acts at moments that are random numbers of orders apart, until `progress` reaches the
+    /// end. Progress may come in leaps; the moments that it leaps over are made up for.
+    async fn rage(
+        &mut self,
+        system: &mut System,
+        end: usize,
+        mut progress: impl AsyncFnMut() -> usize,
+    ) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut moment = 0;
+        while moment < end {
+            tokio::task::block_in_place(|| self.act(system));
+            moment = (moment + self.random.usize(5..60)).min(end);
+            while progress().await < moment {
+                assert!(Instant::now() < deadline, "stuck at {} of {end}", progress().await);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        tokio::task::block_in_place(|| self.recover(system));
+    }
+}
+
+fn restart(system: &mut System, victim: usize) {
+    system.stack.instances_mut()[victim].process.restart().expect("restarted");
+}
+
+/// Every order came to its end exactly once.
+async fn assert_all_ended(system: &System) -> Report {
+    let report = system.assert_balanced(PATIENCE).await;
+    assert_eq!((report.unfinished, report.dead_letters.len()), (0, 0), "{report}");
+    report
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn books_stay_exact_when_every_service_is_killed_at_random() {
+    let seed = Seed::take();
+    let mut random = seed.random();
+    let mut system = System::start_alone(pairs()).await;
+    fill(&system).await;
+    let load = Load::start(&system, &mut random);
+    let mut monkey = Monkey::new(random.fork());
+    monkey.rage(&mut system, ORDERS, async || load.accepted()).await;
+    let placed = load.finish().await;
+    // What is still under way is interrupted a few times more.
+    for _ in 0..5 {
+        tokio::task::block_in_place(|| monkey.act(&mut system));
+    }
+    monkey.recover(&mut system);
+    assert!(monkey.kills > 20, "only {} kills", monkey.kills);
+
+    let report = assert_all_ended(&system).await;
+    assert_eq!(report.orders, placed.len(), "{report}");
+    for status in ["to-be-shipped", "insufficient-fund", "out-of-stock", "rejected"] {
+        assert!(report.by_status.contains_key(status), "no order is {status}: {report}");
+    }
+    for created in system.entries(Stream::OrderCreated).await {
+        let id = created.entity()["id"].as_str().unwrap().parse().unwrap();
+        assert!(placed.contains(&id), "{id} was never accepted");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn books_stay_exact_with_entries_of_an_original_order_service_and_kills() {
+    let seed = Seed::take();
+    let mut random = seed.random();
+    let mut system = System::start_alone(pairs()).await;
+    fill(&system).await;
+    let mut redis = system.redis().await;
+    let mut original = Original { redis: redis.clone(), last: (0, 0) };
+    let mut choices = random.fork();
+    let publisher = tokio::spawn(async move {
+        for _ in 0..ORDERS {
+            let (products, customer) = some_order(&mut choices);
+            original.publish(&products, customer).await;
+        }
+    });
+    let mut monkey = Monkey::new(random.fork());
+    monkey
+        .rage(&mut system, ORDERS, async || {
+            let check = redis::cmd("XLEN").arg(Stream::InventoryCheck.key()).to_owned();
+            check.query_async(&mut redis).await.expect("a length")
+        })
+        .await;
+    publisher.await.expect("all are published");
+    for _ in 0..5 {
+        tokio::task::block_in_place(|| monkey.act(&mut system));
+    }
+    monkey.recover(&mut system);
+    assert!(monkey.kills > 20, "only {} kills", monkey.kills);
+
+    let report = assert_all_ended(&system).await;
+    assert_eq!((report.orders, report.foreign), (0, ORDERS), "{report}");
+    let checks = system.entries(Stream::InventoryCheck).await;
+    let orders: BTreeSet<_> = checks.iter().map(|it| it.entity()["order_id"].to_string()).collect();
+    assert_eq!((checks.len(), orders.len()), (ORDERS, ORDERS), "one stock check for each order");
+    let payable = checks.iter().filter(|it| it.entity()["inventory"] == "payment-required").count();
+    let wallets = system.entries(Stream::AccountWallet).await;
+    let orders: BTreeSet<_> =
+        wallets.iter().map(|it| it.entity()["order_id"].to_string()).collect();
+    assert_eq!((wallets.len(), orders.len()), (payable, payable), "one payment for each of those");
+}
+
+/// Writes entries as the original's order service does: ids of seconds and microseconds, and no
+/// field or member that the original does not have.
+struct Original {
+    redis: MultiplexedConnection,
+    last: (u64, u64),
+}
+
+impl Original {
+    async fn publish(&mut self, product_ids: &[&str], customer_id: &str) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+        let now = (now.as_secs(), u64::from(now.subsec_micros()));
+        self.last = now.max((self.last.0, self.last.1 + 1));
+        let (seconds, micros) = self.last;
+        let order = json!({
+            "id": uuid::Uuid::new_v4(), "product_ids": product_ids, "customer_id": customer_id,
+            "status": "pending",
+        });
+        let id = format!("{seconds}-{micros}");
+        publish(&mut self.redis, Stream::OrderCreated, &id, &order).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_was_accepted_is_lost_when_redis_itself_is_killed() {
+    let seed = Seed::take();
+    let mut random = seed.random();
+    let mut system = System::start_alone(pairs()).await;
+    fill(&system).await;
+    let load = Load::start(&system, &mut random);
+    for kill in 1..=8 {
+        let next = ORDERS * kill / 10 + random.usize(0..100);
+        let deadline = Instant::now() + PATIENCE;
+        while load.accepted() < next {
+            assert!(Instant::now() < deadline, "stuck at {} of {next}", load.accepted());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::task::block_in_place(|| {
+            let redis = system.stack.redis().expect("a private one");
+            redis.kill().and_then(|()| redis.restart()).expect("restarted");
+        });
+    }
+    let placed = load.finish().await;
+    let report = assert_all_ended(&system).await;
+    assert_eq!(report.orders, placed.len(), "{report}");
+}

@@ -1,0 +1,12 @@
+//! The whole system: the real binaries, a real Redis, HTTP from outside.
+//!
+//! One program, so that slow tests run beside quick ones; a module for each concern.
+
+mod chaos;
+mod control;
+mod http_manners;
+mod life;
+mod many_instances;
+mod operator;
+mod readme;
+mod user_guide;

@@ -1,0 +1,189 @@
+//! Any number of instances of each service share the work, and none of it is done twice.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use common::events::{Stream, Topic};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use redis::aio::MultiplexedConnection;
+use serde_json::json;
+use stack::{Instance, Service, StackOptions};
+use system_tests::{Client, SOON, System, eventually, order_body, place_until_accepted};
+use tokio::task::JoinSet;
+
+const ORDERS: usize = 300;
+
+#[tokio::test]
+async fn three_instances_of_each_service_share_the_work_and_each_order_is_handled_once() {
+    let instances = Service::ALL.map(|service| (service, 3)).into();
+    let system = System::start_alone(StackOptions { instances, ..StackOptions::default() }).await;
+    let product = json!({"id": "p", "name": "P", "price": 3, "amount": 400});
+    system.publish(Stream::InventoryCreated, &product).await;
+    let account = json!({"id": "c", "name": "C", "email": "c@example.com", "balance": 600});
+    system.publish(Stream::AccountCreated, &account).await;
+    system.quiet(SOON).await;
+
+    let gateways = Arc::new(system.stack.gateway_urls());
+    let mut clients = JoinSet::new();
+    for client in 0..15 {
+        let gateways = Arc::clone(&gateways);
+        clients.spawn(async move {
+            let http = Client::default();
+            for number in 0..ORDERS / 15 {
+                let key = format!("{client}-{number}");
+                // Each gateway is asked first by a third of the clients.
+                let mut gateways = gateways.to_vec();
+                gateways.rotate_left(client % 3);
+                let body = order_body(&["p"], "c");
+                place_until_accepted(&http, &gateways, &key, &body, SOON).await;
+            }
+        });
+    }
+    clients.join_all().await;
+
+    let report = system.assert_balanced(SOON).await;
+    let status = |name| report.by_status.get(name).copied();
+    // 600 of money pay for 200 pieces of 3; there is stock for all that can be paid.
+    assert_eq!((report.orders, report.unfinished), (ORDERS, 0), "{report}");
+    assert_eq!(status("to-be-shipped"), Some(200), "{report}");
+
+    let mut redis = system.redis().await;
+    for stream in Stream::ALL {
+        for reader in stream.readers() {
+            let consumers: Vec<HashMap<String, redis::Value>> = redis::cmd("XINFO")
+                .arg("CONSUMERS")
+                .arg(stream.key())
+                .arg(reader.service())
+                .query_async(&mut redis)
+                .await
+                .unwrap();
+            let names: BTreeSet<String> = consumers
+                .into_iter()
+                .map(|mut consumer| {
+                    redis::from_redis_value(consumer.remove("name").unwrap()).unwrap()
+                })
+                .collect();
+            let expected = (1..=3).map(|number| format!("{}-{number}", reader.service()));
+            assert_eq!(names, expected.collect(), "{stream}");
+        }
+    }
+    // Each of them has had something to do.
+    for instance in system.stack.instances() {
+        if instance.service == Service::Gateway {
+            continue;
+        }
+        let inputs = inputs(&system.client, instance).await;
+        assert!(inputs > 0, "{} had no inputs", instance.name());
+    }
+}
+
+/// How many inputs an instance has taken from its queue.
+async fn inputs(client: &Client, instance: &Instance) -> u64 {
+    let metrics = client.get(&format!("http://{}/metrics", instance.ops)).await.expect("metrics");
+    let text = metrics.text();
+    let count = text.lines().find_map(|line| line.strip_prefix("engine_inputs_total "));
+    count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("no inputs in {text}"))
+}
+
+fn signal(instance: &Instance, signal: Signal) {
+    let pid = Pid::from_raw(instance.process.pid().cast_signed());
+    kill(pid, signal).expect("signalled");
+}
+
+/// How many entries were delivered to a consumer and not acknowledged.
+async fn pending(redis: &mut MultiplexedConnection, reader: Topic, consumer: &str) -> usize {
+    let mut count = 0;
+    for stream in Stream::ALL.into_iter().filter(|stream| stream.readers().contains(&reader)) {
+        let mut ask = redis::cmd("XPENDING");
+        ask.arg(stream.key()).arg(reader.service()).arg("-").arg("+").arg(1_000).arg(consumer);
+        let found: Vec<redis::Value> = ask.query_async(redis).await.expect("a group");
+        count += found.len();
+    }
+    count
+}
+
+#[tokio::test]
+async fn what_an_instance_that_hangs_has_in_hand_is_taken_over_and_done_once() {
+    const AFTER: &str = "1000";
+    let system = System::start_with(StackOptions {
+        instances: Service::ALL.map(|service| (service, 2)).into(),
+        env: [("CLAIM_IDLE_MS".to_owned(), AFTER.to_owned())].into(),
+        ..StackOptions::default()
+    })
+    .await;
+    system.init_data().await;
+    let mut redis = system.redis().await;
+    let find = |service: Service, number: usize| {
+        let mut instances = system.stack.instances_of(service);
+        instances.find(|instance| instance.number == number).expect("it was started")
+    };
+    // Not through the gateways, which would wait for an order_service that hangs.
+    let door = [format!("http://{}", find(Service::Order, 1).http.unwrap())];
+    let mut orders = 0;
+    for (service, topic) in [
+        (Service::Inventory, Topic::Inventory),
+        (Service::Account, Topic::Account),
+        (Service::Order, Topic::Order),
+        (Service::Message, Topic::Message),
+    ] {
+        let hanging = find(service, 2);
+        let before = inputs(&system.client, hanging).await;
+        signal(hanging, Signal::SIGSTOP);
+        // Redis delivers to whoever waits, and does not know who hangs.
+        eventually("it has something in hand", SOON, async || {
+            let key = format!("order {orders}");
+            orders += 1;
+            let body = order_body(&["204", "205"], "101");
+            place_until_accepted(&system.client, &door, &key, &body, SOON).await;
+            match pending(&mut redis, topic, hanging.name()).await {
+                0 => Err("nothing is pending".to_owned()),
+                _ => Ok(()),
+            }
+        })
+        .await;
+        // The other instance does it.
+        system.assert_balanced(SOON).await;
+        signal(hanging, Signal::SIGCONT);
+        // It goes on where it was, with what is long done.
+        eventually("it handled what it had in hand", SOON, async || {
+            let now = inputs(&system.client, hanging).await;
+            if now > before { Ok(()) } else { Err(format!("{now} inputs")) }
+        })
+        .await;
+        let report = system.assert_balanced(SOON).await;
+        assert_eq!((report.orders, report.unfinished), (orders, 0), "{report}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_dead_instance_left_behind_is_taken_over() {
+    let mut system = System::start_with(StackOptions {
+        instances: [(Service::Inventory, 2)].into(),
+        env: [("CLAIM_IDLE_MS".to_owned(), "1000".to_owned())].into(),
+        ..StackOptions::default()
+    })
+    .await;
+    system.init_data().await;
+    let mut redis = system.redis().await;
+    let dying = system.stack.instance(Service::Inventory, 2).unwrap();
+    let name = dying.name().to_owned();
+    signal(dying, Signal::SIGSTOP);
+    eventually("it has something in hand", SOON, async || {
+        system.place(&["204", "205"], "101").await;
+        match pending(&mut redis, Topic::Inventory, &name).await {
+            0 => Err("nothing is pending".to_owned()),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    system.stack.instance(Service::Inventory, 2).unwrap().process.kill().unwrap();
+    let report = system.assert_balanced(SOON).await;
+    assert_eq!(report.unfinished, 0, "{report}");
+    let log = system.stack.instance(Service::Inventory, 1).unwrap().process.logs();
+    assert!(log.contains("taking over what was left behind"), "{log}");
+}

@@ -1,0 +1,341 @@
+//! Places many orders through the gateway of a running `cargo stack` and measures: orders per
+//! second until the last one has its final status, the time each took, the CPU time of every
+//! process, the commands that Redis was sent.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt, fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use common::{
+    entities::{Order, OrderStatus},
+    events::{AccountCreated, ENTITY, EVENT_ID, Event, ProductCreated, Stream},
+    ids::OrderId,
+    redis_link::{Link, RedisUrl},
+};
+use http::{Request, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use redis::{Pipeline, Value};
+use stack::run_file::RunFile;
+use tokio::sync::mpsc;
+
+/// Products and customers of the load are rich: it measures the system, not its stock.
+const PLENTY: u64 = 1_000_000_000;
+/// How long nothing may move before the run counts as stuck.
+const STUCK: Duration = Duration::from_secs(20);
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// How many orders.
+    pub orders: usize,
+    /// How many clients place them, each one at a time.
+    pub clients: usize,
+    /// How many products they choose from, two pieces an order: the fewer, the hotter.
+    pub products: usize,
+    /// How many customers pay.
+    pub customers: usize,
+}
+
+/// What was measured.
+#[derive(Debug)]
+pub struct Measured {
+    plan: Plan,
+    seconds: f64,
+    posted: f64,
+    latencies: Vec<Duration>,
+    cpu: Vec<(String, Duration)>,
+    resident: Vec<(String, u64)>,
+    commands: BTreeMap<String, (u64, u64)>,
+}
+
+/// Runs the plan against the stack that runs in the directory.
+///
+/// # Errors
+///
+/// There is no stack, a request failed, or orders stopped moving.
+pub async fn load(directory: &Path, plan: Plan) -> anyhow::Result<Measured> {
+    let run = RunFile::read(directory).with_context(|| {
+        format!("no stack runs in {}: start `cargo stack`", directory.display())
+    })?;
+    let gateways: Vec<String> = run
+        .services
+        .iter()
+        .filter(|service| service.service == "gateway_api")
+        .filter_map(|service| service.http)
+        .map(|address| format!("http://{address}/order"))
+        .collect();
+    let url: RedisUrl = run.redis.url.parse().map_err(anyhow::Error::msg)?;
+    let mut link = Link::new(url.clone(), Duration::from_secs(10));
+    seed(&mut link, plan).await?;
+
+    let (finished, mut watcher) = mpsc::channel(1_024);
+    let start_at = last_entry(&mut link).await?;
+    let watch = tokio::spawn(watch(url, start_at, finished));
+    let before = (cpu(&run)?, commands(&mut link).await?);
+    let begun = Instant::now();
+    let (sent, mut received) = mpsc::channel(1_024);
+    let next = Arc::new(AtomicUsize::new(0));
+    let posting_ended = Arc::new(AtomicU64::new(0));
+    for number in 0..plan.clients {
+        let url = gateways[number % gateways.len()].clone();
+        let (sent, next) = (sent.clone(), Arc::clone(&next));
+        let posting_ended = Arc::clone(&posting_ended);
+        tokio::spawn(async move {
+            let client = Client::builder(TokioExecutor::new()).build(connector());
+            while next.fetch_add(1, Ordering::Relaxed) < plan.orders {
+                let posted = Instant::now();
+                let order = post(&client, &url, plan).await;
+                let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+                posting_ended.fetch_max(micros, Ordering::Relaxed);
+                if sent.send(order.map(|id| (id, posted))).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    drop(sent);
+
+    let mut posted: HashMap<OrderId, Instant> = HashMap::new();
+    let mut ended: HashMap<OrderId, Instant> = HashMap::new();
+    let mut latencies = Vec::with_capacity(plan.orders);
+    while latencies.len() < plan.orders {
+        tokio::select! {
+            Some(order) = received.recv() => {
+                let (id, at) = order?;
+                match ended.remove(&id) {
+                    Some(end) => latencies.push(end - at),
+                    None => { posted.insert(id, at); }
+                }
+            }
+            Some((id, at)) = watcher.recv() => match posted.remove(&id) {
+                Some(start) => latencies.push(at - start),
+                None => { ended.insert(id, at); }
+            },
+            () = tokio::time::sleep(STUCK) => {
+                bail!("nothing moves: {} of {} orders are final", latencies.len(), plan.orders)
+            }
+        }
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    watch.abort();
+    let after = (cpu(&run)?, commands(&mut link).await?);
+    latencies.sort_unstable();
+    let cpu = after.0.into_iter().zip(before.0);
+    let mut spent = after.1;
+    for (name, (calls, micros)) in &mut spent {
+        let (calls_before, micros_before) = before.1.get(name).copied().unwrap_or_default();
+        *calls -= calls_before;
+        *micros -= micros_before;
+    }
+    spent.retain(|_, (calls, _)| *calls > 0);
+    Ok(Measured {
+        plan,
+        seconds,
+        posted: Duration::from_micros(posting_ended.load(Ordering::Relaxed)).as_secs_f64(),
+        latencies,
+        cpu: cpu.map(|((name, after), (_, before))| (name, after - before)).collect(),
+        resident: resident(&run),
+        commands: spent,
+    })
+}
+
+fn connector() -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector
+}
+
+async fn post(
+    client: &Client<HttpConnector, Full<Bytes>>,
+    url: &str,
+    plan: Plan,
+) -> anyhow::Result<OrderId> {
+    let (one, two) = (fastrand::usize(..plan.products), fastrand::usize(..plan.products));
+    let customer = fastrand::usize(..plan.customers);
+    let body =
+        format!(r#"{{"product_ids":["load-{one}","load-{two}"],"customer_id":"load-{customer}"}}"#);
+    let request = Request::post(url)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body)))?;
+    let (parts, body) = client.request(request).await?.into_parts();
+    let body = body.collect().await?.to_bytes();
+    if !parts.status.is_success() {
+        bail!("POST /order answered {}: {}", parts.status, String::from_utf8_lossy(&body));
+    }
+    Ok(serde_json::from_slice::<Order>(&body)?.id)
+}
+
+/// Tells of every order that reaches a final status.
+async fn watch(
+    url: RedisUrl,
+    mut after: String,
+    finished: mpsc::Sender<(OrderId, Instant)>,
+) -> anyhow::Result<()> {
+    let mut link = Link::new(url, Duration::from_secs(10));
+    loop {
+        let mut read = redis::cmd("XREAD");
+        read.arg("COUNT").arg(1_000).arg("BLOCK").arg(1_000);
+        read.arg("STREAMS").arg(Stream::OrderUpdated.key()).arg(&after);
+        let reply = link.ask("XREAD", read).await?;
+        let now = Instant::now();
+        let reply: redis::streams::StreamReadReply = redis::from_redis_value(reply)?;
+        for entry in reply.keys.into_iter().flat_map(|stream| stream.ids) {
+            after = entry.id.clone();
+            let Some(json) = entry.get::<String>(ENTITY) else { continue };
+            let order: Order = serde_json::from_str(&json)?;
+            let underway =
+                matches!(order.status, OrderStatus::Pending | OrderStatus::PaymentRequired);
+            if !underway && finished.send((order.id, now)).await.is_err() {
+                return Ok(());
+            }
+        }
+        // Looking as seldom as a person would notice keeps the measurement out of the measured.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+async fn last_entry(link: &mut Link) -> anyhow::Result<String> {
+    let mut last = redis::cmd("XREVRANGE");
+    last.arg(Stream::OrderUpdated.key()).arg("+").arg("-").arg("COUNT").arg(1);
+    let reply: redis::streams::StreamRangeReply =
+        redis::from_redis_value(link.ask("XREVRANGE", last).await?)?;
+    Ok(reply.ids.first().map_or_else(|| "0".to_owned(), |entry| entry.id.clone()))
+}
+
+async fn seed(link: &mut Link, plan: Plan) -> anyhow::Result<()> {
+    let mut commands = Pipeline::new();
+    let mut add = |stream: Stream, json: String| {
+        commands.cmd("XADD").arg(stream.key()).arg("*");
+        commands.arg(EVENT_ID).arg(uuid::Uuid::new_v4().to_string()).arg(ENTITY).arg(json);
+    };
+    for number in 0..plan.products {
+        let id = format!("load-{number}").parse()?;
+        let product = ProductCreated { id, name: "Load".to_owned(), price: 1, amount: PLENTY };
+        add(ProductCreated::STREAM, serde_json::to_string(&product)?);
+    }
+    for number in 0..plan.customers {
+        let id = format!("load-{number}").parse()?;
+        let (name, email) = ("Load".to_owned(), "load@localhost".to_owned());
+        let account = AccountCreated { id, name, email, balance: PLENTY };
+        add(AccountCreated::STREAM, serde_json::to_string(&account)?);
+    }
+    link.send(&commands).await?;
+    // The last of each, once it can be read, says that all are there.
+    let begun = Instant::now();
+    let mut look = Pipeline::new();
+    look.cmd("EXISTS").arg(format!("{{inventory}}:entity:load-{}", plan.products - 1));
+    look.cmd("EXISTS").arg(format!("{{account}}:entity:load-{}", plan.customers - 1));
+    look.cmd("EXISTS").arg(format!("{{message}}:customer:load-{}", plan.customers - 1));
+    while link.send(&look).await?.iter().any(|found| *found != Value::Int(1)) {
+        if begun.elapsed() > STUCK {
+            bail!("the services did not take up the load's products and customers");
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
+}
+
+fn processes(run: &RunFile) -> Vec<(String, u32)> {
+    let services = run.services.iter().map(|service| (service.instance.clone(), service.pid));
+    let redis = run.redis.pid.map(|pid| ("redis".to_owned(), pid));
+    services.chain(redis).collect()
+}
+
+/// User and system time of each process so far.
+fn cpu(run: &RunFile) -> anyhow::Result<Vec<(String, Duration)>> {
+    // Linux counts in hundredths of a second for every program (proc(5), USER_HZ).
+    const TICK: Duration = Duration::from_millis(10);
+    let of = |(name, pid): (String, u32)| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))
+            .with_context(|| format!("{name} ({pid}) does not run any more"))?;
+        // The name, in parentheses, may hold anything; the fields after it are numbers.
+        let fields: Vec<&str> =
+            stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks: u32 = fields[11].parse::<u32>()? + fields[12].parse::<u32>()?;
+        Ok((name, TICK * ticks))
+    };
+    processes(run).into_iter().map(of).collect()
+}
+
+/// Resident memory of each process in KiB.
+fn resident(run: &RunFile) -> Vec<(String, u64)> {
+    let of = |(name, pid): (String, u32)| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        Some((name, line.trim().trim_end_matches(" kB").trim().parse().ok()?))
+    };
+    processes(run).into_iter().filter_map(of).collect()
+}
+
+/// Calls and microseconds of each Redis command so far.
+async fn commands(link: &mut Link) -> anyhow::Result<BTreeMap<String, (u64, u64)>> {
+    let mut info = redis::cmd("INFO");
+    info.arg("commandstats");
+    let text: String = redis::from_redis_value(link.ask("INFO", info).await?)?;
+    let line = |line: &str| {
+        let (name, fields) = line.strip_prefix("cmdstat_")?.split_once(':')?;
+        let field = |name: &str| {
+            fields.split(',').find_map(|field| field.strip_prefix(name)?.parse::<u64>().ok())
+        };
+        Some((name.to_owned(), (field("calls=")?, field("usec=")?)))
+    };
+    Ok(text.lines().filter_map(line).collect())
+}
+
+impl fmt::Display for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let orders = self.plan.orders as f64;
+        let quantile = |part: f64| {
+            let at = ((self.latencies.len() - 1) as f64 * part) as usize;
+            self.latencies[at].as_secs_f64() * 1e3
+        };
+        writeln!(
+            f,
+            "{} orders by {} clients: {:.0} orders/s end to end (posted in {:.2} s, final in {:.2} s)",
+            self.plan.orders,
+            self.plan.clients,
+            orders / self.seconds,
+            self.posted,
+            self.seconds,
+        )?;
+        writeln!(
+            f,
+            "until the final status: p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms",
+            quantile(0.5),
+            quantile(0.99),
+            quantile(1.0),
+        )?;
+        let per_order = |time: &Duration| time.as_secs_f64() * 1e6 / orders;
+        let all: f64 = self.cpu.iter().map(|(_, time)| per_order(time)).sum();
+        writeln!(f, "CPU per order: {all:.0} µs")?;
+        for (name, time) in &self.cpu {
+            let resident = self.resident.iter().find(|(other, _)| other == name);
+            let megabytes = resident.map_or(0.0, |(_, kib)| *kib as f64 / 1024.0);
+            writeln!(f, "  {name:<24} {:>6.1} µs  {megabytes:>6.1} MiB resident", per_order(time))?;
+        }
+        // INFO counts what a script calls as well, and every commit calls MGET once.
+        let calls = |name| self.commands.get(name).map_or(0, |(calls, _)| *calls);
+        let commits = calls("evalsha");
+        let reads = calls("mget").saturating_sub(commits);
+        let sent = (reads + commits + calls("xreadgroup") + calls("xack")) as f64 / orders;
+        writeln!(f, "Redis: {sent:.2} reads, commits and acknowledgements per order")?;
+        for (name, (calls, micros)) in &self.commands {
+            let (calls, micros) = (*calls as f64 / orders, *micros as f64 / orders);
+            writeln!(f, "  {name:<24} {calls:>6.2} calls  {micros:>6.1} µs")?;
+        }
+        Ok(())
+    }
+}

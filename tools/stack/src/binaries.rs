@@ -1,0 +1,88 @@
+//! Builds the five service binaries with cargo.
+
+use crate::{Error, Service};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+/// Cargo's profile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Profile {
+    /// Quick to build: for tests.
+    #[default]
+    Debug,
+    /// Quick to run: for people and measurements.
+    Release,
+}
+
+/// Builds what is not up to date and returns the directory of the binaries. Once per process and profile; further
+/// callers wait for the first and get its result. Compiler output goes to our standard error.
+pub fn build(profile: Profile) -> Result<PathBuf, Error> {
+    static BUILT: Mutex<BTreeMap<Profile, Result<PathBuf, String>>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    built.entry(profile).or_insert_with(|| run_cargo(profile)).clone().map_err(Error::Build)
+}
+
+/// The root of the workspace: above the crate that cargo runs just now, else where this crate was compiled.
+fn workspace_root() -> Option<PathBuf> {
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let candidates = [here, Some(env!("CARGO_MANIFEST_DIR").into())];
+    let is_root = |dir: &&Path| dir.join("tools/stack/Cargo.toml").is_file();
+    candidates
+        .into_iter()
+        .flatten()
+        .find_map(|dir| dir.ancestors().find(is_root).map(Path::to_owned))
+}
+
+fn run_cargo(profile: Profile) -> Result<PathBuf, String> {
+    let root = workspace_root().ok_or("the workspace with their sources is not where it was")?;
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root).args([
+        "build",
+        "--locked",
+        "--bins",
+        "--message-format=json-render-diagnostics",
+    ]);
+    for service in Service::ALL {
+        cargo.args(["--package", service.name()]);
+    }
+    if profile == Profile::Release {
+        cargo.arg("--release");
+    }
+    // What cargo told about the crate that runs now would make build scripts that watch it run again.
+    for (key, _) in std::env::vars_os() {
+        let name = key.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+        {
+            cargo.env_remove(&key);
+        }
+    }
+    let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let output = output.map_err(|error| format!("cargo does not start: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("cargo build ended with {}", output.status));
+    }
+    let said = String::from_utf8_lossy(&output.stdout);
+    let messages = said.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
+    let executables: Vec<PathBuf> = messages.filter_map(|message| message.executable).collect();
+    let missing = Service::ALL
+        .into_iter()
+        .find(|service| !executables.iter().any(|file| file.ends_with(service.name())));
+    match (missing, executables.first().and_then(|file| file.parent())) {
+        (None, Some(dir)) => Ok(dir.to_owned()),
+        (missing, _) => {
+            let name = missing.map_or("any service", Service::name);
+            Err(format!("cargo built no binary of {name}"))
+        }
+    }
+}
+
+/// The one member of cargo's messages that matters here; most have none.
+#[derive(Deserialize)]
+struct Message {
+    executable: Option<PathBuf>,
+}

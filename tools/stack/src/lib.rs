@@ -1,0 +1,28 @@
+//! Runs the whole system on one machine without containers: for people (`cargo stack`) and for tests.
+//!
+//! Owns: finding (or installing) redis-server, a private [`RedisServer`], building and running the five service
+//! binaries as child processes, and the [`Stack`] that puts them together. It knows the services only by their
+//! names, environment variables and `/readyz`; it depends on none of them, so that their own tests can use it.
+//! Everything here is synchronous and everything started here ends with its owner: `Drop` kills.
+
+pub mod binaries;
+mod error;
+mod lock;
+mod logs;
+pub mod ports;
+pub mod probe;
+pub mod process;
+pub mod provision;
+pub mod redis;
+pub mod run_file;
+pub mod service;
+mod spawn;
+mod stack;
+pub mod supervise;
+
+pub use binaries::Profile;
+pub use error::Error;
+pub use process::ServiceProcess;
+pub use redis::{Appendfsync, Listen, RedisOptions, RedisServer};
+pub use service::Service;
+pub use stack::{Instance, Logs, Stack, StackOptions};

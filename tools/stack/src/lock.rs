@@ -1,0 +1,46 @@
+//! File locks between processes. The kernel drops them with their last holder, so none can be left behind.
+
+use crate::{Error, probe};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
+
+/// Waits for the lock as long as it takes.
+pub(crate) fn hold(path: &Path) -> Result<Flock<File>, Error> {
+    Flock::lock(open(path)?, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| Error::io_at("lock", path)(errno.into()))
+}
+
+/// Makes `dir` if need be and takes it for one `owner` (stack or redis) alone. A former owner that is just being
+/// killed gets a moment to go.
+pub(crate) fn hold_directory(dir: &Path, owner: &'static str) -> Result<Flock<File>, Error> {
+    std::fs::create_dir_all(dir).map_err(Error::io_at("create", dir))?;
+    let path = dir.join(owner).with_extension("lock");
+    let mut file = Some(open(&path)?);
+    let held = probe::until(Duration::from_secs(1), || {
+        match Flock::lock(file.take()?, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Some(Ok(lock)),
+            Err((unlocked, Errno::EWOULDBLOCK)) => {
+                file = Some(unlocked);
+                None
+            }
+            Err((_, errno)) => Some(Err(Error::io_at("lock", &path)(errno.into()))),
+        }
+    });
+    held.unwrap_or_else(|| {
+        let dir = dir.to_owned();
+        Err(Error::DirectoryInUse { dir, owner })
+    })
+}
+
+fn open(path: &Path) -> Result<File, Error> {
+    // Another user's file in the shared temporary directory can be read and locked, but not written.
+    File::open(path)
+        .or_else(|_| {
+            let mut create = File::options();
+            create.write(true).create(true).truncate(false).open(path)
+        })
+        .map_err(Error::io_at("open", path))
+}

@@ -1,0 +1,105 @@
+//! What child processes write: forwarded to our standard output line by line with a prefix, or kept in a file.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// Where a process' standard output and error go, in the order they were written.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// To our standard output, this in front of each line.
+    Forward {
+        /// For example `order_service-1 | `.
+        prefix: String,
+    },
+    /// Appended to this file.
+    File(PathBuf),
+}
+
+/// A longer line than this is cut in two, so that a service gone wild cannot fill our memory.
+const LONGEST_LINE: usize = 256 * 1024;
+
+/// Copies whole lines, each with the prefix. One write per chunk read: while the writer is slow the chunks grow,
+/// so thousands of lines per second cost few system calls, and nothing lingers once the pipe is dry.
+pub(crate) fn forward(mut from: impl Read, prefix: &[u8], mut to: impl FnMut(&[u8])) {
+    let mut chunk = vec![0; 64 * 1024];
+    let mut pending = Vec::new();
+    let mut lines = Vec::new();
+    loop {
+        let read = match from.read(&mut chunk) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(_) => 0,
+        };
+        pending.extend_from_slice(&chunk[..read]);
+        if (read == 0 && !pending.is_empty()) || pending.len() > LONGEST_LINE {
+            pending.push(b'\n');
+        }
+        if let Some(last) = pending.iter().rposition(|byte| *byte == b'\n') {
+            for line in pending[..=last].split_inclusive(|byte| *byte == b'\n') {
+                lines.extend_from_slice(prefix);
+                lines.extend_from_slice(line);
+            }
+            pending.drain(..=last);
+            to(&lines);
+            lines.clear();
+        }
+        if read == 0 {
+            return;
+        }
+    }
+}
+
+/// One write to our standard output. A reader that went away must not stop the services, so errors are dropped.
+pub(crate) fn to_stdout(lines: &[u8]) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(lines).and_then(|()| out.flush());
+}
+
+/// The last ten lines of the file after `from`, as the end of an error message; empty if there are none.
+pub(crate) fn tail(path: &Path, from: u64) -> String {
+    let mut text = Vec::new();
+    let read = File::open(path).and_then(|mut file| {
+        // However much was written, the end of it is enough.
+        let start = file.metadata()?.len().saturating_sub(16 * 1024).max(from);
+        file.seek(SeekFrom::Start(start))?;
+        file.read_to_end(&mut text)
+    });
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<_> = text.lines().collect();
+    match (read, lines.as_slice()) {
+        (Err(_), _) | (_, []) => String::new(),
+        (_, lines) => format!(
+            "; the end of {}:\n{}",
+            path.display(),
+            lines[lines.len().saturating_sub(10)..].join("\n")
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives its pieces one per read, as a pipe would.
+    struct Pieces(Vec<&'static [u8]>);
+
+    impl Read for Pieces {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            if self.0.is_empty() {
+                return Ok(0);
+            }
+            let piece = self.0.remove(0);
+            into[..piece.len()].copy_from_slice(piece);
+            Ok(piece.len())
+        }
+    }
+
+    #[test]
+    fn lines_are_forwarded_whole_with_their_prefix() {
+        let mut writes = Vec::new();
+        let pieces = Pieces(vec![b"one\ntw", b"o", b"\nthree\nfour\n", b"no newline"]);
+        forward(pieces, b"x | ", |lines| writes.push(String::from_utf8_lossy(lines).into_owned()));
+        assert_eq!(writes, ["x | one\n", "x | two\nx | three\nx | four\n", "x | no newline\n"]);
+    }
+}

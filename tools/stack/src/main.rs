@@ -1,0 +1,227 @@
+//! `cargo stack`: the whole system on this machine, without containers, until Ctrl-C.
+
+use anyhow::Context;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use stack::service::InstanceCount;
+use stack::supervise::Supervisor;
+use stack::{Appendfsync, Error, Instance, Listen, Logs, Profile, RedisOptions, Service, Stack};
+use stack::{StackOptions, binaries, ports};
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Bad usage or configuration (EX_USAGE), as in the services.
+const USAGE: u8 = 64;
+/// The stack's own Redis listens here if it can, so that `redis-cli -p 6390` is always the same.
+const REDIS_PORT: u16 = 6390;
+
+/// Runs Redis and the five services on this machine, with demo data, until Ctrl-C.
+///
+/// Other variables of the environment (LOG_LEVEL, LOG_FORMAT, ORDER_REDIS_URL, …) reach the services.
+#[derive(Parser)]
+#[command(name = "stack", bin_name = "cargo stack", version)]
+struct Cli {
+    /// Instances of a service, for example inventory_service=3; repeat or separate by commas
+    #[arg(long, value_name = "SERVICE=N", value_delimiter = ',')]
+    instances: Vec<InstanceCount>,
+    /// Port of the gateway on 127.0.0.1; further gateways get the ports after it
+    #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u16).range(1..))]
+    port: u16,
+    /// Directory of the data, the logs and run.json [default: stack/data in cargo's target directory]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// When Redis has what it answered safe on disk: always, everysec, or no (keeps nothing)
+    #[arg(long, default_value = "always", value_name = "WHEN")]
+    appendfsync: Appendfsync,
+    /// Begin with empty data
+    #[arg(long)]
+    fresh: bool,
+    /// Write the services' logs to files in the data directory instead of showing them
+    #[arg(long, short)]
+    quiet: bool,
+    /// Run the service binaries in this directory instead of building them
+    #[arg(long, value_name = "DIR")]
+    binaries: Option<PathBuf>,
+    /// Use this Redis instead of a private one
+    #[arg(long, env = "REDIS_URL", hide_env_values = true, value_name = "URL", conflicts_with_all = ["fresh", "appendfsync"])]
+    redis_url: Option<String>,
+    /// Publish the demo data where there is none yet
+    #[arg(long, env = "SEED_DEMO_DATA", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    seed_demo_data: bool,
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    run(cli).unwrap_or_else(|error| {
+        let _ = writeln!(io::stderr(), "stack: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let instances: BTreeMap<_, _> = cli.instances.iter().map(|it| (it.service, it.count)).collect();
+    // Found out before minutes of building rather than after.
+    for further in 0..instances.get(&Service::Gateway).copied().unwrap_or(1) {
+        let Some(port) = u16::try_from(further).ok().and_then(|it| cli.port.checked_add(it)) else {
+            let text = format!("gateway {} finds no port after --port {}", further + 1, cli.port);
+            let _ = Cli::command().error(ErrorKind::ValueValidation, text).print();
+            return Ok(ExitCode::from(USAGE));
+        };
+        if !ports::is_free(port) {
+            return Err(hint(Error::PortTaken { port }));
+        }
+    }
+    let binaries = match cli.binaries {
+        Some(dir) => dir,
+        None => binaries::build(Profile::Release)?,
+    };
+    let dir = match cli.data_dir {
+        Some(dir) => dir,
+        // The binaries lie in <target directory>/release.
+        None => {
+            binaries.parent().context("the binaries lie in no target directory")?.join("stack/data")
+        }
+    };
+    let signals = signals().context("cannot listen for signals")?;
+
+    let terminal = io::stdout().is_terminal();
+    let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let options = StackOptions {
+        instances,
+        redis: RedisOptions {
+            listen: Listen::Preferably(REDIS_PORT),
+            appendfsync: cli.appendfsync,
+            fresh: cli.fresh,
+            ..RedisOptions::default()
+        },
+        redis_url: cli.redis_url,
+        binaries: Some(binaries),
+        dir: Some(dir.clone()),
+        logs: if cli.quiet { Logs::Files } else { Logs::Forward { colour } },
+        gateway_port: Some(cli.port),
+        seed_demo_data: cli.seed_demo_data,
+        env: std::env::vars_os()
+            .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+            .collect(),
+        ..StackOptions::default()
+    };
+    let begun = Instant::now();
+    let mut stack = Stack::start(&options).map_err(hint)?;
+    if cli.quiet {
+        say(&format!("starting; the services' logs are in {}", dir.join("logs").display()));
+    }
+    let watched = watch(&mut stack, &signals, begun);
+    if let Err(error) = &watched {
+        say(&error.to_string());
+    }
+    say("stopping; Ctrl-C once more kills at once");
+    let killed = stack.stop_unless(|| signals.try_recv().is_ok())?;
+    say(&if killed.is_empty() {
+        "stopped".to_owned()
+    } else {
+        format!("stopped; killed {}", killed.join(", "))
+    });
+    match watched {
+        Err(Error::Refused { .. }) => Ok(ExitCode::from(USAGE)),
+        Err(error) => Err(error.into()),
+        Ok(()) if killed.is_empty() => Ok(ExitCode::SUCCESS),
+        Ok(()) => Ok(ExitCode::FAILURE),
+    }
+}
+
+/// Keeps the services running until a signal comes.
+fn watch(stack: &mut Stack, signals: &Receiver<()>, begun: Instant) -> Result<(), Error> {
+    let mut supervisor = Supervisor::default();
+    let mut announced = false;
+    while let Err(RecvTimeoutError::Timeout) = signals.recv_timeout(Duration::from_millis(100)) {
+        for news in supervisor.tend(stack, Instant::now())? {
+            say(&news);
+        }
+        if !announced && stack.instances().iter().all(Instance::is_ready) {
+            announced = true;
+            say(&welcome(stack, begun.elapsed()));
+        }
+    }
+    Ok(())
+}
+
+/// A receiver of SIGINT, SIGTERM and SIGHUP. Tokio does without unsafe code what the standard library cannot.
+fn signals() -> io::Result<Receiver<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let guard = runtime.enter();
+    let (sender, signals) = mpsc::channel();
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    for mut signal in kinds.map(signal).into_iter().collect::<io::Result<Vec<_>>>()? {
+        let sender = sender.clone();
+        runtime.spawn(
+            async move { while signal.recv().await.is_some() && sender.send(()).is_ok() {} },
+        );
+    }
+    drop(guard);
+    std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+    Ok(signals)
+}
+
+/// What a newcomer does next: the user guide's three orders, with this stack's address.
+fn welcome(stack: &Stack, took: Duration) -> String {
+    let gateways = stack.gateway_urls().join(" ");
+    let gateway = gateways.split(' ').next().unwrap_or_default();
+    let (took, redis) = (took.as_secs_f32(), stack.redis_url());
+    let data = stack.dir().display();
+    let order = |products: &str, end: &str| {
+        format!(
+            r#"
+  # ends {end}
+  curl -X POST -H "Content-Type: application/json" \
+    -d '{{"product_ids": [{products}], "customer_id": "101"}}' \
+    {gateway}/order
+"#
+        )
+    };
+    let orders = [
+        order(r#""201", "204""#, "to-be-shipped"),
+        order(r#""201", "204", "205""#, "insufficient-fund"),
+        order(r#""201", "201", "201", "201", "201", "201""#, "out-of-stock"),
+    ];
+    let orders = orders.concat();
+    format!(
+        "ready after {took:.1} s
+
+  gateway  {gateways}
+  report   {gateway}/report
+  API      {gateway}/openapi.json
+  redis    {redis}
+  data     {data} (run.json there lists all processes and ports)
+
+Orders to try on fresh demo data (curl -X POST {gateway}/init-data renews it):
+{orders}
+Ctrl-C stops everything.
+"
+    )
+}
+
+/// Adds which flag helps.
+fn hint(error: Error) -> anyhow::Error {
+    let help = match &error {
+        Error::PortTaken { .. } => "stop that program or choose another port with --port",
+        Error::DirectoryInUse { .. } => "stop that one or choose another directory with --data-dir",
+        _ => return error.into(),
+    };
+    anyhow::anyhow!("{error}: {help}")
+}
+
+/// A line of our own among the services' lines. That nobody reads it any more is no reason to stop.
+fn say(text: &str) {
+    let _ = writeln!(io::stdout().lock(), "stack | {text}");
+}

@@ -1,0 +1,238 @@
+//! One child process: a service binary (or redis-server) with an environment of its own, and what can be done to it.
+
+pub use crate::logs::Output;
+use crate::{Error, logs, probe, spawn};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, ExitStatus, Stdio};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// What to run: kept, so that the same can be started again.
+#[derive(Debug)]
+pub struct ServiceCommand {
+    name: String,
+    program: PathBuf,
+    args: Vec<OsString>,
+    env: BTreeMap<String, String>,
+    output: Output,
+    stdin: Option<File>,
+}
+
+impl ServiceCommand {
+    /// `name` appears in messages. The environment is empty but for PATH, HOME and RUST_BACKTRACE.
+    pub fn new(name: impl Into<String>, program: impl Into<PathBuf>, output: Output) -> Self {
+        let inherited = ["PATH", "HOME", "RUST_BACKTRACE"]
+            .into_iter()
+            .filter_map(|key| Some((key.to_owned(), std::env::var(key).ok()?)));
+        Self {
+            name: name.into(),
+            program: program.into(),
+            args: Vec::new(),
+            env: inherited.collect(),
+            output,
+            stdin: None,
+        }
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args(mut self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets an environment variable; a later value for the same name wins.
+    #[must_use]
+    pub fn env(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.insert(key.into(), value.into());
+        self
+    }
+
+    /// Sets many.
+    #[must_use]
+    pub(crate) fn envs<K: ToString, V: ToString>(
+        mut self,
+        env: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        let env = env.into_iter().map(|(key, value)| (key.to_string(), value.to_string()));
+        self.env.extend(env);
+        self
+    }
+
+    /// A file to hand over as standard input; its locks live on in the child.
+    pub(crate) fn stdin(mut self, file: File) -> Self {
+        self.stdin = Some(file);
+        self
+    }
+}
+
+/// A process that runs, or ran. Dropping it kills it.
+#[derive(Debug)]
+pub struct ServiceProcess {
+    command: ServiceCommand,
+    child: Child,
+    /// Where in the log file this run began.
+    log_start: u64,
+    forwarder: Option<JoinHandle<()>>,
+}
+
+impl ServiceProcess {
+    /// Starts the process; it is not ready yet.
+    pub fn spawn(command: ServiceCommand) -> Result<Self, Error> {
+        let (child, log_start, forwarder) = launch(&command)?;
+        Ok(Self { command, child, log_start, forwarder })
+    }
+
+    /// The name from the command.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.command.name
+    }
+
+    /// The process id of the newest run.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        self.exit_status().is_none()
+    }
+
+    /// How it ended, if it did.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// SIGKILL: gone when this returns.
+    pub fn kill(&mut self) -> Result<(), Error> {
+        self.child
+            .kill()
+            .and_then(|()| self.child.wait())
+            .map_err(Error::io(format!("kill {}", self.command.name)))?;
+        self.drain();
+        Ok(())
+    }
+
+    /// SIGTERM: asks it to end; [`wait`](Self::wait) tells when it did.
+    pub fn terminate(&mut self) -> Result<(), Error> {
+        // One that was reaped has no process id any more; somebody else may have it now.
+        if !self.is_running() {
+            return Ok(());
+        }
+        let pid = Pid::from_raw(self.pid().cast_signed());
+        kill(pid, Signal::SIGTERM)
+            .map_err(|errno| Error::io(format!("terminate {}", self.command.name))(errno.into()))
+    }
+
+    /// How it ended, once it has.
+    pub fn wait(&mut self, within: Duration) -> Result<ExitStatus, Error> {
+        let status = probe::until(within, || self.exit_status())
+            .ok_or_else(|| Error::StillRunning { name: self.command.name.clone(), within })?;
+        self.drain();
+        Ok(status)
+    }
+
+    /// Starts the same again, after killing it if it runs.
+    pub fn restart(&mut self) -> Result<(), Error> {
+        self.kill()?;
+        (self.child, self.log_start, self.forwarder) = launch(&self.command)?;
+        Ok(())
+    }
+
+    /// All it wrote in all its runs; empty when its output is forwarded.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        match &self.command.output {
+            Output::Forward { .. } => String::new(),
+            Output::File(path) => std::fs::read(path)
+                .map(|log| String::from_utf8_lossy(&log).into_owned())
+                .unwrap_or_default(),
+        }
+    }
+
+    /// The last lines of this run for an error message.
+    fn log_tail(&self) -> String {
+        match &self.command.output {
+            Output::Forward { .. } => String::new(),
+            Output::File(path) => logs::tail(path, self.log_start),
+        }
+    }
+
+    /// An error if it has ended although it should run.
+    pub(crate) fn expect_running(&mut self) -> Result<(), Error> {
+        match self.exit_status() {
+            None => Ok(()),
+            Some(status) => {
+                self.drain();
+                Err(Error::Ended { name: self.command.name.clone(), status, log: self.log_tail() })
+            }
+        }
+    }
+
+    /// The error for one that runs but is not ready.
+    pub(crate) fn not_ready(&self, within: Duration) -> Error {
+        let (name, log) = (self.command.name.clone(), self.log_tail());
+        Error::NotReady { name, within, log }
+    }
+
+    /// Lets the last lines of an ended process through. Not for ever: a child of its own may keep the pipe open.
+    fn drain(&mut self) {
+        if let Some(forwarder) = self.forwarder.take() {
+            probe::until(Duration::from_secs(1), || forwarder.is_finished().then_some(()));
+        }
+    }
+}
+
+impl Drop for ServiceProcess {
+    fn drop(&mut self) {
+        // There is nobody left to tell, and one that is gone already is what we want.
+        let _ = self.kill();
+    }
+}
+
+fn launch(command: &ServiceCommand) -> Result<(Child, u64, Option<JoinHandle<()>>), Error> {
+    let failed = || Error::io_at("start", &command.program);
+    // With setpriv in between a missing program would only show as an exit code.
+    if !command.program.is_file() {
+        return Err(failed()(std::io::ErrorKind::NotFound.into()));
+    }
+    let stdin = match &command.stdin {
+        Some(file) => Stdio::from(file.try_clone().map_err(failed())?),
+        None => Stdio::null(),
+    };
+    let mut process = spawn::command(&command.program);
+    process
+        .args(&command.args)
+        .env_clear()
+        .envs(&command.env)
+        .stdin(stdin)
+        // A Ctrl-C in the terminal is for us alone; we then end the others in the right order.
+        .process_group(0);
+    match &command.output {
+        Output::File(path) => {
+            let opened = File::options().create(true).append(true).open(path);
+            let file = opened.map_err(Error::io_at("open", path))?;
+            let start = file.metadata().map_err(failed())?.len();
+            process.stdout(file.try_clone().map_err(failed())?).stderr(file);
+            Ok((spawn::spawn(process).map_err(failed())?, start, None))
+        }
+        Output::Forward { prefix } => {
+            let (reader, writer) = std::io::pipe().map_err(failed())?;
+            process.stdout(writer.try_clone().map_err(failed())?).stderr(writer);
+            let child = spawn::spawn(process).map_err(failed())?;
+            let prefix = prefix.clone();
+            let forwarder = std::thread::spawn(move || {
+                logs::forward(reader, prefix.as_bytes(), logs::to_stdout)
+            });
+            Ok((child, 0, Some(forwarder)))
+        }
+    }
+}

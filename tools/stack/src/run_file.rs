@@ -1,0 +1,71 @@
+//! `run.json`: which processes a stack consists of, for other tools (load, audit, measurements) to find them.
+
+use crate::Error;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// The file's name in the stack's directory; it exists while the stack runs.
+pub const NAME: &str = "run.json";
+
+/// All processes of a running stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunFile {
+    /// The process that started the others.
+    pub stack_pid: u32,
+    /// The Redis of all services.
+    pub redis: RunningRedis,
+    /// Every instance of every service.
+    pub services: Vec<RunningService>,
+}
+
+/// The Redis of a running stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningRedis {
+    /// What clients connect to.
+    pub url: String,
+    /// Its process, unless the stack was given somebody else's Redis.
+    pub pid: Option<u32>,
+}
+
+/// One service process of a running stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningService {
+    /// For example `order_service`.
+    pub service: String,
+    /// For example `order_service-1`.
+    pub instance: String,
+    /// The process id.
+    pub pid: u32,
+    /// Where it answers HTTP, if it does.
+    pub http: Option<SocketAddr>,
+    /// Its operations port.
+    pub ops: SocketAddr,
+}
+
+impl RunFile {
+    /// Reads the file of the stack that runs in `dir`.
+    pub fn read(dir: &Path) -> Result<Self, Error> {
+        let path = dir.join(NAME);
+        fs::read(&path)
+            .and_then(|json| serde_json::from_slice(&json).map_err(Into::into))
+            .map_err(Error::io_at("read", &path))
+    }
+
+    /// Writes it in one step: a reader sees the old one or the new one.
+    pub(crate) fn write(&self, dir: &Path) -> Result<(), Error> {
+        let path = dir.join(NAME);
+        let unfinished = dir.join("run.json.new");
+        serde_json::to_vec_pretty(self)
+            .map_err(Into::into)
+            .and_then(|json| fs::write(&unfinished, json))
+            .and_then(|()| fs::rename(&unfinished, &path))
+            .map_err(Error::io_at("write", &path))
+    }
+
+    pub(crate) fn remove(dir: &Path) {
+        // Gone already is as good.
+        let _ = fs::remove_file(dir.join(NAME));
+    }
+}

@@ -1,0 +1,387 @@
+//! The whole system: one Redis and any number of instances of the five services, wired to each other.
+
+use crate::process::{Output, ServiceCommand};
+use crate::run_file::{RunFile, RunningRedis, RunningService};
+use crate::{Error, Profile, RedisOptions, RedisServer, Service, ServiceProcess};
+use crate::{binaries, lock, ports, probe};
+use nix::fcntl::Flock;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long all services together may take to finish what is in hand after SIGTERM.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Where the services' logs go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Logs {
+    /// `logs/<instance>.log` in the stack's directory, where a test can read them.
+    #[default]
+    Files,
+    /// Our standard output, each line with its instance in front.
+    Forward {
+        /// Each service's prefix in a colour of its own.
+        colour: bool,
+    },
+}
+
+/// What to start. The default is what most tests want: one instance of each service in a debug build, a private
+/// Redis on a unix socket, free ports, a temporary directory, no demo data.
+#[derive(Clone, Debug, Default)]
+pub struct StackOptions {
+    /// Instances of a service; one where nothing is said.
+    pub instances: BTreeMap<Service, usize>,
+    /// The private Redis; without a data directory of its own it gets `redis` in the stack's.
+    pub redis: RedisOptions,
+    /// Uses this Redis, which runs already, instead of a private one.
+    pub redis_url: Option<String>,
+    /// Which build of the services.
+    pub profile: Profile,
+    /// Runs the binaries in this directory instead of building them.
+    pub binaries: Option<PathBuf>,
+    /// The directory for data, logs and `run.json`, instead of a temporary one.
+    pub dir: Option<PathBuf>,
+    /// Where the services' logs go.
+    pub logs: Logs,
+    /// The first gateway's port, instead of a free one; further gateways get the ports after it.
+    pub gateway_port: Option<u16>,
+    /// Whether the (first) gateway publishes the demo data where there is none.
+    pub seed_demo_data: bool,
+    /// Environment of all services; what the stack itself sets wins over it.
+    pub env: BTreeMap<String, String>,
+    /// Environment of single services; wins over everything.
+    pub service_env: BTreeMap<Service, BTreeMap<String, String>>,
+}
+
+/// One running (or killed) instance of a service.
+#[derive(Debug)]
+pub struct Instance {
+    /// Which service.
+    pub service: Service,
+    /// 1 for the first.
+    pub number: usize,
+    /// Where it answers HTTP: the gateway and order_service only.
+    pub http: Option<SocketAddr>,
+    /// Its operations port.
+    pub ops: SocketAddr,
+    /// Its process, to kill and restart it.
+    pub process: ServiceProcess,
+}
+
+impl Instance {
+    /// `order_service-1`: its name in logs and in consumer groups.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.process.name()
+    }
+
+    /// Whether it says so itself, now.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        probe::http_status(self.ops, "/readyz").is_ok_and(|status| status == 200)
+    }
+
+    /// Waits until it says so; an error as soon as it has ended instead.
+    pub fn wait_ready(&mut self, within: Duration) -> Result<(), Error> {
+        let ready = probe::until(within, || match self.process.expect_running() {
+            Ok(()) => self.is_ready().then_some(Ok(())),
+            Err(ended) => Some(Err(ended)),
+        });
+        ready.unwrap_or_else(|| Err(self.process.not_ready(within)))
+    }
+}
+
+/// The running system. Dropping it kills all of it; the directory of a failing test is kept for its logs.
+#[derive(Debug)]
+pub struct Stack {
+    // Dropped in this order: the services before their Redis, the lock last.
+    instances: Vec<Instance>,
+    redis: Option<RedisServer>,
+    redis_url: String,
+    dir: PathBuf,
+    temp_dir: Option<TempDir>,
+    _lock: Flock<File>,
+}
+
+impl Stack {
+    /// Builds the services unless told where they are, starts Redis and then all of them. Does not wait until they
+    /// are ready: [`wait_ready`](Self::wait_ready) does.
+    pub fn start(options: &StackOptions) -> Result<Self, Error> {
+        let binaries = match &options.binaries {
+            Some(dir) => dir.clone(),
+            None => binaries::build(options.profile)?,
+        };
+        let (dir, temp_dir) = match &options.dir {
+            Some(dir) => (dir.clone(), None),
+            None => {
+                let temp_dir = tempfile::Builder::new().prefix("stack-").tempdir();
+                let temp_dir =
+                    temp_dir.map_err(Error::io("make a temporary directory for the stack"))?;
+                (temp_dir.path().to_owned(), Some(temp_dir))
+            }
+        };
+        let lock = lock::hold_directory(&dir, "stack")?;
+        // Before anything runs: a taken gateway port is the most likely obstacle.
+        let places = places(options)?;
+
+        let (redis, redis_url) = match &options.redis_url {
+            Some(url) => (None, url.clone()),
+            None => {
+                let mut redis = options.redis.clone();
+                redis.data_dir.get_or_insert_with(|| dir.join("redis"));
+                let redis = RedisServer::start(redis)?;
+                let url = redis.url();
+                (Some(redis), url)
+            }
+        };
+        let log_dir = dir.join("logs");
+        if log_dir.exists() {
+            fs::remove_dir_all(&log_dir).map_err(Error::io_at("remove", &log_dir))?;
+        }
+        fs::create_dir_all(&log_dir).map_err(Error::io_at("create", &log_dir))?;
+
+        let mut stack = Self {
+            instances: Vec::with_capacity(places.len()),
+            redis,
+            redis_url,
+            dir,
+            temp_dir,
+            _lock: lock,
+        };
+        for place in &places {
+            let output = output(options.logs, place, &places, &log_dir);
+            let program = binaries.join(place.service.name());
+            let command = ServiceCommand::new(&place.name, program, output)
+                .envs(&options.env)
+                .envs(&wiring(options, place, &places, &stack.redis_url))
+                .envs(options.service_env.get(&place.service).into_iter().flatten());
+            stack.instances.push(Instance {
+                service: place.service,
+                number: place.number,
+                http: place.http,
+                ops: place.ops,
+                process: ServiceProcess::spawn(command)?,
+            });
+        }
+        stack.write_run_file()?;
+        Ok(stack)
+    }
+
+    /// Waits until every instance says it is ready; an error as soon as one has ended instead.
+    pub fn wait_ready(&mut self, within: Duration) -> Result<(), Error> {
+        let deadline = Instant::now() + within;
+        self.instances.iter_mut().try_for_each(|instance| {
+            instance.wait_ready(deadline.saturating_duration_since(Instant::now()))
+        })
+    }
+
+    /// `http://127.0.0.1:5000` and so on, one for each gateway.
+    #[must_use]
+    pub fn gateway_urls(&self) -> Vec<String> {
+        let addresses = self.instances_of(Service::Gateway).filter_map(|it| it.http);
+        addresses.map(url).collect()
+    }
+
+    /// What the services connect to.
+    #[must_use]
+    pub fn redis_url(&self) -> &str {
+        &self.redis_url
+    }
+
+    /// The private Redis, to kill and restart it; none if a URL was given.
+    pub fn redis(&mut self) -> Option<&mut RedisServer> {
+        self.redis.as_mut()
+    }
+
+    /// All instances of all services.
+    #[must_use]
+    pub fn instances(&self) -> &[Instance] {
+        &self.instances
+    }
+
+    /// The same, to kill and restart them.
+    pub fn instances_mut(&mut self) -> &mut [Instance] {
+        &mut self.instances
+    }
+
+    /// The instances of one service.
+    pub fn instances_of(&self, service: Service) -> impl Iterator<Item = &Instance> {
+        let is_of = move |instance: &&Instance| instance.service == service;
+        self.instances.iter().filter(is_of)
+    }
+
+    /// One instance, counted from 1; none if it was never started.
+    pub fn instance(&mut self, service: Service, number: usize) -> Option<&mut Instance> {
+        let is_it = |it: &&mut Instance| it.service == service && it.number == number;
+        self.instances.iter_mut().find(is_it)
+    }
+
+    /// The directory with data, logs and `run.json`.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Writes `run.json` again, after a restart has changed a process id.
+    pub fn write_run_file(&self) -> Result<(), Error> {
+        let services = self.instances.iter().map(|instance| RunningService {
+            service: instance.service.to_string(),
+            instance: instance.name().to_owned(),
+            pid: instance.process.pid(),
+            http: instance.http,
+            ops: instance.ops,
+        });
+        let run = RunFile {
+            stack_pid: std::process::id(),
+            redis: RunningRedis {
+                url: self.redis_url.clone(),
+                pid: self.redis.as_ref().map(RedisServer::pid),
+            },
+            services: services.collect(),
+        };
+        run.write(&self.dir)
+    }
+
+    /// Ends the services, then Redis; those that still run after 10 s are killed and their names returned.
+    pub fn stop(self) -> Result<Vec<String>, Error> {
+        self.stop_unless(|| false)
+    }
+
+    /// The same, but kills at once what still runs when `hurry` says so.
+    pub fn stop_unless(mut self, hurry: impl Fn() -> bool) -> Result<Vec<String>, Error> {
+        let services = self.instances.iter_mut().map(|it| &mut it.process);
+        let mut killed = end_all(services.collect(), &hurry)?;
+        if let Some(redis) = &mut self.redis {
+            killed.extend(end_all(vec![redis.process_mut()], &hurry)?);
+        }
+        Ok(killed)
+    }
+
+    /// Every process the stack has started: Redis and the services.
+    pub(crate) fn processes(&mut self) -> impl Iterator<Item = &mut ServiceProcess> {
+        let services = self.instances.iter_mut().map(|it| &mut it.process);
+        let redis = self.redis.iter_mut().map(RedisServer::process_mut);
+        redis.chain(services)
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        RunFile::remove(&self.dir);
+        if let Some(temp_dir) = &mut self.temp_dir
+            && std::thread::panicking()
+        {
+            temp_dir.disable_cleanup(true);
+            let _ = writeln!(io::stderr(), "the stack's logs are kept in {}", self.dir.display());
+        }
+    }
+}
+
+/// Where an instance will listen.
+struct Place {
+    service: Service,
+    number: usize,
+    name: String,
+    http: Option<SocketAddr>,
+    ops: SocketAddr,
+}
+
+fn places(options: &StackOptions) -> Result<Vec<Place>, Error> {
+    let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let mut places = Vec::new();
+    for service in Service::ALL {
+        let count = options.instances.get(&service).copied().unwrap_or(1);
+        for number in 1..=count {
+            let http = match (service, options.gateway_port) {
+                (Service::Gateway, Some(first)) => Some(ports::nth_after(first, number - 1)?),
+                _ => service.has_http().then(ports::free),
+            };
+            places.push(Place {
+                service,
+                number,
+                name: format!("{service}-{number}"),
+                http: http.map(address),
+                ops: address(ports::free()),
+            });
+        }
+    }
+    Ok(places)
+}
+
+/// The variables by which the instances find Redis and each other.
+fn wiring(
+    options: &StackOptions,
+    place: &Place,
+    places: &[Place],
+    redis_url: &str,
+) -> BTreeMap<&'static str, String> {
+    let mut env = BTreeMap::from([
+        ("REDIS_URL", redis_url.to_owned()),
+        ("OPS_ADDR", place.ops.to_string()),
+        ("INSTANCE", place.name.clone()),
+    ]);
+    env.extend(place.http.map(|http| ("HTTP_ADDR", http.to_string())));
+    if place.service == Service::Gateway {
+        // One gateway is enough: two that begin together would both find nothing and both publish.
+        let seed = options.seed_demo_data && place.number == 1;
+        env.insert("SEED_DEMO_DATA", seed.to_string());
+        let orders = places.iter().filter(|it| it.service == Service::Order);
+        let orders: Vec<_> = orders.filter_map(|it| it.http).map(url).collect();
+        if !orders.is_empty() {
+            env.insert("ORDER_SERVICE_URL", orders.join(","));
+        }
+    }
+    env
+}
+
+/// `inventory_service-2 | ` in front of each line, coloured per service, or a file per instance.
+fn output(logs: Logs, place: &Place, places: &[Place], log_dir: &Path) -> Output {
+    let name = &place.name;
+    let width = places.iter().map(|it| it.name.len()).max().unwrap_or(0);
+    let colour = match place.service {
+        Service::Gateway => 36,
+        Service::Order => 32,
+        Service::Inventory => 33,
+        Service::Account => 35,
+        Service::Message => 34,
+    };
+    let prefix = match logs {
+        Logs::Files => return Output::File(log_dir.join(name).with_extension("log")),
+        Logs::Forward { colour: false } => format!("{name:width$} | "),
+        Logs::Forward { colour: true } => format!("\x1b[{colour}m{name:width$} |\x1b[0m "),
+    };
+    Output::Forward { prefix }
+}
+
+fn url(address: SocketAddr) -> String {
+    format!("http://{address}")
+}
+
+/// All are asked at once and finish side by side.
+fn end_all(
+    mut processes: Vec<&mut ServiceProcess>,
+    hurry: &impl Fn() -> bool,
+) -> Result<Vec<String>, Error> {
+    for process in &mut processes {
+        process.terminate()?;
+    }
+    let deadline = Instant::now() + GRACE;
+    let mut killed = Vec::new();
+    for process in processes {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let ended = probe::until(left, || match process.is_running() {
+            false => Some(true),
+            true => hurry().then_some(false),
+        });
+        if ended != Some(true) {
+            killed.push(process.name().to_owned());
+        }
+        // Also lets the last lines of one that ended by itself through.
+        process.kill()?;
+    }
+    Ok(killed)
+}

@@ -1,0 +1,352 @@
+//! The whole stack with a real Redis and stand-ins for the services: this test binary, started again under a
+//! service's name, answers the two things the stack knows of a service: /readyz and SIGTERM.
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use stack::run_file::RunFile;
+use stack::supervise::Supervisor;
+use stack::{Service, Stack, StackOptions, probe};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// Does nothing among the tests; is a service where STAND_IN is set.
+#[test]
+fn stands_in_for_a_service_when_asked() {
+    let Ok(exit_code) = std::env::var("STAND_IN") else {
+        return;
+    };
+    let tell = |text: String| {
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{text}").and_then(|()| out.flush()).expect("somebody listens");
+    };
+    if exit_code != "run" {
+        std::process::exit(exit_code.parse().expect("an exit code"));
+    }
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
+    let _guard = runtime.enter();
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .expect("a handler");
+    let ops = TcpListener::bind(std::env::var("OPS_ADDR").expect("OPS_ADDR")).expect("a port");
+    std::thread::spawn(move || {
+        for stream in ops.incoming() {
+            let mut stream = stream.expect("a connection");
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    for name in
+        ["INSTANCE", "REDIS_URL", "HTTP_ADDR", "ORDER_SERVICE_URL", "SEED_DEMO_DATA", "EXTRA"]
+    {
+        tell(format!("{name}={}", std::env::var(name).unwrap_or_default()));
+    }
+    runtime.block_on(terminate.recv());
+    // At its end a service still needs its Redis.
+    let url = std::env::var("REDIS_URL").expect("REDIS_URL");
+    let redis_there = match url.strip_prefix("redis+unix://") {
+        Some(path) => UnixStream::connect(path).is_ok(),
+        None => std::net::TcpStream::connect(url.trim_start_matches("redis://")).is_ok(),
+    };
+    tell(format!("ending, Redis there: {redis_there}"));
+    std::process::exit(0);
+}
+
+/// Five scripts that become this test binary.
+fn stand_ins() -> TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    let this = std::env::current_exe().expect("this binary");
+    for service in Service::ALL {
+        let path = dir.path().join(service.name());
+        let text = format!(
+            "#!/bin/sh\nexec '{}' --exact stands_in_for_a_service_when_asked --nocapture\n",
+            this.display()
+        );
+        fs::write(&path, text).expect("a script");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a program");
+    }
+    dir
+}
+
+fn options(stand_ins: &TempDir) -> StackOptions {
+    let env = [("STAND_IN", "run"), ("EXTRA", "for all")];
+    StackOptions {
+        binaries: Some(stand_ins.path().to_owned()),
+        env: env.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        ..StackOptions::default()
+    }
+}
+
+fn process_is_alive(pid: u32) -> bool {
+    // A process that nobody has waited for yet is listed although it is dead.
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    assert!(probe::until(SOON, || condition().then_some(())).is_some(), "never: {what}");
+}
+
+#[test]
+fn instances_find_redis_and_each_other_and_end_before_redis() {
+    let stand_ins = stand_ins();
+    let dir = tempfile::tempdir().expect("a directory");
+    let extra = BTreeMap::from([("EXTRA".to_owned(), "for accounts".to_owned())]);
+    let mut stack = Stack::start(&StackOptions {
+        instances: [(Service::Order, 2), (Service::Gateway, 2), (Service::Message, 0)].into(),
+        service_env: [(Service::Account, extra)].into(),
+        seed_demo_data: true,
+        dir: Some(dir.path().to_owned()),
+        ..options(&stand_ins)
+    })
+    .expect("a stack");
+    stack.wait_ready(SOON).expect("ready");
+
+    let names: Vec<_> = stack.instances().iter().map(|it| it.name().to_owned()).collect();
+    let expected = "gateway_api-1 gateway_api-2 order_service-1 order_service-2 inventory_service-1 account_service-1";
+    assert_eq!(names.join(" "), expected);
+    let redis = format!("REDIS_URL={}\n", stack.redis_url());
+    let orders: Vec<_> = stack
+        .instances_of(Service::Order)
+        .map(|it| format!("http://{}", it.http.expect("HTTP")))
+        .collect();
+    let mut log_of = |service, number| {
+        let process = &stack.instance(service, number).expect("started").process;
+        wait_until("the environment is logged", || process.logs().contains("EXTRA="));
+        process.logs()
+    };
+    let gateway = log_of(Service::Gateway, 1);
+    for line in [
+        &redis,
+        &format!("ORDER_SERVICE_URL={}\n", orders.join(",")),
+        "SEED_DEMO_DATA=true\n",
+        "EXTRA=for all\n",
+    ] {
+        assert!(gateway.contains(line), "no {line:?} in {gateway}");
+    }
+    assert!(log_of(Service::Gateway, 2).contains("SEED_DEMO_DATA=false\n"));
+    let account = log_of(Service::Account, 1);
+    assert!(account.contains("INSTANCE=account_service-1\n"), "{account}");
+    assert!(account.contains("EXTRA=for accounts\n"), "{account}");
+
+    let run = RunFile::read(dir.path()).expect("run.json");
+    assert_eq!(run.redis.pid, stack.redis().map(|redis| redis.pid()));
+    assert_eq!(run.services.len(), 6);
+    assert_eq!(stack.stop().expect("stopped"), Vec::<String>::new());
+    RunFile::read(dir.path()).expect_err("run.json is gone with the stack");
+    for service in run.services {
+        assert!(!process_is_alive(service.pid));
+        let log = fs::read_to_string(dir.path().join(format!("logs/{}.log", service.instance)))
+            .expect("a log");
+        assert!(log.contains("ending, Redis there: true\n"), "{log}");
+    }
+    assert!(!process_is_alive(run.redis.pid.expect("a private Redis")));
+}
+
+#[test]
+fn a_service_that_ends_before_it_is_ready_is_reported_with_its_code() {
+    let stand_ins = stand_ins();
+    let mut options = options(&stand_ins);
+    let refuse = BTreeMap::from([("STAND_IN".to_owned(), "64".to_owned())]);
+    options.service_env.insert(Service::Inventory, refuse);
+    let mut stack = Stack::start(&options).expect("a stack");
+    let error = stack.wait_ready(SOON).expect_err("one is gone").to_string();
+    assert!(error.starts_with("inventory_service-1 ended with exit status: 64"), "{error}");
+}
+
+#[test]
+fn killed_processes_are_restarted_after_growing_pauses_and_ended_ones_are_not() {
+    let stand_ins = stand_ins();
+    let mut stack = Stack::start(&options(&stand_ins)).expect("a stack");
+    stack.wait_ready(SOON).expect("ready");
+    let mut supervisor = Supervisor::default();
+    let mut now = Instant::now();
+    assert_eq!(supervisor.tend(&mut stack, now).expect("tended"), Vec::<String>::new());
+
+    for pause in ["0.5", "1"] {
+        stack.instance(Service::Order, 1).expect("started").process.kill().expect("killed");
+        stack.redis().expect("private").kill().expect("killed");
+        let news = supervisor.tend(&mut stack, now).expect("tended").join("\n");
+        let died = format!("died (signal: 9 (SIGKILL)); starting it again in {pause} s");
+        assert_eq!(news, format!("redis-server {died}\norder_service-1 {died}"));
+        now += Duration::from_millis(499);
+        assert_eq!(supervisor.tend(&mut stack, now).expect("tended"), Vec::<String>::new());
+        now += Duration::from_millis(501);
+        assert_eq!(supervisor.tend(&mut stack, now).expect("tended").len(), 2);
+        stack.wait_ready(SOON).expect("ready again");
+        let pid = stack.instance(Service::Order, 1).expect("started").process.pid();
+        let run = RunFile::read(stack.dir()).expect("run.json");
+        assert!(
+            run.services.iter().any(|service| service.pid == pid),
+            "run.json has the new process"
+        );
+    }
+
+    let account = &mut stack.instance(Service::Account, 1).expect("started").process;
+    account.terminate().and_then(|()| account.wait(SOON)).expect("ended");
+    let news = supervisor.tend(&mut stack, now).expect("tended");
+    assert_eq!(news, ["account_service-1 ended without a failure and stays down"]);
+    now += Duration::from_secs(60);
+    assert_eq!(supervisor.tend(&mut stack, now).expect("tended"), Vec::<String>::new());
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stack"));
+    command.args(args).env_remove("REDIS_URL").env_remove("SEED_DEMO_DATA").env("STAND_IN", "run");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn refused(args: &[&str]) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } = command(args).output().expect("an end");
+    (status.code(), String::from_utf8_lossy(&stderr).into_owned())
+}
+
+#[test]
+fn bad_usage_exits_64_and_says_what_is_wrong() {
+    for (args, complaint) in [
+        (["--instances", "inventory=3"], "no service is called \"inventory\""),
+        (["--instances", "order_service=2,msg_service"], "write it as inventory_service=3"),
+        (["--appendfsync", "sometimes"], "one of always, everysec, no"),
+        (["--port", "0"], "--port"),
+    ] {
+        let (code, error) = refused(&args);
+        assert_eq!(code, Some(64), "{args:?}: {error}");
+        assert!(error.contains(complaint), "{args:?}: {error}");
+    }
+    let given =
+        command(&["--fresh"]).env("REDIS_URL", "redis://127.0.0.1:1").output().expect("an end");
+    assert_eq!(given.status.code(), Some(64), "--fresh is for the stack's own Redis only");
+}
+
+#[test]
+fn a_taken_gateway_port_is_named_before_anything_is_built() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("its number").port().to_string();
+    let (code, error) = refused(&["--port", &port]);
+    assert_eq!(code, Some(1), "{error}");
+    assert!(
+        error.contains(&format!("port {port} is taken")) && error.contains("--port"),
+        "{error}"
+    );
+}
+
+/// `cargo stack` as a person sees it; killed if the test fails.
+struct Running {
+    child: Child,
+    dir: std::path::PathBuf,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Running {
+    fn start(stand_ins: &TempDir, dir: &Path, more: &[&str]) -> Self {
+        let port = stack::ports::free().to_string();
+        let args = ["--port", &port, "--binaries"];
+        let mut command = command(&args);
+        let mut child = command
+            .arg(stand_ins.path())
+            .arg("--data-dir")
+            .arg(dir)
+            .args(more)
+            .spawn()
+            .expect("a stack");
+        let output = BufReader::new(child.stdout.take().expect("its output"));
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        Self { child, dir: dir.to_owned(), lines }
+    }
+
+    fn wait_for_line(&self, part: &str) {
+        while let Ok(line) = self.lines.recv_timeout(SOON) {
+            if line.contains(part) {
+                return;
+            }
+        }
+        panic!("no line with {part:?}");
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id().cast_signed());
+        nix::sys::signal::kill(pid, signal).expect("signalled");
+    }
+
+    fn pids(&self) -> Vec<u32> {
+        let run = RunFile::read(&self.dir).expect("run.json");
+        run.services.iter().map(|service| service.pid).chain(run.redis.pid).collect()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn ctrl_c_stops_everything_cleanly_and_the_data_directory_is_reusable() {
+    let stand_ins = stand_ins();
+    let dir = tempfile::tempdir().expect("a directory");
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut running =
+            Running::start(&stand_ins, dir.path(), &["--instances", "order_service=2"]);
+        running.wait_for_line("stack | ready after");
+        running.wait_for_line("/order");
+        let pids = running.pids();
+        assert_eq!(pids.len(), 7);
+        running.signal(signal);
+        running.wait_for_line("order_service-2     | ending, Redis there: true");
+        running.wait_for_line("stack | stopped");
+        assert_eq!(running.child.wait().expect("ended").code(), Some(0));
+        assert!(!pids.into_iter().any(process_is_alive), "nothing is left");
+    }
+}
+
+#[test]
+fn a_second_stack_on_the_same_directory_is_refused() {
+    let stand_ins = stand_ins();
+    let dir = tempfile::tempdir().expect("a directory");
+    let first = Running::start(&stand_ins, dir.path(), &["--quiet"]);
+    first.wait_for_line("stack | ready after");
+    let mut second = Running::start(&stand_ins, dir.path(), &["--fresh"]);
+    assert_eq!(second.child.wait().expect("ended").code(), Some(1));
+    let mut error = String::new();
+    second.child.stderr.take().expect("its errors").read_to_string(&mut error).expect("text");
+    assert!(error.contains("in use by another stack") && error.contains("--data-dir"), "{error}");
+    assert_eq!(first.pids().len(), 6, "the first is untouched");
+}
+
+#[test]
+fn a_service_that_refuses_its_configuration_stops_the_stack_with_64() {
+    let stand_ins = stand_ins();
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::write(stand_ins.path().join("msg_service"), "#!/bin/sh\necho LOG_FORMAT is bad\nexit 64\n")
+        .expect("a script");
+    let mut running = Running::start(&stand_ins, dir.path(), &[]);
+    running.wait_for_line("LOG_FORMAT is bad");
+    running.wait_for_line("stack | msg_service-1 refuses its configuration");
+    assert_eq!(running.child.wait().expect("ended").code(), Some(64));
+}
+
+#[test]
+fn nothing_outlives_a_stack_that_is_killed() {
+    let stand_ins = stand_ins();
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut running = Running::start(&stand_ins, dir.path(), &[]);
+    running.wait_for_line("stack | ready after");
+    let pids = running.pids();
+    running.child.kill().expect("killed");
+    wait_until("all children are dead", || !pids.iter().any(|pid| process_is_alive(*pid)));
+}
