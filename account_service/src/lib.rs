@@ -1,8 +1,10 @@
 //! The account service: takes the money for orders.
 //!
-//! Owns: accounts and payments, under the tag `{account}`.
-//! Consumes: `events:{account}_created`, `events:{inventory}_check`.
-//! Emits: `events:{account}_wallet`, `events:{account}_updated`.
+//! Owns: accounts, payments and deposits, under the tag `{account}`.
+//! Consumes: `events:{account}_created`, `events:{account}_top-up`, `events:{inventory}_check`,
+//! `events:{order}_cancelled`.
+//! Emits: `events:{account}_wallet`, `events:{account}_topped-up`, `events:{account}_refunded`,
+//! `events:{account}_updated`.
 
 pub mod wallet;
 
@@ -56,7 +58,15 @@ pub fn subscriptions() -> Vec<Subscription<Input>> {
             stream: Stream::AccountCreated,
             parse: |entry| Ok(Some(Input::Created(entry.parse()?, entry.id))),
         },
+        Subscription {
+            stream: Stream::AccountTopUp,
+            parse: |entry| Ok(Some(Input::ToppedUp(entry.parse()?, entry.id))),
+        },
         Subscription { stream: Stream::InventoryCheck, parse: charge },
+        Subscription {
+            stream: Stream::OrderCancelled,
+            parse: |entry| Ok(Some(Input::Cancelled(entry.parse()?))),
+        },
     ]
 }
 
@@ -73,5 +83,7 @@ fn charge(entry: &StreamEntry<'_>) -> Result<Option<Input>, String> {
         customer_id: check.customer_id,
         total,
         attempt: check.attempt,
+        resend: check.resend,
+        released: check.released,
     })))
 }

@@ -5,8 +5,11 @@
 
 use common::{
     decision::{Changes, Decider, Entity, Halt, Millis, Reads, World},
-    entities::Account,
-    events::{AccountCreated, Topic, WalletChecked, WalletOutcome},
+    entities::{Account, Deposit, Refused},
+    events::{
+        AccountCreated, OrderCancelled, Refunded, TopUp, Topic, ToppedUp, WalletChecked,
+        WalletOutcome,
+    },
     ids::{CustomerId, EntryId, OrderId},
     keys::{self, Kind},
 };
@@ -17,8 +20,12 @@ use serde::{Deserialize, Serialize};
 pub enum Input {
     /// A client defined an account, in this entry.
     Created(AccountCreated, EntryId),
+    /// A customer paid money in, in this entry.
+    ToppedUp(TopUp, EntryId),
     /// An order's stock is reserved, and it has to be paid.
     Charge(Charge),
+    /// An order was called off.
+    Cancelled(OrderCancelled),
 }
 
 /// A demand for payment.
@@ -32,6 +39,10 @@ pub struct Charge {
     pub total: u64,
     /// Which attempt of the order this is.
     pub attempt: u32,
+    /// No answer came for long: the outcome is said again.
+    pub resend: bool,
+    /// Its stock was given back: nothing may be taken any more.
+    pub released: bool,
 }
 
 /// What a demand for payment came to.
@@ -45,8 +56,23 @@ pub struct Payment {
     pub attempt: u32,
     /// How much was asked for.
     pub total: u64,
-    /// Whether it was paid.
-    pub outcome: WalletOutcome,
+    /// Whether it was paid; unknown if the order was called off before anything was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<WalletOutcome>,
+    /// Why it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The order was called off: what was paid is given back, and nothing will be taken.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancelled: bool,
+}
+
+impl Payment {
+    /// The money that the order has cost and was not given back.
+    pub fn kept(&self) -> u64 {
+        let paid = self.outcome == Some(WalletOutcome::ToBeShipped) && !self.cancelled;
+        if paid { self.total } else { 0 }
+    }
 }
 
 impl Entity for Payment {
@@ -72,8 +98,16 @@ impl Decider for Wallet {
     fn reads(&self, input: &Input, reads: &mut Reads) {
         match input {
             Input::Created(account, _) => reads.load::<Account>(&account.id),
+            Input::ToppedUp(deposit, _) => {
+                reads.fresh::<Deposit>(&deposit.id);
+                reads.load::<Account>(&deposit.customer_id);
+            }
+            Input::Cancelled(order) => {
+                reads.load::<Payment>(&order.id);
+                reads.load::<Account>(&order.customer_id);
+            }
             Input::Charge(charge) => {
-                if charge.attempt == 1 {
+                if charge.attempt == 1 && !charge.resend {
                     reads.fresh::<Payment>(&charge.order_id);
                 } else {
                     reads.load::<Payment>(&charge.order_id);
@@ -86,7 +120,9 @@ impl Decider for Wallet {
     fn decide(&self, input: &Input, world: &World, _now: Millis) -> Result<Changes, Halt> {
         match input {
             Input::Created(event, entry) => create(event, *entry, world),
+            Input::ToppedUp(event, entry) => top_up(event, *entry, world),
             Input::Charge(charge) => pay(charge, world),
+            Input::Cancelled(order) => cancel(order, world),
         }
     }
 }
@@ -99,37 +135,96 @@ fn create(event: &AccountCreated, entry: EntryId, world: &World) -> Result<Chang
     }
     // What was paid stays paid, whatever the balance is reset to.
     let paid = existing.map_or(0, |account| account.paid);
-    let deposited = event.balance.checked_add(paid);
+    let kept = existing.filter(|account| event.keep && account.created_by.is_some());
+    let (balance, deposited) = match kept {
+        Some(account) => (account.balance, Some(account.deposited)),
+        None => (event.balance, event.balance.checked_add(paid)),
+    };
     changes.put(Account {
         id: event.id.clone(),
         name: event.name.clone(),
         email: event.email.clone(),
-        balance: event.balance,
+        balance,
         paid,
         deposited: deposited
             .ok_or_else(|| Halt::fault(format!("the balance of {} is too large", event.id)))?,
         created_by: Some(entry),
     });
-    changes.remark(format!("customer {} has a balance of {}", event.id, event.balance));
+    changes.remark(format!("customer {} has a balance of {balance}", event.id));
     Ok(changes)
 }
 
-fn pay(charge: &Charge, world: &World) -> Result<Changes, Halt> {
-    let existing = world.get::<Payment>(&charge.order_id)?;
-    // What is paid is paid, whichever attempt it was.
-    let settled = |payment: &Payment| {
-        payment.attempt >= charge.attempt || payment.outcome == WalletOutcome::ToBeShipped
-    };
-    if existing.is_some_and(settled) {
-        return Ok(Changes::none());
-    }
+fn top_up(event: &TopUp, entry: EntryId, world: &World) -> Result<Changes, Halt> {
     let mut changes = Changes::none();
+    if world.get::<Deposit>(&event.id)?.is_some() {
+        return Ok(changes);
+    }
+    let mut deposit = Deposit {
+        id: event.id,
+        customer_id: event.customer_id.clone(),
+        amount: event.amount,
+        balance: None,
+        refused: None,
+        entry,
+    };
+    match with_more(world.get::<Account>(&event.customer_id)?, event.amount) {
+        Ok(account) => {
+            deposit.balance = Some(account.balance);
+            changes.append(&ToppedUp {
+                id: event.id,
+                customer_id: event.customer_id.clone(),
+                amount: event.amount,
+                balance: account.balance,
+            });
+            changes.remark(format!("customer {} topped up {}", event.customer_id, event.amount));
+            changes.put(account);
+        }
+        Err(refused) => {
+            deposit.refused = Some(refused);
+            changes.remark(format!(
+                "{} of customer {} were turned away: {refused:?}",
+                event.amount, event.customer_id
+            ));
+        }
+    }
+    changes.put(deposit);
+    Ok(changes)
+}
+
+fn with_more(account: Option<&Account>, amount: u64) -> Result<Account, Refused> {
+    let mut account = account.ok_or(Refused::Unknown)?.clone();
+    account.deposited = account.deposited.checked_add(amount).ok_or(Refused::TooMuch)?;
+    account.balance = account.balance.checked_add(amount).ok_or(Refused::TooMuch)?;
+    Ok(account)
+}
+
+fn pay(charge: &Charge, world: &World) -> Result<Changes, Halt> {
+    let mut changes = Changes::none();
+    if let Some(payment) = world.get::<Payment>(&charge.order_id)? {
+        // What is paid is paid, whichever attempt it was.
+        let paid = payment.outcome == Some(WalletOutcome::ToBeShipped);
+        if payment.cancelled || paid || payment.attempt >= charge.attempt {
+            if charge.resend && !payment.cancelled && charge.attempt >= payment.attempt {
+                publish(payment, charge.attempt, &mut changes);
+                changes.note(charge.order_id, "no answer came for long: its payment again");
+            }
+            return Ok(changes);
+        }
+    }
     let (outcome, reason) = match world.get::<Account>(&charge.customer_id)? {
         None => {
             let reason = format!("there is no customer {}", charge.customer_id);
             (WalletOutcome::Rejected, Some(reason))
         }
-        Some(account) if account.balance < charge.total => (WalletOutcome::InsufficientFund, None),
+        // Only where this service has lost what it had decided.
+        Some(_) if charge.released => {
+            let reason = "its stock was given back; pay again".to_owned();
+            (WalletOutcome::InsufficientFund, Some(reason))
+        }
+        Some(account) if account.balance < charge.total => {
+            let reason = format!("it costs {}, the balance is {}", charge.total, account.balance);
+            (WalletOutcome::InsufficientFund, Some(reason))
+        }
         Some(account) => {
             let mut account = account.clone();
             account.balance -= charge.total;
@@ -140,27 +235,77 @@ fn pay(charge: &Charge, world: &World) -> Result<Changes, Halt> {
             (WalletOutcome::ToBeShipped, None)
         }
     };
-    changes.put(Payment {
+    changes.note(
+        charge.order_id,
+        match &reason {
+            None => format!("{} were paid", charge.total),
+            Some(reason) => format!("nothing was paid: {reason}"),
+        },
+    );
+    let payment = Payment {
         order_id: charge.order_id,
         customer_id: charge.customer_id.clone(),
         attempt: charge.attempt,
         total: charge.total,
-        outcome,
+        outcome: Some(outcome),
+        reason,
+        cancelled: false,
+    };
+    publish(&payment, payment.attempt, &mut changes);
+    changes.put(payment);
+    Ok(changes)
+}
+
+fn publish(payment: &Payment, attempt: u32, changes: &mut Changes) {
+    if let Some(account) = payment.outcome {
+        changes.append(&WalletChecked {
+            order_id: payment.order_id,
+            customer_id: payment.customer_id.clone(),
+            account,
+            order_total: Some(payment.total),
+            attempt,
+            reason: payment.reason.clone(),
+        });
+    }
+}
+
+fn cancel(order: &OrderCancelled, world: &World) -> Result<Changes, Halt> {
+    let mut changes = Changes::none();
+    let existing = world.get::<Payment>(&order.id)?;
+    if existing.is_some_and(|payment| payment.cancelled) {
+        return Ok(changes);
+    }
+    // Where nothing was asked for yet, whoever asks will find that it is called off.
+    let payment = existing.cloned().unwrap_or_else(|| Payment {
+        order_id: order.id,
+        customer_id: order.customer_id.clone(),
+        attempt: order.attempt,
+        total: 0,
+        outcome: None,
+        reason: None,
+        cancelled: false,
     });
-    changes.append(&WalletChecked {
-        order_id: charge.order_id,
-        customer_id: charge.customer_id.clone(),
-        account: outcome,
-        attempt: charge.attempt,
-        reason: reason.clone(),
-    });
-    changes.note(
-        charge.order_id,
-        match (outcome, reason) {
-            (WalletOutcome::ToBeShipped, _) => format!("{} were paid", charge.total),
-            (_, Some(reason)) => format!("nothing was paid: {reason}"),
-            (_, None) => format!("nothing was paid: the balance is below {}", charge.total),
-        },
-    );
+    let amount = payment.kept();
+    let payer = if amount == 0 { None } else { world.get::<Account>(&payment.customer_id)? };
+    // An account whose data was lost has nothing to be given back to.
+    if let Some(account) = payer {
+        let mut account = account.clone();
+        account.paid = account.paid.saturating_sub(amount);
+        account.balance = account
+            .balance
+            .checked_add(amount)
+            .ok_or_else(|| Halt::fault(format!("the balance of {} is too large", account.id)))?;
+        changes.append(&Refunded {
+            order_id: order.id,
+            customer_id: payment.customer_id.clone(),
+            amount,
+            attempt: payment.attempt,
+        });
+        changes.put(account);
+        changes.note(order.id, format!("it is called off: {amount} were given back"));
+    } else {
+        changes.note(order.id, "it is called off and costs nothing");
+    }
+    changes.put(Payment { cancelled: true, ..payment });
     Ok(changes)
 }

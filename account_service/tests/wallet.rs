@@ -6,12 +6,17 @@ use account_service::{
 };
 use common::{
     consumer::StreamEntry,
-    entities::Account,
-    events::{AccountCreated, Stream, WalletChecked, WalletOutcome},
+    entities::{Account, Deposit, Refused},
+    events::{
+        AccountCreated, OrderCancelled, Refunded, Stream, TopUp, ToppedUp, WalletChecked,
+        WalletOutcome,
+    },
     ids::{CustomerId, EntryId, OrderId},
     memory::Memory,
 };
 use uuid::Uuid;
+
+use WalletOutcome::{InsufficientFund, Rejected, ToBeShipped};
 
 fn order_id(number: u128) -> OrderId {
     OrderId(Uuid::from_u128(number))
@@ -25,19 +30,60 @@ fn entry(number: u64) -> EntryId {
     EntryId { time: 1_767_225_600_000, sequence: number }
 }
 
-fn created(id: &str, balance: u64, by: EntryId) -> Input {
-    let event = AccountCreated {
+fn account(id: &str, balance: u64) -> AccountCreated {
+    AccountCreated {
         id: customer(id),
         name: format!("Customer {id}"),
         email: format!("{id}@server.com"),
         balance,
-    };
-    Input::Created(event, by)
+        keep: false,
+    }
 }
 
-fn charge(number: u128, attempt: u32, payer: &str, total: u64) -> Input {
-    let order_id = order_id(number);
-    Input::Charge(Charge { order_id, customer_id: customer(payer), total, attempt })
+fn created(id: &str, balance: u64, by: EntryId) -> Input {
+    Input::Created(account(id, balance), by)
+}
+
+/// Defines an account, but not the balance of one that is there.
+fn kept(id: &str, balance: u64, by: EntryId) -> Input {
+    Input::Created(AccountCreated { keep: true, ..account(id, balance) }, by)
+}
+
+type Define = fn(&str, u64, EntryId) -> Input;
+
+fn charge(number: u128, attempt: u32, payer: &str, total: u64) -> Charge {
+    Charge {
+        order_id: order_id(number),
+        customer_id: customer(payer),
+        total,
+        attempt,
+        resend: false,
+        released: false,
+    }
+}
+
+fn charged(number: u128, attempt: u32, payer: &str, total: u64) -> Input {
+    Input::Charge(charge(number, attempt, payer, total))
+}
+
+/// The stock check is said again because no answer to it came.
+fn resent(number: u128, attempt: u32, payer: &str, total: u64) -> Input {
+    Input::Charge(Charge { resend: true, ..charge(number, attempt, payer, total) })
+}
+
+/// The same, but the stock was given back meanwhile.
+fn released(number: u128, attempt: u32, payer: &str, total: u64) -> Input {
+    let charge = charge(number, attempt, payer, total);
+    Input::Charge(Charge { resend: true, released: true, ..charge })
+}
+
+fn cancelled(number: u128, attempt: u32, payer: &str) -> Input {
+    Input::Cancelled(OrderCancelled { id: order_id(number), customer_id: customer(payer), attempt })
+}
+
+fn topped_up(number: u128, payer: &str, amount: u64) -> Input {
+    let event = TopUp { id: Uuid::from_u128(number), customer_id: customer(payer), amount };
+    Input::ToppedUp(event, entry(1_000 + number as u64))
 }
 
 /// The service in memory, with its books checked after everything that happens.
@@ -59,24 +105,37 @@ impl Bank {
         self.check_books();
     }
 
-    /// The same, but nothing may come of it.
-    fn when_nothing_happens(&mut self, input: &Input) {
-        let before = (self.0.all::<Account>(), self.0.all::<Payment>());
+    /// The same, but nothing may change; what is published is returned.
+    fn when_nothing_changes(&mut self, input: &Input) -> Vec<WalletChecked> {
+        let before = (self.0.all::<Account>(), self.0.all::<Payment>(), self.0.all::<Deposit>());
         let published = self.0.published.len();
         self.when(input);
-        assert_eq!((self.0.all(), self.0.all()), before, "{input:?} changed something");
-        assert_eq!(self.0.published.len(), published, "{input:?} published something");
+        assert_eq!(
+            (self.0.all(), self.0.all(), self.0.all()),
+            before,
+            "{input:?} changed something"
+        );
+        let said = self.0.published.split_off(published);
+        assert!(said.iter().all(|append| append.stream == Stream::AccountWallet), "{said:?}");
+        said.iter().map(|append| serde_json::from_str(&append.json).unwrap()).collect()
+    }
+
+    /// The same, and nothing may be said either.
+    fn when_nothing_happens(&mut self, input: &Input) {
+        assert_eq!(self.when_nothing_changes(input), [], "{input:?} published something");
     }
 
     fn check_books(&self) {
         let payments = self.0.all::<Payment>();
         for account in self.0.all::<Account>() {
             assert_eq!(account.deposited, account.balance + account.paid, "{account:?}");
-            let paid = payments.iter().filter(|payment| {
-                payment.customer_id == account.id && payment.outcome == WalletOutcome::ToBeShipped
-            });
-            let paid: u64 = paid.map(|payment| payment.total).sum();
-            assert_eq!(account.paid, paid, "{account:?}");
+            let own = payments.iter().filter(|payment| payment.customer_id == account.id);
+            let paid = own.filter(|it| it.outcome == Some(ToBeShipped) && !it.cancelled);
+            assert_eq!(account.paid, paid.map(|it| it.total).sum::<u64>(), "{account:?}");
+        }
+        for payment in payments {
+            let paid = payment.outcome == Some(ToBeShipped) && !payment.cancelled;
+            assert_eq!(payment.kept(), if paid { payment.total } else { 0 }, "{payment:?}");
         }
     }
 
@@ -91,78 +150,152 @@ impl Bank {
         (account.balance, account.paid)
     }
 
+    fn payment(&self, number: u128) -> Option<Payment> {
+        let mut payments = self.0.all::<Payment>().into_iter();
+        payments.find(|payment| payment.order_id == order_id(number))
+    }
+
+    /// What was published on a stream since it was last asked for.
+    fn take<E: serde::de::DeserializeOwned>(&mut self, stream: Stream) -> Vec<E> {
+        let published = self.0.take(stream);
+        published.iter().map(|json| serde_json::from_str(json).unwrap()).collect()
+    }
+
     /// The one outcome published since it was last asked for.
     fn outcome(&mut self) -> WalletChecked {
-        let published = self.0.take(Stream::AccountWallet);
+        let mut published = self.take(Stream::AccountWallet);
         assert_eq!(published.len(), 1, "{published:?}");
-        serde_json::from_str(&published[0]).unwrap()
+        published.remove(0)
+    }
+
+    /// The sums that were given back since it was last asked for.
+    fn refunds(&mut self) -> Vec<u64> {
+        let refunds: Vec<Refunded> = self.take(Stream::AccountRefunded);
+        refunds.iter().map(|refund| refund.amount).collect()
     }
 }
 
 #[test]
 fn an_order_is_paid_whole_or_not_at_all() {
-    use WalletOutcome::{InsufficientFund, Rejected, ToBeShipped};
     // Who pays how much; what it comes to; balance and paid of 101, who had 1000, then.
     let table = [
-        ("less than the balance", "101", 900, ToBeShipped, (100, 900)),
-        ("exactly the balance", "101", 1_000, ToBeShipped, (0, 1_000)),
-        ("nothing", "101", 0, ToBeShipped, (1_000, 0)),
-        ("one more than the balance", "101", 1_001, InsufficientFund, (1_000, 0)),
-        ("the largest total", "101", u64::MAX, InsufficientFund, (1_000, 0)),
-        ("nothing from an empty account", "102", 0, ToBeShipped, (1_000, 0)),
-        ("something from an empty account", "102", 1, InsufficientFund, (1_000, 0)),
-        ("an unknown customer", "999", 1, Rejected, (1_000, 0)),
-        ("an unknown customer, for nothing", "999", 0, Rejected, (1_000, 0)),
+        ("less than the balance", charge(1, 1, "101", 900), ToBeShipped, (100, 900)),
+        ("exactly the balance", charge(1, 1, "101", 1_000), ToBeShipped, (0, 1_000)),
+        ("nothing", charge(1, 1, "101", 0), ToBeShipped, (1_000, 0)),
+        ("one more than the balance", charge(1, 1, "101", 1_001), InsufficientFund, (1_000, 0)),
+        ("the largest total", charge(1, 1, "101", u64::MAX), InsufficientFund, (1_000, 0)),
+        ("nothing of nothing", charge(1, 1, "102", 0), ToBeShipped, (1_000, 0)),
+        ("something of nothing", charge(1, 1, "102", 1), InsufficientFund, (1_000, 0)),
+        ("an unknown customer", charge(1, 1, "999", 1), Rejected, (1_000, 0)),
+        ("an unknown customer, for nothing", charge(1, 1, "999", 0), Rejected, (1_000, 0)),
+        ("a later attempt", charge(1, 3, "101", 900), ToBeShipped, (100, 900)),
+        ("a later attempt, too dear", charge(1, 3, "101", 1_001), InsufficientFund, (1_000, 0)),
     ];
-    for (name, payer, total, outcome, books) in table {
-        let mut bank = Bank::with(&[("101", 1_000), ("102", 0)]);
-        bank.when(&charge(1, 1, payer, total));
-        assert_eq!(bank.books("101"), books, "{name}");
-        let event = bank.outcome();
-        let expected = WalletChecked {
-            order_id: order_id(1),
-            customer_id: customer(payer),
-            account: outcome,
-            attempt: 1,
-            reason: (outcome == Rejected).then(|| format!("there is no customer {payer}")),
-        };
-        assert_eq!(event, expected, "{name}");
-        let payment = Payment {
-            order_id: order_id(1),
-            customer_id: customer(payer),
-            attempt: 1,
-            total,
-            outcome,
-        };
-        assert_eq!(bank.0.all::<Payment>(), [payment], "{name}");
-        let updated = bank.0.take(Stream::AccountUpdated);
-        assert_eq!(updated.len(), usize::from(outcome == ToBeShipped), "{name}: {updated:?}");
-        for json in updated {
-            assert_eq!(serde_json::from_str::<Account>(&json).unwrap(), bank.account(payer));
+    for (name, charge, outcome, books) in table {
+        // Sent again it is the same, if it was never heard of before.
+        for resend in [false, true] {
+            let (payer, total) = (charge.customer_id.as_str(), charge.total);
+            let mut bank = Bank::with(&[("101", 1_000), ("102", 0)]);
+            let balance = if payer == "102" { 0 } else { 1_000 };
+            bank.when(&Input::Charge(Charge { resend, ..charge.clone() }));
+            assert_eq!(bank.books("101"), books, "{name}");
+            let reason = match outcome {
+                ToBeShipped => None,
+                InsufficientFund => Some(format!("it costs {total}, the balance is {balance}")),
+                Rejected => Some(format!("there is no customer {payer}")),
+            };
+            let expected = WalletChecked {
+                order_id: order_id(1),
+                customer_id: customer(payer),
+                account: outcome,
+                order_total: Some(total),
+                attempt: charge.attempt,
+                reason: reason.clone(),
+            };
+            assert_eq!(bank.outcome(), expected, "{name}");
+            let payment = Payment {
+                order_id: order_id(1),
+                customer_id: customer(payer),
+                attempt: charge.attempt,
+                total,
+                outcome: Some(outcome),
+                reason,
+                cancelled: false,
+            };
+            assert_eq!(bank.0.all::<Payment>(), [payment], "{name}");
+            let updated: Vec<Account> = bank.take(Stream::AccountUpdated);
+            let expected = (outcome == ToBeShipped).then(|| bank.account(payer));
+            assert_eq!(updated, Vec::from_iter(expected), "{name}");
+            assert!(bank.0.published.is_empty(), "{name}");
         }
-        assert!(bank.0.published.is_empty(), "{name}");
     }
+}
+
+#[test]
+fn nothing_is_taken_for_stock_that_was_given_back() {
+    let mut bank = Bank::with(&[("101", 1_000)]);
+    bank.when(&released(1, 1, "101", 900));
+    let outcome = bank.outcome();
+    assert_eq!((outcome.account, bank.books("101")), (InsufficientFund, (1_000, 0)));
+    assert_eq!(outcome.reason.as_deref(), Some("its stock was given back; pay again"));
+    bank.when_nothing_happens(&charged(1, 1, "101", 900));
+    assert_eq!(bank.when_nothing_changes(&released(1, 1, "101", 900)), [outcome]);
+
+    bank.when(&charged(1, 2, "101", 900));
+    assert_eq!((bank.outcome().account, bank.books("101")), (ToBeShipped, (100, 900)));
+
+    bank.when(&released(2, 1, "999", 1));
+    let outcome = bank.outcome();
+    assert_eq!(outcome.account, Rejected, "there is no sense in paying again");
+    assert_eq!(outcome.reason.as_deref(), Some("there is no customer 999"));
 }
 
 #[test]
 fn a_redelivered_charge_is_paid_once() {
     for (payer, total) in [("101", 900), ("101", 1_001), ("999", 1)] {
         let mut bank = Bank::with(&[("101", 1_000)]);
-        bank.when(&charge(1, 1, payer, total));
-        bank.when_nothing_happens(&charge(1, 1, payer, total));
+        bank.when(&charged(1, 1, payer, total));
+        bank.when_nothing_happens(&charged(1, 1, payer, total));
         // Also when the customer could pay by now.
         bank.when(&created("101", 5_000, entry(2)));
         bank.when(&created("999", 5_000, entry(2)));
-        bank.when_nothing_happens(&charge(1, 1, payer, total));
+        bank.when(&topped_up(1, "101", 5_000));
+        bank.when_nothing_happens(&charged(1, 1, payer, total));
+    }
+}
+
+#[test]
+fn what_was_decided_is_said_again_word_for_word_and_never_charged_twice() {
+    for (payer, total) in [("101", 900), ("101", 0), ("101", 1_001), ("999", 1)] {
+        for attempt in [1, 2] {
+            let mut bank = Bank::with(&[("101", 1_000)]);
+            bank.when(&charged(1, attempt, payer, total));
+            let first = bank.outcome();
+            // Also when the customer could pay by now, or the price is another one.
+            bank.when(&topped_up(1, "101", 5_000));
+            bank.when(&created("999", 5_000, entry(2)));
+            let again = [
+                resent(1, attempt, payer, total),
+                resent(1, attempt, payer, total + 1),
+                released(1, attempt, payer, total),
+            ];
+            for input in again.iter().chain(&again) {
+                assert_eq!(
+                    bank.when_nothing_changes(input),
+                    std::slice::from_ref(&first),
+                    "{input:?}"
+                );
+            }
+            bank.when_nothing_happens(&resent(1, attempt - 1, payer, total));
+        }
     }
 }
 
 #[test]
 fn orders_are_paid_until_the_balance_is_used_up() {
-    use WalletOutcome::{InsufficientFund, ToBeShipped};
     let mut bank = Bank::with(&[("101", 1_000)]);
     let outcomes = [(1, 600), (2, 600), (3, 400), (4, 1)].map(|(number, total)| {
-        bank.when(&charge(number, 1, "101", total));
+        bank.when(&charged(number, 1, "101", total));
         bank.outcome().account
     });
     assert_eq!(outcomes, [ToBeShipped, InsufficientFund, ToBeShipped, InsufficientFund]);
@@ -171,45 +304,201 @@ fn orders_are_paid_until_the_balance_is_used_up() {
 
 #[test]
 fn a_later_attempt_is_charged_anew_and_an_earlier_one_no_more() {
+    // What comes in between, and what the second attempt comes to; whether it was sent again.
+    let table = [
+        (topped_up(1, "101", 50), ToBeShipped, (0, 150)),
+        (topped_up(1, "101", 49), InsufficientFund, (149, 0)),
+        (created("101", 200, entry(2)), ToBeShipped, (50, 150)),
+        (kept("101", 200, entry(2)), InsufficientFund, (100, 0)),
+    ];
+    for (between, outcome, books) in table {
+        for second in [charged(1, 2, "101", 150), resent(1, 2, "101", 150)] {
+            let mut bank = Bank::with(&[("101", 100)]);
+            bank.when(&charged(1, 1, "101", 150));
+            assert_eq!(bank.outcome().account, InsufficientFund);
+            bank.when(&between);
+            bank.when(&second);
+            let event = bank.outcome();
+            assert_eq!((event.account, event.attempt), (outcome, 2), "{between:?}");
+            assert_eq!(bank.books("101"), books, "{between:?}");
+            assert_eq!(bank.payment(1).unwrap().attempt, 2);
+            bank.when_nothing_happens(&charged(1, 2, "101", 150));
+            bank.when_nothing_happens(&charged(1, 1, "101", 150));
+            bank.when_nothing_happens(&resent(1, 1, "101", 150));
+        }
+    }
+}
+
+#[test]
+fn an_attempt_that_overtook_another_leaves_nothing_to_it() {
     let mut bank = Bank::with(&[("101", 100)]);
-    bank.when(&charge(1, 1, "101", 150));
-    assert_eq!(bank.outcome().account, WalletOutcome::InsufficientFund);
-    bank.when(&created("101", 200, entry(2)));
-    bank.when(&charge(1, 2, "101", 150));
-    let event = bank.outcome();
-    assert_eq!((event.account, event.attempt), (WalletOutcome::ToBeShipped, 2));
-    assert_eq!(bank.books("101"), (50, 150));
-    bank.when_nothing_happens(&charge(1, 2, "101", 150));
-    bank.when_nothing_happens(&charge(1, 1, "101", 150));
+    bank.when(&charged(1, 3, "101", 150));
+    assert_eq!(bank.outcome().attempt, 3);
+    bank.when(&topped_up(1, "101", 1_000));
+    for attempt in [1, 2, 3] {
+        bank.when_nothing_happens(&charged(1, attempt, "101", 150));
+    }
+    bank.when(&charged(1, 4, "101", 150));
+    assert_eq!((bank.outcome().account, bank.books("101")), (ToBeShipped, (950, 150)));
+}
+
+#[test]
+fn a_paid_order_is_not_paid_again_by_a_later_attempt() {
+    let mut bank = Bank::with(&[("101", 1_000)]);
+    bank.when(&charged(1, 1, "101", 400));
+    bank.when_nothing_happens(&charged(1, 2, "101", 400));
+    // Whoever lost the answer is told that it is paid.
+    let said = bank.when_nothing_changes(&resent(1, 2, "101", 400));
+    let said: Vec<_> = said.iter().map(|event| (event.account, event.attempt)).collect();
+    assert_eq!(said, [(ToBeShipped, 2)]);
+    assert_eq!(bank.books("101"), (600, 400));
+}
+
+#[test]
+fn money_comes_in_once_for_each_deposit() {
+    let mut bank = Bank::with(&[("101", 1_000), ("102", 0)]);
+    bank.when(&charged(1, 1, "101", 400));
+    bank.0.published.clear();
+    bank.when(&topped_up(7, "101", 500));
+    let account = bank.account("101");
+    assert_eq!((account.balance, account.paid, account.deposited), (1_100, 400, 1_500));
+    let deposit = Deposit {
+        id: Uuid::from_u128(7),
+        customer_id: customer("101"),
+        amount: 500,
+        balance: Some(1_100),
+        refused: None,
+        entry: entry(1_007),
+    };
+    assert_eq!(bank.0.all::<Deposit>(), std::slice::from_ref(&deposit));
+    let events: Vec<serde_json::Value> = bank.take(Stream::AccountToppedUp);
+    let expected = serde_json::json!({
+        "id": Uuid::from_u128(7), "customer_id": "101", "amount": 500, "balance": 1_100,
+    });
+    assert_eq!(events, [expected]);
+    assert_eq!(bank.take::<Account>(Stream::AccountUpdated), [account]);
+    assert!(bank.0.published.is_empty());
+
+    // The same deposit, whatever else it says and whenever it comes.
+    bank.when(&charged(2, 1, "101", 100));
+    for again in [topped_up(7, "101", 500), topped_up(7, "101", 1), topped_up(7, "102", 500)] {
+        bank.when_nothing_happens(&again);
+        let Input::ToppedUp(event, _) = again else { unreachable!() };
+        bank.when_nothing_happens(&Input::ToppedUp(event, entry(9_999)));
+    }
+    assert_eq!(bank.0.all::<Deposit>(), [deposit]);
+
+    bank.when(&topped_up(8, "101", 500));
+    bank.when(&topped_up(9, "102", 500));
+    assert_eq!((bank.books("101"), bank.books("102")), ((1_500, 500), (500, 0)));
+    let balances: Vec<ToppedUp> = bank.take(Stream::AccountToppedUp);
+    assert_eq!(balances.iter().map(|event| event.balance).collect::<Vec<_>>(), [1_500, 500]);
+}
+
+#[test]
+fn money_that_cannot_come_in_is_turned_away_for_good_and_on_record() {
+    let most = u64::MAX - 1_000;
+    // Of 101 with a balance of 600, who paid 400.
+    let table = [
+        ("an unknown customer", "999", 1, Some(Refused::Unknown)),
+        ("as much as can be counted", "101", most, None),
+        ("one more", "101", most + 1, Some(Refused::TooMuch)),
+        ("more than the balance can be", "101", u64::MAX, Some(Refused::TooMuch)),
+        ("too much of an unknown customer", "999", u64::MAX, Some(Refused::Unknown)),
+        ("nothing", "101", 0, None),
+    ];
+    for (name, payer, amount, refused) in table {
+        let mut bank = Bank::with(&[("101", 1_000)]);
+        bank.when(&charged(1, 1, "101", 400));
+        bank.0.published.clear();
+        bank.when(&topped_up(7, payer, amount));
+        let came_in = if refused.is_none() { amount } else { 0 };
+        assert_eq!(bank.books("101"), (600 + came_in, 400), "{name}");
+        let deposit = Deposit {
+            id: Uuid::from_u128(7),
+            customer_id: customer(payer),
+            amount,
+            balance: refused.is_none().then_some(600 + came_in),
+            refused,
+            entry: entry(1_007),
+        };
+        assert_eq!(bank.0.all::<Deposit>(), [deposit], "{name}");
+        let events = bank.take::<ToppedUp>(Stream::AccountToppedUp);
+        assert_eq!(events.len(), usize::from(refused.is_none()), "{name}");
+        let updates = bank.take::<Account>(Stream::AccountUpdated);
+        assert_eq!(updates.len(), usize::from(refused.is_none()), "{name}");
+        assert!(bank.0.published.is_empty(), "{name}");
+
+        // Also when it could come in by now.
+        bank.when(&created("101", 0, entry(2)));
+        bank.when(&created("999", 0, entry(2)));
+        bank.0.published.clear();
+        bank.when_nothing_happens(&topped_up(7, payer, amount));
+    }
 }
 
 #[test]
 fn a_new_account_has_its_balance() {
-    let bank = Bank::with(&[("101", 1_000)]);
-    let expected = Account {
-        id: customer("101"),
-        name: "Customer 101".to_owned(),
-        email: "101@server.com".to_owned(),
-        balance: 1_000,
-        paid: 0,
-        deposited: 1_000,
-        created_by: Some(entry(1)),
-    };
-    assert_eq!(bank.account("101"), expected);
+    for define in [created as Define, kept] {
+        let mut bank = Bank::with(&[]);
+        bank.when(&define("101", 1_000, entry(1)));
+        let expected = Account {
+            id: customer("101"),
+            name: "Customer 101".to_owned(),
+            email: "101@server.com".to_owned(),
+            balance: 1_000,
+            paid: 0,
+            deposited: 1_000,
+            created_by: Some(entry(1)),
+        };
+        assert_eq!(bank.account("101"), expected);
+        assert_eq!(bank.take::<Account>(Stream::AccountUpdated), [expected]);
+        assert!(bank.0.published.is_empty());
+    }
 }
 
 #[test]
 fn a_reset_account_keeps_what_was_paid() {
     let mut bank = Bank::with(&[("101", 1_000)]);
-    bank.when(&charge(1, 1, "101", 900));
+    bank.when(&charged(1, 1, "101", 900));
+    bank.when(&topped_up(1, "101", 70));
     for (number, balance) in [(2, 1_000), (3, 0), (4, 50_000)] {
         bank.when(&created("101", balance, entry(number)));
         let account = bank.account("101");
         assert_eq!((account.balance, account.paid), (balance, 900), "reset to its first value");
         assert_eq!(account.deposited, balance + 900);
     }
-    bank.when(&charge(2, 1, "101", 50_000));
+    bank.when(&charged(2, 1, "101", 50_000));
     assert_eq!(bank.books("101"), (0, 50_900));
+}
+
+#[test]
+fn an_account_that_keeps_its_balance_is_renamed_only() {
+    let mut bank = Bank::with(&[("101", 1_000)]);
+    bank.when(&charged(1, 1, "101", 900));
+    bank.when(&topped_up(1, "101", 70));
+    let before = bank.account("101");
+    // Not even a balance that could not be counted is looked at.
+    for (number, balance) in [(2, 0), (3, 1_000), (4, u64::MAX)] {
+        bank.0.published.clear();
+        let event = AccountCreated {
+            name: format!("Name {number}"),
+            email: format!("{number}@server.com"),
+            keep: true,
+            ..account("101", balance)
+        };
+        bank.when(&Input::Created(event, entry(number)));
+        let expected = Account {
+            name: format!("Name {number}"),
+            email: format!("{number}@server.com"),
+            created_by: Some(entry(number)),
+            ..before.clone()
+        };
+        assert_eq!(bank.account("101"), expected);
+        assert_eq!(bank.take::<Account>(Stream::AccountUpdated), [expected]);
+    }
+    bank.when(&created("101", 5, entry(5)));
+    assert_eq!(bank.books("101"), (5, 900), "the next one may reset it");
 }
 
 #[test]
@@ -224,45 +513,187 @@ fn an_older_created_event_changes_nothing() {
         ("1767225600000-0", "1767225600-999999"),
     ];
     for (applied, late) in table {
-        let mut bank = Bank(Memory::new(Wallet));
-        bank.when(&created("101", 1_000, id(applied)));
-        bank.when_nothing_happens(&created("101", 1, id(late)));
-        bank.when(&charge(1, 1, "101", 400));
-        bank.when_nothing_happens(&created("101", 1_000, id(applied)));
-        bank.when(&created("101", 7, EntryId { time: u64::MAX, sequence: 0 }));
-        assert_eq!(bank.books("101"), (7, 400), "a newer one does");
+        let ways: [(Define, Define); 2] = [(created, kept), (kept, created)];
+        for (define, redefine) in ways {
+            let mut bank = Bank(Memory::new(Wallet));
+            bank.when(&define("101", 1_000, id(applied)));
+            bank.when_nothing_happens(&define("101", 1, id(late)));
+            bank.when_nothing_happens(&redefine("101", 1, id(late)));
+            bank.when(&charged(1, 1, "101", 400));
+            bank.when_nothing_happens(&define("101", 1_000, id(applied)));
+            bank.when(&created("101", 7, EntryId { time: u64::MAX, sequence: 0 }));
+            assert_eq!(bank.books("101"), (7, 400), "a newer one does");
+        }
     }
 }
 
 #[test]
 fn a_balance_that_cannot_be_counted_is_at_fault_and_changes_nothing() {
     let mut bank = Bank::with(&[("101", 1_000)]);
-    bank.when(&charge(1, 1, "101", 1));
+    bank.when(&charged(1, 1, "101", 1));
     let before = bank.account("101");
     let fault = bank.0.handle(&created("101", u64::MAX, entry(2)), 1).unwrap_err();
     let text = fault.to_string();
     assert!(text.contains("101") && text.contains("too large"), "{text}");
     assert_eq!(bank.account("101"), before);
     bank.when(&created("101", u64::MAX - 1, entry(2)));
-    bank.when(&charge(2, 1, "101", u64::MAX - 1));
+    bank.when(&charged(2, 1, "101", u64::MAX - 1));
     assert_eq!(bank.books("101"), (0, u64::MAX), "the largest sum is one");
+    bank.when(&cancelled(2, 1, "101"));
+    assert_eq!(bank.books("101"), (u64::MAX - 1, 1), "and can be given back");
+}
+
+#[test]
+fn a_cancelled_order_gets_back_what_it_cost_and_costs_nothing_more() {
+    let unpaid = charged(1, 1, "101", 1_001);
+    // What happened to an order of 101, who had 1000, and in which attempt it is cancelled then;
+    // which outcome, attempt and total stay on record; what is given back.
+    let table = [
+        ("nothing", vec![], 1, (None, 1, 0), None),
+        ("nothing in the second attempt", vec![], 2, (None, 2, 0), None),
+        ("paid", vec![charged(1, 1, "101", 400)], 1, (Some(ToBeShipped), 1, 400), Some(400)),
+        ("paid, for nothing", vec![charged(1, 1, "101", 0)], 1, (Some(ToBeShipped), 1, 0), None),
+        ("not paid", vec![unpaid.clone()], 1, (Some(InsufficientFund), 1, 1_001), None),
+        ("of a stranger", vec![charged(1, 1, "999", 1)], 1, (Some(Rejected), 1, 1), None),
+        (
+            "not paid, then tried again",
+            vec![unpaid.clone()],
+            2,
+            (Some(InsufficientFund), 1, 1_001),
+            None,
+        ),
+        (
+            "not paid, then paid",
+            vec![unpaid.clone(), topped_up(7, "101", 1), charged(1, 2, "101", 1_001)],
+            2,
+            (Some(ToBeShipped), 2, 1_001),
+            Some(1_001),
+        ),
+        (
+            "paid, then the account was reset",
+            vec![charged(1, 1, "101", 400), created("101", 1_000, entry(2))],
+            1,
+            (Some(ToBeShipped), 1, 400),
+            Some(400),
+        ),
+    ];
+    for (name, before, last, (outcome, attempt, total), refund) in table {
+        let mut bank = Bank::with(&[("101", 1_000)]);
+        before.iter().for_each(|input| bank.when(input));
+        bank.0.published.clear();
+        let (deposited, before) = (bank.account("101").deposited, bank.payment(1));
+        let payer = before.as_ref().map_or(customer("101"), |it| it.customer_id.clone());
+        bank.when(&cancelled(1, last, payer.as_str()));
+
+        let refunded = refund.map(|amount| {
+            serde_json::json!({
+                "order_id": order_id(1), "customer_id": payer, "amount": amount, "attempt": attempt,
+            })
+        });
+        let events: Vec<serde_json::Value> = bank.take(Stream::AccountRefunded);
+        assert_eq!(events, Vec::from_iter(refunded), "{name}");
+        let updated: Vec<Account> = bank.take(Stream::AccountUpdated);
+        assert_eq!(updated, Vec::from_iter(refund.map(|_| bank.account("101"))), "{name}");
+        assert!(bank.0.published.is_empty(), "{name}");
+        assert_eq!(bank.books("101"), (deposited, 0), "{name}");
+        let payment = Payment {
+            order_id: order_id(1),
+            customer_id: payer.clone(),
+            attempt,
+            total,
+            outcome,
+            reason: before.and_then(|payment| payment.reason),
+            cancelled: true,
+        };
+        assert_eq!(bank.payment(1), Some(payment), "{name}");
+
+        // From now on nothing comes of it, in whatever attempt.
+        bank.when(&topped_up(9, "101", 5_000));
+        bank.when(&created("999", 5_000, entry(2)));
+        bank.0.published.clear();
+        for attempt in 1..=3 {
+            for payer in ["101", "999"] {
+                bank.when_nothing_happens(&cancelled(1, attempt, payer));
+                bank.when_nothing_happens(&charged(1, attempt, payer, 400));
+                bank.when_nothing_happens(&resent(1, attempt, payer, 400));
+                bank.when_nothing_happens(&released(1, attempt, payer, 400));
+            }
+        }
+    }
+}
+
+#[test]
+fn in_whatever_order_a_cancelled_order_is_heard_of_it_costs_nothing() {
+    let inputs = [
+        charged(1, 1, "101", 1_100),
+        topped_up(7, "101", 200),
+        charged(1, 2, "101", 1_100),
+        resent(1, 2, "101", 1_100),
+        cancelled(1, 2, "101"),
+        cancelled(1, 2, "101"),
+    ];
+    let mut ends = std::collections::BTreeSet::new();
+    for places in permutations(&[0, 1, 2, 3, 4, 5]) {
+        let mut bank = Bank::with(&[("101", 1_000)]);
+        places.iter().for_each(|place| bank.when(&inputs[*place]));
+        assert_eq!(bank.books("101"), (1_200, 0), "{places:?}");
+        assert!(bank.payment(1).unwrap().cancelled, "{places:?}");
+        let outcomes: Vec<WalletChecked> = bank.take(Stream::AccountWallet);
+        // Said again it is still one payment.
+        let paid = outcomes.iter().any(|event| event.account == ToBeShipped);
+        let refunds = bank.refunds();
+        assert_eq!(refunds, if paid { vec![1_100] } else { Vec::new() }, "{places:?}");
+        ends.insert((outcomes.len(), paid));
+    }
+    assert!(ends.len() > 4, "the order makes a difference: {ends:?}");
+}
+
+fn permutations(items: &[usize]) -> Vec<Vec<usize>> {
+    if items.is_empty() {
+        return vec![Vec::new()];
+    }
+    let mut all = Vec::new();
+    for (place, first) in items.iter().enumerate() {
+        let rest = [&items[..place], &items[place + 1..]].concat();
+        all.extend(permutations(&rest).into_iter().map(|rest| [&[*first][..], &rest].concat()));
+    }
+    all
+}
+
+#[test]
+fn a_refund_pays_for_other_orders() {
+    let mut bank = Bank::with(&[("101", 1_000)]);
+    bank.when(&charged(1, 1, "101", 1_000));
+    bank.when(&charged(2, 1, "101", 600));
+    bank.when(&cancelled(1, 1, "101"));
+    bank.when(&charged(2, 2, "101", 600));
+    bank.when(&charged(3, 1, "101", 400));
+    assert_eq!(bank.books("101"), (0, 1_000));
+    bank.when(&cancelled(2, 2, "101"));
+    assert_eq!((bank.books("101"), bank.refunds()), ((600, 400), vec![1_000, 600]));
 }
 
 #[test]
 fn only_reserved_stock_is_charged_and_never_without_a_total() {
     let check = subscriptions().into_iter().find(|it| it.stream == Stream::InventoryCheck).unwrap();
-    let parse = |inventory: &str, total: &str| {
+    let parse = |inventory: &str, rest: &str| {
         let entity = format!(
             r#"{{"inventory": "{inventory}", "order_id": "{}", "customer_id": "101",
-                "product_ids": ["201"]{total}}}"#,
+                "product_ids": ["201"]{rest}}}"#,
             order_id(1)
         );
         (check.parse)(&StreamEntry { id: entry(1), entity: &entity })
     };
-    let charged = parse("payment-required", r#", "order_total": 800"#);
-    assert_eq!(charged, Ok(Some(charge(1, 1, "101", 800))));
-    assert_eq!(parse("out-of-stock", ""), Ok(None));
-    assert_eq!(parse("rejected", ""), Ok(None));
+    let paid = r#", "order_total": 800"#;
+    assert_eq!(parse("payment-required", paid), Ok(Some(charged(1, 1, "101", 800))));
+    let again = format!(r#"{paid}, "attempt": 2, "resend": true"#);
+    assert_eq!(parse("payment-required", &again), Ok(Some(resent(1, 2, "101", 800))));
+    let free = format!(r#"{again}, "released": true"#);
+    assert_eq!(parse("payment-required", &free), Ok(Some(released(1, 2, "101", 800))));
+    for rest in ["", paid, r#", "resend": true"#] {
+        assert_eq!(parse("out-of-stock", rest), Ok(None));
+        assert_eq!(parse("rejected", rest), Ok(None));
+    }
     for total in ["", r#", "order_total": null"#, r#", "order_total": -1"#] {
         let fault = parse("payment-required", total).unwrap_err();
         assert!(fault.contains("field `entity`"), "{fault}");
@@ -270,9 +701,31 @@ fn only_reserved_stock_is_charged_and_never_without_a_total() {
 }
 
 #[test]
-fn a_paid_order_is_not_paid_again_by_a_later_attempt() {
-    let mut bank = Bank::with(&[("101", 1_000)]);
-    bank.when(&charge(1, 1, "101", 400));
-    bank.when(&charge(1, 2, "101", 400));
-    assert_eq!(bank.books("101"), (600, 400));
+fn other_entries_are_understood() {
+    let parse = |stream, entity: serde_json::Value| {
+        let subscription = subscriptions().into_iter().find(|it| it.stream == stream).unwrap();
+        (subscription.parse)(&StreamEntry { id: entry(1), entity: &entity.to_string() })
+    };
+    let account = serde_json::json!({
+        "id": "101", "name": "Customer 101", "email": "101@server.com", "balance": 1_000,
+    });
+    let mut keeping = account.clone();
+    keeping["keep"] = true.into();
+    let original = parse(Stream::AccountCreated, account);
+    assert_eq!(original, Ok(Some(created("101", 1_000, entry(1)))));
+    assert_eq!(parse(Stream::AccountCreated, keeping), Ok(Some(kept("101", 1_000, entry(1)))));
+
+    let cancel = serde_json::json!({"id": order_id(1), "customer_id": "101", "attempt": 2});
+    assert_eq!(parse(Stream::OrderCancelled, cancel), Ok(Some(cancelled(1, 2, "101"))));
+
+    let id = Uuid::from_u128(7);
+    let money = |amount: serde_json::Value| {
+        let event = serde_json::json!({"id": id, "customer_id": "101", "amount": amount});
+        parse(Stream::AccountTopUp, event)
+    };
+    let event = TopUp { id, customer_id: customer("101"), amount: 500 };
+    assert_eq!(money(500.into()), Ok(Some(Input::ToppedUp(event, entry(1)))));
+    for wrong in [serde_json::json!(-1), serde_json::json!(0.5), serde_json::json!("5")] {
+        assert!(money(wrong.clone()).is_err(), "{wrong}");
+    }
 }

@@ -62,6 +62,25 @@ pub trait Entity: Serialize + DeserializeOwned + Send + Sync + 'static {
 
     /// Its id.
     fn id(&self) -> &Self::Id;
+
+    /// Lists besides [`Kind::index`] that its id joins when it is new.
+    fn lists(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The sorted set that it is in for as long as it is as it is.
+    fn place(&self) -> Option<Place> {
+        None
+    }
+}
+
+/// A member of a sorted set, sorted by itself: all scores are 0.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// The key of the set.
+    pub set: String,
+    /// The member.
+    pub member: String,
 }
 
 /// Why a decision was not made.
@@ -137,8 +156,10 @@ pub(crate) struct Slot {
     changed: Option<Document>,
     /// The kind, once a change was made.
     kind: Option<&'static Kind>,
-    /// Whether an entity that was there before was changed.
+    /// Whether the change is to be told.
     announce: bool,
+    /// Where what stands is listed; known once a change was made.
+    place: Option<Place>,
     /// Whether what stands is not shown.
     hidden: bool,
     /// The trace that the last change belongs to.
@@ -165,6 +186,8 @@ enum Source {
 /// An entity whose type was forgotten.
 pub(crate) trait Stored: Send + Sync + 'static {
     fn json(&self) -> String;
+    fn lists(&self) -> Vec<String>;
+    fn place(&self) -> Option<Place>;
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
@@ -179,6 +202,14 @@ impl<E: Entity> Stored for E {
         serde_json::to_string(self).expect("entities have string keys only")
     }
 
+    fn lists(&self) -> Vec<String> {
+        Entity::lists(self)
+    }
+
+    fn place(&self) -> Option<Place> {
+        Entity::place(self)
+    }
+
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         self
     }
@@ -190,6 +221,14 @@ struct Mark;
 impl Stored for Mark {
     fn json(&self) -> String {
         "{}".to_owned()
+    }
+
+    fn lists(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn place(&self) -> Option<Place> {
+        None
     }
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
@@ -253,6 +292,7 @@ impl World {
                 Entry::Occupied(slot) => slot.into_mut(),
                 Entry::Vacant(place) => place.insert(Slot::standing(None)),
             };
+            slot.place_standing(put.place_of);
             slot.put(put.kind, put.entity);
             slot.trace = trace.map(Into::into);
         }
@@ -299,6 +339,11 @@ impl World {
         }
     }
 
+    /// Drops what was loaded; it is loaded again when it is looked at.
+    pub(crate) fn forget(&mut self, key: &Key) {
+        self.slots.remove(key);
+    }
+
     /// Shows an entity that stands as absent, though its version is still checked.
     pub(crate) fn hide(&mut self, key: &Key) {
         if let Some(slot) = self.slots.get_mut(key) {
@@ -322,7 +367,22 @@ fn split_version(text: &str) -> Option<(Version, &str)> {
 
 impl Slot {
     fn standing(standing: Option<(Version, Document)>) -> Self {
-        Self { standing, changed: None, kind: None, announce: false, hidden: false, trace: None }
+        Self {
+            standing,
+            changed: None,
+            kind: None,
+            announce: false,
+            place: None,
+            hidden: false,
+            trace: None,
+        }
+    }
+
+    /// Finds out where what stands is listed, before it is changed.
+    fn place_standing(&mut self, place_of: fn(&Document) -> Option<Place>) {
+        if self.changed.is_none() {
+            self.place = self.standing.as_ref().and_then(|(_, document)| place_of(document));
+        }
     }
 
     fn current(&self) -> Option<&Document> {
@@ -331,7 +391,7 @@ impl Slot {
     }
 
     fn put(&mut self, kind: &'static Kind, entity: Arc<dyn Stored>) {
-        self.announce |= self.current().is_some();
+        self.announce |= self.current().is_some() || kind.announces_new;
         self.kind = Some(kind);
         self.changed = Some(Document::of(entity));
     }
@@ -351,8 +411,13 @@ impl Slot {
         let document = self.changed.as_ref()?;
         let kind = self.kind?;
         let Source::Entity(entity) = &document.source else { return None };
+        let (leaves, joins) = (self.place.clone(), entity.place());
+        let moves = leaves != joins;
         Some(Change {
             json: entity.json(),
+            lists: if self.standing.is_none() { entity.lists() } else { Vec::new() },
+            leaves: leaves.filter(|_| moves),
+            joins: joins.filter(|_| moves),
             index: kind.index.filter(|_| self.standing.is_none()),
             updates: kind.updates.filter(|_| self.announce),
             prefix: kind.prefix.len(),
@@ -365,6 +430,12 @@ pub(crate) struct Change {
     pub(crate) json: String,
     /// The list that its id joins.
     pub(crate) index: Option<&'static str>,
+    /// Further ones.
+    pub(crate) lists: Vec<String>,
+    /// Where it is listed no longer.
+    pub(crate) leaves: Option<Place>,
+    /// Where it is listed now.
+    pub(crate) joins: Option<Place>,
     /// The stream that tells of it.
     pub(crate) updates: Option<Stream>,
     /// How much of the key is not the id.
@@ -379,6 +450,15 @@ impl Document {
     fn of(entity: Arc<dyn Stored>) -> Self {
         let parsed = OnceLock::from(Arc::clone(&entity).into_any());
         Self { source: Source::Entity(entity), parsed }
+    }
+
+    /// Where this entity of a known kind is listed; nowhere if it cannot be read.
+    fn place<E: Entity>(&self) -> Option<Place> {
+        if let Some(parsed) = self.parsed.get() {
+            return parsed.downcast_ref::<E>()?.place();
+        }
+        let Source::Json(json) = &self.source else { return None };
+        serde_json::from_str::<E>(json).ok()?.place()
     }
 
     fn parse<E: Entity>(&self, key: &Key) -> Result<Arc<dyn Any + Send + Sync>, Halt> {
@@ -406,6 +486,7 @@ pub(crate) struct Put {
     pub(crate) key: Key,
     kind: &'static Kind,
     entity: Arc<dyn Stored>,
+    place_of: fn(&Document) -> Option<Place>,
 }
 
 /// An event to publish.
@@ -438,12 +519,13 @@ impl<A> Changes<A> {
         Self::default()
     }
 
-    /// Writes an entity, which `reads` must have named as loaded or fresh. An entity that was there
-    /// before is announced whole, once per commit with its last state, where its kind has a stream
-    /// for that; a new one joins its kind's index.
+    /// Writes an entity, which `reads` must have named as loaded or fresh. It is announced whole, once
+    /// per commit with its last state, where its kind has a stream for that; a new one joins its
+    /// kind's index and its own lists. The sorted set that it is in follows what it says.
     pub fn put<E: Entity>(&mut self, entity: E) {
         let key = Key::new(E::kind(), entity.id());
-        self.puts.push(Put { key, kind: E::kind(), entity: Arc::new(entity) });
+        let place_of = Document::place::<E>;
+        self.puts.push(Put { key, kind: E::kind(), entity: Arc::new(entity), place_of });
     }
 
     /// Publishes an event.
@@ -502,6 +584,21 @@ mod tests {
         }
     }
 
+    #[derive(Serialize, Deserialize)]
+    struct Quiet {
+        id: String,
+    }
+
+    impl Entity for Quiet {
+        type Id = str;
+        fn kind() -> &'static Kind {
+            &keys::ORDER
+        }
+        fn id(&self) -> &str {
+            &self.id
+        }
+    }
+
     fn thing(size: u64) -> Thing {
         Thing { id: "1".into(), size }
     }
@@ -525,13 +622,18 @@ mod tests {
 
     #[test]
     fn a_new_entity_joins_the_index_and_a_changed_one_is_announced() {
+        let quiet = Key::new(&keys::ORDER, "1");
         let mut world = World::default();
         world.set_standing(key(), None);
+        world.set_standing(quiet.clone(), None);
         let mut changes = Changes::<()>::none();
         changes.put(thing(1));
+        changes.put(Quiet { id: "1".into() });
         world.apply(&mut changes);
         let change = world.slot(&key()).unwrap().change().unwrap();
-        assert_eq!((change.index, change.updates), (keys::PRODUCT.index, None));
+        assert_eq!((change.index, change.updates), (keys::PRODUCT.index, keys::PRODUCT.updates));
+        let change = world.slot(&quiet).unwrap().change().unwrap();
+        assert_eq!((change.index, change.updates), (keys::ORDER.index, None));
 
         world.set_standing(key(), Some(r#"7 {"id":"1","size":1}"#));
         let mut changes = Changes::<()>::none();

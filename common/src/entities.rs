@@ -3,10 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::{
-    decision::{Entity, Millis},
-    ids::{CustomerId, OrderId, ProductId},
+    decision::{Entity, Millis, Place},
+    ids::{CustomerId, EntryId, OrderId, ProductId},
     keys::{self, Kind},
 };
 
@@ -35,6 +36,24 @@ pub enum OrderStatus {
 }
 
 impl OrderStatus {
+    /// All of them.
+    pub const ALL: [OrderStatus; 9] = [
+        Self::Pending,
+        Self::OutOfStock,
+        Self::PaymentRequired,
+        Self::InsufficientFund,
+        Self::ToBeShipped,
+        Self::Shipped,
+        Self::Completed,
+        Self::Rejected,
+        Self::Cancelled,
+    ];
+
+    /// Whether the next step is a service's, and not the customer's or the warehouse's.
+    pub const fn is_underway(self) -> bool {
+        matches!(self, Self::Pending | Self::PaymentRequired)
+    }
+
     /// As in JSON.
     pub const fn name(self) -> &'static str {
         match self {
@@ -62,6 +81,27 @@ pub struct Step {
     /// In which attempt, from 1.
     #[schema(example = 1)]
     pub attempt: u32,
+    /// The request that asked for it, if one did; made from its `Idempotency-Key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Uuid>,
+    /// Only if order_service learned of it after a step that follows it: how many steps it knew
+    /// before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late: Option<u32>,
+    /// Only if the order's total became known by it and not by `payment-required`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order_total: Option<u64>,
+}
+
+/// How often an order was sent again because no answer came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Resent {
+    /// When for the last time, in milliseconds since 1970.
+    #[schema(example = 1_767_225_660_000_u64)]
+    pub at: Millis,
+    /// How often since its last step.
+    #[schema(example = 1)]
+    pub times: u32,
 }
 
 /// An order.
@@ -71,10 +111,9 @@ pub struct Order {
     #[schema(value_type = uuid::Uuid)]
     pub id: OrderId,
     /// A product id repeated n times means n pieces.
-    #[schema(value_type = Vec<String>, example = json!(["201", "204"]))]
+    #[schema(example = json!(["201", "204"]))]
     pub product_ids: Vec<ProductId>,
     /// Who ordered, and pays.
-    #[schema(value_type = String, example = "101")]
     pub customer_id: CustomerId,
     /// Where it stands.
     pub status: OrderStatus,
@@ -90,6 +129,44 @@ pub struct Order {
     pub reason: Option<String>,
     /// The statuses that it went through, oldest first.
     pub history: Vec<Step>,
+    /// Only while an answer is overdue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resent: Option<Resent>,
+}
+
+impl Order {
+    /// When it was placed.
+    pub fn created(&self) -> Millis {
+        self.history.first().map_or(0, |step| step.at)
+    }
+
+    /// As it was answered to the request that asked for the step at this place of its history:
+    /// with what was known by then.
+    #[must_use]
+    pub fn as_of(&self, place: usize) -> Self {
+        let arrivals = self.arrivals();
+        let steps = self.history.iter().zip(&arrivals);
+        let history: Vec<Step> = steps
+            .filter(|(_, arrival)| **arrival <= arrivals[place])
+            .map(|(step, _)| *step)
+            .collect();
+        let Step { status, attempt, .. } = self.history[place];
+        let total = |step: &Step| match step.status {
+            OrderStatus::PaymentRequired => self.order_total,
+            _ => step.order_total,
+        };
+        let order_total = history.iter().filter(|step| step.attempt == attempt).find_map(total);
+        Self { status, attempt, order_total, reason: None, history, resent: None, ..self.clone() }
+    }
+
+    /// For each step of the history, how many were known before it. Those that came late tell; the
+    /// others came one after the other.
+    fn arrivals(&self) -> Vec<u32> {
+        let late: Vec<u32> = self.history.iter().filter_map(|step| step.late).collect();
+        let mut in_time = (0..).filter(|number| !late.contains(number));
+        let arrival = |step: &Step| step.late.or_else(|| in_time.next()).unwrap_or(0);
+        self.history.iter().map(arrival).collect()
+    }
 }
 
 impl Entity for Order {
@@ -100,13 +177,51 @@ impl Entity for Order {
     fn id(&self) -> &OrderId {
         &self.id
     }
+    fn lists(&self) -> Vec<String> {
+        vec![keys::orders_of(&self.customer_id)]
+    }
+    fn place(&self) -> Option<Place> {
+        let member = format!("{:012x}-{}", self.created(), self.id);
+        Some(Place { set: keys::orders_with(self.status), member })
+    }
+}
+
+/// The line of orders that wait for a product, kept in pages.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Line {
+    /// How many orders wait.
+    #[schema(example = 2)]
+    pub waiting: u64,
+    /// Before this page there is nobody.
+    pub first: u64,
+    /// The page that the next one joins.
+    pub last: u64,
+    /// The ticket given last; they rise.
+    pub ticket: u64,
+    /// Stock came in and the line is being served: how far. Whoever comes now joins its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served: Option<Served>,
+}
+
+/// How far a line has been served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Served {
+    /// Up to this ticket everybody had their turn.
+    pub ticket: u64,
+    /// The page of those who are next.
+    pub page: u64,
+}
+
+impl Line {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A product and its stock. At every quiet moment `received = amount + reserved`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Product {
     /// The product's id.
-    #[schema(value_type = String, example = "201")]
     pub id: ProductId,
     /// For people.
     #[schema(example = "Denon Speakers")]
@@ -121,6 +236,10 @@ pub struct Product {
     #[serde(default)]
     #[schema(example = 0)]
     pub reserved: u64,
+    /// How many of those left the house with their orders.
+    #[serde(default)]
+    #[schema(example = 0)]
+    pub sold: u64,
     /// All pieces that ever came in.
     #[serde(default)]
     #[schema(example = 4)]
@@ -128,7 +247,11 @@ pub struct Product {
     /// The last `created` event that was applied; an older one changes nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "1767225600000-0")]
-    pub created_by: Option<crate::ids::EntryId>,
+    pub created_by: Option<EntryId>,
+    /// The orders that wait for it, if there are any.
+    #[serde(default, skip_serializing_if = "Line::is_empty")]
+    #[schema(value_type = Option<Line>)]
+    pub line: Line,
 }
 
 impl Entity for Product {
@@ -145,7 +268,6 @@ impl Entity for Product {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Account {
     /// The customer's id.
-    #[schema(value_type = String, example = "101")]
     pub id: CustomerId,
     /// For people.
     #[schema(example = "Anthony")]
@@ -167,7 +289,7 @@ pub struct Account {
     /// The last `created` event that was applied; an older one changes nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "1767225600000-0")]
-    pub created_by: Option<crate::ids::EntryId>,
+    pub created_by: Option<EntryId>,
 }
 
 impl Entity for Account {
@@ -180,12 +302,89 @@ impl Entity for Account {
     }
 }
 
+/// A delivery of stock, named by whoever brought it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Delivery {
+    /// The delivery's id.
+    pub id: Uuid,
+    /// The product.
+    pub product_id: ProductId,
+    /// How many pieces came in.
+    #[schema(example = 5)]
+    pub amount: u64,
+    /// How many were on hand then, once the first in the line of waiting orders were served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = 9)]
+    pub on_hand: Option<u64>,
+    /// Why it was turned away, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Refused>,
+    /// The event that brought it.
+    #[schema(value_type = String, example = "1767225600000-0")]
+    pub entry: EntryId,
+}
+
+impl Entity for Delivery {
+    type Id = Uuid;
+    fn kind() -> &'static Kind {
+        &keys::DELIVERY
+    }
+    fn id(&self) -> &Uuid {
+        &self.id
+    }
+}
+
+/// A customer's deposit, named by whoever paid it in.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Deposit {
+    /// The deposit's id.
+    pub id: Uuid,
+    /// The customer.
+    pub customer_id: CustomerId,
+    /// How much came in, in whole units of money.
+    #[schema(example = 500)]
+    pub amount: u64,
+    /// The balance with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = 1_500)]
+    pub balance: Option<u64>,
+    /// Why it was turned away, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Refused>,
+    /// The event that brought it.
+    #[schema(value_type = String, example = "1767225600000-0")]
+    pub entry: EntryId,
+}
+
+impl Entity for Deposit {
+    type Id = Uuid;
+    fn kind() -> &'static Kind {
+        &keys::DEPOSIT
+    }
+    fn id(&self) -> &Uuid {
+        &self.id
+    }
+}
+
+/// Why stock or money did not come in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refused {
+    /// There is no such product or account.
+    Unknown,
+    /// The sum could not be counted.
+    TooMuch,
+}
+
 impl Entity for crate::events::MessageSent {
-    type Id = uuid::Uuid;
+    type Id = Uuid;
     fn kind() -> &'static Kind {
         &keys::MESSAGE
     }
-    fn id(&self) -> &uuid::Uuid {
+    fn id(&self) -> &Uuid {
         &self.id
+    }
+    fn lists(&self) -> Vec<String> {
+        vec![keys::messages_to(&self.customer)]
     }
 }

@@ -1,12 +1,14 @@
 //! The events on the streams: the public contract of the system.
 //!
-//! Field names and values are those of the original. What this system adds (`attempt`, `reason`)
-//! has a default, and a reader ignores what it does not know, so services of both kinds can sit on
+//! Field names and values are those of the original. What this system adds (`attempt`, `reason`,
+//! `resend`, `keep`) has a default, and a reader ignores what it does not know, so services of both kinds can sit on
 //! the same Redis.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::ids::{CustomerId, OrderId, ProductId};
 
@@ -55,16 +57,32 @@ pub enum Stream {
     OrderCreated,
     /// The whole order, by order_service.
     OrderUpdated,
+    /// [`OrderCancelled`], by order_service.
+    OrderCancelled,
+    /// [`OrderShipped`], by order_service.
+    OrderShipped,
+    /// [`OrderCompleted`], by order_service.
+    OrderCompleted,
     /// [`ProductCreated`], by clients through the gateway.
     InventoryCreated,
+    /// [`Restock`], by clients through the gateway.
+    InventoryRestock,
     /// [`StockChecked`], by inventory_service.
     InventoryCheck,
+    /// [`LineMoves`], by inventory_service for itself.
+    InventoryLine,
     /// The whole product, by inventory_service.
     InventoryUpdated,
     /// [`AccountCreated`], by clients through the gateway.
     AccountCreated,
+    /// [`TopUp`], by clients through the gateway.
+    AccountTopUp,
+    /// [`ToppedUp`], by account_service.
+    AccountToppedUp,
     /// [`WalletChecked`], by account_service.
     AccountWallet,
+    /// [`Refunded`], by account_service.
+    AccountRefunded,
     /// The whole account, by account_service.
     AccountUpdated,
     /// [`MessageSent`], by msg_service.
@@ -75,14 +93,22 @@ pub enum Stream {
 
 impl Stream {
     /// All streams.
-    pub const ALL: [Stream; 13] = [
+    pub const ALL: [Stream; 21] = [
         Self::OrderCreated,
         Self::OrderUpdated,
+        Self::OrderCancelled,
+        Self::OrderShipped,
+        Self::OrderCompleted,
         Self::InventoryCreated,
+        Self::InventoryRestock,
         Self::InventoryCheck,
+        Self::InventoryLine,
         Self::InventoryUpdated,
         Self::AccountCreated,
+        Self::AccountTopUp,
+        Self::AccountToppedUp,
         Self::AccountWallet,
+        Self::AccountRefunded,
         Self::AccountUpdated,
         Self::MessageSent,
         Self::Dead(Topic::Order),
@@ -96,11 +122,19 @@ impl Stream {
         match self {
             Self::OrderCreated => "events:{order}_created",
             Self::OrderUpdated => "events:{order}_updated",
+            Self::OrderCancelled => "events:{order}_cancelled",
+            Self::OrderShipped => "events:{order}_shipped",
+            Self::OrderCompleted => "events:{order}_completed",
             Self::InventoryCreated => "events:{inventory}_created",
+            Self::InventoryRestock => "events:{inventory}_restock",
             Self::InventoryCheck => "events:{inventory}_check",
+            Self::InventoryLine => "events:{inventory}_line",
             Self::InventoryUpdated => "events:{inventory}_updated",
             Self::AccountCreated => "events:{account}_created",
+            Self::AccountTopUp => "events:{account}_top-up",
+            Self::AccountToppedUp => "events:{account}_topped-up",
             Self::AccountWallet => "events:{account}_wallet",
+            Self::AccountRefunded => "events:{account}_refunded",
             Self::AccountUpdated => "events:{account}_updated",
             Self::MessageSent => "events:{message}_sent",
             Self::Dead(Topic::Order) => "events:{order}_dead",
@@ -113,11 +147,22 @@ impl Stream {
     /// The topic in whose Redis the stream lies.
     pub const fn topic(self) -> Topic {
         match self {
-            Self::OrderCreated | Self::OrderUpdated => Topic::Order,
-            Self::InventoryCreated | Self::InventoryCheck | Self::InventoryUpdated => {
-                Topic::Inventory
-            }
-            Self::AccountCreated | Self::AccountWallet | Self::AccountUpdated => Topic::Account,
+            Self::OrderCreated
+            | Self::OrderUpdated
+            | Self::OrderCancelled
+            | Self::OrderShipped
+            | Self::OrderCompleted => Topic::Order,
+            Self::InventoryCreated
+            | Self::InventoryRestock
+            | Self::InventoryCheck
+            | Self::InventoryLine
+            | Self::InventoryUpdated => Topic::Inventory,
+            Self::AccountCreated
+            | Self::AccountTopUp
+            | Self::AccountToppedUp
+            | Self::AccountWallet
+            | Self::AccountRefunded
+            | Self::AccountUpdated => Topic::Account,
             Self::MessageSent => Topic::Message,
             Self::Dead(topic) => topic,
         }
@@ -127,9 +172,16 @@ impl Stream {
     pub const fn readers(self) -> &'static [Topic] {
         match self {
             Self::OrderCreated => &[Topic::Inventory, Topic::Message],
-            Self::InventoryCreated => &[Topic::Inventory],
+            Self::OrderCancelled => &[Topic::Inventory, Topic::Account, Topic::Message],
+            Self::OrderShipped => &[Topic::Inventory, Topic::Message],
+            Self::OrderCompleted => &[Topic::Message],
+            Self::InventoryCreated | Self::InventoryRestock | Self::InventoryLine => {
+                &[Topic::Inventory]
+            }
             Self::InventoryCheck => &[Topic::Account, Topic::Order, Topic::Message],
             Self::AccountCreated => &[Topic::Account, Topic::Message],
+            Self::AccountTopUp => &[Topic::Account],
+            Self::AccountToppedUp | Self::AccountRefunded => &[Topic::Message],
             Self::AccountWallet => &[Topic::Order, Topic::Inventory, Topic::Message],
             Self::OrderUpdated
             | Self::InventoryUpdated
@@ -163,7 +215,13 @@ const fn first_attempt() -> u32 {
     1
 }
 
-/// An order was accepted; nothing was looked at yet.
+/// Whether a member has its default, which is not written.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// An order was accepted, or is to be tried again; nothing was looked at yet.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct OrderCreated {
     /// The order.
@@ -178,6 +236,9 @@ pub struct OrderCreated {
     /// Counts the tries to fill the order, from 1.
     #[serde(default = "first_attempt")]
     pub attempt: u32,
+    /// No answer came for long: whoever has decided already says again what.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub resend: bool,
 }
 
 fn pending() -> String {
@@ -188,15 +249,45 @@ impl Event for OrderCreated {
     const STREAM: Stream = Stream::OrderCreated;
 }
 
+macro_rules! order_events {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+        pub struct $name {
+            /// The order.
+            pub id: OrderId,
+            /// Whose it is.
+            pub customer_id: CustomerId,
+            /// The attempt that it was in.
+            #[serde(default = "first_attempt")]
+            pub attempt: u32,
+        }
+
+        impl Event for $name {
+            const STREAM: Stream = Stream::$name;
+        }
+    )*};
+}
+
+order_events! {
+    /// An order was called off: what was done for it, and what still will be, is undone.
+    OrderCancelled;
+    /// An order left the house.
+    OrderShipped;
+    /// An order arrived.
+    OrderCompleted;
+}
+
 /// What the stock check of an order came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StockOutcome {
     /// All pieces are reserved.
     PaymentRequired,
-    /// At least one product is short; nothing is reserved.
+    /// At least one product is short; nothing is reserved, and the order waits in line. Its
+    /// `payment-required` follows when it was filled.
     OutOfStock,
-    /// A product does not exist; nothing is reserved.
+    /// A product does not exist, or the total cannot be paid; nothing is reserved.
     Rejected,
 }
 
@@ -220,6 +311,12 @@ pub struct StockChecked {
     /// Why it was rejected, or what is short; for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// As [`OrderCreated::resend`].
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub resend: bool,
+    /// Said again after the pieces were given back: nothing may be taken for them any more.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub released: bool,
 }
 
 impl Event for StockChecked {
@@ -247,16 +344,97 @@ pub struct WalletChecked {
     pub customer_id: CustomerId,
     /// The outcome.
     pub account: WalletOutcome,
+    /// What was asked for; the original does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order_total: Option<u64>,
     /// The attempt that this answers.
     #[serde(default = "first_attempt")]
     pub attempt: u32,
-    /// Why it was rejected; for people.
+    /// Why nothing was paid; for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
 impl Event for WalletChecked {
     const STREAM: Stream = Stream::AccountWallet;
+}
+
+/// What an order had cost was given back.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Refunded {
+    /// The order.
+    pub order_id: OrderId,
+    /// Who had paid.
+    pub customer_id: CustomerId,
+    /// How much, in whole units of money.
+    pub amount: u64,
+    /// The attempt that was paid.
+    #[serde(default = "first_attempt")]
+    pub attempt: u32,
+}
+
+impl Event for Refunded {
+    const STREAM: Stream = Stream::AccountRefunded;
+}
+
+/// Stock comes in.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Restock {
+    /// Names the delivery: however often it is published, it comes in once.
+    pub id: Uuid,
+    /// The product.
+    pub product_id: ProductId,
+    /// How many pieces.
+    pub amount: u64,
+}
+
+impl Event for Restock {
+    const STREAM: Stream = Stream::InventoryRestock;
+}
+
+/// A customer pays money in.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TopUp {
+    /// Names the deposit: however often it is published, it comes in once.
+    pub id: Uuid,
+    /// The customer.
+    pub customer_id: CustomerId,
+    /// In whole units of money.
+    pub amount: u64,
+}
+
+impl Event for TopUp {
+    const STREAM: Stream = Stream::AccountTopUp;
+}
+
+/// A customer's money came in.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ToppedUp {
+    /// The deposit.
+    pub id: Uuid,
+    /// The customer.
+    pub customer_id: CustomerId,
+    /// How much, in whole units of money.
+    pub amount: u64,
+    /// The balance with it.
+    pub balance: u64,
+}
+
+impl Event for ToppedUp {
+    const STREAM: Stream = Stream::AccountToppedUp;
+}
+
+/// The line of a product is longer than one decision looks at: the next part of it is due.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LineMoves {
+    /// The product that came in.
+    pub product_id: ProductId,
+    /// The last ticket that was looked at.
+    pub after: u64,
+}
+
+impl Event for LineMoves {
+    const STREAM: Stream = Stream::InventoryLine;
 }
 
 /// A product as a client defines it; again for an existing one, it is reset to these values.
@@ -270,6 +448,9 @@ pub struct ProductCreated {
     pub price: u64,
     /// Pieces on hand.
     pub amount: u64,
+    /// An existing product keeps its amount.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub keep: bool,
 }
 
 impl Event for ProductCreated {
@@ -287,6 +468,9 @@ pub struct AccountCreated {
     pub email: String,
     /// In whole units of money.
     pub balance: u64,
+    /// An existing account keeps its balance.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub keep: bool,
 }
 
 impl Event for AccountCreated {
@@ -294,7 +478,7 @@ impl Event for AccountCreated {
 }
 
 /// What a message to the customer is about.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum MessageKind {
     /// The order was received.
@@ -309,6 +493,18 @@ pub enum MessageKind {
     InsufficientFund,
     /// The order names something that does not exist.
     Rejected,
+    /// The customer paid again, and the order is tried again.
+    TriedAgain,
+    /// The order is called off.
+    Cancelled,
+    /// What the order had cost is given back.
+    Refunded,
+    /// The order left the house.
+    Shipped,
+    /// The order arrived.
+    Completed,
+    /// The customer's money came in.
+    ToppedUp,
 }
 
 impl MessageKind {
@@ -321,22 +517,31 @@ impl MessageKind {
             Self::OnItsWay => "on-its-way",
             Self::InsufficientFund => "insufficient-fund",
             Self::Rejected => "rejected",
+            Self::TriedAgain => "tried-again",
+            Self::Cancelled => "cancelled",
+            Self::Refunded => "refunded",
+            Self::Shipped => "shipped",
+            Self::Completed => "completed",
+            Self::ToppedUp => "topped-up",
         }
     }
 }
 
 /// A message that was sent to a customer.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct MessageSent {
-    /// The message: one per order, attempt and kind.
-    pub id: uuid::Uuid,
+    /// The message: one per cause, which is an attempt of an order and a kind, or a deposit.
+    pub id: Uuid,
     /// To whom.
     pub customer: CustomerId,
-    /// About which order.
-    pub order: OrderId,
+    /// About which order, if it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Uuid>)]
+    pub order: Option<OrderId>,
     /// What about.
     pub kind: MessageKind,
     /// One line.
+    #[schema(example = "Your order is paid")]
     pub subject: String,
     /// The text.
     pub body: String,

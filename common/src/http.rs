@@ -1,6 +1,6 @@
 //! HTTP manners that the gateway and order_service share.
 
-use std::time::Duration;
+use std::{str::FromStr, time::Duration};
 
 use axum::{
     body::Body,
@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, Uri, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
-use crate::{consumer::traceparent, ids::OrderId, problem::Problem};
+use crate::{consumer::traceparent, ids::InvalidId, problem::Problem};
 
 /// The largest request body, in bytes.
 pub const BODY_LIMIT: usize = 64 * 1024;
@@ -144,16 +144,28 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     Ok(Some(bare.to_owned()))
 }
 
-/// The order that a path names.
+/// The order, product or customer that a path names.
 ///
 /// # Errors
 ///
-/// 400: that is no order's id.
-pub fn order_id(path: Result<Path<OrderId>, PathRejection>) -> Result<OrderId, Problem> {
+/// 400: that is no such id.
+pub fn path_id<I>(path: Result<Path<I>, PathRejection>) -> Result<I, Problem>
+where
+    I: FromStr<Err = InvalidId>,
+{
     match path {
         Ok(Path(id)) => Ok(id),
-        Err(_) => Err(Problem::bad_request("an order id is a UUID").at("id")),
+        Err(_) => {
+            // The text that did not fit is the client's own; the rule is what it needs.
+            let rule = "".parse::<I>().err().map_or_else(String::new, |rule| rule.to_string());
+            Err(Problem::bad_request(rule).at("id"))
+        }
     }
+}
+
+/// Who asks, as the gateway says.
+pub fn caller(headers: &HeaderMap) -> &str {
+    headers.get(&CALLER).and_then(|value| value.to_str().ok()).unwrap_or(ANONYMOUS)
 }
 
 /// The request's `traceparent`, if it has a valid one.

@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// The longest id of a product or a customer, in bytes.
@@ -22,10 +23,16 @@ impl OrderId {
     /// The id that `caller`'s `Idempotency-Key` stands for: the same for every repetition, another
     /// one for every other caller (UUID version 5, RFC 9562).
     pub fn for_key(caller: &str, key: &str) -> Self {
-        // The length in front keeps ("ab", "c") and ("a", "bc") apart.
-        let name = format!("order\n{}\n{caller}\n{key}", caller.len());
-        Self(Uuid::new_v5(&NAMESPACE, name.as_bytes()))
+        Self(request_id("order", caller, key))
     }
+}
+
+/// The id that `caller`'s `Idempotency-Key` stands for where it asks for this kind of thing: the
+/// same for every repetition (UUID version 5, RFC 9562).
+pub fn request_id(kind: &str, caller: &str, key: &str) -> Uuid {
+    // The length in front keeps ("ab", "c") and ("a", "bc") apart.
+    let name = format!("{kind}\n{}\n{caller}\n{key}", caller.len());
+    Uuid::new_v5(&NAMESPACE, name.as_bytes())
 }
 
 /// The namespace of every UUID version 5 of this system; its value is arbitrary but must never change.
@@ -51,10 +58,14 @@ impl FromStr for OrderId {
 pub struct InvalidId(&'static str);
 
 macro_rules! text_id {
-    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $example:literal) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
         #[serde(try_from = "String", into = "String")]
+        #[schema(
+            value_type = String, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._:@-]+$",
+            example = $example
+        )]
         pub struct $name(Arc<str>);
 
         impl $name {
@@ -106,12 +117,14 @@ macro_rules! text_id {
 text_id!(
     /// The id of a product, e.g. `201`.
     ProductId,
-    "a product id"
+    "a product id",
+    "201"
 );
 text_id!(
     /// The id of a customer and of its account, e.g. `101`.
     CustomerId,
-    "a customer id"
+    "a customer id",
+    "101"
 );
 
 fn check_text(text: &str, rule: &'static str) -> Result<(), InvalidId> {

@@ -5,7 +5,11 @@
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
-use crate::events::{Stream, Topic};
+use crate::{
+    entities::OrderStatus,
+    events::{Stream, Topic},
+    ids::CustomerId,
+};
 
 /// One kind of stored entity.
 ///
@@ -20,6 +24,9 @@ pub struct Kind {
     pub index: Option<&'static str>,
     /// Where the whole entity is published when it changes, if anywhere.
     pub updates: Option<Stream>,
+    /// Whether that includes that it is new. Where its owner has an event of its own for that, it
+    /// does not.
+    pub announces_new: bool,
 }
 
 /// Orders, by order_service.
@@ -27,31 +34,64 @@ pub static ORDER: Kind = Kind {
     prefix: "{order}:entity:",
     index: Some("{order}:index"),
     updates: Some(Stream::OrderUpdated),
+    announces_new: false,
 };
 /// Products, by inventory_service.
 pub static PRODUCT: Kind = Kind {
     prefix: "{inventory}:entity:",
     index: Some("{inventory}:index"),
     updates: Some(Stream::InventoryUpdated),
+    announces_new: true,
 };
 /// What an order holds of the stock, by inventory_service; its id is the order's.
 pub static RESERVATION: Kind =
-    Kind { prefix: "{inventory}:reservation:", index: None, updates: None };
+    Kind { prefix: "{inventory}:reservation:", index: None, updates: None, announces_new: false };
+/// A page of a product's line of waiting orders, by inventory_service; its id is
+/// `<number>:<product>`.
+pub static LINE_PAGE: Kind =
+    Kind { prefix: "{inventory}:line:", index: None, updates: None, announces_new: false };
+/// Deliveries of stock, by inventory_service.
+pub static DELIVERY: Kind =
+    Kind { prefix: "{inventory}:delivery:", index: None, updates: None, announces_new: false };
 /// Accounts of customers, by account_service.
 pub static ACCOUNT: Kind = Kind {
     prefix: "{account}:entity:",
     index: Some("{account}:index"),
     updates: Some(Stream::AccountUpdated),
+    announces_new: true,
 };
 /// What an order cost its customer, by account_service; its id is the order's.
-pub static PAYMENT: Kind = Kind { prefix: "{account}:payment:", index: None, updates: None };
+pub static PAYMENT: Kind =
+    Kind { prefix: "{account}:payment:", index: None, updates: None, announces_new: false };
+/// Customers' deposits, by account_service.
+pub static DEPOSIT: Kind =
+    Kind { prefix: "{account}:deposit:", index: None, updates: None, announces_new: false };
 /// Messages to customers, by msg_service.
-pub static MESSAGE: Kind = Kind { prefix: "{message}:entity:", index: None, updates: None };
+pub static MESSAGE: Kind =
+    Kind { prefix: "{message}:entity:", index: None, updates: None, announces_new: false };
 /// msg_service's own copy of customers' names.
-pub static CUSTOMER: Kind = Kind { prefix: "{message}:customer:", index: None, updates: None };
+pub static CUSTOMER: Kind =
+    Kind { prefix: "{message}:customer:", index: None, updates: None, announces_new: false };
 
 /// Marks that tell by their presence; their keys are made where they are used.
-pub(crate) static MARK: Kind = Kind { prefix: "", index: None, updates: None };
+pub(crate) static MARK: Kind =
+    Kind { prefix: "", index: None, updates: None, announces_new: false };
+
+/// The list of a customer's orders, in the order of their creation.
+pub fn orders_of(customer: &CustomerId) -> String {
+    format!("{{order}}:index:{customer}")
+}
+
+/// The list of the messages to a customer, in the order in which they were sent.
+pub fn messages_to(customer: &CustomerId) -> String {
+    format!("{{message}}:index:{customer}")
+}
+
+/// The sorted set of the orders that have this status. All scores are 0, so that the members sort
+/// by themselves: `<time of creation, 12 hexadecimal digits>-<id>`.
+pub fn orders_with(status: OrderStatus) -> String {
+    format!("{{order}}:status:{}", status.name())
+}
 
 /// The trace of a dead letter: `{<topic>}:dead:<stream>:<entry>`, so that none is written twice.
 pub fn dead_letter(owner: Topic, stream: Stream, entry: impl fmt::Display) -> Key {

@@ -11,26 +11,35 @@ use utoipa::ToSchema;
 /// The media type of [`Problem`].
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
-/// An error answer.
+/// An error answer. Boxed texts keep it small: it is the error of most functions on the way.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// What kind of problem it is; stable.
     #[serde(rename = "type")]
-    #[schema(example = "urn:problem-type:orders:invalid-field")]
-    pub kind: String,
+    #[schema(value_type = String, example = "urn:problem-type:orders:invalid-field")]
+    pub kind: Box<str>,
     /// The same for people.
-    #[schema(example = "A field is invalid")]
-    pub title: String,
+    #[schema(value_type = String, example = "A field is invalid")]
+    pub title: Box<str>,
     /// The HTTP status.
     #[schema(example = 422)]
     pub status: u16,
     /// What is wrong this time, and what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub detail: Option<Box<str>>,
     /// The field at fault, where there is one: a path within the body, a header or a parameter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "product_ids")]
-    pub field: Option<String>,
+    #[schema(value_type = Option<String>, example = "product_ids")]
+    pub field: Option<Box<str>>,
+    /// The state of what was asked to change, where that does not take it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "shipped")]
+    pub state: Option<Box<str>>,
+    /// What that state takes instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>, example = json!(["complete"]))]
+    pub allowed: Option<Vec<Box<str>>>,
     /// Seconds after which trying again makes sense; also the `Retry-After` header.
     #[serde(skip)]
     pub retry_after: Option<u32>,
@@ -58,6 +67,8 @@ problems! {
     method_not_allowed = METHOD_NOT_ALLOWED, "method-not-allowed", "That method is not allowed here";
     /// 408: the request took too long to arrive.
     request_timeout = REQUEST_TIMEOUT, "request-timeout", "The request took too long to arrive";
+    /// 409: what is asked for does not fit the state that something is in.
+    wrong_state = CONFLICT, "wrong-state", "Its state does not allow that";
     /// 413: the body is too large.
     too_large = PAYLOAD_TOO_LARGE, "too-large", "The body is too large";
     /// 415: the body is not declared as JSON.
@@ -77,19 +88,29 @@ problems! {
 impl Problem {
     fn new(status: StatusCode, slug: &str, title: &str, detail: String) -> Self {
         Self {
-            kind: format!("urn:problem-type:orders:{slug}"),
-            title: title.to_owned(),
+            kind: format!("urn:problem-type:orders:{slug}").into(),
+            title: title.into(),
             status: status.as_u16(),
-            detail: (!detail.is_empty()).then_some(detail),
+            detail: (!detail.is_empty()).then(|| detail.into()),
             field: None,
+            state: None,
+            allowed: None,
             retry_after: (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
         }
+    }
+
+    /// Names the state and what it takes.
+    #[must_use]
+    pub fn in_state(mut self, state: &str, allowed: &[&str]) -> Self {
+        self.state = Some(state.into());
+        self.allowed = Some(allowed.iter().map(|&action| action.into()).collect());
+        self
     }
 
     /// Names the field at fault.
     #[must_use]
     pub fn at(mut self, field: impl Into<String>) -> Self {
-        self.field = Some(field.into());
+        self.field = Some(field.into().into());
         self
     }
 }

@@ -278,18 +278,48 @@ impl SharedLink {
         let mut pipeline = Pipeline::with_capacity(1);
         let key = Key::new(E::kind(), id);
         pipeline.cmd("GET").arg(key.as_str());
-        let Some(Value::BulkString(bytes)) = self.send(&pipeline).await?.pop() else {
-            return Ok(None);
-        };
-        let json = bytes.splitn(2, |byte| *byte == b' ').nth(1).unwrap_or_default();
-        match serde_json::from_slice(json) {
-            Ok(entity) => Ok(Some(entity)),
-            Err(error) => Err(LinkError::Refused {
-                address: self.link.lock().await.address(),
-                command: "GET",
-                message: format!("what is stored at {key} cannot be read: {error}"),
-            }),
+        let value = self.send(&pipeline).await?.pop().unwrap_or(Value::Nil);
+        self.entity("GET", &key, &value)
+    }
+
+    /// Reads the entities with these ids, in their order; those that do not exist are left out.
+    ///
+    /// # Errors
+    ///
+    /// As [`SharedLink::get`].
+    pub async fn get_all<E: Entity<Id: Sized>>(
+        &self,
+        ids: impl IntoIterator<Item = E::Id>,
+    ) -> Result<Vec<E>, LinkError> {
+        let keys: Vec<Key> = ids.into_iter().map(|id| Key::new(E::kind(), &id)).collect();
+        if keys.is_empty() {
+            return Ok(Vec::new());
         }
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.cmd("MGET");
+        for key in &keys {
+            pipeline.arg(key.as_str());
+        }
+        let Some(Value::Array(values)) = self.send(&pipeline).await?.pop() else {
+            return Ok(Vec::new());
+        };
+        let found = keys.iter().zip(&values).map(|(key, value)| self.entity("MGET", key, value));
+        found.filter_map(Result::transpose).collect()
+    }
+
+    fn entity<E: Entity>(
+        &self,
+        command: &'static str,
+        key: &Key,
+        value: &Value,
+    ) -> Result<Option<E>, LinkError> {
+        let Value::BulkString(bytes) = value else { return Ok(None) };
+        let json = bytes.splitn(2, |byte| *byte == b' ').nth(1).unwrap_or_default();
+        serde_json::from_slice(json).map(Some).map_err(|error| LinkError::Refused {
+            address: self.address.clone(),
+            command,
+            message: format!("what is stored at {key} cannot be read: {error}"),
+        })
     }
 }
 

@@ -1,12 +1,12 @@
 //! The demo data: three customers and five products, published as `created` events.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::{Json, extract::State};
 use common::{
     decision::Entity,
     entities::{Account, Product},
-    events::{AccountCreated, ENTITY, EVENT_ID, Event, ProductCreated, Stream},
+    events::{AccountCreated, Event, ProductCreated, Stream},
     ids::EntryId,
     keys::Key,
     problem::Problem,
@@ -18,14 +18,13 @@ use serde::{Deserialize, Serialize};
 use tracing::{error, info};
 use utoipa::ToSchema;
 
-use crate::{Gateway, Stores};
+use crate::{
+    Gateway, Stores,
+    commands::{self, LOOK_AGAIN, PATIENCE},
+};
 
-/// How long the services may take to take up the demo data.
-const PATIENCE: Duration = Duration::from_secs(4);
 /// How many customers there are.
 const CUSTOMERS: usize = 3;
-/// How long between two looks at whether they have.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// The answer of `POST /init-data`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
@@ -118,25 +117,9 @@ async fn publish<E: Entity, V: Event>(
     events: &[V],
     id: impl Fn(&V) -> &E::Id,
 ) -> Result<Vec<(Key, EntryId)>, LinkError> {
-    let mut pipeline = Pipeline::with_capacity(events.len());
-    for event in events {
-        let json = serde_json::to_string(event).expect("it has string keys only");
-        let event_id = uuid::Uuid::new_v4().to_string();
-        pipeline.cmd("XADD").arg(V::STREAM.key()).arg("*");
-        pipeline.arg(EVENT_ID).arg(event_id).arg(ENTITY).arg(json);
-    }
-    let entries = store.send(&pipeline).await?;
+    let entries = commands::publish(store, events, None).await?;
     let keys = events.iter().map(|event| Key::new(E::kind(), id(event)));
-    Ok(keys.zip(entries.iter().map(entry_id)).collect())
-}
-
-fn entry_id(value: &Value) -> EntryId {
-    let text = match value {
-        Value::BulkString(bytes) => std::str::from_utf8(bytes).unwrap_or(""),
-        Value::SimpleString(text) => text,
-        _ => "",
-    };
-    text.parse().unwrap_or_default()
+    Ok(keys.zip(entries).collect())
 }
 
 /// Whether each entity was defined by that entry or a later one.
@@ -165,6 +148,7 @@ fn customers() -> [AccountCreated; CUSTOMERS] {
         name: name.to_owned(),
         email: email.to_owned(),
         balance,
+        keep: false,
     };
     [
         account("101", "Anthony", "anthony@server.com", 1_000),
@@ -179,6 +163,7 @@ fn products() -> Vec<ProductCreated> {
         name: name.to_owned(),
         price,
         amount,
+        keep: false,
     };
     vec![
         product("201", "Denon Speakers", 800, 4),

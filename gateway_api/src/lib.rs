@@ -1,15 +1,22 @@
 //! The gateway: the one door for clients. It has no domain rules.
 //!
 //! Owns: nothing.
-//! Consumes: HTTP from clients; entities of all topics, read only, for the report.
-//! Emits: HTTP to order_service; the demo data on `events:{account}_created` and
-//! `events:{inventory}_created`.
+//! Consumes: HTTP from clients; entities and indexes of all topics, read only.
+//! Emits: HTTP to order_service; what clients define and bring in, and the demo data, on
+//! `events:{account}_created`, `events:{inventory}_created`, `events:{account}_top-up` and
+//! `events:{inventory}_restock`.
 
+pub mod accounts;
+mod commands;
 pub mod demo;
+pub mod inventory;
+pub mod messages;
 pub mod openapi;
 pub mod order_client;
 pub mod orders;
+mod pages;
 pub mod report;
+mod responses;
 mod watch;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -65,22 +72,24 @@ pub struct Gateway {
     pub orders: Arc<OrderClient>,
     /// The Redis of each topic.
     pub stores: Arc<Stores>,
-    /// How many more reports may be made at the moment.
-    pub reports: Arc<Semaphore>,
+    /// How many more reports and lists may be read at the moment: they may be large.
+    pub reads: Arc<Semaphore>,
 }
 
-/// How many reports are made at once.
-const REPORTS: usize = 4;
+/// How many reports and lists are read at once.
+const READS: usize = 4;
 
 /// Connections to the Redis of each topic that the gateway reads.
 #[derive(Debug)]
 pub struct Stores {
     /// Orders.
     pub order: SharedLink,
-    /// Products, and `created` events of products.
+    /// Products, and what clients say of them.
     pub inventory: SharedLink,
-    /// Accounts, and `created` events of accounts.
+    /// Accounts, and what clients say of them.
     pub account: SharedLink,
+    /// Messages.
+    pub message: SharedLink,
 }
 
 /// Wires the service.
@@ -96,8 +105,9 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
             order: link(Topic::Order),
             inventory: link(Topic::Inventory),
             account: link(Topic::Account),
+            message: link(Topic::Message),
         }),
-        reports: Arc::new(Semaphore::new(REPORTS)),
+        reads: Arc::new(Semaphore::new(READS)),
     };
     let (health, shutdown) = (Arc::clone(&life.health), life.shutdown.clone());
     life.spawn(

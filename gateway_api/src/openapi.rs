@@ -10,13 +10,24 @@ use http::header;
 use utoipa::openapi::{InfoBuilder, License, OpenApi, OpenApiBuilder};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{Gateway, demo, orders, report};
+use crate::{Gateway, accounts, demo, inventory, messages, orders, report};
 
 /// The documented routes.
 pub fn routes() -> OpenApiRouter<Gateway> {
     OpenApiRouter::with_openapi(skeleton())
         .routes(routes!(orders::place))
-        .routes(routes!(orders::show))
+        .routes(routes!(orders::show, orders::cancel))
+        .routes(routes!(orders::pay))
+        .routes(routes!(orders::ship))
+        .routes(routes!(orders::complete))
+        .routes(routes!(orders::list))
+        .routes(routes!(inventory::list))
+        .routes(routes!(inventory::show, inventory::define))
+        .routes(routes!(inventory::restock))
+        .routes(routes!(accounts::list))
+        .routes(routes!(accounts::show, accounts::define))
+        .routes(routes!(accounts::top_up))
+        .routes(routes!(messages::list))
         .routes(routes!(demo::init_data))
         .routes(routes!(report::report))
 }

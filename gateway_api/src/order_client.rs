@@ -61,20 +61,44 @@ pub enum Route {
     Place,
     /// `GET /order/{id}`
     Show(OrderId),
+    /// `DELETE /order/{id}`
+    Cancel(OrderId),
+    /// `POST /order/{id}/pay`
+    Pay(OrderId),
+    /// `POST /order/{id}/ship`
+    Ship(OrderId),
+    /// `POST /order/{id}/complete`
+    Complete(OrderId),
 }
 
 impl Route {
     fn method(self) -> Method {
         match self {
-            Self::Place => Method::POST,
+            Self::Place | Self::Pay(_) | Self::Ship(_) | Self::Complete(_) => Method::POST,
             Self::Show(_) => Method::GET,
+            Self::Cancel(_) => Method::DELETE,
         }
     }
 
     fn path(self) -> String {
         match self {
             Self::Place => "/order".to_owned(),
-            Self::Show(id) => format!("/order/{id}"),
+            Self::Show(id) | Self::Cancel(id) => format!("/order/{id}"),
+            Self::Pay(id) => format!("/order/{id}/pay"),
+            Self::Ship(id) => format!("/order/{id}/ship"),
+            Self::Complete(id) => format!("/order/{id}/complete"),
+        }
+    }
+
+    /// The order that it is about, if it exists already.
+    pub(crate) fn order(self) -> Option<OrderId> {
+        match self {
+            Self::Place => None,
+            Self::Show(id)
+            | Self::Cancel(id)
+            | Self::Pay(id)
+            | Self::Ship(id)
+            | Self::Complete(id) => Some(id),
         }
     }
 }
@@ -112,7 +136,7 @@ impl OrderClient {
     }
 
     /// Makes the call, and again at another instance if one is away, breaks off or hangs: the calls
-    /// are safe to repeat, reads as they are and `POST /order` by its `Idempotency-Key`.
+    /// are safe to repeat, reads as they are and all others by their `Idempotency-Key`.
     ///
     /// # Errors
     ///

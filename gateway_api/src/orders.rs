@@ -1,77 +1,105 @@
-//! `POST /order` and `GET /order/{id}`, passed on to order_service.
+//! Orders: placed, looked at and moved on by order_service; listed from its indexes.
 
 use axum::{
     body::Body,
-    extract::{Path, Request, State, rejection::PathRejection},
+    extract::{
+        Path, Query, Request, State,
+        rejection::{PathRejection, QueryRejection},
+    },
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use common::{
     api::PlaceOrder,
     engine::trace_id,
-    entities::Order,
+    entities::{Order, OrderStatus},
     http::{
-        ANONYMOUS, CALLER, IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, TRACEPARENT, idempotency_key,
-        json_bytes, order_id, trace,
+        ANONYMOUS, CALLER, IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, TRACEPARENT, json_bytes, path_id,
+        trace,
     },
-    ids::OrderId,
+    ids::{CustomerId, OrderId},
+    keys,
     problem::Problem,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use serde::Deserialize;
 use tracing::warn;
+use utoipa::{IntoParams, ToSchema};
 
-use crate::{Gateway, order_client::Route};
+use crate::{
+    Gateway,
+    commands::RequestKey,
+    order_client::Route,
+    pages::{self, Cursor, Page},
+    responses::{BadBody, NotAllowed, NotDone, NotFound, NotRead},
+};
 
 /// The headers of order_service's answers that clients see.
 const PASSED_ON: [HeaderName; 3] = [header::CONTENT_TYPE, header::LOCATION, header::RETRY_AFTER];
+
+type OrderPath = Result<Path<OrderId>, PathRejection>;
+
+/// Headers with which a request is safe to repeat, and found again.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it describes parameters")]
+pub(crate) struct RequestHeaders {
+    /// Names the request, 1 to 255 printable ASCII characters of the client's choice
+    /// (draft-ietf-httpapi-idempotency-key-header).
+    #[param(
+        rename = "Idempotency-Key",
+        required = false,
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[!-~]+$"
+    )]
+    idempotency_key: Option<String>,
+    /// The trace that it belongs to (W3C Trace Context); shows in logs and events.
+    #[param(required = false)]
+    traceparent: Option<String>,
+}
 
 /// Place an order
 ///
 /// The order is accepted before stock or money are looked at; follow its `Location` to see what
 /// becomes of it. With an `Idempotency-Key` the request is safe to repeat for ever: the same key and
-/// body give the same order again, with the header `Idempotent-Replayed: true`.
+/// body give the first answer again, with the header `Idempotent-Replayed: true`.
 #[utoipa::path(
     post, path = "/order", tag = "orders", operation_id = "place_order",
     request_body = PlaceOrder,
-    params(
-        ("Idempotency-Key" = Option<String>, Header,
-            description = "Names the request, 1 to 255 printable ASCII characters of the client's \
-                           choice (draft-ietf-httpapi-idempotency-key-header)"),
-        ("traceparent" = Option<String>, Header,
-            description = "The trace that the order belongs to (W3C Trace Context); shows in logs and events"),
-    ),
+    params(RequestHeaders),
     responses(
         (status = 200, description = "The order is stored, with status `pending`", body = Order,
             headers(
                 ("Location" = String, description = "Where the order is: /order/{id}"),
-                ("Idempotent-Replayed" = String, description = "`true`: this is the order of an earlier request"),
+                ("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request"),
             )),
-        (status = 400, description = "The body is not JSON, or the key does not fit", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body took too long to arrive", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is larger than 64 KiB", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not declared as JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is missing or wrong, or the key belongs to another request", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Orders cannot be stored at the moment; see Retry-After. Repeat it with the Idempotency-Key of this answer", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "It took too long, and the order may be stored all the same. Repeat it with the Idempotency-Key of this answer", body = Problem, content_type = "application/problem+json"),
+        NotDone, BadBody,
     ),
 )]
 pub async fn place(State(gateway): State<Gateway>, request: Request) -> Result<Response, Problem> {
     let (parts, body): (_, Body) = request.into_parts();
     let body = json_bytes(&parts.headers, body).await?;
-    let mut headers = call_headers(&parts.headers);
-    // Forwarded as it came; order_service reads it the same way.
-    let given = idempotency_key(&parts.headers)?.and(parts.headers.get(&IDEMPOTENCY_KEY));
+    change(&gateway, Route::Place, &parts.headers, body).await
+}
+
+/// A call that changes something, with the client's key or one of the gateway's own.
+async fn change(
+    gateway: &Gateway,
+    route: Route,
+    request: &HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let key = RequestKey::of(request)?;
+    let mut headers = call_headers(request);
     // With a key of its own the gateway can repeat the call when an answer got lost.
-    let key = given.cloned().unwrap_or_else(|| {
-        let key = uuid::Uuid::new_v4().to_string();
-        HeaderValue::from_str(&key).expect("a UUID is plain")
-    });
-    headers.insert(IDEMPOTENCY_KEY, key.clone());
-    let mut response = match call(&gateway, Route::Place, &headers, body).await {
+    let value = HeaderValue::from_str(&key.text);
+    headers.insert(IDEMPOTENCY_KEY, value.expect("it came in a header, or is a UUID"));
+    let response = match call(gateway, route, &headers, body).await {
         Ok(answer) => {
             let mut response = pass_on(&answer);
             // Whoever sent no key did not send the request twice.
-            let replayed = answer.headers().get(IDEMPOTENT_REPLAYED).filter(|_| given.is_some());
+            let replayed = answer.headers().get(IDEMPOTENT_REPLAYED).filter(|_| key.given);
             if let Some(replayed) = replayed {
                 response.headers_mut().insert(IDEMPOTENT_REPLAYED, replayed.clone());
             }
@@ -79,11 +107,175 @@ pub async fn place(State(gateway): State<Gateway>, request: Request) -> Result<R
         }
         Err(problem) => problem.into_response(),
     };
-    if response.status().is_server_error() {
-        // The order may be there all the same: with this key the client can find out.
-        response.headers_mut().insert(IDEMPOTENCY_KEY, key);
-    }
-    Ok(response)
+    Ok(key.name_in(response))
+}
+
+/// Pay for an order again
+///
+/// For an order that is `insufficient-fund`, after a top-up: a new attempt, as if just placed. Stock
+/// is reserved again, or the order joins the line, and the total is taken at the prices of then.
+#[utoipa::path(
+    post, path = "/order/{id}/pay", tag = "orders", operation_id = "pay_order",
+    params(("id" = uuid::Uuid, Path, description = "The order's id"), RequestHeaders),
+    responses(
+        (status = 200, description = "The order is `pending` again, in its next attempt", body = Order,
+            headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request"))),
+        NotDone, NotAllowed,
+    ),
+)]
+pub async fn pay(
+    State(gateway): State<Gateway>,
+    id: OrderPath,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    change(&gateway, Route::Pay(path_id(id)?), &headers, Bytes::new()).await
+}
+
+/// Say that an order left the house
+///
+/// For an order that is `to-be-shipped`. It can be cancelled no longer.
+#[utoipa::path(
+    post, path = "/order/{id}/ship", tag = "orders", operation_id = "ship_order",
+    params(("id" = uuid::Uuid, Path, description = "The order's id"), RequestHeaders),
+    responses(
+        (status = 200, description = "The order is `shipped`", body = Order,
+            headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request"))),
+        NotDone, NotAllowed,
+    ),
+)]
+pub async fn ship(
+    State(gateway): State<Gateway>,
+    id: OrderPath,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    change(&gateway, Route::Ship(path_id(id)?), &headers, Bytes::new()).await
+}
+
+/// Say that an order arrived
+///
+/// For an order that is `shipped`.
+#[utoipa::path(
+    post, path = "/order/{id}/complete", tag = "orders", operation_id = "complete_order",
+    params(("id" = uuid::Uuid, Path, description = "The order's id"), RequestHeaders),
+    responses(
+        (status = 200, description = "The order is `completed`", body = Order,
+            headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request"))),
+        NotDone, NotAllowed,
+    ),
+)]
+pub async fn complete(
+    State(gateway): State<Gateway>,
+    id: OrderPath,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    change(&gateway, Route::Complete(path_id(id)?), &headers, Bytes::new()).await
+}
+
+/// Cancel an order
+///
+/// Until it is shipped. Its stock is given back, what was paid is refunded, it leaves the line; what
+/// is under way for it is undone, too. With an `Idempotency-Key` the request is safe to repeat;
+/// without one the second says 409.
+#[utoipa::path(
+    delete, path = "/order/{id}", tag = "orders", operation_id = "cancel_order",
+    params(("id" = uuid::Uuid, Path, description = "The order's id"), RequestHeaders),
+    responses(
+        (status = 200, description = "The order is `cancelled`", body = Order,
+            headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request"))),
+        NotDone, NotAllowed,
+    ),
+)]
+pub async fn cancel(
+    State(gateway): State<Gateway>,
+    id: OrderPath,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    change(&gateway, Route::Cancel(path_id(id)?), &headers, Bytes::new()).await
+}
+
+/// A page of orders.
+#[derive(ToSchema)]
+#[schema(as = Orders)]
+#[expect(dead_code, reason = "it describes the answer; the answer is made of raw documents")]
+pub(crate) struct OrdersDocument {
+    /// The newest first.
+    orders: Vec<Order>,
+    /// The cursor of the next older ones, if there may be any.
+    #[schema(example = "o64")]
+    next: Option<String>,
+}
+
+/// Which orders are wanted.
+#[derive(Deserialize, IntoParams, Debug)]
+#[into_params(parameter_in = Query)]
+pub struct Wanted {
+    /// Only those of this customer.
+    #[param(inline)]
+    customer_id: Option<CustomerId>,
+    /// Only those that have this status.
+    status: Option<OrderStatus>,
+    /// The most orders wanted, 1 to 1,000.
+    #[param(minimum = 1, maximum = 1000, example = 100)]
+    limit: Option<u64>,
+    /// `next` of the page before.
+    #[param(max_length = 64)]
+    cursor: Option<String>,
+}
+
+/// List orders
+///
+/// The newest first; of a customer, of a status, or of both. Pages are stable while orders arrive.
+/// Where both are asked for, a page may have fewer orders than wanted, or none, though there are
+/// more: go on as long as there is a `next`.
+#[utoipa::path(
+    get, path = "/orders", tag = "orders", operation_id = "list_orders",
+    params(Wanted),
+    responses(
+        (status = 200, description = "A page of orders", body = OrdersDocument,
+            headers(("Link" = String, description = "The next page, `rel=\"next\"`, if there may be one (RFC 8288)"))),
+        NotRead,
+    ),
+)]
+pub async fn list(
+    State(gateway): State<Gateway>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Wanted { customer_id, status, limit, cursor } =
+        pages::query(wanted, &["customer_id", "status", "limit", "cursor"])?;
+    let page = Page { limit, cursor };
+    let limit = page.limit()?;
+    let store = &gateway.stores.order;
+    let turns = &gateway.reads;
+    let found = match (&customer_id, status) {
+        (None, None) => {
+            let before = page.position(Cursor::AllOrders)?;
+            let list = keys::ORDER.index.unwrap_or_default();
+            let newest = pages::newest::<Order>(store, list, Cursor::AllOrders, before, limit);
+            pages::read(turns, "orders", newest).await?
+        }
+        (Some(customer), None) => {
+            let before = page.position(Cursor::OrdersOfCustomer)?;
+            let (list, kind) = (keys::orders_of(customer), Cursor::OrdersOfCustomer);
+            let newest = pages::newest::<Order>(store, &list, kind, before, limit);
+            pages::read(turns, "orders", newest).await?
+        }
+        (None, Some(status)) => {
+            let before = page.cursor.as_deref().map(pages::member).transpose()?;
+            let newest = pages::with_status(store, status, before, limit);
+            pages::read(turns, "orders", newest).await?
+        }
+        (Some(customer), Some(status)) => {
+            let before = page.position(Cursor::OrdersOfCustomer)?;
+            let newest = pages::newest_with_status(store, customer, status, before, limit);
+            pages::read(turns, "orders", newest).await?
+        }
+    };
+    let limit = limit.to_string();
+    let mut query = Vec::new();
+    query.extend(customer_id.as_ref().map(|customer| ("customer_id", customer.as_str())));
+    query.extend(status.map(|status| ("status", status.name())));
+    query.push(("limit", limit.as_str()));
+    Ok(pages::answer("orders", &found, "/orders", &query))
 }
 
 /// Look at an order
@@ -94,18 +286,15 @@ pub async fn place(State(gateway): State<Gateway>, request: Request) -> Result<R
     params(("id" = uuid::Uuid, Path, description = "The order's id")),
     responses(
         (status = 200, description = "The order", body = Order),
-        (status = 400, description = "That is no id of an order", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such order", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Orders cannot be read at the moment; see Retry-After", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "It took too long", body = Problem, content_type = "application/problem+json"),
+        NotFound, NotRead,
     ),
 )]
 pub async fn show(
     State(gateway): State<Gateway>,
-    id: Result<Path<OrderId>, PathRejection>,
+    id: OrderPath,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let id = order_id(id)?;
+    let id = path_id(id)?;
     let answer = call(&gateway, Route::Show(id), &call_headers(&headers), Bytes::new()).await?;
     Ok(pass_on(&answer))
 }
@@ -118,10 +307,7 @@ async fn call(
 ) -> Result<http::Response<Bytes>, Problem> {
     gateway.orders.call(route, headers, body).await.inspect_err(|problem| {
         let detail = problem.detail.as_deref().unwrap_or_default();
-        let order = match route {
-            Route::Place => None,
-            Route::Show(id) => Some(id.to_string()),
-        };
+        let order = route.order().map(|id| id.to_string());
         let trace = headers.get(&TRACEPARENT).and_then(|value| value.to_str().ok());
         warn!(
             order.id = order,

@@ -1,9 +1,15 @@
 //! The inventory service: reserves stock for orders.
 //!
-//! Owns: products and reservations, under the tag `{inventory}`.
-//! Consumes: `events:{inventory}_created`, `events:{order}_created`, `events:{account}_wallet`.
-//! Emits: `events:{inventory}_check`, `events:{inventory}_updated`.
+//! Owns: products, reservations, lines of waiting orders and deliveries, under the tag
+//! `{inventory}`.
+//! Consumes: `events:{inventory}_created`, `events:{inventory}_restock`, `events:{order}_created`,
+//! `events:{order}_cancelled`, `events:{order}_shipped`, `events:{account}_wallet`; `events:{inventory}_line`, its own.
+//! Emits: `events:{inventory}_check`, `events:{inventory}_updated`, `events:{inventory}_line`.
 
+mod desk;
+pub mod line;
+pub mod reservation;
+mod serving;
 pub mod stock;
 
 use std::net::SocketAddr;
@@ -16,6 +22,7 @@ use common::{
     service::{Life, ServiceConfig},
 };
 
+pub use self::desk::Limits;
 use self::stock::{Input, Stock, frees_stock};
 
 /// Reserves stock for orders and gives it back when they are not paid.
@@ -45,7 +52,7 @@ impl ServiceConfig for Config {
 ///
 /// None so far.
 pub async fn start(_config: Config, life: Life) -> anyhow::Result<()> {
-    life.start_engine(Stock, subscriptions());
+    life.start_engine(Stock::default(), subscriptions());
     Ok(())
 }
 
@@ -57,8 +64,24 @@ pub fn subscriptions() -> Vec<Subscription<Input>> {
             parse: |entry| Ok(Some(Input::Created(entry.parse()?, entry.id))),
         },
         Subscription {
+            stream: Stream::InventoryRestock,
+            parse: |entry| Ok(Some(Input::Restocked(entry.parse()?, entry.id))),
+        },
+        Subscription {
+            stream: Stream::InventoryLine,
+            parse: |entry| Ok(Some(Input::LineMoves(entry.parse()?))),
+        },
+        Subscription {
             stream: Stream::OrderCreated,
             parse: |entry| Ok(Some(Input::Ordered(entry.parse()?))),
+        },
+        Subscription {
+            stream: Stream::OrderCancelled,
+            parse: |entry| Ok(Some(Input::Cancelled(entry.parse()?))),
+        },
+        Subscription {
+            stream: Stream::OrderShipped,
+            parse: |entry| Ok(Some(Input::Shipped(entry.parse()?))),
         },
         Subscription {
             stream: Stream::AccountWallet,

@@ -1,73 +1,49 @@
-//! Stock: which orders hold what of it. Pure: no IO, no clock.
+//! Stock: which orders hold what of it, and who waits for it. Pure: no IO, no clock.
 //!
 //! A reservation is all or nothing. It is also the trace of its order's event: an event that comes
-//! again finds it and changes nothing.
-
-use std::collections::BTreeMap;
+//! again finds it and changes nothing. Stock that is on hand goes to whoever orders it next; stock
+//! that comes in first serves those who wait.
 
 use common::{
-    decision::{Changes, Decider, Entity, Halt, Millis, Reads, World},
-    entities::Product,
+    decision::{Changes, Decider, Halt, Millis, Reads, World},
+    entities::{Delivery, Line, Product, Refused},
     events::{
-        OrderCreated, ProductCreated, StockChecked, StockOutcome, Topic, WalletChecked,
-        WalletOutcome,
+        LineMoves, OrderCancelled, OrderCreated, OrderShipped, ProductCreated, Restock, Topic,
+        WalletChecked, WalletOutcome,
     },
-    ids::{EntryId, OrderId, ProductId},
-    keys::{self, Kind},
+    ids::{EntryId, ProductId},
 };
-use serde::{Deserialize, Serialize};
+
+use crate::{
+    desk::{Desk, Limits},
+    reservation::{Holding, Reservation, pieces},
+};
 
 /// What happens to stock.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Input {
     /// A client defined a product, in this entry.
     Created(ProductCreated, EntryId),
+    /// A client brought stock, in this entry.
+    Restocked(Restock, EntryId),
     /// An order wants its products.
     Ordered(OrderCreated),
     /// The payment of an order failed: what it holds is free again.
     Unpaid(WalletChecked),
-}
-
-/// What an order holds.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Reservation {
-    /// The order.
-    pub order_id: OrderId,
-    /// The attempt that this is the outcome of.
-    pub attempt: u32,
-    /// Whether the pieces are held.
-    pub state: Holding,
-    /// The pieces of each product.
-    pub pieces: BTreeMap<ProductId, u64>,
-}
-
-/// Whether an order's pieces are held.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Holding {
-    /// They are taken from the stock.
-    Held,
-    /// There were not enough.
-    Short,
-    /// Some product does not exist.
-    Rejected,
-    /// They were held and given back.
-    Released,
-}
-
-impl Entity for Reservation {
-    type Id = OrderId;
-    fn kind() -> &'static Kind {
-        &keys::RESERVATION
-    }
-    fn id(&self) -> &OrderId {
-        &self.order_id
-    }
+    /// An order was called off.
+    Cancelled(OrderCancelled),
+    /// An order left the house, and what it holds with it.
+    Shipped(OrderShipped),
+    /// A long line is to be served on.
+    LineMoves(LineMoves),
 }
 
 /// Decides about stock.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Stock;
+pub struct Stock {
+    /// How much one decision looks at.
+    pub limits: Limits,
+}
 
 impl Decider for Stock {
     type Input = Input;
@@ -78,8 +54,12 @@ impl Decider for Stock {
     fn reads(&self, input: &Input, reads: &mut Reads) {
         match input {
             Input::Created(product, _) => reads.load::<Product>(&product.id),
+            Input::Restocked(restock, _) => {
+                reads.fresh::<Delivery>(&restock.id);
+                reads.load::<Product>(&restock.product_id);
+            }
             Input::Ordered(order) => {
-                if order.attempt == 1 {
+                if order.attempt == 1 && !order.resend {
                     reads.fresh::<Reservation>(&order.id);
                 } else {
                     reads.load::<Reservation>(&order.id);
@@ -89,151 +69,211 @@ impl Decider for Stock {
                 }
             }
             Input::Unpaid(payment) => reads.load::<Reservation>(&payment.order_id),
+            Input::Cancelled(order) => reads.load::<Reservation>(&order.id),
+            Input::Shipped(order) => reads.load::<Reservation>(&order.id),
+            Input::LineMoves(line) => reads.load::<Product>(&line.product_id),
         }
     }
 
-    fn decide(&self, input: &Input, world: &World, _now: Millis) -> Result<Changes, Halt> {
+    fn decide(&self, input: &Input, world: &World, now: Millis) -> Result<Changes, Halt> {
+        let mut desk = Desk::new(world, self.limits);
         match input {
-            Input::Created(event, entry) => create(event, *entry, world),
-            Input::Ordered(order) => reserve(order, world),
-            Input::Unpaid(payment) => release(payment, world),
+            Input::Created(event, entry) => create(&mut desk, event, *entry)?,
+            Input::Restocked(event, entry) => restock(&mut desk, world, event, *entry)?,
+            Input::Ordered(order) => reserve(&mut desk, order, now)?,
+            Input::Unpaid(payment) => release(&mut desk, payment)?,
+            Input::Cancelled(order) => cancel(&mut desk, order)?,
+            Input::Shipped(order) => ship(&mut desk, order)?,
+            Input::LineMoves(event) => {
+                let served = desk.product(&event.product_id)?.and_then(|it| it.line.served);
+                if served.is_some_and(|served| served.ticket == event.after) {
+                    desk.serve_on([&event.product_id])?;
+                }
+            }
+        }
+        Ok(desk.finish())
+    }
+}
+
+fn create(desk: &mut Desk<'_>, event: &ProductCreated, entry: EntryId) -> Result<(), Halt> {
+    let existing = desk.product(&event.id)?.cloned();
+    let applied = existing.as_ref().and_then(|product| product.created_by);
+    if applied.is_some_and(|applied| applied >= entry) {
+        return Ok(());
+    }
+    let mut product = existing.unwrap_or_else(|| Product {
+        id: event.id.clone(),
+        name: String::new(),
+        price: 0,
+        amount: 0,
+        reserved: 0,
+        sold: 0,
+        received: 0,
+        created_by: None,
+        line: Line::default(),
+    });
+    let before = product.amount;
+    if applied.is_none() || !event.keep {
+        // What orders hold stays theirs, whatever the amount is reset to.
+        product.amount = event.amount;
+        product.received = event
+            .amount
+            .checked_add(product.reserved)
+            .ok_or_else(|| Halt::fault(format!("the amount of {} is too large", event.id)))?;
+    }
+    product.name = event.name.clone();
+    product.price = event.price;
+    product.created_by = Some(entry);
+    let note = format!("product {} has {} on hand", event.id, product.amount);
+    let came_in = product.amount > before;
+    desk.changes.remark(note);
+    desk.set_product(product);
+    if came_in {
+        desk.serve(&[event.id.clone()].into())?;
+    }
+    Ok(())
+}
+
+fn restock(
+    desk: &mut Desk<'_>,
+    world: &World,
+    event: &Restock,
+    entry: EntryId,
+) -> Result<(), Halt> {
+    if world.get::<Delivery>(&event.id)?.is_some() {
+        return Ok(());
+    }
+    let mut delivery = Delivery {
+        id: event.id,
+        product_id: event.product_id.clone(),
+        amount: event.amount,
+        on_hand: None,
+        refused: None,
+        entry,
+    };
+    match with_more(desk.product(&event.product_id)?, event.amount) {
+        Ok(product) => {
+            desk.set_product(product);
+            desk.serve(&[event.product_id.clone()].into())?;
+            delivery.on_hand = desk.product(&event.product_id)?.map(|product| product.amount);
+            desk.changes
+                .remark(format!("{} of product {} came in", event.amount, event.product_id));
+        }
+        Err(refused) => {
+            delivery.refused = Some(refused);
+            desk.changes.remark(format!(
+                "{} of product {} were turned away: {refused:?}",
+                event.amount, event.product_id
+            ));
         }
     }
+    desk.changes.put(delivery);
+    Ok(())
 }
 
-/// How many pieces of each product.
-fn pieces(product_ids: &[ProductId]) -> BTreeMap<ProductId, u64> {
-    let mut pieces = BTreeMap::new();
-    for product in product_ids {
-        *pieces.entry(product.clone()).or_insert(0) += 1;
-    }
-    pieces
+fn with_more(product: Option<&Product>, amount: u64) -> Result<Product, Refused> {
+    let mut product = product.ok_or(Refused::Unknown)?.clone();
+    product.received = product.received.checked_add(amount).ok_or(Refused::TooMuch)?;
+    product.amount = product.amount.checked_add(amount).ok_or(Refused::TooMuch)?;
+    Ok(product)
 }
 
-fn create(event: &ProductCreated, entry: EntryId, world: &World) -> Result<Changes, Halt> {
-    let mut changes = Changes::none();
-    let existing = world.get::<Product>(&event.id)?;
-    if existing.and_then(|product| product.created_by).is_some_and(|applied| applied >= entry) {
-        return Ok(changes);
-    }
-    // What orders hold stays theirs, whatever the amount is reset to.
-    let reserved = existing.map_or(0, |product| product.reserved);
-    let received = event.amount.checked_add(reserved);
-    changes.put(Product {
-        id: event.id.clone(),
-        name: event.name.clone(),
-        price: event.price,
-        amount: event.amount,
-        reserved,
-        received: received
-            .ok_or_else(|| Halt::fault(format!("the amount of {} is too large", event.id)))?,
-        created_by: Some(entry),
-    });
-    changes.remark(format!("product {} has {} on hand", event.id, event.amount));
-    Ok(changes)
-}
-
-fn reserve(order: &OrderCreated, world: &World) -> Result<Changes, Halt> {
-    let existing = world.get::<Reservation>(&order.id)?;
-    if existing.is_some_and(|reservation| reservation.attempt >= order.attempt) {
-        return Ok(Changes::none());
+fn reserve(desk: &mut Desk<'_>, order: &OrderCreated, now: Millis) -> Result<(), Halt> {
+    let existing = desk.reservation(&order.id)?.cloned();
+    if let Some(existing) = &existing {
+        let is_over = existing.state == Holding::Cancelled || existing.shipped;
+        if is_over || existing.attempt > order.attempt {
+            return Ok(());
+        }
+        if existing.attempt == order.attempt {
+            if !order.resend {
+                return Ok(());
+            }
+            if let Some(outcome) = existing.outcome(true) {
+                desk.changes.append(&outcome);
+            }
+            desk.changes.note(order.id, "no answer came for long: its stock check again");
+            return Ok(());
+        }
     }
     if order.product_ids.is_empty() {
         return Err(Halt::fault("the order has no products".to_owned()));
     }
     // A new attempt may overtake the news that the last one was not paid.
-    let held = existing.filter(|reservation| reservation.state == Holding::Held);
-    let mut products = held.map_or_else(|| Ok(BTreeMap::new()), |held| given_back(held, world))?;
+    if let Some(existing) = &existing {
+        let came_in = desk.undo(existing)?;
+        desk.set_reservation(Reservation {
+            state: Holding::Released,
+            spot: None,
+            ..existing.clone()
+        });
+        desk.serve(&came_in)?;
+    }
     let pieces = pieces(&order.product_ids);
-    let mut total = Some(0u64);
-    let (mut unknown, mut short) = (Vec::new(), Vec::new());
-    let mut taken = Vec::with_capacity(pieces.len());
-    for (id, wanted) in &pieces {
-        let product = match products.get(id) {
-            Some(product) => Some(product),
-            None => world.get::<Product>(id)?,
-        };
-        let Some(product) = product else {
-            unknown.push(id.as_str());
-            continue;
-        };
-        if product.amount < *wanted {
-            short.push(format!("{id}: {wanted} wanted, {} on hand", product.amount));
-            continue;
-        }
-        let cost = product.price.checked_mul(*wanted);
-        total = total.zip(cost).and_then(|(total, cost)| total.checked_add(cost));
-        let mut product = product.clone();
-        product.amount -= wanted;
-        product.reserved += wanted;
-        taken.push(product);
-    }
-    let (state, outcome, reason) = if !unknown.is_empty() {
-        let reason = format!("there is no product {}", unknown.join(", "));
-        (Holding::Rejected, StockOutcome::Rejected, Some(reason))
-    } else if !short.is_empty() {
-        (Holding::Short, StockOutcome::OutOfStock, Some(short.join("; ")))
-    } else if total.is_none() {
-        let reason = "the total is too large to be paid".to_owned();
-        (Holding::Rejected, StockOutcome::Rejected, Some(reason))
-    } else {
-        (Holding::Held, StockOutcome::PaymentRequired, None)
-    };
-    let mut changes = Changes::none();
-    if state == Holding::Held {
-        products.extend(taken.into_iter().map(|product| (product.id.clone(), product)));
-    }
-    products.into_values().for_each(|product| changes.put(product));
-    changes.put(Reservation { order_id: order.id, attempt: order.attempt, state, pieces });
-    changes.append(&StockChecked {
-        inventory: outcome,
+    let products: Vec<ProductId> = pieces.keys().cloned().collect();
+    let reservation = Reservation {
         order_id: order.id,
         customer_id: order.customer_id.clone(),
         product_ids: order.product_ids.clone(),
-        order_total: total.filter(|_| state == Holding::Held),
         attempt: order.attempt,
-        reason: reason.clone(),
-    });
-    changes.note(
-        order.id,
-        match reason {
-            None => "stock is reserved".to_owned(),
-            Some(reason) => format!("nothing is reserved: {reason}"),
-        },
-    );
-    Ok(changes)
-}
-
-fn release(payment: &WalletChecked, world: &World) -> Result<Changes, Halt> {
-    let mut changes = Changes::none();
-    let Some(reservation) = world.get::<Reservation>(&payment.order_id)? else {
-        return Ok(changes);
+        state: Holding::Waiting,
+        pieces,
+        total: None,
+        reason: None,
+        shipped: false,
+        spot: None,
     };
-    if reservation.state != Holding::Held || reservation.attempt != payment.attempt {
-        return Ok(changes);
-    }
-    given_back(reservation, world)?.into_values().for_each(|product| changes.put(product));
-    changes.put(Reservation { state: Holding::Released, ..reservation.clone() });
-    changes.note(payment.order_id, "its stock is free again");
-    Ok(changes)
+    desk.reserve(reservation, order.resend, now)?;
+    // Whoever has to wait while a line is being served lends a hand: no line stands still because
+    // the event that should move it was lost.
+    desk.serve_on(&products)
 }
 
-/// The products with what the reservation holds of them back on hand.
-fn given_back(
-    reservation: &Reservation,
-    world: &World,
-) -> Result<BTreeMap<ProductId, Product>, Halt> {
-    let mut products = BTreeMap::new();
-    for (id, held) in &reservation.pieces {
-        // A product whose data was lost has nothing to be given back to.
-        let Some(product) = world.get::<Product>(id)? else { continue };
-        let mut product = product.clone();
-        let back = (*held).min(product.reserved);
-        product.reserved -= back;
-        product.amount += back;
-        products.insert(id.clone(), product);
+fn release(desk: &mut Desk<'_>, payment: &WalletChecked) -> Result<(), Halt> {
+    let Some(reservation) = desk.reservation(&payment.order_id)?.cloned() else { return Ok(()) };
+    let held = reservation.state == Holding::Held && !reservation.shipped;
+    if !held || reservation.attempt != payment.attempt {
+        return Ok(());
     }
-    Ok(products)
+    let came_in = desk.undo(&reservation)?;
+    desk.set_reservation(Reservation { state: Holding::Released, ..reservation });
+    desk.changes.note(payment.order_id, "its stock is free again");
+    desk.serve(&came_in)
+}
+
+fn cancel(desk: &mut Desk<'_>, order: &OrderCancelled) -> Result<(), Halt> {
+    let existing = desk.reservation(&order.id)?.cloned();
+    // Where the order was not heard of yet, it will find that it is called off.
+    let reservation = existing.unwrap_or_else(|| Reservation {
+        order_id: order.id,
+        customer_id: order.customer_id.clone(),
+        product_ids: Vec::new(),
+        attempt: order.attempt,
+        state: Holding::Rejected,
+        pieces: std::collections::BTreeMap::new(),
+        total: None,
+        reason: None,
+        shipped: false,
+        spot: None,
+    });
+    if reservation.state == Holding::Cancelled || reservation.shipped {
+        return Ok(());
+    }
+    let came_in = desk.undo(&reservation)?;
+    desk.set_reservation(Reservation { state: Holding::Cancelled, spot: None, ..reservation });
+    desk.changes.note(order.id, "it is called off and holds nothing");
+    desk.serve(&came_in)
+}
+
+fn ship(desk: &mut Desk<'_>, order: &OrderShipped) -> Result<(), Halt> {
+    let Some(reservation) = desk.reservation(&order.id)?.cloned() else { return Ok(()) };
+    let held = reservation.state == Holding::Held && reservation.attempt == order.attempt;
+    if !held || reservation.shipped {
+        return Ok(());
+    }
+    desk.send_off(&reservation)?;
+    desk.set_reservation(Reservation { shipped: true, ..reservation });
+    Ok(())
 }
 
 /// Whether a payment's outcome frees the stock.

@@ -2,7 +2,8 @@
 //!
 //! Owns: messages, and its own copy of customers' names, under the tag `{message}`.
 //! Consumes: `events:{account}_created`, `events:{order}_created`, `events:{inventory}_check`,
-//! `events:{account}_wallet`.
+//! `events:{account}_wallet`, `events:{order}_cancelled`, `events:{order}_shipped`,
+//! `events:{order}_completed`, `events:{account}_refunded`, `events:{account}_topped-up`.
 //! Emits: `events:{message}_sent`, and each message as a line on stdout.
 
 pub mod notification;
@@ -68,6 +69,26 @@ pub fn subscriptions() -> Vec<Subscription<Input>> {
         Subscription {
             stream: Stream::AccountWallet,
             parse: |entry| Ok(Some(Input::Wallet(entry.parse()?))),
+        },
+        Subscription {
+            stream: Stream::OrderCancelled,
+            parse: |entry| Ok(Some(Input::Cancelled(entry.parse()?))),
+        },
+        Subscription {
+            stream: Stream::OrderShipped,
+            parse: |entry| Ok(Some(Input::Shipped(entry.parse()?))),
+        },
+        Subscription {
+            stream: Stream::OrderCompleted,
+            parse: |entry| Ok(Some(Input::Completed(entry.parse()?))),
+        },
+        Subscription {
+            stream: Stream::AccountRefunded,
+            parse: |entry| Ok(Some(Input::Refunded(entry.parse()?))),
+        },
+        Subscription {
+            stream: Stream::AccountToppedUp,
+            parse: |entry| Ok(Some(Input::ToppedUp(entry.parse()?))),
         },
     ]
 }

@@ -1,12 +1,14 @@
 //! Notifications: what a customer is told about an order. Pure: no IO, no clock.
 //!
-//! One message per order, attempt and kind: the message itself is the trace of the event.
+//! One message per cause, that is per order, attempt and kind, or per deposit: the message itself is
+//! the trace of the event.
 
 use common::{
     decision::{Changes, Decider, Entity, Halt, Millis, Reads, World},
     events::{
-        AccountCreated, MessageKind, MessageSent, OrderCreated, StockChecked, StockOutcome, Topic,
-        WalletChecked, WalletOutcome,
+        AccountCreated, MessageKind, MessageSent, OrderCancelled, OrderCompleted, OrderCreated,
+        OrderShipped, Refunded, StockChecked, StockOutcome, Topic, ToppedUp, WalletChecked,
+        WalletOutcome,
     },
     ids::{CustomerId, EntryId, NAMESPACE, OrderId, ProductId},
     keys::{self, Kind},
@@ -25,6 +27,16 @@ pub enum Input {
     Stock(StockChecked),
     /// Its payment was tried.
     Wallet(WalletChecked),
+    /// It was called off.
+    Cancelled(OrderCancelled),
+    /// It left the house.
+    Shipped(OrderShipped),
+    /// It arrived.
+    Completed(OrderCompleted),
+    /// What it had cost was given back.
+    Refunded(Refunded),
+    /// A customer's money came in.
+    ToppedUp(ToppedUp),
 }
 
 /// msg_service's own copy of what it needs to know of a customer.
@@ -63,8 +75,8 @@ impl Decider for Notifications {
     fn reads(&self, input: &Input, reads: &mut Reads) {
         match occasion(input) {
             Occasion::Customer(customer, _) => reads.load::<Customer>(&customer.id),
-            Occasion::Message { customer, order, attempt, kind, .. } => {
-                reads.fresh::<MessageSent>(&message_id(order, attempt, kind));
+            Occasion::Message { customer, cause, kind, .. } => {
+                reads.fresh::<MessageSent>(&cause.message_id(kind));
                 reads.peek::<Customer>(customer);
             }
         }
@@ -84,8 +96,8 @@ impl Decider for Notifications {
                     });
                 }
             }
-            Occasion::Message { customer, order, attempt, kind, facts } => {
-                let id = message_id(order, attempt, kind);
+            Occasion::Message { customer, cause, kind, facts } => {
+                let id = cause.message_id(kind);
                 if world.get::<MessageSent>(&id)?.is_some() {
                     return Ok(changes);
                 }
@@ -94,7 +106,12 @@ impl Decider for Notifications {
                 let name = known.map_or("customer", |customer| &customer.name);
                 let body = format!("Dear {name}, {text}");
                 let address = known.map_or("no address known", |customer| &customer.email);
-                changes.note(order, format!("to {name} <{address}>: {subject}. {body}"));
+                let line = format!("to {name} <{address}>: {subject}. {body}");
+                let order = cause.order();
+                match order {
+                    Some(order) => changes.note(order, line),
+                    None => changes.remark(line),
+                }
                 let message =
                     MessageSent { id, customer: customer.clone(), order, kind, subject, body };
                 changes.append(&message);
@@ -108,69 +125,116 @@ impl Decider for Notifications {
 /// An input as seen from here.
 enum Occasion<'a> {
     Customer(&'a AccountCreated, EntryId),
-    Message {
-        customer: &'a CustomerId,
-        order: OrderId,
-        attempt: u32,
-        kind: MessageKind,
-        facts: Facts<'a>,
-    },
+    Message { customer: &'a CustomerId, cause: Cause, kind: MessageKind, facts: Facts<'a> },
+}
+
+/// What a message is about, and sent once for.
+#[derive(Clone, Copy)]
+enum Cause {
+    Attempt(OrderId, u32),
+    Deposit(Uuid),
+}
+
+impl Cause {
+    fn order(self) -> Option<OrderId> {
+        match self {
+            Self::Attempt(order, _) => Some(order),
+            Self::Deposit(_) => None,
+        }
+    }
+
+    fn message_id(self, kind: MessageKind) -> Uuid {
+        let name = match self {
+            Self::Attempt(order, attempt) => {
+                format!("message\n{order}\n{attempt}\n{}", kind.name())
+            }
+            Self::Deposit(id) => format!("message\ndeposit\n{id}\n{}", kind.name()),
+        };
+        Uuid::new_v5(&NAMESPACE, name.as_bytes())
+    }
 }
 
 /// What the words of a message may mention.
 #[derive(Default)]
 struct Facts<'a> {
     products: &'a [ProductId],
-    total: Option<u64>,
+    /// The order's total, or the sum that moved.
+    money: Option<u64>,
+    balance: Option<u64>,
     reason: Option<&'a str>,
 }
 
 fn occasion(input: &Input) -> Occasion<'_> {
+    let about = |customer, order, attempt, kind, facts| {
+        let cause = Cause::Attempt(order, attempt);
+        Occasion::Message { customer, cause, kind, facts }
+    };
     match input {
         Input::Customer(event, entry) => Occasion::Customer(event, *entry),
-        Input::Ordered(event) => Occasion::Message {
-            customer: &event.customer_id,
-            order: event.id,
-            attempt: event.attempt,
-            kind: MessageKind::OrderReceived,
-            facts: Facts { products: &event.product_ids, ..Facts::default() },
-        },
-        Input::Stock(event) => Occasion::Message {
-            customer: &event.customer_id,
-            order: event.order_id,
-            attempt: event.attempt,
-            kind: match event.inventory {
+        Input::Ordered(event) => {
+            let kind = match event.attempt {
+                1 => MessageKind::OrderReceived,
+                _ => MessageKind::TriedAgain,
+            };
+            let facts = Facts { products: &event.product_ids, ..Facts::default() };
+            about(&event.customer_id, event.id, event.attempt, kind, facts)
+        }
+        Input::Stock(event) => {
+            let kind = match event.inventory {
                 StockOutcome::PaymentRequired => MessageKind::StockReserved,
                 StockOutcome::OutOfStock => MessageKind::OutOfStock,
                 StockOutcome::Rejected => MessageKind::Rejected,
-            },
-            facts: Facts {
-                products: &event.product_ids,
-                total: event.order_total,
+            };
+            let facts = Facts {
+                money: event.order_total,
                 reason: event.reason.as_deref(),
-            },
-        },
-        Input::Wallet(event) => Occasion::Message {
-            customer: &event.customer_id,
-            order: event.order_id,
-            attempt: event.attempt,
-            kind: match event.account {
+                ..Facts::default()
+            };
+            about(&event.customer_id, event.order_id, event.attempt, kind, facts)
+        }
+        Input::Wallet(event) => {
+            let kind = match event.account {
                 WalletOutcome::ToBeShipped => MessageKind::OnItsWay,
                 WalletOutcome::InsufficientFund => MessageKind::InsufficientFund,
                 WalletOutcome::Rejected => MessageKind::Rejected,
+            };
+            let facts = Facts { reason: event.reason.as_deref(), ..Facts::default() };
+            about(&event.customer_id, event.order_id, event.attempt, kind, facts)
+        }
+        Input::Cancelled(event) => {
+            let kind = MessageKind::Cancelled;
+            about(&event.customer_id, event.id, event.attempt, kind, Facts::default())
+        }
+        Input::Shipped(event) => {
+            let kind = MessageKind::Shipped;
+            about(&event.customer_id, event.id, event.attempt, kind, Facts::default())
+        }
+        Input::Completed(event) => {
+            let kind = MessageKind::Completed;
+            about(&event.customer_id, event.id, event.attempt, kind, Facts::default())
+        }
+        Input::Refunded(event) => {
+            let facts = Facts { money: Some(event.amount), ..Facts::default() };
+            let kind = MessageKind::Refunded;
+            about(&event.customer_id, event.order_id, event.attempt, kind, facts)
+        }
+        Input::ToppedUp(event) => Occasion::Message {
+            customer: &event.customer_id,
+            cause: Cause::Deposit(event.id),
+            kind: MessageKind::ToppedUp,
+            facts: Facts {
+                money: Some(event.amount),
+                balance: Some(event.balance),
+                ..Facts::default()
             },
-            facts: Facts { reason: event.reason.as_deref(), ..Facts::default() },
         },
     }
 }
 
-fn message_id(order: OrderId, attempt: u32, kind: MessageKind) -> Uuid {
-    let name = format!("message\n{order}\n{attempt}\n{}", kind.name());
-    Uuid::new_v5(&NAMESPACE, name.as_bytes())
-}
-
 /// Subject and text.
 fn words(kind: MessageKind, facts: &Facts<'_>) -> (String, String) {
+    let money =
+        |before: &str| facts.money.map_or_else(String::new, |money| format!("{before}{money}"));
     let (subject, text) = match kind {
         MessageKind::OrderReceived => {
             let count = facts.products.len();
@@ -181,13 +245,10 @@ fn words(kind: MessageKind, facts: &Facts<'_>) -> (String, String) {
                 format!("thank you for ordering {count} {noun}: {}.", list.join(", ")),
             )
         }
-        MessageKind::StockReserved => {
-            let total = facts.total.map_or_else(String::new, |total| format!(" of {total}"));
-            (
-                "Your products are set aside",
-                format!("everything you ordered is in stock. The payment{total} comes next."),
-            )
-        }
+        MessageKind::StockReserved => (
+            "Your products are set aside",
+            format!("everything you ordered is in stock. The payment{} comes next.", money(" of ")),
+        ),
         MessageKind::OutOfStock => (
             "Your order waits for stock",
             "not everything you ordered is in stock. Your order waits, and we will tell you as \
@@ -205,6 +266,32 @@ fn words(kind: MessageKind, facts: &Facts<'_>) -> (String, String) {
         MessageKind::Rejected => {
             let reason = facts.reason.unwrap_or("it names something that does not exist");
             ("We cannot fill your order", format!("your order was turned down: {reason}."))
+        }
+        MessageKind::TriedAgain => (
+            "We try your order again",
+            "thank you for paying again. Your products are being set aside once more.".to_owned(),
+        ),
+        MessageKind::Cancelled => (
+            "Your order is cancelled",
+            "your order is called off, as you asked. What you paid for it comes back to your \
+             wallet."
+                .to_owned(),
+        ),
+        MessageKind::Refunded => (
+            "Your money is back",
+            format!("we gave back{} for the order that was called off.", money(" the ")),
+        ),
+        MessageKind::Shipped => {
+            ("Your order was shipped", "your order has left our house.".to_owned())
+        }
+        MessageKind::Completed => {
+            ("Your order arrived", "your order has been delivered. Enjoy it!".to_owned())
+        }
+        MessageKind::ToppedUp => {
+            let balance = facts
+                .balance
+                .map_or_else(String::new, |balance| format!(" Your balance is {balance}."));
+            ("Your wallet is topped up", format!("we received{}.{balance}", money(" ")))
         }
     };
     (subject.to_owned(), text)

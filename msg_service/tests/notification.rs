@@ -1,15 +1,23 @@
 //! What customers are told: given what is known of them, when something happens to an order, then
 //! this is the message.
 
+use std::collections::BTreeSet;
+
 use common::{
+    consumer::StreamEntry,
+    decision::Entity,
     events::{
-        AccountCreated, MessageKind, MessageSent, OrderCreated, StockChecked, StockOutcome, Stream,
-        WalletChecked, WalletOutcome,
+        AccountCreated, MessageKind, MessageSent, OrderCancelled, OrderCompleted, OrderCreated,
+        OrderShipped, Refunded, StockChecked, StockOutcome, Stream, ToppedUp, WalletChecked,
+        WalletOutcome,
     },
     ids::{CustomerId, EntryId, OrderId, ProductId},
     memory::Memory,
 };
-use msg_service::notification::{Customer, Input, Notifications};
+use msg_service::{
+    notification::{Customer, Input, Notifications},
+    subscriptions,
+};
 use uuid::Uuid;
 
 fn order_id(number: u128) -> OrderId {
@@ -34,6 +42,7 @@ fn customer(name: &str, by: EntryId) -> Input {
         name: name.to_owned(),
         email: format!("{name}@server.com"),
         balance: 1_000,
+        keep: false,
     };
     Input::Customer(event, by)
 }
@@ -45,6 +54,7 @@ fn ordered(number: u128, attempt: u32, ids: &[&str]) -> Input {
         customer_id: customer_id(),
         status: "pending".to_owned(),
         attempt,
+        resend: false,
     })
 }
 
@@ -57,6 +67,8 @@ fn stock(number: u128, attempt: u32, inventory: StockOutcome, reason: Option<&st
         order_total: (inventory == StockOutcome::PaymentRequired).then_some(900),
         attempt,
         reason: reason.map(str::to_owned),
+        resend: false,
+        released: false,
     })
 }
 
@@ -65,24 +77,75 @@ fn wallet(number: u128, attempt: u32, account: WalletOutcome, reason: Option<&st
         order_id: order_id(number),
         customer_id: customer_id(),
         account,
+        order_total: Some(900),
         attempt,
         reason: reason.map(str::to_owned),
     })
 }
 
+fn cancelled(number: u128, attempt: u32) -> Input {
+    let (id, customer_id) = (order_id(number), customer_id());
+    Input::Cancelled(OrderCancelled { id, customer_id, attempt })
+}
+
+fn shipped(number: u128, attempt: u32) -> Input {
+    let (id, customer_id) = (order_id(number), customer_id());
+    Input::Shipped(OrderShipped { id, customer_id, attempt })
+}
+
+fn completed(number: u128, attempt: u32) -> Input {
+    let (id, customer_id) = (order_id(number), customer_id());
+    Input::Completed(OrderCompleted { id, customer_id, attempt })
+}
+
+fn refunded(number: u128, attempt: u32) -> Input {
+    let (order_id, customer_id) = (order_id(number), customer_id());
+    Input::Refunded(Refunded { order_id, customer_id, amount: 900, attempt })
+}
+
+fn topped_up(number: u128) -> Input {
+    let (id, customer_id) = (Uuid::from_u128(number), customer_id());
+    Input::ToppedUp(ToppedUp { id, customer_id, amount: 500, balance: 1_500 })
+}
+
 /// Every kind of news about an order, and the kind of its message.
-fn news(number: u128, attempt: u32) -> [(Input, MessageKind); 7] {
+fn news(number: u128, attempt: u32) -> [(Input, MessageKind); 11] {
     let stock = |outcome| stock(number, attempt, outcome, None);
     let wallet = |outcome| wallet(number, attempt, outcome, None);
+    let begun = if attempt == 1 { MessageKind::OrderReceived } else { MessageKind::TriedAgain };
     [
-        (ordered(number, attempt, &["201", "204"]), MessageKind::OrderReceived),
+        (ordered(number, attempt, &["201", "204"]), begun),
         (stock(StockOutcome::PaymentRequired), MessageKind::StockReserved),
         (stock(StockOutcome::OutOfStock), MessageKind::OutOfStock),
         (stock(StockOutcome::Rejected), MessageKind::Rejected),
         (wallet(WalletOutcome::ToBeShipped), MessageKind::OnItsWay),
         (wallet(WalletOutcome::InsufficientFund), MessageKind::InsufficientFund),
         (wallet(WalletOutcome::Rejected), MessageKind::Rejected),
+        (cancelled(number, attempt), MessageKind::Cancelled),
+        (refunded(number, attempt), MessageKind::Refunded),
+        (shipped(number, attempt), MessageKind::Shipped),
+        (completed(number, attempt), MessageKind::Completed),
     ]
+}
+
+/// All there is to tell, in the first attempt and in later ones, and the kind of each message.
+fn all_news() -> Vec<(Input, MessageKind)> {
+    let orders = [1, 2, 3].into_iter().flat_map(|attempt| news(1, attempt));
+    orders.chain([(topped_up(1), MessageKind::ToppedUp)]).collect()
+}
+
+/// The same news, because no answer came and it was said again; `None` if that is never done.
+fn said_again(input: &Input) -> Option<Input> {
+    match input.clone() {
+        Input::Ordered(event) => Some(Input::Ordered(OrderCreated { resend: true, ..event })),
+        Input::Stock(event) => {
+            let released = event.inventory == StockOutcome::PaymentRequired;
+            Some(Input::Stock(StockChecked { resend: true, released, ..event }))
+        }
+        // A payment that is said again does not differ from the first time.
+        Input::Wallet(event) => Some(Input::Wallet(event)),
+        _ => None,
+    }
 }
 
 fn service() -> Memory<Notifications> {
@@ -99,13 +162,14 @@ fn sent(service: &mut Memory<Notifications>) -> Vec<MessageSent> {
 }
 
 #[test]
-fn each_event_of_an_order_is_told_to_its_customer() {
-    for (input, kind) in news(1, 1) {
+fn each_event_is_told_to_its_customer() {
+    for (input, kind) in all_news() {
         let mut service = service();
         service.handle(&input, 1).unwrap();
         let messages = sent(&mut service);
         let [message] = &messages[..] else { panic!("{input:?}: {messages:?}") };
-        assert_eq!((message.kind, message.order), (kind, order_id(1)));
+        let order = (kind != MessageKind::ToppedUp).then_some(order_id(1));
+        assert_eq!((message.kind, message.order), (kind, order), "{input:?}");
         assert_eq!(message.customer, customer_id());
         assert!(!message.subject.is_empty() && !message.subject.contains('\n'));
         assert!(message.body.starts_with("Dear Anthony, "), "{}", message.body);
@@ -114,21 +178,90 @@ fn each_event_of_an_order_is_told_to_its_customer() {
 }
 
 #[test]
-fn a_message_has_the_fields_of_the_contract() {
+fn every_kind_of_message_has_its_occasion_and_its_name() {
+    let names: BTreeSet<&str> = all_news().iter().map(|(_, kind)| kind.name()).collect();
+    let expected = [
+        "cancelled",
+        "completed",
+        "insufficient-fund",
+        "on-its-way",
+        "order-received",
+        "out-of-stock",
+        "refunded",
+        "rejected",
+        "shipped",
+        "stock-reserved",
+        "topped-up",
+        "tried-again",
+    ];
+    assert!(names.iter().eq(&expected), "{names:?}");
+    for (_, kind) in all_news() {
+        assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+    }
+}
+
+#[test]
+fn only_an_order_that_is_tried_again_is_told_so() {
+    use MessageKind::{OrderReceived, TriedAgain};
     let mut service = service();
-    service.handle(&ordered(1, 1, &["201"]), 1).unwrap();
-    let message: serde_json::Value =
-        serde_json::from_str(&service.take(Stream::MessageSent)[0]).unwrap();
-    let mut fields: Vec<&str> = message.as_object().unwrap().keys().map(String::as_str).collect();
-    fields.sort_unstable();
-    assert_eq!(fields, ["body", "customer", "id", "kind", "order", "subject"]);
-    assert_eq!(message["kind"], "order-received");
-    assert_eq!(message["customer"], "101");
+    let kinds = [(1, OrderReceived), (2, TriedAgain), (3, TriedAgain), (u32::MAX, TriedAgain)];
+    for (attempt, kind) in kinds {
+        service.handle(&ordered(1, attempt, &["201"]), 1).unwrap();
+        let kinds: Vec<_> = sent(&mut service).iter().map(|message| message.kind).collect();
+        assert_eq!(kinds, [kind], "attempt {attempt}");
+    }
+}
+
+#[test]
+fn a_message_has_the_fields_of_the_contract() {
+    let table: [(Input, &str, &[&str]); 2] = [
+        (
+            ordered(1, 1, &["201"]),
+            "order-received",
+            &["body", "customer", "id", "kind", "order", "subject"],
+        ),
+        (topped_up(1), "topped-up", &["body", "customer", "id", "kind", "subject"]),
+    ];
+    for (input, kind, expected) in table {
+        let mut service = service();
+        service.handle(&input, 1).unwrap();
+        let message: serde_json::Value =
+            serde_json::from_str(&service.take(Stream::MessageSent)[0]).unwrap();
+        let fields: BTreeSet<&str> =
+            message.as_object().unwrap().keys().map(String::as_str).collect();
+        assert!(fields.iter().eq(expected), "{fields:?}");
+        assert_eq!(message["kind"], kind);
+        assert_eq!(message["customer"], "101");
+        if expected.contains(&"order") {
+            assert_eq!(message["order"], order_id(1).to_string());
+        }
+    }
+}
+
+#[test]
+fn a_message_is_listed_with_its_customers_and_nowhere_else() {
+    for (input, _) in all_news() {
+        let mut service = service();
+        service.handle(&input, 1).unwrap();
+        let message = sent(&mut service).remove(0);
+        assert_eq!(message.lists(), ["{message}:index:101"], "{input:?}");
+        assert_eq!(message.place(), None);
+        assert_eq!((MessageSent::kind().index, MessageSent::kind().updates), (None, None));
+    }
+    let mut service = service();
+    let other = ToppedUp {
+        id: Uuid::from_u128(1),
+        customer_id: "102".parse().unwrap(),
+        amount: 1,
+        balance: 1,
+    };
+    service.handle(&Input::ToppedUp(other), 1).unwrap();
+    assert_eq!(sent(&mut service)[0].lists(), ["{message}:index:102"]);
 }
 
 #[test]
 fn a_redelivered_event_is_told_once() {
-    for (input, _) in news(1, 1) {
+    for (input, _) in all_news() {
         let mut service = service();
         service.handle(&input, 1).unwrap();
         sent(&mut service);
@@ -143,37 +276,66 @@ fn a_redelivered_event_is_told_once() {
 }
 
 #[test]
-fn each_order_attempt_and_kind_has_a_message_of_its_own() {
-    let mut service = service();
-    for number in 1..=3 {
-        for attempt in 1..=3 {
-            for (input, _) in news(number, attempt) {
-                service.handle(&input, 1).unwrap();
+fn what_services_say_again_is_told_once_and_at_last_if_it_was_never_heard() {
+    let mut count = 0;
+    for (input, kind) in all_news() {
+        let Some(again) = said_again(&input) else { continue };
+        let mut told = Vec::new();
+        for inputs in [[&input, &again, &again], [&again, &input, &again]] {
+            let mut service = service();
+            for input in inputs {
+                service.handle(input, 1).unwrap();
             }
+            let messages = sent(&mut service);
+            assert_eq!(messages.len(), 1, "{inputs:?}: {messages:?}");
+            assert_eq!(messages[0].kind, kind, "{inputs:?}");
+            told.extend(messages);
+        }
+        assert_eq!(told[0], told[1], "{input:?}: it reads the same");
+        count += 1;
+    }
+    assert_eq!(count, 3 * 7);
+}
+
+#[test]
+fn each_order_attempt_and_kind_has_a_message_of_its_own_and_so_has_each_deposit() {
+    let mut service = service();
+    // Everything comes twice.
+    for _ in 0..2 {
+        for number in 1..=3 {
+            for attempt in 1..=3 {
+                for (input, _) in news(number, attempt) {
+                    service.handle(&input, 1).unwrap();
+                }
+            }
+            // With the id that an order has, too.
+            service.handle(&topped_up(number), 1).unwrap();
         }
     }
-    // Six kinds: that the order is rejected is one piece of news, whoever rejects it.
-    let mut ids: Vec<Uuid> = sent(&mut service).iter().map(|message| message.id).collect();
-    assert_eq!(ids.len(), 3 * 3 * 6);
-    ids.sort_unstable();
-    ids.dedup();
-    assert_eq!(ids.len(), 3 * 3 * 6);
+    // Ten kinds: that the order is rejected is one piece of news, whoever rejects it.
+    let messages = sent(&mut service);
+    let count = 3 * 3 * 10 + 3;
+    assert_eq!(messages.len(), count);
+    assert_eq!(messages.iter().map(|message| message.id).collect::<BTreeSet<_>>().len(), count);
+    assert_eq!(service.all::<MessageSent>().len(), count);
 }
 
 #[test]
 fn the_same_message_has_the_same_id_in_every_process() {
-    let id = || {
-        let mut service = service();
-        service.handle(&ordered(1, 1, &["201"]), 1).unwrap();
-        sent(&mut service).remove(0).id
-    };
-    assert_eq!(id(), id());
-    assert_eq!(id().get_version_num(), 5);
+    for (input, _) in all_news() {
+        let id = || {
+            let mut service = service();
+            service.handle(&input, 1).unwrap();
+            sent(&mut service).remove(0).id
+        };
+        assert_eq!(id(), id());
+        assert_eq!(id().get_version_num(), 5);
+    }
 }
 
 #[test]
 fn the_words_fit_the_occasion() {
-    let table: [(Input, &[&str]); 9] = [
+    let table: [(Input, &[&str]); 16] = [
         (ordered(1, 1, &["201"]), &["1 product: 201."]),
         (ordered(1, 1, &["201", "204", "201"]), &["3 products: 201, 204, 201."]),
         (stock(1, 1, StockOutcome::PaymentRequired, None), &["in stock", "payment of 900"]),
@@ -183,6 +345,13 @@ fn the_words_fit_the_occasion() {
         (wallet(1, 1, WalletOutcome::ToBeShipped, None), &["on its way"]),
         (wallet(1, 1, WalletOutcome::InsufficientFund, None), &["top up", "wallet", "pay"]),
         (wallet(1, 1, WalletOutcome::Rejected, Some("there is no customer")), &["no customer"]),
+        (ordered(1, 2, &["201"]), &["paying again", "once more"]),
+        (cancelled(1, 1), &["called off", "comes back to your wallet"]),
+        (refunded(1, 1), &["gave back the 900", "called off"]),
+        (shipped(1, 1), &["left our house"]),
+        (completed(1, 1), &["delivered"]),
+        (topped_up(1), &["received 500.", "balance is 1500."]),
+        (stock(1, 2, StockOutcome::PaymentRequired, None), &["in stock", "payment of 900"]),
     ];
     for (input, words) in table {
         let mut service = service();
@@ -191,13 +360,13 @@ fn the_words_fit_the_occasion() {
         for word in words {
             assert!(body.contains(word), "{word:?} is missing in {body:?}");
         }
-        assert!(!body.contains("  ") && body.ends_with('.'), "{body:?}");
+        assert!(!body.contains("  ") && body.ends_with(['.', '!']), "{body:?}");
     }
 }
 
 #[test]
 fn a_customer_whose_name_is_not_known_is_told_even_so() {
-    for (input, kind) in news(1, 1) {
+    for (input, kind) in all_news() {
         let mut service = Memory::new(Notifications);
         service.handle(&input, 1).unwrap();
         let messages = sent(&mut service);
@@ -236,4 +405,59 @@ fn a_customer_that_is_defined_is_not_written_to() {
     let mut service = service();
     assert_eq!(sent(&mut service), []);
     assert!(service.all::<MessageSent>().is_empty());
+}
+
+#[test]
+fn every_stream_that_is_read_has_its_messages() {
+    let order = order_id(1);
+    let about = serde_json::json!({"id": order, "customer_id": "101", "attempt": 2});
+    let check = |outcome| {
+        serde_json::json!({
+            "order_id": order, "customer_id": "101", "product_ids": ["201"], "inventory": outcome,
+        })
+    };
+    let payment =
+        |outcome| serde_json::json!({"order_id": order, "customer_id": "101", "account": outcome});
+    let created = serde_json::json!({
+        "id": order, "customer_id": "101", "product_ids": ["201"], "status": "pending",
+    });
+    let mut again = created.clone();
+    again["attempt"] = 2.into();
+    let refund = serde_json::json!({"order_id": order, "customer_id": "101", "amount": 900});
+    let deposit = serde_json::json!({
+        "id": Uuid::from_u128(1), "customer_id": "101", "amount": 500, "balance": 1_500,
+    });
+    let account = serde_json::json!({
+        "id": "101", "name": "Anthony", "email": "a@server.com", "balance": 0, "keep": true,
+    });
+    let table = [
+        (Stream::AccountCreated, account, None),
+        (Stream::OrderCreated, created, Some(MessageKind::OrderReceived)),
+        (Stream::OrderCreated, again, Some(MessageKind::TriedAgain)),
+        (Stream::InventoryCheck, check("payment-required"), Some(MessageKind::StockReserved)),
+        (Stream::InventoryCheck, check("out-of-stock"), Some(MessageKind::OutOfStock)),
+        (Stream::InventoryCheck, check("rejected"), Some(MessageKind::Rejected)),
+        (Stream::AccountWallet, payment("to-be-shipped"), Some(MessageKind::OnItsWay)),
+        (Stream::AccountWallet, payment("insufficient-fund"), Some(MessageKind::InsufficientFund)),
+        (Stream::AccountWallet, payment("rejected"), Some(MessageKind::Rejected)),
+        (Stream::OrderCancelled, about.clone(), Some(MessageKind::Cancelled)),
+        (Stream::OrderShipped, about.clone(), Some(MessageKind::Shipped)),
+        (Stream::OrderCompleted, about, Some(MessageKind::Completed)),
+        (Stream::AccountRefunded, refund, Some(MessageKind::Refunded)),
+        (Stream::AccountToppedUp, deposit, Some(MessageKind::ToppedUp)),
+    ];
+    for subscription in subscriptions() {
+        let stream = subscription.stream;
+        assert!(table.iter().any(|(it, ..)| *it == stream), "{stream} is read");
+    }
+    for (stream, entity, kind) in table {
+        let subscription = subscriptions().into_iter().find(|it| it.stream == stream).unwrap();
+        let entity = entity.to_string();
+        let entry = StreamEntry { id: entry(2), entity: &entity };
+        let input = (subscription.parse)(&entry).unwrap().unwrap();
+        let mut service = service();
+        service.handle(&input, 1).unwrap();
+        let kinds: Vec<_> = sent(&mut service).iter().map(|message| message.kind).collect();
+        assert_eq!(kinds, Vec::from_iter(kind), "{stream}: {entity}");
+    }
 }

@@ -1,4 +1,4 @@
-//! The HTTP interface towards the gateway: `POST /order`, `GET /order/{id}`.
+//! The HTTP interface towards the gateway: orders, and what is asked of them.
 
 use std::sync::Arc;
 
@@ -13,17 +13,18 @@ use common::{
     engine::{Door, Refusal, trace_id},
     entities::Order,
     http::{
-        ANONYMOUS, CALLER, IDEMPOTENT_REPLAYED, JsonBody, idempotency_key, order_id, trace,
-        unknown_path, wrong_method,
+        IDEMPOTENT_REPLAYED, JsonBody, caller, idempotency_key, path_id, trace, unknown_path,
+        wrong_method,
     },
-    ids::OrderId,
+    ids::{OrderId, request_id},
     problem::Problem,
     redis_link::SharedLink,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tracing::error;
+use uuid::Uuid;
 
-use crate::order::{Answer, Input, Orders, Place};
+use crate::order::{Act, Action, Answer, Input, Orders, Place};
 
 /// What the handlers need.
 #[derive(Clone, Debug)]
@@ -34,11 +35,21 @@ pub struct Api {
     pub store: Arc<SharedLink>,
 }
 
+type OrderPath = Result<Path<OrderId>, PathRejection>;
+
 /// The routes.
 pub fn router(api: Api) -> Router {
+    let acts = |action| {
+        move |State(api): State<Api>, id: OrderPath, headers: HeaderMap| async move {
+            act(&api, path_id(id)?, action, &headers).await
+        }
+    };
     Router::new()
         .route("/order", post(place))
-        .route("/order/{id}", get(show))
+        .route("/order/{id}", get(show).delete(acts(Action::Cancel)))
+        .route("/order/{id}/pay", post(acts(Action::Pay)))
+        .route("/order/{id}/ship", post(acts(Action::Ship)))
+        .route("/order/{id}/complete", post(acts(Action::Complete)))
         .method_not_allowed_fallback(wrong_method)
         .fallback(unknown_path)
         .with_state(api)
@@ -50,29 +61,68 @@ async fn place(
     JsonBody(body): JsonBody<PlaceOrder>,
 ) -> Result<Response, Problem> {
     body.check()?;
-    let caller = headers.get(&CALLER).and_then(|value| value.to_str().ok()).unwrap_or(ANONYMOUS);
     let id = match idempotency_key(&headers)? {
-        Some(key) => OrderId::for_key(caller, &key),
+        Some(key) => OrderId::for_key(caller(&headers), &key),
         None => OrderId::random(),
     };
     let PlaceOrder { product_ids, customer_id } = body;
-    let command = Input::Place(Place { id, product_ids, customer_id });
-    let (order, replayed) = match api.door.ask(command, trace(&headers)).await {
-        Ok(Answer::Placed(order)) => (order, false),
-        Ok(Answer::Replayed(order)) => (order, true),
-        Ok(Answer::KeyReused) => {
-            let detail = "another order was placed with this Idempotency-Key; take a new key for a new order";
-            return Err(Problem::key_reused(detail).at("Idempotency-Key"));
-        }
-        Err(refusal) => return Err(refused(id, refusal, trace(&headers).as_deref())),
-    };
-    let mut response = Json(order).into_response();
+    let mut response =
+        ask(&api, id, Input::Place(Place { id, product_ids, customer_id }), &headers).await?;
     let location = HeaderValue::from_str(&format!("/order/{id}")).expect("a UUID is plain");
     response.headers_mut().insert(header::LOCATION, location);
+    Ok(response)
+}
+
+async fn act(
+    api: &Api,
+    id: OrderId,
+    action: Action,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let request = match idempotency_key(headers)? {
+        Some(key) => request_id("step", caller(headers), &key),
+        None => Uuid::new_v4(),
+    };
+    ask(api, id, Input::Act(Act { id, action, request }), headers).await
+}
+
+async fn ask(
+    api: &Api,
+    id: OrderId,
+    command: Input,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let trace = trace(headers);
+    let answer = api.door.ask(command, trace.clone()).await;
+    let (order, replayed) = match answer.map_err(|it| refused(id, it, trace.as_deref()))? {
+        Answer::Done(order) => (order, false),
+        Answer::Replayed(order) => (order, true),
+        Answer::KeyReused => {
+            let detail = "another request was made with this Idempotency-Key; take a new key for a new request";
+            return Err(Problem::key_reused(detail).at("Idempotency-Key"));
+        }
+        Answer::Unknown => return Err(unknown(id)),
+        Answer::WrongState(status) => {
+            let fitting = Action::ALL.into_iter().filter(|action| action.fits(status));
+            let allowed: Vec<&str> = fitting.map(Action::name).collect();
+            let status = status.name();
+            let detail = match allowed.as_slice() {
+                [] => format!("the order is {status}; nothing more can be asked of it"),
+                some => format!("the order is {status}; allowed now: {}", some.join(", ")),
+            };
+            return Err(Problem::wrong_state(detail).in_state(status, &allowed));
+        }
+        Answer::Nothing => return Err(Problem::internal("the order was not changed")),
+    };
+    let mut response = Json(order).into_response();
     if replayed {
         response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
     }
     Ok(response)
+}
+
+fn unknown(id: OrderId) -> Problem {
+    Problem::not_found(format!("there is no order {id}"))
 }
 
 fn refused(id: OrderId, refusal: Refusal, trace: Option<&str>) -> Problem {
@@ -81,11 +131,11 @@ fn refused(id: OrderId, refusal: Refusal, trace: Option<&str>) -> Problem {
             "orders cannot be stored at the moment; repeat the request with the same Idempotency-Key",
         ),
         Refusal::TimedOut => Problem::timeout(
-            "the order was not confirmed in time; repeat the request with the same Idempotency-Key",
+            "it was not confirmed in time; repeat the request with the same Idempotency-Key",
         ),
         Refusal::Fault(fault) => {
-            error!(order.id = %id, trace.id = trace_id(trace), "placing the order failed: {fault}");
-            Problem::internal("the order was not placed")
+            error!(order.id = %id, trace.id = trace_id(trace), "a request about the order failed: {fault}");
+            Problem::internal("the order was not changed")
         }
     }
 }
@@ -95,10 +145,10 @@ async fn show(
     id: Result<Path<OrderId>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let id = order_id(id)?;
+    let id = path_id(id)?;
     match api.store.get::<Order>(&id).await {
         Ok(Some(order)) => Ok((StatusCode::OK, Json(order)).into_response()),
-        Ok(None) => Err(Problem::not_found(format!("there is no order {id}"))),
+        Ok(None) => Err(unknown(id)),
         Err(error) => {
             let trace = trace(&headers);
             error!(order.id = %id, trace.id = trace_id(trace.as_deref()),

@@ -1,11 +1,13 @@
 //! The order service: keeps orders.
 //!
 //! Owns: orders, under the tag `{order}`.
-//! Consumes: `POST /order` and `GET /order/{id}` from the gateway; `events:{inventory}_check`,
+//! Consumes: orders and what is asked of them from the gateway; `events:{inventory}_check`,
 //! `events:{account}_wallet`.
-//! Emits: `events:{order}_created`, `events:{order}_updated`.
+//! Emits: `events:{order}_created`, `events:{order}_cancelled`, `events:{order}_shipped`,
+//! `events:{order}_completed`, `events:{order}_updated`.
 
 pub mod api;
+mod chase;
 pub mod order;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -34,6 +36,9 @@ pub struct Config {
     /// Where /healthz, /readyz and /metrics are
     #[arg(long, env, default_value = "127.0.0.1:9101")]
     ops_addr: SocketAddr,
+    /// After how long an order that got no answer is sent again, in milliseconds
+    #[arg(long, env, default_value = "60000", value_parser = clap::value_parser!(u64).range(100..))]
+    resend_after_ms: u64,
     #[command(flatten)]
     common: CommonConfig,
 }
@@ -54,8 +59,11 @@ impl ServiceConfig for Config {
 ///
 /// HTTP_ADDR cannot be listened on.
 pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
-    let door = life.start_engine(Orders, subscriptions());
+    let orders = Orders { resend_after: config.resend_after_ms };
+    let door = life.start_engine(orders, subscriptions());
     let store = Arc::new(SharedLink::new(life.sources.of(Topic::Order).clone()));
+    let chase = chase::run(orders, door.clone(), Arc::clone(&store), life.shutdown.clone());
+    life.spawn("the chase", chase);
     life.serve(config.http_addr, api::router(Api { door, store })).await
 }
 

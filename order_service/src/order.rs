@@ -6,16 +6,27 @@
 
 use common::{
     decision::{Changes, Decider, Halt, Millis, Reads, World},
-    entities::{Order, OrderStatus, Step},
-    events::{OrderCreated, StockChecked, StockOutcome, Topic, WalletChecked, WalletOutcome},
+    entities::{Order, OrderStatus, Resent, Step},
+    events::{
+        OrderCancelled, OrderCompleted, OrderCreated, OrderShipped, StockChecked, StockOutcome,
+        Topic, WalletChecked, WalletOutcome,
+    },
     ids::{CustomerId, OrderId, ProductId},
 };
+use uuid::Uuid;
+
+/// How often that time doubles at most, as no answer comes.
+const DOUBLINGS: u32 = 6;
 
 /// What happens to orders.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Input {
     /// A customer orders.
     Place(Place),
+    /// Somebody asks for an order's next step.
+    Act(Act),
+    /// An order may have waited for an answer for too long.
+    Chase(OrderId),
     /// The stock check's result.
     Stock(StockChecked),
     /// The payment's result.
@@ -33,20 +44,101 @@ pub struct Place {
     pub customer_id: CustomerId,
 }
 
-/// What whoever placed an order is told.
+/// A request for a step in the life of an order.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Act {
+    /// The order.
+    pub id: OrderId,
+    /// What is to be done.
+    pub action: Action,
+    /// Names the request: from the `Idempotency-Key`, so that a repetition finds its step.
+    pub request: Uuid,
+}
+
+/// What can be asked of an order.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Action {
+    /// Try an order that was not paid for again.
+    Pay,
+    /// It left the house.
+    Ship,
+    /// It arrived.
+    Complete,
+    /// Call it off.
+    Cancel,
+}
+
+impl Action {
+    /// All of them.
+    pub const ALL: [Action; 4] = [Self::Pay, Self::Ship, Self::Complete, Self::Cancel];
+
+    /// What it is called where answers name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pay => "pay",
+            Self::Ship => "ship",
+            Self::Complete => "complete",
+            Self::Cancel => "cancel",
+        }
+    }
+
+    /// The status that it leads to.
+    pub const fn status(self) -> OrderStatus {
+        match self {
+            Self::Pay => OrderStatus::Pending,
+            Self::Ship => OrderStatus::Shipped,
+            Self::Complete => OrderStatus::Completed,
+            Self::Cancel => OrderStatus::Cancelled,
+        }
+    }
+
+    /// Whether an order of this status takes it.
+    pub const fn fits(self, status: OrderStatus) -> bool {
+        match self {
+            Self::Pay => matches!(status, OrderStatus::InsufficientFund),
+            Self::Ship => matches!(status, OrderStatus::ToBeShipped),
+            Self::Complete => matches!(status, OrderStatus::Shipped),
+            Self::Cancel => matches!(
+                status,
+                OrderStatus::Pending
+                    | OrderStatus::OutOfStock
+                    | OrderStatus::PaymentRequired
+                    | OrderStatus::InsufficientFund
+                    | OrderStatus::ToBeShipped
+            ),
+        }
+    }
+}
+
+/// What whoever asked for something is told.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Answer {
-    /// It is placed.
-    Placed(Order),
-    /// It was placed before, by the same request.
+    /// It is done, and this is the order.
+    Done(Order),
+    /// It was done before, at the same request; this is the order as it was then.
     Replayed(Order),
-    /// Another order was placed with that key.
+    /// The key was used for something else.
     KeyReused,
+    /// There is no such order.
+    Unknown,
+    /// The order is in a state that does not take it.
+    WrongState(OrderStatus),
+    /// There is nothing to chase.
+    Nothing,
 }
 
 /// Decides about orders.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Orders;
+#[derive(Debug, Clone, Copy)]
+pub struct Orders {
+    /// How long an order waits for an answer before it is sent again, in milliseconds.
+    pub resend_after: Millis,
+}
+
+impl Default for Orders {
+    fn default() -> Self {
+        Self { resend_after: 60_000 }
+    }
+}
 
 impl Decider for Orders {
     type Input = Input;
@@ -57,6 +149,8 @@ impl Decider for Orders {
     fn reads(&self, input: &Input, reads: &mut Reads) {
         match input {
             Input::Place(place) => reads.fresh::<Order>(&place.id),
+            Input::Act(act) => reads.load::<Order>(&act.id),
+            Input::Chase(id) => reads.load::<Order>(id),
             Input::Stock(check) => reads.load::<Order>(&check.order_id),
             Input::Wallet(payment) => reads.load::<Order>(&payment.order_id),
         }
@@ -65,6 +159,8 @@ impl Decider for Orders {
     fn decide(&self, input: &Input, world: &World, now: Millis) -> Result<Changes<Answer>, Halt> {
         match input {
             Input::Place(order) => place(order, world, now),
+            Input::Act(asked) => act(asked, world, now),
+            Input::Chase(id) => self.chase(*id, world, now),
             Input::Stock(check) => {
                 let (status, reason) = match check.inventory {
                     StockOutcome::PaymentRequired => (OrderStatus::PaymentRequired, None),
@@ -76,22 +172,54 @@ impl Decider for Orders {
                 apply_result(check.order_id, &result, world, now)
             }
             Input::Wallet(payment) => {
+                let reason = payment.reason.as_ref();
                 let (status, reason) = match payment.account {
                     WalletOutcome::ToBeShipped => (OrderStatus::ToBeShipped, None),
-                    WalletOutcome::InsufficientFund => (OrderStatus::InsufficientFund, None),
-                    WalletOutcome::Rejected => (OrderStatus::Rejected, payment.reason.as_ref()),
+                    WalletOutcome::InsufficientFund => (OrderStatus::InsufficientFund, reason),
+                    WalletOutcome::Rejected => (OrderStatus::Rejected, reason),
                 };
-                let result = StepResult { status, attempt: payment.attempt, reason, total: None };
+                let total = payment.order_total;
+                let result = StepResult { status, attempt: payment.attempt, reason, total };
                 apply_result(payment.order_id, &result, world, now)
             }
         }
     }
 }
 
+impl Orders {
+    fn chase(&self, id: OrderId, world: &World, now: Millis) -> Result<Changes<Answer>, Halt> {
+        let mut changes = Changes::none();
+        let Some(order) = world.get::<Order>(&id)?.filter(|order| self.is_overdue(order, now))
+        else {
+            return Ok(changes.answering(Answer::Nothing));
+        };
+        let mut order = order.clone();
+        let times = order.resent.map_or(0, |resent| resent.times).saturating_add(1);
+        order.resent = Some(Resent { at: now, times });
+        changes.append(&created(&order, true));
+        changes.note(id, format!("no answer came: the order is sent again, the {times}. time"));
+        changes.put(order.clone());
+        Ok(changes.answering(Answer::Done(order)))
+    }
+
+    /// Whether an order waits for a service that should have answered by now. Each time that it was
+    /// sent again it is given twice as long: a service that is away for hours must not find the same
+    /// order a hundred times.
+    pub fn is_overdue(&self, order: &Order, now: Millis) -> bool {
+        if !order.status.is_underway() {
+            return false;
+        }
+        let last_step = order.history.iter().map(|step| step.at).max().unwrap_or(0);
+        let (since, times) =
+            order.resent.map_or((last_step, 0), |resent| (resent.at.max(last_step), resent.times));
+        now.saturating_sub(since) >= self.resend_after << times.min(DOUBLINGS)
+    }
+}
+
 fn place(place: &Place, world: &World, now: Millis) -> Result<Changes<Answer>, Halt> {
     if let Some(order) = world.get::<Order>(&place.id)? {
         let same = order.product_ids == place.product_ids && order.customer_id == place.customer_id;
-        let answer = if same { Answer::Replayed(order.clone()) } else { Answer::KeyReused };
+        let answer = if same { Answer::Replayed(order.as_of(0)) } else { Answer::KeyReused };
         return Ok(Changes::none().answering(answer));
     }
     let order = Order {
@@ -102,19 +230,72 @@ fn place(place: &Place, world: &World, now: Millis) -> Result<Changes<Answer>, H
         attempt: 1,
         order_total: None,
         reason: None,
-        history: vec![Step { status: OrderStatus::Pending, at: now, attempt: 1 }],
+        history: vec![step(OrderStatus::Pending, now, 1)],
+        resent: None,
     };
     let mut changes = Changes::none();
-    changes.append(&OrderCreated {
+    changes.append(&created(&order, false));
+    changes.note(order.id, "the order is placed");
+    changes.put(order.clone());
+    Ok(changes.answering(Answer::Done(order)))
+}
+
+fn created(order: &Order, resend: bool) -> OrderCreated {
+    OrderCreated {
         id: order.id,
         product_ids: order.product_ids.clone(),
         customer_id: order.customer_id.clone(),
-        status: order.status.name().to_owned(),
+        status: OrderStatus::Pending.name().to_owned(),
         attempt: order.attempt,
-    });
-    changes.note(order.id, "the order is placed");
+        resend,
+    }
+}
+
+fn act(asked: &Act, world: &World, now: Millis) -> Result<Changes<Answer>, Halt> {
+    let mut changes = Changes::none();
+    let Act { id, action, request } = *asked;
+    let Some(order) = world.get::<Order>(&id)? else {
+        return Ok(changes.answering(Answer::Unknown));
+    };
+    if let Some(place) = order.history.iter().position(|step| step.request == Some(request)) {
+        let answer = if order.history[place].status == action.status() {
+            Answer::Replayed(order.as_of(place))
+        } else {
+            Answer::KeyReused
+        };
+        return Ok(changes.answering(answer));
+    }
+    if !action.fits(order.status) {
+        return Ok(changes.answering(Answer::WrongState(order.status)));
+    }
+    let mut order = order.clone();
+    order.status = action.status();
+    order.reason = None;
+    order.resent = None;
+    if action == Action::Pay {
+        order.attempt = order
+            .attempt
+            .checked_add(1)
+            .ok_or_else(|| Halt::fault("the order was tried too often to count"))?;
+        order.order_total = None;
+    }
+    let (status, attempt) = (order.status, order.attempt);
+    order.history.push(Step { request: Some(request), ..step(status, now, attempt) });
+    let customer_id = order.customer_id.clone();
+    match action {
+        Action::Pay => changes.append(&created(&order, false)),
+        Action::Ship => changes.append(&OrderShipped { id, customer_id, attempt }),
+        Action::Complete => changes.append(&OrderCompleted { id, customer_id, attempt }),
+        Action::Cancel => changes.append(&OrderCancelled { id, customer_id, attempt }),
+    }
+    changes.note(id, format!("{}: the order is {}", action.name(), status.name()));
     changes.put(order.clone());
-    Ok(changes.answering(Answer::Placed(order)))
+    Ok(changes.answering(Answer::Done(order)))
+}
+
+/// A step that nobody asked for, known in time.
+fn step(status: OrderStatus, at: Millis, attempt: u32) -> Step {
+    Step { status, at, attempt, request: None, late: None, order_total: None }
 }
 
 /// The result of a stock check or a payment, as an order sees it.
@@ -143,8 +324,12 @@ fn apply_result(
         return Ok(changes);
     }
     let mut order = order.clone();
-    let step = Step { status: result.status, at: now, attempt: result.attempt };
     let place = order.history.partition_point(|step| (step.attempt, rank(step.status)) < here);
+    let known = order.history.len();
+    let late = (place < known).then(|| u32::try_from(known).unwrap_or(u32::MAX));
+    let tells_total = order.order_total.is_none() && result.status != OrderStatus::PaymentRequired;
+    let order_total = result.total.filter(|_| tells_total);
+    let step = Step { late, order_total, ..step(result.status, now, result.attempt) };
     order.history.insert(place, step);
     if result.total.is_some() {
         order.order_total = result.total;
@@ -152,6 +337,7 @@ fn apply_result(
     if rank(result.status) > rank(order.status) {
         order.status = result.status;
         order.reason = result.reason.cloned();
+        order.resent = None;
     }
     changes.note(id, format!("the order is {}", order.status.name()));
     changes.put(order);
@@ -162,12 +348,13 @@ fn apply_result(
 fn rank(status: OrderStatus) -> u8 {
     match status {
         OrderStatus::Pending => 0,
-        OrderStatus::OutOfStock | OrderStatus::PaymentRequired => 1,
-        OrderStatus::InsufficientFund | OrderStatus::ToBeShipped => 2,
+        OrderStatus::OutOfStock => 1,
+        OrderStatus::PaymentRequired => 2,
+        OrderStatus::InsufficientFund | OrderStatus::ToBeShipped => 3,
         // By the stock check or by the payment: either way the end.
-        OrderStatus::Rejected => 2,
-        OrderStatus::Shipped => 3,
-        OrderStatus::Completed => 4,
-        OrderStatus::Cancelled => 5,
+        OrderStatus::Rejected => 3,
+        OrderStatus::Shipped => 4,
+        OrderStatus::Completed => 5,
+        OrderStatus::Cancelled => 6,
     }
 }

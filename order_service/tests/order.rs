@@ -1,15 +1,20 @@
 //! What becomes of orders: given an order, when something happens to it, then it stands like this.
 
+use std::collections::{HashSet, VecDeque};
+
 use common::{
     consumer::StreamEntry,
-    decision::{Append, Decider, Millis, World},
-    entities::{Order, OrderStatus, Step},
-    events::{StockChecked, StockOutcome, Stream, WalletChecked, WalletOutcome},
+    decision::{Append, Decider, Entity, Halt, Millis, World},
+    entities::{Order, OrderStatus, Resent, Step},
+    events::{
+        Event, OrderCancelled, OrderCompleted, OrderCreated, OrderShipped, StockChecked,
+        StockOutcome, Stream, WalletChecked, WalletOutcome,
+    },
     ids::{CustomerId, EntryId, OrderId, ProductId},
     memory::Memory,
 };
 use order_service::{
-    order::{Answer, Input, Orders, Place},
+    order::{Act, Action, Answer, Input, Orders, Place},
     subscriptions,
 };
 use uuid::Uuid;
@@ -19,27 +24,97 @@ use OrderStatus::{
     Shipped, ToBeShipped,
 };
 
-const STATUSES: [OrderStatus; 9] = [
-    Pending,
-    OutOfStock,
-    PaymentRequired,
-    InsufficientFund,
-    ToBeShipped,
-    Shipped,
-    Completed,
-    Rejected,
-    Cancelled,
+/// What moves orders.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Cause {
+    Stock(StockOutcome),
+    Wallet(WalletOutcome),
+    Asked(Action),
+}
+
+const SHORT: Cause = Cause::Stock(StockOutcome::OutOfStock);
+const HELD: Cause = Cause::Stock(StockOutcome::PaymentRequired);
+const TURNED_DOWN: Cause = Cause::Stock(StockOutcome::Rejected);
+const PAID: Cause = Cause::Wallet(WalletOutcome::ToBeShipped);
+const UNPAID: Cause = Cause::Wallet(WalletOutcome::InsufficientFund);
+const STRANGER: Cause = Cause::Wallet(WalletOutcome::Rejected);
+const PAY: Cause = Cause::Asked(Action::Pay);
+const SHIP: Cause = Cause::Asked(Action::Ship);
+const COMPLETE: Cause = Cause::Asked(Action::Complete);
+const CANCEL: Cause = Cause::Asked(Action::Cancel);
+
+/// Every result there is.
+const RESULTS: [Cause; 6] = [SHORT, HELD, TURNED_DOWN, PAID, UNPAID, STRANGER];
+
+/// All that moves an order of each status, if it is about the order's own attempt, and where to.
+/// Nothing else ever changes a status.
+const MOVES: [(OrderStatus, &[(Cause, OrderStatus)]); 9] = [
+    (
+        Pending,
+        &[
+            (SHORT, OutOfStock),
+            (HELD, PaymentRequired),
+            (TURNED_DOWN, Rejected),
+            // The payment may be heard of before the stock check.
+            (PAID, ToBeShipped),
+            (UNPAID, InsufficientFund),
+            (STRANGER, Rejected),
+            (CANCEL, Cancelled),
+        ],
+    ),
+    (
+        OutOfStock,
+        &[
+            (HELD, PaymentRequired),
+            (TURNED_DOWN, Rejected),
+            (PAID, ToBeShipped),
+            (UNPAID, InsufficientFund),
+            (STRANGER, Rejected),
+            (CANCEL, Cancelled),
+        ],
+    ),
+    (
+        PaymentRequired,
+        &[
+            (TURNED_DOWN, Rejected),
+            (PAID, ToBeShipped),
+            (UNPAID, InsufficientFund),
+            (STRANGER, Rejected),
+            (CANCEL, Cancelled),
+        ],
+    ),
+    (InsufficientFund, &[(PAY, Pending), (CANCEL, Cancelled)]),
+    (ToBeShipped, &[(SHIP, Shipped), (CANCEL, Cancelled)]),
+    (Shipped, &[(COMPLETE, Completed)]),
+    (Completed, &[]),
+    (Rejected, &[]),
+    (Cancelled, &[]),
 ];
+
+/// In which statuses an order waits for an answer, and is sent again if none comes.
+const WAITS: [OrderStatus; 2] = [Pending, PaymentRequired];
+
+/// How long it waits at first.
+const PATIENCE: Millis = 1_000;
+
+const ORDERS: Orders = Orders { resend_after: PATIENCE };
+
+/// Where this leads from this status, if anywhere.
+fn destination(from: OrderStatus, cause: Cause) -> Option<OrderStatus> {
+    let (_, moves) = MOVES.iter().find(|(status, _)| *status == from).unwrap();
+    moves.iter().find(|(it, _)| *it == cause).map(|(_, to)| *to)
+}
 
 /// How far each status is. Written down here a second time, so that a change of the rule is noticed.
 fn rank(status: OrderStatus) -> u8 {
     match status {
         Pending => 0,
-        OutOfStock | PaymentRequired => 1,
-        InsufficientFund | ToBeShipped | Rejected => 2,
-        Shipped => 3,
-        Completed => 4,
-        Cancelled => 5,
+        OutOfStock => 1,
+        PaymentRequired => 2,
+        InsufficientFund | ToBeShipped | Rejected => 3,
+        Shipped => 4,
+        Completed => 5,
+        Cancelled => 6,
     }
 }
 
@@ -59,290 +134,749 @@ fn place(ids: &[&str], payer: &str) -> Input {
     Input::Place(Place { id: id(), product_ids: products(ids), customer_id: customer(payer) })
 }
 
-fn stock(inventory: StockOutcome, attempt: u32) -> Input {
-    let held = inventory == StockOutcome::PaymentRequired;
-    Input::Stock(StockChecked {
-        inventory,
-        order_id: id(),
-        customer_id: customer("101"),
-        product_ids: products(&["201", "204"]),
-        order_total: held.then_some(900),
-        attempt,
-        reason: (!held).then(|| "said by the stock".to_owned()),
-    })
+/// The order that all of this is about.
+fn placed() -> Input {
+    place(&["201", "204"], "101")
 }
 
-fn wallet(account: WalletOutcome, attempt: u32) -> Input {
-    Input::Wallet(WalletChecked {
-        order_id: id(),
-        customer_id: customer("101"),
-        account,
-        attempt,
-        reason: (account == WalletOutcome::Rejected).then(|| "said by the wallet".to_owned()),
-    })
+fn act(action: Action, request: u128) -> Act {
+    Act { id: id(), action, request: Uuid::from_u128(request) }
 }
 
-/// Every result there is, the status that it stands for, and the reason that comes with it.
-fn results(attempt: u32) -> [(Input, OrderStatus, Option<&'static str>); 6] {
-    [
-        (stock(StockOutcome::PaymentRequired, attempt), PaymentRequired, None),
-        (stock(StockOutcome::OutOfStock, attempt), OutOfStock, Some("said by the stock")),
-        (stock(StockOutcome::Rejected, attempt), Rejected, Some("said by the stock")),
-        (wallet(WalletOutcome::ToBeShipped, attempt), ToBeShipped, None),
-        (wallet(WalletOutcome::InsufficientFund, attempt), InsufficientFund, None),
-        (wallet(WalletOutcome::Rejected, attempt), Rejected, Some("said by the wallet")),
-    ]
+/// A result of this attempt; `None` if the cause is none. All carry a reason, as none should.
+fn result(cause: Cause, attempt: u32) -> Option<Input> {
+    let (order_id, customer_id) = (id(), customer("101"));
+    match cause {
+        Cause::Stock(inventory) => Some(Input::Stock(StockChecked {
+            inventory,
+            order_id,
+            customer_id,
+            product_ids: products(&["201", "204"]),
+            order_total: (cause == HELD).then_some(900),
+            attempt,
+            reason: Some(format!("{inventory:?}, says the stock")),
+            resend: false,
+            released: false,
+        })),
+        Cause::Wallet(account) => Some(Input::Wallet(WalletChecked {
+            order_id,
+            customer_id,
+            account,
+            order_total: Some(900),
+            attempt,
+            reason: Some(format!("{account:?}, says the wallet")),
+        })),
+        Cause::Asked(_) => None,
+    }
 }
 
-/// An order that went through these statuses in this attempt, the first one at 1 ms, and so on.
-fn order(attempt: u32, statuses: &[OrderStatus]) -> Order {
-    let steps = statuses.iter().zip(1..);
+fn results(attempt: u32) -> impl Iterator<Item = (Cause, Input)> {
+    RESULTS.into_iter().map(move |cause| (cause, result(cause, attempt).unwrap()))
+}
+
+/// The reason that an order gives once this moved it: only where something went wrong.
+fn reason(cause: Cause) -> Option<String> {
+    match cause {
+        HELD | PAID | Cause::Asked(_) => None,
+        Cause::Stock(outcome) => Some(format!("{outcome:?}, says the stock")),
+        Cause::Wallet(outcome) => Some(format!("{outcome:?}, says the wallet")),
+    }
+}
+
+fn step(status: OrderStatus, at: Millis, attempt: u32) -> Step {
+    Step { status, at, attempt, request: None, late: None, order_total: None }
+}
+
+/// An order as it is when it was placed at this time.
+fn new_order(at: Millis) -> Order {
     Order {
         id: id(),
         product_ids: products(&["201", "204"]),
         customer_id: customer("101"),
-        status: *statuses.last().unwrap(),
-        attempt,
+        status: Pending,
+        attempt: 1,
         order_total: None,
         reason: None,
-        history: steps.map(|(status, at)| Step { status: *status, at, attempt }).collect(),
+        history: vec![step(Pending, at, 1)],
+        resent: None,
     }
 }
 
-/// The order after this happened at `now`, and what was published; `None` if nothing came of it.
-fn after(given: &Order, input: &Input, now: Millis) -> (Option<Order>, Vec<Append>) {
+fn announced(order: &Order, resend: bool) -> OrderCreated {
+    OrderCreated {
+        id: order.id,
+        product_ids: order.product_ids.clone(),
+        customer_id: order.customer_id.clone(),
+        status: "pending".to_owned(),
+        attempt: order.attempt,
+        resend,
+    }
+}
+
+fn append<E: Event>(event: &E) -> Append {
+    Append { stream: E::STREAM, json: serde_json::to_string(event).unwrap() }
+}
+
+/// A changed order is published whole, before the events about it.
+fn updated(order: &Order) -> Append {
+    Append { stream: Stream::OrderUpdated, json: serde_json::to_string(order).unwrap() }
+}
+
+/// The order after this happened at `now`; `None` if nothing came of it.
+fn after(given: &Order, input: &Input, now: Millis) -> Option<Order> {
     let mut world = World::for_tests().with(given.clone());
-    let mut changes = Orders.decide(input, &world, now).unwrap();
-    let events = changes.events().to_vec();
+    let mut changes = ORDERS.decide(input, &world, now).unwrap();
     if changes.is_empty() {
-        return (None, events);
+        return None;
     }
     world.apply(&mut changes);
-    (Some(world.get::<Order>(&id()).unwrap().unwrap().clone()), events)
+    Some(world.get::<Order>(&given.id).unwrap().unwrap().clone())
 }
 
-fn statuses(order: &Order) -> Vec<OrderStatus> {
-    order.history.iter().map(|step| step.status).collect()
+/// What an order went through, and where it stands.
+fn steps(order: &Order) -> Vec<(u32, OrderStatus)> {
+    order.history.iter().map(|step| (step.attempt, step.status)).collect()
 }
 
-#[test]
-fn a_new_order_is_pending_and_announced_as_in_the_contract() {
-    let mut orders = Memory::new(Orders);
-    let answer = orders.handle(&place(&["201", "204", "201"], "101"), 7).unwrap();
-    let stored = Order {
-        product_ids: products(&["201", "204", "201"]),
-        history: vec![Step { status: Pending, at: 7, attempt: 1 }],
-        ..order(1, &[Pending])
+/// The service in memory.
+struct Service(Memory<Orders>);
+
+impl Service {
+    fn new() -> Self {
+        Self(Memory::new(ORDERS))
+    }
+
+    /// With this order, or what became of it, at rest.
+    fn with(inputs: &[(Input, Millis)]) -> Self {
+        let mut service = Self::new();
+        for (input, now) in inputs {
+            service.when(input, *now);
+        }
+        service.0.published.clear();
+        service
+    }
+
+    fn when(&mut self, input: &Input, now: Millis) -> Option<Answer> {
+        self.0.handle(input, now).unwrap()
+    }
+
+    /// The order, if there is one.
+    fn order(&self) -> Option<Order> {
+        let mut orders = self.0.all::<Order>();
+        assert!(orders.len() <= 1, "{orders:?}");
+        orders.pop()
+    }
+
+    fn asked(&mut self, action: Action, request: u128, now: Millis) -> Option<Answer> {
+        self.when(&Input::Act(act(action, request)), now)
+    }
+
+    /// What was published since it was last asked for.
+    fn published(&mut self) -> Vec<Append> {
+        self.0.published.drain(..).collect()
+    }
+
+    /// The answer, where nothing else may come of it.
+    fn when_nothing_happens(&mut self, input: &Input, now: Millis, case: &str) -> Option<Answer> {
+        let before = self.order();
+        let answer = self.when(input, now);
+        assert_eq!(self.order(), before, "{case}: the order changed");
+        assert_eq!(self.published(), [], "{case}: something was published");
+        answer
+    }
+}
+
+/// An order, and how it got there by what services and clients do.
+#[derive(Clone)]
+struct Story {
+    inputs: Vec<(Input, Millis)>,
+    order: Order,
+    /// Each request that was granted, with its answer.
+    granted: Vec<(Act, Order)>,
+}
+
+impl Story {
+    fn now(&self) -> Millis {
+        self.inputs.last().unwrap().1
+    }
+
+    /// A request that was not made before.
+    fn fresh_request(&self, action: Action) -> Act {
+        act(action, 100 + self.inputs.len() as u128)
+    }
+
+    fn told(&self) -> String {
+        format!("given {:?} after {:?}", self.order.status, steps(&self.order))
+    }
+
+    fn then(&self, input: Input, now: Millis) -> Option<Self> {
+        let order = after(&self.order, &input, now)?;
+        let mut story = self.clone();
+        if let Input::Act(act) = &input {
+            story.granted.push((act.clone(), order.clone()));
+        }
+        story.inputs.push((input, now));
+        story.order = order;
+        Some(story)
+    }
+
+    /// When it is overdue if it ever is, having been sent again so often.
+    fn overdue_at(&self) -> Millis {
+        self.now() + (PATIENCE << self.order.resent.map_or(0, |resent| resent.times))
+    }
+}
+
+/// Every way in which an order can stand up to the second attempt, as one story of each; after
+/// every step the clock goes on to what `tick` says.
+fn stories(tick: fn(Millis) -> Millis) -> Vec<Story> {
+    let first = Story {
+        inputs: vec![(placed(), 1_000_000)],
+        order: new_order(1_000_000),
+        granted: Vec::new(),
     };
-    assert_eq!(answer, Some(Answer::Placed(stored.clone())));
-    assert_eq!(orders.all::<Order>(), [stored]);
-    let published = orders.take(Stream::OrderCreated);
-    let event: serde_json::Value = serde_json::from_str(&published[0]).unwrap();
-    assert_eq!(
-        event,
-        serde_json::json!({
-            "id": id(), "product_ids": ["201", "204", "201"], "customer_id": "101",
-            "status": "pending", "attempt": 1,
-        })
-    );
-    assert_eq!(published.len(), 1);
-    assert!(orders.published.is_empty());
+    let mut due = VecDeque::from([first]);
+    let mut known = HashSet::new();
+    let mut stories = Vec::new();
+    while let Some(story) = due.pop_front() {
+        let order = &story.order;
+        let seen = (
+            (order.status, order.attempt, order.order_total),
+            (order.reason.clone(), order.resent.is_some()),
+            steps(order),
+        );
+        if order.attempt > 2 || !known.insert(seen) {
+            continue;
+        }
+        let now = tick(story.now());
+        let asked = Action::ALL.map(|action| Input::Act(story.fresh_request(action)));
+        let learned = results(order.attempt).map(|(_, input)| input);
+        due.extend(learned.chain(asked).filter_map(|input| story.then(input, now)));
+        due.extend(story.then(Input::Chase(id()), story.overdue_at()));
+        stories.push(story);
+    }
+    stories
+}
+
+fn rising(now: Millis) -> Millis {
+    now + 10
+}
+
+/// What this does to an order: what is stored, answered and published, as [`MOVES`] has it.
+fn expected(given: &Order, cause: Cause, act: Option<&Act>, now: Millis) -> (Order, Vec<Append>) {
+    let mut order = given.clone();
+    let to = destination(given.status, cause);
+    if let Some(to) = to {
+        order.status = to;
+        order.reason = reason(cause);
+        order.resent = None;
+    }
+    if cause == PAY {
+        order.attempt += 1;
+        order.order_total = None;
+    }
+    if matches!(cause, HELD | Cause::Wallet(_)) {
+        order.order_total = Some(900);
+    }
+    let reached = match cause {
+        SHORT => OutOfStock,
+        HELD => PaymentRequired,
+        PAID => ToBeShipped,
+        UNPAID => InsufficientFund,
+        TURNED_DOWN | STRANGER => Rejected,
+        Cause::Asked(_) => order.status,
+    };
+    let far = |step: &Step| (step.attempt, rank(step.status));
+    let mut reached = step(reached, now, order.attempt);
+    reached.request = act.map(|act| act.request);
+    let follows = order.history.iter().any(|step| far(step) > far(&reached));
+    reached.late = follows.then_some(order.history.len() as u32);
+    let told = matches!(cause, Cause::Wallet(_)) && given.order_total.is_none();
+    reached.order_total = told.then_some(900);
+    order.history.push(reached);
+    order.history.sort_by_key(far);
+
+    let (id, customer_id, attempt) = (order.id, order.customer_id.clone(), order.attempt);
+    let event = match cause {
+        PAY => Some(append(&announced(&order, false))),
+        SHIP => Some(append(&OrderShipped { id, customer_id, attempt })),
+        COMPLETE => Some(append(&OrderCompleted { id, customer_id, attempt })),
+        CANCEL => Some(append(&OrderCancelled { id, customer_id, attempt })),
+        _ => None,
+    };
+    let published = [updated(&order)].into_iter().chain(event).collect();
+    (order, published)
 }
 
 #[test]
-fn a_repeated_order_is_answered_with_the_order_as_it_stands() {
-    let mut orders = Memory::new(Orders);
-    let command = place(&["201", "204"], "101");
-    orders.handle(&command, 1).unwrap();
-    for (result, ..) in [&results(1)[0], &results(1)[3]] {
-        orders.handle(result, 2).unwrap();
-        orders.published.clear();
-        let stored = orders.all::<Order>().remove(0);
-        let answer = orders.handle(&command, 3).unwrap();
-        assert_eq!(answer, Some(Answer::Replayed(stored.clone())));
-        assert_eq!(orders.all::<Order>(), [stored]);
-        assert!(orders.published.is_empty());
+fn the_table_of_moves_has_every_status() {
+    assert_eq!(MOVES.map(|(status, _)| status), OrderStatus::ALL);
+}
+
+#[test]
+fn every_status_is_reached_in_the_first_and_in_the_second_attempt() {
+    let reached: HashSet<(OrderStatus, u32)> =
+        stories(rising).iter().map(|story| (story.order.status, story.order.attempt)).collect();
+    for status in OrderStatus::ALL {
+        for attempt in [1, 2] {
+            assert!(reached.contains(&(status, attempt)), "{status:?} in attempt {attempt}");
+        }
     }
 }
 
 #[test]
-fn a_key_that_was_used_for_another_order_is_refused() {
+fn wherever_an_order_stands_its_history_is_in_order_and_ends_there() {
+    for story in stories(rising) {
+        let (order, case) = (&story.order, story.told());
+        let far = |step: &Step| (step.attempt, rank(step.status));
+        assert!(order.history.windows(2).all(|pair| far(&pair[0]) < far(&pair[1])), "{case}");
+        assert_eq!(steps(order).last(), Some(&(order.attempt, order.status)), "{case}");
+        assert_eq!(order.history[0], step(Pending, 1_000_000, 1), "{case}");
+        let begun = order.history.iter().filter(|step| step.status == Pending).count();
+        assert_eq!(begun, order.attempt as usize, "{case}: every attempt begins once");
+        let asked = order.history.iter().filter_map(|step| step.request);
+        let granted = story.granted.iter().map(|(act, _)| act.request);
+        assert!(asked.eq(granted), "{case}: a step remembers the request for it");
+    }
+}
+
+#[test]
+fn a_result_moves_an_order_of_its_own_attempt_as_the_table_says() {
+    for story in stories(rising) {
+        let (given, now) = (&story.order, story.now() + 10);
+        let mut at_rest = Service::with(&story.inputs);
+        assert_eq!(at_rest.order().as_ref(), Some(given), "the story is true");
+        for (cause, input) in results(given.attempt) {
+            let case = format!("{}, when {cause:?}", story.told());
+            let (then, published) = expected(given, cause, None, now);
+            // Of two with one rank only one can happen.
+            let ranks = steps(given).into_iter().map(|(attempt, it)| (attempt, rank(it)));
+            let reached = then.history.iter().find(|step| !given.history.contains(step)).unwrap();
+            if ranks.into_iter().any(|it| it == (given.attempt, rank(reached.status))) {
+                assert_eq!(destination(given.status, cause), None, "{case}");
+                assert_eq!(at_rest.when_nothing_happens(&input, now, &case), None);
+                continue;
+            }
+            let mut service = Service::with(&story.inputs);
+            assert_eq!(service.when(&input, now), None, "{case}: nobody is answered");
+            assert_eq!(service.order(), Some(then), "{case}");
+            assert_eq!(service.published(), published, "{case}");
+            service.when_nothing_happens(&input, now + 1, &format!("{case}, and again"));
+        }
+    }
+}
+
+#[test]
+fn a_result_of_an_older_or_newer_attempt_changes_nothing_anywhere() {
+    for story in stories(rising) {
+        let mut at_rest = Service::with(&story.inputs);
+        let (attempt, now) = (story.order.attempt, story.now() + 10);
+        for other in [attempt - 1, attempt + 1, 0, u32::MAX] {
+            for (cause, input) in results(other) {
+                let case = format!("{}, when {cause:?} of attempt {other}", story.told());
+                assert_eq!(at_rest.when_nothing_happens(&input, now, &case), None, "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_request_is_granted_as_the_table_says_and_else_told_the_status() {
+    for story in stories(rising) {
+        let (given, now) = (&story.order, story.now() + 10);
+        let mut at_rest = Service::with(&story.inputs);
+        for action in Action::ALL {
+            let case = format!("{}, when asked to {}", story.told(), action.name());
+            let cause = Cause::Asked(action);
+            let asked = story.fresh_request(action);
+            let input = Input::Act(asked.clone());
+            if destination(given.status, cause).is_none() {
+                let answer = at_rest.when_nothing_happens(&input, now, &case);
+                assert_eq!(answer, Some(Answer::WrongState(given.status)), "{case}");
+                continue;
+            }
+            let mut service = Service::with(&story.inputs);
+            let (then, published) = expected(given, cause, Some(&asked), now);
+            assert_eq!(service.when(&input, now), Some(Answer::Done(then.clone())), "{case}");
+            assert_eq!(service.order(), Some(then), "{case}");
+            assert_eq!(service.published(), published, "{case}");
+        }
+    }
+}
+
+#[test]
+fn what_an_order_takes_is_what_the_table_says() {
+    for action in Action::ALL {
+        for (status, _) in MOVES {
+            let to = destination(status, Cause::Asked(action));
+            assert_eq!(action.fits(status), to.is_some(), "{action:?} of {status:?}");
+            assert!(to.is_none_or(|to| to == action.status()), "{action:?} of {status:?}");
+        }
+    }
+}
+
+#[test]
+fn an_order_placed_again_is_answered_as_at_first_wherever_it_stands() {
     let others = [
         place(&["201"], "101"),
         place(&["201", "204", "204"], "101"),
         place(&["204", "201"], "101"),
         place(&["201", "204"], "102"),
     ];
-    for other in others {
-        let mut orders = Memory::new(Orders);
-        orders.handle(&place(&["201", "204"], "101"), 1).unwrap();
-        let stored = orders.all::<Order>();
-        orders.published.clear();
-        assert_eq!(orders.handle(&other, 2).unwrap(), Some(Answer::KeyReused), "{other:?}");
-        assert_eq!(orders.all::<Order>(), stored);
-        assert!(orders.published.is_empty());
+    for story in stories(rising) {
+        let (case, now) = (story.told(), story.now() + 10);
+        let mut at_rest = Service::with(&story.inputs);
+        let answer = at_rest.when_nothing_happens(&placed(), now, &case);
+        assert_eq!(answer, Some(Answer::Replayed(new_order(1_000_000))), "{case}");
+        for other in &others {
+            let answer = at_rest.when_nothing_happens(other, now, &case);
+            assert_eq!(answer, Some(Answer::KeyReused), "{case}, when {other:?}");
+        }
+    }
+}
+
+/// Every request that was ever granted, made once more in every way in which an order can stand.
+fn repeat_every_request(tick: fn(Millis) -> Millis) {
+    let mut repeated = 0;
+    for story in stories(tick) {
+        let mut at_rest = Service::with(&story.inputs);
+        for (asked, first) in &story.granted {
+            for action in Action::ALL {
+                let case = format!("{}, when {action:?} has the id of {asked:?}", story.told());
+                let again = Input::Act(Act { action, ..asked.clone() });
+                let answer = at_rest.when_nothing_happens(&again, tick(story.now()), &case);
+                let expected = if action == asked.action {
+                    Answer::Replayed(first.clone())
+                } else {
+                    Answer::KeyReused
+                };
+                assert_eq!(answer, Some(expected), "{case}");
+                repeated += 1;
+            }
+        }
+    }
+    assert!(repeated > 100);
+}
+
+#[test]
+fn a_request_made_again_is_answered_as_at_first_wherever_the_order_stands() {
+    repeat_every_request(rising);
+}
+
+#[test]
+fn a_request_made_again_is_answered_as_at_first_though_all_happened_in_one_millisecond() {
+    repeat_every_request(|now| now);
+}
+
+#[test]
+fn a_request_made_again_is_answered_as_at_first_though_the_clocks_of_instances_differ() {
+    repeat_every_request(|now| now - 10);
+}
+
+#[test]
+fn an_order_that_waits_for_too_long_is_sent_again_and_no_other() {
+    for story in stories(rising) {
+        let (given, case) = (&story.order, story.told());
+        let chase = Input::Chase(id());
+        let mut service = Service::with(&story.inputs);
+        let early = story.overdue_at() - 1;
+        let answer = service.when_nothing_happens(&chase, early, &case);
+        assert_eq!(answer, Some(Answer::Nothing), "{case}, a millisecond too early");
+        if !WAITS.contains(&given.status) {
+            for now in [story.overdue_at(), u64::MAX] {
+                let answer = service.when_nothing_happens(&chase, now, &case);
+                assert_eq!(answer, Some(Answer::Nothing), "{case}: nobody owes an answer");
+            }
+            continue;
+        }
+        let now = story.overdue_at();
+        let times = given.resent.map_or(0, |resent| resent.times) + 1;
+        let then = Order { resent: Some(Resent { at: now, times }), ..given.clone() };
+        assert_eq!(service.when(&chase, now), Some(Answer::Done(then.clone())), "{case}");
+        let published = [updated(&then), append(&announced(&then, true))];
+        assert_eq!(service.published(), published, "{case}");
+        assert_eq!(service.order(), Some(then), "{case}");
+        // Another instance looked at the same time.
+        let answer = service.when_nothing_happens(&chase, now, &case);
+        assert_eq!(answer, Some(Answer::Nothing), "{case}, at once again");
     }
 }
 
 #[test]
-fn each_result_moves_a_pending_order_on() {
-    for (result, status, reason) in results(1) {
-        let (then, events) = after(&order(1, &[Pending]), &result, 8);
-        let expected = Order {
-            status,
-            order_total: (status == PaymentRequired).then_some(900),
-            reason: reason.map(str::to_owned),
-            history: vec![
-                Step { status: Pending, at: 1, attempt: 1 },
-                Step { status, at: 8, attempt: 1 },
-            ],
-            ..order(1, &[Pending])
-        };
-        assert_eq!(then, Some(expected), "{result:?}");
-        assert!(events.is_empty(), "the whole order is published by being stored: {events:?}");
-    }
-}
-
-#[test]
-fn a_changed_order_is_published_whole() {
-    let mut orders = Memory::new(Orders);
-    orders.handle(&place(&["201", "204"], "101"), 1).unwrap();
-    orders.published.clear();
-    orders.handle(&stock(StockOutcome::PaymentRequired, 1), 2).unwrap();
-    let published = orders.take(Stream::OrderUpdated);
-    let event: Order = serde_json::from_str(&published[0]).unwrap();
-    assert_eq!(orders.all::<Order>(), [event]);
-    assert_eq!(published.len(), 1);
-    assert!(orders.published.is_empty());
-}
-
-#[test]
-fn no_result_moves_any_order_back() {
-    for status in STATUSES {
-        for (result, news, reason) in results(1) {
-            let given = match status {
-                Pending => order(1, &[Pending]),
-                other => order(1, &[Pending, other]),
+fn each_time_an_order_is_sent_again_it_is_given_twice_as_long_up_to_a_limit() {
+    for status in WAITS {
+        let mut service = Service::with(&[(placed(), 5_000)]);
+        let mut last = 5_000;
+        if status == PaymentRequired {
+            last = 7_000;
+            service.when(&result(HELD, 1).unwrap(), last);
+        }
+        for (factor, times) in [1, 2, 4, 8, 16, 32, 64, 64, 64].into_iter().zip(1..) {
+            let due = last + factor * PATIENCE;
+            let early = service.when(&Input::Chase(id()), due - 1);
+            assert_eq!(early, Some(Answer::Nothing), "the {times}. time");
+            let Some(Answer::Done(order)) = service.when(&Input::Chase(id()), due) else {
+                panic!("{status:?}: it was not sent again the {times}. time")
             };
-            let case = format!("given {status:?}, when {result:?}");
-            let (then, _) = after(&given, &result, 9);
-            if statuses(&given).iter().any(|step| rank(*step) == rank(news)) {
-                assert_eq!(then, None, "{case}: only one of a rank can happen");
-                continue;
-            }
-            let then = then.unwrap_or_else(|| panic!("{case}: it has to be learned"));
-            assert!(rank(then.status) >= rank(status), "{case}: {:?}", then.status);
-            if rank(news) > rank(status) {
-                assert_eq!((then.status, then.reason.as_deref()), (news, reason), "{case}");
-            } else {
-                assert_eq!((then.status, &then.reason), (status, &given.reason), "{case}");
-            }
-            let steps = statuses(&then);
-            assert!(steps.is_sorted_by_key(|step| rank(*step)), "{case}: {steps:?}");
-            assert_eq!(steps.iter().filter(|step| **step == news).count(), 1, "{case}");
-            assert_eq!(then.history.len(), given.history.len() + 1, "{case}");
-            assert_eq!(after(&then, &result, 10).0, None, "{case}, again: it was learned before");
+            assert_eq!(order.resent, Some(Resent { at: due, times }));
+            assert_eq!(order.status, status, "that is no step");
+            last = due;
         }
     }
 }
 
 #[test]
-fn however_results_follow_each_other_the_status_is_the_furthest_of_the_history() {
-    const LENGTH: u32 = 4;
-    let results = results(1);
-    for mut number in 0..results.len().pow(LENGTH) {
-        let mut standing = order(1, &[Pending]);
-        for now in 2..2 + u64::from(LENGTH) {
-            let (result, ..) = &results[number % results.len()];
-            number /= results.len();
-            let (then, _) = after(&standing, result, now);
-            let Some(then) = then else { continue };
-            assert!(rank(then.status) >= rank(standing.status), "{standing:?}, then {then:?}");
-            let steps = statuses(&then);
-            assert!(steps.windows(2).all(|pair| rank(pair[0]) < rank(pair[1])), "{steps:?}");
-            assert_eq!(steps.last(), Some(&then.status));
-            assert_eq!(then.order_total.is_some(), steps.contains(&PaymentRequired));
-            standing = then;
+fn a_step_ends_the_wait_and_the_next_one_is_short_again() {
+    let chase = Input::Chase(id());
+    let result = |cause, attempt| result(cause, attempt).unwrap();
+    let mut service = Service::with(&[(placed(), 0)]);
+    for now in [1_000, 3_000, 7_000] {
+        assert!(matches!(service.when(&chase, now), Some(Answer::Done(_))), "at {now}");
+    }
+    service.when(&result(HELD, 1), 8_000);
+    assert_eq!(service.order().unwrap().resent, None, "what it waited for came");
+    assert_eq!(service.when(&chase, 8_999), Some(Answer::Nothing));
+    assert!(matches!(service.when(&chase, 9_000), Some(Answer::Done(_))));
+
+    service.when(&result(UNPAID, 1), 9_500);
+    assert_eq!(service.order().unwrap().resent, None);
+    assert_eq!(service.when(&chase, 1_000_000), Some(Answer::Nothing), "it waits for a customer");
+    service.asked(Action::Pay, 1, 20_000);
+    assert_eq!(service.when(&chase, 20_999), Some(Answer::Nothing));
+    let Some(Answer::Done(order)) = service.when(&chase, 21_000) else { panic!("overdue") };
+    assert_eq!(order.resent, Some(Resent { at: 21_000, times: 1 }));
+    assert_eq!(order.attempt, 2);
+
+    service.asked(Action::Cancel, 2, 21_500);
+    assert_eq!(service.order().unwrap().resent, None, "nothing is waited for");
+    assert_eq!(service.when(&chase, u64::MAX), Some(Answer::Nothing));
+}
+
+#[test]
+fn an_order_that_was_never_placed_is_unknown() {
+    let mut service = Service::new();
+    for action in Action::ALL {
+        let input = Input::Act(act(action, 1));
+        let answer = service.when_nothing_happens(&input, 1, action.name());
+        assert_eq!(answer, Some(Answer::Unknown));
+    }
+    let answer = service.when_nothing_happens(&Input::Chase(id()), u64::MAX, "the chase");
+    assert_eq!(answer, Some(Answer::Nothing));
+    for attempt in [1, 2] {
+        for (cause, input) in results(attempt) {
+            assert_eq!(service.when_nothing_happens(&input, 1, &format!("{cause:?}")), None);
         }
     }
 }
 
 #[test]
-fn the_payment_may_be_known_before_the_stock_check() {
-    let table = [
-        (WalletOutcome::ToBeShipped, ToBeShipped, None),
-        (WalletOutcome::InsufficientFund, InsufficientFund, None),
-        (WalletOutcome::Rejected, Rejected, Some("said by the wallet")),
+fn results_may_come_in_any_order_and_end_in_the_same() {
+    let histories: [&[Cause]; 9] = [
+        &[SHORT, HELD],
+        &[SHORT, TURNED_DOWN],
+        &[HELD, PAID],
+        &[HELD, UNPAID],
+        &[HELD, STRANGER],
+        &[SHORT, HELD, PAID],
+        &[SHORT, HELD, UNPAID],
+        &[SHORT, HELD, STRANGER],
+        &[SHORT, TURNED_DOWN, HELD],
     ];
-    let reserved = stock(StockOutcome::PaymentRequired, 1);
-    for (outcome, status, reason) in table {
-        let paid = after(&order(1, &[Pending]), &wallet(outcome, 1), 20).0.unwrap();
-        assert_eq!((paid.status, paid.order_total), (status, None));
-
-        let both = after(&paid, &reserved, 30).0.unwrap();
-        assert_eq!(both.status, status, "the older result does not become the status");
-        assert_eq!(both.reason.as_deref(), reason);
-        assert_eq!(both.order_total, Some(900), "what it cost is learned even so");
-        let steps: Vec<_> = both.history.iter().map(|step| (step.status, step.at)).collect();
-        assert_eq!(steps, [(Pending, 1), (PaymentRequired, 30), (status, 20)]);
-
-        let stock_first = after(&order(1, &[Pending]), &reserved, 30).0.unwrap();
-        let both_in_order = after(&stock_first, &wallet(outcome, 1), 20).0;
-        assert_eq!(both_in_order, Some(both), "either order ends in the same");
-    }
-}
-
-#[test]
-fn a_redelivered_result_changes_nothing() {
-    for (first, ..) in results(1) {
-        let once = after(&order(1, &[Pending]), &first, 2).0.unwrap();
-        assert_eq!(after(&once, &first, 3), (None, Vec::new()), "{first:?} at once");
-        for (second, ..) in results(1) {
-            let (Some(twice), _) = after(&once, &second, 3) else { continue };
-            for late in [&first, &second] {
-                let case = format!("{first:?}, {second:?}, then again {late:?}");
-                assert_eq!(after(&twice, late, 4), (None, Vec::new()), "{case}");
-            }
+    for attempt in [1, 2] {
+        let mut inputs = vec![(placed(), 1)];
+        if attempt == 2 {
+            inputs.push((result(UNPAID, 1).unwrap(), 2));
+            inputs.push((Input::Act(act(Action::Pay, 7)), 3));
+        }
+        for causes in histories {
+            let mut ends = permutations(causes).into_iter().map(|permutation| {
+                let mut service = Service::with(&inputs);
+                for cause in permutation {
+                    // Each is learned of at a time of its own, to be told from the others.
+                    let number = causes.iter().position(|it| *it == cause).unwrap();
+                    service.when(&result(cause, attempt).unwrap(), 10 + number as u64);
+                }
+                // But for what tells in which order they came.
+                let mut order = service.order().unwrap();
+                for step in &mut order.history {
+                    (step.late, step.order_total) = (None, None);
+                }
+                order
+            });
+            let end = ends.next().unwrap();
+            let causes_known = steps(&end).iter().filter(|step| step.0 == attempt).count() - 1;
+            assert_eq!(causes_known, causes.len(), "{causes:?}: all of them are remembered");
+            assert!(ends.all(|other| other == end), "{causes:?} in attempt {attempt}");
         }
     }
 }
 
+fn permutations(causes: &[Cause]) -> Vec<Vec<Cause>> {
+    if causes.is_empty() {
+        return vec![Vec::new()];
+    }
+    let mut all = Vec::new();
+    for (place, first) in causes.iter().enumerate() {
+        let rest = [&causes[..place], &causes[place + 1..]].concat();
+        all.extend(permutations(&rest).into_iter().map(|rest| [&[*first][..], &rest].concat()));
+    }
+    all
+}
+
 #[test]
-fn results_of_another_attempt_change_nothing() {
-    for status in STATUSES {
-        let given = order(2, &[status]);
-        for attempt in [0, 1, 3, u32::MAX] {
-            for (result, ..) in results(attempt) {
-                assert_eq!(after(&given, &result, 9), (None, Vec::new()), "{status:?}: {result:?}");
-            }
-        }
+fn what_is_learned_after_an_order_was_cancelled_joins_its_history_only() {
+    let mut service = Service::with(&[(placed(), 1)]);
+    service.asked(Action::Cancel, 7, 2);
+    for (cause, now) in [(PAID, 3), (HELD, 4), (SHORT, 5), (UNPAID, 6), (STRANGER, 7)] {
+        service.when(&result(cause, 1).unwrap(), now);
+    }
+    let order = service.order().unwrap();
+    let history: Vec<_> = order.history.iter().map(|step| (step.status, step.at)).collect();
+    let expected =
+        [(Pending, 1), (OutOfStock, 5), (PaymentRequired, 4), (ToBeShipped, 3), (Cancelled, 2)];
+    assert_eq!(history, expected);
+    assert_eq!((order.status, order.reason), (Cancelled, None));
+    assert_eq!(order.order_total, Some(900), "what it would have cost is known even so");
+}
+
+#[test]
+fn an_order_that_is_paid_for_twice_at_once_is_tried_once() {
+    let mut service = Service::with(&[(placed(), 1), (result(UNPAID, 1).unwrap(), 2)]);
+    let Some(Answer::Done(first)) = service.asked(Action::Pay, 7, 3) else { panic!("not tried") };
+    assert_eq!(service.asked(Action::Pay, 8, 3), Some(Answer::WrongState(Pending)));
+    assert_eq!(service.asked(Action::Pay, 7, 3), Some(Answer::Replayed(first.clone())));
+    assert_eq!(service.order(), Some(first));
+    let created: Vec<OrderCreated> = (service.0.take(Stream::OrderCreated).iter())
+        .map(|json| serde_json::from_str(json).unwrap())
+        .collect();
+    let attempts: Vec<_> = created.iter().map(|event| (event.attempt, event.resend)).collect();
+    assert_eq!(attempts, [(2, false)]);
+}
+
+#[test]
+fn an_order_may_be_tried_again_and_again() {
+    let mut service = Service::with(&[(placed(), 0)]);
+    for attempt in 1..=5 {
+        let now = u64::from(attempt) * 10;
+        service.when(&result(HELD, attempt).unwrap(), now);
+        service.when(&result(UNPAID, attempt).unwrap(), now + 1);
+        let order = service.order().unwrap();
+        assert_eq!((order.status, order.order_total), (InsufficientFund, Some(900)));
+        assert!(order.reason.is_some());
+        service.asked(Action::Pay, u128::from(attempt), now + 2);
+        let order = service.order().unwrap();
+        assert_eq!((order.status, order.attempt), (Pending, attempt + 1));
+        let begun_anew = (order.order_total, &order.reason, order.resent);
+        assert_eq!(begun_anew, (None, &None, None), "nothing is left of the attempt before");
+    }
+    let one = |attempt| [Pending, PaymentRequired, InsufficientFund].map(|it| (attempt, it));
+    let expected: Vec<_> = (1..=5).flat_map(one).chain([(6, Pending)]).collect();
+    assert_eq!(steps(&service.order().unwrap()), expected);
+}
+
+#[test]
+fn an_order_that_was_tried_too_often_to_count_is_at_fault() {
+    let given = Order { status: InsufficientFund, attempt: u32::MAX, ..new_order(1) };
+    let world = World::for_tests().with(given);
+    let fault = ORDERS.decide(&Input::Act(act(Action::Pay, 7)), &world, 2).unwrap_err();
+    assert!(matches!(&fault, Halt::Fault(text) if text.contains("too often")), "{fault}");
+}
+
+#[test]
+fn a_new_order_is_pending_and_announced() {
+    let mut service = Service::new();
+    assert_eq!(service.when(&placed(), 7), Some(Answer::Done(new_order(7))));
+    assert_eq!(service.order(), Some(new_order(7)));
+    assert_eq!(service.published(), [append(&announced(&new_order(7), false))]);
+}
+
+#[test]
+fn events_look_as_in_the_contract() {
+    let mut service = Service::new();
+    service.when(&place(&["201", "204", "201"], "101"), 0);
+    service.when(&Input::Chase(id()), PATIENCE);
+    service.when(&result(UNPAID, 1).unwrap(), 2_000);
+    service.asked(Action::Pay, 1, 2_001);
+    service.when(&result(PAID, 2).unwrap(), 2_002);
+    service.asked(Action::Ship, 2, 2_003);
+    service.asked(Action::Complete, 3, 2_004);
+    let created = |attempt| {
+        serde_json::json!({
+            "id": id(), "product_ids": ["201", "204", "201"], "customer_id": "101",
+            "status": "pending", "attempt": attempt,
+        })
+    };
+    let mut resent = created(1);
+    resent["resend"] = true.into();
+    let about = |attempt| serde_json::json!({"id": id(), "customer_id": "101", "attempt": attempt});
+    let mut taken = |stream| -> Vec<serde_json::Value> {
+        let published = service.0.take(stream);
+        published.iter().map(|json| serde_json::from_str(json).unwrap()).collect()
+    };
+    assert_eq!(taken(Stream::OrderCreated), [created(1), resent, created(2)]);
+    assert_eq!(taken(Stream::OrderShipped), [about(2)]);
+    assert_eq!(taken(Stream::OrderCompleted), [about(2)]);
+    assert_eq!(taken(Stream::OrderUpdated).len(), 6, "every change but the first is announced");
+    assert!(service.published().is_empty());
+
+    let mut service = Service::with(&[(placed(), 1)]);
+    service.asked(Action::Cancel, 1, 2);
+    let cancelled = service.0.take(Stream::OrderCancelled);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&cancelled[0]).unwrap(), about(1));
+    assert_eq!(cancelled.len(), 1);
+}
+
+#[test]
+fn an_order_is_listed_with_its_customers_and_with_those_of_its_status() {
+    let names = [
+        (Pending, "pending"),
+        (OutOfStock, "out-of-stock"),
+        (PaymentRequired, "payment-required"),
+        (InsufficientFund, "insufficient-fund"),
+        (ToBeShipped, "to-be-shipped"),
+        (Shipped, "shipped"),
+        (Completed, "completed"),
+        (Rejected, "rejected"),
+        (Cancelled, "cancelled"),
+    ];
+    for story in stories(rising) {
+        let (_, name) = names.iter().find(|(status, _)| *status == story.order.status).unwrap();
+        let place = story.order.place().unwrap();
+        assert_eq!(place.set, format!("{{order}}:status:{name}"), "{}", story.told());
+        // 1,000,000 ms; however often it is tried, it was placed then.
+        assert_eq!(place.member, "0000000f4240-00000000-0000-0000-0000-000000000001");
+        assert_eq!(story.order.lists(), ["{order}:index:101"]);
     }
 }
 
 #[test]
-fn a_new_attempt_is_moved_on_whatever_the_one_before_came_to() {
-    for before in [OutOfStock, InsufficientFund] {
-        let mut given = order(1, &[Pending, before]);
-        given.attempt = 2;
-        given.status = Pending;
-        given.history.push(Step { status: Pending, at: 3, attempt: 2 });
-        for (result, status, _) in results(2) {
-            let then = after(&given, &result, 9).0.unwrap();
-            assert_eq!(then.status, status);
-            let steps: Vec<_> =
-                then.history.iter().map(|step| (step.attempt, step.status)).collect();
-            assert_eq!(steps, [(1, Pending), (1, before), (2, Pending), (2, status)]);
-        }
-    }
+fn orders_of_one_status_sort_by_their_age() {
+    // Times, then ids; the older one comes first as text as well.
+    let ages = [(0, 9), (1, 2), (999, 1), (1_767_225_600_000, 5), (1_767_225_600_000, 6)];
+    let members = ages.map(|(at, number)| {
+        let order = Order { id: OrderId(Uuid::from_u128(number)), ..new_order(at) };
+        order.place().unwrap().member
+    });
+    assert!(members.is_sorted(), "{members:?}");
+    // The chase looks for those before a time, and takes the id from behind the first dash.
+    assert!(members[3] < format!("{:012x}", 1_767_225_600_001_u64));
+    assert!(members[3] > format!("{:012x}", 1_767_225_600_000_u64));
+    let (_, id) = members[3].split_once('-').unwrap();
+    assert_eq!(id.parse(), Ok(OrderId(Uuid::from_u128(5))));
 }
 
 #[test]
-fn a_result_for_an_order_that_is_not_here_changes_nothing() {
-    for (result, ..) in results(1) {
-        let mut orders = Memory::new(Orders);
-        assert_eq!(orders.handle(&result, 1).unwrap(), None);
-        assert!(orders.all::<Order>().is_empty() && orders.published.is_empty(), "{result:?}");
-    }
+fn an_order_is_found_where_its_status_was_and_moved_to_where_it_is() {
+    let (given, mut places) = (new_order(1), Vec::new());
+    places.push(given.place().unwrap());
+    let held = after(&given, &result(HELD, 1).unwrap(), 2).unwrap();
+    places.push(held.place().unwrap());
+    let sent_again = after(&held, &Input::Chase(id()), 5_000).unwrap();
+    places.push(sent_again.place().unwrap());
+    let late = after(&sent_again, &result(SHORT, 1).unwrap(), 5_001).unwrap();
+    places.push(late.place().unwrap());
+    assert_ne!(places[0], places[1], "a step moves it");
+    assert_eq!(places[1], places[2], "being sent again does not");
+    assert_eq!(places[1], places[3], "nor does what is learned late");
 }
 
 #[test]
@@ -361,16 +895,23 @@ fn entries_of_the_original_are_understood() {
         (Stream::AccountWallet, entity)
     };
     let table = [
-        (check(r#""inventory": "payment-required", "order_total": 900"#), PaymentRequired),
-        (check(r#""inventory": "out-of-stock""#), OutOfStock),
-        (payment("to-be-shipped"), ToBeShipped),
-        (payment("insufficient-fund"), InsufficientFund),
+        (
+            check(r#""inventory": "payment-required", "order_total": 900"#),
+            PaymentRequired,
+            Some(900),
+        ),
+        (check(r#""inventory": "out-of-stock""#), OutOfStock, None),
+        (payment("to-be-shipped"), ToBeShipped, None),
+        (payment("insufficient-fund"), InsufficientFund, None),
     ];
-    for ((stream, entity), status) in table {
+    for ((stream, entity), status, total) in table {
         let subscription = subscriptions().into_iter().find(|it| it.stream == stream).unwrap();
         let entry = StreamEntry { id: EntryId::default(), entity: &entity };
         let input = (subscription.parse)(&entry).unwrap().unwrap();
-        let then = after(&order(1, &[Pending]), &input, 2).0.unwrap();
-        assert_eq!(then.status, status, "{entity}");
+        let then = after(&new_order(1), &input, 2).unwrap();
+        assert_eq!((then.status, then.order_total), (status, total), "{entity}");
+        let known = Order { order_total: Some(900), ..new_order(1) };
+        let then = after(&known, &input, 2).unwrap();
+        assert_eq!(then.order_total, Some(900), "{entity}: what is not said is not forgotten");
     }
 }

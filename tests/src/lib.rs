@@ -178,10 +178,10 @@ impl System {
         answer.parse()
     }
 
-    /// The order once it came to its end, whatever that is.
+    /// The order once no service has to do anything about it, whatever became of it.
     pub async fn ended(&self, order: &Order) -> Order {
         let path = format!("/order/{}", order.id);
-        eventually("the order's end", SOON, async || {
+        eventually("the order's rest", SOON, async || {
             let answer = self.get(&path).await;
             let text = answer.text();
             match answer.status {
@@ -214,6 +214,55 @@ impl System {
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(SOON));
         let connected = client.get_multiplexed_async_connection_with_config(&config);
         connected.await.expect("Redis answers")
+    }
+
+    /// Asks for something with a key of its own at the first gateway.
+    pub async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
+        let key = uuid::Uuid::new_v4().to_string();
+        let ask = Ask { method, path, key: &key, body };
+        ask.once(&self.client, &self.url()).await.expect("the gateway answers")
+    }
+
+    /// Brings stock.
+    pub async fn restock(&self, product: &str, amount: u64) {
+        let body = json!({ "amount": amount });
+        let path = format!("/inventory/{product}/restock");
+        let answer = self.ask(Method::POST, &path, Some(&body)).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    }
+
+    /// Pays money in.
+    pub async fn top_up(&self, customer: &str, amount: u64) {
+        let body = json!({ "amount": amount });
+        let path = format!("/accounts/{customer}/top-up");
+        let answer = self.ask(Method::POST, &path, Some(&body)).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    }
+
+    /// Asks for an order's next step: `pay`, `ship`, `complete`.
+    pub async fn step(&self, order: &Order, step: &str) -> Answer {
+        self.ask(Method::POST, &format!("/order/{}/{step}", order.id), None).await
+    }
+
+    /// Cancels an order.
+    pub async fn cancel(&self, order: &Order) -> Answer {
+        self.ask(Method::DELETE, &format!("/order/{}", order.id), None).await
+    }
+
+    /// The order as it is now.
+    pub async fn order_now(&self, order: &Order) -> Order {
+        let answer = self.get(&format!("/order/{}", order.id)).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+        answer.parse()
+    }
+
+    /// The order once it has this status.
+    pub async fn reaches(&self, order: &Order, status: OrderStatus) -> Order {
+        eventually("the order's status", SOON, async || {
+            let order = self.order_now(order).await;
+            if order.status == status { Ok(order) } else { Err(format!("{order:?}")) }
+        })
+        .await
     }
 
     /// All entries of a stream.
@@ -258,9 +307,10 @@ impl System {
     }
 }
 
-/// Whether nothing more happens to an order by itself.
+/// Whether no service has to do anything about an order: what happens next is for a client, or for
+/// stock that comes in.
 pub fn is_final(status: OrderStatus) -> bool {
-    !matches!(status, OrderStatus::Pending | OrderStatus::PaymentRequired)
+    !status.is_underway()
 }
 
 /// The body of `POST /order`.
@@ -359,23 +409,69 @@ pub async fn place_until_accepted(
     body: &Value,
     within: Duration,
 ) -> Order {
-    let deadline = Instant::now() + within;
-    for gateway in gateways.iter().cycle() {
-        let url = format!("{gateway}/order");
-        let failure = match client.post(&url, body, &[("Idempotency-Key", key)]).await {
-            Ok(answer) => match answer.status {
-                StatusCode::OK => return answer.parse(),
-                StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => answer.text(),
-                status => panic!("{key}: {status}: {}", answer.text()),
-            },
-            Err(failure) => failure,
-        };
-        assert!(Instant::now() < deadline, "{key} was never accepted, at last: {failure}");
-        // Not all of those who were refused come back together.
-        let pause = u64::from(key.bytes().fold(7, |sum: u8, byte| sum.wrapping_mul(31) ^ byte));
-        tokio::time::sleep(Duration::from_millis(1 + pause % 20)).await;
+    let ask = Ask { method: Method::POST, path: "/order", key, body: Some(body) };
+    let answer = ask.until_answered(client, gateways, within).await;
+    assert_eq!(answer.status, StatusCode::OK, "{key}: {}", answer.text());
+    answer.parse()
+}
+
+/// A request with an `Idempotency-Key`.
+#[derive(Clone, Debug)]
+pub struct Ask<'a> {
+    /// Its method.
+    pub method: Method,
+    /// Its path.
+    pub path: &'a str,
+    /// Its key.
+    pub key: &'a str,
+    /// Its body, if it has one.
+    pub body: Option<&'a Value>,
+}
+
+impl Ask<'_> {
+    /// Sends it once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::send`].
+    pub async fn once(&self, client: &Client, gateway: &str) -> Result<Answer, String> {
+        let mut headers = vec![("Idempotency-Key", self.key)];
+        headers.extend(self.body.map(|_| ("Content-Type", "application/json")));
+        let body = self.body.map_or_else(Bytes::new, |body| body.to_string().into());
+        let url = format!("{gateway}{}", self.path);
+        client.send(request(self.method.clone(), &url, &headers, body)).await
     }
-    panic!("there is no gateway")
+
+    /// Sends it to any of the gateways, again and again until there is an answer that is not only
+    /// for the moment.
+    ///
+    /// # Panics
+    ///
+    /// There was none in time.
+    pub async fn until_answered(
+        &self,
+        client: &Client,
+        gateways: &[String],
+        within: Duration,
+    ) -> Answer {
+        let deadline = Instant::now() + within;
+        let Self { key, path, .. } = self;
+        for gateway in gateways.iter().cycle() {
+            let failure = match self.once(client, gateway).await {
+                Ok(answer) if !answer.status.is_server_error() => return answer,
+                Ok(answer) => match answer.status {
+                    StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => answer.text(),
+                    status => panic!("{path} {key}: {status}: {}", answer.text()),
+                },
+                Err(failure) => failure,
+            };
+            assert!(Instant::now() < deadline, "{path} {key} was never answered: {failure}");
+            // Not all of those who were refused come back together.
+            let pause = u64::from(key.bytes().fold(7, |sum: u8, byte| sum.wrapping_mul(31) ^ byte));
+            tokio::time::sleep(Duration::from_millis(1 + pause % 20)).await;
+        }
+        panic!("there is no gateway")
+    }
 }
 
 /// A request with these headers and this body.

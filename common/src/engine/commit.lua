@@ -4,8 +4,9 @@
 --
 -- KEYS  1..E         entities, those of the first group first, each key once
 --       E+1..E+S     streams
---       E+S+1..      lists (indexes)
--- ARGV  G E S L      the number of groups, entities, streams and lists
+--       E+S+1..E+S+L lists (indexes)
+--       E+S+L+1..    sorted sets (indexes)
+-- ARGV  G E S L Z    the number of groups, entities, streams, lists and sorted sets
 --       n            for each group: how many of the entities are its own
 --       expected new for each entity: "<version> " as it was seen, "" for absent;
 --                    the whole string to store, "" to leave it
@@ -14,6 +15,9 @@
 --                                               strings follow
 --       P            the number of pushes, then for each:
 --         group list id                         list: position in KEYS
+--       M            the number of moves, then for each:
+--         group set member joins                set: position in KEYS; joins: "1" to add the
+--                                               member, with score 0, "0" to remove it
 --
 -- Reply, an array with one item for each group:
 --       1                            Committed
@@ -23,7 +27,7 @@
 
 local call, sub, tonumber = redis.call, string.sub, tonumber
 local groups, entities = tonumber(ARGV[1]), tonumber(ARGV[2])
-local streams, lists = tonumber(ARGV[3]), tonumber(ARGV[4])
+local streams, lists, sets = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 
 local function must_be(position, kind)
   local found = call('TYPE', KEYS[position]).ok
@@ -38,6 +42,10 @@ for position = entities + 1, entities + streams do
 end
 for position = entities + streams + 1, entities + streams + lists do
   local wrong = must_be(position, 'list')
+  if wrong then return wrong end
+end
+for position = #KEYS - sets + 1, #KEYS do
+  local wrong = must_be(position, 'zset')
   if wrong then return wrong end
 end
 
@@ -60,9 +68,9 @@ if entities > 0 then
 end
 
 local reply, writes = {}, {}
-local position, argument = 0, 4 + groups
+local position, argument = 0, 5 + groups
 for group = 1, groups do
-  local own, conflict = tonumber(ARGV[4 + group]), false
+  local own, conflict = tonumber(ARGV[5 + group]), false
   local mark = #writes
   for _ = 1, own do
     position = position + 1
@@ -102,12 +110,41 @@ for _ = 1, tonumber(ARGV[argument]) do
   argument = argument + 3 + fields
 end
 
+-- What goes to one list or set goes there in one call.
+local places = {}
+local function gather(place, kind)
+  local found = places[place]
+  if not found then
+    found = { RPUSH = {}, ZREM = {}, ZADD = {} }
+    places[place] = found
+  end
+  return found[kind]
+end
+
 argument = argument + 1
 for _ = 1, tonumber(ARGV[argument]) do
   if reply[tonumber(ARGV[argument + 1])] == 1 then
-    call('RPUSH', KEYS[tonumber(ARGV[argument + 2])], ARGV[argument + 3])
+    local ids = gather(tonumber(ARGV[argument + 2]), 'RPUSH')
+    ids[#ids + 1] = ARGV[argument + 3]
   end
   argument = argument + 3
+end
+
+argument = argument + 1
+for _ = 1, tonumber(ARGV[argument]) do
+  if reply[tonumber(ARGV[argument + 1])] == 1 then
+    local joins = ARGV[argument + 4] == '1'
+    local members = gather(tonumber(ARGV[argument + 2]), joins and 'ZADD' or 'ZREM')
+    if joins then members[#members + 1] = 0 end
+    members[#members + 1] = ARGV[argument + 3]
+  end
+  argument = argument + 4
+end
+
+for place = entities + streams + 1, #KEYS do
+  for kind, values in pairs(places[place] or {}) do
+    if #values > 0 then call(kind, KEYS[place], unpack(values)) end
+  end
 end
 
 return reply

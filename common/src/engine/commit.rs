@@ -1,6 +1,6 @@
 //! `commit.lua` from Rust: its arguments and its reply.
 
-use std::{collections::HashMap, sync::LazyLock};
+use std::{borrow::Cow, collections::HashMap, sync::LazyLock};
 
 use redis::{Cmd, Value};
 
@@ -32,7 +32,7 @@ pub(super) enum Outcome {
 pub(super) fn command(groups: &[Group], world: &World, now: u64) -> (Cmd, Vec<Key>) {
     let mut places = Places::default();
     let mut checks: Vec<(String, String)> = Vec::new();
-    let mut pushes = Vec::new();
+    let (mut pushes, mut moves) = (Vec::new(), Vec::new());
     let mut announced = Vec::new();
     let mut entities = Vec::new();
     for (number, group) in groups.iter().enumerate() {
@@ -44,12 +44,15 @@ pub(super) fn command(groups: &[Group], world: &World, now: u64) -> (Cmd, Vec<Ke
             if let Some(change) = slot.change() {
                 let next = version.map_or(now, |version| version.0 + 1);
                 new = format!("{next} {}", change.json);
-                if let Some(list) = change.index {
-                    pushes.push((
-                        number,
-                        places.list(list),
-                        key.as_str()[change.prefix..].to_owned(),
-                    ));
+                let lists = change.index.into_iter().map(Cow::Borrowed);
+                for list in lists.chain(change.lists.into_iter().map(Cow::Owned)) {
+                    let id = key.as_str()[change.prefix..].to_owned();
+                    pushes.push((number, places.list(list), id));
+                }
+                let gone = change.leaves.into_iter().map(|place| (place, "0"));
+                for (place, joins) in gone.chain(change.joins.into_iter().map(|place| (place, "1")))
+                {
+                    moves.push((number, places.set(place.set), place.member, joins));
                 }
                 if let Some(stream) = change.updates {
                     let trace = slot.trace();
@@ -76,19 +79,21 @@ pub(super) fn command(groups: &[Group], world: &World, now: u64) -> (Cmd, Vec<Ke
         announced.map(|(number, place, json, trace)| (*number, *place, json.as_str(), *trace)),
     );
 
-    let Places { streams, lists, .. } = &places;
+    let Places { streams, lists, sets, .. } = &places;
+    let others = entities.len() + streams.len();
     let mut cmd = redis::cmd("EVALSHA");
-    cmd.arg(SHA.as_str()).arg(entities.len() + streams.len() + lists.len());
+    cmd.arg(SHA.as_str()).arg(others + lists.names.len() + sets.names.len());
     for key in &entities {
         cmd.arg(key.as_str());
     }
     for stream in streams {
         cmd.arg(stream.key());
     }
-    for list in lists {
-        cmd.arg(*list);
+    for name in lists.names.iter().chain(&sets.names) {
+        cmd.arg(name.as_ref());
     }
-    cmd.arg(groups.len()).arg(entities.len()).arg(streams.len()).arg(lists.len());
+    cmd.arg(groups.len()).arg(entities.len()).arg(streams.len());
+    cmd.arg(lists.names.len()).arg(sets.names.len());
     for group in groups {
         cmd.arg(group.keys.len());
     }
@@ -111,17 +116,38 @@ pub(super) fn command(groups: &[Group], world: &World, now: u64) -> (Cmd, Vec<Ke
     }
     cmd.arg(pushes.len());
     for (number, place, id) in &pushes {
-        cmd.arg(number + 1).arg(entities.len() + streams.len() + place + 1).arg(id);
+        cmd.arg(number + 1).arg(others + place + 1).arg(id);
+    }
+    cmd.arg(moves.len());
+    for (number, place, member, joins) in &moves {
+        cmd.arg(number + 1).arg(others + lists.names.len() + place + 1).arg(member).arg(joins);
     }
     (cmd, entities)
 }
 
-/// The streams and lists of a call, each once.
+/// The streams, lists and sorted sets of a call, each once.
 #[derive(Default)]
 struct Places {
     streams: Vec<Stream>,
-    lists: Vec<&'static str>,
     known: HashMap<Stream, usize>,
+    lists: Names,
+    sets: Names,
+}
+
+/// Keys, each once.
+#[derive(Default)]
+struct Names {
+    names: Vec<Cow<'static, str>>,
+    known: HashMap<Cow<'static, str>, usize>,
+}
+
+impl Names {
+    fn place(&mut self, name: Cow<'static, str>) -> usize {
+        *self.known.entry(name).or_insert_with_key(|name| {
+            self.names.push(name.clone());
+            self.names.len() - 1
+        })
+    }
 }
 
 impl Places {
@@ -132,11 +158,12 @@ impl Places {
         })
     }
 
-    fn list(&mut self, list: &'static str) -> usize {
-        self.lists.iter().position(|known| *known == list).unwrap_or_else(|| {
-            self.lists.push(list);
-            self.lists.len() - 1
-        })
+    fn list(&mut self, list: Cow<'static, str>) -> usize {
+        self.lists.place(list)
+    }
+
+    fn set(&mut self, set: String) -> usize {
+        self.sets.place(Cow::Owned(set))
     }
 }
 

@@ -44,6 +44,8 @@ use crate::{
 pub const BATCH_INPUTS: usize = 256;
 /// The most entities that one batch names, unless a single input names more.
 pub const BATCH_KEYS: usize = 2_000;
+/// The most entities that an input keeps in sight, without having named them, after a conflict.
+const MISSED_KEYS: usize = BATCH_KEYS / 4;
 /// How many inputs wait for the engine before readers and callers do.
 pub const QUEUE: usize = 1_024;
 /// How long an acknowledgement waits for another command to travel with.
@@ -345,8 +347,12 @@ impl<D: Decider> Engine<D> {
             }
         }
         self.metrics.commits.inc_by((writing.len() + idle.len()) as u64);
-        for ((job, changes), conflicted) in jobs.into_iter().zip(decided).zip(conflicted) {
+        for ((mut job, changes), conflicted) in jobs.into_iter().zip(decided).zip(conflicted) {
             if conflicted {
+                // What it looked at may not be what it looks at next time.
+                if job.missed.len() > MISSED_KEYS {
+                    job.missed.drain(..).for_each(|key| world.forget(&key));
+                }
                 open.push(job);
             } else {
                 self.finish(job, changes);

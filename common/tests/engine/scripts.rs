@@ -35,9 +35,9 @@ const SENT: &str = "events:{message}_sent";
 fn two_groups() -> Cmd {
     script(
         COMMIT,
-        &["{t}a", "{t}b", "{t}c", "{t}d", SENT, "{t}list"],
+        &["{t}a", "{t}b", "{t}c", "{t}d", SENT, "{t}list", "{t}before", "{t}after"],
         &[
-            &["2", "4", "1", "1"][..],
+            &["2", "4", "1", "1", "2"][..],
             &["2", "2"],
             &["5 ", "6 new a", "8 ", ""],
             &["3 ", "4 new c", "", "1 new d"],
@@ -48,6 +48,11 @@ fn two_groups() -> Cmd {
             &["2"],
             &["1", "6", "a"],
             &["2", "6", "d"],
+            &["4"],
+            &["1", "7", "a", "0"],
+            &["1", "8", "a", "1"],
+            &["2", "7", "c", "0"],
+            &["2", "8", "c", "1"],
         ]
         .concat(),
     )
@@ -57,6 +62,12 @@ async fn as_the_decisions_saw_them(redis: &Redis) {
     for (key, value) in [("{t}a", "5 old a"), ("{t}b", "8 old b"), ("{t}c", "3 old c")] {
         redis.run::<()>(&set(key, value)).await;
     }
+    redis.tell("ZADD {t}before 0 a 0 c").await;
+}
+
+/// The members of the sorted sets that the groups move `a` and `c` between.
+async fn sets(redis: &Redis) -> [Vec<String>; 2] {
+    [redis.ask("ZRANGE {t}before 0 -1").await, redis.ask("ZRANGE {t}after 0 -1 WITHSCORES").await]
 }
 
 fn told(entries: &[Entry]) -> Vec<&str> {
@@ -79,6 +90,7 @@ async fn a_commit_writes_all_groups_that_are_as_they_were_seen() {
     assert_eq!(entries[1].field("traceparent"), Some("t"));
     assert_eq!(entries[2].fields.len(), 1);
     assert_eq!(redis.ask::<Vec<String>>("LRANGE {t}list 0 -1").await, ["a", "d"]);
+    assert_eq!(sets(&redis).await, [vec![], vec!["a", "0", "c", "0"]]);
 }
 
 #[tokio::test]
@@ -94,6 +106,7 @@ async fn a_group_in_conflict_writes_nothing_and_says_what_stands() {
     assert_eq!(get(&redis, "{t}c").await.unwrap(), "4 new c");
     assert_eq!(told(&redis.entries(Stream::MessageSent).await), ["2", "3"]);
     assert_eq!(redis.ask::<Vec<String>>("LRANGE {t}list 0 -1").await, ["d"]);
+    assert_eq!(sets(&redis).await, [vec!["a"], vec!["c", "0"]]);
 }
 
 #[tokio::test]
@@ -111,6 +124,7 @@ async fn a_conflict_tells_of_all_that_stands_otherwise_and_of_what_is_gone() {
     assert_eq!(get(&redis, "{t}d").await.unwrap(), "7 unexpected d");
     assert_eq!(told(&redis.entries(Stream::MessageSent).await), ["1"]);
     assert_eq!(redis.ask::<Vec<String>>("LRANGE {t}list 0 -1").await, ["a"]);
+    assert_eq!(sets(&redis).await, [vec!["c"], vec!["a", "0"]]);
 }
 
 #[tokio::test]
@@ -132,16 +146,20 @@ async fn a_key_of_another_type_is_named_and_nothing_is_written() {
         ("SET events:{message}_sent string", SENT),
         ("SET {t}list string", "{t}list"),
         ("HSET {t}list a hash", "{t}list"),
+        ("SET {t}before string", "{t}before"),
+        ("RPUSH {t}after a-list", "{t}after"),
     ] {
         let redis = Redis::start();
         as_the_decisions_saw_them(&redis).await;
+        redis.tell(&format!("DEL {key}")).await;
         redis.tell(put).await;
+        let keys: u64 = redis.ask("DBSIZE").await;
         let error = redis.try_run::<Value>(&two_groups()).await.unwrap_err();
         assert_eq!(error.code(), Some("WRONGTYPE"), "{error}");
         assert!(error.to_string().contains(key), "{error}");
         assert_eq!(get(&redis, "{t}a").await.unwrap(), "5 old a", "{put}");
         assert_eq!(get(&redis, "{t}c").await.unwrap(), "3 old c", "{put}");
-        assert_eq!(redis.ask::<u64>("DBSIZE").await, 4, "{put}");
+        assert_eq!(redis.ask::<u64>("DBSIZE").await, keys, "{put}");
     }
 }
 
@@ -149,7 +167,8 @@ async fn a_key_of_another_type_is_named_and_nothing_is_written() {
 async fn a_commit_of_events_alone_has_no_entities() {
     let redis = Redis::start();
     let arguments =
-        [&["1", "0", "1", "0", "0"][..], &["1", "1", "1", "2", "entity", "1"], &["0"]].concat();
+        [&["1", "0", "1", "0", "0", "0"][..], &["1", "1", "1", "2", "entity", "1"], &["0", "0"]]
+            .concat();
     let reply: Value = redis.run(&script(COMMIT, &[SENT], &arguments)).await;
     assert_eq!(reply, Value::Array(vec![Value::Int(1)]));
     assert_eq!(told(&redis.entries(Stream::MessageSent).await), ["1"]);

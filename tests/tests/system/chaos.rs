@@ -15,11 +15,13 @@ use std::{
 
 use common::{events::Stream, ids::OrderId};
 use fastrand::Rng;
+use http::{Method, StatusCode};
 use orderctl::audit::Report;
 use redis::aio::MultiplexedConnection;
+use serde_json::Value;
 use serde_json::json;
 use stack::{Service, StackOptions};
-use system_tests::{Client, SOON, System, order_body, place_until_accepted, publish};
+use system_tests::{Ask, Client, Entry, SOON, System, order_body, place_until_accepted, publish};
 use tokio::task::JoinSet;
 
 const ORDERS: usize = 2_000;
@@ -278,8 +280,13 @@ async fn books_stay_exact_with_entries_of_an_original_order_service_and_kills() 
     let report = assert_all_ended(&system).await;
     assert_eq!((report.orders, report.foreign), (0, ORDERS), "{report}");
     let checks = system.entries(Stream::InventoryCheck).await;
-    let orders: BTreeSet<_> = checks.iter().map(|it| it.entity()["order_id"].to_string()).collect();
-    assert_eq!((checks.len(), orders.len()), (ORDERS, ORDERS), "one stock check for each order");
+    let order = |it: &Entry| it.entity()["order_id"].to_string();
+    let orders: BTreeSet<_> = checks.iter().map(order).collect();
+    assert_eq!(orders.len(), ORDERS, "a stock check for each order");
+    // Whoever waited and was served has two.
+    let outcomes: BTreeSet<_> =
+        checks.iter().map(|it| (order(it), it.entity()["inventory"].to_string())).collect();
+    assert_eq!(outcomes.len(), checks.len(), "each outcome once");
     let payable = checks.iter().filter(|it| it.entity()["inventory"] == "payment-required").count();
     let wallets = system.entries(Stream::AccountWallet).await;
     let orders: BTreeSet<_> =
@@ -307,6 +314,98 @@ impl Original {
         let id = format!("{seconds}-{micros}");
         publish(&mut self.redis, Stream::OrderCreated, &id, &order).await;
     }
+}
+
+/// How many orders live their whole lives.
+const LIVES: usize = 500;
+
+/// Something that is asked of an order, or brought, at random; now and then twice with one key.
+async fn some_request(
+    random: &mut Rng,
+    mine: &[OrderId],
+    key: &str,
+    http: &Client,
+    gateways: &[String],
+) {
+    let order = random.choice(mine).expect("some");
+    let amount = json!({ "amount": random.u64(1..200) });
+    let (method, path, body): (Method, String, Option<&Value>) = match random.u8(0..12) {
+        0..=3 => (Method::POST, format!("/order/{order}/pay"), None),
+        4..=5 => (Method::DELETE, format!("/order/{order}"), None),
+        6..=7 => (Method::POST, format!("/order/{order}/ship"), None),
+        8 => (Method::POST, format!("/order/{order}/complete"), None),
+        9..=10 => {
+            let product = random.choice(PRODUCTS).expect("some").0;
+            (Method::POST, format!("/inventory/{product}/restock"), Some(&amount))
+        }
+        _ => {
+            let customer = random.choice(CUSTOMERS).expect("some").0;
+            (Method::POST, format!("/accounts/{customer}/top-up"), Some(&amount))
+        }
+    };
+    let ask = Ask { method, path: &path, key, body };
+    let first = ask.until_answered(http, gateways, PATIENCE).await;
+    let refused = first.status == StatusCode::CONFLICT;
+    assert!(first.status == StatusCode::OK || refused, "{path}: {}", first.text());
+    if random.u8(0..4) == 0 {
+        let again = ask.until_answered(http, gateways, PATIENCE).await;
+        let same = again.status == StatusCode::OK && again.json() == first.json();
+        assert!(same || refused, "{path}: {} and then {}", first.text(), again.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn books_stay_exact_over_whole_lives_while_every_service_is_killed_at_random() {
+    let seed = Seed::take();
+    let mut random = seed.random();
+    let mut system = System::start_alone(pairs()).await;
+    fill(&system).await;
+    let requests = Arc::<AtomicUsize>::default();
+    let mut clients = JoinSet::new();
+    for client in 0..CLIENTS {
+        let mut urls = system.stack.gateway_urls();
+        let (mut random, requests) = (random.fork(), Arc::clone(&requests));
+        clients.spawn(async move {
+            let http = Client::default();
+            random.shuffle(&mut urls);
+            let mut mine = Vec::new();
+            let orders = LIVES / CLIENTS + usize::from(client < LIVES % CLIENTS);
+            for number in 0..orders {
+                let (products, customer) = some_order(&mut random);
+                let key = format!("{client}-{number}");
+                let body = order_body(&products, customer);
+                mine.push(place_until_accepted(&http, &urls, &key, &body, PATIENCE).await.id);
+                requests.fetch_add(1, Ordering::Relaxed);
+                for request in 0..3 {
+                    let key = format!("{client}-{number}-{request}");
+                    some_request(&mut random, &mine, &key, &http, &urls).await;
+                    requests.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+    }
+    let mut monkey = Monkey::new(random.fork());
+    monkey.rage(&mut system, LIVES * 4, async || requests.load(Ordering::Relaxed)).await;
+    clients.join_all().await;
+    for _ in 0..5 {
+        tokio::task::block_in_place(|| monkey.act(&mut system));
+    }
+    monkey.recover(&mut system);
+    assert!(monkey.kills > 20, "only {} kills", monkey.kills);
+
+    let report = assert_all_ended(&system).await;
+    assert_eq!(report.orders, LIVES, "{report}");
+    for status in ["to-be-shipped", "shipped", "completed", "cancelled"] {
+        assert!(report.by_status.contains_key(status), "no order is {status}: {report}");
+    }
+    // Lines are served whatever is killed: what can be filled now does not wait.
+    let products: Vec<(&str, u64)> = PRODUCTS.iter().map(|(id, _, _)| (*id, 10_000)).collect();
+    for (product, amount) in products {
+        system.client = Client::default();
+        system.restock(product, amount).await;
+    }
+    let report = assert_all_ended(&system).await;
+    assert!(!report.by_status.contains_key("out-of-stock"), "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,3 +10,4 @@ mod many_instances;
 mod operator;
 mod readme;
 mod user_guide;
+mod whole_life;

@@ -223,13 +223,14 @@ async fn seed(link: &mut Link, plan: Plan) -> anyhow::Result<()> {
     };
     for number in 0..plan.products {
         let id = format!("load-{number}").parse()?;
-        let product = ProductCreated { id, name: "Load".to_owned(), price: 1, amount: PLENTY };
+        let product =
+            ProductCreated { id, name: "Load".to_owned(), price: 1, amount: PLENTY, keep: false };
         add(ProductCreated::STREAM, serde_json::to_string(&product)?);
     }
     for number in 0..plan.customers {
         let id = format!("load-{number}").parse()?;
         let (name, email) = ("Load".to_owned(), "load@localhost".to_owned());
-        let account = AccountCreated { id, name, email, balance: PLENTY };
+        let account = AccountCreated { id, name, email, balance: PLENTY, keep: false };
         add(AccountCreated::STREAM, serde_json::to_string(&account)?);
     }
     link.send(&commands).await?;

@@ -17,8 +17,10 @@ static COUNTER: Kind = Kind {
     prefix: "{inventory}:counter:",
     index: Some("{inventory}:counters"),
     updates: Some(Stream::InventoryUpdated),
+    announces_new: false,
 };
-static RECEIPT: Kind = Kind { prefix: "{inventory}:receipt:", index: None, updates: None };
+static RECEIPT: Kind =
+    Kind { prefix: "{inventory}:receipt:", index: None, updates: None, announces_new: false };
 
 /// What was counted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

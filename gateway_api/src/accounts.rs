@@ -1,0 +1,203 @@
+//! Customers' accounts: listed, looked at, defined and topped up.
+
+use axum::{
+    Json,
+    extract::{
+        Path, Query, Request, State,
+        rejection::{PathRejection, QueryRejection},
+    },
+    response::{IntoResponse, Response},
+};
+use common::{
+    api::{Amount, DefineAccount},
+    decision::Entity,
+    entities::{Account, Deposit, Refused},
+    events::{AccountCreated, TopUp},
+    http::{json_bytes, parse, path_id, trace},
+    ids::{CustomerId, EntryId},
+    problem::Problem,
+};
+use http::{HeaderValue, StatusCode, header};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::{
+    Gateway,
+    commands::{self, Incoming},
+    orders::RequestHeaders,
+    pages::{self, Cursor, Page},
+    responses::{BadBody, NotDone, NotFound, NotRead},
+};
+
+type AccountPath = Result<Path<CustomerId>, PathRejection>;
+
+/// A page of accounts.
+#[derive(ToSchema)]
+#[schema(as = Accounts)]
+#[expect(dead_code, reason = "it describes the answer; the answer is made of raw documents")]
+pub(crate) struct AccountsDocument {
+    /// In the order in which they were first taken up.
+    accounts: Vec<Account>,
+    /// The cursor of the next ones, if there may be any.
+    #[schema(example = "e64")]
+    next: Option<String>,
+}
+
+/// List accounts
+///
+/// In the order in which they were first taken up.
+#[utoipa::path(
+    get, path = "/accounts", tag = "customers", operation_id = "list_accounts",
+    params(Page),
+    responses(
+        (status = 200, description = "A page of accounts", body = AccountsDocument,
+            headers(("Link" = String, description = "The next page, `rel=\"next\"`, if there may be one (RFC 8288)"))),
+        NotRead,
+    ),
+)]
+pub async fn list(
+    State(gateway): State<Gateway>,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let page = pages::query(page, &["limit", "cursor"])?;
+    let (limit, from) = (page.limit()?, page.position(Cursor::Entities)?.unwrap_or(0));
+    let list = Account::kind().index.unwrap_or_default();
+    let oldest = pages::oldest::<Account>(&gateway.stores.account, list, from, limit);
+    let found = pages::read(&gateway.reads, "accounts", oldest).await?;
+    Ok(pages::answer("accounts", &found, "/accounts", &[("limit", &limit.to_string())]))
+}
+
+/// Look at an account
+///
+/// With its balance.
+#[utoipa::path(
+    get, path = "/accounts/{id}", tag = "customers", operation_id = "get_account",
+    params(("id" = CustomerId, Path, description = "The customer's id")),
+    responses(
+        (status = 200, description = "The account", body = Account),
+        NotFound, NotRead,
+    ),
+)]
+pub async fn show(
+    State(gateway): State<Gateway>,
+    id: AccountPath,
+) -> Result<Json<Account>, Problem> {
+    let id = path_id(id)?;
+    let read = gateway.stores.account.get::<Account>(&id);
+    let account = pages::read(&gateway.reads, "the account", read).await?;
+    account.map(Json).ok_or_else(|| unknown(&id))
+}
+
+/// Define an account
+///
+/// A new customer, or another name and e-mail address for an existing one: the balance changes only
+/// by top-up and orders.
+#[utoipa::path(
+    put, path = "/accounts/{id}", tag = "customers", operation_id = "define_account",
+    params(("id" = CustomerId, Path, description = "The customer's id")),
+    request_body = DefineAccount,
+    responses(
+        (status = 200, description = "The account as it is now", body = Account),
+        (status = 201, description = "The account is new", body = Account,
+            headers(("Location" = String, description = "Where the account is: /accounts/{id}"))),
+        NotDone, BadBody,
+    ),
+)]
+pub async fn define(
+    State(gateway): State<Gateway>,
+    id: AccountPath,
+    request: Request,
+) -> Result<Response, Problem> {
+    let id = path_id(id)?;
+    let (parts, body) = request.into_parts();
+    let defined: DefineAccount = parse(&json_bytes(&parts.headers, body).await?)?;
+    defined.check()?;
+    let store = &gateway.stores.account;
+    let is_new = commands::look(store.get::<Account>(&id).await)?.is_none();
+    let event = AccountCreated {
+        id: id.clone(),
+        name: defined.name,
+        email: defined.email,
+        balance: defined.balance,
+        keep: true,
+    };
+    let applied_by = |account: &Account| account.created_by;
+    let trace = trace(&parts.headers);
+    let account = commands::define(store, &id, &event, applied_by, trace.as_deref()).await?;
+    let mut response = Json(account).into_response();
+    if is_new {
+        *response.status_mut() = StatusCode::CREATED;
+        let location = HeaderValue::from_str(&format!("/accounts/{id}"));
+        response.headers_mut().insert(header::LOCATION, location.expect("ids are plain"));
+    }
+    Ok(response)
+}
+
+/// Top up an account
+///
+/// Orders that were not paid for are not tried again by themselves: `POST /order/{id}/pay` does.
+/// With an `Idempotency-Key` the request is safe to repeat for ever: it comes in once.
+#[utoipa::path(
+    post, path = "/accounts/{id}/top-up", tag = "customers", operation_id = "top_up",
+    params(("id" = CustomerId, Path, description = "The customer's id"), RequestHeaders),
+    request_body = Amount,
+    responses(
+        (status = 200, description = "It came in", body = Deposit,
+            headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request"))),
+        NotFound, NotDone, BadBody,
+    ),
+)]
+pub async fn top_up(
+    State(gateway): State<Gateway>,
+    id: AccountPath,
+    request: Request,
+) -> Result<Response, Problem> {
+    let id = path_id(id)?;
+    let (parts, body) = request.into_parts();
+    let asked: Amount = parse(&json_bytes(&parts.headers, body).await?)?;
+    asked.check()?;
+    let wanted = Deposit {
+        id: Uuid::nil(),
+        customer_id: id,
+        amount: asked.amount,
+        balance: None,
+        refused: None,
+        entry: EntryId::default(),
+    };
+    commands::bring_in(&gateway.stores.account, &wanted, &parts.headers).await
+}
+
+fn unknown(id: &CustomerId) -> Problem {
+    Problem::not_found(format!("there is no customer {id}"))
+}
+
+impl Incoming for Deposit {
+    type Event = TopUp;
+    type Owner = Account;
+
+    const KIND: &'static str = "top-up";
+
+    fn event(&self, id: Uuid) -> TopUp {
+        TopUp { id, customer_id: self.customer_id.clone(), amount: self.amount }
+    }
+
+    fn owner(&self) -> &CustomerId {
+        &self.customer_id
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        (&self.customer_id, self.amount) == (&other.customer_id, other.amount)
+    }
+
+    fn entry(&self) -> EntryId {
+        self.entry
+    }
+
+    fn refused(&self) -> Option<Refused> {
+        self.refused
+    }
+
+    fn unknown(&self) -> Problem {
+        unknown(&self.customer_id)
+    }
+}

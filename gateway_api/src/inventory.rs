@@ -1,0 +1,204 @@
+//! Products: listed, looked at, defined and restocked.
+
+use axum::{
+    Json,
+    extract::{
+        Path, Query, Request, State,
+        rejection::{PathRejection, QueryRejection},
+    },
+    response::{IntoResponse, Response},
+};
+use common::{
+    api::{Amount, DefineProduct},
+    decision::Entity,
+    entities::{Delivery, Product, Refused},
+    events::{ProductCreated, Restock},
+    http::{json_bytes, parse, path_id, trace},
+    ids::{EntryId, ProductId},
+    problem::Problem,
+};
+use http::{HeaderValue, StatusCode, header};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::{
+    Gateway,
+    commands::{self, Incoming},
+    orders::RequestHeaders,
+    pages::{self, Cursor, Page},
+    responses::{BadBody, NotDone, NotFound, NotRead},
+};
+
+type ProductPath = Result<Path<ProductId>, PathRejection>;
+
+/// A page of products.
+#[derive(ToSchema)]
+#[schema(as = Products)]
+#[expect(dead_code, reason = "it describes the answer; the answer is made of raw documents")]
+pub(crate) struct ProductsDocument {
+    /// In the order in which they were first taken up.
+    products: Vec<Product>,
+    /// The cursor of the next ones, if there may be any.
+    #[schema(example = "e64")]
+    next: Option<String>,
+}
+
+/// List products
+///
+/// In the order in which they were first taken up.
+#[utoipa::path(
+    get, path = "/inventory", tag = "inventory", operation_id = "list_products",
+    params(Page),
+    responses(
+        (status = 200, description = "A page of products", body = ProductsDocument,
+            headers(("Link" = String, description = "The next page, `rel=\"next\"`, if there may be one (RFC 8288)"))),
+        NotRead,
+    ),
+)]
+pub async fn list(
+    State(gateway): State<Gateway>,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let page = pages::query(page, &["limit", "cursor"])?;
+    let (limit, from) = (page.limit()?, page.position(Cursor::Entities)?.unwrap_or(0));
+    let list = Product::kind().index.unwrap_or_default();
+    let oldest = pages::oldest::<Product>(&gateway.stores.inventory, list, from, limit);
+    let found = pages::read(&gateway.reads, "products", oldest).await?;
+    Ok(pages::answer("products", &found, "/inventory", &[("limit", &limit.to_string())]))
+}
+
+/// Look at a product
+///
+/// With its stock, and how many orders wait for it.
+#[utoipa::path(
+    get, path = "/inventory/{id}", tag = "inventory", operation_id = "get_product",
+    params(("id" = ProductId, Path, description = "The product's id")),
+    responses(
+        (status = 200, description = "The product", body = Product),
+        NotFound, NotRead,
+    ),
+)]
+pub async fn show(
+    State(gateway): State<Gateway>,
+    id: ProductPath,
+) -> Result<Json<Product>, Problem> {
+    let id = path_id(id)?;
+    let read = gateway.stores.inventory.get::<Product>(&id);
+    let product = pages::read(&gateway.reads, "the product", read).await?;
+    product.map(Json).ok_or_else(|| unknown(&id))
+}
+
+/// Define a product
+///
+/// A new product, or another name and price for an existing one: its amount changes only by restock
+/// and orders. A new price concerns orders that are reserved after it.
+#[utoipa::path(
+    put, path = "/inventory/{id}", tag = "inventory", operation_id = "define_product",
+    params(("id" = ProductId, Path, description = "The product's id")),
+    request_body = DefineProduct,
+    responses(
+        (status = 200, description = "The product as it is now", body = Product),
+        (status = 201, description = "The product is new", body = Product,
+            headers(("Location" = String, description = "Where the product is: /inventory/{id}"))),
+        NotDone, BadBody,
+    ),
+)]
+pub async fn define(
+    State(gateway): State<Gateway>,
+    id: ProductPath,
+    request: Request,
+) -> Result<Response, Problem> {
+    let id = path_id(id)?;
+    let (parts, body) = request.into_parts();
+    let defined: DefineProduct = parse(&json_bytes(&parts.headers, body).await?)?;
+    defined.check()?;
+    let store = &gateway.stores.inventory;
+    let is_new = commands::look(store.get::<Product>(&id).await)?.is_none();
+    let event = ProductCreated {
+        id: id.clone(),
+        name: defined.name,
+        price: defined.price,
+        amount: defined.amount,
+        keep: true,
+    };
+    let applied_by = |product: &Product| product.created_by;
+    let trace = trace(&parts.headers);
+    let product = commands::define(store, &id, &event, applied_by, trace.as_deref()).await?;
+    let mut response = Json(product).into_response();
+    if is_new {
+        *response.status_mut() = StatusCode::CREATED;
+        let location = HeaderValue::from_str(&format!("/inventory/{id}"));
+        response.headers_mut().insert(header::LOCATION, location.expect("ids are plain"));
+    }
+    Ok(response)
+}
+
+/// Bring stock
+///
+/// It first serves the orders that wait for the product, in the order of their arrival: each that
+/// can now be filled whole is. What is left goes to whoever orders next. With an
+/// `Idempotency-Key` the request is safe to repeat for ever: it comes in once.
+#[utoipa::path(
+    post, path = "/inventory/{id}/restock", tag = "inventory", operation_id = "restock",
+    params(("id" = ProductId, Path, description = "The product's id"), RequestHeaders),
+    request_body = Amount,
+    responses(
+        (status = 200, description = "It came in", body = Delivery,
+            headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request"))),
+        NotFound, NotDone, BadBody,
+    ),
+)]
+pub async fn restock(
+    State(gateway): State<Gateway>,
+    id: ProductPath,
+    request: Request,
+) -> Result<Response, Problem> {
+    let id = path_id(id)?;
+    let (parts, body) = request.into_parts();
+    let asked: Amount = parse(&json_bytes(&parts.headers, body).await?)?;
+    asked.check()?;
+    let wanted = Delivery {
+        id: Uuid::nil(),
+        product_id: id,
+        amount: asked.amount,
+        on_hand: None,
+        refused: None,
+        entry: EntryId::default(),
+    };
+    commands::bring_in(&gateway.stores.inventory, &wanted, &parts.headers).await
+}
+
+fn unknown(id: &ProductId) -> Problem {
+    Problem::not_found(format!("there is no product {id}"))
+}
+
+impl Incoming for Delivery {
+    type Event = Restock;
+    type Owner = Product;
+
+    const KIND: &'static str = "restock";
+
+    fn event(&self, id: Uuid) -> Restock {
+        Restock { id, product_id: self.product_id.clone(), amount: self.amount }
+    }
+
+    fn owner(&self) -> &ProductId {
+        &self.product_id
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        (&self.product_id, self.amount) == (&other.product_id, other.amount)
+    }
+
+    fn entry(&self) -> EntryId {
+        self.entry
+    }
+
+    fn refused(&self) -> Option<Refused> {
+        self.refused
+    }
+
+    fn unknown(&self) -> Problem {
+        unknown(&self.product_id)
+    }
+}

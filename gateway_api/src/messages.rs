@@ -1,0 +1,58 @@
+//! The messages that were sent to a customer.
+
+use axum::{
+    extract::{
+        Path, Query, State,
+        rejection::{PathRejection, QueryRejection},
+    },
+    response::Response,
+};
+use common::{events::MessageSent, http::path_id, ids::CustomerId, keys, problem::Problem};
+use utoipa::ToSchema;
+
+use crate::{
+    Gateway,
+    pages::{self, Cursor, Page},
+    responses::NotRead,
+};
+
+/// A page of messages.
+#[derive(ToSchema)]
+#[schema(as = Messages)]
+#[expect(dead_code, reason = "it describes the answer; the answer is made of raw documents")]
+pub(crate) struct MessagesDocument {
+    /// The newest first.
+    messages: Vec<MessageSent>,
+    /// The cursor of the next older ones, if there are any.
+    #[schema(example = "m64")]
+    next: Option<String>,
+}
+
+/// Read what a customer was told
+///
+/// The newest message first; none where nothing was ever sent. Pages are stable while messages
+/// arrive.
+#[utoipa::path(
+    get, path = "/customers/{id}/messages", tag = "customers", operation_id = "list_messages",
+    params(("id" = CustomerId, Path, description = "The customer's id"), Page),
+    responses(
+        (status = 200, description = "A page of messages", body = MessagesDocument,
+            headers(("Link" = String, description = "The next page, `rel=\"next\"`, if there is one (RFC 8288)"))),
+        NotRead,
+    ),
+)]
+pub async fn list(
+    State(gateway): State<Gateway>,
+    id: Result<Path<CustomerId>, PathRejection>,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let customer = path_id(id)?;
+    let page = pages::query(page, &["limit", "cursor"])?;
+    let (limit, before) = (page.limit()?, page.position(Cursor::Messages)?);
+    let list = keys::messages_to(&customer);
+    let store = &gateway.stores.message;
+    let newest = pages::newest::<MessageSent>(store, &list, Cursor::Messages, before, limit);
+    let found = pages::read(&gateway.reads, "messages", newest).await?;
+    let path = format!("/customers/{customer}/messages");
+    Ok(pages::answer("messages", &found, &path, &[("limit", &limit.to_string())]))
+}

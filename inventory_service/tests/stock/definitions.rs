@@ -1,0 +1,198 @@
+//! Products as clients define them, and the stock that clients bring.
+
+use common::{
+    entities::{Delivery, Line, Product, Refused},
+    events::StockOutcome,
+    ids::EntryId,
+};
+use inventory_service::stock::Input;
+use uuid::Uuid;
+
+use crate::support::{
+    Warehouse, cancelled, created, entry, ordered, product_id, redefined, restocked, unpaid,
+};
+
+#[test]
+fn a_new_product_is_on_hand_whole() {
+    let warehouse = Warehouse::with(&[("201", 800, 4)]);
+    let expected = Product {
+        id: product_id("201"),
+        name: "No. 201".to_owned(),
+        price: 800,
+        amount: 4,
+        reserved: 0,
+        sold: 0,
+        received: 4,
+        created_by: Some(entry(1)),
+        line: Line::default(),
+    };
+    assert_eq!(warehouse.product("201"), expected);
+}
+
+#[test]
+fn a_reset_product_keeps_what_orders_hold() {
+    let mut warehouse = Warehouse::with(&[("201", 800, 4)]);
+    warehouse.when(&ordered(1, 1, &["201", "201", "201"]));
+    for (number, amount) in [(2, 4), (3, 0), (4, 1_000)] {
+        warehouse.when(&created("201", 700, amount, entry(number)));
+        let product = warehouse.product("201");
+        assert_eq!((product.price, product.amount), (700, amount), "reset to its first values");
+        assert_eq!((product.reserved, product.received), (3, amount + 3));
+    }
+    warehouse.when(&unpaid(1, 1));
+    assert_eq!(warehouse.stock("201"), (1_003, 0), "what is given back comes on top");
+}
+
+#[test]
+fn an_older_created_event_changes_nothing() {
+    let id = |text: &str| text.parse::<EntryId>().unwrap();
+    // Applied, then late: by number, not as text; seconds of the original below milliseconds.
+    let table = [
+        ("1767225600000-5", "1767225600000-5"),
+        ("1767225600000-5", "1767225600000-4"),
+        ("1767225600000-10", "1767225600000-9"),
+        ("1767225600000-0", "999999999999-7"),
+        ("1767225600000-0", "1767225600-999999"),
+    ];
+    for (applied, late) in table {
+        let mut warehouse = Warehouse::with(&[]);
+        warehouse.when(&created("201", 800, 4, id(applied)));
+        warehouse.when_nothing_happens(&created("201", 1, 99, id(late)));
+        warehouse.when(&ordered(1, 1, &["201"]));
+        warehouse.when_nothing_happens(&created("201", 800, 4, id(applied)));
+        warehouse.when(&created("201", 2, 7, EntryId { time: u64::MAX, sequence: 0 }));
+        assert_eq!(warehouse.stock("201"), (7, 1), "a newer one does");
+    }
+}
+
+#[test]
+fn an_amount_that_cannot_be_counted_is_at_fault_and_changes_nothing() {
+    let mut warehouse = Warehouse::with(&[("201", 800, 4)]);
+    warehouse.when(&ordered(1, 1, &["201"]));
+    let before = warehouse.product("201");
+    let fault = warehouse.memory.handle(&created("201", 800, u64::MAX, entry(2)), 1).unwrap_err();
+    let text = fault.to_string();
+    assert!(text.contains("201") && text.contains("too large"), "{text}");
+    assert_eq!(warehouse.product("201"), before);
+    warehouse.when(&created("201", 800, u64::MAX - 1, entry(2)));
+    warehouse.when(&unpaid(1, 1));
+    assert_eq!(warehouse.stock("201"), (u64::MAX, 0), "the largest amount is one");
+}
+
+#[test]
+fn a_product_that_is_defined_again_may_keep_its_amount() {
+    let mut warehouse = Warehouse::with(&[]);
+    warehouse.when(&redefined("201", 800, 4, entry(1)));
+    assert_eq!(warehouse.stock("201"), (4, 0), "a new one has none to keep");
+    warehouse.when(&ordered(1, 1, &["201"]));
+    for (number, amount) in [(2, 9), (3, 0), (4, u64::MAX)] {
+        let mut expected = warehouse.product("201");
+        (expected.price, expected.created_by) = (number, Some(entry(number)));
+        warehouse.when(&redefined("201", number, amount, entry(number)));
+        assert_eq!(warehouse.product("201"), expected, "only the price is another");
+        warehouse.when_nothing_happens(&redefined("201", number, amount, entry(number)));
+    }
+    warehouse.when_nothing_happens(&redefined("201", 1, 1, entry(3)));
+    warehouse.when_nothing_happens(&created("201", 1, 1, entry(3)));
+    warehouse.when(&created("201", 1, 2, entry(5)));
+    assert_eq!(warehouse.stock("201"), (2, 1), "without that it is reset");
+}
+
+#[test]
+fn a_name_is_taken_over() {
+    for keep in [true, false] {
+        let mut warehouse = Warehouse::with(&[("201", 800, 4)]);
+        let Input::Created(mut event, by) = created("201", 800, 4, entry(2)) else {
+            panic!("it is a definition")
+        };
+        event.name = "Denon Speakers".to_owned();
+        event.keep = keep;
+        warehouse.when(&Input::Created(event, by));
+        assert_eq!(warehouse.product("201").name, "Denon Speakers");
+    }
+}
+
+#[test]
+fn a_price_change_concerns_the_orders_that_are_reserved_after_it() {
+    let mut warehouse = Warehouse::with(&[("201", 800, 2)]);
+    warehouse.when(&ordered(1, 1, &["201"]));
+    warehouse.when(&ordered(2, 1, &["201", "201"]));
+    let totals = |warehouse: &mut Warehouse| -> Vec<Option<u64>> {
+        warehouse.outcomes().iter().map(|outcome| outcome.order_total).collect()
+    };
+    assert_eq!(totals(&mut warehouse), [Some(800), None]);
+    warehouse.when(&redefined("201", 700, 0, entry(2)));
+    assert_eq!(warehouse.reservation(1).total, Some(800));
+    warehouse.when(&ordered(3, 1, &["201"]));
+    assert_eq!(totals(&mut warehouse), [Some(700)]);
+    // Who waits pays what it costs when the wait is over, also if that comes with the new price.
+    warehouse.when(&created("201", 600, 2, entry(3)));
+    assert_eq!(totals(&mut warehouse), [Some(1_200)]);
+}
+
+#[test]
+fn a_delivery_comes_in_once() {
+    let mut warehouse = Warehouse::with(&[("201", 800, 4), ("204", 100, 0)]);
+    warehouse.when(&ordered(1, 1, &["201"]));
+    warehouse.when(&restocked(1, "201", 5));
+    let product = warehouse.product("201");
+    assert_eq!((product.amount, product.reserved, product.received), (8, 1, 9));
+    let expected = Delivery {
+        id: Uuid::from_u128(1),
+        product_id: product_id("201"),
+        amount: 5,
+        on_hand: Some(8),
+        refused: None,
+        entry: entry(1_000),
+    };
+    assert_eq!(warehouse.delivery(1), expected);
+    warehouse.when_nothing_happens(&restocked(1, "201", 5));
+    // Also when the stock is another by now, and whatever it says the second time.
+    warehouse.when(&ordered(2, 1, &["201", "201"]));
+    warehouse.when_nothing_happens(&restocked(1, "201", 5));
+    warehouse.when_nothing_happens(&restocked(1, "201", 6));
+    warehouse.when_nothing_happens(&restocked(1, "204", 5));
+    warehouse.when(&restocked(2, "201", 5));
+    assert_eq!(warehouse.stock("201"), (11, 3), "another one does");
+}
+
+#[test]
+fn a_delivery_says_what_is_on_hand_once_the_line_is_served() {
+    for (amount, on_hand) in [(0, 0), (1, 1), (2, 0), (5, 3)] {
+        let mut warehouse = Warehouse::with(&[("201", 800, 0)]);
+        warehouse.when(&ordered(1, 1, &["201", "201"]));
+        warehouse.when(&restocked(1, "201", amount));
+        assert_eq!(warehouse.delivery(1).on_hand, Some(on_hand), "{amount} came in");
+    }
+}
+
+#[test]
+fn a_delivery_that_cannot_come_in_is_turned_away_for_good() {
+    let table = [
+        ("an unknown product", "999", 5, Refused::Unknown),
+        ("more than can be counted", "201", u64::MAX - 3, Refused::TooMuch),
+        ("more than can be counted with what orders hold", "201", u64::MAX - 4, Refused::TooMuch),
+    ];
+    for (name, id, amount, refused) in table {
+        let mut warehouse = Warehouse::with(&[("201", 800, 5)]);
+        warehouse.when(&ordered(1, 1, &["201"]));
+        let before = warehouse.product("201");
+        warehouse.memory.published.clear();
+        warehouse.when(&restocked(1, id, amount));
+        assert_eq!(warehouse.product("201"), before, "{name}");
+        assert!(warehouse.memory.published.is_empty(), "{name}");
+        let delivery = warehouse.delivery(1);
+        assert_eq!((delivery.refused, delivery.on_hand), (Some(refused), None), "{name}");
+        // Though it could come in now.
+        warehouse.when(&created(id, 800, 0, entry(2)));
+        warehouse.when(&cancelled(1));
+        warehouse.when_nothing_happens(&restocked(1, id, amount));
+        warehouse.when(&restocked(2, id, 1));
+        assert_eq!(warehouse.delivery(2).refused, None, "{name}: another one comes in");
+    }
+    let mut warehouse = Warehouse::with(&[("201", 800, 5)]);
+    warehouse.when(&restocked(1, "201", u64::MAX - 5));
+    assert_eq!(warehouse.stock("201"), (u64::MAX, 0), "the largest amount is one");
+    warehouse.when(&ordered(1, 1, &["201"]));
+    assert_eq!(warehouse.told(), [(1, StockOutcome::PaymentRequired)]);
+}

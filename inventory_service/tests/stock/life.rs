@@ -1,0 +1,228 @@
+//! The whole life of a reservation: every input in every state.
+
+use common::events::{LineMoves, OrderCreated, StockChecked, StockOutcome};
+use inventory_service::{reservation::Holding, stock::Input};
+
+use crate::support::{
+    Ids, Warehouse, cancelled, created, entry, ordered, product_id, redefined, resent, restocked,
+    shipped, unpaid,
+};
+
+/// What order 1 wants.
+const IDS: Ids<'_> = &["201", "201"];
+
+/// How order 1 stands in its attempt 2.
+#[derive(Clone, Copy, Debug)]
+enum Given {
+    Unheard,
+    Held,
+    Shipped,
+    Waiting,
+    Rejected,
+    Released,
+    Cancelled,
+    CancelledUnheard,
+}
+
+/// What comes of an input.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Then {
+    /// Nothing at all.
+    No,
+    /// Nothing for this order; the product changes.
+    Else,
+    /// It holds its pieces, and that is told.
+    Held,
+    /// It waits, and that is told.
+    Waits,
+    /// What its check had come to is told again; nothing changes.
+    Said,
+    /// Its pieces are free again.
+    Freed,
+    /// Its pieces left the house.
+    Left,
+    /// It is called off.
+    Off,
+}
+
+const COLUMNS: [Given; 8] = [
+    Given::Unheard,
+    Given::Held,
+    Given::Shipped,
+    Given::Waiting,
+    Given::Rejected,
+    Given::Released,
+    Given::Cancelled,
+    Given::CancelledUnheard,
+];
+
+/// Order 9 holds two pieces; three are on hand, or one where order 1 waits.
+fn given(state: Given) -> Warehouse {
+    let mut warehouse = Warehouse::with(&[("201", 800, 5)]);
+    warehouse.when(&ordered(9, 1, IDS));
+    match state {
+        Given::Unheard => {}
+        Given::Held => warehouse.when(&ordered(1, 2, IDS)),
+        Given::Shipped => {
+            warehouse.when(&ordered(1, 2, IDS));
+            warehouse.when(&shipped(1, 2));
+        }
+        Given::Waiting => {
+            warehouse.when(&created("201", 800, 1, entry(2)));
+            warehouse.when(&ordered(1, 2, IDS));
+        }
+        Given::Rejected => {
+            warehouse.when(&redefined("201", u64::MAX, 0, entry(2)));
+            warehouse.when(&ordered(1, 2, IDS));
+            warehouse.when(&redefined("201", 800, 0, entry(3)));
+        }
+        Given::Released => {
+            warehouse.when(&ordered(1, 2, IDS));
+            warehouse.when(&unpaid(1, 2));
+        }
+        Given::Cancelled => {
+            warehouse.when(&ordered(1, 2, IDS));
+            warehouse.when(&cancelled(1));
+        }
+        Given::CancelledUnheard => warehouse.when(&cancelled(1)),
+    }
+    warehouse.memory.published.clear();
+    warehouse
+}
+
+#[test]
+fn every_input_does_what_it_must_in_every_state() {
+    use Then::{Else, Freed, Held, Left, No, Off, Said, Waits};
+    let moves = || Input::LineMoves(LineMoves { product_id: product_id("201"), after: 0 });
+    // The columns: unheard, held, shipped, waiting, rejected, released, cancelled, and cancelled
+    // before it was heard of.
+    let table = [
+        (ordered(1, 1, IDS), [Held, No, No, No, No, No, No, No]),
+        (ordered(1, 2, IDS), [Held, No, No, No, No, No, No, No]),
+        (ordered(1, 3, IDS), [Held, Held, No, Waits, Held, Held, No, No]),
+        (resent(1, 1, IDS), [Held, No, No, No, No, No, No, No]),
+        (resent(1, 2, IDS), [Held, Said, No, Said, Said, Said, No, No]),
+        (resent(1, 3, IDS), [Held, Held, No, Waits, Held, Held, No, No]),
+        (unpaid(1, 1), [No, No, No, No, No, No, No, No]),
+        (unpaid(1, 2), [No, Freed, No, No, No, No, No, No]),
+        (unpaid(1, 3), [No, No, No, No, No, No, No, No]),
+        (cancelled(1), [Off, Off, No, Off, Off, Off, No, No]),
+        (shipped(1, 1), [No, No, No, No, No, No, No, No]),
+        (shipped(1, 2), [No, Left, No, No, No, No, No, No]),
+        (shipped(1, 3), [No, No, No, No, No, No, No, No]),
+        (restocked(1, "201", 1), [Else, Else, Else, Held, Else, Else, Else, Else]),
+        (created("201", 800, 2, entry(4)), [Else, Else, Else, Held, Else, Else, Else, Else]),
+        (redefined("201", 700, 2, entry(4)), [Else; 8]),
+        (moves(), [No; 8]),
+    ];
+    for (input, thens) in table {
+        for (state, then) in COLUMNS.into_iter().zip(thens) {
+            let mut warehouse = given(state);
+            if then == No {
+                warehouse.when_nothing_happens(&input);
+            } else {
+                check(&mut warehouse, state, &input, then);
+                // Again, it does nothing; but what is to be said again is.
+                if then != Said && !matches!(&input, Input::Ordered(order) if order.resend) {
+                    warehouse.when_nothing_happens(&input);
+                }
+            }
+        }
+    }
+}
+
+fn check(warehouse: &mut Warehouse, state: Given, input: &Input, then: Then) {
+    let name = format!("{input:?} where it is {state:?}");
+    let heard_of = !matches!(state, Given::Unheard);
+    let before = heard_of.then(|| warehouse.reservation(1));
+    let product = warehouse.product("201");
+    warehouse.when(input);
+    let told = warehouse.outcomes();
+
+    if then == Then::Else {
+        assert!(told.is_empty(), "{name}: {told:?}");
+        assert_eq!(heard_of.then(|| warehouse.reservation(1)), before, "{name}");
+        assert_ne!(warehouse.product("201"), product, "{name}");
+        return;
+    }
+    let (attempt, resend) = match input {
+        Input::Ordered(order) => (order.attempt, order.resend),
+        Input::Cancelled(order) => (before.as_ref().map_or(order.attempt, |it| it.attempt), false),
+        _ => (2, false),
+    };
+    let after = warehouse.reservation(1);
+    let expected = match then {
+        Then::Held | Then::Left => Holding::Held,
+        Then::Waits => Holding::Waiting,
+        Then::Freed => Holding::Released,
+        Then::Off => Holding::Cancelled,
+        Then::Said | Then::No | Then::Else => before.as_ref().unwrap().state,
+    };
+    assert_eq!((after.state, after.attempt), (expected, attempt), "{name}");
+    assert_eq!(after.shipped, then == Then::Left, "{name}");
+    let holds = if expected == Holding::Held { 2 } else { 0 };
+    let product = warehouse.product("201");
+    assert_eq!((product.reserved, product.sold), (2 + holds, if after.shipped { 2 } else { 0 }));
+
+    let outcome = match (then, expected) {
+        (Then::Freed | Then::Left | Then::Off, _) => None,
+        (_, Holding::Held | Holding::Released) => Some(StockOutcome::PaymentRequired),
+        (_, Holding::Waiting) => Some(StockOutcome::OutOfStock),
+        (_, Holding::Rejected) => Some(StockOutcome::Rejected),
+        (_, Holding::Cancelled) => None,
+    };
+    assert_eq!(told.len(), usize::from(outcome.is_some()), "{name}: {told:?}");
+    for told in told {
+        let released = expected == Holding::Released;
+        assert_eq!(Some(told.inventory), outcome, "{name}");
+        assert_eq!((told.attempt, told.resend, told.released), (attempt, resend, released));
+        let has_total = told.inventory == StockOutcome::PaymentRequired;
+        assert_eq!(told.order_total, has_total.then_some(1_600), "{name}");
+        assert_eq!(told.reason, after.reason, "{name}");
+    }
+    if then == Then::Said {
+        assert_eq!(Some(after), before, "{name}");
+    }
+}
+
+#[test]
+fn what_is_said_again_is_what_was_said() {
+    let table = [
+        ("held", vec![ordered(1, 1, &["201", "201"])], false),
+        ("waiting", vec![ordered(1, 1, &["201", "205", "205"])], false),
+        ("rejected", vec![ordered(1, 1, &["201", "999"])], false),
+        ("released", vec![ordered(1, 1, &["201", "201"]), unpaid(1, 1)], true),
+    ];
+    for (name, inputs, released) in table {
+        let mut warehouse = Warehouse::with(&[("201", 800, 4), ("205", 300, 1)]);
+        inputs.iter().for_each(|input| warehouse.when(input));
+        let first = warehouse.outcome();
+        assert!(!first.resend && !first.released, "{name}");
+        // What has become of the products since does not matter.
+        warehouse.when(&redefined("201", 1, 0, entry(2)));
+        warehouse.when(&created("999", 1, 9, entry(2)));
+        let Input::Ordered(order) = &inputs[0] else { panic!("it was ordered first") };
+        let again = Input::Ordered(OrderCreated { resend: true, ..order.clone() });
+        for _ in 0..2 {
+            let stored = warehouse.stored();
+            warehouse.when(&again);
+            assert_eq!(warehouse.stored(), stored, "{name}");
+            let expected = StockChecked { resend: true, released, ..first.clone() };
+            assert_eq!(warehouse.outcome(), expected, "{name}");
+        }
+    }
+}
+
+#[test]
+fn an_order_that_was_not_heard_of_is_decided_when_it_is_sent_again() {
+    let mut warehouse = Warehouse::with(&[("201", 800, 4), ("205", 300, 0)]);
+    warehouse.when(&resent(1, 1, &["201"]));
+    warehouse.when(&resent(2, 1, &["205"]));
+    let outcomes = warehouse.outcomes();
+    assert!(outcomes.iter().all(|outcome| outcome.resend), "{outcomes:?}");
+    // The one that was late comes after all.
+    warehouse.when_nothing_happens(&ordered(1, 1, &["201"]));
+    // What comes of waiting is no answer to being sent again.
+    warehouse.when(&restocked(1, "205", 1));
+    assert!(!warehouse.outcome().resend);
+}

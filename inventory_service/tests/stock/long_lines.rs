@@ -1,0 +1,348 @@
+//! Lines that are too long for one decision: each serves a part of them and leaves the rest to the
+//! next one, which a [`LineMoves`](common::events::LineMoves) calls for.
+
+use common::{
+    entities::Line,
+    events::{
+        LineMoves,
+        StockOutcome::{OutOfStock, PaymentRequired},
+    },
+};
+use inventory_service::{Limits, line::PAGE, reservation::Holding, stock::Input};
+
+use crate::support::{
+    Told, Warehouse, cancelled, created, entry, ordered, product_id, redefined, restocked, unpaid,
+};
+
+const PLENTY: Limits = Limits { turns: usize::MAX, pages: usize::MAX, entities: usize::MAX };
+/// One order at a time.
+const ONE_TURN: Limits = Limits { turns: 1, ..PLENTY };
+
+/// Orders 1, 2 and so on wait for a piece of product 201 each.
+fn waiting(limits: Limits, orders: usize) -> Warehouse {
+    let mut warehouse = Warehouse::limited(limits, &[("201", 800, 0)]);
+    for number in (1..).take(orders) {
+        warehouse.when_unchecked(&ordered(number, 1, &["201"]));
+    }
+    warehouse.memory.published.clear();
+    warehouse
+}
+
+/// The same, and a piece for each of the first ones comes in.
+fn being_served(orders: usize, pieces: u64) -> Warehouse {
+    let mut warehouse = waiting(ONE_TURN, orders);
+    warehouse.when(&restocked(1, "201", pieces));
+    assert_eq!(warehouse.told(), [(1, PaymentRequired)]);
+    warehouse
+}
+
+fn filled(numbers: impl IntoIterator<Item = u128>) -> Vec<Told> {
+    numbers.into_iter().map(|number| (number, PaymentRequired)).collect()
+}
+
+fn ticket(warehouse: &Warehouse, number: u128) -> u64 {
+    warehouse.reservation(number).spot.unwrap().ticket
+}
+
+#[test]
+fn a_long_line_is_served_in_parts() {
+    // How many wait, how many pieces come in, and how many get theirs in each decision.
+    let table: [(usize, usize, u64, &[usize]); 8] = [
+        (2, 5, 5, &[2, 2, 1]),
+        (2, 4, 4, &[2, 2]),
+        (2, 2, 2, &[2]),
+        (2, 5, 3, &[2, 1]),
+        (2, 5, 2, &[2]),
+        (1, 3, 9, &[1, 1, 1]),
+        (3, 1, 9, &[1]),
+        (100, 99, 99, &[99]),
+    ];
+    for (turns, orders, pieces, parts) in table {
+        let name = format!("{pieces} pieces for {orders} orders, {turns} at a time");
+        let mut warehouse = waiting(Limits { turns, ..PLENTY }, orders);
+        warehouse.when(&restocked(1, "201", pieces));
+        let mut next = 1;
+        for (part, number) in parts.iter().zip(1..) {
+            let first = next;
+            next += *part as u128;
+            assert_eq!(warehouse.told(), filled(first..next), "{name}: part {number}");
+            let due = warehouse.line_moves();
+            assert_eq!(due.len(), usize::from(number < parts.len()), "{name}: after {number}");
+            assert_eq!(warehouse.product("201").line.served.is_some(), !due.is_empty());
+            due.iter().for_each(|input| warehouse.when(input));
+        }
+        assert!(warehouse.told().is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn the_limits_by_default_are_far_away_and_hold() {
+    let mut warehouse = waiting(Limits::default(), 230);
+    warehouse.when(&restocked(1, "201", 300));
+    assert_eq!(warehouse.told(), filled(1..=100));
+    assert_eq!(warehouse.serve_to_the_end(), 2);
+    assert_eq!(warehouse.told(), filled(101..=230));
+    assert_eq!(warehouse.stock("201"), (70, 230));
+}
+
+#[test]
+fn however_small_the_limits_all_are_served_in_the_end() {
+    let limits = [
+        Limits { turns: 1, pages: 1, entities: 1 },
+        Limits { turns: 1, pages: 1, entities: 9 },
+        Limits { turns: 7, pages: 1, entities: 20 },
+        Limits { entities: 1, ..PLENTY },
+        Limits { entities: 30, ..PLENTY },
+        Limits { pages: 1, ..PLENTY },
+    ];
+    for limits in limits {
+        let mut warehouse = waiting(limits, PAGE + 9);
+        warehouse.when(&restocked(1, "201", 100));
+        warehouse.serve_to_the_end();
+        assert_eq!(warehouse.told(), filled(1..=PAGE as u128 + 9), "{limits:?}");
+        assert_eq!(warehouse.product("201").line, Line::default(), "{limits:?}");
+    }
+}
+
+#[test]
+fn one_decision_looks_at_no_more_than_so_many_entities() {
+    // One order at least is served, and what is served at once is bounded.
+    for (entities, parts) in [(1, 10), (4, 5), (1_000, 1)] {
+        let mut warehouse = waiting(Limits { entities, ..PLENTY }, 10);
+        warehouse.when(&restocked(1, "201", 10));
+        let decisions = 1 + warehouse.serve_to_the_end();
+        assert!(decisions >= parts && (decisions == 1) == (parts == 1), "{entities}: {decisions}");
+    }
+}
+
+#[test]
+fn many_who_need_too_much_are_walked_past_in_parts() {
+    let mut warehouse = Warehouse::limited(Limits { pages: 1, ..PLENTY }, &[("201", 800, 0)]);
+    let last = 3 * PAGE as u128 + 1;
+    for number in 1..last {
+        warehouse.when_unchecked(&ordered(number, 1, &["201", "201"]));
+    }
+    warehouse.when_unchecked(&ordered(last, 1, &["201"]));
+    warehouse.memory.published.clear();
+    warehouse.when(&restocked(1, "201", 1));
+    assert!(warehouse.told().is_empty(), "it is too far back");
+    assert_eq!(warehouse.product("201").line.served.map(|served| served.page), Some(1));
+    assert_eq!(warehouse.serve_to_the_end(), 2);
+    assert_eq!(warehouse.told(), filled([last]));
+}
+
+#[test]
+fn pages_are_counted_over_all_lines_that_came_in() {
+    let products = [("201", 800, 1), ("204", 100, 1)];
+    let mut warehouse = Warehouse::limited(Limits { pages: 1, ..PLENTY }, &products);
+    warehouse.when(&ordered(1, 1, &["201", "204"]));
+    for (id, count) in [("201", 2 * PAGE), ("204", 4 * PAGE)] {
+        for number in (1_000 * (1 + u128::from(id == "204"))..).take(count) {
+            warehouse.when_unchecked(&ordered(number, 1, &[id, id]));
+        }
+    }
+    warehouse.memory.published.clear();
+    warehouse.when(&cancelled(1));
+    let walked = warehouse.product("204").line.served.map(|served| served.page);
+    assert!(walked.is_some_and(|page| page <= 1), "walked to the end in one decision: {walked:?}");
+}
+
+#[test]
+fn who_orders_while_a_line_is_served_joins_its_end_and_lends_a_hand() {
+    let mut warehouse = being_served(3, 3);
+    warehouse.when(&ordered(4, 1, &["201"]));
+    let outcomes = warehouse.outcomes();
+    assert_eq!(outcomes[0].reason.as_deref(), Some("201: others wait for what came in"));
+    let told = outcomes.iter().map(|it| (it.order_id.0.as_u128(), it.inventory));
+    assert_eq!(told.collect::<Vec<_>>(), [(4, OutOfStock), (2, PaymentRequired)]);
+    assert_eq!(warehouse.line("201"), [3, 4], "though there is a piece on hand");
+    warehouse.serve_to_the_end();
+    assert_eq!(warehouse.told(), filled([3]));
+    assert_eq!(warehouse.line("201"), [4]);
+}
+
+#[test]
+fn who_joins_the_line_while_it_is_served_has_a_turn_in_it() {
+    let mut warehouse = being_served(2, 9);
+    warehouse.when(&ordered(3, 1, &["201"]));
+    warehouse.when(&ordered(4, 1, &["201"]));
+    warehouse.serve_to_the_end();
+    assert_eq!(
+        warehouse.told(),
+        [
+            (3, OutOfStock),
+            (2, PaymentRequired),
+            (4, OutOfStock),
+            (3, PaymentRequired),
+            (4, PaymentRequired)
+        ]
+    );
+    warehouse.when(&ordered(5, 1, &["201"]));
+    assert_eq!(warehouse.told(), filled([5]), "served to its end, the line holds up nobody");
+}
+
+#[test]
+fn a_line_moves_once_however_often_it_is_told_to() {
+    let mut warehouse = being_served(4, 4);
+    let first = warehouse.line_moves().remove(0);
+    warehouse.when(&first);
+    assert_eq!(warehouse.told(), filled([2]));
+    warehouse.when_nothing_happens(&first);
+    let second = warehouse.line_moves().remove(0);
+    warehouse.when(&second);
+    warehouse.when_nothing_happens(&first);
+    warehouse.when_nothing_happens(&second);
+    warehouse.serve_to_the_end();
+    assert_eq!(warehouse.told(), filled([3, 4]));
+    for again in [first, second] {
+        warehouse.when_nothing_happens(&again);
+    }
+}
+
+#[test]
+fn a_line_that_is_not_being_served_does_not_move() {
+    let moves = |id: &str, after| Input::LineMoves(LineMoves { product_id: product_id(id), after });
+    let mut warehouse = waiting(ONE_TURN, 3);
+    let tickets = [0, ticket(&warehouse, 1), ticket(&warehouse, 2), u64::MAX];
+    for after in tickets {
+        warehouse.when_nothing_happens(&moves("201", after));
+        warehouse.when_nothing_happens(&moves("999", after));
+    }
+    warehouse.when(&restocked(1, "201", 3));
+    for after in tickets.into_iter().filter(|after| *after != tickets[1]) {
+        warehouse.when_nothing_happens(&moves("201", after));
+    }
+    warehouse.when(&moves("201", tickets[1]));
+    assert_eq!(warehouse.told(), filled([1, 2]));
+}
+
+#[test]
+fn where_the_event_that_should_move_a_line_was_lost_whoever_comes_moves_it() {
+    let table = [
+        ("an order for the product", ordered(5, 1, &["201"]), &[2][..]),
+        ("one that cannot be filled", ordered(5, 1, &["201", "204"]), &[2]),
+        ("one that is rejected", ordered(5, 1, &["201", "999"]), &[2]),
+        ("a delivery, from the beginning", restocked(2, "201", 1), &[2]),
+        ("a reset, from the beginning", created("201", 800, 9, entry(2)), &[2]),
+        ("stock that is given back", unpaid(1, 1), &[2]),
+    ];
+    for (name, input, next) in table {
+        let mut warehouse = being_served(3, 3);
+        warehouse.when(&redefined("204", 100, 0, entry(1)));
+        assert_eq!(warehouse.line_moves().len(), 1, "it is lost");
+        warehouse.when(&input);
+        let told = warehouse.told();
+        let told: Vec<Told> = told.into_iter().filter(|(number, _)| *number != 5).collect();
+        assert_eq!(told, filled(next.iter().copied()), "{name}");
+        warehouse.serve_to_the_end();
+        assert_eq!(warehouse.told()[0], (3, PaymentRequired), "{name}");
+        assert_eq!(warehouse.product("201").line.served, None, "{name}");
+    }
+}
+
+#[test]
+fn a_delivery_into_a_line_that_is_being_served_begins_with_its_first() {
+    let mut warehouse = Warehouse::limited(ONE_TURN, &[("201", 800, 0)]);
+    for (number, count) in [(1, 3), (2, 1), (3, 1), (4, 1)] {
+        warehouse.when(&ordered(number, 1, &["201"; 3][..count]));
+    }
+    warehouse.memory.published.clear();
+    warehouse.when(&restocked(1, "201", 2));
+    assert_eq!(warehouse.told(), filled([2]));
+    let overtaken = warehouse.line_moves().remove(0);
+    // Now there is enough for the first one, which had its turn already.
+    warehouse.when(&restocked(2, "201", 3));
+    assert_eq!(warehouse.told(), filled([1]));
+    warehouse.when_nothing_happens(&overtaken);
+    warehouse.serve_to_the_end();
+    assert_eq!(warehouse.told(), filled([3]));
+    assert_eq!(warehouse.line("201"), [4]);
+}
+
+#[test]
+fn who_leaves_a_line_that_is_being_served_holds_up_nobody() {
+    let table: [(&str, &[u128], &[u128]); 5] = [
+        ("the next one", &[2], &[3, 4]),
+        ("one further back", &[3], &[2, 4]),
+        ("the last one", &[4], &[2, 3]),
+        ("all but the last one", &[3, 2], &[4]),
+        ("everybody", &[2, 3, 4], &[]),
+    ];
+    for (name, gone, served) in table {
+        let mut warehouse = being_served(4, 4);
+        gone.iter().for_each(|number| warehouse.when(&cancelled(*number)));
+        warehouse.serve_to_the_end();
+        assert_eq!(warehouse.told(), filled(served.iter().copied()), "{name}");
+        assert_eq!(warehouse.product("201").line, Line::default(), "{name}");
+    }
+}
+
+#[test]
+fn a_line_whose_stock_is_gone_before_its_end_holds_up_nobody() {
+    let mut warehouse = being_served(3, 3);
+    warehouse.when(&created("201", 800, 0, entry(2)));
+    warehouse.serve_to_the_end();
+    assert!(warehouse.told().is_empty());
+    assert_eq!(warehouse.product("201").line.served, None);
+    assert_eq!(warehouse.line("201"), [2, 3]);
+}
+
+#[test]
+fn an_order_in_two_lines_has_its_turn_where_it_is_due_last() {
+    // Product 204 comes in while the line of 201 has not come to order 3 yet.
+    for first in ["201", "204"] {
+        let mut warehouse = Warehouse::limited(ONE_TURN, &[("201", 800, 0), ("204", 100, 0)]);
+        for (number, ids) in [(1, &["201"][..]), (2, &["201"]), (3, &["201", "204"]), (4, &["204"])]
+        {
+            warehouse.when(&ordered(number, 1, ids));
+        }
+        warehouse.memory.published.clear();
+        warehouse.when(&restocked(1, "201", 3));
+        warehouse.when(&restocked(2, "204", 1 + u64::from(first == "204")));
+        assert_eq!(warehouse.state(3), Holding::Waiting, "2 is before it");
+        let mut due = warehouse.line_moves();
+        while !due.is_empty() {
+            let is_first = |input: &Input| matches!(input, Input::LineMoves(line) if line.product_id.as_str() == first);
+            let next = due.iter().position(is_first).unwrap_or(0);
+            let next = due.remove(next);
+            warehouse.when(&next);
+            due.extend(warehouse.line_moves());
+        }
+        assert_eq!((warehouse.state(2), warehouse.state(3)), (Holding::Held, Holding::Held));
+        assert_eq!(warehouse.stock("201").0, 0);
+    }
+}
+
+#[test]
+fn an_order_that_waits_for_all_that_came_in_has_one_turn() {
+    let products = [("201", 800, 1), ("204", 100, 1), ("205", 300, 0)];
+    let mut warehouse = Warehouse::limited(Limits { turns: 2, ..PLENTY }, &products);
+    for (number, ids) in [(9, &["201", "204"][..]), (1, &["201", "204", "205"]), (2, &["204"])] {
+        warehouse.when(&ordered(number, 1, ids));
+    }
+    warehouse.memory.published.clear();
+    warehouse.when(&cancelled(9));
+    assert_eq!(warehouse.told(), filled([2]), "the second turn is that of the second one");
+}
+
+#[test]
+fn pages_that_were_emptied_are_not_walked_through_for_ever() {
+    let mut warehouse = Warehouse::limited(Limits { pages: 2, ..PLENTY }, &[("201", 800, 0)]);
+    // The first one wants so much that all pages behind it are served before it gives up.
+    warehouse.when(&ordered(1, 1, &["201"; 100]));
+    for number in (2..).take(6 * PAGE) {
+        warehouse.when_unchecked(&ordered(number, 1, &["201"]));
+    }
+    for (delivery, amount) in [60, 60, 60, 60, 59].into_iter().enumerate() {
+        warehouse.when(&restocked(delivery as u128, "201", amount));
+        warehouse.serve_to_the_end();
+    }
+    warehouse.when(&cancelled(1));
+    warehouse.when(&ordered(1_000, 1, &["201", "201"]));
+    assert_eq!(warehouse.line("201"), [301, 1_000], "they are on the last page");
+    warehouse.when(&restocked(100, "201", 1));
+    warehouse.serve_to_the_end();
+    assert_eq!(warehouse.line("201"), [1_000]);
+    warehouse.when(&restocked(101, "201", 2));
+    assert_eq!(warehouse.serve_to_the_end(), 0, "the pages before them were left behind");
+}

@@ -1,0 +1,11 @@
+//! What orders hold of the stock and who waits for it: given products, when something happens, then
+//! so much is left and so many are told. Books and lines are checked after everything that happens.
+
+mod definitions;
+mod life;
+mod lines;
+mod long_lines;
+mod random;
+mod reservations;
+mod subscriptions;
+mod support;

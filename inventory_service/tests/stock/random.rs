@@ -1,0 +1,416 @@
+//! Whatever happens, in whatever order and however often: the books and the lines are right after
+//! each input, and stock goes to whom a plain account of the rules gives it.
+//!
+//! `PROPTEST_CASES` sets how many histories are tried. A failure prints the smallest one found.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use common::{
+    entities::Product,
+    events::{
+        OrderCreated,
+        StockOutcome::{self, OutOfStock, PaymentRequired},
+    },
+    ids::{EntryId, ProductId},
+};
+use inventory_service::{
+    Limits,
+    reservation::{Holding, Reservation, pieces},
+    stock::Input,
+};
+use proptest::{
+    collection::vec,
+    prelude::*,
+    test_runner::{TestError, TestRunner},
+};
+use uuid::Uuid;
+
+use crate::support::{
+    Warehouse, cancelled, created, entry, ordered, product_id, redefined, resent, restocked,
+    shipped, unpaid,
+};
+
+/// Histories that are tried unless `PROPTEST_CASES` says otherwise.
+const CASES: u32 = 500;
+const PRODUCTS: [&str; 3] = ["201", "202", "203"];
+
+/// What happens. Numbers stand for whatever there is to choose from at the time, modulo its count.
+#[derive(Clone, Debug)]
+enum Step {
+    New(Input),
+    /// An input that was there before is delivered again.
+    Again(usize),
+    /// A line moves.
+    Move(usize),
+    /// The event that should move a line is lost.
+    Lose(usize),
+}
+
+#[derive(Clone, Debug)]
+struct History {
+    limits: Limits,
+    steps: Vec<Step>,
+}
+
+fn for_all<S: Strategy>(histories: S, property: impl Fn(&S::Value)) {
+    let asked = std::env::var_os("PROPTEST_CASES").is_some();
+    let default = ProptestConfig::default();
+    let cases = if asked { default.cases } else { CASES };
+    let config = ProptestConfig { cases, failure_persistence: None, ..default };
+    let result = TestRunner::new(config).run(&histories, |history| {
+        property(&history);
+        Ok(())
+    });
+    match result {
+        Ok(()) => {}
+        Err(TestError::Fail(why, history)) => panic!("{why}\nin this history: {history:#?}"),
+        Err(TestError::Abort(why)) => panic!("{why}"),
+    }
+}
+
+/// What each order wants.
+fn wants(products: usize) -> impl Strategy<Value = Vec<Vec<&'static str>>> {
+    let id = prop_oneof![
+        20 => (0..products).prop_map(|number| PRODUCTS[number]),
+        1 => Just("999"),
+    ];
+    vec(vec(id, 1..=4), 1..=8)
+}
+
+/// Inputs about these orders; entries and deliveries get their numbers from where they stand.
+fn inputs(products: usize, attempts: u32, count: usize) -> impl Strategy<Value = Vec<Input>> {
+    let input = (0..20_u8, any::<u8>(), 1..=attempts, 0..=6_u64, any::<bool>());
+    (wants(products), vec(input, 1..count)).prop_map(move |(wants, steps)| {
+        let begin = PRODUCTS[..products].iter().map(|id| created(id, 3, 2, entry(1)));
+        let inputs = steps.into_iter().enumerate().map(|(place, step)| {
+            let (what, which, attempt, amount, flag) = step;
+            let order = usize::from(which) % wants.len();
+            let (number, ids) = (order as u128 + 1, &wants[order]);
+            let id = PRODUCTS[usize::from(which) % products];
+            let by = entry(2 + place as u64);
+            // A price that no total of two pieces can be counted at, or a delivery too large.
+            let huge = if amount == 6 { u64::MAX } else { amount };
+            match what {
+                0..8 => ordered(number, if flag { 1 } else { attempt }, ids),
+                8 => resent(number, attempt, ids),
+                9..12 => unpaid(number, attempt),
+                12..14 => cancelled(number),
+                14 => shipped(number, attempt),
+                15 if flag => redefined(id, huge, amount, by),
+                15 => created(id, huge, amount, by),
+                16 => restocked(place as u128, if flag { id } else { "999" }, huge),
+                _ => restocked(place as u128, id, amount),
+            }
+        });
+        begin.chain(inputs).collect()
+    })
+}
+
+fn histories() -> impl Strategy<Value = History> {
+    let limits = prop_oneof![
+        1 => Just(Limits::default()),
+        4 => (1..4_usize, 1..3_usize, 1..12_usize)
+            .prop_map(|(turns, pages, entities)| Limits { turns, pages, entities }),
+    ];
+    let step = prop_oneof![
+        3 => any::<usize>().prop_map(Step::Again),
+        5 => any::<usize>().prop_map(Step::Move),
+        1 => any::<usize>().prop_map(Step::Lose),
+    ];
+    (limits, inputs(3, 3, 60), vec((any::<prop::sample::Index>(), step), 0..40)).prop_map(
+        |(limits, inputs, others)| {
+            let mut steps: Vec<Step> = inputs.into_iter().map(Step::New).collect();
+            for (place, other) in others {
+                steps.insert(place.index(steps.len()), other);
+            }
+            History { limits, steps }
+        },
+    )
+}
+
+#[test]
+fn books_and_lines_are_right_after_everything_that_happens() {
+    for_all(histories(), |history| {
+        let mut warehouse = Warehouse::limited(history.limits, &[]);
+        let (mut seen, mut due) = (Vec::<Input>::new(), Vec::<Input>::new());
+        for step in &history.steps {
+            let input = match step {
+                Step::New(input) => input.clone(),
+                Step::Again(number) if !seen.is_empty() => seen[number % seen.len()].clone(),
+                Step::Move(number) if !due.is_empty() => due.remove(number % due.len()),
+                Step::Lose(number) if !due.is_empty() => {
+                    due.remove(number % due.len());
+                    continue;
+                }
+                _ => continue,
+            };
+            warehouse.when(&input);
+            due.extend(warehouse.line_moves());
+            seen.push(input);
+        }
+        // Whatever was lost: the next one who comes for a product moves its line, to its end.
+        for (id, number) in PRODUCTS.into_iter().zip(100..) {
+            warehouse.when(&ordered(number, 1, &[id]));
+            due.iter().for_each(|input| warehouse.when(input));
+            warehouse.serve_to_the_end();
+        }
+        for id in PRODUCTS {
+            assert_eq!(warehouse.product(id).line.served, None);
+        }
+    });
+}
+
+#[test]
+fn what_had_its_effect_never_has_another() {
+    let limits = (1..4_usize, 1..3_usize, 1..12_usize)
+        .prop_map(|(turns, pages, entities)| Limits { turns, pages, entities });
+    for_all((limits, inputs(3, 3, 40), vec(any::<usize>(), 40)), |(limits, inputs, again)| {
+        let mut warehouse = Warehouse::limited(*limits, &[]);
+        let mut effective = Vec::new();
+        let mut before = warehouse.stored();
+        for (input, again) in inputs.iter().zip(again) {
+            warehouse.when_unchecked(input);
+            let after = warehouse.stored();
+            // What is to be said again is said each time that it is delivered.
+            let is_resent = matches!(input, Input::Ordered(OrderCreated { resend: true, .. }));
+            if !is_resent && after != before {
+                effective.push(input);
+            }
+            before = after;
+            if !effective.is_empty() {
+                let input = effective[again % effective.len()];
+                let published = warehouse.memory.published.len();
+                warehouse.when_unchecked(input);
+                assert_eq!(warehouse.stored(), before, "{input:?} changed something again");
+                assert_eq!(warehouse.memory.published.len(), published, "{input:?} told it again");
+            }
+        }
+    });
+}
+
+#[test]
+fn stock_goes_to_whom_a_plain_account_of_the_rules_gives_it() {
+    for_all(inputs(3, 3, 60), |inputs| {
+        let (mut warehouse, mut plain) = (Warehouse::with(&[]), Plain::default());
+        for input in inputs {
+            warehouse.when_unchecked(input);
+            plain.when(input);
+            plain.check(&mut warehouse, input);
+        }
+    });
+}
+
+#[test]
+fn a_line_that_is_served_in_parts_is_served_as_if_at_once() {
+    let limits = (1..4_usize, 1..3_usize, 1..12_usize)
+        .prop_map(|(turns, pages, entities)| Limits { turns, pages, entities });
+    // Without new attempts: one that comes while the line is served has to wait for that.
+    for_all((limits, inputs(1, 1, 60)), |(limits, inputs)| {
+        let (mut warehouse, mut plain) = (Warehouse::limited(*limits, &[]), Plain::default());
+        for input in inputs {
+            warehouse.when_unchecked(input);
+            warehouse.serve_to_the_end();
+            plain.when(input);
+            plain.check(&mut warehouse, input);
+        }
+    });
+}
+
+/// The rules without pages, tickets and limits.
+#[derive(Default)]
+struct Plain {
+    products: BTreeMap<ProductId, PlainProduct>,
+    orders: BTreeMap<u128, PlainOrder>,
+    /// Who waits, in order of arrival.
+    line: Vec<u128>,
+    deliveries: BTreeSet<Uuid>,
+    told: Vec<(u128, StockOutcome, Option<u64>)>,
+}
+
+#[derive(Clone, Default)]
+struct PlainProduct {
+    price: u64,
+    amount: u64,
+    held: u64,
+    created_by: Option<EntryId>,
+}
+
+struct PlainOrder {
+    ids: Vec<ProductId>,
+    attempt: u32,
+    state: Holding,
+    shipped: bool,
+    total: Option<u64>,
+}
+
+impl Plain {
+    fn when(&mut self, input: &Input) {
+        match input {
+            Input::Created(event, by) => {
+                let product = self.products.entry(event.id.clone()).or_default();
+                if product.created_by >= Some(*by) {
+                    return;
+                }
+                let before = product.amount;
+                if product.created_by.is_none() || !event.keep {
+                    product.amount = event.amount;
+                }
+                (product.price, product.created_by) = (event.price, Some(*by));
+                if product.amount > before {
+                    self.serve(std::slice::from_ref(&event.id));
+                }
+            }
+            Input::Restocked(event, _) => {
+                let is_new = self.deliveries.insert(event.id);
+                let Some(product) = self.products.get_mut(&event.product_id) else { return };
+                let sum = (product.amount + product.held).checked_add(event.amount);
+                if is_new && sum.is_some() {
+                    product.amount += event.amount;
+                    self.serve(std::slice::from_ref(&event.product_id));
+                }
+            }
+            Input::Ordered(event) => self.order(event),
+            Input::Unpaid(event) => {
+                let number = event.order_id.0.as_u128();
+                if self.holds(number, event.attempt) {
+                    self.give_up(number, Holding::Released);
+                }
+            }
+            Input::Cancelled(event) => {
+                let number = event.id.0.as_u128();
+                let order = self.orders.entry(number).or_insert_with(|| PlainOrder {
+                    ids: Vec::new(),
+                    attempt: event.attempt,
+                    state: Holding::Rejected,
+                    shipped: false,
+                    total: None,
+                });
+                if !order.shipped {
+                    self.give_up(number, Holding::Cancelled);
+                }
+            }
+            Input::Shipped(event) => {
+                let number = event.id.0.as_u128();
+                if self.holds(number, event.attempt) {
+                    self.orders.get_mut(&number).unwrap().shipped = true;
+                }
+            }
+            Input::LineMoves(_) => {}
+        }
+    }
+
+    fn order(&mut self, event: &OrderCreated) {
+        let number = event.id.0.as_u128();
+        if let Some(order) = self.orders.get(&number) {
+            if order.state == Holding::Cancelled || order.shipped || order.attempt > event.attempt {
+                return;
+            }
+            if order.attempt == event.attempt {
+                if event.resend {
+                    let outcome = match order.state {
+                        Holding::Waiting => OutOfStock,
+                        Holding::Rejected => StockOutcome::Rejected,
+                        _ => PaymentRequired,
+                    };
+                    self.told.push((number, outcome, order.total));
+                }
+                return;
+            }
+            self.give_up(number, Holding::Released);
+        }
+        let order = PlainOrder {
+            ids: event.product_ids.clone(),
+            attempt: event.attempt,
+            state: Holding::Rejected,
+            shipped: false,
+            total: None,
+        };
+        self.orders.insert(number, order);
+        if event.product_ids.iter().any(|id| !self.products.contains_key(id)) {
+            self.told.push((number, StockOutcome::Rejected, None));
+        } else if !self.fill(number) {
+            self.orders.get_mut(&number).unwrap().state = Holding::Waiting;
+            self.line.push(number);
+            self.told.push((number, OutOfStock, None));
+        }
+    }
+
+    /// Whether this attempt of the order holds its pieces and can lose them.
+    fn holds(&self, number: u128, attempt: u32) -> bool {
+        let order = self.orders.get(&number);
+        order.is_some_and(|it| it.attempt == attempt && it.state == Holding::Held && !it.shipped)
+    }
+
+    /// The order holds nothing any more, and waits for nothing.
+    fn give_up(&mut self, number: u128, state: Holding) {
+        self.line.retain(|waiting| *waiting != number);
+        let order = self.orders.get_mut(&number).unwrap();
+        let before = std::mem::replace(&mut order.state, state);
+        if before == Holding::Held {
+            let ids = order.ids.clone();
+            for id in &ids {
+                let product = self.products.get_mut(id).unwrap();
+                (product.amount, product.held) = (product.amount + 1, product.held - 1);
+            }
+            self.serve(&ids);
+        }
+    }
+
+    /// Whether the order is done with: filled, or its total cannot be counted.
+    fn fill(&mut self, number: u128) -> bool {
+        let order = self.orders.get_mut(&number).unwrap();
+        let wanted = pieces(&order.ids);
+        if wanted.iter().any(|(id, wanted)| self.products[id].amount < *wanted) {
+            return false;
+        }
+        let prices = order.ids.iter().map(|id| u128::from(self.products[id].price));
+        let Ok(total) = u64::try_from(prices.sum::<u128>()) else {
+            order.state = Holding::Rejected;
+            self.told.push((number, StockOutcome::Rejected, None));
+            return true;
+        };
+        (order.state, order.total) = (Holding::Held, Some(total));
+        for (id, wanted) in wanted {
+            let product = self.products.get_mut(&id).unwrap();
+            (product.amount, product.held) = (product.amount - wanted, product.held + wanted);
+        }
+        self.told.push((number, PaymentRequired, Some(total)));
+        true
+    }
+
+    /// These products came in: whoever waits for one of them has a turn.
+    fn serve(&mut self, arrived: &[ProductId]) {
+        for number in self.line.clone() {
+            let waits_for = |id| self.orders[&number].ids.contains(id);
+            if arrived.iter().any(waits_for) && self.fill(number) {
+                self.line.retain(|waiting| *waiting != number);
+            }
+        }
+    }
+
+    /// The warehouse came to the same.
+    fn check(&mut self, warehouse: &mut Warehouse, input: &Input) {
+        let outcomes = warehouse.outcomes().into_iter();
+        let told: Vec<_> =
+            outcomes.map(|it| (it.order_id.0.as_u128(), it.inventory, it.order_total)).collect();
+        assert_eq!(told, std::mem::take(&mut self.told), "{input:?}");
+        for product in warehouse.memory.all::<Product>() {
+            let plain = &self.products[&product.id];
+            let stock = (product.price, product.amount, product.reserved);
+            assert_eq!(stock, (plain.price, plain.amount, plain.held), "{input:?}: {product:?}");
+        }
+        let reservations = warehouse.memory.all::<Reservation>();
+        assert_eq!(reservations.len(), self.orders.len(), "{input:?}");
+        for it in reservations {
+            let plain = &self.orders[&it.order_id.0.as_u128()];
+            let state = (it.attempt, it.state, it.shipped, it.total);
+            let expected = (plain.attempt, plain.state, plain.shipped, plain.total);
+            assert_eq!(state, expected, "{input:?}: {it:?}");
+        }
+        for id in PRODUCTS {
+            let waits = |number: &&u128| self.orders[number].ids.contains(&product_id(id));
+            let line: Vec<u128> = self.line.iter().filter(waits).copied().collect();
+            assert_eq!(warehouse.line(id), line, "{input:?}: the line of {id}");
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! Reservations: what orders get, keep, give back and take out of the house.
+
+use common::{
+    decision::{Decider, Halt, World},
+    entities::{Line, Product},
+    events::{StockChecked, StockOutcome, Stream},
+};
+use inventory_service::{
+    reservation::{Holding, Reservation},
+    stock::Stock,
+};
+
+use crate::support::{
+    Ids, OnHand, Warehouse, cancelled, created, customer, entry, order_id, ordered, product_id,
+    resent, restocked, shipped, unpaid,
+};
+
+#[test]
+fn an_order_gets_all_of_its_pieces_or_none() {
+    /// What the order comes to.
+    enum Then {
+        Total(u64),
+        Waits(&'static str),
+        Rejected(&'static str),
+    }
+    use Then::{Rejected, Total, Waits};
+    // What is ordered of 4 pieces of 201, 3 of 204 and none of 205; what it comes to; what is on
+    // hand of 201 and 204 then.
+    let table: [(&str, Ids<'_>, Then, (u64, u64)); 11] = [
+        ("one piece", &["201"], Total(800), (3, 3)),
+        ("two products", &["201", "204"], Total(900), (3, 2)),
+        ("a repeated id means pieces", &["204", "201", "204"], Total(1_000), (3, 1)),
+        ("the last piece", &["201", "201", "201", "201"], Total(3_200), (0, 3)),
+        (
+            "one piece too many",
+            &["201", "201", "201", "201", "201"],
+            Waits("201: 5 wanted, 4 on hand"),
+            (4, 3),
+        ),
+        (
+            "partly there is not there",
+            &["201", "204", "204", "204", "204"],
+            Waits("204: 4 wanted, 3 on hand"),
+            (4, 3),
+        ),
+        (
+            "all that is short is told",
+            &["205", "204", "204", "201", "204", "204"],
+            Waits("204: 4 wanted, 3 on hand; 205: 1 wanted, 0 on hand"),
+            (4, 3),
+        ),
+        ("none on hand", &["205"], Waits("205: 1 wanted, 0 on hand"), (4, 3)),
+        ("an unknown product", &["999"], Rejected("there is no product 999"), (4, 3)),
+        (
+            "unknown products beside known ones",
+            &["201", "999", "204", "998", "999"],
+            Rejected("there is no product 998, 999"),
+            (4, 3),
+        ),
+        (
+            "waiting for stock would not help an unknown product",
+            &["205", "999"],
+            Rejected("there is no product 999"),
+            (4, 3),
+        ),
+    ];
+    for (name, ids, then, left) in table {
+        let mut warehouse = Warehouse::with(&[("201", 800, 4), ("204", 100, 3), ("205", 300, 0)]);
+        warehouse.when(&ordered(1, 1, ids));
+        let (inventory, state, order_total, reason) = match then {
+            Total(total) => (StockOutcome::PaymentRequired, Holding::Held, Some(total), None),
+            Waits(reason) => (StockOutcome::OutOfStock, Holding::Waiting, None, Some(reason)),
+            Rejected(reason) => (StockOutcome::Rejected, Holding::Rejected, None, Some(reason)),
+        };
+        let expected = StockChecked {
+            inventory,
+            order_id: order_id(1),
+            customer_id: customer(),
+            product_ids: ids.iter().map(|id| product_id(id)).collect(),
+            order_total,
+            attempt: 1,
+            reason: reason.map(str::to_owned),
+            resend: false,
+            released: false,
+        };
+        assert_eq!(warehouse.outcome(), expected, "{name}");
+        assert_eq!(warehouse.state(1), state, "{name}");
+        assert_eq!((warehouse.stock("201").0, warehouse.stock("204").0), left, "{name}");
+    }
+}
+
+#[test]
+fn only_a_reserved_order_tells_its_total() {
+    for (id, told) in [("201", true), ("205", false), ("999", false)] {
+        let mut warehouse = Warehouse::with(&[("201", 800, 4), ("205", 300, 0)]);
+        warehouse.when(&ordered(1, 1, &[id]));
+        let json = warehouse.memory.take(Stream::InventoryCheck).remove(0);
+        assert_eq!(json.contains("order_total"), told, "{json}");
+    }
+}
+
+#[test]
+fn a_total_that_cannot_be_counted_is_rejected() {
+    let table: [(&str, [OnHand<'_>; 2], Ids<'_>); 3] = [
+        ("two pieces", [("201", u64::MAX, 4), ("204", 1, 4)], &["201", "201"]),
+        ("two products", [("201", u64::MAX, 4), ("204", 1, 4)], &["201", "204"]),
+        ("the other way round", [("201", 1, 4), ("204", u64::MAX, 4)], &["201", "204"]),
+    ];
+    for (name, products, ids) in table {
+        let mut warehouse = Warehouse::with(&products);
+        warehouse.when(&ordered(1, 1, ids));
+        let event = warehouse.outcome();
+        assert_eq!((event.inventory, event.order_total), (StockOutcome::Rejected, None), "{name}");
+        assert_eq!(event.reason.as_deref(), Some("the total is too large to be paid"), "{name}");
+        assert_eq!((warehouse.stock("201"), warehouse.stock("204")), ((4, 0), (4, 0)), "{name}");
+    }
+    let mut warehouse = Warehouse::with(&[("201", u64::MAX - 1, 4), ("204", 1, 4)]);
+    warehouse.when(&ordered(1, 1, &["201", "204"]));
+    assert_eq!(warehouse.outcome().order_total, Some(u64::MAX), "the largest total is one");
+}
+
+#[test]
+fn redelivered_order_reserves_stock_once() {
+    for ids in [&["201", "204"][..], &["205"], &["999"]] {
+        let mut warehouse = Warehouse::with(&[("201", 800, 4), ("204", 100, 3), ("205", 300, 0)]);
+        let order = ordered(1, 1, ids);
+        warehouse.when(&order);
+        warehouse.when_nothing_happens(&order);
+        // Also when other things happened in between, which would change the outcome now.
+        warehouse.when(&created("205", 300, 9, entry(2)));
+        warehouse.when(&created("999", 1, 9, entry(2)));
+        warehouse.when(&ordered(2, 1, &["201", "201", "201"]));
+        warehouse.when_nothing_happens(&order);
+    }
+}
+
+#[test]
+fn an_order_that_was_released_is_not_reserved_again_by_its_old_event() {
+    let mut warehouse = Warehouse::with(&[("201", 800, 4)]);
+    warehouse.when(&ordered(1, 1, &["201"]));
+    warehouse.when(&unpaid(1, 1));
+    warehouse.when_nothing_happens(&ordered(1, 1, &["201"]));
+    assert_eq!(warehouse.stock("201"), (4, 0));
+}
+
+#[test]
+fn orders_share_the_stock_until_it_is_gone() {
+    use StockOutcome::{OutOfStock, PaymentRequired};
+    let mut warehouse = Warehouse::with(&[("201", 800, 4)]);
+    let outcomes = [(1, 1), (2, 2), (3, 2), (4, 1), (5, 1)].map(|(number, pieces)| {
+        warehouse.when(&ordered(number, 1, &vec!["201"; pieces]));
+        warehouse.outcome().inventory
+    });
+    let expected = [PaymentRequired, PaymentRequired, OutOfStock, PaymentRequired, OutOfStock];
+    assert_eq!(outcomes, expected);
+    assert_eq!(warehouse.stock("201"), (0, 4));
+}
+
+#[test]
+fn an_unpaid_order_gives_its_stock_back_once() {
+    let mut warehouse = Warehouse::with(&[("201", 800, 4), ("204", 100, 3), ("205", 300, 8)]);
+    warehouse.when(&ordered(1, 1, &["201", "204", "204"]));
+    warehouse.when(&ordered(2, 1, &["201", "205"]));
+    warehouse.memory.published.clear();
+    warehouse.when(&unpaid(1, 1));
+    assert_eq!(warehouse.state(1), Holding::Released);
+    assert_eq!(warehouse.stock("201"), (3, 1), "the other order keeps its piece");
+    assert_eq!(warehouse.stock("204"), (3, 0));
+    assert_eq!(warehouse.stock("205"), (7, 1));
+    assert_eq!(
+        warehouse.memory.take(Stream::InventoryUpdated).len(),
+        2,
+        "only what changed is told"
+    );
+    assert!(warehouse.memory.published.is_empty(), "and nothing else");
+    warehouse.when_nothing_happens(&unpaid(1, 1));
+}
+
+#[test]
+fn only_the_attempt_that_is_held_is_released() {
+    let held = || {
+        let mut warehouse = Warehouse::with(&[("201", 800, 4)]);
+        warehouse.when(&ordered(1, 2, &["201"]));
+        assert_eq!(warehouse.state(1), Holding::Held);
+        warehouse
+    };
+    for attempt in [0, 1, 3] {
+        held().when_nothing_happens(&unpaid(1, attempt));
+    }
+    let mut warehouse = held();
+    warehouse.when(&unpaid(1, 2));
+    assert_eq!(warehouse.stock("201"), (4, 0));
+}
+
+#[test]
+fn an_order_that_holds_nothing_has_nothing_to_release() {
+    for ids in [&["205"][..], &["999"], &["201", "999"]] {
+        let mut warehouse = Warehouse::with(&[("201", 800, 4), ("205", 300, 0)]);
+        warehouse.when(&ordered(1, 1, ids));
+        warehouse.when_nothing_happens(&unpaid(1, 1));
+    }
+    let world = World::for_tests();
+    for input in [unpaid(1, 1), shipped(1, 1)] {
+        let changes = Stock::default().decide(&input, &world, 1).unwrap();
+        assert!(changes.is_empty(), "it was never here: {input:?}");
+    }
+}
+
+#[test]
+fn no_more_is_given_back_or_sold_than_the_product_has_reserved() {
+    let held = Reservation {
+        order_id: order_id(1),
+        customer_id: customer(),
+        product_ids: ["201", "201", "204"].map(product_id).to_vec(),
+        attempt: 1,
+        state: Holding::Held,
+        pieces: [(product_id("201"), 2), (product_id("204"), 1)].into(),
+        total: Some(1_700),
+        reason: None,
+        shipped: false,
+        spot: None,
+    };
+    // The data of 201 was lost; 204 was defined again since, without what it held.
+    let product = Product {
+        id: product_id("204"),
+        name: "No. 204".to_owned(),
+        price: 100,
+        amount: 3,
+        reserved: 0,
+        sold: 0,
+        received: 3,
+        created_by: None,
+        line: Line::default(),
+    };
+    let table = [
+        (unpaid(1, 1), Holding::Released, false),
+        (cancelled(1), Holding::Cancelled, false),
+        (shipped(1, 1), Holding::Held, true),
+        (ordered(1, 2, &["999"]), Holding::Rejected, false),
+    ];
+    for (input, state, left) in table {
+        let mut world = World::for_tests().with(held.clone()).with(product.clone());
+        let mut changes = Stock::default().decide(&input, &world, 1).unwrap();
+        world.apply(&mut changes);
+        assert_eq!(world.get::<Product>(&product_id("201")).unwrap(), None, "{input:?}");
+        assert_eq!(world.get::<Product>(&product_id("204")).unwrap(), Some(&product), "{input:?}");
+        let reservation = world.get::<Reservation>(&order_id(1)).unwrap().unwrap();
+        assert_eq!((reservation.state, reservation.shipped), (state, left), "{input:?}");
+    }
+}
+
+#[test]
+fn a_later_attempt_is_checked_anew_and_an_earlier_one_no_more() {
+    let mut warehouse = Warehouse::with(&[("201", 800, 1)]);
+    warehouse.when(&ordered(1, 1, &["201"]));
+    warehouse.when(&unpaid(1, 1));
+    warehouse.memory.published.clear();
+    warehouse.when(&ordered(1, 2, &["201"]));
+    let event = warehouse.outcome();
+    assert_eq!((event.inventory, event.attempt), (StockOutcome::PaymentRequired, 2));
+    assert_eq!(warehouse.stock("201"), (0, 1));
+    warehouse.when_nothing_happens(&ordered(1, 2, &["201"]));
+    warehouse.when_nothing_happens(&ordered(1, 1, &["201"]));
+    warehouse.when_nothing_happens(&unpaid(1, 1));
+}
+
+#[test]
+fn a_rejected_order_can_be_tried_again_once_the_product_exists() {
+    let mut warehouse = Warehouse::with(&[]);
+    warehouse.when(&ordered(1, 1, &["201"]));
+    warehouse.when(&created("201", 800, 1, entry(1)));
+    assert_eq!(warehouse.told(), [(1, StockOutcome::Rejected)], "by itself it stays rejected");
+    warehouse.when(&ordered(1, 2, &["201"]));
+    assert_eq!(warehouse.told(), [(1, StockOutcome::PaymentRequired)]);
+}
+
+#[test]
+fn an_order_without_products_is_at_fault() {
+    let mut warehouse = Warehouse::with(&[("201", 800, 4)]);
+    let fault = warehouse.memory.handle(&ordered(1, 1, &[]), 1).unwrap_err();
+    assert_eq!(fault, Halt::fault("the order has no products"));
+    assert!(
+        warehouse.memory.all::<Reservation>().is_empty() && warehouse.memory.published.is_empty()
+    );
+}
+
+#[test]
+fn only_products_that_changed_are_told_as_updated() {
+    let mut warehouse = Warehouse::with(&[("201", 800, 4), ("204", 100, 3), ("205", 300, 0)]);
+    let table: [(Ids<'_>, Ids<'_>); 4] = [
+        (&["201", "204"], &["201", "204"]),
+        (&["204", "204"], &["204"]),
+        (&["201", "205"], &["201", "205"]),
+        (&["201", "999"], &[]),
+    ];
+    for ((ids, updated), number) in table.into_iter().zip(1..) {
+        warehouse.when(&ordered(number, 1, ids));
+        let told = warehouse.memory.take(Stream::InventoryUpdated);
+        let told: Vec<Product> =
+            told.iter().map(|json| serde_json::from_str(json).unwrap()).collect();
+        let expected: Vec<Product> = updated.iter().map(|id| warehouse.product(id)).collect();
+        assert_eq!(told, expected, "{ids:?}: whole, with amount and line");
+    }
+}
+
+#[test]
+fn a_new_attempt_that_overtakes_the_news_of_the_last_gives_back_what_that_one_held() {
+    let mut warehouse = Warehouse::with(&[("201", 800, 4)]);
+    warehouse.when(&ordered(1, 1, &["201", "201"]));
+    warehouse.when(&created("201", 700, 2, entry(2)));
+    warehouse.memory.published.clear();
+    warehouse.when(&ordered(1, 2, &["201", "201"]));
+    assert_eq!(warehouse.outcome().order_total, Some(1_400), "at the price of now");
+    warehouse.when_nothing_happens(&unpaid(1, 1));
+    assert_eq!(warehouse.stock("201"), (2, 2));
+    warehouse.when(&unpaid(1, 2));
+    assert_eq!(warehouse.stock("201"), (4, 0));
+}
+
+#[test]
+fn a_cancelled_order_gives_its_stock_back_once_and_never_gets_any_again() {
+    let mut warehouse = Warehouse::with(&[("201", 800, 4), ("204", 100, 3)]);
+    warehouse.when(&ordered(1, 1, &["201", "204", "204"]));
+    warehouse.when(&ordered(2, 1, &["201"]));
+    warehouse.memory.published.clear();
+    warehouse.when(&cancelled(1));
+    assert_eq!((warehouse.stock("201"), warehouse.stock("204")), ((3, 1), (3, 0)));
+    assert!(warehouse.told().is_empty(), "who called it off knows");
+    assert_eq!(warehouse.memory.take(Stream::InventoryUpdated).len(), 2);
+    let later = [
+        cancelled(1),
+        unpaid(1, 1),
+        shipped(1, 1),
+        ordered(1, 1, &["201"]),
+        ordered(1, 2, &["201"]),
+        resent(1, 2, &["201"]),
+    ];
+    later.iter().for_each(|input| warehouse.when_nothing_happens(input));
+}
+
+#[test]
+fn an_order_that_was_cancelled_before_it_was_heard_of_gets_nothing() {
+    let mut warehouse = Warehouse::with(&[("201", 800, 4), ("205", 300, 0)]);
+    for (number, ids) in [(1, &["201"]), (2, &["205"]), (3, &["999"])] {
+        warehouse.when(&cancelled(number));
+        warehouse.when_nothing_happens(&ordered(number, 1, ids));
+        warehouse.when_nothing_happens(&cancelled(number));
+    }
+    assert!(warehouse.memory.published.is_empty());
+    warehouse.when(&restocked(1, "205", 1));
+    assert_eq!((warehouse.stock("201"), warehouse.stock("205")), ((4, 0), (1, 0)));
+}
+
+#[test]
+fn what_left_the_house_is_counted_as_sold_once_and_stays_reserved() {
+    let mut warehouse = Warehouse::with(&[("201", 800, 4), ("204", 100, 3)]);
+    warehouse.when(&ordered(1, 1, &["201", "204", "204"]));
+    warehouse.when(&ordered(2, 1, &["201"]));
+    warehouse.memory.published.clear();
+    let counts = |warehouse: &Warehouse, id| {
+        let product = warehouse.product(id);
+        (product.amount, product.reserved, product.sold, product.received)
+    };
+    warehouse.when(&shipped(1, 1));
+    assert_eq!(counts(&warehouse, "201"), (2, 2, 1, 4));
+    assert_eq!(counts(&warehouse, "204"), (1, 2, 2, 3));
+    assert!(warehouse.told().is_empty(), "who shipped it knows");
+    assert_eq!(warehouse.memory.take(Stream::InventoryUpdated).len(), 2);
+    warehouse.when(&shipped(2, 1));
+    assert_eq!(counts(&warehouse, "201"), (2, 2, 2, 4));
+    // Neither a reset nor a delivery brings it back.
+    warehouse.when(&created("201", 800, 7, entry(2)));
+    assert_eq!(counts(&warehouse, "201"), (7, 2, 2, 9));
+    warehouse.when(&restocked(1, "201", 1));
+    assert_eq!(counts(&warehouse, "201"), (8, 2, 2, 10));
+}
+
+#[test]
+fn what_left_the_house_does_not_come_back() {
+    let mut warehouse = Warehouse::with(&[("201", 800, 1)]);
+    warehouse.when(&ordered(1, 1, &["201"]));
+    warehouse.when(&ordered(2, 1, &["201"]));
+    warehouse.when(&shipped(1, 1));
+    let later = [
+        shipped(1, 1),
+        cancelled(1),
+        unpaid(1, 1),
+        ordered(1, 2, &["201"]),
+        resent(1, 1, &["201"]),
+        resent(1, 2, &["201"]),
+    ];
+    later.iter().for_each(|input| warehouse.when_nothing_happens(input));
+    assert_eq!(warehouse.line("201"), [2], "whoever waits goes on waiting");
+}
+
+#[test]
+fn only_the_attempt_that_is_held_is_shipped() {
+    let mut warehouse = Warehouse::with(&[("201", 800, 1)]);
+    warehouse.when(&ordered(1, 2, &["201"]));
+    for attempt in [0, 1, 3] {
+        warehouse.when_nothing_happens(&shipped(1, attempt));
+    }
+    warehouse.when(&shipped(1, 2));
+    assert_eq!(warehouse.product("201").sold, 1);
+}

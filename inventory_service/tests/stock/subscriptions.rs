@@ -1,0 +1,144 @@
+//! What the entries of the streams mean to stock.
+
+use common::{
+    consumer::StreamEntry,
+    decision::Decider,
+    events::{
+        LineMoves, OrderCancelled, OrderCreated, OrderShipped, ProductCreated, Restock, Stream,
+        WalletChecked, WalletOutcome,
+    },
+};
+use inventory_service::{
+    stock::{Input, Stock, frees_stock},
+    subscriptions,
+};
+use uuid::Uuid;
+
+use crate::support::{customer, entry, order_id, product_id};
+
+/// What the entry with this JSON object means.
+fn parse(stream: Stream, entity: &str) -> Result<Option<Input>, String> {
+    let subscription = subscriptions().into_iter().find(|it| it.stream == stream).unwrap();
+    (subscription.parse)(&StreamEntry { id: entry(7), entity })
+}
+
+#[test]
+fn the_service_reads_the_streams_whose_group_it_is() {
+    let read: Vec<Stream> = subscriptions().iter().map(|it| it.stream).collect();
+    for stream in Stream::ALL {
+        let times = read.iter().filter(|it| **it == stream).count();
+        assert_eq!(times, usize::from(stream.readers().contains(&Stock::TOPIC)), "{stream}");
+    }
+}
+
+#[test]
+fn every_entry_is_read_in_the_shape_of_the_original_and_in_ours() {
+    let order = "00000000-0000-0000-0000-000000000001";
+    let (id, customer_id) = (order_id(1), customer());
+    let ids = vec![product_id("201"), product_id("204"), product_id("201")];
+    let ordered = |attempt, resend| {
+        Input::Ordered(OrderCreated {
+            id,
+            product_ids: ids.clone(),
+            customer_id: customer_id.clone(),
+            status: "pending".to_owned(),
+            attempt,
+            resend,
+        })
+    };
+    let created = |keep| {
+        let name = "Denon Speakers".to_owned();
+        let product = ProductCreated { id: product_id("201"), name, price: 800, amount: 4, keep };
+        Input::Created(product, entry(7))
+    };
+    let cancelled = |attempt| {
+        Input::Cancelled(OrderCancelled { id, customer_id: customer_id.clone(), attempt })
+    };
+    let shipped =
+        |attempt| Input::Shipped(OrderShipped { id, customer_id: customer_id.clone(), attempt });
+    let restock = Restock { id: Uuid::from_u128(1), product_id: product_id("201"), amount: 5 };
+    let moves = LineMoves { product_id: product_id("201"), after: 12 };
+    let head = format!(r#""id": "{order}", "customer_id": "101""#);
+    let table = [
+        (
+            Stream::OrderCreated,
+            format!(r#"{head}, "product_ids": ["201", "204", "201"], "status": "pending""#),
+            ordered(1, false),
+        ),
+        (
+            Stream::OrderCreated,
+            format!(
+                r#"{head}, "product_ids": ["201", "204", "201"], "attempt": 2, "resend": true"#
+            ),
+            ordered(2, true),
+        ),
+        (
+            Stream::InventoryCreated,
+            r#""id": "201", "name": "Denon Speakers", "price": 800, "amount": 4"#.to_owned(),
+            created(false),
+        ),
+        (
+            Stream::InventoryCreated,
+            r#""id": "201", "name": "Denon Speakers", "price": 800, "amount": 4, "keep": true"#
+                .to_owned(),
+            created(true),
+        ),
+        (
+            Stream::InventoryRestock,
+            format!(r#""id": "{order}", "product_id": "201", "amount": 5"#),
+            Input::Restocked(restock, entry(7)),
+        ),
+        (
+            Stream::InventoryLine,
+            r#""product_id": "201", "after": 12"#.to_owned(),
+            Input::LineMoves(moves),
+        ),
+        (Stream::OrderCancelled, head.clone(), cancelled(1)),
+        (Stream::OrderCancelled, format!(r#"{head}, "attempt": 3"#), cancelled(3)),
+        (Stream::OrderShipped, head.clone(), shipped(1)),
+        (Stream::OrderShipped, format!(r#"{head}, "attempt": 3"#), shipped(3)),
+    ];
+    for (stream, members, input) in table {
+        let plain = format!("{{{members}}}");
+        assert_eq!(parse(stream, &plain), Ok(Some(input.clone())), "{stream} {plain}");
+        let with_more = format!(r#"{{{members}, "colour": "red"}}"#);
+        assert_eq!(parse(stream, &with_more), Ok(Some(input)), "{stream}: strangers are ignored");
+    }
+}
+
+#[test]
+fn an_entry_that_does_not_fit_says_why() {
+    for subscription in subscriptions() {
+        for entity in ["", "[]", "{}", "null", r#"{"id": 7}"#] {
+            let why = parse(subscription.stream, entity).unwrap_err();
+            assert!(why.contains("entity"), "{}: {why}", subscription.stream);
+        }
+    }
+    let negative = r#"{"id": "201", "name": "", "price": 800, "amount": -1}"#;
+    assert!(parse(Stream::InventoryCreated, negative).is_err());
+}
+
+#[test]
+fn only_a_failed_payment_frees_stock() {
+    let table = [
+        (WalletOutcome::ToBeShipped, "to-be-shipped", false),
+        (WalletOutcome::InsufficientFund, "insufficient-fund", true),
+        (WalletOutcome::Rejected, "rejected", true),
+    ];
+    for (account, name, frees) in table {
+        assert_eq!(frees_stock(account), frees);
+        let order_id = order_id(1);
+        let entity =
+            format!(r#"{{"order_id": "{order_id}", "customer_id": "101", "account": "{name}"}}"#);
+        let payment = WalletChecked {
+            order_id,
+            customer_id: customer(),
+            account,
+            order_total: None,
+            attempt: 1,
+            reason: None,
+        };
+        let input = parse(Stream::AccountWallet, &entity);
+        assert_eq!(input, Ok(frees.then_some(Input::Unpaid(payment))), "{name}");
+    }
+}

@@ -1,0 +1,335 @@
+//! What the tests of stock share: inputs in short, and a warehouse whose books and lines are checked
+//! after everything that happens.
+
+use std::collections::BTreeMap;
+
+use common::{
+    decision::{Decider, Millis},
+    entities::{Delivery, Line, Product},
+    events::{
+        OrderCancelled, OrderCreated, OrderShipped, ProductCreated, Restock, StockChecked,
+        StockOutcome, Stream, WalletChecked, WalletOutcome,
+    },
+    ids::{CustomerId, EntryId, OrderId, ProductId},
+    memory::Memory,
+};
+use inventory_service::{
+    Limits,
+    line::{LinePage, PAGE, Spot},
+    reservation::{Holding, Reservation},
+    stock::{Input, Stock},
+};
+use uuid::Uuid;
+
+/// Id, price and amount of a product.
+pub(crate) type OnHand<'a> = (&'a str, u64, u64);
+/// Products ordered.
+pub(crate) type Ids<'a> = &'a [&'a str];
+/// Who was told what.
+pub(crate) type Told = (u128, StockOutcome);
+
+pub(crate) fn order_id(number: u128) -> OrderId {
+    OrderId(Uuid::from_u128(number))
+}
+
+pub(crate) fn product_id(id: &str) -> ProductId {
+    id.parse().unwrap()
+}
+
+pub(crate) fn customer() -> CustomerId {
+    "101".parse().unwrap()
+}
+
+pub(crate) fn entry(number: u64) -> EntryId {
+    EntryId { time: 1_767_225_600_000, sequence: number }
+}
+
+pub(crate) fn created(id: &str, price: u64, amount: u64, by: EntryId) -> Input {
+    Input::Created(product(id, price, amount, false), by)
+}
+
+/// The same, but an existing product keeps its amount.
+pub(crate) fn redefined(id: &str, price: u64, amount: u64, by: EntryId) -> Input {
+    Input::Created(product(id, price, amount, true), by)
+}
+
+fn product(id: &str, price: u64, amount: u64, keep: bool) -> ProductCreated {
+    ProductCreated { id: product_id(id), name: format!("No. {id}"), price, amount, keep }
+}
+
+pub(crate) fn restocked(delivery: u128, id: &str, amount: u64) -> Input {
+    let event = Restock { id: Uuid::from_u128(delivery), product_id: product_id(id), amount };
+    Input::Restocked(event, entry(1_000))
+}
+
+pub(crate) fn ordered(number: u128, attempt: u32, ids: &[&str]) -> Input {
+    Input::Ordered(order(number, attempt, ids, false))
+}
+
+pub(crate) fn resent(number: u128, attempt: u32, ids: &[&str]) -> Input {
+    Input::Ordered(order(number, attempt, ids, true))
+}
+
+fn order(number: u128, attempt: u32, ids: &[&str], resend: bool) -> OrderCreated {
+    OrderCreated {
+        id: order_id(number),
+        product_ids: ids.iter().map(|id| product_id(id)).collect(),
+        customer_id: customer(),
+        status: "pending".to_owned(),
+        attempt,
+        resend,
+    }
+}
+
+pub(crate) fn unpaid(number: u128, attempt: u32) -> Input {
+    Input::Unpaid(WalletChecked {
+        order_id: order_id(number),
+        customer_id: customer(),
+        account: WalletOutcome::InsufficientFund,
+        order_total: None,
+        attempt,
+        reason: None,
+    })
+}
+
+pub(crate) fn cancelled(number: u128) -> Input {
+    Input::Cancelled(OrderCancelled { id: order_id(number), customer_id: customer(), attempt: 1 })
+}
+
+pub(crate) fn shipped(number: u128, attempt: u32) -> Input {
+    Input::Shipped(OrderShipped { id: order_id(number), customer_id: customer(), attempt })
+}
+
+/// Everything that is stored.
+#[derive(PartialEq, Debug)]
+pub(crate) struct Stored {
+    products: Vec<Product>,
+    reservations: Vec<Reservation>,
+    pages: Vec<LinePage>,
+    deliveries: Vec<Delivery>,
+}
+
+/// The service in memory. Its clock goes on with everything that happens.
+pub(crate) struct Warehouse {
+    pub(crate) memory: Memory<Stock>,
+    pub(crate) clock: Millis,
+}
+
+impl Warehouse {
+    pub(crate) fn with(products: &[OnHand<'_>]) -> Self {
+        Self::limited(Limits::default(), products)
+    }
+
+    pub(crate) fn limited(limits: Limits, products: &[OnHand<'_>]) -> Self {
+        let mut warehouse = Self { memory: Memory::new(Stock { limits }), clock: 0 };
+        for (id, price, amount) in products {
+            warehouse.when(&created(id, *price, *amount, entry(1)));
+        }
+        warehouse.memory.published.clear();
+        warehouse
+    }
+
+    pub(crate) fn when(&mut self, input: &Input) {
+        self.when_unchecked(input);
+        check_all(&self.memory);
+    }
+
+    /// The same, but nothing may come of it.
+    pub(crate) fn when_nothing_happens(&mut self, input: &Input) {
+        let (stored, published) = (self.stored(), self.memory.published.len());
+        self.when(input);
+        assert_eq!(self.stored(), stored, "{input:?} changed something");
+        assert_eq!(self.memory.published.len(), published, "{input:?} published something");
+    }
+
+    /// The same in the midst of many: to check takes time.
+    pub(crate) fn when_unchecked(&mut self, input: &Input) {
+        self.clock += 1;
+        self.memory.handle(input, self.clock).unwrap();
+    }
+
+    /// The decisions that are due, taken from the stream.
+    pub(crate) fn line_moves(&mut self) -> Vec<Input> {
+        let due = self.memory.take(Stream::InventoryLine);
+        due.iter().map(|json| Input::LineMoves(serde_json::from_str(json).unwrap())).collect()
+    }
+
+    /// Lets all lines be served to their ends; gives the number of decisions that took.
+    pub(crate) fn serve_to_the_end(&mut self) -> usize {
+        let mut decisions = 0;
+        loop {
+            let due = self.line_moves();
+            if due.is_empty() {
+                return decisions;
+            }
+            decisions += due.len();
+            due.iter().for_each(|input| self.when(input));
+        }
+    }
+
+    pub(crate) fn stored(&self) -> Stored {
+        Stored {
+            products: self.memory.all(),
+            reservations: self.memory.all(),
+            pages: self.memory.all(),
+            deliveries: self.memory.all(),
+        }
+    }
+
+    pub(crate) fn product(&self, id: &str) -> Product {
+        let mut products = self.memory.all::<Product>().into_iter();
+        products.find(|product| product.id.as_str() == id).unwrap()
+    }
+
+    /// Pieces on hand and pieces held.
+    pub(crate) fn stock(&self, id: &str) -> (u64, u64) {
+        let product = self.product(id);
+        (product.amount, product.reserved)
+    }
+
+    pub(crate) fn reservation(&self, number: u128) -> Reservation {
+        let mut reservations = self.memory.all::<Reservation>().into_iter();
+        reservations.find(|reservation| reservation.order_id == order_id(number)).unwrap()
+    }
+
+    pub(crate) fn state(&self, number: u128) -> Holding {
+        self.reservation(number).state
+    }
+
+    pub(crate) fn delivery(&self, number: u128) -> Delivery {
+        let mut deliveries = self.memory.all::<Delivery>().into_iter();
+        deliveries.find(|delivery| delivery.id == Uuid::from_u128(number)).unwrap()
+    }
+
+    /// The orders that wait for a product, in their order.
+    pub(crate) fn line(&self, id: &str) -> Vec<u128> {
+        let mut pages = self.memory.all::<LinePage>();
+        pages.retain(|page| page.id.product.as_str() == id);
+        pages.sort_by_key(|page| page.id.number);
+        pages.iter().flat_map(|page| &page.spots).map(|spot| spot.order.0.as_u128()).collect()
+    }
+
+    /// The outcomes published since they were last asked for.
+    pub(crate) fn outcomes(&mut self) -> Vec<StockChecked> {
+        let published = self.memory.take(Stream::InventoryCheck);
+        published.iter().map(|json| serde_json::from_str(json).unwrap()).collect()
+    }
+
+    /// The only one of them.
+    pub(crate) fn outcome(&mut self) -> StockChecked {
+        let mut outcomes = self.outcomes();
+        assert_eq!(outcomes.len(), 1, "{outcomes:?}");
+        outcomes.remove(0)
+    }
+
+    /// The same in short.
+    pub(crate) fn told(&mut self) -> Vec<Told> {
+        let outcomes = self.outcomes().into_iter();
+        outcomes.map(|outcome| (outcome.order_id.0.as_u128(), outcome.inventory)).collect()
+    }
+}
+
+/// What must be true at all times.
+pub(crate) fn check_all<D: Decider>(memory: &Memory<D>) {
+    let products: BTreeMap<ProductId, Product> =
+        memory.all::<Product>().into_iter().map(|it| (it.id.clone(), it)).collect();
+    let reservations: BTreeMap<OrderId, Reservation> =
+        memory.all::<Reservation>().into_iter().map(|it| (it.order_id, it)).collect();
+    check_books(&products, &reservations);
+    check_lines(&products, &reservations, memory.all());
+    check_turns(&products, &reservations);
+}
+
+/// What came in is on hand or held by somebody, and what was sold is a part of what is held.
+fn check_books(
+    products: &BTreeMap<ProductId, Product>,
+    reservations: &BTreeMap<OrderId, Reservation>,
+) {
+    let mut held = BTreeMap::<&ProductId, u64>::new();
+    let mut sold = BTreeMap::<&ProductId, u64>::new();
+    for reservation in reservations.values() {
+        let holds = reservation.state == Holding::Held;
+        assert!(holds || !reservation.shipped, "{reservation:?} left without its pieces");
+        for (product, pieces) in reservation.pieces.iter().filter(|_| holds) {
+            *held.entry(product).or_default() += pieces;
+            *sold.entry(product).or_default() += if reservation.shipped { *pieces } else { 0 };
+        }
+    }
+    for (id, product) in products {
+        assert_eq!(Some(product.received), product.amount.checked_add(product.reserved), "{id}");
+        assert_eq!(product.reserved, held.remove(id).unwrap_or(0), "{product:?}");
+        assert_eq!(product.sold, sold.get(id).copied().unwrap_or(0), "{product:?}");
+    }
+    assert!(held.is_empty(), "held of products that do not exist: {held:?}");
+}
+
+/// Who waits stands in the line of each of the products, where the reservation says, and nobody
+/// else does.
+fn check_lines(
+    products: &BTreeMap<ProductId, Product>,
+    reservations: &BTreeMap<OrderId, Reservation>,
+    mut pages: Vec<LinePage>,
+) {
+    pages.sort_by(|one, two| one.id.cmp(&two.id));
+    let mut lines = BTreeMap::<ProductId, Vec<(u64, Spot)>>::new();
+    for page in pages {
+        assert!(page.spots.len() <= PAGE, "{page:?}");
+        let number = page.id.number;
+        let spots = page.spots.into_iter().map(|spot| (number, spot));
+        lines.entry(page.id.product).or_default().extend(spots);
+    }
+    let mut standing = 0;
+    for (id, product) in products {
+        let (line, spots) = (&product.line, lines.remove(id).unwrap_or_default());
+        standing += spots.len();
+        assert_eq!(line.waiting, spots.len() as u64, "{product:?}");
+        let (Some(first), Some(last)) = (spots.first(), spots.last()) else {
+            assert_eq!(line, &Line::default(), "the line of {id} is empty");
+            continue;
+        };
+        assert!(line.first <= first.0 && last.0 <= line.last, "{product:?}");
+        assert!(last.1.ticket <= line.ticket, "{product:?}");
+        let rise = spots.windows(2).all(|pair| pair[0].1.ticket < pair[1].1.ticket);
+        assert!(rise, "the line of {id}: {spots:?}");
+        for (number, spot) in spots {
+            let reservation = &reservations[&spot.order];
+            let waiting = reservation.spot.as_ref().expect("it waits");
+            assert_eq!(waiting.ticket, spot.ticket, "{reservation:?}");
+            assert_eq!(waiting.pages.get(id), Some(&number), "{reservation:?}");
+            let mut needs = spot.others.clone();
+            needs.insert(id.clone(), spot.pieces);
+            assert_eq!(reservation.pieces, needs, "{reservation:?}");
+            let passed = line.served.is_some_and(|served| number < served.page);
+            let had_turn = line.served.is_some_and(|served| spot.ticket <= served.ticket);
+            assert!(!passed || had_turn, "{reservation:?} was skipped: {product:?}");
+        }
+    }
+    lines.retain(|_, spots| !spots.is_empty());
+    assert!(lines.is_empty(), "lines of products that do not exist: {lines:?}");
+    for reservation in reservations.values() {
+        assert_eq!(reservation.state == Holding::Waiting, reservation.spot.is_some());
+        let Some(spot) = &reservation.spot else { continue };
+        assert!(spot.pages.keys().eq(reservation.pieces.keys()), "{reservation:?}");
+        standing -= spot.pages.len();
+    }
+    assert_eq!(standing, 0, "more stand in line than wait");
+}
+
+/// Who waits though everything is on hand has a turn to come.
+fn check_turns(
+    products: &BTreeMap<ProductId, Product>,
+    reservations: &BTreeMap<OrderId, Reservation>,
+) {
+    for reservation in reservations.values() {
+        let Some(spot) = &reservation.spot else { continue };
+        let enough = |(id, wanted): (&ProductId, &u64)| products[id].amount >= *wanted;
+        let to_come = |id: &ProductId| {
+            products[id].line.served.is_some_and(|served| served.ticket < spot.ticket)
+        };
+        let fills = reservation.pieces.iter().all(enough);
+        assert!(
+            !fills || reservation.pieces.keys().any(to_come),
+            "{reservation:?} waits for nothing: {products:?}"
+        );
+    }
+}

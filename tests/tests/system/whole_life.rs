@@ -1,0 +1,709 @@
+//! An order's whole life on the real stack: waiting, paying later, cancelling, shipping.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use common::{
+    entities::{Order, OrderStatus},
+    events::{MessageKind, MessageSent, Stream},
+    ids::OrderId,
+};
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use stack::{Service, StackOptions};
+use system_tests::{Answer, Ask, Client, Entry, SOON, System, eventually, order_body};
+use tokio::task::JoinSet;
+
+/// A product of which there is nothing and a customer who can pay for everything.
+async fn shop() -> System {
+    let system = System::start().await;
+    define(&system).await;
+    system
+}
+
+async fn define(system: &System) {
+    put(system, "/inventory/p", &json!({ "name": "P", "price": 10 })).await;
+    put(system, "/inventory/q", &json!({ "name": "Q", "price": 1, "amount": 5 })).await;
+    let rich = json!({ "name": "Rich", "email": "rich@example.com", "balance": 1_000_000 });
+    put(system, "/accounts/rich", &rich).await;
+    put(system, "/accounts/poor", &json!({ "name": "Poor", "email": "poor@example.com" })).await;
+}
+
+async fn put(system: &System, path: &str, body: &Value) -> Value {
+    let answer = system.ask(Method::PUT, path, Some(body)).await;
+    assert!(answer.status.is_success(), "{path}: {}", answer.text());
+    answer.json()
+}
+
+async fn on_hand(system: &System, product: &str) -> (u64, u64) {
+    let product = system.get(&format!("/inventory/{product}")).await.json();
+    (product["amount"].as_u64().unwrap(), product["reserved"].as_u64().unwrap())
+}
+
+async fn balance(system: &System, customer: &str) -> u64 {
+    system.get(&format!("/accounts/{customer}")).await.json()["balance"].as_u64().unwrap()
+}
+
+fn assert_conflict(answer: &Answer, state: &str, allowed: &[&str]) {
+    let problem = answer.json();
+    assert_eq!(answer.status, StatusCode::CONFLICT, "{problem}");
+    assert_eq!(answer.header("content-type"), "application/problem+json");
+    assert_eq!(problem["type"], "urn:problem-type:orders:wrong-state");
+    assert_eq!((&problem["state"], &problem["allowed"]), (&json!(state), &json!(allowed)));
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains(state) && allowed.iter().all(|it| detail.contains(it)), "{detail}");
+}
+
+/// What a customer was told, the oldest first.
+async fn told(system: &System, customer: &str) -> Vec<MessageSent> {
+    system.quiet(SOON).await;
+    let path = format!("/customers/{customer}/messages?limit=1000");
+    let mut page = system.get(&path).await.json();
+    let mut messages: Vec<MessageSent> = serde_json::from_value(page["messages"].take()).unwrap();
+    messages.reverse();
+    messages
+}
+
+async fn told_of(system: &System, customer: &str, order: OrderId) -> BTreeMap<&'static str, usize> {
+    let mut kinds = BTreeMap::new();
+    for message in told(system, customer).await {
+        if message.order == Some(order) {
+            *kinds.entry(message.kind.name()).or_default() += 1;
+        }
+    }
+    kinds
+}
+
+#[tokio::test]
+async fn stock_that_comes_in_serves_those_who_wait_in_the_order_of_their_arrival() {
+    let system = shop().await;
+    let mut waiting = Vec::new();
+    for pieces in [2, 5, 1, 2] {
+        let order = system.order(&vec!["p"; pieces], "rich").await;
+        assert_eq!(order.status, OrderStatus::OutOfStock);
+        assert!(order.reason.as_ref().unwrap().contains("p:"), "{order:?}");
+        waiting.push(order);
+    }
+    // Two for the first; the second needs more than the one that is left, the third does not.
+    system.restock("p", 3).await;
+    for served in [0, 2] {
+        system.reaches(&waiting[served], OrderStatus::ToBeShipped).await;
+    }
+    assert_eq!(system.ended(&waiting[1]).await.status, OrderStatus::OutOfStock);
+    assert_eq!(system.ended(&waiting[3]).await.status, OrderStatus::OutOfStock);
+    let product = system.get("/inventory/p").await.json();
+    assert_eq!((&product["amount"], &product["line"]["waiting"]), (&json!(0), &json!(2)));
+    system.restock("p", 7).await;
+    for served in [1, 3] {
+        let order = system.reaches(&waiting[served], OrderStatus::ToBeShipped).await;
+        let statuses: Vec<&str> = order.history.iter().map(|step| step.status.name()).collect();
+        assert_eq!(statuses, ["pending", "out-of-stock", "payment-required", "to-be-shipped"]);
+        assert_eq!(order.reason, None);
+    }
+    assert!(system.get("/inventory/p").await.json().get("line").is_none());
+    let kinds = told_of(&system, "rich", waiting[3].id).await;
+    let expected = ["on-its-way", "order-received", "out-of-stock", "stock-reserved"];
+    assert_eq!(kinds, expected.into_iter().map(|kind| (kind, 1)).collect());
+    system.assert_balanced(SOON).await;
+}
+
+#[tokio::test]
+async fn stock_on_hand_goes_to_whoever_orders_next_and_a_cancelled_order_or_failed_payment_serves_the_line()
+ {
+    let system = shop().await;
+    let holder = system.order(&["q", "q", "q"], "rich").await;
+    let patient = system.order(&["q", "q", "q", "q"], "rich").await;
+    assert_eq!(patient.status, OrderStatus::OutOfStock);
+    // Two are on hand, and the one in line needs four.
+    let lucky = system.order(&["q"], "rich").await;
+    assert_eq!(lucky.status, OrderStatus::ToBeShipped);
+    assert_eq!(system.cancel(&holder).await.status, StatusCode::OK);
+    system.reaches(&patient, OrderStatus::ToBeShipped).await;
+    assert_eq!(on_hand(&system, "q").await, (0, 5));
+
+    system.restock("p", 2).await;
+    let next = system.order(&["p", "p", "q"], "rich").await;
+    assert_eq!(next.status, OrderStatus::OutOfStock);
+    assert_eq!(system.cancel(&lucky).await.status, StatusCode::OK);
+    system.reaches(&next, OrderStatus::ToBeShipped).await;
+
+    // Whoever cannot pay gives back what somebody waits for.
+    put(&system, "/inventory/r", &json!({ "name": "R", "price": 1, "amount": 1 })).await;
+    let (unpaid, heir) = tokio::join!(system.place(&["r"], "poor"), async {
+        eventually("the other is first", SOON, async || {
+            let product = system.get("/inventory/r").await.json();
+            (product["reserved"] == 1 || product["received"] == 1)
+                .then_some(())
+                .ok_or(String::new())
+        })
+        .await;
+        system.place(&["r"], "rich").await
+    });
+    assert_eq!(system.ended(&unpaid).await.status, OrderStatus::InsufficientFund);
+    system.reaches(&heir, OrderStatus::ToBeShipped).await;
+    system.assert_balanced(SOON).await;
+}
+
+#[tokio::test]
+async fn an_unpaid_order_is_tried_again_after_a_top_up_and_two_pays_at_once_charge_once() {
+    let system = shop().await;
+    let order = system.order(&["q", "q"], "poor").await;
+    assert_eq!(order.status, OrderStatus::InsufficientFund);
+    assert!(order.reason.as_ref().unwrap().contains('2'), "{order:?}");
+    assert_eq!(on_hand(&system, "q").await, (5, 0));
+    system.top_up("poor", 3).await;
+    // Not by itself.
+    system.quiet(SOON).await;
+    assert_eq!(system.order_now(&order).await.status, OrderStatus::InsufficientFund);
+
+    let (one, two) = tokio::join!(system.step(&order, "pay"), system.step(&order, "pay"));
+    let (granted, refused) = if one.status.is_success() { (one, two) } else { (two, one) };
+    assert_eq!((granted.status, refused.status), (StatusCode::OK, StatusCode::CONFLICT));
+    let answer: Order = granted.parse();
+    assert_eq!((answer.status, answer.attempt), (OrderStatus::Pending, 2));
+    let paid = system.reaches(&order, OrderStatus::ToBeShipped).await;
+    assert_eq!((paid.attempt, paid.order_total), (2, Some(2)));
+    assert_eq!((balance(&system, "poor").await, on_hand(&system, "q").await), (1, (3, 2)));
+
+    // Where the stock is gone by then, it joins the line.
+    let late = system.order(&["q", "q", "q"], "poor").await;
+    assert_eq!(late.status, OrderStatus::InsufficientFund);
+    let quick = system.order(&["q", "q"], "rich").await;
+    assert_eq!(quick.status, OrderStatus::ToBeShipped);
+    system.top_up("poor", 10).await;
+    assert_eq!(system.step(&late, "pay").await.status, StatusCode::OK);
+    system.reaches(&late, OrderStatus::OutOfStock).await;
+    system.restock("q", 2).await;
+    system.reaches(&late, OrderStatus::ToBeShipped).await;
+    assert_eq!(balance(&system, "poor").await, 8);
+    let kinds = told_of(&system, "poor", late.id).await;
+    let expected = [
+        ("insufficient-fund", 1),
+        ("on-its-way", 1),
+        ("order-received", 1),
+        ("out-of-stock", 1),
+        ("stock-reserved", 2),
+        ("tried-again", 1),
+    ];
+    assert_eq!(kinds, expected.into());
+    let deposits = told(&system, "poor").await;
+    let deposits = deposits.iter().filter(|it| it.kind == MessageKind::ToppedUp);
+    let bodies: Vec<&str> = deposits.map(|message| message.body.as_str()).collect();
+    assert!(bodies.len() == 2 && bodies[1].contains("10"), "{bodies:?}");
+    system.assert_balanced(SOON).await;
+}
+
+#[tokio::test]
+async fn cancelling_gives_everything_back_in_every_state_until_the_order_is_shipped() {
+    let system = shop().await;
+    let before = (balance(&system, "rich").await, on_hand(&system, "q").await);
+    // Paid; unpaid; in line; and under way, wherever that is when the cancel comes.
+    let paid = system.order(&["q"], "rich").await;
+    let unpaid = system.order(&["q"], "poor").await;
+    let waiting = system.order(&["q", "p"], "rich").await;
+    let mut orders = vec![paid, unpaid, waiting];
+    for _ in 0..40 {
+        let order = system.place(&["q"], "rich").await;
+        assert_eq!(system.cancel(&order).await.status, StatusCode::OK);
+        orders.push(order);
+    }
+    for order in &orders[..3] {
+        let answer = system.cancel(order).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+        assert_eq!(answer.parse::<Order>().status, OrderStatus::Cancelled);
+    }
+    system.quiet(SOON).await;
+    assert_eq!((balance(&system, "rich").await, on_hand(&system, "q").await), before);
+    assert!(system.get("/inventory/p").await.json().get("line").is_none());
+    for order in &orders {
+        assert_eq!(system.order_now(order).await.status, OrderStatus::Cancelled);
+        assert_conflict(&system.cancel(order).await, "cancelled", &[]);
+        assert_conflict(&system.step(order, "pay").await, "cancelled", &[]);
+    }
+    let kinds = told_of(&system, "rich", orders[0].id).await;
+    assert_eq!((kinds.get("cancelled"), kinds.get("refunded")), (Some(&1), Some(&1)));
+    let kinds = told_of(&system, "poor", orders[1].id).await;
+    assert_eq!((kinds.get("cancelled"), kinds.get("refunded")), (Some(&1), None));
+    system.assert_balanced(SOON).await;
+}
+
+#[tokio::test]
+async fn orders_are_shipped_and_completed_step_by_step() {
+    let system = shop().await;
+    let order = system.order(&["q"], "rich").await;
+    assert_conflict(&system.step(&order, "complete").await, "to-be-shipped", &["ship", "cancel"]);
+    assert_conflict(&system.step(&order, "pay").await, "to-be-shipped", &["ship", "cancel"]);
+    assert_eq!(system.step(&order, "ship").await.parse::<Order>().status, OrderStatus::Shipped);
+    assert_conflict(&system.cancel(&order).await, "shipped", &["complete"]);
+    assert_conflict(&system.step(&order, "ship").await, "shipped", &["complete"]);
+    let done: Order = system.step(&order, "complete").await.parse();
+    assert_eq!(done.status, OrderStatus::Completed);
+    assert_conflict(&system.step(&order, "complete").await, "completed", &[]);
+    assert_conflict(&system.cancel(&order).await, "completed", &[]);
+    let kinds = told_of(&system, "rich", order.id).await;
+    assert_eq!((kinds["shipped"], kinds["completed"]), (1, 1));
+    let waiting = system.order(&["p"], "rich").await;
+    assert_conflict(&system.step(&waiting, "ship").await, "out-of-stock", &["cancel"]);
+    let unpaid = system.order(&["q"], "poor").await;
+    assert_conflict(&system.step(&unpaid, "ship").await, "insufficient-fund", &["pay", "cancel"]);
+    let rejected = system.order(&["no-such-product"], "rich").await;
+    assert_conflict(&system.cancel(&rejected).await, "rejected", &[]);
+
+    let nobody = format!("/order/{}", uuid::Uuid::nil());
+    for path in [format!("{nobody}/pay"), format!("{nobody}/ship"), format!("{nobody}/complete")] {
+        let answer = system.ask(Method::POST, &path, None).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{}", answer.text());
+    }
+    assert_eq!(system.ask(Method::DELETE, &nobody, None).await.status, StatusCode::NOT_FOUND);
+    system.assert_balanced(SOON).await;
+}
+
+#[tokio::test]
+async fn products_and_accounts_are_defined_changed_and_listed() {
+    let system = shop().await;
+    let body = json!({ "name": "New", "price": 7, "amount": 4 });
+    let answer = system.ask(Method::PUT, "/inventory/new", Some(&body)).await;
+    assert_eq!((answer.status, answer.header("location")), (StatusCode::CREATED, "/inventory/new"));
+    let order = system.order(&["new"], "rich").await;
+    assert_eq!(order.order_total, Some(7));
+    // Another name and price, and no other amount; what is reserved keeps its price.
+    let body = json!({ "name": "Newer", "price": 9, "amount": 100 });
+    let answer = system.ask(Method::PUT, "/inventory/new", Some(&body)).await;
+    let product = answer.json();
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(product["name"], "Newer");
+    assert_eq!((&product["amount"], &product["reserved"]), (&json!(3), &json!(1)));
+    assert_eq!(system.order_now(&order).await.order_total, Some(7));
+    assert_eq!(system.order(&["new"], "rich").await.order_total, Some(9));
+    assert_eq!(system.get("/inventory/new").await.json()["price"], 9);
+
+    let before = balance(&system, "rich").await;
+    let body = json!({ "name": "Richer", "email": "richer@example.com", "balance": 5 });
+    let account = put(&system, "/accounts/rich", &body).await;
+    assert_eq!(
+        (account["email"].as_str(), &account["balance"]),
+        (Some("richer@example.com"), &json!(before))
+    );
+    system.order(&["new"], "rich").await;
+    let last = told(&system, "rich").await.pop().unwrap();
+    assert!(last.body.starts_with("Dear Richer,"), "{}", last.body);
+
+    let ids = |list: &Value| -> Vec<String> {
+        list.as_array().unwrap().iter().map(|it| it["id"].as_str().unwrap().to_owned()).collect()
+    };
+    for (path, name, all) in [
+        ("/inventory", "products", vec!["p", "q", "new"]),
+        ("/accounts", "accounts", vec!["rich", "poor"]),
+    ] {
+        assert_eq!(ids(&system.get(path).await.json()[name]), all);
+        let first = system.get(&format!("{path}?limit=1")).await;
+        assert_eq!(ids(&first.json()[name]), [all[0]]);
+        let link = first.header("link");
+        let next = link.strip_prefix('<').and_then(|it| it.split_once('>')).expect("a link").0;
+        assert!(link.ends_with("rel=\"next\""), "{link}");
+        assert_eq!(ids(&system.get(next).await.json()[name]), [all[1]]);
+    }
+    for path in ["/inventory/none", "/accounts/none"] {
+        assert_eq!(system.get(path).await.status, StatusCode::NOT_FOUND);
+    }
+    for path in ["/inventory/none/restock", "/accounts/none/top-up"] {
+        let answer = system.ask(Method::POST, path, Some(&json!({ "amount": 1 }))).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{}", answer.text());
+    }
+    system.assert_balanced(SOON).await;
+}
+
+#[tokio::test]
+async fn wrong_definitions_and_amounts_name_their_field_and_change_nothing() {
+    let system = shop().await;
+    let long = "x".repeat(201);
+    let most = 1_000_000_000_001_u64;
+    for (method, path, body, field) in [
+        (Method::PUT, "/inventory/q", json!({ "price": 1 }), "name"),
+        (Method::PUT, "/inventory/q", json!({ "name": "", "price": 1 }), "name"),
+        (Method::PUT, "/inventory/q", json!({ "name": long, "price": 1 }), "name"),
+        (Method::PUT, "/inventory/q", json!({ "name": "Q", "price": -1 }), "price"),
+        (Method::PUT, "/inventory/q", json!({ "name": "Q", "price": most }), "price"),
+        (Method::PUT, "/inventory/q", json!({ "name": "Q", "price": "1" }), "price"),
+        (Method::PUT, "/inventory/q", json!({ "name": "Q", "price": 1, "amount": 0.5 }), "amount"),
+        (Method::PUT, "/accounts/rich", json!({ "name": "R" }), "email"),
+        (Method::PUT, "/accounts/rich", json!({ "name": "R", "email": "" }), "email"),
+        (Method::POST, "/inventory/q/restock", json!({}), "amount"),
+        (Method::POST, "/inventory/q/restock", json!({ "amount": 0 }), "amount"),
+        (Method::POST, "/inventory/q/restock", json!({ "amount": most }), "amount"),
+        (Method::POST, "/accounts/rich/top-up", json!({ "amount": 0 }), "amount"),
+        (Method::POST, "/accounts/rich/top-up", json!({ "amount": -5 }), "amount"),
+    ] {
+        let answer = system.ask(method, path, Some(&body)).await;
+        let problem = answer.json();
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{path} {body}: {problem}");
+        assert_eq!(problem["field"], field, "{path} {body}: {problem}");
+    }
+    for path in ["/inventory/no%20such%20id", "/accounts/a%7Bb", "/customers/a%20b/messages"] {
+        let answer = system.get(path).await;
+        assert_eq!(
+            (answer.status, &answer.json()["field"]),
+            (StatusCode::BAD_REQUEST, &json!("id"))
+        );
+    }
+    for (path, field) in [
+        ("/orders?status=lost", "status"),
+        ("/orders?customer_id=a%20b", "customer_id"),
+        ("/orders?limit=0", "limit"),
+        ("/orders?limit=1001", "limit"),
+        ("/orders?cursor=x", "cursor"),
+        ("/orders?status=pending&cursor=o5", "cursor"),
+        ("/orders?customer_id=rich&cursor=o5", "cursor"),
+        ("/customers/rich/messages?cursor=o5", "cursor"),
+        ("/inventory?cursor=-", "cursor"),
+    ] {
+        let answer = system.get(path).await;
+        let problem = answer.json();
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}: {problem}");
+        assert_eq!(problem["field"], field, "{path}: {problem}");
+    }
+    assert_eq!((on_hand(&system, "q").await, balance(&system, "rich").await), ((5, 0), 1_000_000));
+}
+
+/// All pages of a list, by their links.
+async fn pages(system: &System, path: &str, name: &str) -> Vec<Vec<String>> {
+    let (mut pages, mut next) = (Vec::new(), Some(path.to_owned()));
+    while let Some(path) = next {
+        let answer = system.get(&path).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+        let body = answer.json();
+        let ids = body[name].as_array().unwrap().iter();
+        pages.push(ids.map(|it| it["id"].as_str().unwrap().to_owned()).collect());
+        next = answer
+            .header("link")
+            .strip_prefix('<')
+            .and_then(|link| link.split_once('>'))
+            .map(|(path, _)| path.to_owned());
+        assert_eq!(next.is_some(), body["next"].is_string(), "{body}");
+    }
+    pages
+}
+
+#[tokio::test]
+async fn orders_are_listed_by_customer_and_status_and_pages_are_stable_while_orders_arrive() {
+    let system = shop().await;
+    system.top_up("poor", 1).await;
+    let mut placed: Vec<(Order, &str)> = Vec::new();
+    for number in 0..20 {
+        let customer = if number % 3 == 0 { "poor" } else { "rich" };
+        let product = if number % 4 == 0 { "p" } else { "q" };
+        placed.push((system.place(&[product], customer).await, customer));
+    }
+    system.quiet(SOON).await;
+    let mut newest = Vec::new();
+    for (order, customer) in placed.iter().rev() {
+        newest.push((order.id.to_string(), *customer, system.order_now(order).await.status));
+    }
+    let wanted = |customer: Option<&str>, status: Option<OrderStatus>| -> Vec<String> {
+        let fits = newest.iter().filter(|(_, whose, is)| {
+            customer.is_none_or(|customer| customer == *whose)
+                && status.is_none_or(|status| status == *is)
+        });
+        fits.map(|(id, _, _)| id.clone()).collect()
+    };
+    let statuses = [None].into_iter().chain(OrderStatus::ALL.map(Some));
+    for status in statuses {
+        for customer in [None, Some("rich"), Some("poor"), Some("nobody")] {
+            let mut path = "/orders?limit=3".to_owned();
+            if let Some(customer) = customer {
+                path += &format!("&customer_id={customer}");
+            }
+            if let Some(status) = status {
+                path += &format!("&status={}", status.name());
+            }
+            let found = pages(&system, &path, "orders").await;
+            assert!(found.iter().all(|page| page.len() <= 3), "{path}: {found:?}");
+            assert_eq!(found.concat(), wanted(customer, status), "{path}");
+        }
+    }
+
+    // New ones come before the pages that are read on.
+    for filter in ["", "&customer_id=rich", "&status=out-of-stock"] {
+        let first = system.get(&format!("/orders?limit=2{filter}")).await;
+        let next = first.json()["next"].as_str().unwrap().to_owned();
+        let path = format!("/orders?limit=2{filter}&cursor={next}");
+        let second = system.get(&path).await.text();
+        let order = system.order(&["p"], "rich").await;
+        assert_eq!(order.status, OrderStatus::OutOfStock);
+        assert_eq!(system.get(&path).await.text(), second, "{filter}");
+    }
+    let told = pages(&system, "/customers/rich/messages?limit=7", "messages").await.concat();
+    let unique: std::collections::BTreeSet<&String> = told.iter().collect();
+    assert_eq!(unique.len(), told.len());
+    assert!(told.len() > 20, "{told:?}");
+    system.assert_balanced(SOON).await;
+}
+
+/// How many commands of each kind Redis has done, those of the services' own rounds left out.
+async fn commands(system: &System) -> BTreeMap<String, u64> {
+    let mut redis = system.redis().await;
+    let info: String =
+        redis::cmd("INFO").arg("commandstats").query_async(&mut redis).await.expect("INFO");
+    let reads = ["lrange", "llen", "mget", "zrevrangebylex", "get"];
+    let counts = info.lines().filter_map(|line| {
+        let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(':')?;
+        let calls = rest.strip_prefix("calls=")?.split(',').next()?.parse().ok()?;
+        reads.contains(&name).then(|| (name.to_owned(), calls))
+    });
+    counts.collect()
+}
+
+#[tokio::test]
+async fn what_a_page_costs_does_not_grow_with_the_orders_stored() {
+    let system = shop().await;
+    let paths = [
+        "/orders?limit=5",
+        "/orders?limit=5&customer_id=rich",
+        "/orders?limit=5&status=out-of-stock",
+        "/orders?limit=5&customer_id=rich&status=out-of-stock",
+        "/customers/rich/messages?limit=5",
+    ];
+    let mut costs = Vec::new();
+    for _ in 0..2 {
+        let (client, url) = (Client::default(), system.url());
+        let mut clients = JoinSet::new();
+        for _ in 0..6 {
+            let (client, url) = (client.clone(), url.clone());
+            clients.spawn(async move {
+                for _ in 0..50 {
+                    let body = order_body(&["p"], "rich");
+                    let answer = client.post(&format!("{url}/order"), &body, &[]).await;
+                    assert_eq!(answer.expect("an answer").status, StatusCode::OK);
+                }
+            });
+        }
+        clients.join_all().await;
+        system.quiet(SOON).await;
+        let mut cost = Vec::new();
+        for path in paths {
+            let before = commands(&system).await;
+            let answer = system.get(path).await;
+            assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+            let after = commands(&system).await;
+            let grown = after.into_iter().map(|(name, count)| {
+                let grown = count - before.get(&name).copied().unwrap_or(0);
+                (name, grown)
+            });
+            let grown = grown.filter(|(_, count)| *count > 0);
+            cost.push((path, grown.collect::<BTreeMap<_, _>>()));
+        }
+        costs.push(cost);
+    }
+    // 300 and 600 orders: the same commands, and each of them reads a page.
+    assert_eq!(costs[0], costs[1]);
+}
+
+/// A system that sends again what was not answered for a short while.
+async fn impatient(after: Duration) -> System {
+    let mut options = StackOptions::default();
+    options.env.insert("RESEND_AFTER_MS".to_owned(), after.as_millis().to_string());
+    let system = System::start_with(options).await;
+    define(&system).await;
+    system
+}
+
+async fn delete_all(system: &System, stream: Stream) -> usize {
+    let mut redis = system.redis().await;
+    let entries = system.entries(stream).await;
+    for Entry { id, .. } in &entries {
+        let deleted: usize = redis::cmd("XDEL")
+            .arg(stream.key())
+            .arg(id)
+            .query_async(&mut redis)
+            .await
+            .expect("deleted");
+        assert_eq!(deleted, 1);
+    }
+    entries.len()
+}
+
+#[tokio::test]
+async fn an_order_whose_event_was_lost_is_sent_again_and_ends() {
+    let mut system = impatient(Duration::from_millis(300)).await;
+    let before = balance(&system, "rich").await;
+    for (service, stream) in
+        [(Service::Inventory, Stream::OrderCreated), (Service::Account, Stream::InventoryCheck)]
+    {
+        system.first(service).process.kill().expect("killed");
+        let order = system.place(&["q"], "rich").await;
+        eventually("it is published", SOON, async || {
+            let entries = system.entries(stream).await;
+            let found =
+                entries.iter().any(|it| it.fields["entity"].contains(&order.id.to_string()));
+            if found { Ok(()) } else { Err(format!("{entries:?}")) }
+        })
+        .await;
+        delete_all(&system, stream).await;
+        system.restart(service, 1).await;
+        let order = system.reaches(&order, OrderStatus::ToBeShipped).await;
+        assert_eq!((order.attempt, order.resent), (1, None));
+    }
+    system.quiet(SOON).await;
+    assert_eq!((balance(&system, "rich").await, on_hand(&system, "q").await), (before - 2, (3, 2)));
+    let books = system.audit(SOON).await;
+    assert_eq!(books.unfinished, 0, "{books}");
+}
+
+#[tokio::test]
+async fn orders_that_wait_for_stock_or_money_are_not_sent_again() {
+    let system = impatient(Duration::from_millis(100)).await;
+    let waits = system.order(&["p"], "rich").await;
+    let unpaid = system.order(&["q"], "poor").await;
+    assert_eq!(
+        (waits.status, unpaid.status),
+        (OrderStatus::OutOfStock, OrderStatus::InsufficientFund)
+    );
+    // One that is lost on the way is sent again meanwhile: the chase is on.
+    let mut redis = system.redis().await;
+    let stuck = json!({
+        "id": uuid::Uuid::new_v4(), "product_ids": ["q"], "customer_id": "rich", "status": "pending",
+        "attempt": 1, "history": [{ "status": "pending", "at": 1, "attempt": 1 }],
+    });
+    let id = stuck["id"].as_str().unwrap();
+    let member = format!("{:012x}-{id}", 1);
+    let () = redis::cmd("SET")
+        .arg(format!("{{order}}:entity:{id}"))
+        .arg(format!("1 {stuck}"))
+        .query_async(&mut redis)
+        .await
+        .expect("stored");
+    let () = redis::cmd("ZADD")
+        .arg("{order}:status:pending")
+        .arg(0)
+        .arg(member)
+        .query_async(&mut redis)
+        .await
+        .expect("listed");
+    let order: Order = serde_json::from_value(stuck).unwrap();
+    system.reaches(&order, OrderStatus::ToBeShipped).await;
+    let resent = system.entries(Stream::OrderCreated).await;
+    let resent: Vec<Value> =
+        resent.iter().map(Entry::entity).filter(|event| event["resend"] == true).collect();
+    assert!(resent.iter().all(|event| event["id"] == json!(order.id)), "{resent:?}");
+    assert!(!resent.is_empty());
+}
+
+/// The requests that change something, with their answers' status.
+fn requests(order: &Order, unpaid: &Order, spare: &Order) -> Vec<(Method, String, Option<Value>)> {
+    let amount = |amount: u64| Some(json!({ "amount": amount }));
+    vec![
+        (Method::POST, "/inventory/q/restock".to_owned(), amount(3)),
+        (Method::POST, "/accounts/poor/top-up".to_owned(), amount(50)),
+        (Method::POST, format!("/order/{}/pay", unpaid.id), None),
+        (Method::POST, format!("/order/{}/ship", order.id), None),
+        (Method::POST, format!("/order/{}/complete", order.id), None),
+        (Method::DELETE, format!("/order/{}", spare.id), None),
+        (Method::POST, "/order".to_owned(), Some(order_body(&["q"], "rich"))),
+    ]
+}
+
+#[tokio::test]
+async fn a_repeated_request_gets_the_first_answer_and_has_its_effect_once() {
+    let mut system = shop().await;
+    let order = system.order(&["q"], "rich").await;
+    let unpaid = system.order(&["q"], "poor").await;
+    let spare = system.order(&["q"], "rich").await;
+    let requests = requests(&order, &unpaid, &spare);
+    let mut first_answers = Vec::new();
+    for (number, (method, path, body)) in requests.iter().enumerate() {
+        let key = format!("key-{number}");
+        let ask = Ask { method: method.clone(), path, key: &key, body: body.as_ref() };
+        let first = ask.once(&system.client, &system.url()).await.expect("an answer");
+        assert_eq!(first.status, StatusCode::OK, "{path}: {}", first.text());
+        assert_eq!(first.header("idempotent-replayed"), "", "{path}");
+        system.quiet(SOON).await;
+        first_answers.push(first.json());
+    }
+    let state = async |system: &System| {
+        let report = system.report().await;
+        (report["accounts"].clone(), report["inventory"].clone(), report["orders"].clone())
+    };
+    let before = state(&system).await;
+    // Also after everything was killed.
+    for service in Service::ALL {
+        system.restart(service, 1).await;
+    }
+    for ((number, (method, path, body)), first) in requests.iter().enumerate().zip(&first_answers) {
+        let key = format!("key-{number}");
+        let ask = Ask { method: method.clone(), path, key: &key, body: body.as_ref() };
+        let again = ask.once(&system.client, &system.url()).await.expect("an answer");
+        assert_eq!((again.status, &again.json()), (StatusCode::OK, first), "{path}");
+        assert_eq!(again.header("idempotent-replayed"), "true", "{path}");
+        // The same key for another body, or for another thing to do with the same order.
+        let other = match (path.as_str(), body) {
+            ("/order", _) => (path.clone(), Some(order_body(&["q", "q"], "rich"))),
+            (_, Some(_)) => (path.clone(), Some(json!({ "amount": 7 }))),
+            (path, None) if path.ends_with("/pay") => (path.replace("/pay", "/ship"), None),
+            (path, None) if path.ends_with("/ship") => (path.replace("/ship", "/complete"), None),
+            (path, None) if path.ends_with("/complete") => {
+                (path.replace("/complete", "/pay"), None)
+            }
+            (path, None) => (format!("{path}/pay"), None),
+        };
+        let method = if other.1.is_none() { Method::POST } else { method.clone() };
+        let ask = Ask { method, path: &other.0, key: &key, body: other.1.as_ref() };
+        let refused = ask.once(&system.client, &system.url()).await.expect("an answer");
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", refused.text());
+        let problem = refused.json();
+        assert_eq!(problem["type"], "urn:problem-type:orders:idempotency-key-reused");
+        assert_eq!(problem["field"], "Idempotency-Key");
+    }
+    system.quiet(SOON).await;
+    assert_eq!(state(&system).await, before);
+    system.assert_balanced(SOON).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_calls_with_one_key_have_one_effect_whatever_is_killed_in_between() {
+    let instances = [Service::Gateway, Service::Order].map(|service| (service, 2));
+    let options = StackOptions { instances: instances.into(), ..StackOptions::default() };
+    let mut system = System::start_alone(options).await;
+    define(&system).await;
+    let order = system.order(&["q"], "rich").await;
+    let unpaid = system.order(&["q"], "poor").await;
+    let spare = system.order(&["q"], "rich").await;
+    let before = balance(&system, "rich").await;
+    for (number, (method, path, body)) in requests(&order, &unpaid, &spare).into_iter().enumerate()
+    {
+        let mut calls = JoinSet::new();
+        for call in 0..100 {
+            let mut gateways = system.stack.gateway_urls();
+            gateways.rotate_left(call % 2);
+            let (method, path, body) = (method.clone(), path.clone(), body.clone());
+            calls.spawn(async move {
+                let key = format!("hundred-{number}");
+                let ask = Ask { method, path: &path, key: &key, body: body.as_ref() };
+                ask.until_answered(&Client::default(), &gateways, SOON * 2).await
+            });
+        }
+        // Whoever has to do with it dies while they are under way.
+        let victims = system.stack.instances().len();
+        tokio::task::block_in_place(|| {
+            for victim in (0..victims).filter(|victim| (victim + number) % 2 == 0) {
+                let process = &mut system.stack.instances_mut()[victim].process;
+                process.kill().and_then(|()| process.restart()).expect("restarted");
+            }
+        });
+        let answers = calls.join_all().await;
+        let firsts = answers.iter().filter(|it| it.header("idempotent-replayed").is_empty());
+        assert!(firsts.count() <= 1, "{path}: one is the first");
+        for answer in &answers {
+            assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text());
+            assert_eq!(answer.text(), answers[0].text(), "{path}");
+        }
+        system.client = Client::default();
+        system.wait_ready().await;
+        system.quiet(SOON).await;
+    }
+    // 5 at first and 3 brought; held by the paid, the shipped and the new one.
+    assert_eq!(on_hand(&system, "q").await, (5, 3));
+    assert_eq!(balance(&system, "poor").await, 49);
+    assert_eq!(balance(&system, "rich").await, before);
+    let paid = system.order_now(&unpaid).await;
+    assert_eq!((paid.status, paid.attempt), (OrderStatus::ToBeShipped, 2));
+    system.assert_balanced(SOON).await;
+}

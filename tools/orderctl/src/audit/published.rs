@@ -1,0 +1,197 @@
+//! Checks what was published about an order: each event once for every attempt that has it.
+
+use std::{collections::BTreeSet, ops::RangeInclusive};
+
+use common::{
+    entities::OrderStatus,
+    events::{Refunded, StockChecked, StockOutcome, Stream, WalletOutcome},
+};
+
+use super::{
+    books::{ACTS, Trimmed},
+    story::{Story, name},
+};
+
+/// One attempt of an order, and what it does not need to be blamed for.
+struct Attempt<'a> {
+    number: u32,
+    trimmed: &'a Trimmed,
+    findings: &'a mut Vec<String>,
+}
+
+impl Attempt<'_> {
+    /// This many entries are on the stream. Where it was trimmed, there may be fewer; where what
+    /// they follow was, one may seem to come from nowhere.
+    fn expect(
+        &mut self,
+        stream: Stream,
+        found: usize,
+        due: RangeInclusive<usize>,
+        follows: &[Stream],
+    ) {
+        let (mut least, mut most) = due.into_inner();
+        let wanted = if found < least { least } else { most };
+        if self.trimmed.has(stream) {
+            least = 0;
+        }
+        if self.trimmed.has_any(follows) {
+            most = most.max(1);
+        }
+        if !(least..=most).contains(&found) {
+            self.findings.push(format!(
+                "{found} entries on {stream} for attempt {} instead of {wanted}",
+                self.number
+            ));
+        }
+    }
+}
+
+impl Story<'_> {
+    pub(super) fn check_events(&self, trimmed: &Trimmed, findings: &mut Vec<String>) {
+        let last = self.order.map_or(0, |order| order.attempt);
+        let created = self.created.iter().map(|event| event.attempt);
+        let acts = self.acts.iter().map(|event| event.attempt);
+        let checks = self.checks.iter().map(|event| event.attempt);
+        let wallets = self.wallets.iter().map(|event| event.attempt);
+        let refunds = self.refunds.iter().map(|event| event.attempt);
+        let events = created.chain(acts).chain(checks).chain(wallets).chain(refunds);
+        let attempts: BTreeSet<u32> = events.chain(1..=last).collect();
+        let newest = attempts.last().copied();
+        for number in attempts {
+            // What was called off may stand still at any point.
+            let called_off = self.is_called_off() && Some(number) == newest;
+            let mut attempt = Attempt { number, trimmed, findings: &mut *findings };
+            self.check_created(&mut attempt);
+            self.check_checks(&mut attempt, called_off);
+            self.check_wallets(&mut attempt, called_off);
+            self.check_acts(&mut attempt);
+            self.check_refunds(&mut attempt);
+        }
+    }
+
+    fn is_called_off(&self) -> bool {
+        let cancelled = Some(OrderStatus::Cancelled);
+        self.order.map(|order| order.status) == cancelled
+            || self.acts.iter().any(|event| event.stream == Stream::OrderCancelled)
+    }
+
+    /// Each attempt is announced once. An order of another order service is stored there, not here,
+    /// so nobody knows its attempts.
+    fn check_created(&self, attempt: &mut Attempt<'_>) {
+        let ours = self.created.iter().filter(|event| event.attempt == attempt.number);
+        let found = ours.filter(|event| !event.resend).count();
+        let due = match self.order {
+            Some(order) => {
+                let due = usize::from((1..=order.attempt).contains(&attempt.number));
+                due..=due
+            }
+            None => 0..=1,
+        };
+        attempt.expect(Stream::OrderCreated, found, due, &[]);
+    }
+
+    fn is_announced(&self, attempt: u32) -> bool {
+        self.order.is_some_and(|order| (1..=order.attempt).contains(&attempt))
+            || self.created.iter().any(|event| event.attempt == attempt)
+    }
+
+    /// Whether the order was, or may have been, sent again because no answer came.
+    fn is_asked_again(&self, attempt: &Attempt<'_>) -> bool {
+        attempt.trimmed.has(Stream::OrderCreated)
+            || self.created.iter().any(|it| it.attempt == attempt.number && it.resend)
+    }
+
+    /// How often the stock check said this, unasked and when it was asked to say it again.
+    fn said(&self, attempt: &Attempt<'_>, outcome: StockOutcome) -> (usize, usize) {
+        let mine =
+            |event: &&&StockChecked| event.attempt == attempt.number && event.inventory == outcome;
+        let said = self.checks.iter().filter(mine);
+        let again = said.clone().filter(|event| event.resend).count();
+        (said.count() - again, again)
+    }
+
+    /// The stock check says each of its outcomes once: `out-of-stock`, and what follows once the
+    /// stock came in.
+    fn check_checks(&self, attempt: &mut Attempt<'_>, called_off: bool) {
+        let created = Stream::OrderCreated;
+        let asked_again = self.is_asked_again(attempt);
+        let (mut found, mut outcomes) = (0, 0);
+        for outcome in
+            [StockOutcome::PaymentRequired, StockOutcome::OutOfStock, StockOutcome::Rejected]
+        {
+            let (first, again) = self.said(attempt, outcome);
+            // The first answer is a repetition, too, where what it answers was lost at first.
+            found += if asked_again { first.max(again.min(1)) } else { first + again };
+            outcomes += usize::from(first + again > 0);
+        }
+        let is_announced = self.is_announced(attempt.number);
+        let least = usize::from(is_announced && !called_off);
+        let is_known = is_announced || attempt.trimmed.has(created);
+        let most = if is_known { outcomes.max(1) } else { 0 };
+        attempt.expect(Stream::InventoryCheck, found, least..=most, &[created]);
+        let says = |outcome| self.said(attempt, outcome) != (0, 0);
+        if says(StockOutcome::PaymentRequired) && says(StockOutcome::Rejected) {
+            attempt.findings.push(format!(
+                "its stock check says payment-required and rejected for attempt {}",
+                attempt.number
+            ));
+        }
+    }
+
+    /// One payment where one was asked for. It is said again whenever the stock check is.
+    fn check_wallets(&self, attempt: &mut Attempt<'_>, called_off: bool) {
+        let wallets = self.wallets.iter().filter(|event| event.attempt == attempt.number);
+        let outcomes: Vec<WalletOutcome> = wallets.map(|event| event.account).collect();
+        let (first, again) = self.said(attempt, StockOutcome::PaymentRequired);
+        let checks_are_gone = attempt.trimmed.has(Stream::InventoryCheck);
+        let may_repeat = self.is_asked_again(attempt) && (again > 0 || checks_are_gone);
+        let found = if may_repeat { outcomes.len().min(1) } else { outcomes.len() };
+        let asked = usize::from(first + again > 0);
+        let least = if called_off { 0 } else { asked };
+        attempt.expect(Stream::AccountWallet, found, least..=asked, &[Stream::InventoryCheck]);
+        if let Some(other) = outcomes.iter().find(|outcome| **outcome != outcomes[0]) {
+            attempt.findings.push(format!(
+                "its payment is said to be {} and {} for attempt {}",
+                name(&outcomes[0]),
+                name(other),
+                attempt.number
+            ));
+        }
+    }
+
+    /// What a client did to the order is told once.
+    fn check_acts(&self, attempt: &mut Attempt<'_>) {
+        for stream in ACTS {
+            let mine = self.acts.iter().filter(|event| event.stream == stream);
+            let found = mine.filter(|event| event.attempt == attempt.number).count();
+            let due = match self.order {
+                Some(order) => {
+                    let happened = match stream {
+                        Stream::OrderCancelled => order.status == OrderStatus::Cancelled,
+                        Stream::OrderCompleted => order.status == OrderStatus::Completed,
+                        _ => matches!(order.status, OrderStatus::Shipped | OrderStatus::Completed),
+                    };
+                    let due = usize::from(happened && order.attempt == attempt.number);
+                    due..=due
+                }
+                None => 0..=1,
+            };
+            attempt.expect(stream, found, due, &[]);
+        }
+    }
+
+    /// What had been paid for an order that was called off is given back once, all of it.
+    fn check_refunds(&self, attempt: &mut Attempt<'_>) {
+        let mine = |event: &&&Refunded| event.attempt == attempt.number;
+        let refunds: Vec<&Refunded> = self.refunds.iter().filter(mine).copied().collect();
+        let payment = self.payment.filter(|payment| payment.attempt == attempt.number);
+        let paid = payment.filter(|it| it.outcome == Some(WalletOutcome::ToBeShipped));
+        let paid = paid.map_or(0, |payment| payment.total);
+        let cancelled = payment.is_some_and(|payment| payment.cancelled);
+        let due = usize::from(cancelled && paid > 0);
+        attempt.expect(Stream::AccountRefunded, refunds.len(), due..=due, &[]);
+        for refund in refunds.iter().filter(|refund| refund.amount != paid) {
+            attempt.findings.push(format!("{} were given back of {paid} paid", refund.amount));
+        }
+    }
+}

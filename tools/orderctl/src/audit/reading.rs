@@ -1,0 +1,168 @@
+//! Reading Redis: what the checks of the books look at.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use anyhow::Context as _;
+use common::{
+    config::Sources,
+    events::{ENTITY, Stream, Topic},
+    ids::EntryId,
+    redis_link::Link,
+};
+use redis::{Cmd, Pipeline, Value, from_redis_value};
+
+use super::PATIENCE;
+
+/// How many keys or entries are read at once.
+const PAGE: usize = 1_000;
+
+/// A connection to the Redis of every topic.
+pub(super) struct Links {
+    sources: Sources,
+    links: Vec<Link>,
+}
+
+/// How long a stream is.
+pub(super) struct Length {
+    pub(super) entries: u64,
+    pub(super) last: EntryId,
+    /// Whether nothing was ever taken out of it.
+    pub(super) complete: bool,
+}
+
+impl Links {
+    pub(super) fn new(sources: &Sources) -> Self {
+        let link = |url: &_| Link::new(Clone::clone(url), PATIENCE);
+        Self { sources: sources.clone(), links: sources.servers().iter().map(link).collect() }
+    }
+
+    fn of(&mut self, topic: Topic) -> &mut Link {
+        &mut self.links[self.sources.index(topic)]
+    }
+
+    /// Asks for something that may not be there: `None` if Redis says that it has no such key.
+    pub(super) async fn find(
+        &mut self,
+        topic: Topic,
+        name: &'static str,
+        command: Cmd,
+    ) -> anyhow::Result<Option<Value>> {
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.add_command(command);
+        let link = self.of(topic);
+        match link.send(&pipeline).await?.pop().unwrap_or(Value::Nil) {
+            Value::ServerError(error)
+                if error.details().is_some_and(|d| d.contains("no such key")) =>
+            {
+                Ok(None)
+            }
+            value => Ok(Some(link.accept(name, value)?)),
+        }
+    }
+
+    /// How long the stream is; `None` if there is none.
+    pub(super) async fn length(&mut self, stream: Stream) -> anyhow::Result<Option<Length>> {
+        let mut ask = redis::cmd("XINFO");
+        ask.arg("STREAM").arg(stream.key());
+        let Some(found) = self.find(stream.topic(), "XINFO STREAM", ask).await? else {
+            return Ok(None);
+        };
+        let mut found: HashMap<String, Value> = from_redis_value(found)?;
+        let entries = take(&mut found, "length")?.unwrap_or(0);
+        let last: String = take(&mut found, "last-generated-id")?.unwrap_or_default();
+        // Redis before version 7 does not count what was added; then nobody knows.
+        let added: Option<u64> = take(&mut found, "entries-added")?;
+        let last = last.parse().unwrap_or_default();
+        Ok(Some(Length { entries, last, complete: added == Some(entries) }))
+    }
+
+    /// All keys that begin like this.
+    pub(super) async fn keys(
+        &mut self,
+        topic: Topic,
+        prefix: &str,
+    ) -> anyhow::Result<BTreeSet<String>> {
+        let mut keys = BTreeSet::new();
+        let mut cursor = "0".to_owned();
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(&cursor).arg("MATCH").arg(format!("{prefix}*")).arg("COUNT").arg(PAGE);
+            let page = self.of(topic).ask("SCAN", scan).await?;
+            let (next, found): (String, Vec<String>) = from_redis_value(page)?;
+            keys.extend(found);
+            if next == "0" {
+                return Ok(keys);
+            }
+            cursor = next;
+        }
+    }
+
+    /// What is stored at these keys; `None` where there is no string.
+    pub(super) async fn strings(
+        &mut self,
+        topic: Topic,
+        keys: &BTreeSet<String>,
+    ) -> anyhow::Result<BTreeMap<String, Option<String>>> {
+        let keys: Vec<&String> = keys.iter().collect();
+        let mut strings = BTreeMap::new();
+        for page in keys.chunks(PAGE) {
+            let mut read = redis::cmd("MGET");
+            read.arg(page);
+            let values: Vec<Option<String>> =
+                from_redis_value(self.of(topic).ask("MGET", read).await?)?;
+            strings.extend(page.iter().map(|key| (*key).clone()).zip(values));
+        }
+        Ok(strings)
+    }
+
+    /// All that a list lists.
+    pub(super) async fn list(&mut self, topic: Topic, key: &str) -> anyhow::Result<Vec<String>> {
+        let mut read = redis::cmd("LRANGE");
+        read.arg(key).arg(0).arg(-1);
+        Ok(from_redis_value(self.of(topic).ask("LRANGE", read).await?)?)
+    }
+
+    /// All members of a sorted set whose scores should be 0; the others name theirs, too.
+    pub(super) async fn members(&mut self, topic: Topic, key: &str) -> anyhow::Result<Vec<String>> {
+        let mut read = redis::cmd("ZRANGE");
+        read.arg(key).arg(0).arg(-1).arg("WITHSCORES");
+        let members: Vec<(String, String)> =
+            from_redis_value(self.of(topic).ask("ZRANGE", read).await?)?;
+        let name = |(member, score): (String, String)| {
+            if score == "0" { member } else { format!("{member} with score {score}") }
+        };
+        Ok(members.into_iter().map(name).collect())
+    }
+
+    /// The events on a stream, with their entries.
+    pub(super) async fn entries(
+        &mut self,
+        stream: Stream,
+    ) -> anyhow::Result<Vec<(EntryId, String)>> {
+        type Entry = (String, Vec<(String, Vec<u8>)>);
+        let mut entries = Vec::new();
+        let mut from = "-".to_owned();
+        loop {
+            let mut read = redis::cmd("XRANGE");
+            read.arg(stream.key()).arg(&from).arg("+").arg("COUNT").arg(PAGE);
+            let page = self.of(stream.topic()).ask("XRANGE", read).await?;
+            let page: Vec<Entry> = from_redis_value(page)?;
+            let Some((last, _)) = page.last() else { return Ok(entries) };
+            from = format!("({last}");
+            for (id, fields) in page {
+                let json = fields.iter().find(|(name, _)| name == ENTITY);
+                let json = json.map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned());
+                entries.push((id.parse().unwrap_or_default(), json.unwrap_or_default()));
+            }
+        }
+    }
+}
+
+/// A member of one of Redis' replies that are lists of names and values.
+pub(super) fn take<T: redis::FromRedisValue>(
+    reply: &mut HashMap<String, Value>,
+    name: &str,
+) -> anyhow::Result<Option<T>> {
+    let value = reply.remove(name).map(from_redis_value).transpose();
+    value.with_context(|| format!("{name} in a reply to XINFO"))
+}

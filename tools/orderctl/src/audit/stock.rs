@@ -1,0 +1,51 @@
+//! Checks the stock: whether every piece that came in is on hand or held.
+
+use std::collections::BTreeMap;
+
+use common::{entities::Product, ids::ProductId};
+use inventory_service::reservation::{Holding, Reservation};
+
+use super::books::Books;
+
+impl Books {
+    pub(super) fn check_stock(&self, findings: &mut Vec<String>) {
+        let mut held = self.pieces_of(|_| true);
+        let mut shipped = self.pieces_of(|reservation| reservation.shipped);
+        for (id, product) in &self.products {
+            let Product { amount, reserved, sold, received, .. } = product;
+            if amount.checked_add(*reserved) != Some(*received) {
+                findings.push(format!(
+                    "product {id}: received {received}, but {amount} on hand and {reserved} \
+                     reserved make {}",
+                    u128::from(*amount) + u128::from(*reserved)
+                ));
+            }
+            let held = held.remove(id).unwrap_or(0);
+            if held != u128::from(*reserved) {
+                findings.push(format!("product {id}: {reserved} reserved, but orders hold {held}"));
+            }
+            let shipped = shipped.remove(id).unwrap_or(0);
+            if shipped != u128::from(*sold) {
+                findings.push(format!(
+                    "product {id}: {sold} sold, but {shipped} left the house with orders"
+                ));
+            }
+        }
+        for (id, held) in held {
+            findings.push(format!("product {id}: does not exist, but orders hold {held}"));
+        }
+    }
+
+    /// The pieces of each product that orders hold, of such reservations.
+    fn pieces_of(&self, counts: fn(&Reservation) -> bool) -> BTreeMap<&ProductId, u128> {
+        let mut sums: BTreeMap<&ProductId, u128> = BTreeMap::new();
+        let holding =
+            |reservation: &&Reservation| reservation.state == Holding::Held && counts(reservation);
+        for reservation in self.reservations.values().filter(holding) {
+            for (product, pieces) in &reservation.pieces {
+                *sums.entry(product).or_default() += u128::from(*pieces);
+            }
+        }
+        sums
+    }
+}

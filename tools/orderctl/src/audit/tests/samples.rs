@@ -1,0 +1,274 @@
+//! Books that balance, to be spoilt.
+
+use std::collections::BTreeSet;
+
+use common::{
+    decision::Entity,
+    entities::{Account, Line, Order, OrderStatus, Product},
+    events::{MessageKind, MessageSent, Refunded, StockOutcome, Stream},
+    ids::{EntryId, OrderId},
+    keys,
+};
+use inventory_service::{
+    line::{LinePage, PageId},
+    reservation::{Holding, Reservation},
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::audit::{
+    books::{Act, Books, Created},
+    indexes::Index,
+};
+
+pub(super) fn id(number: u128) -> OrderId {
+    OrderId(Uuid::from_u128(number))
+}
+
+pub(super) fn parsed<T: DeserializeOwned>(json: Value) -> T {
+    serde_json::from_value(json).unwrap()
+}
+
+/// One order of two pieces for 20, paid, with all that belongs to it.
+pub(super) fn balanced() -> Books {
+    let order = id(1);
+    let mut books = Books::default();
+    books.add_product("p", 5);
+    books.add_account("c", 100);
+    books.add_order(order, OrderStatus::ToBeShipped, 1);
+    books.reserve(order, Holding::Held, 1);
+    books.pay(order, "to-be-shipped", 1);
+    books.created.push(Created { order, attempt: 1, ours: true, resend: false });
+    books.check_stock_of(order, StockOutcome::PaymentRequired, 1);
+    books.tell(order, &["order-received", "stock-reserved", "on-its-way"]);
+    books.index();
+    books
+}
+
+/// The same order, after it left the house.
+pub(super) fn shipped() -> Books {
+    let mut books = balanced();
+    books.order(id(1)).status = OrderStatus::Shipped;
+    books.reservation(id(1)).shipped = true;
+    books.products.values_mut().for_each(|product| product.sold = 2);
+    books.acts.push(Act { order: id(1), stream: Stream::OrderShipped, attempt: 1 });
+    books.tell(id(1), &["shipped"]);
+    books.index();
+    books
+}
+
+/// The same order, called off after it was paid.
+pub(super) fn cancelled() -> Books {
+    let mut books = balanced();
+    books.order(id(1)).status = OrderStatus::Cancelled;
+    books.reservation(id(1)).state = Holding::Cancelled;
+    books.payments.values_mut().for_each(|payment| payment.cancelled = true);
+    books.products.values_mut().for_each(|it| (it.amount, it.reserved) = (5, 0));
+    books.accounts.values_mut().for_each(|it| (it.balance, it.paid) = (100, 0));
+    books.acts.push(Act { order: id(1), stream: Stream::OrderCancelled, attempt: 1 });
+    books.refunds.push(refund(20));
+    books.tell(id(1), &["cancelled", "refunded"]);
+    books.index();
+    books
+}
+
+pub(super) fn refund(amount: u64) -> Refunded {
+    let customer_id = "c".parse().unwrap();
+    Refunded { order_id: id(1), customer_id, amount, attempt: 1 }
+}
+
+/// Two more orders that wait for a product of which one piece is on hand.
+pub(super) fn waiting() -> Books {
+    let mut books = balanced();
+    books.add_product("q", 1);
+    for (number, ticket) in [(2, 7), (3, 9)] {
+        let order = id(number);
+        books.add_order(order, OrderStatus::OutOfStock, 1);
+        books.order(order).product_ids = vec!["q".parse().unwrap(); 2];
+        books.order(order).order_total = None;
+        books.created.push(Created { order, attempt: 1, ours: true, resend: false });
+        books.check_stock_of(order, StockOutcome::OutOfStock, 1);
+        books.reserve(order, Holding::Waiting, 1);
+        let reservation = books.reservation(order);
+        reservation.pieces = [("q".parse().unwrap(), 2)].into();
+        reservation.spot = Some(parsed(json!({ "ticket": ticket, "pages": { "q": 3 } })));
+        let page = PageId { product: "q".parse().unwrap(), number: 3 };
+        let page = books.line_pages.entry(page.clone()).or_insert_with(|| LinePage::empty(page));
+        page.spots.push(parsed(json!({ "ticket": ticket, "order": order, "pieces": 2 })));
+        books.tell(order, &["order-received", "out-of-stock"]);
+    }
+    let line = Line { waiting: 2, first: 2, last: 3, ticket: 9, served: None };
+    books.product("q").line = line;
+    books.index();
+    books
+}
+
+/// A delivery, a deposit, and one of each that were turned away.
+pub(super) fn brought() -> Books {
+    let mut books = balanced();
+    for (number, product, amount, refused) in [(51, "p", 3, false), (52, "x", 4, true)] {
+        let (id, entry) = (Uuid::from_u128(number), entry(number));
+        let mut stored = json!({
+            "id": id, "product_id": product, "amount": amount, "on_hand": 6, "entry": entry,
+        });
+        if refused {
+            stored["refused"] = json!("unknown");
+        }
+        books.deliveries.insert(id, parsed(stored));
+        let event = json!({ "id": id, "product_id": product, "amount": amount });
+        // A repetition brings nothing.
+        books.restocks.push((entry, parsed(event.clone())));
+        books.restocks.push((self::entry(number + 100), parsed(event)));
+    }
+    books.products.values_mut().for_each(|it| (it.amount, it.received) = (6, 8));
+    for (number, customer, amount, refused) in [(61, "c", 50, false), (62, "x", 60, true)] {
+        let (id, entry) = (Uuid::from_u128(number), entry(number));
+        let mut stored = json!({
+            "id": id, "customer_id": customer, "amount": amount, "balance": 130, "entry": entry,
+        });
+        if refused {
+            stored["refused"] = json!("unknown");
+        } else {
+            books.topped_up.push(parsed(stored.clone()));
+            books.send(id, None, MessageKind::ToppedUp);
+        }
+        books.deposits.insert(id, parsed(stored));
+        let event = json!({ "id": id, "customer_id": customer, "amount": amount });
+        books.top_ups.push((entry, parsed(event)));
+    }
+    books.accounts.values_mut().for_each(|it| (it.balance, it.deposited) = (130, 150));
+    books.index();
+    books
+}
+
+pub(super) fn entry(number: u128) -> EntryId {
+    format!("{number}-0").parse().unwrap()
+}
+
+/// An order that was not paid at first, and is paid now.
+pub(super) fn paid_again() -> Books {
+    let mut books = balanced();
+    let order = id(1);
+    books.order(order).attempt = 2;
+    books.reservation(order).attempt = 2;
+    books.payments.values_mut().for_each(|payment| payment.attempt = 2);
+    books.wallets[0].attempt = 2;
+    books.pay_event(order, "insufficient-fund", 1);
+    books.created.push(Created { order, attempt: 2, ours: true, resend: false });
+    books.check_stock_of(order, StockOutcome::OutOfStock, 2);
+    books.check_stock_of(order, StockOutcome::PaymentRequired, 2);
+    books.tell(order, &["insufficient-fund", "tried-again", "out-of-stock"]);
+    let again = Uuid::from_u128(999);
+    books.send(again, Some(order), MessageKind::StockReserved);
+    books.index();
+    books
+}
+
+impl Books {
+    pub(super) fn add_product(&mut self, id: &str, received: u64) {
+        let reserved = if id == "p" { 2 } else { 0 };
+        let product = parsed::<Product>(json!({
+            "id": id, "name": "", "price": 10, "amount": received - reserved, "reserved": reserved,
+            "received": received,
+        }));
+        self.products.insert(product.id.clone(), product);
+        let event = json!({ "id": id, "name": "", "price": 10, "amount": received });
+        self.products_defined.push(parsed(event));
+    }
+
+    pub(super) fn add_account(&mut self, id: &str, deposited: u64) {
+        let account = parsed::<Account>(json!({
+            "id": id, "name": "", "email": "", "balance": deposited - 20, "paid": 20,
+            "deposited": deposited,
+        }));
+        self.accounts.insert(account.id.clone(), account);
+        let event = json!({ "id": id, "name": "", "email": "", "balance": deposited });
+        self.accounts_defined.push(parsed(event));
+    }
+
+    pub(super) fn add_order(&mut self, id: OrderId, status: OrderStatus, attempt: u32) {
+        let order = parsed::<Order>(json!({
+            "id": id, "product_ids": ["p", "p"], "customer_id": "c", "status": status.name(),
+            "attempt": attempt, "order_total": 20, "history": [],
+        }));
+        self.orders.insert(id, order);
+    }
+
+    pub(super) fn product(&mut self, id: &str) -> &mut Product {
+        self.products.values_mut().find(|product| product.id.as_str() == id).unwrap()
+    }
+
+    pub(super) fn order(&mut self, id: OrderId) -> &mut Order {
+        self.orders.get_mut(&id).unwrap()
+    }
+
+    pub(super) fn reservation(&mut self, id: OrderId) -> &mut Reservation {
+        self.reservations.get_mut(&id).unwrap()
+    }
+
+    pub(super) fn reserve(&mut self, order: OrderId, state: Holding, attempt: u32) {
+        let stored = parsed(json!({
+            "order_id": order, "customer_id": "c", "product_ids": ["p", "p"], "attempt": attempt,
+            "state": state, "pieces": { "p": 2 },
+        }));
+        self.reservations.insert(order, stored);
+    }
+
+    pub(super) fn pay(&mut self, order: OrderId, outcome: &str, attempt: u32) {
+        let stored = parsed(json!({
+            "order_id": order, "customer_id": "c", "attempt": attempt, "total": 20,
+            "outcome": outcome,
+        }));
+        self.payments.insert(order, stored);
+        self.pay_event(order, outcome, attempt);
+    }
+
+    pub(super) fn pay_event(&mut self, order: OrderId, outcome: &str, attempt: u32) {
+        self.wallets.push(parsed(json!({
+            "order_id": order, "customer_id": "c", "account": outcome, "attempt": attempt,
+        })));
+    }
+
+    pub(super) fn check_stock_of(&mut self, order: OrderId, outcome: StockOutcome, attempt: u32) {
+        let mut event = json!({
+            "inventory": outcome, "order_id": order, "customer_id": "c", "product_ids": ["p", "p"],
+            "attempt": attempt,
+        });
+        if outcome == StockOutcome::PaymentRequired {
+            event["order_total"] = json!(20);
+        }
+        self.checks.push(parsed(event));
+    }
+
+    pub(super) fn tell(&mut self, order: OrderId, kinds: &[&str]) {
+        for kind in kinds {
+            let message = Uuid::from_u128(100 + self.messages.len() as u128);
+            self.send(message, Some(order), parsed(json!(kind)));
+        }
+    }
+
+    pub(super) fn send(&mut self, id: Uuid, order: Option<OrderId>, kind: MessageKind) {
+        let (customer, subject, body) = ("c".parse().unwrap(), String::new(), String::new());
+        let message = MessageSent { id, customer, order, kind, subject, body };
+        self.sent.push(message.clone());
+        self.messages.insert(id, message);
+    }
+
+    /// Lists everything where it belongs.
+    pub(super) fn index(&mut self) {
+        self.indexes.clear();
+        let ids: BTreeSet<String> = self.orders.keys().map(ToString::to_string).collect();
+        self.list("{order}:index".to_owned(), ids);
+        for status in OrderStatus::ALL {
+            let here = self.orders.values().filter(|order| order.status == status);
+            let members = here.filter_map(Entity::place).map(|place| place.member).collect();
+            self.list(keys::orders_with(status), members);
+        }
+    }
+
+    pub(super) fn list(&mut self, key: String, due: BTreeSet<String>) {
+        let listed = due.iter().cloned().collect();
+        self.indexes.push(Index { key, listed, due });
+    }
+}
