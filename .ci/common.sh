@@ -110,3 +110,21 @@ provide() {
     as_root apt-get update -qq
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
+
+# python_tools DIRECTORY PACKAGE...: a directory of its own for programs from PyPI, filled if it is not there yet.
+python_tools() {
+    local tools=$1
+    shift
+    [ ! -e "$tools/complete" ] || return 0
+    provide python3 python3
+    rm -rf "$tools"
+    # Debian's venv module comes in a package of its own.
+    if ! python3 -m venv "$tools" 2>/dev/null; then
+        as_root apt-get update -qq
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >/dev/null
+        rm -rf "$tools"
+        python3 -m venv "$tools"
+    fi
+    "$tools/bin/pip" install --quiet --disable-pip-version-check "$@"
+    touch "$tools/complete"
+}

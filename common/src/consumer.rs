@@ -12,7 +12,8 @@ use tracing::{info, warn};
 
 use crate::{
     decision::Decider,
-    engine::{BATCH_INPUTS, Fields, Job, Origin, Work},
+    engine::{BATCH_INPUTS, Job, Origin, Work},
+    entry::{Entry, entries, read_reply, text},
     events::{ENTITY, Stream, TRACEPARENT, Topic},
     health::Part,
     ids::EntryId,
@@ -347,59 +348,6 @@ pub fn traceparent(bytes: &[u8]) -> Option<Box<str>> {
 
 fn group_is_gone(message: &str) -> bool {
     message.contains("NOGROUP") || message.contains("UNBLOCKED")
-}
-
-struct Entry {
-    id: EntryId,
-    fields: Fields,
-}
-
-/// `[[stream, [entry…]]…]`, or a map in RESP3; nil when nothing came in time.
-fn read_reply(value: Value) -> Vec<(String, Vec<Entry>)> {
-    let pairs: Vec<(Value, Value)> = match value {
-        Value::Map(pairs) => pairs,
-        Value::Array(streams) => streams
-            .into_iter()
-            .filter_map(|stream| {
-                let Value::Array(pair) = stream else { return None };
-                let mut pair = pair.into_iter();
-                Some((pair.next()?, pair.next()?))
-            })
-            .collect(),
-        _ => Vec::new(),
-    };
-    pairs.into_iter().filter_map(|(name, list)| Some((text(name)?, entries(list)))).collect()
-}
-
-/// `[[id, [field, value…]]…]`; the fields of a deleted entry are nil.
-fn entries(value: Value) -> Vec<Entry> {
-    let Value::Array(items) = value else { return Vec::new() };
-    items
-        .into_iter()
-        .filter_map(|item| {
-            let Value::Array(parts) = item else { return None };
-            let mut parts = parts.into_iter();
-            let id = text(parts.next()?)?.parse().ok()?;
-            let mut fields = Vec::new();
-            if let Some(Value::Array(flat)) = parts.next() {
-                let mut flat = flat.into_iter();
-                while let (Some(name), Some(value)) = (flat.next(), flat.next()) {
-                    if let (Value::BulkString(name), Value::BulkString(value)) = (name, value) {
-                        fields.push((name, value));
-                    }
-                }
-            }
-            Some(Entry { id, fields: Fields(fields) })
-        })
-        .collect()
-}
-
-fn text(value: Value) -> Option<String> {
-    match value {
-        Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
-        Value::SimpleString(text) => Some(text),
-        _ => None,
-    }
 }
 
 /// Which subscriptions are read from which server.

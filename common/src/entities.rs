@@ -76,7 +76,7 @@ pub struct Step {
     /// The status that it reached.
     pub status: OrderStatus,
     /// When order_service learned of it, in milliseconds since 1970.
-    #[schema(example = 1_767_225_600_000_u64)]
+    #[schema(value_type = u64, example = 1_767_225_600_000_u64)]
     pub at: Millis,
     /// In which attempt, from 1.
     #[schema(example = 1)]
@@ -93,11 +93,18 @@ pub struct Step {
     pub order_total: Option<u64>,
 }
 
+impl Step {
+    /// A step that nobody asked for, known in time.
+    pub const fn new(status: OrderStatus, at: Millis, attempt: u32) -> Self {
+        Self { status, at, attempt, request: None, late: None, order_total: None }
+    }
+}
+
 /// How often an order was sent again because no answer came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Resent {
     /// When for the last time, in milliseconds since 1970.
-    #[schema(example = 1_767_225_660_000_u64)]
+    #[schema(value_type = u64, example = 1_767_225_660_000_u64)]
     pub at: Millis,
     /// How often since its last step.
     #[schema(example = 1)]

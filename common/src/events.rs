@@ -168,6 +168,30 @@ impl Stream {
         }
     }
 
+    /// Who appends to it.
+    pub const fn writer(self) -> Writer {
+        match self {
+            Self::InventoryCreated
+            | Self::InventoryRestock
+            | Self::AccountCreated
+            | Self::AccountTopUp => Writer::Clients,
+            Self::OrderCreated
+            | Self::OrderUpdated
+            | Self::OrderCancelled
+            | Self::OrderShipped
+            | Self::OrderCompleted
+            | Self::InventoryCheck
+            | Self::InventoryLine
+            | Self::InventoryUpdated
+            | Self::AccountToppedUp
+            | Self::AccountWallet
+            | Self::AccountRefunded
+            | Self::AccountUpdated
+            | Self::MessageSent
+            | Self::Dead(_) => Writer::Owner,
+        }
+    }
+
     /// The owners of the topics whose services read this stream through their group.
     pub const fn readers(self) -> &'static [Topic] {
         match self {
@@ -198,6 +222,15 @@ impl fmt::Display for Stream {
     }
 }
 
+/// Who appends to a stream; there is one kind of writer for each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Writer {
+    /// Clients, through the gateway: what is in it asks something of the topic's owner.
+    Clients,
+    /// The topic's owner: what is in it has happened.
+    Owner,
+}
+
 /// The stream field that names the event.
 pub const EVENT_ID: &str = "event_id";
 /// The stream field with the JSON object.
@@ -222,9 +255,10 @@ fn is_false(flag: &bool) -> bool {
 }
 
 /// An order was accepted, or is to be tried again; nothing was looked at yet.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct OrderCreated {
     /// The order.
+    #[schema(value_type = Uuid)]
     pub id: OrderId,
     /// A product id repeated n times means n pieces.
     pub product_ids: Vec<ProductId>,
@@ -252,9 +286,10 @@ impl Event for OrderCreated {
 macro_rules! order_events {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+        #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
         pub struct $name {
             /// The order.
+            #[schema(value_type = Uuid)]
             pub id: OrderId,
             /// Whose it is.
             pub customer_id: CustomerId,
@@ -279,7 +314,7 @@ order_events! {
 }
 
 /// What the stock check of an order came to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum StockOutcome {
     /// All pieces are reserved.
@@ -292,11 +327,12 @@ pub enum StockOutcome {
 }
 
 /// The stock check of an order.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct StockChecked {
     /// The outcome.
     pub inventory: StockOutcome,
     /// The order.
+    #[schema(value_type = Uuid)]
     pub order_id: OrderId,
     /// Who pays.
     pub customer_id: CustomerId,
@@ -311,7 +347,7 @@ pub struct StockChecked {
     /// Why it was rejected, or what is short; for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// As [`OrderCreated::resend`].
+    /// Said again, because the order was sent again; see `OrderCreated`.
     #[serde(default, skip_serializing_if = "is_false")]
     pub resend: bool,
     /// Said again after the pieces were given back: nothing may be taken for them any more.
@@ -324,7 +360,7 @@ impl Event for StockChecked {
 }
 
 /// What the payment of an order came to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WalletOutcome {
     /// Paid.
@@ -336,9 +372,10 @@ pub enum WalletOutcome {
 }
 
 /// The payment of an order.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct WalletChecked {
     /// The order.
+    #[schema(value_type = Uuid)]
     pub order_id: OrderId,
     /// Who pays.
     pub customer_id: CustomerId,
@@ -360,9 +397,10 @@ impl Event for WalletChecked {
 }
 
 /// What an order had cost was given back.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Refunded {
     /// The order.
+    #[schema(value_type = Uuid)]
     pub order_id: OrderId,
     /// Who had paid.
     pub customer_id: CustomerId,
@@ -378,7 +416,7 @@ impl Event for Refunded {
 }
 
 /// Stock comes in.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Restock {
     /// Names the delivery: however often it is published, it comes in once.
     pub id: Uuid,
@@ -393,7 +431,7 @@ impl Event for Restock {
 }
 
 /// A customer pays money in.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct TopUp {
     /// Names the deposit: however often it is published, it comes in once.
     pub id: Uuid,
@@ -408,7 +446,7 @@ impl Event for TopUp {
 }
 
 /// A customer's money came in.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ToppedUp {
     /// The deposit.
     pub id: Uuid,
@@ -425,7 +463,7 @@ impl Event for ToppedUp {
 }
 
 /// The line of a product is longer than one decision looks at: the next part of it is due.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct LineMoves {
     /// The product that came in.
     pub product_id: ProductId,
@@ -438,7 +476,7 @@ impl Event for LineMoves {
 }
 
 /// A product as a client defines it; again for an existing one, it is reset to these values.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ProductCreated {
     /// The product.
     pub id: ProductId,
@@ -458,7 +496,7 @@ impl Event for ProductCreated {
 }
 
 /// A customer's account as a client defines it; again for an existing one, it is reset to these values.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct AccountCreated {
     /// The customer.
     pub id: CustomerId,
@@ -552,11 +590,11 @@ impl Event for MessageSent {
 }
 
 /// An entry that could not be handled, with all that is needed to look into it and send it again.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct DeadLetter {
     /// The stream that it came from.
     pub stream: String,
-    /// Its entry there.
+    /// Its entry there: `<milliseconds>-<number>`.
     pub entry: String,
     /// The group that could not handle it.
     pub group: String,
@@ -565,6 +603,7 @@ pub struct DeadLetter {
     /// When, in milliseconds since 1970.
     pub at: u64,
     /// Its fields as they were, bytes that are not UTF-8 replaced.
+    #[schema(value_type = BTreeMap<String, String>)]
     pub fields: serde_json::Map<String, serde_json::Value>,
 }
 

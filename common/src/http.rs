@@ -133,7 +133,8 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     if values.next().is_some() {
         return bad("send one Idempotency-Key, not several");
     }
-    let Ok(text) = value.to_str() else {
+    let printable = |text: &&str| text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    let Some(text) = value.to_str().ok().filter(printable) else {
         return bad("an Idempotency-Key is printable ASCII");
     };
     let text = text.trim();
@@ -224,7 +225,9 @@ mod tests {
         };
         assert_eq!(key("abc").unwrap().as_deref(), Some("abc"));
         assert_eq!(key("\"abc\"").unwrap().as_deref(), Some("abc"));
+        assert_eq!(key("a key").unwrap().as_deref(), Some("a key"));
         assert_eq!(key("\"\"").unwrap_err().status, 400);
+        assert_eq!(key("a\tkey").unwrap_err().status, 400);
         assert_eq!(key(&"x".repeat(256)).unwrap_err().status, 400);
         assert!(idempotency_key(&HeaderMap::new()).unwrap().is_none());
     }

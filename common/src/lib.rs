@@ -16,6 +16,7 @@ pub mod consumer;
 pub mod decision;
 pub mod engine;
 pub mod entities;
+pub mod entry;
 pub mod events;
 pub mod health;
 pub mod http;

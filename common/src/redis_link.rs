@@ -360,16 +360,18 @@ pub(crate) async fn await_server(
 
 /// Waits longer and longer, up to a second, a little different each time.
 #[derive(Debug, Default)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
-    pub(crate) fn reset(&mut self) {
+    /// The next wait is short again.
+    pub fn reset(&mut self) {
         self.failures = 0;
     }
 
-    pub(crate) async fn wait(&mut self) {
+    /// Waits before the next try.
+    pub async fn wait(&mut self) {
         let ceiling = 20u64.saturating_mul(1 << self.failures.min(6)).min(1_000);
         self.failures += 1;
         let jittered = fastrand::u64(ceiling / 2..=ceiling);

@@ -16,6 +16,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use prometheus_client::registry::Registry;
 use tokio::{
     net::TcpListener,
@@ -47,6 +48,8 @@ const CLIENT_PATIENCE: Duration = Duration::from_secs(7);
 pub const REQUEST_PATIENCE: Duration = Duration::from_secs(6);
 /// The most connections at once; others wait to be accepted.
 const CONNECTIONS: usize = 4_096;
+/// The file descriptors for [`CONNECTIONS`] and all else.
+const FILES: u64 = CONNECTIONS as u64 + 256;
 /// How long the head of a request may take to arrive, and a kept-alive connection may be silent.
 pub const HEADER_PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait before accepting connections again when that failed.
@@ -149,6 +152,20 @@ fn flatten(ended: TaskResult) -> anyhow::Result<&'static str> {
 async fn listen(variable: &'static str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind(address).await;
     listener.with_context(|| format!("{variable}: cannot listen on {address}"))
+}
+
+/// The usual soft limit of 1,024 open files is meant for programs that use select(2); here it would
+/// keep out connections.
+fn allow_files() {
+    let allowed = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        let files = soft.max(FILES.min(hard));
+        setrlimit(Resource::RLIMIT_NOFILE, files, hard).map(|()| files)
+    });
+    match allowed {
+        Ok(files) if files >= FILES => {}
+        Ok(files) => warn!("only {files} files may be open: there may be too few for connections"),
+        Err(error) => warn!("the limit of open files cannot be raised: {error}"),
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -279,6 +296,7 @@ impl Life {
     /// The address cannot be listened on.
     pub async fn serve(&self, address: SocketAddr, router: Router) -> anyhow::Result<()> {
         let listener = listen("HTTP_ADDR", address).await?;
+        allow_files();
         info!("listening on http://{address}");
         self.spawn("the HTTP server", serve(listener, router, self.shutdown.clone()));
         Ok(())

@@ -24,9 +24,10 @@ use uuid::Uuid;
 use crate::{
     Gateway,
     commands::{self, Incoming},
+    examples,
     orders::RequestHeaders,
     pages::{self, Cursor, Page},
-    responses::{BadBody, NotDone, NotFound, NotRead},
+    responses::{BadAmount, BadBody, BadDefinition, NoCustomer, NotDone, NotRead},
 };
 
 type AccountPath = Result<Path<CustomerId>, PathRejection>;
@@ -51,7 +52,8 @@ pub(crate) struct AccountsDocument {
     params(Page),
     responses(
         (status = 200, description = "A page of accounts", body = AccountsDocument,
-            headers(("Link" = String, description = "The next page, `rel=\"next\"`, if there may be one (RFC 8288)"))),
+            headers(("Link" = String, description = "The next page, `rel=\"next\"`, if there may be one (RFC 8288)")),
+            example = json!(examples::page("accounts", examples::account(), "e64"))),
         NotRead,
     ),
 )]
@@ -74,8 +76,8 @@ pub async fn list(
     get, path = "/accounts/{id}", tag = "customers", operation_id = "get_account",
     params(("id" = CustomerId, Path, description = "The customer's id")),
     responses(
-        (status = 200, description = "The account", body = Account),
-        NotFound, NotRead,
+        (status = 200, description = "The account", body = Account, example = json!(examples::account())),
+        NoCustomer, NotRead,
     ),
 )]
 pub async fn show(
@@ -95,12 +97,13 @@ pub async fn show(
 #[utoipa::path(
     put, path = "/accounts/{id}", tag = "customers", operation_id = "define_account",
     params(("id" = CustomerId, Path, description = "The customer's id")),
-    request_body = DefineAccount,
+    request_body(content = DefineAccount, example = json!(examples::define_account())),
     responses(
-        (status = 200, description = "The account as it is now", body = Account),
+        (status = 200, description = "The account as it is now", body = Account, example = json!(examples::account())),
         (status = 201, description = "The account is new", body = Account,
-            headers(("Location" = String, description = "Where the account is: /accounts/{id}"))),
-        NotDone, BadBody,
+            headers(("Location" = String, description = "Where the account is: /accounts/{id}")),
+            example = json!(examples::new_account())),
+        NotDone, BadBody, BadDefinition,
     ),
 )]
 pub async fn define(
@@ -140,11 +143,12 @@ pub async fn define(
 #[utoipa::path(
     post, path = "/accounts/{id}/top-up", tag = "customers", operation_id = "top_up",
     params(("id" = CustomerId, Path, description = "The customer's id"), RequestHeaders),
-    request_body = Amount,
+    request_body(content = Amount, example = json!(examples::amount(500))),
     responses(
         (status = 200, description = "It came in", body = Deposit,
-            headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request"))),
-        NotFound, NotDone, BadBody,
+            headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request")),
+            example = json!(examples::deposit())),
+        NoCustomer, NotDone, BadBody, BadAmount,
     ),
 )]
 pub async fn top_up(

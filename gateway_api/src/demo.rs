@@ -41,24 +41,30 @@ pub struct InitData {
 #[utoipa::path(
     post, path = "/init-data", tag = "demo", operation_id = "init_data",
     responses(
-        (status = 200, description = "The demo customers and products are there", body = InitData),
-        (status = 503, description = "Nothing can be published at the moment; see Retry-After", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "It is published, but inventory_service or account_service has not taken it up yet", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The demo customers and products are there", body = InitData, example = json!({ "result": "success" })),
+        (status = 503, description = "Nothing can be published at the moment; see Retry-After", body = Problem, content_type = "application/problem+json",
+            example = json!(Problem::unavailable("the demo data cannot be published at the moment"))),
+        (status = 504, description = "It is published, but inventory_service or account_service has not taken it up yet", body = Problem, content_type = "application/problem+json",
+            example = json!(not_taken_up())),
     ),
 )]
 pub async fn init_data(State(gateway): State<Gateway>) -> Result<Json<InitData>, Problem> {
     let seeded = tokio::time::timeout(REQUEST_PATIENCE, seed(&gateway.stores)).await;
     match seeded.unwrap_or(Ok(false)) {
         Ok(true) => Ok(Json(InitData { result: "success".to_owned() })),
-        Ok(false) => Err(Problem::timeout(
-            "the demo data is published but not taken up yet; it will be as soon as \
-             inventory_service and account_service run",
-        )),
+        Ok(false) => Err(not_taken_up()),
         Err(error) => {
             error!("publishing the demo data failed: {error}");
             Err(Problem::unavailable("the demo data cannot be published at the moment"))
         }
     }
+}
+
+fn not_taken_up() -> Problem {
+    Problem::timeout(
+        "the demo data is published but not taken up yet; it will be as soon as inventory_service \
+         and account_service run",
+    )
 }
 
 /// Publishes the demo data and waits until the services have taken it up; `false` if they did not

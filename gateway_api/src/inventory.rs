@@ -24,9 +24,10 @@ use uuid::Uuid;
 use crate::{
     Gateway,
     commands::{self, Incoming},
+    examples,
     orders::RequestHeaders,
     pages::{self, Cursor, Page},
-    responses::{BadBody, NotDone, NotFound, NotRead},
+    responses::{BadAmount, BadBody, BadDefinition, NoProduct, NotDone, NotRead},
 };
 
 type ProductPath = Result<Path<ProductId>, PathRejection>;
@@ -51,7 +52,8 @@ pub(crate) struct ProductsDocument {
     params(Page),
     responses(
         (status = 200, description = "A page of products", body = ProductsDocument,
-            headers(("Link" = String, description = "The next page, `rel=\"next\"`, if there may be one (RFC 8288)"))),
+            headers(("Link" = String, description = "The next page, `rel=\"next\"`, if there may be one (RFC 8288)")),
+            example = json!(examples::page("products", examples::product(), "e64"))),
         NotRead,
     ),
 )]
@@ -74,8 +76,8 @@ pub async fn list(
     get, path = "/inventory/{id}", tag = "inventory", operation_id = "get_product",
     params(("id" = ProductId, Path, description = "The product's id")),
     responses(
-        (status = 200, description = "The product", body = Product),
-        NotFound, NotRead,
+        (status = 200, description = "The product", body = Product, example = json!(examples::product())),
+        NoProduct, NotRead,
     ),
 )]
 pub async fn show(
@@ -95,12 +97,13 @@ pub async fn show(
 #[utoipa::path(
     put, path = "/inventory/{id}", tag = "inventory", operation_id = "define_product",
     params(("id" = ProductId, Path, description = "The product's id")),
-    request_body = DefineProduct,
+    request_body(content = DefineProduct, example = json!(examples::define_product())),
     responses(
-        (status = 200, description = "The product as it is now", body = Product),
+        (status = 200, description = "The product as it is now", body = Product, example = json!(examples::product())),
         (status = 201, description = "The product is new", body = Product,
-            headers(("Location" = String, description = "Where the product is: /inventory/{id}"))),
-        NotDone, BadBody,
+            headers(("Location" = String, description = "Where the product is: /inventory/{id}")),
+            example = json!(examples::new_product())),
+        NotDone, BadBody, BadDefinition,
     ),
 )]
 pub async fn define(
@@ -141,11 +144,12 @@ pub async fn define(
 #[utoipa::path(
     post, path = "/inventory/{id}/restock", tag = "inventory", operation_id = "restock",
     params(("id" = ProductId, Path, description = "The product's id"), RequestHeaders),
-    request_body = Amount,
+    request_body(content = Amount, example = json!(examples::amount(5))),
     responses(
         (status = 200, description = "It came in", body = Delivery,
-            headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request"))),
-        NotFound, NotDone, BadBody,
+            headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request")),
+            example = json!(examples::delivery())),
+        NoProduct, NotDone, BadBody, BadAmount,
     ),
 )]
 pub async fn restock(

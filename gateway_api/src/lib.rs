@@ -1,7 +1,8 @@
 //! The gateway: the one door for clients. It has no domain rules.
 //!
 //! Owns: nothing.
-//! Consumes: HTTP from clients; entities and indexes of all topics, read only.
+//! Consumes: HTTP from clients; entities and indexes of all topics, read only; what changes, from
+//! `events:{order}_created`, `events:{message}_sent`, the `…_updated` and the `…_dead` streams.
 //! Emits: HTTP to order_service; what clients define and bring in, and the demo data, on
 //! `events:{account}_created`, `events:{inventory}_created`, `events:{account}_top-up` and
 //! `events:{inventory}_restock`.
@@ -9,7 +10,11 @@
 pub mod accounts;
 mod commands;
 pub mod demo;
+pub mod docs;
+mod examples;
+pub mod flow;
 pub mod inventory;
+pub mod live;
 pub mod messages;
 pub mod openapi;
 pub mod order_client;
@@ -18,6 +23,7 @@ mod pages;
 pub mod report;
 mod responses;
 mod watch;
+mod web;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -26,14 +32,18 @@ use clap::Parser;
 use common::{
     config::CommonConfig,
     events::Topic,
-    http::{unknown_path, wrong_method},
+    http::wrong_method,
     redis_link::SharedLink,
     service::{Life, ServiceConfig},
 };
 
 use tokio::sync::Semaphore;
 
-use self::order_client::{OrderClient, OrderServiceUrl};
+use self::{
+    flow::Sampler,
+    live::Live,
+    order_client::{OrderClient, OrderServiceUrl},
+};
 
 /// Takes orders over HTTP and shows a report.
 #[derive(Parser, Clone, Debug)]
@@ -74,6 +84,10 @@ pub struct Gateway {
     pub stores: Arc<Stores>,
     /// How many more reports and lists may be read at the moment: they may be large.
     pub reads: Arc<Semaphore>,
+    /// What changes, for those who follow it.
+    pub live: Arc<Live>,
+    /// How the events flow, for those who look.
+    pub flow: Arc<Sampler>,
 }
 
 /// How many reports and lists are read at once.
@@ -108,6 +122,8 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
             message: link(Topic::Message),
         }),
         reads: Arc::new(Semaphore::new(READS)),
+        live: Arc::new(Live::start(&life)),
+        flow: Sampler::start(&life),
     };
     let (health, shutdown) = (Arc::clone(&life.health), life.shutdown.clone());
     life.spawn(
@@ -121,8 +137,9 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
 pub fn router(gateway: Gateway) -> Router {
     let (routes, document) = openapi::routes().split_for_parts();
     routes
-        .merge(openapi::router(document))
+        .merge(docs::router(&document))
+        .merge(web::router())
         .method_not_allowed_fallback(wrong_method)
-        .fallback(unknown_path)
+        .fallback(web::unknown_path)
         .with_state(gateway)
 }

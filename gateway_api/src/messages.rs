@@ -11,7 +11,7 @@ use common::{events::MessageSent, http::path_id, ids::CustomerId, keys, problem:
 use utoipa::ToSchema;
 
 use crate::{
-    Gateway,
+    Gateway, examples,
     pages::{self, Cursor, Page},
     responses::NotRead,
 };
@@ -37,7 +37,8 @@ pub(crate) struct MessagesDocument {
     params(("id" = CustomerId, Path, description = "The customer's id"), Page),
     responses(
         (status = 200, description = "A page of messages", body = MessagesDocument,
-            headers(("Link" = String, description = "The next page, `rel=\"next\"`, if there is one (RFC 8288)"))),
+            headers(("Link" = String, description = "The next page, `rel=\"next\"`, if there is one (RFC 8288)")),
+            example = json!(examples::page("messages", examples::message_sent(), "m64"))),
         NotRead,
     ),
 )]

@@ -3,14 +3,19 @@
 //! Served at `/openapi.json`; `gateway_api/swagger.yaml` is the same document, and a test fails
 //! when it is stale.
 
-use std::sync::Arc;
-
-use axum::{Router, response::IntoResponse, routing::get};
-use http::header;
-use utoipa::openapi::{InfoBuilder, License, OpenApi, OpenApiBuilder};
+use utoipa::openapi::{InfoBuilder, License, OpenApi, OpenApiBuilder, tag::TagBuilder};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{Gateway, accounts, demo, inventory, messages, orders, report};
+use crate::{Gateway, accounts, demo, flow, inventory, live, messages, orders, report};
+
+/// What the calls are about, in the order in which they are shown.
+const TAGS: [(&str, &str); 5] = [
+    ("orders", "Placed, looked at, and moved on"),
+    ("inventory", "Products and their stock"),
+    ("customers", "Accounts, and what their owners were told"),
+    ("report", "How things stand"),
+    ("demo", "Something to begin with"),
+];
 
 /// The documented routes.
 pub fn routes() -> OpenApiRouter<Gateway> {
@@ -21,6 +26,7 @@ pub fn routes() -> OpenApiRouter<Gateway> {
         .routes(routes!(orders::ship))
         .routes(routes!(orders::complete))
         .routes(routes!(orders::list))
+        .routes(routes!(orders::counts))
         .routes(routes!(inventory::list))
         .routes(routes!(inventory::show, inventory::define))
         .routes(routes!(inventory::restock))
@@ -30,20 +36,13 @@ pub fn routes() -> OpenApiRouter<Gateway> {
         .routes(routes!(messages::list))
         .routes(routes!(demo::init_data))
         .routes(routes!(report::report))
+        .routes(routes!(flow::flow))
+        .routes(routes!(live::events))
 }
 
 /// The document.
 pub fn document() -> OpenApi {
     routes().into_openapi()
-}
-
-/// Serves the document.
-pub(crate) fn router(document: OpenApi) -> Router<Gateway> {
-    let json: Arc<str> = document.to_json().expect("it has string keys only").into();
-    let show = move || async move {
-        ([(header::CONTENT_TYPE, "application/json")], json.to_string()).into_response()
-    };
-    Router::new().route("/openapi.json", get(show))
 }
 
 fn skeleton() -> OpenApi {
@@ -55,9 +54,13 @@ fn skeleton() -> OpenApi {
         .description(Some(
             "Takes orders, reserves stock, takes the money and tells the customer, through Redis \
              Streams. An order is accepted at once; what becomes of it shows in its status. Every \
-             error is `application/problem+json` (RFC 9457) with a stable `type`.",
+             error is `application/problem+json` (RFC 9457) with a stable `type`.\n\nTo be \
+             read and tried out at [/docs](/docs). What the services tell each other is at \
+             [/docs/events](/docs/events).",
         ))
         .license(Some(license))
         .build();
-    OpenApiBuilder::new().info(info).build()
+    let tags =
+        TAGS.map(|(name, what)| TagBuilder::new().name(name).description(Some(what)).build());
+    OpenApiBuilder::new().info(info).tags(Some(tags)).build()
 }

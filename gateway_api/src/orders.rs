@@ -1,6 +1,9 @@
 //! Orders: placed, looked at and moved on by order_service; listed from its indexes.
 
+use std::collections::BTreeMap;
+
 use axum::{
+    Json,
     body::Body,
     extract::{
         Path, Query, Request, State,
@@ -22,16 +25,18 @@ use common::{
     problem::Problem,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tracing::warn;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     Gateway,
     commands::RequestKey,
+    examples,
     order_client::Route,
-    pages::{self, Cursor, Page},
-    responses::{BadBody, NotAllowed, NotDone, NotFound, NotRead},
+    pages::{self, Cursor, Found, Page},
+    responses::{BadBody, BadOrder, NoOrder, NotAllowed, NotDone, NotRead},
+    web::{self, negotiate::wants_html, order_page},
 };
 
 /// The headers of order_service's answers that clients see.
@@ -51,7 +56,7 @@ pub(crate) struct RequestHeaders {
         required = false,
         min_length = 1,
         max_length = 255,
-        pattern = "^[!-~]+$"
+        pattern = "^[!-~]([ -~]*[!-~])?$"
     )]
     idempotency_key: Option<String>,
     /// The trace that it belongs to (W3C Trace Context); shows in logs and events.
@@ -66,15 +71,16 @@ pub(crate) struct RequestHeaders {
 /// body give the first answer again, with the header `Idempotent-Replayed: true`.
 #[utoipa::path(
     post, path = "/order", tag = "orders", operation_id = "place_order",
-    request_body = PlaceOrder,
+    request_body(content = PlaceOrder, example = json!(examples::place_order())),
     params(RequestHeaders),
     responses(
         (status = 200, description = "The order is stored, with status `pending`", body = Order,
             headers(
                 ("Location" = String, description = "Where the order is: /order/{id}"),
                 ("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request"),
-            )),
-        NotDone, BadBody,
+            ),
+            example = json!(examples::placed())),
+        NotDone, BadBody, BadOrder,
     ),
 )]
 pub async fn place(State(gateway): State<Gateway>, request: Request) -> Result<Response, Problem> {
@@ -116,10 +122,11 @@ async fn change(
 /// is reserved again, or the order joins the line, and the total is taken at the prices of then.
 #[utoipa::path(
     post, path = "/order/{id}/pay", tag = "orders", operation_id = "pay_order",
-    params(("id" = uuid::Uuid, Path, description = "The order's id"), RequestHeaders),
+    params(("id" = uuid::Uuid, Path, description = "The order's id", example = json!(examples::order_id())), RequestHeaders),
     responses(
         (status = 200, description = "The order is `pending` again, in its next attempt", body = Order,
-            headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request"))),
+            headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request")),
+            example = json!(examples::paid_again())),
         NotDone, NotAllowed,
     ),
 )]
@@ -136,10 +143,11 @@ pub async fn pay(
 /// For an order that is `to-be-shipped`. It can be cancelled no longer.
 #[utoipa::path(
     post, path = "/order/{id}/ship", tag = "orders", operation_id = "ship_order",
-    params(("id" = uuid::Uuid, Path, description = "The order's id"), RequestHeaders),
+    params(("id" = uuid::Uuid, Path, description = "The order's id", example = json!(examples::order_id())), RequestHeaders),
     responses(
         (status = 200, description = "The order is `shipped`", body = Order,
-            headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request"))),
+            headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request")),
+            example = json!(examples::shipped())),
         NotDone, NotAllowed,
     ),
 )]
@@ -156,10 +164,11 @@ pub async fn ship(
 /// For an order that is `shipped`.
 #[utoipa::path(
     post, path = "/order/{id}/complete", tag = "orders", operation_id = "complete_order",
-    params(("id" = uuid::Uuid, Path, description = "The order's id"), RequestHeaders),
+    params(("id" = uuid::Uuid, Path, description = "The order's id", example = json!(examples::order_id())), RequestHeaders),
     responses(
         (status = 200, description = "The order is `completed`", body = Order,
-            headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request"))),
+            headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request")),
+            example = json!(examples::completed())),
         NotDone, NotAllowed,
     ),
 )]
@@ -178,10 +187,11 @@ pub async fn complete(
 /// without one the second says 409.
 #[utoipa::path(
     delete, path = "/order/{id}", tag = "orders", operation_id = "cancel_order",
-    params(("id" = uuid::Uuid, Path, description = "The order's id"), RequestHeaders),
+    params(("id" = uuid::Uuid, Path, description = "The order's id", example = json!(examples::order_id())), RequestHeaders),
     responses(
         (status = 200, description = "The order is `cancelled`", body = Order,
-            headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request"))),
+            headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request")),
+            example = json!(examples::cancelled())),
         NotDone, NotAllowed,
     ),
 )]
@@ -232,7 +242,8 @@ pub struct Wanted {
     params(Wanted),
     responses(
         (status = 200, description = "A page of orders", body = OrdersDocument,
-            headers(("Link" = String, description = "The next page, `rel=\"next\"`, if there may be one (RFC 8288)"))),
+            headers(("Link" = String, description = "The next page, `rel=\"next\"`, if there may be one (RFC 8288)")),
+            example = json!(examples::page("orders", examples::paid(), "o64"))),
         NotRead,
     ),
 )]
@@ -244,32 +255,7 @@ pub async fn list(
         pages::query(wanted, &["customer_id", "status", "limit", "cursor"])?;
     let page = Page { limit, cursor };
     let limit = page.limit()?;
-    let store = &gateway.stores.order;
-    let turns = &gateway.reads;
-    let found = match (&customer_id, status) {
-        (None, None) => {
-            let before = page.position(Cursor::AllOrders)?;
-            let list = keys::ORDER.index.unwrap_or_default();
-            let newest = pages::newest::<Order>(store, list, Cursor::AllOrders, before, limit);
-            pages::read(turns, "orders", newest).await?
-        }
-        (Some(customer), None) => {
-            let before = page.position(Cursor::OrdersOfCustomer)?;
-            let (list, kind) = (keys::orders_of(customer), Cursor::OrdersOfCustomer);
-            let newest = pages::newest::<Order>(store, &list, kind, before, limit);
-            pages::read(turns, "orders", newest).await?
-        }
-        (None, Some(status)) => {
-            let before = page.cursor.as_deref().map(pages::member).transpose()?;
-            let newest = pages::with_status(store, status, before, limit);
-            pages::read(turns, "orders", newest).await?
-        }
-        (Some(customer), Some(status)) => {
-            let before = page.position(Cursor::OrdersOfCustomer)?;
-            let newest = pages::newest_with_status(store, customer, status, before, limit);
-            pages::read(turns, "orders", newest).await?
-        }
-    };
+    let found = find(&gateway, customer_id.as_ref(), status, &page, limit).await?;
     let limit = limit.to_string();
     let mut query = Vec::new();
     query.extend(customer_id.as_ref().map(|customer| ("customer_id", customer.as_str())));
@@ -278,25 +264,97 @@ pub async fn list(
     Ok(pages::answer("orders", &found, "/orders", &query))
 }
 
-/// Look at an order
+/// A page of the orders of this customer, with this status, or of both.
 ///
-/// With the statuses that it went through.
+/// # Errors
+///
+/// 400: the cursor is not of such a page; otherwise as [`pages::read`].
+pub(crate) async fn find(
+    gateway: &Gateway,
+    customer: Option<&CustomerId>,
+    status: Option<OrderStatus>,
+    page: &Page,
+    limit: u64,
+) -> Result<Found, Problem> {
+    let (store, turns) = (&gateway.stores.order, &gateway.reads);
+    match (customer, status) {
+        (None, None) => {
+            let before = page.position(Cursor::AllOrders)?;
+            let list = keys::ORDER.index.unwrap_or_default();
+            let newest = pages::newest::<Order>(store, list, Cursor::AllOrders, before, limit);
+            pages::read(turns, "orders", newest).await
+        }
+        (Some(customer), None) => {
+            let before = page.position(Cursor::OrdersOfCustomer)?;
+            let (list, kind) = (keys::orders_of(customer), Cursor::OrdersOfCustomer);
+            let newest = pages::newest::<Order>(store, &list, kind, before, limit);
+            pages::read(turns, "orders", newest).await
+        }
+        (None, Some(status)) => {
+            let before = page.cursor.as_deref().map(pages::member).transpose()?;
+            let newest = pages::with_status(store, status, before, limit);
+            pages::read(turns, "orders", newest).await
+        }
+        (Some(customer), Some(status)) => {
+            let before = page.position(Cursor::OrdersOfCustomer)?;
+            let newest = pages::newest_with_status(store, customer, status, before, limit);
+            pages::read(turns, "orders", newest).await
+        }
+    }
+}
+
+/// How many orders have each status.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct OrderCounts {
+    /// A number for every status.
+    #[schema(value_type = std::collections::BTreeMap<String, u64>, example = json!({"pending": 1, "to-be-shipped": 12}))]
+    counts: BTreeMap<&'static str, u64>,
+    /// All orders.
+    #[schema(example = 13)]
+    total: u64,
+}
+
+/// Count orders
+///
+/// How many there are with each status.
 #[utoipa::path(
-    get, path = "/order/{id}", tag = "orders", operation_id = "get_order",
-    params(("id" = uuid::Uuid, Path, description = "The order's id")),
+    get, path = "/orders/counts", tag = "orders", operation_id = "count_orders",
     responses(
-        (status = 200, description = "The order", body = Order),
-        NotFound, NotRead,
+        (status = 200, description = "The numbers", body = OrderCounts,
+            example = json!({"counts": {"pending": 1, "to-be-shipped": 12}, "total": 13})),
+        NotRead,
     ),
 )]
-pub async fn show(
-    State(gateway): State<Gateway>,
-    id: OrderPath,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let id = path_id(id)?;
-    let answer = call(&gateway, Route::Show(id), &call_headers(&headers), Bytes::new()).await?;
-    Ok(pass_on(&answer))
+pub async fn counts(State(gateway): State<Gateway>) -> Result<Response, Problem> {
+    let counted = pages::counts(&gateway.stores.order);
+    let counted = pages::read(&gateway.reads, "the numbers of orders", counted).await?;
+    let total = counted.iter().map(|(_, count)| count).sum();
+    let counts = counted.into_iter().map(|(status, count)| (status.name(), count)).collect();
+    Ok(Json(OrderCounts { counts, total }).into_response())
+}
+
+/// Look at an order
+///
+/// With the statuses that it went through. A browser (`Accept: text/html`) gets its story as a page.
+#[utoipa::path(
+    get, path = "/order/{id}", tag = "orders", operation_id = "get_order",
+    params(("id" = uuid::Uuid, Path, description = "The order's id", example = json!(examples::order_id()))),
+    responses(
+        (status = 200, description = "The order", body = Order, example = json!(examples::paid())),
+        NoOrder, NotRead,
+    ),
+)]
+pub async fn show(State(gateway): State<Gateway>, id: OrderPath, headers: HeaderMap) -> Response {
+    if wants_html(&headers) {
+        return web::html(order_page::show(&gateway, path_id(id)).await);
+    }
+    let answer = async {
+        let id = path_id(id)?;
+        let headers = call_headers(&headers);
+        let answer = call(&gateway, Route::Show(id), &headers, Bytes::new()).await?;
+        Ok(pass_on(&answer))
+    };
+    web::json(answer.await)
 }
 
 async fn call(

@@ -8,6 +8,7 @@ use axum::{
 use common::{
     decision::Entity,
     entities::{Order, OrderStatus},
+    events::{MessageKind, MessageSent},
     ids::{CustomerId, OrderId},
     keys,
     problem::Problem,
@@ -271,6 +272,44 @@ pub(crate) async fn with_status(
     // One may have moved on between the two reads.
     let entities = orders.filter(|order| has_status(order, status)).collect();
     Ok(Found { entities, next })
+}
+
+/// How many orders have each status.
+pub(crate) async fn counts(store: &SharedLink) -> Result<Vec<(OrderStatus, u64)>, LinkError> {
+    let mut pipeline = Pipeline::with_capacity(OrderStatus::ALL.len());
+    for status in OrderStatus::ALL {
+        pipeline.cmd("ZCARD").arg(keys::orders_with(status));
+    }
+    let counts = store.send(&pipeline).await?.into_iter().map(|count| match count {
+        Value::Int(count) => u64::try_from(count).unwrap_or(0),
+        _ => 0,
+    });
+    Ok(OrderStatus::ALL.into_iter().zip(counts).collect())
+}
+
+/// The messages about an order, the oldest first. Looks at so many of the newest messages to its
+/// customer; `false` if there may be older ones.
+pub(crate) async fn messages_about(
+    store: &SharedLink,
+    customer: &CustomerId,
+    order: OrderId,
+) -> Result<(Vec<MessageSent>, bool), LinkError> {
+    let list = keys::messages_to(customer);
+    let mut position = end(store, &list, None).await?;
+    let stop = position.saturating_sub(LOOKS);
+    let mut messages: Vec<MessageSent> = Vec::new();
+    // It is the first one that is sent about an order.
+    let is_first = |message: &MessageSent| message.kind == MessageKind::OrderReceived;
+    while position > stop && !messages.iter().any(is_first) {
+        let start = position.saturating_sub(BLOCK).max(stop);
+        let documents = range::<MessageSent>(store, &list, start, position).await?;
+        let read = documents.iter().rev().filter_map(|it| serde_json::from_str(it.get()).ok());
+        messages.extend(read.filter(|it: &MessageSent| it.order == Some(order)));
+        position = start;
+    }
+    let complete = position == 0 || messages.iter().any(is_first);
+    messages.reverse();
+    Ok((messages, complete))
 }
 
 /// The order at which a page of [`with_status`] ended.

@@ -10,15 +10,20 @@ use common::{
     keys,
     problem::Problem,
 };
-use http::header;
+use http::{HeaderMap, header};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::{
-    Gateway,
+    Gateway, examples,
     pages::{self, Cursor, LIMIT, Page},
     responses::NotRead,
+    web::{
+        self,
+        negotiate::wants_html,
+        report_page::{self, Wanted},
+    },
 };
 
 /// The report, as the API document describes it. What is served has the entities as they are stored.
@@ -48,17 +53,30 @@ struct Report {
 
 /// See how things stand
 ///
-/// Accounts, products and orders, the newest orders first. Pages are stable while orders arrive.
+/// Accounts, products and orders, the newest orders first. Pages are stable while orders arrive. A
+/// browser (`Accept: text/html`) gets a page that follows what happens.
 #[utoipa::path(
     get, path = "/report", tag = "report", operation_id = "report",
     params(Page),
     responses(
-        (status = 200, description = "Accounts, products and orders", body = ReportDocument),
+        (status = 200, description = "Accounts, products and orders", body = ReportDocument, example = json!(examples::report())),
         NotRead,
     ),
 )]
 pub async fn report(
     State(gateway): State<Gateway>,
+    page: Result<Query<Page>, QueryRejection>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+    headers: HeaderMap,
+) -> Response {
+    if wants_html(&headers) {
+        return web::html(report_page::show(&gateway, wanted).await);
+    }
+    web::json(documents(&gateway, page).await)
+}
+
+async fn documents(
+    gateway: &Gateway,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let page = pages::query(page, &["limit", "cursor"])?;

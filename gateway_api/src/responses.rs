@@ -3,45 +3,104 @@
 use common::problem::Problem;
 use utoipa::IntoResponses;
 
+use crate::examples;
+
 /// Of calls that read.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it describes answers")]
 pub(crate) enum NotRead {
     /// A parameter does not fit
-    #[response(status = 400, content_type = "application/problem+json")]
+    #[response(status = 400, content_type = "application/problem+json",
+        example = json!(examples::wrong_parameter()))]
     BadRequest(Problem),
     /// It cannot be read at the moment; see Retry-After
-    #[response(status = 503, content_type = "application/problem+json")]
+    #[response(status = 503, content_type = "application/problem+json",
+        example = json!(Problem::unavailable("it cannot be read at the moment")))]
     Unavailable(Problem),
     /// It took too long
-    #[response(status = 504, content_type = "application/problem+json")]
+    #[response(status = 504, content_type = "application/problem+json",
+        example = json!(Problem::timeout("it was not read in time")))]
     TimedOut(Problem),
 }
 
-/// Of calls that read one thing.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "it describes answers")]
-pub(crate) enum NotFound {
-    /// There is no such thing
-    #[response(status = 404, content_type = "application/problem+json")]
-    NotFound(Problem),
+macro_rules! unknown {
+    ($($(#[$doc:meta])* $name:ident: $example:expr;)*) => {$(
+        $(#[$doc])*
+        #[derive(IntoResponses)]
+        #[expect(dead_code, reason = "it describes answers")]
+        pub(crate) enum $name {
+            $(#[$doc])*
+            #[response(status = 404, content_type = "application/problem+json",
+                example = json!($example))]
+            NotFound(Problem),
+        }
+    )*};
+}
+
+unknown! {
+    /// There is no such order
+    NoOrder: examples::no_order();
+    /// There is no such product
+    NoProduct: Problem::not_found("there is no product 999");
+    /// There is no such customer
+    NoCustomer: Problem::not_found("there is no customer 999");
 }
 
 /// Of calls with a JSON body.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it describes answers")]
 pub(crate) enum BadBody {
+    /// The body is not JSON, or a parameter or the key does not fit
+    #[response(status = 400, content_type = "application/problem+json", examples(
+        ("malformed-json" = (value = json!(examples::malformed()))),
+        ("bad-request" = (value = json!(examples::wrong_key()))),
+    ))]
+    BadRequest(Problem),
     /// The body took too long to arrive
-    #[response(status = 408, content_type = "application/problem+json")]
+    #[response(status = 408, content_type = "application/problem+json",
+        example = json!(Problem::request_timeout("send the whole body within 10 seconds")))]
     TooSlow(Problem),
     /// The body is larger than 64 KiB
-    #[response(status = 413, content_type = "application/problem+json")]
+    #[response(status = 413, content_type = "application/problem+json",
+        example = json!(Problem::too_large("at most 65536 bytes are taken")))]
     TooLarge(Problem),
     /// The body is not declared as JSON
-    #[response(status = 415, content_type = "application/problem+json")]
+    #[response(status = 415, content_type = "application/problem+json",
+        example = json!(examples::wrong_media_type()))]
     WrongMediaType(Problem),
+}
+
+/// Of calls that place an order.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it describes answers")]
+pub(crate) enum BadOrder {
     /// A field is missing or wrong, or the key belongs to another request
-    #[response(status = 422, content_type = "application/problem+json")]
+    #[response(status = 422, content_type = "application/problem+json", examples(
+        ("invalid-field" = (value = json!(examples::no_products()))),
+        ("idempotency-key-reused" = (value = json!(examples::key_reused()))),
+    ))]
+    InvalidField(Problem),
+}
+
+/// Of calls that define something.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it describes answers")]
+pub(crate) enum BadDefinition {
+    /// A field is missing or wrong
+    #[response(status = 422, content_type = "application/problem+json",
+        example = json!(examples::no_name()))]
+    InvalidField(Problem),
+}
+
+/// Of calls that bring something in.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it describes answers")]
+pub(crate) enum BadAmount {
+    /// A field is missing or wrong, or the key belongs to another request
+    #[response(status = 422, content_type = "application/problem+json", examples(
+        ("invalid-field" = (value = json!(examples::no_amount()))),
+        ("idempotency-key-reused" = (value = json!(examples::key_reused()))),
+    ))]
     InvalidField(Problem),
 }
 
@@ -49,16 +108,15 @@ pub(crate) enum BadBody {
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it describes answers")]
 pub(crate) enum NotDone {
-    /// The body is not JSON, or a parameter or the key does not fit
-    #[response(status = 400, content_type = "application/problem+json")]
-    BadRequest(Problem),
     /// It cannot be stored at the moment; see Retry-After. Repeat it with the Idempotency-Key of
     /// this answer
-    #[response(status = 503, content_type = "application/problem+json")]
+    #[response(status = 503, content_type = "application/problem+json",
+        example = json!(examples::not_stored()))]
     Unavailable(Problem),
     /// It took too long, and may have been done all the same. Repeat it with the Idempotency-Key
     /// of this answer
-    #[response(status = 504, content_type = "application/problem+json")]
+    #[response(status = 504, content_type = "application/problem+json",
+        example = json!(examples::not_taken_up()))]
     TimedOut(Problem),
 }
 
@@ -66,13 +124,20 @@ pub(crate) enum NotDone {
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it describes answers")]
 pub(crate) enum NotAllowed {
+    /// The id or the key does not fit
+    #[response(status = 400, content_type = "application/problem+json",
+        example = json!(examples::wrong_key()))]
+    BadRequest(Problem),
     /// There is no such order
-    #[response(status = 404, content_type = "application/problem+json")]
+    #[response(status = 404, content_type = "application/problem+json",
+        example = json!(examples::no_order()))]
     NotFound(Problem),
     /// The order's state does not take it: `state` names it, `allowed` what it takes
-    #[response(status = 409, content_type = "application/problem+json")]
+    #[response(status = 409, content_type = "application/problem+json",
+        example = json!(examples::wrong_state()))]
     WrongState(Problem),
     /// The key belongs to another request about this order
-    #[response(status = 422, content_type = "application/problem+json")]
+    #[response(status = 422, content_type = "application/problem+json",
+        example = json!(examples::key_reused()))]
     KeyReused(Problem),
 }

@@ -1,6 +1,8 @@
-//! `gateway_api/swagger.yaml` is the document that the gateway serves.
+//! `gateway_api/swagger.yaml` is the document that the gateway serves, with examples for all of it.
 
 use std::path::Path;
+
+use serde_json::{Value, json};
 
 #[test]
 fn swagger_yaml_is_the_document_that_is_served() {
@@ -15,4 +17,56 @@ fn swagger_yaml_is_the_document_that_is_served() {
         "gateway_api/swagger.yaml is stale; renew it with: \
          RENEW=1 cargo test -p gateway_api --test openapi"
     );
+}
+
+#[test]
+fn every_body_has_examples_that_fit_its_schema_and_every_problem_the_status_that_it_is_shown_for() {
+    let document = serde_json::to_value(gateway_api::openapi::document()).unwrap();
+    let mut looked_at = 0;
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            // Optional ones may have none: trying a call out would send it.
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                let schema = &parameter["schema"];
+                let named = schema["$ref"].as_str().and_then(|it| document.pointer(&it[1..]));
+                let example =
+                    parameter.get("example").or_else(|| named.unwrap_or(schema).get("example"));
+                assert!(
+                    example.is_some() || parameter["required"] != true,
+                    "{method} {path}: {parameter} has no example"
+                );
+            }
+            let body = operation.get("requestBody").map(|body| ("request", body));
+            let answers = operation["responses"].as_object().unwrap();
+            let answers = answers.iter().map(|(status, answer)| (status.as_str(), answer));
+            for (what, body) in body.into_iter().chain(answers) {
+                let place = format!("{method} {path}, {what}");
+                for (media_type, content) in body["content"].as_object().expect(&place) {
+                    let examples = examples(content);
+                    assert!(!examples.is_empty(), "{place}: there is no example");
+                    for example in examples {
+                        assert_fits(&document, &content["schema"], example, &place);
+                        if media_type == "application/problem+json" {
+                            assert_eq!(example["status"].to_string(), what, "{place}");
+                        }
+                        looked_at += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(looked_at > 100, "{looked_at} were found");
+}
+
+fn examples(content: &Value) -> Vec<&Value> {
+    let named = content["examples"].as_object().into_iter().flatten();
+    content.get("example").into_iter().chain(named.map(|(_, example)| &example["value"])).collect()
+}
+
+fn assert_fits(document: &Value, schema: &Value, example: &Value, place: &str) {
+    let schema = json!({ "allOf": [schema], "components": document["components"] });
+    let validator = jsonschema::draft202012::new(&schema).unwrap();
+    let errors: Vec<String> =
+        validator.iter_errors(example).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "{place}: {example}: {errors:#?}");
 }

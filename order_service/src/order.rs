@@ -230,7 +230,7 @@ fn place(place: &Place, world: &World, now: Millis) -> Result<Changes<Answer>, H
         attempt: 1,
         order_total: None,
         reason: None,
-        history: vec![step(OrderStatus::Pending, now, 1)],
+        history: vec![Step::new(OrderStatus::Pending, now, 1)],
         resent: None,
     };
     let mut changes = Changes::none();
@@ -280,7 +280,7 @@ fn act(asked: &Act, world: &World, now: Millis) -> Result<Changes<Answer>, Halt>
         order.order_total = None;
     }
     let (status, attempt) = (order.status, order.attempt);
-    order.history.push(Step { request: Some(request), ..step(status, now, attempt) });
+    order.history.push(Step { request: Some(request), ..Step::new(status, now, attempt) });
     let customer_id = order.customer_id.clone();
     match action {
         Action::Pay => changes.append(&created(&order, false)),
@@ -291,11 +291,6 @@ fn act(asked: &Act, world: &World, now: Millis) -> Result<Changes<Answer>, Halt>
     changes.note(id, format!("{}: the order is {}", action.name(), status.name()));
     changes.put(order.clone());
     Ok(changes.answering(Answer::Done(order)))
-}
-
-/// A step that nobody asked for, known in time.
-fn step(status: OrderStatus, at: Millis, attempt: u32) -> Step {
-    Step { status, at, attempt, request: None, late: None, order_total: None }
 }
 
 /// The result of a stock check or a payment, as an order sees it.
@@ -329,7 +324,7 @@ fn apply_result(
     let late = (place < known).then(|| u32::try_from(known).unwrap_or(u32::MAX));
     let tells_total = order.order_total.is_none() && result.status != OrderStatus::PaymentRequired;
     let order_total = result.total.filter(|_| tells_total);
-    let step = Step { late, order_total, ..step(result.status, now, result.attempt) };
+    let step = Step { late, order_total, ..Step::new(result.status, now, result.attempt) };
     order.history.insert(place, step);
     if result.total.is_some() {
         order.order_total = result.total;

@@ -184,7 +184,7 @@ fn reason(cause: Cause) -> Option<String> {
 }
 
 fn step(status: OrderStatus, at: Millis, attempt: u32) -> Step {
-    Step { status, at, attempt, request: None, late: None, order_total: None }
+    Step::new(status, at, attempt)
 }
 
 /// An order as it is when it was placed at this time.

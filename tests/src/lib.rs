@@ -1,8 +1,11 @@
 //! What the tests of the whole system share.
 //!
 //! Owns: [`System`], a private Redis with any number of instances of the five debug binaries, a
-//! client for its HTTP and eyes for its Redis; [`eventually`], for waiting on conditions.
+//! client for its HTTP and eyes for its Redis; [`events`], a client of its event streams;
+//! [`eventually`], for waiting on conditions.
 //! Everything that a test starts ends with it.
+
+pub mod events;
 
 use std::{
     collections::HashMap,

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 pub use queue::{Door, Refusal};
-pub(crate) use queue::{Fields, Job, Origin, Work};
+pub(crate) use queue::{Job, Origin, Work};
 
 use self::{
     acknowledger::Acknowledger,
@@ -658,7 +658,7 @@ fn ignore_traces() -> bool {
 }
 
 /// The clock, in milliseconds since 1970.
-pub(crate) fn now_millis() -> u64 {
+pub fn now_millis() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }

@@ -6,7 +6,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     decision::{Access, Decider},
-    events::{ENTITY, Stream},
+    entry::Fields,
+    events::Stream,
     health::Part,
     ids::EntryId,
     keys::Key,
@@ -44,30 +45,6 @@ pub(crate) enum Origin<A> {
     Entry { stream: Stream, id: EntryId, fields: Fields },
     /// A command: its caller is answered.
     Caller { reply: oneshot::Sender<Result<A, String>> },
-}
-
-/// The fields of an entry as they came; kept for the dead letter.
-#[derive(Debug, Default)]
-pub(crate) struct Fields(pub(crate) Vec<(Vec<u8>, Vec<u8>)>);
-
-impl Fields {
-    /// The value of the field, if it is there.
-    pub(crate) fn get(&self, name: &str) -> Option<&[u8]> {
-        let found = self.0.iter().find(|(field, _)| field == name.as_bytes());
-        found.map(|(_, value)| value.as_slice())
-    }
-
-    /// The order that an entry of this stream is about, as far as one can tell.
-    pub(super) fn order(&self, stream: Stream) -> Option<String> {
-        let entity: serde_json::Value = serde_json::from_slice(self.get(ENTITY)?).ok()?;
-        let field = if stream == Stream::OrderCreated { "id" } else { "order_id" };
-        Some(entity.get(field)?.as_str()?.to_owned())
-    }
-
-    pub(super) fn to_json(&self) -> serde_json::Map<String, serde_json::Value> {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        self.0.iter().map(|(name, value)| (text(name), text(value).into())).collect()
-    }
 }
 
 impl<D: Decider> Job<D> {

@@ -4,10 +4,13 @@
 
 mod chaos;
 mod control;
+mod documents;
 mod http_manners;
 mod life;
+mod live;
 mod many_instances;
 mod operator;
 mod readme;
 mod user_guide;
+mod web;
 mod whole_life;

@@ -1,0 +1,25 @@
+//! Documentation, as it is served: for programs `/openapi.json` and `/asyncapi.json`, for people
+//! `/docs` (the HTTP interface, to be tried out) and `/docs/events` (the streams).
+
+pub mod asyncapi;
+mod fixed;
+mod page;
+mod streams;
+mod swagger_ui;
+
+use axum::Router;
+use utoipa::openapi::OpenApi;
+
+use self::fixed::Fixed;
+use crate::Gateway;
+
+/// Serves the documents.
+pub(crate) fn router(openapi: &OpenApi) -> Router<Gateway> {
+    let openapi = openapi.to_json().expect("it has string keys only");
+    let asyncapi = serde_json::to_string(&asyncapi::document()).expect("it has string keys only");
+    Router::new()
+        .route("/openapi.json", Fixed::new("application/json", openapi).route())
+        .route("/asyncapi.json", Fixed::new("application/json", asyncapi).route())
+        .merge(swagger_ui::router())
+        .merge(page::router())
+}

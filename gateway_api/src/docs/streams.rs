@@ -1,0 +1,238 @@
+//! What each stream is for, what its entries hold, and an example: the source of `/asyncapi.json`
+//! and `/docs/events`.
+//!
+//! [`describe`] has an arm for each stream, so none is left out; schemas are derived from the types
+//! that services write and read, and examples are values of them.
+
+use common::{
+    entities::{Account, Order, Product},
+    events::{DeadLetter, EVENT_ID, Event, Stream, TRACEPARENT, Topic, Writer},
+};
+use serde::Serialize;
+use utoipa::{
+    ToSchema,
+    openapi::{
+        KnownFormat, ObjectBuilder, RefOr, SchemaFormat,
+        schema::{Schema, Type},
+    },
+};
+
+use crate::examples;
+
+/// A named schema.
+pub(crate) type Named = (String, RefOr<Schema>);
+
+/// A stream as it is documented.
+pub(crate) struct Description {
+    pub(crate) stream: Stream,
+    /// What an entry is called.
+    pub(crate) message: &'static str,
+    /// What is in it and what comes of it; CommonMark.
+    pub(crate) meaning: &'static str,
+    /// What the field `entity` holds.
+    pub(crate) payload: Named,
+    /// What the payload refers to.
+    pub(crate) parts: Vec<Named>,
+    /// A payload as it is written: members in the order of their declaration.
+    pub(crate) example: String,
+}
+
+/// All streams.
+pub(crate) fn all() -> Vec<Description> {
+    Stream::ALL.into_iter().map(describe).collect()
+}
+
+fn describe(stream: Stream) -> Description {
+    match stream {
+        Stream::OrderCreated => event(
+            "OrderCreated",
+            "Orders to fill: each new one, and again when its customer pays again (with the next \
+             `attempt`) or when no answer came for long (with `resend`). inventory_service checks \
+             and reserves stock, msg_service tells the customer.",
+            &examples::order_created(),
+        ),
+        Stream::OrderUpdated => whole::<Order>(
+            stream,
+            "OrderUpdated",
+            "The whole order whenever it has changed, with its status and history; what changes \
+             several times in one commit is told once. A new order is in `events:{order}_created`. \
+             For caches and for whoever watches.",
+            &examples::paid(),
+        ),
+        Stream::OrderCancelled => event(
+            "OrderCancelled",
+            "Orders that were called off. inventory_service gives their stock back, \
+             account_service their money, msg_service tells the customer; what of the order is \
+             still under way is undone, too.",
+            &examples::order_cancelled(),
+        ),
+        Stream::OrderShipped => event(
+            "OrderShipped",
+            "Orders that left the house. inventory_service counts their pieces as sold, \
+             msg_service tells the customer.",
+            &examples::order_shipped(),
+        ),
+        Stream::OrderCompleted => event(
+            "OrderCompleted",
+            "Orders that arrived. msg_service tells the customer.",
+            &examples::order_completed(),
+        ),
+        Stream::InventoryCreated => event(
+            "ProductCreated",
+            "Products as clients define them: by `PUT /inventory/{id}`, which keeps the amount of \
+             an existing one (`keep`), or by `POST /init-data`, which resets it.",
+            &examples::product_created(),
+        ),
+        Stream::InventoryRestock => event(
+            "Restock",
+            "Deliveries of stock, by `POST /inventory/{id}/restock`. inventory_service takes each \
+             `id` once, and serves the line of orders that wait for the product.",
+            &examples::restock(),
+        ),
+        Stream::InventoryCheck => event(
+            "StockChecked",
+            "What became of an order at inventory_service: reserved, waiting or rejected; and again \
+             once a waiting order was served. order_service sets the status, account_service takes \
+             the money of what is reserved, msg_service tells the customer.",
+            &examples::stock_checked(),
+        ),
+        Stream::InventoryLine => event(
+            "LineMoves",
+            "inventory_service's note to itself: a line of waiting orders is longer than one \
+             decision looks at, and the next part of it is due.",
+            &examples::line_moves(),
+        ),
+        Stream::InventoryUpdated => whole::<Product>(
+            stream,
+            "ProductUpdated",
+            "The whole product whenever it has changed; what changes several times in one commit \
+             is told once, with the last state. For caches and for whoever watches.",
+            &examples::product(),
+        ),
+        Stream::AccountCreated => event(
+            "AccountCreated",
+            "Customers' accounts as clients define them: by `PUT /accounts/{id}`, which keeps the \
+             balance of an existing one (`keep`), or by `POST /init-data`, which resets it. \
+             msg_service learns names and addresses from it.",
+            &examples::account_created(),
+        ),
+        Stream::AccountTopUp => event(
+            "TopUp",
+            "Money that customers pay in, by `POST /accounts/{id}/top-up`. account_service takes \
+             each `id` once.",
+            &examples::top_up(),
+        ),
+        Stream::AccountToppedUp => event(
+            "ToppedUp",
+            "Money that came in. msg_service tells the customer.",
+            &examples::topped_up(),
+        ),
+        Stream::AccountWallet => event(
+            "WalletChecked",
+            "What became of an order's payment. order_service sets the status, inventory_service \
+             gives the stock of an unpaid order back, msg_service tells the customer.",
+            &examples::wallet_checked(),
+        ),
+        Stream::AccountRefunded => event(
+            "Refunded",
+            "Money given back for orders that were called off. msg_service tells the customer.",
+            &examples::refunded(),
+        ),
+        Stream::AccountUpdated => whole::<Account>(
+            stream,
+            "AccountUpdated",
+            "The whole account whenever it has changed; what changes several times in one commit \
+             is told once, with the last state. For caches and for whoever watches.",
+            &examples::account(),
+        ),
+        Stream::MessageSent => event(
+            "MessageSent",
+            "What customers were told, for whoever carries it to them; once for each cause.",
+            &examples::message_sent(),
+        ),
+        Stream::Dead(topic) => whole::<DeadLetter>(
+            stream,
+            "DeadLetter",
+            "Entries that the topic's owner could not handle, with the reason: no such event, or \
+             one that can never be. They are never trimmed; an operator looks into them.",
+            &examples::dead_letter(
+                match topic {
+                    Topic::Order => Stream::InventoryCheck,
+                    Topic::Inventory | Topic::Message => Stream::OrderCreated,
+                    Topic::Account => Stream::AccountCreated,
+                },
+                topic,
+            ),
+        ),
+    }
+}
+
+/// A stream of events of this type.
+fn event<T: Event + ToSchema>(
+    message: &'static str,
+    meaning: &'static str,
+    example: &T,
+) -> Description {
+    whole(T::STREAM, message, meaning, example)
+}
+
+/// A stream whose entries hold this type, which other streams may hold as well.
+fn whole<T: Serialize + ToSchema>(
+    stream: Stream,
+    message: &'static str,
+    meaning: &'static str,
+    example: &T,
+) -> Description {
+    let mut parts = Vec::new();
+    T::schemas(&mut parts);
+    let example = serde_json::to_string_pretty(example).expect("it has string keys only");
+    let payload = (T::name().into_owned(), T::schema());
+    Description { stream, message, meaning, payload, parts, example }
+}
+
+impl Description {
+    /// The stream's name without what Redis Cluster needs: `order_created`.
+    pub(crate) fn id(&self) -> String {
+        let action = self.stream.key().rsplit_once("}_").map_or("", |(_, action)| action);
+        format!("{}_{action}", self.stream.topic().name())
+    }
+
+    /// The process that appends to it.
+    pub(crate) fn sender(&self) -> &'static str {
+        match self.stream.writer() {
+            Writer::Clients => "gateway_api",
+            Writer::Owner => self.stream.topic().service(),
+        }
+    }
+}
+
+/// The fields of an entry beside `entity`.
+pub(crate) fn other_fields() -> Schema {
+    let uuid = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid)))
+        .description(Some("Names the event. What makes its effect happen once is in the entity."));
+    let trace = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .pattern(Some("^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"))
+        .description(Some(
+            "The trace of the request that led to the event (W3C Trace Context), if it had one.",
+        ));
+    ObjectBuilder::new()
+        .property(EVENT_ID, uuid)
+        .property(TRACEPARENT, trace)
+        .required(EVENT_ID)
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_stream_is_described_under_its_own_name() {
+        for (stream, description) in Stream::ALL.into_iter().zip(all()) {
+            assert_eq!(stream, description.stream);
+        }
+    }
+}

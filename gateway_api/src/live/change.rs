@@ -1,0 +1,138 @@
+//! What an entry of a stream means to clients.
+
+use common::{
+    entities::{Account, Order, OrderStatus, Product, Step},
+    entry::Entry,
+    events::{DeadLetter, ENTITY, MessageSent, OrderCreated, Stream},
+    ids::{EntryId, OrderId},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// A change, ready to be told.
+pub(super) struct Change {
+    /// The name of the event.
+    pub(super) kind: &'static str,
+    /// The order that it is about, if it is about one.
+    pub(super) order: Option<OrderId>,
+    /// One JSON object, on one line.
+    pub(super) json: String,
+}
+
+/// A dead letter without its fields, which are for the operator alone.
+#[derive(Serialize)]
+struct Dead<'a> {
+    topic: &'a str,
+    stream: &'a str,
+    entry: &'a str,
+    group: &'a str,
+    reason: &'a str,
+    at: u64,
+}
+
+impl Change {
+    /// What the entry tells; `None` if that is nothing new, or not what belongs on its stream.
+    pub(super) fn told_by(stream: Stream, entry: &Entry) -> Option<Self> {
+        match stream {
+            Stream::OrderCreated => {
+                let created: OrderCreated = entity(entry)?;
+                // Whatever is sent again, or tried again, was updated with it.
+                let first = created.attempt == 1 && !created.resend;
+                first.then(|| Self::of_order(&placed(created, entry.id)))
+            }
+            Stream::OrderUpdated => Some(Self::of_order(&entity(entry)?)),
+            Stream::InventoryUpdated => Some(Self::new("product", &entity::<Product>(entry)?)),
+            Stream::AccountUpdated => Some(Self::new("account", &entity::<Account>(entry)?)),
+            Stream::MessageSent => {
+                let message: MessageSent = entity(entry)?;
+                Some(Self { order: message.order, ..Self::new("message", &message) })
+            }
+            Stream::Dead(topic) => {
+                let letter: DeadLetter = entity(entry)?;
+                let DeadLetter { stream, entry, group, reason, at, .. } = &letter;
+                let dead = Dead { topic: topic.name(), stream, entry, group, reason, at: *at };
+                Some(Self::new("dead", &dead))
+            }
+            _ => None,
+        }
+    }
+
+    fn of_order(order: &Order) -> Self {
+        Self { order: Some(order.id), ..Self::new("order", order) }
+    }
+
+    fn new(kind: &'static str, what: &impl Serialize) -> Self {
+        let json = serde_json::to_string(what).expect("it has string keys only");
+        Self { kind, order: None, json }
+    }
+}
+
+fn entity<E: DeserializeOwned>(entry: &Entry) -> Option<E> {
+    serde_json::from_slice(entry.fields.get(ENTITY)?).ok()
+}
+
+/// A new order as order_service stores it.
+fn placed(created: OrderCreated, entry: EntryId) -> Order {
+    let (status, at) = (OrderStatus::Pending, entry.time);
+    Order {
+        id: created.id,
+        product_ids: created.product_ids,
+        customer_id: created.customer_id,
+        status,
+        attempt: 1,
+        order_total: None,
+        reason: None,
+        history: vec![Step::new(status, at, 1)],
+        resent: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::{entry::Fields, events::Topic};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const ID: &str = "9b9a2bd4-6d3f-4b0e-9d2c-5a6c8a3f6a11";
+
+    fn told(stream: Stream, entity: &str) -> Option<Change> {
+        let fields = Fields(vec![(ENTITY.into(), entity.into())]);
+        Change::told_by(stream, &Entry { id: EntryId { time: 1_000, sequence: 0 }, fields })
+    }
+
+    #[test]
+    fn a_new_order_is_told_as_a_pending_one_and_only_once() {
+        let created = |attempt: u32, resend: bool| {
+            json!({"id": ID, "product_ids": ["201"], "customer_id": "101", "status": "pending",
+                "attempt": attempt, "resend": resend})
+            .to_string()
+        };
+        let change = told(Stream::OrderCreated, &created(1, false)).unwrap();
+        let order: Value = serde_json::from_str(&change.json).unwrap();
+        let history = json!([{"status": "pending", "at": 1_000, "attempt": 1}]);
+        assert_eq!((change.kind, change.order), ("order", Some(ID.parse().unwrap())));
+        assert_eq!((&order["status"], &order["history"]), (&json!("pending"), &history));
+        assert!(told(Stream::OrderCreated, &created(2, false)).is_none());
+        assert!(told(Stream::OrderCreated, &created(1, true)).is_none());
+    }
+
+    #[test]
+    fn a_dead_letter_is_told_without_its_fields() {
+        let letter = json!({"stream": "s", "entry": "1-0", "group": "g", "reason": "a\nb", "at": 7,
+            "fields": {"entity": "secret"}});
+        let change = told(Stream::Dead(Topic::Account), &letter.to_string()).unwrap();
+        let dead: Value = serde_json::from_str(&change.json).unwrap();
+        let expected = json!({"topic": "account", "stream": "s", "entry": "1-0", "group": "g",
+            "reason": "a\nb", "at": 7});
+        assert_eq!((change.kind, dead), ("dead", expected));
+        assert!(!change.json.contains('\n'), "a line break would end the field");
+    }
+
+    #[test]
+    fn what_does_not_belong_on_a_stream_is_left_out() {
+        for text in ["", "{", "{}", "[]", "null"] {
+            assert!(told(Stream::OrderUpdated, text).is_none(), "{text}");
+            assert!(told(Stream::MessageSent, text).is_none(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! `GET /events`: what changes, told as it happens (server-sent events).
+//!
+//! `feed` reads the streams once for all clients and puts the messages, encoded once, into the
+//! `ring`; each client's `stream` is told from there. A `cursor` says how far it was told.
+
+mod change;
+mod cursor;
+mod feed;
+mod ring;
+mod stream;
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Query, State, rejection::QueryRejection},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use common::{ids::OrderId, problem::Problem, service::Life};
+use http::{HeaderMap, HeaderName, header};
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use utoipa::IntoParams;
+
+use self::{
+    feed::{Feed, Reader},
+    stream::{EventStream, Subject},
+};
+use crate::{Gateway, examples, pages, responses::NotRead};
+
+/// The most streams open at once; well below the most connections, so that other calls get through.
+const OPEN: usize = 2_000;
+/// When to come back if there are too many, in seconds.
+const COME_BACK: u32 = 5;
+/// How far a client was told; sent by browsers when they connect again.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// After how many milliseconds a client is to connect again.
+const RETRY: &str = "retry: 2000\n";
+
+/// What event streams are made of.
+#[derive(Debug)]
+pub struct Live {
+    feed: Arc<Feed>,
+    open: Arc<Semaphore>,
+    shutdown: CancellationToken,
+}
+
+impl Live {
+    /// Starts to read, as soon as there is a client.
+    pub(crate) fn start(life: &Life) -> Self {
+        let servers = life.sources.servers().len();
+        let feed = Arc::new(Feed::new(servers));
+        for server in 0..servers {
+            let reader = Reader::new(&feed, &life.sources, server);
+            let shutdown = life.shutdown.clone();
+            life.spawn("a reader of changes", async move {
+                tokio::select! {
+                    () = reader.read_forever() => {}
+                    () = shutdown.cancelled() => {}
+                }
+                Ok(())
+            });
+        }
+        Self { feed, open: Arc::new(Semaphore::new(OPEN)), shutdown: life.shutdown.clone() }
+    }
+
+    /// The `last_event_id` of a page that is about to be made: what happens until its event stream
+    /// is open is told by that. `None` if Redis does not answer.
+    pub async fn position(&self) -> Option<String> {
+        self.feed.join(None, None).await.ok().map(|joined| joined.from.to_string())
+    }
+}
+
+/// What a client wants to be told.
+#[derive(Deserialize, IntoParams, Debug)]
+#[into_params(parameter_in = Query)]
+pub struct Wanted {
+    /// Only what is about this order: its `order` and `message` events.
+    #[param(value_type = Option<uuid::Uuid>)]
+    order: Option<OrderId>,
+    /// Only `flow` events, once a second.
+    flow: Option<bool>,
+    /// As the header `Last-Event-ID`, for the first connection of a page; the header wins.
+    last_event_id: Option<String>,
+}
+
+/// Headers of a client that connects again.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it describes parameters")]
+pub(crate) struct ResumeHeaders {
+    /// The `id` of the last event that the client was told, at this or any other gateway.
+    #[param(rename = "Last-Event-ID", required = false)]
+    last_event_id: Option<String>,
+}
+
+/// Be told what changes
+///
+/// Server-sent events: a stream without an end. Each message has an `id`, an `event`, which says
+/// what `data` is, and `data`, a JSON object on one line:
+///
+/// - `order`: an order that is new or has changed, as in `GET /order/{id}`
+/// - `product`: a product, as in `GET /inventory/{id}`
+/// - `account`: an account, as in `GET /accounts/{id}`
+/// - `message`: a message that was sent to a customer, as in `GET /customers/{id}/messages`
+/// - `dead`: an entry that a service could not handle: `topic` of that service, `stream`, `entry`,
+///   `group`, `reason`, and `at` in milliseconds since 1970
+/// - `flow`: how the events flow, as in `GET /flow`; only with `flow=true`, and without `id`
+/// - `reset`: `{}`: what was missed cannot be told any more; load again what is shown
+///
+/// An `id` stands for all that was told up to it. A client that connects again with the last one,
+/// to whichever gateway, is told what it missed, as long as that is among the last; otherwise, or
+/// if the `id` means nothing, the stream begins with `reset`. So does it go on for a client that
+/// reads too slowly. The `id` also comes alone, without data. After 15 s of silence there is a
+/// comment.
+#[utoipa::path(
+    get, path = "/events", tag = "events", operation_id = "events",
+    params(Wanted, ResumeHeaders),
+    responses(
+        (status = 200, description = "The events, until either side ends it", body = String,
+            content_type = "text/event-stream", example = json!(examples::event_stream())),
+        NotRead,
+    ),
+)]
+pub async fn events(
+    State(gateway): State<Gateway>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let wanted = pages::query(wanted, &["order", "flow", "last_event_id"])?;
+    let flow = wanted.flow.unwrap_or(false);
+    if flow && wanted.order.is_some() {
+        return Err(Problem::bad_request("flow=true tells nothing of an order").at("order"));
+    }
+    let live = &gateway.live;
+    let permit = Arc::clone(&live.open).try_acquire_owned().map_err(|_| Problem {
+        retry_after: Some(COME_BACK),
+        ..Problem::unavailable("too many event streams are open")
+    })?;
+    let (greeting, subject) = if flow {
+        (Bytes::from(format!("{RETRY}\n")), Subject::Flow(gateway.flow.follow()))
+    } else {
+        changes(live, &wanted, &headers).await?
+    };
+    let shutdown = live.shutdown.clone();
+    let stream = EventStream { greeting: Some(greeting), subject, shutdown, _permit: permit };
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-store"),
+        // nginx would hold the events back.
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    Ok((headers, stream.into_body()).into_response())
+}
+
+async fn changes(
+    live: &Live,
+    wanted: &Wanted,
+    headers: &HeaderMap,
+) -> Result<(Bytes, Subject), Problem> {
+    let header = headers.get(LAST_EVENT_ID).map(|value| value.to_str().unwrap_or("?"));
+    let last = header.or(wanted.last_event_id.as_deref()).filter(|last| !last.is_empty());
+    let joined = live.feed.join(wanted.order, last.map(str::parse)).await;
+    let joined =
+        joined.map_err(|_| Problem::unavailable("changes cannot be told at the moment"))?;
+    let mut greeting = format!("{RETRY}id: {}\n\n", joined.from);
+    if joined.reset {
+        greeting.push_str(ring::RESET);
+    }
+    let (follower, changes) = (joined.follower, joined.changes);
+    Ok((greeting.into(), Subject::Changes { feed: Arc::clone(&live.feed), follower, changes }))
+}

@@ -1,0 +1,88 @@
+//! The body of one client's event stream.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::stream;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{feed::Feed, ring::Follower};
+use crate::flow::Latest;
+
+/// How long a stream is silent before something is sent, so that all on the way know it is alive.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// What a client is told of.
+pub(super) enum Subject {
+    /// What happens.
+    Changes { feed: Arc<Feed>, follower: Follower, changes: watch::Receiver<()> },
+    /// How the events flow.
+    Flow(watch::Receiver<Latest>),
+}
+
+/// One client's stream. It takes nothing from the subject before the client has taken what there
+/// was, so however slow it is, it costs no more.
+pub(super) struct EventStream {
+    pub(super) greeting: Option<Bytes>,
+    pub(super) subject: Subject,
+    pub(super) shutdown: CancellationToken,
+    /// Its place among those that may be open.
+    pub(super) _permit: OwnedSemaphorePermit,
+}
+
+impl EventStream {
+    pub(super) fn into_body(self) -> Body {
+        Body::from_stream(stream::unfold(self, async |mut stream| {
+            let text = stream.next().await?;
+            Some((Ok::<_, Infallible>(text), stream))
+        }))
+    }
+
+    /// What is sent next; `None` at the end, which only the shutdown brings.
+    async fn next(&mut self) -> Option<Bytes> {
+        if self.shutdown.is_cancelled() {
+            return None;
+        }
+        if let Some(greeting) = self.greeting.take() {
+            return Some(greeting);
+        }
+        tokio::select! {
+            text = self.subject.next() => return text,
+            () = tokio::time::sleep(HEARTBEAT) => {}
+            () = self.shutdown.cancelled() => return None,
+        }
+        Some(self.subject.heartbeat())
+    }
+}
+
+impl Subject {
+    /// What there is to tell, as soon as there is something. Nothing is lost if it is dropped.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            match self {
+                Self::Changes { feed, follower, changes } => {
+                    let text = feed.ring().next(follower);
+                    if text.is_some() {
+                        return text;
+                    }
+                    changes.changed().await.ok()?;
+                }
+                Self::Flow(samples) => {
+                    samples.changed().await.ok()?;
+                    if let Some(sample) = &*samples.borrow_and_update() {
+                        return Some(sample.event.clone());
+                    }
+                }
+            }
+        }
+    }
+
+    fn heartbeat(&self) -> Bytes {
+        match self {
+            Self::Changes { feed, follower, .. } => feed.ring().mark(follower),
+            Self::Flow(_) => Bytes::from_static(b":\n\n"),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+// What the buttons do: requests that are safe to repeat, and errors where they belong.
+
+const TRIES = 4;
+const PATIENCE = 10000;
+
+// What is asked for keeps its key until there is a definite answer: pressing again after a failure
+// repeats the same request and never orders twice.
+const keys = new Map();
+
+function keyOf(intent) {
+  if (!keys.has(intent)) {
+    const random = crypto.getRandomValues(new Uint8Array(16));
+    keys.set(intent, Array.from(random, (byte) => byte.toString(16).padStart(2, "0")).join(""));
+  }
+  return keys.get(intent);
+}
+
+const sleep = (millis) => new Promise((done) => setTimeout(done, millis));
+
+/** Asks for something; gives `{ answer }` or `{ problem }`. */
+export async function send(method, path, body) {
+  const text = body === undefined ? undefined : JSON.stringify(body);
+  const intent = `${method} ${path} ${text ?? ""}`;
+  const headers = { Accept: "application/json", "Idempotency-Key": keyOf(intent) };
+  if (text !== undefined) headers["Content-Type"] = "application/json";
+  let failure = "";
+  for (let turn = 0; turn < TRIES; turn += 1) {
+    if (turn > 0) await sleep(250 * 2 ** turn);
+    try {
+      const signal = AbortSignal.timeout(PATIENCE);
+      const response = await fetch(path, { method, headers, body: text, signal });
+      const answer = await response.json();
+      if (response.status === 503 || response.status === 504) {
+        failure = answer.detail ?? answer.title;
+        continue;
+      }
+      keys.delete(intent);
+      return response.ok ? { answer } : { problem: answer };
+    } catch {
+      failure = "The server cannot be reached";
+    }
+  }
+  const detail = `${failure}. Press again to repeat the same request; it is never done twice.`;
+  return { problem: { status: 0, detail } };
+}
+
+/** Reads JSON. */
+export async function read(path) {
+  const signal = AbortSignal.timeout(PATIENCE);
+  const response = await fetch(path, { headers: { Accept: "application/json" }, signal });
+  if (!response.ok) throw new Error(`${path}: ${response.status}`);
+  return response.json();
+}
+
+/** Does something while the button is not to be pressed again. It keeps the focus. */
+export async function busy(button, work) {
+  if (button.getAttribute("aria-disabled") === "true") return;
+  button.setAttribute("aria-disabled", "true");
+  try {
+    await work();
+  } finally {
+    button.removeAttribute("aria-disabled");
+  }
+}
+
+/** Shows an error, or takes it away; `control` is what it belongs to. */
+export function showError(place, text, control) {
+  place.hidden = !text;
+  place.textContent = text ?? "";
+  if (!control) return;
+  if (text) {
+    control.setAttribute("aria-invalid", "true");
+    control.setAttribute("aria-describedby", place.id);
+    control.focus();
+  } else {
+    control.removeAttribute("aria-invalid");
+  }
+}
+
+/** A problem in a sentence. */
+export function sentence(problem) {
+  const text = problem.detail || problem.title || "It did not work";
+  const stop = /[.!?]$/.test(text) ? "" : ".";
+  return text.charAt(0).toUpperCase() + text.slice(1) + stop;
+}
+
+const LABELS = { pay: "Pay", ship: "Ship", complete: "Complete", cancel: "Cancel" };
+
+/** The button for a step of an order. */
+export function stepButton(action, id) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = action === "cancel" ? "quiet danger" : "quiet";
+  button.dataset.action = action;
+  button.textContent = LABELS[action];
+  button.setAttribute("aria-label", `${LABELS[action]} order ${id.slice(0, 8)}`);
+  return button;
+}
+
+/** Asks for a step of an order. */
+export function step(action, id) {
+  const path = `/order/${encodeURIComponent(id)}`;
+  return action === "cancel" ? send("DELETE", path) : send("POST", `${path}/${action}`);
+}

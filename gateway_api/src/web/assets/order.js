@@ -1,0 +1,71 @@
+// An order's page: the server tells the story, this shows its newest telling.
+
+import { busy, send, sentence, showError, step } from "./actions.js";
+import { announcer, follow, say } from "./live.js";
+import { byId, showTimes } from "./words.js";
+
+// What others do may move a waiting order as well, and says so on none of its own events.
+const LOOK_EVERY = 8000;
+
+export function order() {
+  const id = byId("order-heading").dataset.order;
+  const error = byId("next-error");
+  const told = new Map();
+  for (const region of document.querySelectorAll("[data-swap]")) {
+    told.set(region.id, region.cloneNode(true));
+  }
+  const status = () => byId("order-status").querySelector(".badge");
+
+  /** Reads the page again and puts what differs in its place. */
+  async function reload() {
+    const response = await fetch(location.href, { headers: { Accept: "text/html" } });
+    if (!response.ok) throw new Error(response.status);
+    const page = new DOMParser().parseFromString(await response.text(), "text/html");
+    const before = status().textContent;
+    for (const [name, last] of told) {
+      const fresh = page.getElementById(name);
+      if (!fresh || fresh.isEqualNode(last)) continue;
+      told.set(name, fresh.cloneNode(true));
+      const region = byId(name);
+      const focused = region.contains(document.activeElement);
+      region.replaceChildren(...document.importNode(fresh, true).childNodes);
+      showTimes(region);
+      if (focused) (region.querySelector("button") ?? byId("main")).focus();
+      if (name === "story") region.querySelector("li:last-child")?.classList.add("changed");
+    }
+    if (status().textContent !== before) announce();
+  }
+  const announce = announcer(() => `The order is ${status().textContent.toLowerCase()}.`);
+
+  const read = () => reload().catch(() => say("The order cannot be read at the moment."));
+  let asked = null;
+  const soon = () => {
+    asked ??= setTimeout(() => {
+      asked = null;
+      read();
+    }, 60);
+  };
+  const follower = follow(`/events?order=${id}`, { order: soon, message: soon }, reload);
+
+  byId("next").addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (!button) return;
+    const { action, restock, topUp, amount } = button.dataset;
+    busy(button, async () => {
+      showError(error, "");
+      let asking;
+      if (action) asking = step(action, id);
+      else if (restock) asking = send("POST", `/inventory/${encodeURIComponent(restock)}/restock`, { amount: Number(amount) });
+      else asking = send("POST", `/accounts/${encodeURIComponent(topUp)}/top-up`, { amount: Number(amount) });
+      const { problem } = await asking;
+      if (problem) showError(error, sentence(problem));
+      await read();
+      follower.soon();
+    });
+  });
+
+  setInterval(() => {
+    const waits = ["out-of-stock", "insufficient-fund"].includes(status().dataset.status);
+    if (waits && !document.hidden && follower.live) read();
+  }, LOOK_EVERY);
+}

@@ -1,0 +1,139 @@
+//! The frame of every page.
+
+use axum::response::{IntoResponse, Response};
+use common::problem::Problem;
+use http::{HeaderValue, StatusCode, header};
+use maud::{DOCTYPE, Markup, html};
+
+use super::assets;
+
+/// Nothing is loaded from elsewhere, nothing within a page is run or styles it, nobody frames it.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+     img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; \
+     frame-ancestors 'none'";
+
+/// The places that every page leads to.
+const PLACES: [(&str, &str); 4] =
+    [("Report", "/report"), ("Flow", "/flow"), ("API", "/docs"), ("Events", "/docs/events")];
+
+/// What a page is called, and which script it has.
+pub(crate) struct Frame<'a> {
+    /// For the window.
+    pub(crate) title: &'a str,
+    /// Tells the script what to do; empty: nothing.
+    pub(crate) kind: &'static str,
+    /// Its place among [`PLACES`], if it is one.
+    pub(crate) place: &'static str,
+    /// Where its main contents begin, for those who skip the rest.
+    pub(crate) skip_to: &'static str,
+}
+
+/// A page that is all right.
+pub(crate) fn page(frame: &Frame<'_>, content: &Markup) -> Response {
+    respond(StatusCode::OK, frame, content)
+}
+
+/// A problem as a page, with its status.
+pub(crate) fn problem(problem: &Problem) -> Response {
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let frame = Frame { title: &problem.title, kind: "", place: "", skip_to: "main" };
+    let content = html! {
+        section.problem aria-labelledby="title" {
+            p.problem-status { (problem.status) }
+            h1 #title { (problem.title) }
+            @if let Some(detail) = &problem.detail { p { (detail) } }
+            @if let Some(field) = &problem.field { p { "It is about " code { (field) } "." } }
+            p { a.button href="/report" { "Go to the report" } }
+        }
+    };
+    let mut response = respond(status, &frame, &content);
+    if let Some(seconds) = problem.retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+fn respond(status: StatusCode, frame: &Frame<'_>, content: &Markup) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "same-origin"),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::VARY, "accept"),
+    ];
+    (status, headers, document(frame, content).into_string()).into_response()
+}
+
+fn document(frame: &Frame<'_>, content: &Markup) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (frame.title) " · Orders" }
+                link rel="icon" href=(assets::path("icon.svg")) type="image/svg+xml";
+                link rel="stylesheet" href=(assets::path("style.css"));
+                @if !frame.kind.is_empty() {
+                    script type="module" src=(assets::path("app.js")) {}
+                }
+            }
+            body data-page=(frame.kind) {
+                a.skip href={ "#" (frame.skip_to) } { "Skip to the contents" }
+                header.site {
+                    a.brand href="/report" {
+                        svg viewBox="0 0 24 24" aria-hidden="true" {
+                            path d="M3 7l9-4 9 4v10l-9 4-9-4z" {}
+                            path d="M3 7l9 4 9-4M12 11v10" {}
+                        }
+                        "Orders"
+                    }
+                    nav aria-label="Pages" {
+                        ul {
+                            @for (name, path) in PLACES {
+                                li {
+                                    a href=(path)
+                                        aria-current=[(frame.place == path).then_some("page")] {
+                                        (name)
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+                main #main tabindex="-1" { (content) }
+            }
+        }
+    }
+}
+
+/// Says whether the page follows what happens, and what did; the script keeps it up to date.
+pub(crate) fn live_line(as_of: &str) -> Markup {
+    html! {
+        p #live.live role="status" aria-live="polite" data-state="off" {
+            span.live-dot aria-hidden="true" {}
+            span #live-state { "As of " (as_of) }
+            " "
+            span #live-news {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_a_page_with_its_status_and_escapes_what_it_says() {
+        let response = problem(&Problem::unavailable("<script>alert(1)</script>"));
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+        let frame = Frame { title: "</title><b>", kind: "", place: "", skip_to: "main" };
+        let text = document(&frame, &html! { "<script>alert(1)</script>" }).into_string();
+        assert!(!text.contains("<script"), "{text}");
+        assert!(text.contains("&lt;script&gt;alert(1)&lt;/script&gt;"), "{text}");
+        assert!(text.contains("<title>&lt;/title&gt;&lt;b&gt; · Orders</title>"), "{text}");
+    }
+}

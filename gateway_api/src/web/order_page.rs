@@ -1,0 +1,218 @@
+//! `GET /order/{id}` as a page: what an order waits for, its story, what its customer was told.
+
+use axum::response::Response;
+use common::{
+    decision::Millis,
+    entities::{Account, Order, Product},
+    events::MessageSent,
+    ids::{OrderId, ProductId},
+    problem::Problem,
+};
+use maud::{Markup, html};
+
+use super::{
+    layout::{self, Frame},
+    order_rows::{badge, pieces},
+    report_page::now,
+    story,
+    waiting::{self, Ahead},
+    words::{self, Grouped},
+};
+use crate::{Gateway, pages};
+
+/// How many characters of a name the page shows.
+const NAME_LIMIT: usize = 100;
+
+/// All that the page shows.
+pub(super) struct Facts {
+    pub(super) order: Order,
+    /// The ordered products that exist, by their ids.
+    pub(super) products: Vec<Product>,
+    pub(super) account: Option<Account>,
+    /// Orders that stand before this one in lines.
+    pub(super) ahead: Vec<(ProductId, Ahead)>,
+    messages: Vec<MessageSent>,
+    /// Whether these are all messages about it.
+    complete: bool,
+    now: Millis,
+}
+
+impl Facts {
+    pub(super) fn product(&self, id: &ProductId) -> Option<&Product> {
+        self.products.iter().find(|product| product.id == *id)
+    }
+
+    /// What a product is called; its id where it has no name.
+    pub(super) fn name_of(&self, id: &ProductId) -> String {
+        let name = self.product(id).map_or(id.as_str(), |product| &product.name);
+        words::short(name, NAME_LIMIT)
+    }
+}
+
+/// The page.
+pub(crate) async fn show(
+    gateway: &Gateway,
+    id: Result<OrderId, Problem>,
+) -> Result<Response, Problem> {
+    let id = id?;
+    let facts = read(gateway, id).await?;
+    let title = format!("Order {}", short(id));
+    let frame = Frame { title: &title, kind: "order", place: "", skip_to: "main" };
+    Ok(layout::page(&frame, &content(&facts)))
+}
+
+async fn read(gateway: &Gateway, id: OrderId) -> Result<Facts, Problem> {
+    let stores = &gateway.stores;
+    let facts = pages::read(&gateway.reads, "the order", async {
+        let Some(order) = stores.order.get::<Order>(&id).await? else { return Ok(None) };
+        let (products, account, (messages, complete)) = tokio::try_join!(
+            stores.inventory.get_all::<Product>(pieces(&order).into_keys().cloned()),
+            stores.account.get::<Account>(&order.customer_id),
+            pages::messages_about(&stores.message, &order.customer_id, id),
+        )?;
+        let ahead = waiting::ahead(&stores.inventory, &order, &products).await?;
+        let now = now();
+        Ok(Some(Facts { order, products, account, ahead, messages, complete, now }))
+    });
+    facts.await?.ok_or_else(|| Problem::not_found(format!("there is no order {id}")))
+}
+
+fn short(id: OrderId) -> String {
+    id.to_string()[..8].to_owned()
+}
+
+fn content(facts: &Facts) -> Markup {
+    let Facts { order, .. } = facts;
+    html! {
+        div.page-head {
+            div {
+                h1 #order-heading data-order=(order.id) {
+                    "Order " span.mono { (short(order.id)) } " "
+                    span #order-status data-swap { (badge(Some(order.status))) }
+                }
+                p.sub.mono { (order.id) }
+            }
+            (layout::live_line(&words::utc(facts.now)))
+        }
+        div.columns.story-columns {
+            div.wide {
+                section.card.next aria-labelledby="next-heading" {
+                    h2 #next-heading { "What happens next" }
+                    div #next data-swap { (waiting::next(facts)) }
+                    p.error #next-error role="alert" hidden {}
+                }
+                section.card aria-labelledby="story-heading" {
+                    h2 #story-heading { "Its story" }
+                    div #story data-swap { (story::timeline(order)) }
+                }
+            }
+            div.side {
+                section.card aria-labelledby="facts-heading" {
+                    h2 #facts-heading { "What was ordered" }
+                    div #facts data-swap { (ordered(facts)) }
+                }
+                section.card aria-labelledby="messages-heading" {
+                    h2 #messages-heading { "What the customer was told" }
+                    div #messages data-swap { (told(facts)) }
+                }
+            }
+        }
+    }
+}
+
+fn ordered(facts: &Facts) -> Markup {
+    let Facts { order, account, .. } = facts;
+    let name = account.as_ref().map_or(order.customer_id.as_str(), |account| &account.name);
+    html! {
+        dl.facts {
+            dt { "Customer" }
+            dd {
+                a href={ "/report?customer_id=" (order.customer_id) } { (words::short(name, NAME_LIMIT)) }
+                span.sub {
+                    @match account {
+                        Some(account) => {
+                            (order.customer_id) " · " (words::short(&account.email, NAME_LIMIT))
+                            " · balance " b { (Grouped(account.balance)) }
+                        }
+                        None => "There is no such customer.",
+                    }
+                }
+            }
+            dt { "Placed" }
+            dd { (clock(order.created(), "both")) }
+            dt { "Attempt" }
+            dd { (order.attempt) }
+        }
+        table.list {
+            caption.visually-hidden { "Products of this order" }
+            thead {
+                tr {
+                    th scope="col" { "Product" }
+                    th.num scope="col" { "Pieces" }
+                    th.num scope="col" { "Price now" }
+                }
+            }
+            tbody {
+                @for (id, count) in pieces(order) {
+                    tr {
+                        th scope="row" {
+                            span.name { (facts.name_of(id)) }
+                            span.sub {
+                                (id)
+                                @match facts.product(id) {
+                                    Some(product) => { " · " (Grouped(product.amount)) " on hand" }
+                                    None => " · does not exist",
+                                }
+                            }
+                        }
+                        td.num { (Grouped(count)) }
+                        td.num {
+                            @match facts.product(id) {
+                                Some(product) => (Grouped(product.price)),
+                                None => "–",
+                            }
+                        }
+                    }
+                }
+            }
+            @if let Some(total) = order.order_total {
+                tfoot {
+                    tr {
+                        th scope="row" { "Total" }
+                        td {}
+                        td.num { b { (Grouped(total)) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn told(facts: &Facts) -> Markup {
+    html! {
+        @if facts.messages.is_empty() {
+            p.empty { "Nothing yet." }
+        }
+        @if !facts.complete {
+            p.hint { "There were many messages since; the oldest about this order are not shown." }
+        }
+        ol.messages {
+            @for message in &facts.messages {
+                li data-message=(message.kind.name()) {
+                    h3 { (message.subject) }
+                    p { (message.body) }
+                }
+            }
+        }
+    }
+}
+
+/// The `date`, the `time` or `both` of a moment; the script shows it in the reader's zone.
+pub(super) fn clock(at: Millis, part: &str) -> Markup {
+    let text = match part {
+        "date" => words::rfc3339(at)[..10].to_owned(),
+        "time" => words::rfc3339(at)[11..23].to_owned() + " UTC",
+        _ => words::utc(at),
+    };
+    html! { time datetime=(words::rfc3339(at)) data-clock=(part) { (text) } }
+}

@@ -1,0 +1,453 @@
+//! `GET /report` as a page: products and customers, a form to order, and the orders.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::{
+    extract::{Query, rejection::QueryRejection},
+    response::Response,
+};
+use common::{
+    decision::{Entity, Millis},
+    entities::{Account, Order, OrderStatus, Product},
+    ids::CustomerId,
+    problem::Problem,
+};
+use maud::{Markup, html};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::value::RawValue;
+
+use super::{
+    layout::{self, Frame},
+    order_rows::{Names, Row},
+    stock_rows::{account_row, product_row},
+    words::{self, Grouped},
+};
+use crate::{
+    Gateway, orders,
+    pages::{self, Cursor, Page},
+};
+
+/// How many orders a page shows.
+const ORDERS: u64 = 50;
+/// How many products and how many accounts.
+const ROWS: u64 = 25;
+/// How many customers can be chosen from.
+const CHOICES: u64 = 100;
+
+/// Which part of the report is wanted. Forms send what was left open as empty text.
+#[derive(Deserialize, Debug, Default)]
+pub struct Wanted {
+    /// Only orders of this customer.
+    #[serde(default, deserialize_with = "open")]
+    customer_id: Option<CustomerId>,
+    /// Only orders that have this status.
+    #[serde(default, deserialize_with = "open")]
+    status: Option<OrderStatus>,
+    /// Orders from here on.
+    #[serde(default, deserialize_with = "open")]
+    cursor: Option<String>,
+    /// Products from here on.
+    #[serde(default, deserialize_with = "open")]
+    products: Option<String>,
+    /// Accounts from here on.
+    #[serde(default, deserialize_with = "open")]
+    accounts: Option<String>,
+}
+
+/// Empty text is nothing.
+fn open<'de, D: Deserializer<'de>, T: DeserializeOwned>(text: D) -> Result<Option<T>, D::Error> {
+    let text = String::deserialize(text)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let value = serde_json::Value::String(text);
+    serde_json::from_value(value).map(Some).map_err(serde::de::Error::custom)
+}
+
+impl Wanted {
+    fn names() -> &'static [&'static str] {
+        &["customer_id", "status", "cursor", "products", "accounts"]
+    }
+
+    /// The report with these orders only.
+    fn filtered(customer: Option<&CustomerId>, status: Option<OrderStatus>) -> String {
+        let mut query = Vec::new();
+        query.extend(customer.map(|customer| format!("customer_id={customer}")));
+        query.extend(status.map(|status| format!("status={}", status.name())));
+        if query.is_empty() { "/report".to_owned() } else { format!("/report?{}", query.join("&")) }
+    }
+
+    /// The same report with one more parameter.
+    fn and(&self, name: &str, value: &str) -> String {
+        let path = Self::filtered(self.customer_id.as_ref(), self.status);
+        let separator = if path.contains('?') { '&' } else { '?' };
+        format!("{path}{separator}{name}={value}")
+    }
+}
+
+/// What the page shows.
+struct Report {
+    wanted: Wanted,
+    orders: Vec<Order>,
+    older: Option<String>,
+    names: Names,
+    counts: Vec<(OrderStatus, u64)>,
+    products: Vec<Product>,
+    more_products: Option<String>,
+    accounts: Vec<Account>,
+    more_accounts: Option<String>,
+    choices: Vec<Account>,
+    now: Millis,
+}
+
+/// The page.
+pub(crate) async fn show(
+    gateway: &Gateway,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let report = read(gateway, pages::query(wanted, Wanted::names())?).await?;
+    let frame =
+        Frame { title: "Report", kind: "report", place: "/report", skip_to: "orders-heading" };
+    Ok(layout::page(&frame, &content(&report)))
+}
+
+async fn read(gateway: &Gateway, wanted: Wanted) -> Result<Report, Problem> {
+    let page = Page { limit: None, cursor: wanted.cursor.clone() };
+    let found =
+        orders::find(gateway, wanted.customer_id.as_ref(), wanted.status, &page, ORDERS).await?;
+    let orders: Vec<Order> = entities(&found.entities);
+    let from = |cursor: &Option<String>, name| {
+        let page = Page { limit: None, cursor: cursor.clone() };
+        page.position(Cursor::Entities).map_err(|problem| problem.at(name))
+    };
+    let products_from = from(&wanted.products, "products")?.unwrap_or(0);
+    let accounts_from = from(&wanted.accounts, "accounts")?.unwrap_or(0);
+    let stores = &gateway.stores;
+    let (product_list, account_list) =
+        (Product::kind().index.unwrap_or_default(), Account::kind().index.unwrap_or_default());
+    let read = pages::read(&gateway.reads, "the report", async {
+        tokio::try_join!(
+            pages::oldest::<Product>(&stores.inventory, product_list, products_from, ROWS),
+            pages::oldest::<Account>(&stores.account, account_list, accounts_from, ROWS),
+            pages::oldest::<Account>(&stores.account, account_list, 0, CHOICES),
+            Names::of(stores, &orders),
+            pages::counts(&stores.order),
+        )
+    });
+    let (products, accounts, choices, names, counts) = read.await?;
+    Ok(Report {
+        wanted,
+        orders,
+        older: found.next,
+        names,
+        counts,
+        products: entities(&products.entities),
+        more_products: products.next,
+        accounts: entities(&accounts.entities),
+        more_accounts: accounts.next,
+        choices: entities(&choices.entities),
+        now: now(),
+    })
+}
+
+/// Those that can be read: the services complain of the others.
+fn entities<E: DeserializeOwned>(documents: &[Box<RawValue>]) -> Vec<E> {
+    documents.iter().filter_map(|document| serde_json::from_str(document.get()).ok()).collect()
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now() -> Millis {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| Millis::try_from(now.as_millis()).unwrap_or(Millis::MAX))
+}
+
+fn content(report: &Report) -> Markup {
+    html! {
+        div.page-head {
+            h1 { "Report" }
+            (layout::live_line(&words::utc(report.now)))
+        }
+        div.columns {
+            div.side {
+                (products(report))
+                (customers(report))
+                (demo())
+            }
+            (orders_section(report))
+        }
+        template #order-row { (Row::default().show()) }
+        template #product-row { (product_row(None)) }
+        template #account-row { (account_row(None)) }
+        (stepper_template())
+        (amount_dialog())
+    }
+}
+
+fn products(report: &Report) -> Markup {
+    html! {
+        section.card aria-labelledby="products-heading" {
+            header.card-head {
+                h2 #products-heading { "Products" }
+                p.legend aria-hidden="true" {
+                    span.key.on-hand { "on hand" } span.key.held { "reserved" } span.key.sold { "sold" }
+                }
+            }
+            form #order-form novalidate {
+                table.list {
+                    caption.visually-hidden { "Products and their stock" }
+                    thead.visually-hidden {
+                        tr {
+                            th scope="col" { "Product, id and price" }
+                            th scope="col" { "Stock" }
+                            th.needs-script scope="col" { "Order and restock" }
+                        }
+                    }
+                    tbody #products { @for product in &report.products { (product_row(Some(product))) } }
+                }
+                @if report.products.is_empty() {
+                    p.empty #no-products { "There are no products yet. Load the demo data to begin." }
+                }
+                @if let Some(next) = &report.more_products {
+                    p.more { a #more-products href=(report.wanted.and("products", next)) { "More products" } }
+                }
+                (order_fields())
+            }
+        }
+    }
+}
+
+/// What completes an order besides the products: only with the script.
+fn order_fields() -> Markup {
+    html! {
+        div.order-fields.needs-script {
+            p.error #order-products-error role="alert" hidden {}
+            div.order-who {
+                label for="order-customer" { "Customer" }
+                select #order-customer name="customer_id" {}
+                p.error #order-customer-error role="alert" hidden {}
+            }
+            p.order-sum {
+                span { "Total" }
+                output #order-total for="order-customer" { "0" }
+            }
+            p.hint #order-cover {}
+            p.error #order-error role="alert" hidden {}
+            button.primary #place-order type="submit" { "Place order" }
+        }
+    }
+}
+
+fn customers(report: &Report) -> Markup {
+    html! {
+        section.card aria-labelledby="customers-heading" {
+            header.card-head { h2 #customers-heading { "Customers" } }
+            table.list {
+                caption.visually-hidden { "Customers and their accounts" }
+                thead {
+                    tr {
+                        th scope="col" { "Name" }
+                        th.num scope="col" { "Balance" }
+                        th.num scope="col" { "Paid" }
+                        th.needs-script scope="col" { span.visually-hidden { "Top up" } }
+                    }
+                }
+                tbody #accounts { @for account in &report.accounts { (account_row(Some(account))) } }
+            }
+            @if report.accounts.is_empty() {
+                p.empty #no-accounts { "There are no customers yet." }
+            }
+            @if let Some(next) = &report.more_accounts {
+                p.more { a #more-accounts href=(report.wanted.and("accounts", next)) { "More customers" } }
+            }
+        }
+    }
+}
+
+/// The orders of the guide: what to press, and what becomes of it on fresh data.
+const GUIDE: [(&str, &str, &str); 3] = [
+    ("201 204", "201 + 204", "900 of 1,000: to be shipped"),
+    ("201 204 205", "201 + 204 + 205", "1,200: insufficient funds"),
+    ("201 201 201 201 201 201", "6 × 201", "more than there are: out of stock"),
+];
+
+fn demo() -> Markup {
+    html! {
+        section.card.needs-script aria-labelledby="demo-heading" {
+            header.card-head { h2 #demo-heading { "The guide’s orders" } }
+            p.hint { "For customer 101, one after the other, on fresh demo data." }
+            ol.guide {
+                @for (products, name, outcome) in GUIDE {
+                    li {
+                        button type="button" data-guide=(products) { (name) }
+                        span.sub { (outcome) }
+                    }
+                }
+            }
+            p.error #demo-error role="alert" hidden {}
+            p { button #reset-demo type="button" { "Reset demo data" } }
+        }
+    }
+}
+
+fn orders_section(report: &Report) -> Markup {
+    let Wanted { customer_id, status, cursor, .. } = &report.wanted;
+    let total: u64 = report.counts.iter().map(|(_, count)| count).sum();
+    html! {
+        section.card.orders aria-labelledby="orders-heading" {
+            header.card-head {
+                h2 #orders-heading tabindex="-1" {
+                    "Orders"
+                    @if let Some(customer) = customer_id { " of " (report.names.customer(customer)) }
+                }
+                @if cursor.is_some() {
+                    a href=(Wanted::filtered(customer_id.as_ref(), *status)) { "Newest orders" }
+                }
+            }
+            (chips(report, total))
+            (filter(report))
+            div.orders-region {
+                table.orders-table #orders-table data-live=(cursor.is_none())
+                    data-status=(status.map_or("", OrderStatus::name))
+                    data-customer=(customer_id.as_ref().map_or("", CustomerId::as_str)) {
+                    caption.visually-hidden { "Orders, the newest first" }
+                    thead {
+                        tr {
+                            th scope="col" { "Status" }
+                            th scope="col" { "Order" }
+                            th scope="col" { "Customer" }
+                            th scope="col" { "Products" }
+                            th.num scope="col" { "Total" }
+                            th.num scope="col" { "Age" }
+                            th.needs-script scope="col" { span.visually-hidden { "Next steps" } }
+                        }
+                    }
+                    tbody #orders {
+                        @for order in &report.orders {
+                            (Row::new(order, &report.names, report.now).show())
+                        }
+                    }
+                }
+            }
+            p.empty #no-orders hidden[!report.orders.is_empty()] {
+                @if total == 0 { "There are no orders yet." } @else { "No orders here match." }
+            }
+            p.more #older-line {
+                @if let Some(next) = &report.older {
+                    a #older-orders rel="next" href=(report.wanted.and("cursor", next)) { "Older orders" }
+                }
+            }
+        }
+    }
+}
+
+/// How many orders have each status; each leads to those. They count the orders of all customers.
+fn chips(report: &Report, total: u64) -> Markup {
+    let Wanted { customer_id, status, .. } = &report.wanted;
+    let chip = |filter: Option<OrderStatus>, name: &str, label: &str, actions: &str, count| {
+        html! {
+            a.chip href=(Wanted::filtered(customer_id.as_ref(), filter))
+                aria-current=[(*status == filter).then_some("true")]
+                data-filter=(name) data-label=(label) data-actions=(actions) {
+                @if filter.is_some() { span.dot data-status=(name) aria-hidden="true" {} }
+                (label)
+                @if customer_id.is_none() { " " b data-count=(name) { (Grouped(count)) } }
+            }
+        }
+    };
+    html! {
+        nav aria-label="Orders by status" {
+            ul.chips #counts {
+                li { (chip(None, "", "All", "", total)) }
+                @for (status, count) in &report.counts {
+                    @let actions = words::actions(*status).join(" ");
+                    li { (chip(Some(*status), status.name(), words::label(*status), &actions, *count)) }
+                }
+            }
+        }
+    }
+}
+
+/// A plain form: it needs no script.
+fn filter(report: &Report) -> Markup {
+    let Wanted { customer_id, status, .. } = &report.wanted;
+    let listed = |id: &CustomerId| report.choices.iter().any(|account| account.id == *id);
+    html! {
+        form.filter #filter method="get" action="/report" {
+            div {
+                label for="filter-customer" { "Customer" }
+                select #filter-customer name="customer_id" {
+                    option value="" { "All customers" }
+                    @if let Some(customer) = customer_id.as_ref().filter(|id| !listed(id)) {
+                        option value=(customer) selected { (report.names.customer(customer)) }
+                    }
+                    @for account in &report.choices {
+                        option value=(account.id) selected[customer_id.as_ref() == Some(&account.id)] {
+                            (words::short(&account.name, 40))
+                        }
+                    }
+                }
+            }
+            div {
+                label for="filter-status" { "Status" }
+                select #filter-status name="status" {
+                    option value="" { "Any status" }
+                    @for choice in OrderStatus::ALL {
+                        option value=(choice.name()) selected[*status == Some(choice)] {
+                            (words::label(choice))
+                        }
+                    }
+                }
+            }
+            button type="submit" { "Filter" }
+        }
+    }
+}
+
+fn stepper_template() -> Markup {
+    html! {
+        template #stepper {
+            div.stepper role="group" {
+                button.fewer type="button" { "−" }
+                input.quantity type="number" min="0" max="100" value="0" inputmode="numeric";
+                button.more type="button" { "+" }
+            }
+            button.quiet.restock type="button" { "Restock" }
+        }
+    }
+}
+
+/// Asks how much comes in: pieces of a product, or money.
+fn amount_dialog() -> Markup {
+    html! {
+        dialog #amount-dialog aria-labelledby="amount-title" {
+            form #amount-form method="dialog" novalidate {
+                h2 #amount-title {}
+                label #amount-label for="amount" {}
+                input #amount type="number" min="1" required inputmode="numeric" autocomplete="off"
+                    aria-describedby="amount-error";
+                p.error #amount-error role="alert" hidden {}
+                div.buttons {
+                    button #amount-cancel type="button" { "Cancel" }
+                    button.primary #amount-send type="submit" {}
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_sends_what_was_left_open_as_empty_text() {
+        let wanted: Wanted = serde_json::from_str(
+            r#"{"customer_id":"","status":"out-of-stock","cursor":"","products":"e19"}"#,
+        )
+        .unwrap();
+        assert_eq!(wanted.customer_id, None);
+        assert_eq!(wanted.status, Some(OrderStatus::OutOfStock));
+        assert_eq!(wanted.and("cursor", "o1"), "/report?status=out-of-stock&cursor=o1");
+        assert_eq!(Wanted::default().and("cursor", "o1"), "/report?cursor=o1");
+    }
+}

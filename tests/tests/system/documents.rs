@@ -1,0 +1,168 @@
+//! What the gateway says of the system in its documents, held against the running system.
+
+use std::collections::BTreeMap;
+
+use common::{
+    entities::OrderStatus,
+    events::{ENTITY, Stream},
+};
+use http::{Method, StatusCode};
+use jsonschema::Validator;
+use serde_json::{Value, json};
+use system_tests::{Client, SOON, System, order_body};
+
+/// One more than inventory_service serves in one decision.
+const LONG_LINE: usize = 101;
+
+#[tokio::test]
+async fn every_entry_of_every_stream_is_as_the_asyncapi_document_says() {
+    let system = System::start().await;
+    let document = system.get("/asyncapi.json").await.json();
+    play(&system).await;
+    system.quiet(SOON).await;
+
+    let messages = messages(&document);
+    for stream in Stream::ALL {
+        let (headers, payload) = &messages[stream.key()];
+        let entries = system.entries(stream).await;
+        assert!(!entries.is_empty(), "{stream}: nothing to look at");
+        for mut entry in entries {
+            let entity = entry.fields.remove(ENTITY).expect("it has an entity");
+            let what = format!("{stream} {}: {entity}", entry.id);
+            assert_fits(headers, &json!(entry.fields), &what);
+            if entity != SPOILT {
+                assert_fits(payload, &serde_json::from_str(&entity).expect(&what), &what);
+            }
+        }
+    }
+}
+
+/// What no service takes for an event.
+const SPOILT: &str = "{}";
+
+/// Everything that orders, products and customers can live through.
+async fn play(system: &System) {
+    system.init_data().await;
+    let ordered = order_body(&["201", "204"], "101");
+    let trace = ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    let url = format!("{}/order", system.url());
+    let answer = system.client.post(&url, &ordered, &[trace]).await.expect("the gateway answers");
+    let good = system.ended(&answer.parse()).await;
+    let dear = system.order(&["201", "204", "205"], "101").await;
+    system.quiet(SOON).await;
+    let many = system.order(&["201"; 6], "101").await;
+    for (products, customer) in [(["999"], "101"), (["204"], "999")] {
+        assert_eq!(system.order(&products, customer).await.status, OrderStatus::Rejected);
+    }
+
+    system.top_up("101", 20_000).await;
+    assert_eq!(system.step(&dear, "pay").await.status, StatusCode::OK);
+    system.reaches(&dear, OrderStatus::ToBeShipped).await;
+    system.restock("201", 6).await;
+    system.reaches(&many, OrderStatus::ToBeShipped).await;
+    assert_eq!(system.cancel(&dear).await.status, StatusCode::OK);
+    for step in ["ship", "complete"] {
+        assert_eq!(system.step(&good, step).await.status, StatusCode::OK);
+    }
+
+    let product = json!({ "name": "Rare", "price": 1 });
+    let account = json!({ "name": "Dora", "email": "dora@server.com", "balance": 1_000 });
+    for (path, body) in [("/inventory/rare", product), ("/accounts/104", account)] {
+        assert!(system.ask(Method::PUT, path, Some(&body)).await.status.is_success());
+    }
+    for _ in 0..LONG_LINE {
+        system.place(&["rare"], "104").await;
+    }
+    system.quiet(SOON).await;
+    system.restock("rare", LONG_LINE as u64).await;
+
+    // Each service reads one of these.
+    for stream in [Stream::OrderCreated, Stream::InventoryCheck] {
+        system.publish(stream, &json!({})).await;
+    }
+}
+
+/// By the key of its stream: what the fields beside the event, and the event, must be.
+fn messages(document: &Value) -> BTreeMap<String, (Validator, Validator)> {
+    let mut schemas = document["components"]["schemas"].clone();
+    close(&mut schemas);
+    let validator = |schema: &Value| {
+        let schema = json!({ "allOf": [schema], "components": { "schemas": schemas } });
+        jsonschema::draft202012::options().should_validate_formats(true).build(&schema).unwrap()
+    };
+    let channels = document["channels"].as_object().unwrap().values();
+    let messages = channels.map(|channel| {
+        let reference = channel["messages"].as_object().unwrap().values().next().unwrap();
+        let place = reference["$ref"].as_str().unwrap().trim_start_matches('#');
+        let message = document.pointer(place).unwrap();
+        let both = (validator(&message["headers"]), validator(&message["payload"]));
+        (channel["address"].as_str().unwrap().to_owned(), both)
+    });
+    messages.collect()
+}
+
+/// Lets no object have members that its schema does not name: those, too, would be news.
+fn close(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            members.values_mut().for_each(close);
+            if members.get("properties").is_some_and(Value::is_object) {
+                members.insert("additionalProperties".to_owned(), json!(false));
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(close),
+        _ => {}
+    }
+}
+
+fn assert_fits(validator: &Validator, value: &Value, what: &str) {
+    let errors: Vec<String> = validator
+        .iter_errors(value)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert!(errors.is_empty(), "{what}: {errors:#?}");
+}
+
+#[tokio::test]
+async fn the_documentation_loads_nothing_from_elsewhere_and_runs_nothing_but_its_own_files() {
+    let system = System::start().await;
+    let mut seen = Vec::new();
+    for page in ["/docs", "/docs/", "/docs/events"] {
+        let answer = system.get(page).await;
+        assert_eq!(answer.status, StatusCode::OK, "{page}");
+        assert_eq!(answer.header("content-type"), "text/html; charset=utf-8");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff");
+        assert_eq!(answer.header("referrer-policy"), "no-referrer");
+        let policy = answer.header("content-security-policy");
+        assert!(policy.starts_with("default-src 'none'; "), "{page}: {policy}");
+        assert!(!policy.contains("unsafe"), "{page}: {policy}");
+        let html = answer.text();
+        assert!(!html.contains("<style") && !html.contains("style="), "{page} has inline styles");
+        for script in html.split("<script").skip(1) {
+            assert!(script.contains("></script>"), "{page} has an inline script");
+        }
+        for attribute in [" src=\"", " href=\""] {
+            let links = html.split(attribute).skip(1).filter_map(|rest| rest.split('"').next());
+            seen.extend(links.map(str::to_owned).filter(|link| !link.starts_with('#')));
+        }
+    }
+    seen.sort();
+    seen.dedup();
+    assert!(seen.len() > 5, "{seen:?}");
+    for link in seen {
+        assert!(link.starts_with('/') && !link.starts_with("//"), "{link} is elsewhere");
+        let answer = system.get(&link).await;
+        assert_eq!(answer.status, StatusCode::OK, "{link}");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{link}");
+        // Whoever has it already does not load it again.
+        let known = [("if-none-match", answer.header("etag"))];
+        let request = system_tests::request(
+            Method::GET,
+            &format!("{}{link}", system.url()),
+            &known,
+            bytes::Bytes::new(),
+        );
+        let again = Client::default().send(request).await.expect("the gateway answers");
+        assert_eq!((again.status, again.body.len()), (StatusCode::NOT_MODIFIED, 0), "{link}");
+    }
+}

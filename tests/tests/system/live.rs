@@ -1,0 +1,471 @@
+//! What clients see without asking: `GET /events` and `GET /flow`.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use common::{
+    config::Sources,
+    entities::OrderStatus,
+    events::{ENTITY, EVENT_ID, Stream, Topic},
+};
+use http::StatusCode;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use redis::{Pipeline, aio::MultiplexedConnection};
+use serde_json::{Value, json};
+use stack::{Appendfsync, RedisOptions, RedisServer, Service, StackOptions};
+use system_tests::{
+    SOON, System,
+    events::{Browser, Event, Events},
+    eventually,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpSocket,
+    task::JoinSet,
+};
+
+/// What SIGTERM leaves time for.
+const GRACE: Duration = Duration::from_secs(10);
+
+fn product(number: usize, name: &str) -> (Stream, Value) {
+    let product = json!({"id": number.to_string(), "name": name, "price": 1, "amount": 1});
+    (Stream::InventoryUpdated, product)
+}
+
+fn account(number: usize) -> (Stream, Value) {
+    let account = json!({"id": number.to_string(), "name": "N", "email": "e", "balance": 1});
+    (Stream::AccountUpdated, account)
+}
+
+/// Publishes what the owners would.
+async fn tell(redis: &mut MultiplexedConnection, changes: &[(Stream, Value)]) {
+    let mut commands = Pipeline::new();
+    for (stream, entity) in changes {
+        let id = uuid::Uuid::new_v4().to_string();
+        commands.cmd("XADD").arg(stream.key()).arg("*").arg(EVENT_ID).arg(id);
+        commands.arg(ENTITY).arg(entity.to_string()).ignore();
+    }
+    let () = commands.query_async(redis).await.expect("published");
+}
+
+/// What the connections to Redis do, one line for each.
+async fn connections(redis: &mut MultiplexedConnection) -> Vec<String> {
+    let list: String = redis::cmd("CLIENT").arg("LIST").query_async(redis).await.expect("a list");
+    list.lines().map(str::to_owned).collect()
+}
+
+/// Waits until so many of them read what changes.
+async fn expect_readers(redis: &mut MultiplexedConnection, count: usize) {
+    eventually("the readers at rest", SOON, async || {
+        let connections = connections(redis).await;
+        let found = connections.iter().filter(|line| line.contains(" cmd=xread ")).count();
+        if found == count { Ok(()) } else { Err(format!("{connections:#?}")) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_happens_is_told_in_order_and_whole() {
+    let system = System::start().await;
+    system.init_data().await;
+    system.quiet(SOON).await;
+    let mut events = Events::of(&system, "/events").await;
+    let order = system.place(&["201", "204"], "101").await;
+    let id = order.id.to_string();
+    let mut own = Events::of(&system, &format!("/events?order={id}")).await;
+
+    let is_last = |event: &Event| event.data["kind"] == "on-its-way";
+    let mut told = events.until(is_last).await;
+    if !told.iter().any(|event| event.data["status"] == "to-be-shipped") {
+        told.extend(events.until(|event| event.data["status"] == "to-be-shipped").await);
+    }
+    let of = |kind: &str| -> Vec<&Event> { told.iter().filter(|it| it.kind == kind).collect() };
+    let statuses: Vec<_> = of("order").iter().map(|it| it.data["status"].clone()).collect();
+    assert_eq!(statuses, ["pending", "payment-required", "to-be-shipped"], "{told:#?}");
+    let first = &of("order")[0].data;
+    assert_eq!((&first["id"], &first["attempt"]), (&json!(id), &json!(1)));
+    assert_eq!(first["history"][0]["status"], "pending");
+    for (event, path) in
+        [(of("order")[2], format!("/order/{id}")), (of("account")[0], "/accounts/101".to_owned())]
+    {
+        assert_eq!(event.data, system.get(&path).await.json(), "{path}");
+    }
+    for event in of("product") {
+        let path = format!("/inventory/{}", event.data["id"].as_str().unwrap());
+        assert_eq!(event.data, system.get(&path).await.json());
+    }
+    assert_eq!(of("product").len(), 2, "{told:#?}");
+    let messages = system.get("/customers/101/messages").await.json();
+    let mut messages = messages["messages"].as_array().unwrap().clone();
+    messages.reverse();
+    let sent: Vec<_> = of("message").iter().map(|it| it.data.clone()).collect();
+    assert_eq!(sent, messages);
+
+    // Another order is not told to who follows this one.
+    let other = system.order(&["205"], "103").await;
+    events.until(|event| event.data["id"] == other.id.to_string()).await;
+    assert_eq!(system.cancel(&order).await.status, StatusCode::OK);
+    let own = own.until(|event| event.data["status"] == "cancelled").await;
+    for event in own {
+        let about = if event.kind == "order" { "id" } else { "order" };
+        assert_eq!(event.data[about], id, "{event:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_was_cut_off_is_told_the_rest_once_at_any_gateway_also_after_a_restart() {
+    let instances = BTreeMap::from([(Service::Gateway, 2)]);
+    let mut system =
+        System::start_with(StackOptions { instances, ..StackOptions::default() }).await;
+    let gateways = system.stack.gateway_urls();
+    let mut redis = system.redis().await;
+    let browser = Browser::default();
+    let url = |turn: usize| format!("{}/events", gateways[turn % 2]);
+    let mut last = browser.open(&url(0), None).await.expect("a stream").last;
+    let (mut published, mut told) = (0, [0, 0]);
+    for turn in 0..40 {
+        // Some while it is away, some while it is there; not all of it is told before the next cut.
+        let mut more = async |count: usize| {
+            for _ in 0..count {
+                tell(&mut redis, &[product(published, "P"), account(published)]).await;
+                published += 1;
+            }
+        };
+        more(turn % 7).await;
+        if turn % 20 == 10 {
+            system.restart(Service::Gateway, 1).await;
+        }
+        let mut events = browser.open(&url(turn), Some(&last)).await.expect("a stream");
+        more(turn % 11).await;
+        let waiting = 2 * published - told[0] - told[1];
+        let take = if turn == 39 { waiting } else { waiting.min(1 + turn % 13) };
+        for _ in 0..take {
+            let event = events.soon().await;
+            let place = match event.kind.as_str() {
+                "product" => 0,
+                "account" => 1,
+                _ => panic!("turn {turn} after {last}: {event:?}"),
+            };
+            let number: usize = event.data["id"].as_str().unwrap().parse().unwrap();
+            assert_eq!(number, told[place], "turn {turn} after {last}: {event:?}");
+            told[place] += 1;
+            last = event.id;
+        }
+    }
+    assert_eq!(told, [published, published]);
+    assert!(published > 300, "{published}");
+    // One for each gateway.
+    expect_readers(&mut redis, 2).await;
+}
+
+#[tokio::test]
+async fn who_resumes_from_where_nobody_knows_begins_with_a_reset() {
+    let system = System::start().await;
+    let mut redis = system.redis().await;
+    let mut events = Events::of(&system, "/events").await;
+    // More than is kept for those who resume, in memory or in a stream that is looked at.
+    let old = events.last.clone();
+    for number in 0..60 {
+        let long = "x".repeat(10_000);
+        let changes: Vec<_> = (0..10).map(|it| product(10 * number + it, &long)).collect();
+        tell(&mut redis, &changes).await;
+        for (_, product) in changes {
+            assert_eq!(events.soon().await.data["id"], product["id"]);
+        }
+    }
+    let browser = Browser::default();
+    let bad = ["x", "0", &"f".repeat(300), "1a20d263d43.0........", &old];
+    for (number, last) in bad.into_iter().enumerate() {
+        let url = format!("{}/events", system.url());
+        let mut resumed = if number % 2 == 0 {
+            browser.open(&url, Some(last)).await.expect("a stream")
+        } else {
+            browser.open(&format!("{url}?last_event_id={last}"), None).await.expect("a stream")
+        };
+        let reset = resumed.soon().await;
+        assert_eq!((reset.kind.as_str(), reset.data), ("reset", json!({})), "{last}");
+        assert_eq!(reset.id, events.last, "{last}");
+        tell(&mut redis, &[account(number)]).await;
+        assert_eq!(resumed.soon().await, events.soon().await, "{last}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_told_to_reset_and_delays_nobody() {
+    let mut system = System::start().await;
+    let gateway = system.first(Service::Gateway).http.unwrap();
+    let mut redis = system.redis().await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let mut slow = socket.connect(gateway).await.unwrap();
+    slow.write_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut quick = Events::of(&system, "/events").await;
+
+    // 20 MB: more than the ring, and all that the kernel takes meanwhile.
+    let name = "x".repeat(50_000);
+    for batch in 0..40 {
+        let changes: Vec<_> = (0..10).map(|it| product(10 * batch + it, &name)).collect();
+        tell(&mut redis, &changes).await;
+        for it in 0..10 {
+            assert_eq!(quick.soon().await.data["id"], (10 * batch + it).to_string());
+        }
+    }
+    let mut text = Vec::new();
+    let mut buffer = vec![0; 64 * 1024];
+    let mut read_until = async |part: &str| {
+        while !String::from_utf8_lossy(&text).contains(part) {
+            let read = tokio::time::timeout(SOON, slow.read(&mut buffer)).await;
+            let count = read.unwrap_or_else(|_| panic!("no {part}")).expect("no end");
+            assert_ne!(count, 0, "no {part}");
+            // What was found does not matter, only what follows.
+            let tail = text.len().saturating_sub(100);
+            text.drain(..tail);
+            text.extend_from_slice(&buffer[..count]);
+        }
+    };
+    read_until("event: reset").await;
+    tell(&mut redis, &[account(7)]).await;
+    read_until("event: account").await;
+    assert_eq!(quick.soon().await.kind, "account");
+}
+
+#[tokio::test]
+async fn when_redis_is_emptied_clients_are_told_to_reset_and_what_happens_then() {
+    // It forgets all when it is restarted.
+    let redis = RedisOptions { appendfsync: Appendfsync::No, ..RedisOptions::default() };
+    let mut system = System::start_with(StackOptions { redis, ..StackOptions::default() }).await;
+    let mut events = Events::of(&system, "/events").await;
+    for restart in [false, true] {
+        eventually("the demo data", SOON, async || {
+            let answer = system.post("/init-data", &Value::Null).await;
+            if answer.status == StatusCode::OK { Ok(()) } else { Err(answer.text()) }
+        })
+        .await;
+        let order = system.order(&["201"], "101").await.id.to_string();
+        let is_paid =
+            |event: &Event| event.data["id"] == order && event.data["status"] == "to-be-shipped";
+        let told = events.until(is_paid).await;
+        assert!(told.iter().all(|event| event.kind != "reset"), "{told:?}");
+        let old = events.last.clone();
+
+        if restart {
+            let redis = system.stack.redis().expect("a Redis of its own");
+            redis.kill().expect("killed");
+            redis.restart().expect("restarted");
+        } else {
+            let mut redis = system.redis().await;
+            let () = redis::cmd("FLUSHALL").query_async(&mut redis).await.expect("emptied");
+        }
+        events.until(|event| event.kind == "reset").await;
+        let url = format!("{}/events", system.url());
+        let mut late = Browser::default().open(&url, Some(&old)).await.expect("a stream");
+        assert_eq!(late.soon().await.kind, "reset");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_silent_shows_that_it_lives_and_how_far_it_is() {
+    let system = System::start().await;
+    let nothing = "/events?order=9b9a2bd4-6d3f-4b0e-9d2c-5a6c8a3f6a11";
+    let (mut all, mut none) =
+        (Events::of(&system, "/events").await, Events::of(&system, nothing).await);
+    tell(&mut system.redis().await, &[account(1)]).await;
+    let told = all.soon().await;
+    let mark = tokio::time::timeout(SOON, none.block()).await.expect("in time").expect("no end");
+    assert_eq!(mark, format!(":\nid: {}\n\n", told.id));
+}
+
+#[tokio::test]
+async fn a_thousand_clients_are_told_everything_by_one_read() {
+    const CLIENTS: usize = 1_000;
+    const CHANGES: usize = 300;
+    /// As many as a gateway takes.
+    const OPEN: usize = 2_000;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    let files = soft.max(hard.min(4_096));
+    setrlimit(Resource::RLIMIT_NOFILE, files, hard).expect("raised");
+    assert!(files >= 3_000, "ulimit -Hn is {hard}: too few files for so many connections");
+    let system = System::start_alone(StackOptions::default()).await;
+    let mut redis = system.redis().await;
+    expect_readers(&mut redis, 0).await;
+
+    let url = format!("{}/events", system.url());
+    let browser = Browser::default();
+    let open = async |count: usize| {
+        let mut streams = JoinSet::new();
+        for _ in 0..count {
+            let (browser, url) = (browser.clone(), url.clone());
+            streams.spawn(async move { browser.open(&url, None).await.expect("a stream") });
+        }
+        streams.join_all().await
+    };
+    let mut told = JoinSet::new();
+    for mut events in open(CLIENTS).await {
+        told.spawn(async move {
+            for number in 0..CHANGES {
+                let block = events.block().await.expect("no end");
+                assert!(block.contains(&format!("\"id\":\"{number}\"")), "{number}: {block}");
+            }
+            events
+        });
+    }
+    expect_readers(&mut redis, 1).await;
+    for number in 0..CHANGES {
+        tell(&mut redis, &[product(number, "P")]).await;
+    }
+    let streams = tokio::time::timeout(SOON * 2, told.join_all()).await.expect("all told in time");
+    assert_eq!(streams.len(), CLIENTS);
+    expect_readers(&mut redis, 1).await;
+
+    // There is an end to it, and other calls get through.
+    let more = open(OPEN - CLIENTS).await;
+    let refused = browser.ask(&url, &[]).await.expect("an answer");
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.headers()["retry-after"], "5");
+    assert_eq!(system.get("/report").await.status, StatusCode::OK);
+    drop((streams, more));
+    eventually("there is room again", SOON, async || {
+        let status = browser.ask(&url, &[]).await?.status();
+        if status == StatusCode::OK { Ok(()) } else { Err(status.to_string()) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn open_streams_end_with_the_gateway_in_time() {
+    let mut system = System::start().await;
+    let mut streams = Vec::new();
+    for path in
+        ["/events", "/events?flow=true", "/events?order=9b9a2bd4-6d3f-4b0e-9d2c-5a6c8a3f6a11"]
+    {
+        streams.push(Events::of(&system, path).await);
+    }
+    let process = &mut system.first(Service::Gateway).process;
+    process.terminate().expect("told to end");
+    for stream in &mut streams {
+        let end = async { while stream.next().await.is_some() {} };
+        tokio::time::timeout(GRACE, end).await.expect("the stream ends");
+    }
+    let status = process.wait(GRACE).expect("it ends in time");
+    assert_eq!(status.code(), Some(0), "{}", process.logs());
+}
+
+#[tokio::test]
+async fn changes_are_told_from_every_topics_own_redis_and_told_again_after_one_was_away() {
+    let mut servers: BTreeMap<&str, RedisServer> = BTreeMap::new();
+    let mut env = BTreeMap::new();
+    for topic in Topic::ALL {
+        let server = RedisServer::start(RedisOptions::default()).expect("a Redis");
+        env.insert(format!("{}_REDIS_URL", topic.name().to_uppercase()), server.url());
+        servers.insert(topic.name(), server);
+    }
+    let mut system = System::start_with(StackOptions { env, ..StackOptions::default() }).await;
+    system.sources = Sources::new(|topic| servers[topic.name()].url().parse().expect("a URL"));
+    system.init_data().await;
+    let mut events = Events::of(&system, "/events").await;
+    for turn in 0..2 {
+        let order = system.order(&["204"], "103").await;
+        assert_eq!(order.status, OrderStatus::ToBeShipped);
+        let mut missing = vec!["order", "product", "account", "message"];
+        while !missing.is_empty() {
+            let event = events.soon().await;
+            assert_ne!(event.kind, "reset", "turn {turn}");
+            missing.retain(|kind| *kind != event.kind);
+        }
+        for server in servers.values_mut() {
+            server.kill().expect("killed");
+            server.restart().expect("restarted");
+        }
+    }
+}
+
+/// The part of `GET /flow` about a group on a stream.
+fn group<'a>(flow: &'a Value, stream: Stream, group: &str) -> &'a Value {
+    let streams = flow["streams"].as_array().expect("streams");
+    let stream = streams.iter().find(|it| it["stream"] == stream.key()).expect("the stream");
+    let groups = stream["groups"].as_array().expect("groups");
+    groups.iter().find(|it| it["group"] == group).expect("the group")
+}
+
+#[tokio::test]
+async fn the_flow_shows_what_waits_for_a_service_that_is_away_and_that_it_drains() {
+    let mut system = System::start_with(StackOptions {
+        instances: BTreeMap::from([(Service::Message, 0)]),
+        ..StackOptions::default()
+    })
+    .await;
+    system.init_data().await;
+    system.first(Service::Inventory).process.kill().expect("killed");
+    let mut flow = Events::of(&system, "/events?flow=true").await;
+    let orders = [system.place(&["204"], "101").await, system.place(&["204"], "101").await];
+
+    let created = |flow: &Value, service: &str| {
+        let group = group(flow, Stream::OrderCreated, service);
+        (group["lag"].clone(), group["pending"].clone(), group["consumers"].clone())
+    };
+    let waits = (json!(2), json!(0), json!(1));
+    let told = flow.until(|it| created(&it.data, "inventory_service") == waits).await;
+    let last = &told.last().unwrap().data;
+    // One that never ran has everything before it.
+    assert_eq!(created(last, "msg_service"), (json!(2), json!(0), json!(0)));
+    let dead = |flow: &Value| flow["dead"].as_array().unwrap().clone();
+    let none = Topic::ALL.map(|topic| json!({"topic": topic.name(), "count": 0}));
+    assert_eq!(dead(last), none);
+    let names: Vec<&Value> =
+        last["streams"].as_array().unwrap().iter().map(|it| &it["stream"]).collect();
+    let read = Stream::ALL.into_iter().filter(|stream| !stream.readers().is_empty());
+    assert_eq!(names, read.map(Stream::key).collect::<Vec<_>>());
+
+    system.restart(Service::Inventory, 1).await;
+    let drained = (json!(0), json!(0), json!(1));
+    let told = flow.until(|it| created(&it.data, "inventory_service") == drained).await;
+    let rates =
+        told.iter().map(|it| &group(&it.data, Stream::OrderCreated, "inventory_service")["rate"]);
+    assert!(rates.into_iter().any(|rate| rate.as_f64() > Some(0.0)), "{told:#?}");
+    for order in &orders {
+        system.ended(order).await;
+    }
+    let flow = system.get("/flow").await;
+    assert_eq!((flow.status, flow.header("cache-control")), (StatusCode::OK, "no-store"));
+    assert_eq!(created(&flow.json(), "inventory_service"), drained);
+}
+
+#[tokio::test]
+async fn dead_letters_are_told_and_counted() {
+    let system = System::start().await;
+    let mut events = Events::of(&system, "/events").await;
+    system.publish(Stream::InventoryRestock, &json!({"product_id": 7})).await;
+    let dead = events.soon().await;
+    assert_eq!(dead.kind, "dead");
+    assert_eq!(dead.data["topic"], "inventory");
+    assert_eq!(dead.data["stream"], Stream::InventoryRestock.key());
+    assert_eq!(dead.data["group"], "inventory_service");
+    assert!(dead.data["reason"].is_string() && dead.data["at"].is_u64(), "{dead:?}");
+    let members: Vec<&String> = dead.data.as_object().unwrap().keys().collect();
+    assert_eq!(members, ["at", "entry", "group", "reason", "stream", "topic"]);
+    eventually("it is counted", SOON, async || {
+        let flow = system.get("/flow").await.json();
+        let count = &flow["dead"][1];
+        let one = json!({"topic": "inventory", "count": 1});
+        if *count == one { Ok(()) } else { Err(flow.to_string()) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_wrong_parameter_is_named() {
+    let system = System::start().await;
+    let id = "9b9a2bd4-6d3f-4b0e-9d2c-5a6c8a3f6a11";
+    for (query, field) in [
+        ("order=7", "order"),
+        ("order=", "order"),
+        ("flow=maybe", "flow"),
+        ("flow=1", "flow"),
+        (&format!("order={id}&flow=true"), "order"),
+        (&format!("order={id}&order={id}"), "order"),
+    ] {
+        let answer = system.get(&format!("/events?{query}")).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{query}: {}", answer.text());
+        assert_eq!(answer.header("content-type"), "application/problem+json", "{query}");
+        assert_eq!(answer.json()["field"], field, "{query}: {}", answer.text());
+    }
+}
