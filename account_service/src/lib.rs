@@ -71,6 +71,11 @@ pub fn subscriptions() -> Vec<Subscription<Input>> {
 }
 
 fn charge(entry: &StreamEntry<'_>) -> Result<Option<Input>, String> {
+    // It was decided once, and others have acted on that. Where the order still waits, order_service
+    // has it asked for again.
+    if entry.forgotten {
+        return Ok(None);
+    }
     let check: StockChecked = entry.parse()?;
     if check.inventory != StockOutcome::PaymentRequired {
         return Ok(None);

@@ -682,7 +682,7 @@ fn only_reserved_stock_is_charged_and_never_without_a_total() {
                 "product_ids": ["201"]{rest}}}"#,
             order_id(1)
         );
-        (check.parse)(&StreamEntry { id: entry(1), entity: &entity })
+        (check.parse)(&StreamEntry { id: entry(1), entity: &entity, forgotten: false })
     };
     let paid = r#", "order_total": 800"#;
     assert_eq!(parse("payment-required", paid), Ok(Some(charged(1, 1, "101", 800))));
@@ -701,10 +701,21 @@ fn only_reserved_stock_is_charged_and_never_without_a_total() {
 }
 
 #[test]
+fn what_a_lost_store_had_charged_is_not_charged_again() {
+    let forgotten = StreamEntry { id: entry(1), entity: "", forgotten: true };
+    let check = subscriptions().into_iter().find(|it| it.stream == Stream::InventoryCheck).unwrap();
+    assert_eq!((check.parse)(&forgotten), Ok(None));
+}
+
+#[test]
 fn other_entries_are_understood() {
     let parse = |stream, entity: serde_json::Value| {
         let subscription = subscriptions().into_iter().find(|it| it.stream == stream).unwrap();
-        (subscription.parse)(&StreamEntry { id: entry(1), entity: &entity.to_string() })
+        (subscription.parse)(&StreamEntry {
+            id: entry(1),
+            entity: &entity.to_string(),
+            forgotten: false,
+        })
     };
     let account = serde_json::json!({
         "id": "101", "name": "Customer 101", "email": "101@server.com", "balance": 1_000,

@@ -1,6 +1,8 @@
 //! Configuration from the environment, parsed whole before anything is bound.
 
-use std::{error::Error as _, io::Write as _, net::SocketAddr, process::ExitCode};
+use std::{
+    convert::Infallible, error::Error as _, io::Write as _, net::SocketAddr, process::ExitCode,
+};
 
 use clap::{
     Args, Parser, ValueEnum,
@@ -107,15 +109,28 @@ pub struct Sources {
 impl Sources {
     /// Asks for every topic's server.
     pub fn new(mut of: impl FnMut(Topic) -> RedisUrl) -> Self {
+        match Self::try_new(|topic| Ok::<_, Infallible>(of(topic))) {
+            Ok(sources) => sources,
+            Err(never) => match never {},
+        }
+    }
+
+    /// The same where some may not be known.
+    ///
+    /// # Errors
+    ///
+    /// The first that came.
+    pub fn try_new<E>(mut of: impl FnMut(Topic) -> Result<RedisUrl, E>) -> Result<Self, E> {
         let mut servers: Vec<RedisUrl> = Vec::new();
-        let places = Topic::ALL.map(|topic| {
-            let url = of(topic);
-            servers.iter().position(|known| *known == url).unwrap_or_else(|| {
+        let mut places = [0; Topic::ALL.len()];
+        for (place, topic) in places.iter_mut().zip(Topic::ALL) {
+            let url = of(topic)?;
+            *place = servers.iter().position(|known| *known == url).unwrap_or(servers.len());
+            if *place == servers.len() {
                 servers.push(url);
-                servers.len() - 1
-            })
-        });
-        Self { servers, places }
+            }
+        }
+        Ok(Self { servers, places })
     }
 
     /// The number of the topic's server.

@@ -8,9 +8,10 @@ use std::{sync::Arc, time::Duration};
 use redis::{Cmd, Value};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
+    bookmarks::Bookmarks,
     decision::Decider,
     engine::{BATCH_INPUTS, Job, Origin, Work},
     entry::{Entry, entries, read_reply, text},
@@ -30,6 +31,8 @@ const BUSY: Duration = Duration::from_millis(1);
 const PAUSE: Duration = Duration::from_micros(500);
 /// A consumer that was not seen for so long and has nothing pending is removed from its group.
 const FORGET_MILLIS: u64 = 24 * 3_600 * 1_000;
+/// How often it is looked whether both Redis are still the ones they were.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// An entry of a stream, as a subscription sees it.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +41,9 @@ pub struct StreamEntry<'a> {
     pub id: EntryId,
     /// The JSON object.
     pub entity: &'a str,
+    /// This service was through with it once, before it lost its store and with it the trace: what
+    /// it decided is known to others only, and must not be decided a second time.
+    pub forgotten: bool,
 }
 
 impl<'a> StreamEntry<'a> {
@@ -68,12 +74,49 @@ impl<I> std::fmt::Debug for Subscription<I> {
 /// Reads the subscribed streams of one Redis.
 pub(crate) struct Reader<D: Decider> {
     pub(crate) url: RedisUrl,
+    /// The service's own Redis, if that is another one.
+    pub(crate) own: Option<RedisUrl>,
     pub(crate) subscriptions: Vec<Subscription<D::Input>>,
     pub(crate) instance: String,
     pub(crate) claim_idle_ms: u64,
     pub(crate) queue: mpsc::Sender<Job<D>>,
     pub(crate) part: Arc<Part>,
     pub(crate) shutdown: CancellationToken,
+}
+
+/// What a reader asks besides reading.
+struct Helper {
+    /// To the Redis that is read from.
+    link: Link,
+    /// Where the service's own store is in another Redis.
+    bookmarks: Option<Bookmarks>,
+}
+
+impl Helper {
+    async fn look(&mut self) -> Result<(), LinkError> {
+        match &mut self.bookmarks {
+            Some(bookmarks) => bookmarks.look(&mut self.link).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Reading goes on while the own Redis is away: the engine waits for it.
+    async fn look_if_possible(&mut self) {
+        if let Err(error) = self.look().await {
+            debug!("the bookmarks could not be looked at: {error}");
+        }
+    }
+
+    async fn write_down(&mut self) {
+        let Some(bookmarks) = &mut self.bookmarks else { return };
+        let written = match bookmarks.look(&mut self.link).await {
+            Ok(()) => bookmarks.write_down(&mut self.link).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = written {
+            debug!("the bookmarks could not be written: {error}");
+        }
+    }
 }
 
 /// What ended a round of reading.
@@ -107,7 +150,13 @@ impl<D: Decider> Reader<D> {
     async fn read_forever(self) {
         let patience = Duration::from_millis(BLOCK_MILLIS) + GRACE;
         let mut blocking = Link::new(self.url.clone(), patience);
-        let mut helper = Link::new(self.url.clone(), GRACE);
+        let mut helper = Helper {
+            link: Link::new(self.url.clone(), GRACE),
+            bookmarks: self.own.as_ref().map(|own| {
+                let streams = self.subscriptions.iter().map(|it| it.stream).collect();
+                Bookmarks::new(Link::new(own.clone(), GRACE), D::TOPIC, streams)
+            }),
+        };
         let mut backoff = Backoff::default();
         loop {
             match self.read_until_interrupted(&mut blocking, &mut helper, &mut backoff).await {
@@ -126,16 +175,18 @@ impl<D: Decider> Reader<D> {
     async fn read_until_interrupted(
         &self,
         blocking: &mut Link,
-        helper: &mut Link,
+        helper: &mut Helper,
         backoff: &mut Backoff,
     ) -> Result<(), Interruption> {
         blocking.check_server().await?;
-        self.create_groups(helper).await?;
+        self.create_groups(&mut helper.link).await?;
+        helper.look().await?;
         // Entries whose delivery got lost with a connection, or with the process before this one.
-        self.drain_own(blocking).await?;
+        self.drain_own(blocking, helper.bookmarks.as_ref()).await?;
         backoff.reset();
         self.part.answered();
         let mut next_claim = Instant::now() + self.claim_interval();
+        let mut next_look = Instant::now() + LOOK;
         let mut pause = PAUSE;
         loop {
             let asked = Instant::now();
@@ -151,9 +202,17 @@ impl<D: Decider> Reader<D> {
             };
             self.part.answered();
             let count: usize = entries.iter().map(|(_, entries)| entries.len()).sum();
-            self.hand_over(entries).await?;
+            if self.goes_back(&entries, helper) {
+                helper.look().await?;
+            }
+            self.hand_over(entries, helper.bookmarks.as_ref()).await?;
+            if Instant::now() >= next_look {
+                helper.look_if_possible().await;
+                next_look = Instant::now() + LOOK;
+            }
             if Instant::now() >= next_claim {
                 self.claim(helper).await?;
+                helper.write_down().await;
                 next_claim = Instant::now() + self.claim_interval();
             }
             // Under traffic a small read means that the next one would be as small: waiting a
@@ -213,7 +272,24 @@ impl<D: Decider> Reader<D> {
         read
     }
 
-    async fn drain_own(&self, link: &mut Link) -> Result<(), Interruption> {
+    /// Whether entries came that were delivered before.
+    fn goes_back(&self, entries: &[(String, Vec<Entry>)], helper: &mut Helper) -> bool {
+        let Some(bookmarks) = &mut helper.bookmarks else { return false };
+        let mut back = false;
+        for (name, entries) in entries {
+            let stream = self.subscriptions.iter().find(|it| it.stream.key() == name);
+            if let (Some(it), [first, ..], Some(last)) = (stream, &entries[..], entries.last()) {
+                back |= bookmarks.goes_back(it.stream, first.id, last.id);
+            }
+        }
+        back
+    }
+
+    async fn drain_own(
+        &self,
+        link: &mut Link,
+        bookmarks: Option<&Bookmarks>,
+    ) -> Result<(), Interruption> {
         let mut after = vec![EntryId::default(); self.subscriptions.len()];
         loop {
             let reply = link.ask("XREADGROUP", self.read_command(Some(&after))).await?;
@@ -230,13 +306,14 @@ impl<D: Decider> Reader<D> {
                 return Ok(());
             }
             info!(entries = found, "taking up what was left pending");
-            self.hand_over(entries).await?;
+            self.hand_over(entries, bookmarks).await?;
         }
     }
 
     /// Takes over what other instances left pending for too long, and removes instances that are
     /// long gone.
-    async fn claim(&self, link: &mut Link) -> Result<(), Interruption> {
+    async fn claim(&self, helper: &mut Helper) -> Result<(), Interruption> {
+        let (link, bookmarks) = (&mut helper.link, helper.bookmarks.as_ref());
         for subscription in &self.subscriptions {
             let mut cursor = "0-0".to_owned();
             loop {
@@ -256,13 +333,13 @@ impl<D: Decider> Reader<D> {
                 // Redis 6.2 shows an entry that was deleted while it was pending as nil, and has
                 // it pending here now.
                 if matches!(&claimed, Value::Array(items) if items.contains(&Value::Nil)) {
-                    self.drain_own(link).await?;
+                    self.drain_own(link, bookmarks).await?;
                 }
                 let entries = entries(claimed);
                 if !entries.is_empty() {
                     let stream = subscription.stream;
                     info!(%stream, entries = entries.len(), "taking over what was left behind");
-                    self.hand_over(vec![(stream.key().to_owned(), entries)]).await?;
+                    self.hand_over(vec![(stream.key().to_owned(), entries)], bookmarks).await?;
                 }
                 if next == "0-0" {
                     break;
@@ -291,7 +368,11 @@ impl<D: Decider> Reader<D> {
         }
     }
 
-    async fn hand_over(&self, entries: Vec<(String, Vec<Entry>)>) -> Result<(), Interruption> {
+    async fn hand_over(
+        &self,
+        entries: Vec<(String, Vec<Entry>)>,
+        bookmarks: Option<&Bookmarks>,
+    ) -> Result<(), Interruption> {
         for (name, entries) in entries {
             let Some(subscription) = self.subscriptions.iter().find(|s| s.stream.key() == name)
             else {
@@ -304,26 +385,34 @@ impl<D: Decider> Reader<D> {
                 let places = self.queue.reserve_many(count).await;
                 for place in places.map_err(|_| Interruption::Closed)? {
                     let Some(entry) = entries.next() else { break };
-                    place.send(self.job(subscription, entry));
+                    place.send(self.job(subscription, entry, bookmarks));
                 }
             }
         }
         Ok(())
     }
 
-    fn job(&self, subscription: &Subscription<D::Input>, entry: Entry) -> Job<D> {
+    fn job(
+        &self,
+        subscription: &Subscription<D::Input>,
+        entry: Entry,
+        bookmarks: Option<&Bookmarks>,
+    ) -> Job<D> {
         let Entry { id, fields } = entry;
+        let forgotten = bookmarks.is_some_and(|it| it.is_forgotten(subscription.stream, id));
         let trace = fields.get(TRACEPARENT).and_then(traceparent);
         let work = match fields.get(ENTITY).map(std::str::from_utf8) {
             // Deleted from the stream while it was pending: there is nothing left to do.
             None if fields.0.is_empty() => Work::Nothing,
             None => Work::Unreadable(format!("it has no field `{ENTITY}`")),
             Some(Err(_)) => Work::Unreadable(format!("field `{ENTITY}` is not UTF-8")),
-            Some(Ok(entity)) => match (subscription.parse)(&StreamEntry { id, entity }) {
-                Ok(Some(input)) => Work::Input(input),
-                Ok(None) => Work::Nothing,
-                Err(reason) => Work::Unreadable(reason),
-            },
+            Some(Ok(entity)) => {
+                match (subscription.parse)(&StreamEntry { id, entity, forgotten }) {
+                    Ok(Some(input)) => Work::Input(input),
+                    Ok(None) => Work::Nothing,
+                    Err(reason) => Work::Unreadable(reason),
+                }
+            }
         };
         // The fields are kept for the dead letter that it may become.
         let origin = Origin::Entry { stream: subscription.stream, id, fields };

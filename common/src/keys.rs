@@ -93,6 +93,18 @@ pub fn orders_with(status: OrderStatus) -> String {
     format!("{{order}}:status:{}", status.name())
 }
 
+/// What makes the owner's store this one and no other: `{<topic>}:store`, a
+/// [`StoreId`](crate::store::StoreId). Whoever reads the owner's streams may read it, too.
+pub fn store(owner: Topic) -> String {
+    format!("{{{}}}:store", owner.name())
+}
+
+/// How far the owner is in the streams of other owners' Redis: `{<topic>}:bookmarks`, a hash with a
+/// field for each stream.
+pub fn bookmarks(owner: Topic) -> String {
+    format!("{{{}}}:bookmarks", owner.name())
+}
+
 /// The trace of a dead letter: `{<topic>}:dead:<stream>:<entry>`, so that none is written twice.
 pub fn dead_letter(owner: Topic, stream: Stream, entry: impl fmt::Display) -> Key {
     Key(format!("{{{}}}:dead:{stream}:{entry}", owner.name()).into())

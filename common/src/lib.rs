@@ -11,6 +11,7 @@
 //! Imports run one way: the services use this crate, this crate knows no service.
 
 pub mod api;
+pub mod bookmarks;
 pub mod config;
 pub mod consumer;
 pub mod decision;
@@ -28,5 +29,6 @@ mod ops;
 pub mod problem;
 pub mod redis_link;
 pub mod service;
+pub mod store;
 pub mod telemetry;
 mod trim;

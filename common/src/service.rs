@@ -36,6 +36,7 @@ use crate::{
     metrics::EngineMetrics,
     ops::{self, Operations},
     problem::Problem,
+    store::Keeper,
     telemetry,
     trim::Trimmer,
 };
@@ -267,8 +268,10 @@ impl Life {
             self.shutdown.clone(),
         );
         self.spawn("the engine", engine.run());
+        let own = self.sources.of(D::TOPIC);
         for (url, subscriptions) in consumer::by_server(&self.sources, subscriptions) {
             let reader = Reader {
+                own: (url != *own).then(|| own.clone()),
                 url,
                 subscriptions,
                 instance: self.instance.clone(),
@@ -286,6 +289,13 @@ impl Life {
             shutdown: self.shutdown.clone(),
         };
         self.spawn("the trimmer", trimmer.run());
+        let keeper = Keeper {
+            topic: D::TOPIC,
+            url: own.clone(),
+            part: self.health.part("the keeper"),
+            shutdown: self.shutdown.clone(),
+        };
+        self.spawn("the keeper", keeper.run());
         Door::new(queue, part, COMMAND_PATIENCE)
     }
 

@@ -73,7 +73,12 @@ pub fn subscriptions() -> Vec<Subscription<Input>> {
         },
         Subscription {
             stream: Stream::OrderCreated,
-            parse: |entry| Ok(Some(Input::Ordered(entry.parse()?))),
+            // What was decided once was acted on by others. Where the order still waits,
+            // order_service sends it again.
+            parse: |entry| match entry.forgotten {
+                true => Ok(None),
+                false => Ok(Some(Input::Ordered(entry.parse()?))),
+            },
         },
         Subscription {
             stream: Stream::OrderCancelled,

@@ -13,10 +13,11 @@ use std::net::SocketAddr;
 use clap::Parser;
 use common::{
     config::CommonConfig,
-    consumer::Subscription,
+    consumer::{StreamEntry, Subscription},
     events::Stream,
     service::{Life, ServiceConfig},
 };
+use serde::de::DeserializeOwned;
 
 use self::notification::{Input, Notifications};
 
@@ -58,37 +59,34 @@ pub fn subscriptions() -> Vec<Subscription<Input>> {
             stream: Stream::AccountCreated,
             parse: |entry| Ok(Some(Input::Customer(entry.parse()?, entry.id))),
         },
-        Subscription {
-            stream: Stream::OrderCreated,
-            parse: |entry| Ok(Some(Input::Ordered(entry.parse()?))),
-        },
-        Subscription {
-            stream: Stream::InventoryCheck,
-            parse: |entry| Ok(Some(Input::Stock(entry.parse()?))),
-        },
-        Subscription {
-            stream: Stream::AccountWallet,
-            parse: |entry| Ok(Some(Input::Wallet(entry.parse()?))),
-        },
+        Subscription { stream: Stream::OrderCreated, parse: |entry| told(entry, Input::Ordered) },
+        Subscription { stream: Stream::InventoryCheck, parse: |entry| told(entry, Input::Stock) },
+        Subscription { stream: Stream::AccountWallet, parse: |entry| told(entry, Input::Wallet) },
         Subscription {
             stream: Stream::OrderCancelled,
-            parse: |entry| Ok(Some(Input::Cancelled(entry.parse()?))),
+            parse: |entry| told(entry, Input::Cancelled),
         },
-        Subscription {
-            stream: Stream::OrderShipped,
-            parse: |entry| Ok(Some(Input::Shipped(entry.parse()?))),
-        },
+        Subscription { stream: Stream::OrderShipped, parse: |entry| told(entry, Input::Shipped) },
         Subscription {
             stream: Stream::OrderCompleted,
-            parse: |entry| Ok(Some(Input::Completed(entry.parse()?))),
+            parse: |entry| told(entry, Input::Completed),
         },
         Subscription {
             stream: Stream::AccountRefunded,
-            parse: |entry| Ok(Some(Input::Refunded(entry.parse()?))),
+            parse: |entry| told(entry, Input::Refunded),
         },
         Subscription {
             stream: Stream::AccountToppedUp,
-            parse: |entry| Ok(Some(Input::ToppedUp(entry.parse()?))),
+            parse: |entry| told(entry, Input::ToppedUp),
         },
     ]
+}
+
+/// What a customer is told, or was, before this service lost its store.
+fn told<E: DeserializeOwned>(
+    entry: &StreamEntry<'_>,
+    input: fn(E) -> Input,
+) -> Result<Option<Input>, String> {
+    let input = input(entry.parse()?);
+    Ok(Some(if entry.forgotten { Input::Told(Box::new(input)) } else { input }))
 }

@@ -37,6 +37,9 @@ pub enum Input {
     Refunded(Refunded),
     /// A customer's money came in.
     ToppedUp(ToppedUp),
+    /// What the customer was told before this service lost its store: it is remembered and not
+    /// said again.
+    Told(Box<Input>),
 }
 
 /// msg_service's own copy of what it needs to know of a customer.
@@ -108,13 +111,15 @@ impl Decider for Notifications {
                 let address = known.map_or("no address known", |customer| &customer.email);
                 let line = format!("to {name} <{address}>: {subject}. {body}");
                 let order = cause.order();
-                match order {
-                    Some(order) => changes.note(order, line),
-                    None => changes.remark(line),
-                }
                 let message =
                     MessageSent { id, customer: customer.clone(), order, kind, subject, body };
-                changes.append(&message);
+                if !matches!(input, Input::Told(_)) {
+                    changes.append(&message);
+                    match order {
+                        Some(order) => changes.note(order, line),
+                        None => changes.remark(line),
+                    }
+                }
                 changes.put(message);
             }
         }
@@ -170,6 +175,7 @@ fn occasion(input: &Input) -> Occasion<'_> {
         Occasion::Message { customer, cause, kind, facts }
     };
     match input {
+        Input::Told(input) => occasion(input),
         Input::Customer(event, entry) => Occasion::Customer(event, *entry),
         Input::Ordered(event) => {
             let kind = match event.attempt {

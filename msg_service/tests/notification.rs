@@ -453,11 +453,21 @@ fn every_stream_that_is_read_has_its_messages() {
     for (stream, entity, kind) in table {
         let subscription = subscriptions().into_iter().find(|it| it.stream == stream).unwrap();
         let entity = entity.to_string();
-        let entry = StreamEntry { id: entry(2), entity: &entity };
+        let entry = StreamEntry { id: entry(2), entity: &entity, forgotten: false };
         let input = (subscription.parse)(&entry).unwrap().unwrap();
         let mut service = service();
         service.handle(&input, 1).unwrap();
         let kinds: Vec<_> = sent(&mut service).iter().map(|message| message.kind).collect();
+        assert_eq!(kinds, Vec::from_iter(kind), "{stream}: {entity}");
+
+        // What it told before it lost its store, it remembers and does not tell again.
+        let forgotten = StreamEntry { forgotten: true, ..entry };
+        let input = (subscription.parse)(&forgotten).unwrap().unwrap();
+        let mut service = self::service();
+        service.handle(&input, 1).unwrap();
+        assert_eq!(sent(&mut service), [], "{stream}: {entity}");
+        let stored = service.all::<MessageSent>();
+        let kinds: Vec<_> = stored.iter().map(|message| message.kind).collect();
         assert_eq!(kinds, Vec::from_iter(kind), "{stream}: {entity}");
     }
 }

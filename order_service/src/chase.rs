@@ -3,6 +3,9 @@
 //! The sorted sets of the statuses in which a service is due name those orders. Every instance
 //! walks them from end to end, a page at a time; the engine decides about each, and one that another
 //! instance has just sent again is not overdue.
+//!
+//! Orders that wait for stock are due with nobody, so they are left alone, with one exception: where
+//! inventory_service's store is another one than before, it has forgotten who stood in line.
 
 use std::{
     sync::Arc,
@@ -10,15 +13,18 @@ use std::{
 };
 
 use common::{
+    decision::Millis,
     engine::Door,
     entities::{Order, OrderStatus},
+    events::Topic,
     ids::OrderId,
     keys,
     redis_link::{LinkError, SharedLink},
+    store::StoreId,
 };
 use redis::{Pipeline, Value};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, info};
 
 use crate::order::{Input, Orders};
 
@@ -28,61 +34,120 @@ const PAGE: usize = 200;
 const PAUSE: Duration = Duration::from_secs(5);
 /// How long between two pages of one walk.
 const BREATH: Duration = Duration::from_millis(20);
+/// Names the store of inventory_service in whose lines the orders wait that wait for stock.
+const LINES_OF: &str = "{order}:lines-of";
 
-pub(crate) async fn run(
-    orders: Orders,
-    door: Door<Orders>,
-    store: Arc<SharedLink>,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
-    let pause = PAUSE.min(Duration::from_millis(orders.resend_after) / 4);
-    let walks = async {
-        loop {
-            tokio::time::sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
-            for status in OrderStatus::ALL.into_iter().filter(|status| status.is_underway()) {
+/// What it takes to go after orders.
+pub(crate) struct Chase {
+    pub(crate) orders: Orders,
+    pub(crate) door: Door<Orders>,
+    /// Where orders are kept.
+    pub(crate) store: Arc<SharedLink>,
+    /// Where inventory_service keeps who waits for what.
+    pub(crate) inventory: SharedLink,
+}
+
+impl Chase {
+    pub(crate) async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let pause = PAUSE.min(Duration::from_millis(self.orders.resend_after) / 4);
+        let rounds = async {
+            loop {
+                tokio::time::sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
                 // The readiness says that Redis is away; there is nothing to add.
-                if let Err(error) = walk(&orders, &door, &store, status).await {
+                if let Err(error) = self.round().await {
                     debug!("looking for overdue orders failed: {error}");
                 }
             }
+        };
+        tokio::select! {
+            () = rounds => Ok(()),
+            () = shutdown.cancelled() => Ok(()),
         }
-    };
-    tokio::select! {
-        () = walks => Ok(()),
-        () = shutdown.cancelled() => Ok(()),
+    }
+
+    async fn round(&self) -> Result<(), LinkError> {
+        for status in OrderStatus::ALL.into_iter().filter(|status| status.is_underway()) {
+            let before = now_millis().saturating_sub(self.orders.resend_after);
+            let overdue = |order: &Order| {
+                let due = self.orders.is_overdue(order, now_millis());
+                due.then_some(Input::Chase(order.id))
+            };
+            self.walk(status, before, overdue).await?;
+        }
+        self.renew_lines().await
+    }
+
+    /// Where inventory_service lost its store: sends all orders again that waited in its lines. Not
+    /// at once, so that the products can be defined again before.
+    async fn renew_lines(&self) -> Result<(), LinkError> {
+        let get = |key: String| {
+            let mut pipeline = Pipeline::with_capacity(1);
+            pipeline.cmd("GET").arg(key);
+            pipeline
+        };
+        let there = self.inventory.send(&get(keys::store(Topic::Inventory))).await?.pop();
+        let Some(there) = there.as_ref().and_then(StoreId::from_reply) else { return Ok(()) };
+        let known = self.store.send(&get(LINES_OF.to_owned())).await?.pop();
+        let known = known.as_ref().and_then(text);
+        let id = there.id.to_string();
+        if known.as_ref() == Some(&id) {
+            return Ok(());
+        }
+        if known.is_some() {
+            if now_millis() < there.began.saturating_add(self.orders.resend_after) {
+                return Ok(());
+            }
+            info!("inventory_service has another store: all orders that wait for stock go there");
+            let renew = |order: &Order| Some(Input::Renew(order.id));
+            let all = self.walk(OrderStatus::OutOfStock, there.began, renew).await?;
+            if !all {
+                return Ok(());
+            }
+        }
+        let mut note = Pipeline::with_capacity(1);
+        note.cmd("SET").arg(LINES_OF).arg(id);
+        self.store.send(&note).await.map(drop)
+    }
+
+    /// Looks at all orders that have this status and were placed before this time, and has done what
+    /// is due; gives whether that succeeded with each of them.
+    async fn walk(
+        &self,
+        status: OrderStatus,
+        before: Millis,
+        due: impl Fn(&Order) -> Option<Input>,
+    ) -> Result<bool, LinkError> {
+        let end = format!("({before:012x}");
+        let mut start = "-".to_owned();
+        let mut all = true;
+        loop {
+            let mut pipeline = Pipeline::with_capacity(1);
+            pipeline.cmd("ZRANGEBYLEX").arg(keys::orders_with(status)).arg(&start).arg(&end);
+            pipeline.arg("LIMIT").arg(0).arg(PAGE);
+            let Some(Value::Array(members)) = self.store.send(&pipeline).await?.pop() else {
+                return Ok(all);
+            };
+            let members: Vec<String> = members.iter().filter_map(text).collect();
+            let ids = members.iter().filter_map(|it| it.split_once('-')?.1.parse::<OrderId>().ok());
+            for order in self.store.get_all::<Order>(ids).await? {
+                if let Some(input) = due(&order) {
+                    let asked = self.door.ask(input, None).await;
+                    all &= asked.is_ok();
+                    debug!(order.id = %order.id, "an overdue order: {asked:?}");
+                }
+            }
+            match members.last() {
+                Some(last) if members.len() == PAGE => start = format!("({last}"),
+                _ => return Ok(all),
+            }
+            tokio::time::sleep(BREATH).await;
+        }
     }
 }
 
-/// Looks once at all orders of this status that are old enough.
-async fn walk(
-    orders: &Orders,
-    door: &Door<Orders>,
-    store: &SharedLink,
-    status: OrderStatus,
-) -> Result<(), LinkError> {
+fn now_millis() -> Millis {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-    let end = format!("({:012x}", now.saturating_sub(orders.resend_after));
-    let mut start = "-".to_owned();
-    loop {
-        let mut pipeline = Pipeline::with_capacity(1);
-        pipeline.cmd("ZRANGEBYLEX").arg(keys::orders_with(status)).arg(&start).arg(&end);
-        pipeline.arg("LIMIT").arg(0).arg(PAGE);
-        let Some(Value::Array(members)) = store.send(&pipeline).await?.pop() else { return Ok(()) };
-        let members: Vec<String> = members.iter().filter_map(text).collect();
-        let ids = members.iter().filter_map(|it| it.split_once('-')?.1.parse::<OrderId>().ok());
-        for order in store.get_all::<Order>(ids).await? {
-            if orders.is_overdue(&order, now) {
-                let asked = door.ask(Input::Chase(order.id), None).await;
-                debug!(order.id = %order.id, "an overdue order: {asked:?}");
-            }
-        }
-        match members.last() {
-            Some(last) if members.len() == PAGE => start = format!("({last}"),
-            _ => return Ok(()),
-        }
-        tokio::time::sleep(BREATH).await;
-    }
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn text(value: &Value) -> Option<String> {

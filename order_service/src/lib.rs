@@ -23,6 +23,7 @@ use common::{
 
 use self::{
     api::Api,
+    chase::Chase,
     order::{Input, Orders},
 };
 
@@ -62,8 +63,13 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
     let orders = Orders { resend_after: config.resend_after_ms };
     let door = life.start_engine(orders, subscriptions());
     let store = Arc::new(SharedLink::new(life.sources.of(Topic::Order).clone()));
-    let chase = chase::run(orders, door.clone(), Arc::clone(&store), life.shutdown.clone());
-    life.spawn("the chase", chase);
+    let chase = Chase {
+        orders,
+        door: door.clone(),
+        store: Arc::clone(&store),
+        inventory: SharedLink::new(life.sources.of(Topic::Inventory).clone()),
+    };
+    life.spawn("the chase", chase.run(life.shutdown.clone()));
     life.serve(config.http_addr, api::router(Api { door, store })).await
 }
 
@@ -72,11 +78,18 @@ pub fn subscriptions() -> Vec<Subscription<Input>> {
     vec![
         Subscription {
             stream: Stream::InventoryCheck,
-            parse: |entry| Ok(Some(Input::Stock(entry.parse()?))),
+            // It is about an order that is not known any more.
+            parse: |entry| match entry.forgotten {
+                true => Ok(None),
+                false => Ok(Some(Input::Stock(entry.parse()?))),
+            },
         },
         Subscription {
             stream: Stream::AccountWallet,
-            parse: |entry| Ok(Some(Input::Wallet(entry.parse()?))),
+            parse: |entry| match entry.forgotten {
+                true => Ok(None),
+                false => Ok(Some(Input::Wallet(entry.parse()?))),
+            },
         },
     ]
 }

@@ -27,6 +27,8 @@ pub enum Input {
     Act(Act),
     /// An order may have waited for an answer for too long.
     Chase(OrderId),
+    /// inventory_service has forgotten that this order waits for stock.
+    Renew(OrderId),
     /// The stock check's result.
     Stock(StockChecked),
     /// The payment's result.
@@ -150,7 +152,7 @@ impl Decider for Orders {
         match input {
             Input::Place(place) => reads.fresh::<Order>(&place.id),
             Input::Act(act) => reads.load::<Order>(&act.id),
-            Input::Chase(id) => reads.load::<Order>(id),
+            Input::Chase(id) | Input::Renew(id) => reads.load::<Order>(id),
             Input::Stock(check) => reads.load::<Order>(&check.order_id),
             Input::Wallet(payment) => reads.load::<Order>(&payment.order_id),
         }
@@ -161,6 +163,7 @@ impl Decider for Orders {
             Input::Place(order) => place(order, world, now),
             Input::Act(asked) => act(asked, world, now),
             Input::Chase(id) => self.chase(*id, world, now),
+            Input::Renew(id) => renew(*id, world),
             Input::Stock(check) => {
                 let (status, reason) = match check.inventory {
                     StockOutcome::PaymentRequired => (OrderStatus::PaymentRequired, None),
@@ -213,6 +216,20 @@ impl Orders {
         let (since, times) =
             order.resent.map_or((last_step, 0), |resent| (resent.at.max(last_step), resent.times));
         now.saturating_sub(since) >= self.resend_after << times.min(DOUBLINGS)
+    }
+}
+
+/// Sends an order again that waits for stock, so that it joins the line, or whatever else becomes of
+/// it in a store that does not know it.
+fn renew(id: OrderId, world: &World) -> Result<Changes<Answer>, Halt> {
+    let mut changes = Changes::none();
+    match world.get::<Order>(&id)? {
+        Some(order) if order.status == OrderStatus::OutOfStock => {
+            changes.append(&created(order, true));
+            changes.note(id, "its place in the line is lost: the order is sent again");
+            Ok(changes.answering(Answer::Done(order.clone())))
+        }
+        _ => Ok(changes.answering(Answer::Nothing)),
     }
 }
 
@@ -316,6 +333,14 @@ fn apply_result(
     let here = (result.attempt, rank(result.status));
     let known = order.history.iter().any(|step| (step.attempt, rank(step.status)) == here);
     if result.attempt != order.attempt || known {
+        let paid = result.status == OrderStatus::ToBeShipped && result.attempt == order.attempt;
+        if paid && order.status == OrderStatus::Rejected {
+            // Only where inventory_service lost what the order held and, asked again, turned it
+            // down while the payment was on its way: the money goes back.
+            let customer_id = order.customer_id.clone();
+            changes.append(&OrderCancelled { id, customer_id, attempt: order.attempt });
+            changes.note(id, "it was paid and cannot be filled: the money is to be given back");
+        }
         return Ok(changes);
     }
     let mut order = order.clone();

@@ -1,8 +1,8 @@
 //! What the tests of the whole system share.
 //!
-//! Owns: [`System`], a private Redis with any number of instances of the five debug binaries, a
-//! client for its HTTP and eyes for its Redis; [`events`], a client of its event streams;
-//! [`eventually`], for waiting on conditions.
+//! Owns: [`System`], a private Redis, or one for each topic, with any number of instances of the
+//! five debug binaries, a client for its HTTP and eyes for its Redis; [`events`], a client of its
+//! event streams; [`eventually`], for waiting on conditions.
 //! Everything that a test starts ends with it.
 
 pub mod events;
@@ -17,8 +17,7 @@ use bytes::Bytes;
 use common::{
     config::Sources,
     entities::{Order, OrderStatus},
-    events::{ENTITY, EVENT_ID, Stream},
-    redis_link::RedisUrl,
+    events::{ENTITY, EVENT_ID, Stream, Topic},
 };
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full};
@@ -29,7 +28,7 @@ use hyper_util::{
 use orderctl::audit::{Report, audit, groups, is_quiet};
 use redis::{AsyncConnectionConfig, aio::MultiplexedConnection};
 use serde_json::{Value, json};
-use stack::{Instance, Service, Stack, StackOptions};
+use stack::{Database, Instance, Service, Stack, StackOptions};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// How long something may take that usually takes a moment: machines that run tests are busy.
@@ -108,8 +107,8 @@ impl System {
         let turn = TURNS.acquire_many(turns).await.expect("never closed");
         let stack = tokio::task::spawn_blocking(move || Stack::start(&options)).await;
         let stack = stack.expect("no panic").unwrap_or_else(|error| panic!("{error:?}"));
-        let url: RedisUrl = stack.redis_url().parse().expect("a URL");
-        let sources = Sources::new(|_| url.clone());
+        let sources =
+            Sources::new(|topic| stack.redis_url_of(database(topic)).parse().expect("a URL"));
         Self { stack, client: Client::default(), sources, _turn: turn }
     }
 
@@ -210,9 +209,14 @@ impl System {
         answer.json()
     }
 
-    /// A connection to Redis.
+    /// A connection to Redis; to that of orders where each topic has its own.
     pub async fn redis(&self) -> MultiplexedConnection {
-        let client = redis::Client::open(self.stack.redis_url()).expect("a URL");
+        self.redis_of(Topic::Order).await
+    }
+
+    /// A connection to the topic's Redis.
+    pub async fn redis_of(&self, topic: Topic) -> MultiplexedConnection {
+        let client = redis::Client::open(self.stack.redis_url_of(database(topic))).expect("a URL");
         // The disk that Redis waits for may be busy, too.
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(SOON));
         let connected = client.get_multiplexed_async_connection_with_config(&config);
@@ -270,7 +274,7 @@ impl System {
 
     /// All entries of a stream.
     pub async fn entries(&self, stream: Stream) -> Vec<Entry> {
-        let mut redis = self.redis().await;
+        let mut redis = self.redis_of(stream.topic()).await;
         let entries: Vec<(String, HashMap<String, String>)> = redis::cmd("XRANGE")
             .arg(stream.key())
             .arg("-")
@@ -283,7 +287,7 @@ impl System {
 
     /// Publishes an event as a client does, under an id made by Redis.
     pub async fn publish(&self, stream: Stream, entity: &Value) {
-        let mut redis = self.redis().await;
+        let mut redis = self.redis_of(stream.topic()).await;
         publish(&mut redis, stream, "*", entity).await;
     }
 
@@ -307,6 +311,16 @@ impl System {
         let report = self.audit(within).await;
         assert!(report.findings.is_empty() && report.is_quiet(), "{report}");
         report
+    }
+}
+
+/// What the stack calls a topic's Redis.
+pub fn database(topic: Topic) -> Database {
+    match topic {
+        Topic::Order => Database::Order,
+        Topic::Inventory => Database::Inventory,
+        Topic::Account => Database::Account,
+        Topic::Message => Database::Message,
     }
 }
 

@@ -13,3 +13,4 @@ mod recovery;
 mod scripts;
 mod support;
 mod trouble;
+mod two_servers;

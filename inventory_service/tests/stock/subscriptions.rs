@@ -19,7 +19,7 @@ use crate::support::{customer, entry, order_id, product_id};
 /// What the entry with this JSON object means.
 fn parse(stream: Stream, entity: &str) -> Result<Option<Input>, String> {
     let subscription = subscriptions().into_iter().find(|it| it.stream == stream).unwrap();
-    (subscription.parse)(&StreamEntry { id: entry(7), entity })
+    (subscription.parse)(&StreamEntry { id: entry(7), entity, forgotten: false })
 }
 
 #[test]
@@ -29,6 +29,13 @@ fn the_service_reads_the_streams_whose_group_it_is() {
         let times = read.iter().filter(|it| **it == stream).count();
         assert_eq!(times, usize::from(stream.readers().contains(&Stock::TOPIC)), "{stream}");
     }
+}
+
+#[test]
+fn orders_that_a_lost_store_had_looked_at_are_not_looked_at_again() {
+    let created = subscriptions().into_iter().find(|it| it.stream == Stream::OrderCreated).unwrap();
+    let forgotten = StreamEntry { id: entry(7), entity: "", forgotten: true };
+    assert_eq!((created.parse)(&forgotten), Ok(None));
 }
 
 #[test]

@@ -408,7 +408,7 @@ impl System {
             }
             _ => {}
         }
-        let entry = StreamEntry { id: self.entry_id(number), entity: &entity };
+        let entry = StreamEntry { id: self.entry_id(number), entity: &entity, forgotten: false };
         let now = self.clock;
         let published = self.service(topic).read(subscription, &entry, now);
         let published = published.map_err(|fault| failed(format!("{stream} {entity}: {fault}")))?;

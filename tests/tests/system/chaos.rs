@@ -20,7 +20,7 @@ use orderctl::audit::Report;
 use redis::aio::MultiplexedConnection;
 use serde_json::Value;
 use serde_json::json;
-use stack::{Service, StackOptions};
+use stack::{Database, Service, StackOptions};
 use system_tests::{Ask, Client, Entry, SOON, System, order_body, place_until_accepted, publish};
 use tokio::task::JoinSet;
 
@@ -44,6 +44,11 @@ const CUSTOMERS: [(&str, u64); 4] =
 fn pairs() -> StackOptions {
     let instances = Service::ALL.map(|service| (service, 2)).into();
     StackOptions { instances, ..StackOptions::default() }
+}
+
+/// The same, each topic in a Redis of its own.
+fn isolated_pairs() -> StackOptions {
+    StackOptions { isolated: true, ..pairs() }
 }
 
 async fn fill(system: &System) {
@@ -100,10 +105,11 @@ impl Drop for Seed {
 struct Load {
     clients: JoinSet<Vec<OrderId>>,
     accepted: Arc<AtomicUsize>,
+    orders: usize,
 }
 
 impl Load {
-    fn start(system: &System, random: &mut Rng) -> Self {
+    fn start(system: &System, random: &mut Rng, orders: usize) -> Self {
         let (mut clients, accepted) = (JoinSet::new(), Arc::<AtomicUsize>::default());
         for client in 0..CLIENTS {
             let mut urls = system.stack.gateway_urls();
@@ -112,7 +118,7 @@ impl Load {
                 let http = Client::default();
                 random.shuffle(&mut urls);
                 let mut placed = Vec::new();
-                for number in 0..ORDERS / CLIENTS {
+                for number in 0..orders / CLIENTS {
                     let (products, customer) = some_order(&mut random);
                     let key = format!("{client}-{number}");
                     let body = order_body(&products, customer);
@@ -125,7 +131,7 @@ impl Load {
                 placed
             });
         }
-        Self { clients, accepted }
+        Self { clients, accepted, orders }
     }
 
     fn accepted(&self) -> usize {
@@ -136,7 +142,8 @@ impl Load {
     async fn finish(self) -> BTreeSet<OrderId> {
         let placed: Vec<OrderId> = self.clients.join_all().await.into_iter().flatten().collect();
         let ids: BTreeSet<OrderId> = placed.iter().copied().collect();
-        assert_eq!((placed.len(), ids.len()), (ORDERS, ORDERS), "each key has an order of its own");
+        let orders = self.orders;
+        assert_eq!((placed.len(), ids.len()), (orders, orders), "each key has an order of its own");
         ids
     }
 }
@@ -226,7 +233,7 @@ async fn books_stay_exact_when_every_service_is_killed_at_random() {
     let mut random = seed.random();
     let mut system = System::start_alone(pairs()).await;
     fill(&system).await;
-    let load = Load::start(&system, &mut random);
+    let load = Load::start(&system, &mut random, ORDERS);
     let mut monkey = Monkey::new(random.fork());
     monkey.rage(&mut system, ORDERS, async || load.accepted()).await;
     let placed = load.finish().await;
@@ -354,11 +361,12 @@ async fn some_request(
     }
 }
 
+// Isolated: what the owners tell each other goes from server to server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn books_stay_exact_over_whole_lives_while_every_service_is_killed_at_random() {
     let seed = Seed::take();
     let mut random = seed.random();
-    let mut system = System::start_alone(pairs()).await;
+    let mut system = System::start_alone(isolated_pairs()).await;
     fill(&system).await;
     let requests = Arc::<AtomicUsize>::default();
     let mut clients = JoinSet::new();
@@ -408,26 +416,38 @@ async fn books_stay_exact_over_whole_lives_while_every_service_is_killed_at_rand
     assert!(!report.by_status.contains_key("out-of-stock"), "{report}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_that_was_accepted_is_lost_when_redis_itself_is_killed() {
+/// Redis is killed eight times; where there are four, each of them twice.
+async fn redis_is_killed(options: StackOptions) {
+    const ORDERS: usize = 1_200;
     let seed = Seed::take();
     let mut random = seed.random();
-    let mut system = System::start_alone(pairs()).await;
+    let mut system = System::start_alone(options).await;
     fill(&system).await;
-    let load = Load::start(&system, &mut random);
+    let load = Load::start(&system, &mut random, ORDERS);
     for kill in 1..=8 {
-        let next = ORDERS * kill / 10 + random.usize(0..100);
+        let next = ORDERS * kill / 10 + random.usize(0..60);
         let deadline = Instant::now() + PATIENCE;
         while load.accepted() < next {
             assert!(Instant::now() < deadline, "stuck at {} of {next}", load.accepted());
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         tokio::task::block_in_place(|| {
-            let redis = system.stack.redis().expect("a private one");
+            let database = Database::ALL[kill % 4];
+            let redis = system.stack.redis_of(database).expect("a private one");
             redis.kill().and_then(|()| redis.restart()).expect("restarted");
         });
     }
     let placed = load.finish().await;
     let report = assert_all_ended(&system).await;
     assert_eq!(report.orders, placed.len(), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_was_accepted_is_lost_when_redis_itself_is_killed() {
+    redis_is_killed(pairs()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_was_accepted_is_lost_when_each_of_four_redis_is_killed() {
+    redis_is_killed(isolated_pairs()).await;
 }

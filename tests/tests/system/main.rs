@@ -6,6 +6,7 @@ mod chaos;
 mod control;
 mod documents;
 mod http_manners;
+mod isolated;
 mod life;
 mod live;
 mod many_instances;

@@ -16,8 +16,9 @@ use std::{
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use common::{
+    config::Sources,
     entities::{Order, OrderStatus},
-    events::{AccountCreated, ENTITY, EVENT_ID, Event, ProductCreated, Stream},
+    events::{AccountCreated, ENTITY, EVENT_ID, Event, ProductCreated, Stream, Topic},
     ids::OrderId,
     redis_link::{Link, RedisUrl},
 };
@@ -30,6 +31,8 @@ use hyper_util::{
 use redis::{Pipeline, Value};
 use stack::run_file::RunFile;
 use tokio::sync::mpsc;
+
+use crate::sources;
 
 /// Products and customers of the load are rich: it measures the system, not its stock.
 const PLENTY: u64 = 1_000_000_000;
@@ -77,14 +80,14 @@ pub async fn load(directory: &Path, plan: Plan) -> anyhow::Result<Measured> {
         .filter_map(|service| service.http)
         .map(|address| format!("http://{address}/order"))
         .collect();
-    let url: RedisUrl = run.redis.url.parse().map_err(anyhow::Error::msg)?;
-    let mut link = Link::new(url.clone(), Duration::from_secs(10));
-    seed(&mut link, plan).await?;
+    let sources = sources(&run)?;
+    let mut links = links(&sources);
+    seed(&mut links, &sources, plan).await?;
 
     let (finished, mut watcher) = mpsc::channel(1_024);
-    let start_at = last_entry(&mut link).await?;
-    let watch = tokio::spawn(watch(url, start_at, finished));
-    let before = (cpu(&run)?, commands(&mut link).await?);
+    let start_at = last_entry(&mut links[sources.index(Topic::Order)]).await?;
+    let watch = tokio::spawn(watch(sources.of(Topic::Order).clone(), start_at, finished));
+    let before = (cpu(&run)?, commands(&mut links).await?);
     let begun = Instant::now();
     let (sent, mut received) = mpsc::channel(1_024);
     let next = Arc::new(AtomicUsize::new(0));
@@ -131,7 +134,7 @@ pub async fn load(directory: &Path, plan: Plan) -> anyhow::Result<Measured> {
     }
     let seconds = begun.elapsed().as_secs_f64();
     watch.abort();
-    let after = (cpu(&run)?, commands(&mut link).await?);
+    let after = (cpu(&run)?, commands(&mut links).await?);
     latencies.sort_unstable();
     let cpu = after.0.into_iter().zip(before.0);
     let mut spent = after.1;
@@ -215,9 +218,15 @@ async fn last_entry(link: &mut Link) -> anyhow::Result<String> {
     Ok(reply.ids.first().map_or_else(|| "0".to_owned(), |entry| entry.id.clone()))
 }
 
-async fn seed(link: &mut Link, plan: Plan) -> anyhow::Result<()> {
-    let mut commands = Pipeline::new();
+fn links(sources: &Sources) -> Vec<Link> {
+    let link = |url: &RedisUrl| Link::new(url.clone(), Duration::from_secs(10));
+    sources.servers().iter().map(link).collect()
+}
+
+async fn seed(links: &mut [Link], sources: &Sources, plan: Plan) -> anyhow::Result<()> {
+    let mut commands: HashMap<Topic, Pipeline> = HashMap::new();
     let mut add = |stream: Stream, json: String| {
+        let commands = commands.entry(stream.topic()).or_default();
         commands.cmd("XADD").arg(stream.key()).arg("*");
         commands.arg(EVENT_ID).arg(uuid::Uuid::new_v4().to_string()).arg(ENTITY).arg(json);
     };
@@ -233,25 +242,32 @@ async fn seed(link: &mut Link, plan: Plan) -> anyhow::Result<()> {
         let account = AccountCreated { id, name, email, balance: PLENTY, keep: false };
         add(AccountCreated::STREAM, serde_json::to_string(&account)?);
     }
-    link.send(&commands).await?;
+    for (topic, commands) in commands {
+        links[sources.index(topic)].send(&commands).await?;
+    }
     // The last of each, once it can be read, says that all are there.
     let begun = Instant::now();
-    let mut look = Pipeline::new();
-    look.cmd("EXISTS").arg(format!("{{inventory}}:entity:load-{}", plan.products - 1));
-    look.cmd("EXISTS").arg(format!("{{account}}:entity:load-{}", plan.customers - 1));
-    look.cmd("EXISTS").arg(format!("{{message}}:customer:load-{}", plan.customers - 1));
-    while link.send(&look).await?.iter().any(|found| *found != Value::Int(1)) {
-        if begun.elapsed() > STUCK {
-            bail!("the services did not take up the load's products and customers");
+    for (topic, key) in [
+        (Topic::Inventory, format!("{{inventory}}:entity:load-{}", plan.products - 1)),
+        (Topic::Account, format!("{{account}}:entity:load-{}", plan.customers - 1)),
+        (Topic::Message, format!("{{message}}:customer:load-{}", plan.customers - 1)),
+    ] {
+        let mut look = Pipeline::new();
+        look.cmd("EXISTS").arg(key);
+        while links[sources.index(topic)].send(&look).await? != [Value::Int(1)] {
+            if begun.elapsed() > STUCK {
+                bail!("the services did not take up the load's products and customers");
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Ok(())
 }
 
 fn processes(run: &RunFile) -> Vec<(String, u32)> {
     let services = run.services.iter().map(|service| (service.instance.clone(), service.pid));
-    let redis = run.redis.pid.map(|pid| ("redis".to_owned(), pid));
+    let servers = run.servers().into_iter();
+    let redis = servers.filter_map(|(name, redis)| Some((name, redis.pid?)));
     services.chain(redis).collect()
 }
 
@@ -281,8 +297,19 @@ fn resident(run: &RunFile) -> Vec<(String, u64)> {
     processes(run).into_iter().filter_map(of).collect()
 }
 
-/// Calls and microseconds of each Redis command so far.
-async fn commands(link: &mut Link) -> anyhow::Result<BTreeMap<String, (u64, u64)>> {
+/// Calls and microseconds of each Redis command so far, in all servers together.
+async fn commands(links: &mut [Link]) -> anyhow::Result<BTreeMap<String, (u64, u64)>> {
+    let mut all = BTreeMap::new();
+    for link in links {
+        for (name, (calls, micros)) in commands_of(link).await? {
+            let sum: &mut (u64, u64) = all.entry(name).or_default();
+            *sum = (sum.0 + calls, sum.1 + micros);
+        }
+    }
+    Ok(all)
+}
+
+async fn commands_of(link: &mut Link) -> anyhow::Result<Vec<(String, (u64, u64))>> {
     let mut info = redis::cmd("INFO");
     info.arg("commandstats");
     let text: String = redis::from_redis_value(link.ask("INFO", info).await?)?;

@@ -1,10 +1,13 @@
 //! Wires the command line; the work is in the library.
 
-use std::{io::Write as _, path::PathBuf};
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+};
 
-use clap::{Parser, Subcommand};
-use common::{config::Sources, redis_link::RedisUrl};
-use orderctl::{audit::audit, load};
+use clap::{Args, Parser, Subcommand};
+use common::{config::Sources, events::Topic, redis_link::RedisUrl};
+use orderctl::{audit::audit, load, sources};
 use stack::run_file::RunFile;
 
 /// The operator's command line.
@@ -22,9 +25,8 @@ struct Arguments {
 enum Command {
     /// Check at a quiet moment that stock, money, orders and messages agree
     Audit {
-        /// The Redis to look at [default: that of the running stack]
-        #[arg(long, env, hide_env_values = true)]
-        redis_url: Option<RedisUrl>,
+        #[command(flatten)]
+        urls: Box<RedisUrls>,
     },
     /// Place orders through the gateway of the running stack and measure
     Load {
@@ -43,21 +45,49 @@ enum Command {
     },
 }
 
+/// Where to look.
+#[derive(Args)]
+struct RedisUrls {
+    /// The Redis of every topic that has none of its own [default: those of the running stack]
+    #[arg(long, env, hide_env_values = true)]
+    redis_url: Option<RedisUrl>,
+    /// The Redis of orders
+    #[arg(long, env, hide_env_values = true)]
+    order_redis_url: Option<RedisUrl>,
+    /// The Redis of stock
+    #[arg(long, env, hide_env_values = true)]
+    inventory_redis_url: Option<RedisUrl>,
+    /// The Redis of accounts
+    #[arg(long, env, hide_env_values = true)]
+    account_redis_url: Option<RedisUrl>,
+    /// The Redis of messages
+    #[arg(long, env, hide_env_values = true)]
+    message_redis_url: Option<RedisUrl>,
+}
+
+impl RedisUrls {
+    /// As given; what is not given is where the stack that runs in the directory has it.
+    fn sources(&self, stack: &Path) -> anyhow::Result<Sources> {
+        let own = |topic| match topic {
+            Topic::Order => &self.order_redis_url,
+            Topic::Inventory => &self.inventory_redis_url,
+            Topic::Account => &self.account_redis_url,
+            Topic::Message => &self.message_redis_url,
+        };
+        Sources::try_new(|topic| match own(topic).as_ref().or(self.redis_url.as_ref()) {
+            Some(url) => Ok(url.clone()),
+            None => Ok(sources(&RunFile::read(stack)?)?.of(topic).clone()),
+        })
+    }
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let mut out = std::io::stdout();
     match arguments.command {
-        Command::Audit { redis_url } => {
-            let url = match redis_url {
-                Some(url) => url,
-                None => RunFile::read(&arguments.stack)?
-                    .redis
-                    .url
-                    .parse()
-                    .map_err(anyhow::Error::msg)?,
-            };
-            let report = audit(&Sources::new(|_| url.clone())).await?;
+        Command::Audit { urls } => {
+            let report = audit(&urls.sources(&arguments.stack)?).await?;
             write!(out, "{report}")?;
             anyhow::ensure!(report.findings.is_empty(), "the books do not balance");
         }

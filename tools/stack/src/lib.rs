@@ -1,11 +1,12 @@
 //! Runs the whole system on one machine without containers: for people (`cargo stack`) and for tests.
 //!
-//! Owns: finding (or installing) redis-server, a private [`RedisServer`], building and running the five service
+//! Owns: finding (or installing) redis-server, one private [`RedisServer`] or one for each topic's [`Database`], building and running the five service
 //! binaries as child processes, and the [`Stack`] that puts them together. It knows the services only by their
 //! names, environment variables and `/readyz`; it depends on none of them, so that their own tests can use it.
 //! Everything here is synchronous and everything started here ends with its owner: `Drop` kills.
 
 pub mod binaries;
+mod databases;
 mod error;
 mod lock;
 mod logs;
@@ -21,6 +22,7 @@ mod stack;
 pub mod supervise;
 
 pub use binaries::Profile;
+pub use databases::Database;
 pub use error::Error;
 pub use process::ServiceProcess;
 pub use redis::{Appendfsync, Listen, RedisOptions, RedisServer};

@@ -5,7 +5,9 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use stack::service::InstanceCount;
 use stack::supervise::Supervisor;
-use stack::{Appendfsync, Error, Instance, Listen, Logs, Profile, RedisOptions, Service, Stack};
+use stack::{
+    Appendfsync, Database, Error, Instance, Listen, Logs, Profile, RedisOptions, Service, Stack,
+};
 use stack::{StackOptions, binaries, ports};
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
@@ -17,7 +19,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Bad usage or configuration (EX_USAGE), as in the services.
 const USAGE: u8 = 64;
-/// The stack's own Redis listens here if it can, so that `redis-cli -p 6390` is always the same.
+/// The stack's own Redis listens here if it can, so that `redis-cli -p 6390` is always the same; where there are four,
+/// the others at the ports after it.
 const REDIS_PORT: u16 = 6390;
 
 /// Runs Redis and the five services on this machine, with demo data, until Ctrl-C.
@@ -47,8 +50,14 @@ struct Cli {
     /// Run the service binaries in this directory instead of building them
     #[arg(long, value_name = "DIR")]
     binaries: Option<PathBuf>,
+    /// Run four Redis servers, each with the database of one topic, instead of one for all
+    ///
+    /// They listen on ports 6390 (order), 6391 (inventory), 6392 (account) and 6393 (message) where those are free; the
+    /// stack tells where. Each has a directory of its own, so a stack without this flag does not see what they keep.
+    #[arg(long)]
+    isolated: bool,
     /// Use this Redis instead of a private one
-    #[arg(long, env = "REDIS_URL", hide_env_values = true, value_name = "URL", conflicts_with_all = ["fresh", "appendfsync"])]
+    #[arg(long, env = "REDIS_URL", hide_env_values = true, value_name = "URL", conflicts_with_all = ["fresh", "appendfsync", "isolated"])]
     redis_url: Option<String>,
     /// Publish the demo data where there is none yet
     #[arg(long, env = "SEED_DEMO_DATA", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
@@ -105,6 +114,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             fresh: cli.fresh,
             ..RedisOptions::default()
         },
+        isolated: cli.isolated,
         redis_url: cli.redis_url,
         binaries: Some(binaries),
         dir: Some(dir.clone()),
@@ -177,7 +187,14 @@ fn signals() -> io::Result<Receiver<()>> {
 fn welcome(stack: &Stack, took: Duration) -> String {
     let gateways = stack.gateway_urls().join(" ");
     let gateway = gateways.split(' ').next().unwrap_or_default();
-    let (took, redis) = (took.as_secs_f32(), stack.redis_url());
+    let took = took.as_secs_f32();
+    let urls = Database::ALL.map(|database| (database, stack.redis_url_of(database)));
+    let redis = if urls.iter().all(|(_, url)| *url == urls[0].1) {
+        urls[0].1.clone()
+    } else {
+        // Below each other, in line with the first.
+        urls.map(|(database, url)| format!("{url} ({database})")).join("\n           ")
+    };
     let data = stack.dir().display();
     let order = |products: &str, end: &str| {
         format!(

@@ -59,6 +59,8 @@ pub enum Listen {
 /// How to start a server: by default for one test, with all durability, in a temporary directory.
 #[derive(Clone, Debug)]
 pub struct RedisOptions {
+    /// What it is called in messages and beside other processes.
+    pub name: String,
     /// Keeps the data here, also after the server is dropped; `None`: in a temporary directory.
     pub data_dir: Option<PathBuf>,
     /// Where to listen.
@@ -76,6 +78,7 @@ pub struct RedisOptions {
 impl Default for RedisOptions {
     fn default() -> Self {
         Self {
+            name: "redis-server".to_owned(),
             data_dir: None,
             listen: Listen::default(),
             appendfsync: Appendfsync::default(),
@@ -146,7 +149,7 @@ impl RedisServer {
         // The server keeps the lock on its directory as its standard input. Should it survive us (see spawn.rs),
         // no second server gets at the same files.
         let inherited_lock = lock.try_clone().map_err(Error::io_at("share the lock of", &dir))?;
-        let command = ServiceCommand::new("redis-server", program, Output::File(dir.join(LOG)))
+        let command = ServiceCommand::new(options.name, program, Output::File(dir.join(LOG)))
             .stdin(inherited_lock)
             .args(["--daemonize", "no", "--save", "", "--dir"])
             .args([&dir])

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,13 +15,16 @@ pub const NAME: &str = "run.json";
 pub struct RunFile {
     /// The process that started the others.
     pub stack_pid: u32,
-    /// The Redis of all services.
+    /// The Redis of every topic that is not in `topics`.
     pub redis: RunningRedis,
+    /// The Redis of each topic (order, inventory, account, message) where they are isolated; empty otherwise.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub topics: BTreeMap<String, RunningRedis>,
     /// Every instance of every service.
     pub services: Vec<RunningService>,
 }
 
-/// The Redis of a running stack.
+/// A Redis of a running stack.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunningRedis {
     /// What clients connect to.

@@ -1,7 +1,8 @@
-//! The whole system: one Redis and any number of instances of the five services, wired to each other.
+//! The whole system: one Redis, or one for each topic, and any number of instances of the five services, wired to each other.
 
+use crate::databases::{Database, Databases};
 use crate::process::{Output, ServiceCommand};
-use crate::run_file::{RunFile, RunningRedis, RunningService};
+use crate::run_file::{RunFile, RunningService};
 use crate::{Error, Profile, RedisOptions, RedisServer, Service, ServiceProcess};
 use crate::{binaries, lock, ports, probe};
 use nix::fcntl::Flock;
@@ -37,7 +38,9 @@ pub struct StackOptions {
     pub instances: BTreeMap<Service, usize>,
     /// The private Redis; without a data directory of its own it gets `redis` in the stack's.
     pub redis: RedisOptions,
-    /// Uses this Redis, which runs already, instead of a private one.
+    /// Four private servers of this kind instead of one, each with the database of one topic.
+    pub isolated: bool,
+    /// Uses this Redis, which runs already, instead of private ones.
     pub redis_url: Option<String>,
     /// Which build of the services.
     pub profile: Profile,
@@ -100,8 +103,7 @@ impl Instance {
 pub struct Stack {
     // Dropped in this order: the services before their Redis, the lock last.
     instances: Vec<Instance>,
-    redis: Option<RedisServer>,
-    redis_url: String,
+    databases: Databases,
     dir: PathBuf,
     temp_dir: Option<TempDir>,
     _lock: Flock<File>,
@@ -128,15 +130,10 @@ impl Stack {
         // Before anything runs: a taken gateway port is the most likely obstacle.
         let places = places(options)?;
 
-        let (redis, redis_url) = match &options.redis_url {
-            Some(url) => (None, url.clone()),
-            None => {
-                let mut redis = options.redis.clone();
-                redis.data_dir.get_or_insert_with(|| dir.join("redis"));
-                let redis = RedisServer::start(redis)?;
-                let url = redis.url();
-                (Some(redis), url)
-            }
+        let databases = match &options.redis_url {
+            Some(url) => Databases::Given(url.clone()),
+            None if options.isolated => Databases::isolated(&options.redis, &dir)?,
+            None => Databases::shared(options.redis.clone(), &dir)?,
         };
         let log_dir = dir.join("logs");
         if log_dir.exists() {
@@ -146,8 +143,7 @@ impl Stack {
 
         let mut stack = Self {
             instances: Vec::with_capacity(places.len()),
-            redis,
-            redis_url,
+            databases,
             dir,
             temp_dir,
             _lock: lock,
@@ -157,7 +153,8 @@ impl Stack {
             let program = binaries.join(place.service.name());
             let command = ServiceCommand::new(&place.name, program, output)
                 .envs(&options.env)
-                .envs(&wiring(options, place, &places, &stack.redis_url))
+                .envs(&stack.databases.variables())
+                .envs(&wiring(options, place, &places))
                 .envs(options.service_env.get(&place.service).into_iter().flatten());
             stack.instances.push(Instance {
                 service: place.service,
@@ -186,15 +183,27 @@ impl Stack {
         addresses.map(url).collect()
     }
 
-    /// What the services connect to.
+    /// What the services connect to; the first of four where they are isolated.
     #[must_use]
-    pub fn redis_url(&self) -> &str {
-        &self.redis_url
+    pub fn redis_url(&self) -> String {
+        self.redis_url_of(Database::Order)
     }
 
-    /// The private Redis, to kill and restart it; none if a URL was given.
+    /// What they connect to for this topic.
+    #[must_use]
+    pub fn redis_url_of(&self, database: Database) -> String {
+        self.databases.url(database)
+    }
+
+    /// The private Redis, to kill and restart it; none if a URL was given. The first of four where
+    /// they are isolated.
     pub fn redis(&mut self) -> Option<&mut RedisServer> {
-        self.redis.as_mut()
+        self.redis_of(Database::Order)
+    }
+
+    /// The private Redis that has this topic's database.
+    pub fn redis_of(&mut self, database: Database) -> Option<&mut RedisServer> {
+        self.databases.server(database)
     }
 
     /// All instances of all services.
@@ -235,14 +244,9 @@ impl Stack {
             http: instance.http,
             ops: instance.ops,
         });
-        let run = RunFile {
-            stack_pid: std::process::id(),
-            redis: RunningRedis {
-                url: self.redis_url.clone(),
-                pid: self.redis.as_ref().map(RedisServer::pid),
-            },
-            services: services.collect(),
-        };
+        let (redis, topics) = self.databases.describe();
+        let run =
+            RunFile { stack_pid: std::process::id(), redis, topics, services: services.collect() };
         run.write(&self.dir)
     }
 
@@ -255,17 +259,14 @@ impl Stack {
     pub fn stop_unless(mut self, hurry: impl Fn() -> bool) -> Result<Vec<String>, Error> {
         let services = self.instances.iter_mut().map(|it| &mut it.process);
         let mut killed = end_all(services.collect(), &hurry)?;
-        if let Some(redis) = &mut self.redis {
-            killed.extend(end_all(vec![redis.process_mut()], &hurry)?);
-        }
+        killed.extend(end_all(self.databases.processes(), &hurry)?);
         Ok(killed)
     }
 
     /// Every process the stack has started: Redis and the services.
     pub(crate) fn processes(&mut self) -> impl Iterator<Item = &mut ServiceProcess> {
         let services = self.instances.iter_mut().map(|it| &mut it.process);
-        let redis = self.redis.iter_mut().map(RedisServer::process_mut);
-        redis.chain(services)
+        self.databases.processes().into_iter().chain(services)
     }
 }
 
@@ -312,18 +313,14 @@ fn places(options: &StackOptions) -> Result<Vec<Place>, Error> {
     Ok(places)
 }
 
-/// The variables by which the instances find Redis and each other.
+/// The variables by which the instances find each other.
 fn wiring(
     options: &StackOptions,
     place: &Place,
     places: &[Place],
-    redis_url: &str,
 ) -> BTreeMap<&'static str, String> {
-    let mut env = BTreeMap::from([
-        ("REDIS_URL", redis_url.to_owned()),
-        ("OPS_ADDR", place.ops.to_string()),
-        ("INSTANCE", place.name.clone()),
-    ]);
+    let mut env =
+        BTreeMap::from([("OPS_ADDR", place.ops.to_string()), ("INSTANCE", place.name.clone())]);
     env.extend(place.http.map(|http| ("HTTP_ADDR", http.to_string())));
     if place.service == Service::Gateway {
         // One gateway is enough: two that begin together would both find nothing and both publish.

@@ -5,7 +5,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use stack::run_file::RunFile;
 use stack::supervise::Supervisor;
-use stack::{Service, Stack, StackOptions, probe};
+use stack::{Database, Service, Stack, StackOptions, probe};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -47,6 +47,9 @@ fn stands_in_for_a_service_when_asked() {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
         }
     });
+    for name in ["ORDER", "INVENTORY", "ACCOUNT", "MESSAGE"].map(|it| format!("{it}_REDIS_URL")) {
+        tell(format!("{name}={}", std::env::var(&name).unwrap_or_default()));
+    }
     for name in
         ["INSTANCE", "REDIS_URL", "HTTP_ADDR", "ORDER_SERVICE_URL", "SEED_DEMO_DATA", "EXTRA"]
     {
@@ -154,6 +157,50 @@ fn instances_find_redis_and_each_other_and_end_before_redis() {
 }
 
 #[test]
+fn isolated_topics_have_a_redis_each_which_is_restarted_and_ends_by_itself() {
+    let stand_ins = stand_ins();
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut stack = Stack::start(&StackOptions {
+        isolated: true,
+        dir: Some(dir.path().to_owned()),
+        ..options(&stand_ins)
+    })
+    .expect("a stack");
+    stack.wait_ready(SOON).expect("ready");
+    let account = &stack.instance(Service::Account, 1).expect("started").process;
+    wait_until("the environment is logged", || account.logs().contains("EXTRA="));
+    let log = account.logs();
+    let run = RunFile::read(dir.path()).expect("run.json");
+    let mut pids = Vec::new();
+    for database in Database::ALL {
+        let url = stack.redis_url_of(database);
+        assert!(log.contains(&format!("{}={url}\n", database.variable())), "{log}");
+        let running = run.redis_of(database.topic());
+        assert_eq!(running.url, url);
+        let redis = stack.redis_of(database).expect("private");
+        assert_eq!(running.pid, Some(redis.pid()));
+        assert_eq!(redis.data_dir(), dir.path().join(format!("redis-{database}")));
+        pids.extend(running.pid);
+    }
+    let names: Vec<String> = run.servers().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["redis-account", "redis-inventory", "redis-message", "redis-order"]);
+
+    stack.redis_of(Database::Account).expect("private").kill().expect("killed");
+    let mut supervisor = Supervisor::default();
+    let now = Instant::now();
+    let news = supervisor.tend(&mut stack, now).expect("tended").join("\n");
+    assert_eq!(news, "redis-account died (signal: 9 (SIGKILL)); starting it again in 0.5 s");
+    supervisor.tend(&mut stack, now + Duration::from_millis(501)).expect("tended");
+    let revived = RunFile::read(dir.path()).expect("run.json").redis_of("account").pid;
+    pids.extend(revived);
+    pids.sort_unstable();
+    pids.dedup();
+    assert_eq!(pids.len(), 5, "another process, and the others are the same");
+    assert_eq!(stack.stop().expect("stopped"), Vec::<String>::new());
+    assert!(!pids.into_iter().any(process_is_alive));
+}
+
+#[test]
 fn a_service_that_ends_before_it_is_ready_is_reported_with_its_code() {
     let stand_ins = stand_ins();
     let mut options = options(&stand_ins);
@@ -224,6 +271,8 @@ fn bad_usage_exits_64_and_says_what_is_wrong() {
         assert_eq!(code, Some(64), "{args:?}: {error}");
         assert!(error.contains(complaint), "{args:?}: {error}");
     }
+    let given = command(&["--isolated"]).env("REDIS_URL", "redis://127.0.0.1:1").output();
+    assert_eq!(given.expect("an end").status.code(), Some(64), "one Redis is not four");
     let given =
         command(&["--fresh"]).env("REDIS_URL", "redis://127.0.0.1:1").output().expect("an end");
     assert_eq!(given.status.code(), Some(64), "--fresh is for the stack's own Redis only");

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -69,6 +70,11 @@ impl Redis {
 
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Where its append-only files are.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        lock(&self.server).data_dir().to_owned()
     }
 
     /// SIGKILL.

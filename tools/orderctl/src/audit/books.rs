@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use account_service::wallet::Payment;
 use anyhow::bail;
 use common::{
-    decision::Entity,
+    decision::{Entity, Millis},
     entities::{Account, Delivery, Deposit, Order, OrderStatus, Product},
     events::{
         AccountCreated, ENTITY, MessageSent, OrderCreated, ProductCreated, Refunded, Restock,
@@ -21,7 +21,7 @@ use inventory_service::{
 use serde::{Deserialize, de::DeserializeOwned};
 use uuid::Uuid;
 
-use super::{Report, indexes::Index, reading::Links, story::Story};
+use super::{Report, indexes::Index, lost::Lost, reading::Links, story::Story};
 
 /// How the keys of [`keys::orders_of`] begin.
 const ORDERS_OF: &str = "{order}:index:";
@@ -77,6 +77,9 @@ pub(super) struct Books {
     pub(super) restocks: Vec<(EntryId, Restock)>,
     pub(super) top_ups: Vec<(EntryId, TopUp)>,
     pub(super) trimmed: Trimmed,
+    /// When each order was first heard of in an event.
+    pub(super) heard_of: HashMap<OrderId, Millis>,
+    pub(super) lost: Lost,
     pub(super) dead_letters: BTreeMap<&'static str, usize>,
     /// What is stored or published but cannot be read.
     pub(super) unreadable: Vec<String>,
@@ -98,7 +101,7 @@ impl Trimmed {
 
 impl Books {
     pub(super) async fn read(links: &mut Links) -> anyhow::Result<Self> {
-        let mut books = Self::default();
+        let mut books = Self { lost: Lost::read(links).await?, ..Self::default() };
         books.read_entities(links).await?;
         books.read_events(links).await?;
         for topic in Topic::ALL {
@@ -257,6 +260,10 @@ impl Books {
         }
         let mut events = Vec::new();
         for (id, json) in links.entries(stream).await? {
+            if let Some(order) = order_of(stream, &json) {
+                let at = self.heard_of.entry(order).or_insert(Millis::MAX);
+                *at = (*at).min(millis(id));
+            }
             match parse(id, &json) {
                 Ok(event) => events.push(event),
                 // Others write here, too; what they write wrongly becomes a dead letter.
@@ -293,6 +300,17 @@ impl Books {
             ));
         }
         for (id, story) in self.stories() {
+            if self.lost.forgets(self.began(id, &story)) {
+                report.forgotten += 1;
+                // Whatever was lost, nobody waits for ever.
+                if let Some(order) = story.order.filter(|order| order.status.is_underway()) {
+                    report.unfinished += 1;
+                    report
+                        .findings
+                        .push(format!("order {id}: it is still {}", order.status.name()));
+                }
+                continue;
+            }
             report.foreign += usize::from(story.order.is_none());
             let before = report.findings.len();
             let finished = story.check(&self.trimmed, &mut report.findings);
@@ -301,7 +319,14 @@ impl Books {
                 finding.insert_str(0, &format!("order {id}: "));
             }
         }
+        report.notes.extend(self.lost.note(report.forgotten));
         report
+    }
+
+    /// When an order was first heard of, if that is known.
+    fn began(&self, id: OrderId, story: &Story<'_>) -> Option<Millis> {
+        let placed = story.order.map(Order::created);
+        placed.into_iter().chain(self.heard_of.get(&id).copied()).min()
     }
 
     /// What is known about each order.
@@ -351,6 +376,25 @@ const OPEN: [Stream; 5] = [
     Stream::AccountCreated,
     Stream::AccountTopUp,
 ];
+
+/// The order that an event is about, if it is about one.
+fn order_of(stream: Stream, json: &str) -> Option<OrderId> {
+    #[derive(Deserialize)]
+    struct Event {
+        id: Option<OrderId>,
+        order_id: Option<OrderId>,
+        order: Option<OrderId>,
+    }
+    let Event { id, order_id, order } = serde_json::from_str(json).ok()?;
+    let own = id.filter(|_| stream.topic() == Topic::Order);
+    own.or(order_id).or(order)
+}
+
+/// When an entry was added. The original's services count in seconds.
+fn millis(entry: EntryId) -> Millis {
+    const YEAR_5138_IN_SECONDS: u64 = 100_000_000_000;
+    if entry.time < YEAR_5138_IN_SECONDS { entry.time.saturating_mul(1_000) } else { entry.time }
+}
 
 fn by_id<I: Ord, E>(entities: Vec<E>, id: impl Fn(&E) -> I) -> BTreeMap<I, E> {
     entities.into_iter().map(|entity| (id(&entity), entity)).collect()

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::{
-    events::{MessageKind, StockOutcome, Stream, WalletOutcome},
+    events::{MessageKind, StockOutcome, Stream, Topic, WalletOutcome},
     ids::CustomerId,
 };
 
@@ -67,10 +67,14 @@ impl Books {
                 None => findings.push(format!("message {}: sent, but not stored", message.id)),
             }
         }
-        for id in unsent.into_iter().filter(|_| !self.trimmed.has(Stream::MessageSent)) {
+        // After a loss it remembers what it has sent, and does not send it again.
+        let excused = self.trimmed.has(Stream::MessageSent) || self.lost.has(Topic::Message);
+        for id in unsent.into_iter().filter(|_| !excused) {
             findings.push(format!("message {id}: stored, but not sent"));
         }
-        self.check_told_of_deposits(findings);
+        if !self.lost.has(Topic::Message) && !self.lost.has(Topic::Account) {
+            self.check_told_of_deposits(findings);
+        }
     }
 
     fn check_told_of_deposits(&self, findings: &mut Vec<String>) {

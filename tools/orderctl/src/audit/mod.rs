@@ -9,6 +9,7 @@ mod books;
 mod groups;
 mod indexes;
 mod lines;
+mod lost;
 mod messages;
 mod money;
 mod published;
@@ -43,6 +44,8 @@ pub struct Report {
     pub by_status: BTreeMap<&'static str, usize>,
     /// How many orders of another order service there are: known by their events alone.
     pub foreign: usize,
+    /// How many orders are older than the present store of an owner that lost the one before.
+    pub forgotten: usize,
     /// How many orders still wait for what a service has to do. To wait for stock or money is not
     /// that.
     pub unfinished: usize,

@@ -115,6 +115,24 @@ impl Links {
         Ok(strings)
     }
 
+    /// What is stored at this key.
+    pub(super) async fn string(
+        &mut self,
+        topic: Topic,
+        key: &str,
+    ) -> anyhow::Result<Option<String>> {
+        let mut read = redis::cmd("GET");
+        read.arg(key);
+        Ok(from_redis_value(self.of(topic).ask("GET", read).await?)?)
+    }
+
+    /// The values of all fields of a hash.
+    pub(super) async fn values(&mut self, topic: Topic, key: &str) -> anyhow::Result<Vec<String>> {
+        let mut read = redis::cmd("HVALS");
+        read.arg(key);
+        Ok(from_redis_value(self.of(topic).ask("HVALS", read).await?)?)
+    }
+
     /// All that a list lists.
     pub(super) async fn list(&mut self, topic: Topic, key: &str) -> anyhow::Result<Vec<String>> {
         let mut read = redis::cmd("LRANGE");

@@ -1,0 +1,351 @@
+//! How far a service is in the streams of other owners' Redis, as its own store remembers it.
+//!
+//! A group's position lies in the Redis that is read from, what the service made of the entries in
+//! its own. Where these are two servers, each may lose its data or go back in time without the
+//! other. So the own store keeps a bookmark for each such stream, at [`keys::bookmarks`], which goes
+//! wherever the data goes. A reader compares, again and again, and sets its group back
+//!
+//! - to the beginning, if there is no bookmark: the own store has lost everything;
+//! - to the beginning, if the bookmark is of another store upstream than the one that is there;
+//! - to the bookmark, if the own Redis was started anew since: it may have lost its last writes, or
+//!   come back as an older copy.
+//!
+//! The group is only ever set back. What is delivered again by that finds its traces, where there
+//! are any.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    str::FromStr,
+};
+
+use redis::{Pipeline, Value, from_redis_value};
+use tracing::{info, warn};
+
+use crate::{
+    events::{Stream, Topic},
+    ids::EntryId,
+    keys,
+    redis_link::{Link, LinkError, is_error},
+    store::StoreId,
+};
+
+/// Stands for what is not known, or not done yet.
+const NONE: &str = "-";
+
+/// A bookmark, stored as its four fields with blanks in between.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Bookmark {
+    /// The store that the stream is part of; `-` while that is unknown.
+    pub upstream: String,
+    /// The own server's `run_id` when this was written; `-` until the group is where this says.
+    pub run: String,
+    /// Everything up to this entry has had its effect in the own store, or never will.
+    pub through: EntryId,
+    /// What the group was through with up to this entry, a former store knew and this one does not.
+    pub forgotten: EntryId,
+}
+
+impl fmt::Display for Bookmark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { upstream, run, through, forgotten } = self;
+        write!(f, "{upstream} {run} {through} {forgotten}")
+    }
+}
+
+impl FromStr for Bookmark {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const FORM: &str = "a bookmark is `<store> <run> <entry> <entry>`";
+        let fields: Vec<&str> = text.split(' ').collect();
+        let [upstream, run, through, forgotten] = fields[..] else { return Err(FORM) };
+        Ok(Self {
+            upstream: upstream.to_owned(),
+            run: run.to_owned(),
+            through: through.parse().map_err(|_| FORM)?,
+            forgotten: forgotten.parse().map_err(|_| FORM)?,
+        })
+    }
+}
+
+/// The bookmarks of one reader.
+pub(crate) struct Bookmarks {
+    own: Link,
+    reader: Topic,
+    streams: Vec<Stream>,
+    known: HashMap<Stream, Bookmark>,
+    /// The last entry of each stream that the group was seen to have been given.
+    seen: HashMap<Stream, EntryId>,
+}
+
+/// What a look at both servers shows.
+struct Look {
+    run: String,
+    bookmarks: HashMap<Stream, Bookmark>,
+    upstream: HashMap<Topic, String>,
+    /// None where there is no such group.
+    delivered: HashMap<Stream, EntryId>,
+}
+
+/// Where a group is.
+struct Position<'a> {
+    stream: Stream,
+    /// The store that the stream is part of, if that is known.
+    there: Option<&'a String>,
+    /// The last entry that the group was given.
+    delivered: EntryId,
+}
+
+impl Bookmarks {
+    /// Those of the service that owns `reader` and keeps them in `own`.
+    pub(crate) fn new(own: Link, reader: Topic, streams: Vec<Stream>) -> Self {
+        Self { own, reader, streams, known: HashMap::new(), seen: HashMap::new() }
+    }
+
+    /// Whether this service was through with the entry before it lost its store.
+    pub(crate) fn is_forgotten(&self, stream: Stream, id: EntryId) -> bool {
+        self.known.get(&stream).is_some_and(|bookmark| id <= bookmark.forgotten)
+    }
+
+    /// Takes note of an entry that came; gives whether the group must have been set back since the
+    /// last look, so that another one is due.
+    pub(crate) fn goes_back(&mut self, stream: Stream, first: EntryId, last: EntryId) -> bool {
+        let seen = self.seen.entry(stream).or_default();
+        let back = first <= *seen;
+        *seen = (*seen).max(last);
+        back
+    }
+
+    /// Looks at both servers and sets back the groups for which the bookmarks ask for it.
+    ///
+    /// # Errors
+    ///
+    /// One of the servers is away or refuses.
+    pub(crate) async fn look(&mut self, upstream: &mut Link) -> Result<(), LinkError> {
+        let look = self.look_at_both(upstream).await?;
+        for stream in self.streams.clone() {
+            // Without a group there is nothing to set back: it is made at the beginning.
+            let Some(delivered) = look.delivered.get(&stream).copied() else { continue };
+            let there = look.upstream.get(&stream.topic());
+            let found = look.bookmarks.get(&stream).cloned();
+            let position = Position { stream, there, delivered };
+            let (bookmark, delivered) = self.settle(upstream, &look.run, position, found).await?;
+            self.known.insert(stream, bookmark);
+            self.seen.insert(stream, delivered);
+        }
+        Ok(())
+    }
+
+    /// Writes down how far the groups are. To be called after [`look`](Self::look), which has seen
+    /// that the own server is still the one that the bookmarks speak of.
+    ///
+    /// # Errors
+    ///
+    /// As [`look`](Self::look).
+    pub(crate) async fn write_down(&mut self, upstream: &mut Link) -> Result<(), LinkError> {
+        let look = self.look_at_groups(upstream).await?;
+        let mut pending = Pipeline::new();
+        let streams: Vec<Stream> = look.keys().copied().collect();
+        for stream in &streams {
+            // Asked after the positions: what is pending then is behind them or too new to count.
+            pending.cmd("XPENDING").arg(stream.key()).arg(self.reader.service());
+        }
+        if streams.is_empty() {
+            return Ok(());
+        }
+        let pending = upstream.send(&pending).await?;
+        let mut put = redis::cmd("HSET");
+        put.arg(keys::bookmarks(self.reader));
+        for (stream, pending) in streams.into_iter().zip(pending) {
+            let (Some(bookmark), Some(oldest)) =
+                (self.known.get_mut(&stream), oldest_pending(pending))
+            else {
+                continue;
+            };
+            bookmark.through = oldest.map_or(look[&stream], |it| before(it).min(look[&stream]));
+            put.arg(stream.key()).arg(bookmark.to_string());
+        }
+        // Key and at least one field with its value.
+        if put.args_iter().count() > 3 {
+            self.own.ask("HSET", put).await?;
+        }
+        Ok(())
+    }
+
+    /// Compares one stream's bookmark with what is there; gives the one that holds now, and where
+    /// the group is.
+    async fn settle(
+        &mut self,
+        upstream: &mut Link,
+        run: &str,
+        position: Position<'_>,
+        found: Option<Bookmark>,
+    ) -> Result<(Bookmark, EntryId), LinkError> {
+        let Position { stream, there, delivered } = position;
+        let unfinished = |upstream: Option<&String>, through, forgotten| Bookmark {
+            upstream: upstream.map_or(NONE, |id| id).to_owned(),
+            run: NONE.to_owned(),
+            through,
+            forgotten,
+        };
+        let mut due = match found {
+            None => {
+                // The first of several instances says what is forgotten: the others may look at a
+                // group that was set back already.
+                let new = unfinished(there, EntryId::default(), delivered);
+                self.write_first(stream, &new).await?
+            }
+            // An upstream that has no identity yet is waited for.
+            Some(known) if there.is_some_and(|id| *id != known.upstream) => {
+                let new = if known.upstream == NONE {
+                    Bookmark { upstream: there.cloned().unwrap_or_default(), ..known }
+                } else {
+                    unfinished(there, EntryId::default(), EntryId::default())
+                };
+                self.write(stream, &new).await?;
+                new
+            }
+            Some(known) => known,
+        };
+        if due.run == run {
+            return Ok((due, delivered));
+        }
+        if delivered > due.through {
+            info!(%stream, from = %due.through, to = %delivered,
+                "what was read has to be read again");
+            let mut back = redis::cmd("XGROUP");
+            back.arg("SETID").arg(stream.key()).arg(self.reader.service());
+            upstream.ask("XGROUP SETID", back.arg(due.through.to_string()).to_owned()).await?;
+        }
+        run.clone_into(&mut due.run);
+        self.write(stream, &due).await?;
+        let delivered = delivered.min(due.through);
+        Ok((due, delivered))
+    }
+
+    async fn write(&mut self, stream: Stream, bookmark: &Bookmark) -> Result<(), LinkError> {
+        let mut put = redis::cmd("HSET");
+        put.arg(keys::bookmarks(self.reader)).arg(stream.key()).arg(bookmark.to_string());
+        self.own.ask("HSET", put).await.map(drop)
+    }
+
+    /// Writes it unless somebody else has; gives what is there then.
+    async fn write_first(
+        &mut self,
+        stream: Stream,
+        bookmark: &Bookmark,
+    ) -> Result<Bookmark, LinkError> {
+        let key = keys::bookmarks(self.reader);
+        let mut put = redis::cmd("HSETNX");
+        put.arg(&key).arg(stream.key()).arg(bookmark.to_string());
+        self.own.ask("HSETNX", put).await?;
+        let mut get = redis::cmd("HGET");
+        get.arg(&key).arg(stream.key());
+        let found = self.own.ask("HGET", get).await?;
+        Ok(read_bookmark(&found).unwrap_or_else(|| bookmark.clone()))
+    }
+
+    async fn look_at_both(&mut self, upstream: &mut Link) -> Result<Look, LinkError> {
+        let mut ask = Pipeline::new();
+        ask.cmd("INFO").arg("server");
+        ask.cmd("HMGET").arg(keys::bookmarks(self.reader));
+        for stream in &self.streams {
+            ask.arg(stream.key());
+        }
+        let mut own = self.own.send(&ask).await?.into_iter();
+        let info = self.own.accept("INFO", own.next().unwrap_or(Value::Nil))?;
+        let info: String = from_redis_value(info).unwrap_or_default();
+        let run = info.lines().find_map(|line| line.strip_prefix("run_id:"));
+        let run = run.map_or(NONE, str::trim).to_owned();
+        let found = self.own.accept("HMGET", own.next().unwrap_or(Value::Nil))?;
+        let mut bookmarks = HashMap::new();
+        if let Value::Array(values) = found {
+            for (stream, value) in self.streams.iter().zip(values) {
+                bookmarks.extend(read_bookmark(&value).map(|bookmark| (*stream, bookmark)));
+            }
+        }
+        let topics: BTreeSet<&str> = self.streams.iter().map(|it| it.topic().name()).collect();
+        let topics = Topic::ALL.into_iter().filter(|topic| topics.contains(topic.name()));
+        let mut stores = HashMap::new();
+        for topic in topics {
+            let mut get = redis::cmd("GET");
+            get.arg(keys::store(topic));
+            let reply = upstream.ask("GET", get).await?;
+            stores.extend(StoreId::from_reply(&reply).map(|it| (topic, it.id.to_string())));
+        }
+        let delivered = self.look_at_groups(upstream).await?;
+        Ok(Look { run, bookmarks, upstream: stores, delivered })
+    }
+
+    /// The last entry that this service's group on each stream was given.
+    async fn look_at_groups(
+        &self,
+        upstream: &mut Link,
+    ) -> Result<HashMap<Stream, EntryId>, LinkError> {
+        let mut ask = Pipeline::new();
+        for stream in &self.streams {
+            ask.cmd("XINFO").arg("GROUPS").arg(stream.key());
+        }
+        let mut found = HashMap::new();
+        for (stream, reply) in self.streams.iter().zip(upstream.send(&ask).await?) {
+            // No such stream: ERR no such key.
+            if is_error(&reply, "ERR") {
+                continue;
+            }
+            let reply = upstream.accept("XINFO GROUPS", reply)?;
+            let groups: Vec<HashMap<String, Value>> = from_redis_value(reply).unwrap_or_default();
+            for mut group in groups {
+                let mut text = |name| from_redis_value::<String>(group.remove(name)?).ok();
+                if text("name").is_some_and(|name| name == self.reader.service()) {
+                    let id = text("last-delivered-id").and_then(|id| id.parse().ok());
+                    found.insert(*stream, id.unwrap_or_default());
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn read_bookmark(value: &Value) -> Option<Bookmark> {
+    let Value::BulkString(bytes) = value else { return None };
+    let bookmark = String::from_utf8_lossy(bytes).parse();
+    bookmark.inspect_err(|error| warn!("everything is read again: {error}")).ok()
+}
+
+/// From the summary of XPENDING: `None` if that is an error, `Some(None)` if nothing is pending.
+#[expect(clippy::option_option, reason = "unknown and nothing are two answers")]
+fn oldest_pending(reply: Value) -> Option<Option<EntryId>> {
+    let Value::Array(summary) = reply else { return None };
+    let oldest: Option<String> = from_redis_value(summary.into_iter().nth(1)?).ok()?;
+    Some(oldest.and_then(|id| id.parse().ok()))
+}
+
+/// The greatest id below this one.
+fn before(id: EntryId) -> EntryId {
+    match (id.time, id.sequence) {
+        (0, 0) => id,
+        (time, 0) => EntryId { time: time - 1, sequence: u64::MAX },
+        (time, sequence) => EntryId { time, sequence: sequence - 1 },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bookmark_is_read_as_it_was_written() {
+        let id = |text: &str| text.parse::<EntryId>().unwrap();
+        let bookmark = Bookmark {
+            upstream: NONE.to_owned(),
+            run: "abc".to_owned(),
+            through: id("5-1"),
+            forgotten: id("7-0"),
+        };
+        assert_eq!(bookmark.to_string().parse(), Ok(bookmark));
+        assert!("- - 5".parse::<Bookmark>().is_err());
+        assert_eq!(before(id("5-1")), id("5-0"));
+        assert_eq!(before(id("5-0")), EntryId { time: 4, sequence: u64::MAX });
+    }
+}

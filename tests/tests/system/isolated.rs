@@ -1,0 +1,394 @@
+//! Each topic in a Redis of its own, and one of the four is flushed, killed, lost or set back in time
+//! while orders are under way: the others keep their data, and service resumes by itself.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use common::{
+    entities::{Order, OrderStatus},
+    events::{Stream, Topic},
+};
+use http::{Method, StatusCode};
+use orderctl::audit::{Report, audit};
+use serde_json::{Value, json};
+use stack::StackOptions;
+use system_tests::{Client, SOON, System, database, eventually, order_body, place_until_accepted};
+use tokio::task::JoinSet;
+
+/// How long all of it may take; usually it is a tenth of it.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn options() -> StackOptions {
+    let env = [("RESEND_AFTER_MS", "1000"), ("CLAIM_IDLE_MS", "1000")];
+    StackOptions {
+        isolated: true,
+        env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        ..StackOptions::default()
+    }
+}
+
+async fn shop() -> System {
+    let system = System::start_with(options()).await;
+    define(&system).await;
+    system
+}
+
+/// Plenty of everything, but for the poor and what is rare.
+async fn define(system: &System) {
+    for (id, amount) in [("much", 1_000_000), ("many", 1_000_000), ("rare", 1)] {
+        let product = json!({ "name": id, "price": 1, "amount": amount });
+        put(system, &format!("/inventory/{id}"), &product).await;
+    }
+    for (id, balance) in [("rich", 1_000_000), ("poor", 2)] {
+        let account = json!({ "name": id, "email": "x@example.com", "balance": balance });
+        put(system, &format!("/accounts/{id}"), &account).await;
+    }
+}
+
+/// A definition travels as an event, and the owner's Redis may just be coming back.
+async fn put(system: &System, path: &str, body: &Value) {
+    eventually("it is defined", PATIENCE, async || {
+        let answer = system.ask(Method::PUT, path, Some(body)).await;
+        if answer.status.is_success() { Ok(()) } else { Err(answer.text()) }
+    })
+    .await;
+}
+
+/// What a list or an entity says; the connection to a Redis that was restarted may have to be made
+/// anew.
+async fn read(system: &System, path: &str) -> Value {
+    eventually("it can be read", SOON, async || {
+        let answer = system.get(path).await;
+        if answer.status == StatusCode::OK { Ok(answer.json()) } else { Err(answer.text()) }
+    })
+    .await
+}
+
+async fn product(system: &System, id: &str) -> Value {
+    read(system, &format!("/inventory/{id}")).await
+}
+
+async fn account(system: &System, id: &str) -> Value {
+    read(system, &format!("/accounts/{id}")).await
+}
+
+async fn messages(system: &System, customer: &str) -> Value {
+    read(system, &format!("/customers/{customer}/messages?limit=1000")).await
+}
+
+/// The keys of what a topic's owner keeps.
+async fn keys(system: &System, topic: Topic) -> BTreeSet<String> {
+    let mut redis = system.redis_of(topic).await;
+    let keys: BTreeSet<String> =
+        redis::cmd("KEYS").arg("*").query_async(&mut redis).await.expect("KEYS");
+    // Streams that are read, entities and indexes stay; the set of a status goes with its last
+    // order, and a turn is over after some milliseconds.
+    let lasting = |key: &String| !key.contains(":status:") && !key.contains(":turn:");
+    keys.into_iter().filter(lasting).collect()
+}
+
+async fn flush(system: &System, topic: Topic) {
+    let mut redis = system.redis_of(topic).await;
+    let () = redis::cmd("FLUSHALL").query_async(&mut redis).await.expect("flushed");
+}
+
+/// Ends a topic's Redis with SIGKILL, does something to its directory, and starts it again.
+async fn revive(system: &mut System, topic: Topic, meanwhile: impl FnOnce(&Path)) {
+    tokio::task::block_in_place(|| {
+        let redis = system.stack.redis_of(database(topic)).expect("a private one");
+        redis.kill().expect("killed");
+        meanwhile(&redis.data_dir().join("appendonlydir"));
+        redis.restart().expect("restarted");
+    });
+}
+
+/// Clients that go on placing orders.
+struct Traffic {
+    clients: JoinSet<()>,
+    accepted: Arc<AtomicUsize>,
+    over: Arc<AtomicBool>,
+}
+
+impl Traffic {
+    fn start(system: &System) -> Self {
+        let (accepted, over) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+        let mut clients = JoinSet::new();
+        for client in 0..4 {
+            let gateways = system.stack.gateway_urls();
+            let (accepted, over) = (Arc::clone(&accepted), Arc::clone(&over));
+            clients.spawn(async move {
+                let http = Client::default();
+                let mut number = 0_usize;
+                while !over.load(Ordering::Relaxed) {
+                    let key = uuid::Uuid::new_v4().to_string();
+                    let products = [&["much"][..], &["much", "many"], &["many"; 3]][number % 3];
+                    let customer = if number % 10 == client { "poor" } else { "rich" };
+                    let body = order_body(products, customer);
+                    place_until_accepted(&http, &gateways, &key, &body, PATIENCE).await;
+                    accepted.fetch_add(1, Ordering::Relaxed);
+                    number += 1;
+                    // A steady stream rather than all that the machine can do.
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            });
+        }
+        Self { clients, accepted, over }
+    }
+
+    async fn goes_on(&self, orders: usize) {
+        let until = self.accepted.load(Ordering::Relaxed) + orders;
+        eventually("orders are accepted", PATIENCE, async || {
+            let accepted = self.accepted.load(Ordering::Relaxed);
+            if accepted >= until { Ok(()) } else { Err(format!("{accepted} of {until}")) }
+        })
+        .await;
+    }
+
+    async fn stop(self) {
+        self.over.store(true, Ordering::Relaxed);
+        self.clients.join_all().await;
+    }
+}
+
+/// What the auditor says once no order is stuck, nothing is under way, all agrees, and this holds.
+async fn balanced(system: &System, also: impl Fn(&Report) -> bool) -> Report {
+    eventually("the books balance", PATIENCE, async || {
+        let report = audit(&system.sources).await.map_err(|error| format!("{error:#}"))?;
+        let agrees = report.findings.is_empty() && report.is_quiet() && report.unfinished == 0;
+        if agrees && also(&report) { Ok(report) } else { Err(report.to_string()) }
+    })
+    .await
+}
+
+/// One Redis after the other suffers `fault` under traffic. Nobody but the Redis is restarted, and
+/// what was defined there is defined again where it is lost.
+async fn survives(fault: impl AsyncFn(&mut System, Topic), loses_data: bool) {
+    let mut system = System::start_alone(options()).await;
+    define(&system).await;
+    for topic in Topic::ALL {
+        let traffic = Traffic::start(&system);
+        traffic.goes_on(50).await;
+        let mut kept = Vec::new();
+        for other in Topic::ALL.into_iter().filter(|it| !loses_data || *it != topic) {
+            kept.push((other, keys(&system, other).await));
+        }
+        fault(&mut system, topic).await;
+        if loses_data {
+            define(&system).await;
+        }
+        traffic.goes_on(50).await;
+        traffic.stop().await;
+        system.wait_ready().await;
+        for (other, before) in kept {
+            let now = keys(&system, other).await;
+            let gone: Vec<&String> = before.difference(&now).collect();
+            assert!(gone.is_empty(), "{topic:?} suffered, and {other:?} lost {gone:?}");
+            assert!(before.len() > 10, "{other:?}: {before:?}");
+        }
+        // Every order comes to its end, and what each owner still knows agrees, as soon as the loss
+        // is noticed.
+        let report = balanced(&system, |report| (report.forgotten > 0) == loses_data).await;
+        assert_eq!(report.dead_letters.len(), 0, "{topic:?}: {report}");
+        // And new ones as if nothing had happened.
+        let order = system.order(&["much", "many"], "rich").await;
+        assert_eq!(order.status, OrderStatus::ToBeShipped, "{topic:?}: {order:?}");
+        let order = system.order(&["no-such-product"], "rich").await;
+        assert_eq!(order.status, OrderStatus::Rejected, "{topic:?}: {order:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_of_four_is_flushed_under_traffic_and_service_resumes_by_itself() {
+    survives(async |system, topic| flush(system, topic).await, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_of_four_is_lost_and_replaced_by_an_empty_one_under_traffic() {
+    let empty = |data: &Path| fs::remove_dir_all(data).expect("removed");
+    survives(async |system, topic| revive(system, topic, empty).await, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_of_four_is_killed_and_comes_back_with_its_data_and_nothing_is_lost() {
+    survives(async |system, topic| revive(system, topic, |_| {}).await, false).await;
+}
+
+#[tokio::test]
+async fn each_server_keeps_the_keys_of_its_topic_and_no_others() {
+    let system = shop().await;
+    assert_eq!(system.order(&["much"], "rich").await.status, OrderStatus::ToBeShipped);
+    assert_eq!(system.order(&["much"; 3], "poor").await.status, OrderStatus::InsufficientFund);
+    system.assert_balanced(SOON).await;
+    for topic in Topic::ALL {
+        let tag = format!("{{{}}}", topic.name());
+        let keys = keys(&system, topic).await;
+        assert!(keys.len() > 2 && keys.iter().all(|key| key.contains(&tag)), "{tag}: {keys:?}");
+        // The other topics are elsewhere: whoever has their tag within an id is no stranger.
+        let strange = Topic::ALL.into_iter().filter(|other| *other != topic);
+        for other in strange.map(|other| format!("{{{}}}:", other.name())) {
+            assert!(!keys.iter().any(|key| key.starts_with(&other)), "{other} at {tag}: {keys:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_message_service_that_lost_its_store_remembers_names_and_messages_and_sends_none_again() {
+    let system = shop().await;
+    for status in ["out-of-stock", "to-be-shipped", "cancelled"] {
+        let products = if status == "out-of-stock" { &["rare", "rare"][..] } else { &["much"] };
+        let order = system.order(products, "rich").await;
+        if status == "cancelled" {
+            assert_eq!(system.cancel(&order).await.status, StatusCode::OK);
+        }
+    }
+    system.top_up("rich", 5).await;
+    system.quiet(SOON).await;
+    // What is remembered before the customer's name is has another address.
+    let sorted = |page: Value| {
+        let all = page["messages"].as_array().unwrap().iter();
+        let mut all: Vec<String> =
+            all.map(|it| format!("{}: {}", it["id"], it["subject"])).collect();
+        all.sort_unstable();
+        all
+    };
+    let before = sorted(messages(&system, "rich").await);
+    assert!(before.len() > 8, "{before:?}");
+    flush(&system, Topic::Message).await;
+    eventually("all messages are there again", SOON, async || {
+        let now = sorted(messages(&system, "rich").await);
+        if now == before { Ok(()) } else { Err(format!("{now:?}")) }
+    })
+    .await;
+    assert!(system.entries(Stream::MessageSent).await.is_empty(), "none is sent twice");
+    let order = system.order(&["much"], "rich").await;
+    system.quiet(SOON).await;
+    let sent = system.entries(Stream::MessageSent).await;
+    let about: Vec<Value> = sent.iter().map(system_tests::Entry::entity).collect();
+    assert!(about.len() == 3 && about.iter().all(|it| it["order"] == json!(order.id)), "{about:?}");
+    assert!(about[0]["body"].as_str().unwrap().starts_with("Dear rich,"), "{about:?}");
+    system.assert_balanced(SOON).await;
+}
+
+#[tokio::test]
+async fn an_account_service_that_lost_its_store_undoes_and_charges_nothing_that_was_settled() {
+    let system = shop().await;
+    let paid = system.order(&["many"; 4], "rich").await;
+    let unpaid = system.order(&["many"; 3], "poor").await;
+    let sent = system.step(&system.order(&["many"], "rich").await, "ship").await.parse::<Order>();
+    system.quiet(SOON).await;
+    let (stock, told) = (product(&system, "many").await, messages(&system, "rich").await);
+    flush(&system, Topic::Account).await;
+    // Those that are under way meanwhile find no customer.
+    let homeless = system.order(&["much"], "rich").await;
+    assert_eq!(homeless.status, OrderStatus::Rejected, "{homeless:?}");
+    define(&system).await;
+    let later = system.order(&["much"; 5], "rich").await;
+    assert_eq!(later.status, OrderStatus::ToBeShipped, "{later:?}");
+    eventually("the stock checks are read again", SOON, async || {
+        let mut redis = system.redis_of(Topic::Account).await;
+        let known: Option<String> = redis::cmd("HGET")
+            .arg("{account}:bookmarks")
+            .arg(Stream::InventoryCheck.key())
+            .query_async(&mut redis)
+            .await
+            .expect("HGET");
+        let known = known.filter(|text| !text.ends_with(" 0-0") && !text.contains(" - "));
+        known.map(|_| ()).ok_or("there is no bookmark".to_owned())
+    })
+    .await;
+    let report = system.assert_balanced(SOON).await;
+    assert!(report.forgotten >= 3, "{report}");
+    for (order, status) in [
+        (&paid, OrderStatus::ToBeShipped),
+        (&unpaid, OrderStatus::InsufficientFund),
+        (&sent, OrderStatus::Shipped),
+        (&later, OrderStatus::ToBeShipped),
+    ] {
+        assert_eq!(system.order_now(order).await.status, status);
+    }
+    let now = product(&system, "many").await;
+    assert_eq!((&now["amount"], &now["reserved"]), (&stock["amount"], &stock["reserved"]));
+    let rich = account(&system, "rich").await;
+    assert_eq!((&rich["paid"], &rich["balance"]), (&json!(5), &json!(999_995)));
+    let old = |page: &Value| -> Vec<Value> {
+        let all = page["messages"].as_array().unwrap().iter();
+        all.filter(|it| it["order"] == json!(paid.id)).cloned().collect()
+    };
+    assert_eq!(old(&messages(&system, "rich").await), old(&told));
+    // The customer whose payment is not known any more can still call it off, and pay what was not.
+    assert_eq!(system.cancel(&paid).await.status, StatusCode::OK);
+    system.top_up("poor", 1).await;
+    assert_eq!(system.step(&unpaid, "pay").await.status, StatusCode::OK);
+    system.reaches(&unpaid, OrderStatus::ToBeShipped).await;
+    system.assert_balanced(SOON).await;
+}
+
+#[tokio::test]
+async fn orders_in_line_at_an_inventory_service_that_lost_its_store_are_sent_there_again() {
+    let system = shop().await;
+    let paid = system.order(&["much"], "rich").await;
+    let waiting = system.order(&["rare", "rare"], "rich").await;
+    assert_eq!(waiting.status, OrderStatus::OutOfStock);
+    // It is written down once that the lines are in this store.
+    eventually("the store is known", SOON, async || {
+        let mut redis = system.redis().await;
+        let known: Option<String> =
+            redis::cmd("GET").arg("{order}:lines-of").query_async(&mut redis).await.expect("GET");
+        known.map(|_| ()).ok_or(String::new())
+    })
+    .await;
+    flush(&system, Topic::Inventory).await;
+    define(&system).await;
+    system.quiet(SOON).await;
+    system.restock("rare", 1).await;
+    let filled = system.reaches(&waiting, OrderStatus::ToBeShipped).await;
+    assert_eq!(filled.attempt, 1);
+    assert_eq!(system.order_now(&paid).await.status, OrderStatus::ToBeShipped);
+    assert_eq!(system.step(&paid, "ship").await.status, StatusCode::OK);
+    system.assert_balanced(SOON).await;
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("made");
+    for file in fs::read_dir(from).expect("readable") {
+        let file = file.expect("readable").path();
+        fs::copy(&file, to.join(file.file_name().expect("a name"))).expect("copied");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_restored_from_a_backup_catches_up_with_what_it_has_missed() {
+    let mut system = shop().await;
+    for topic in [Topic::Account, Topic::Inventory, Topic::Message] {
+        let early = system.order(&["many"], "rich").await;
+        system.quiet(SOON).await;
+        revive(&mut system, topic, |data| copy(data, &data.with_extension("backup"))).await;
+        system.wait_ready().await;
+        let mut late = Vec::new();
+        for products in [&["much"][..], &["many", "much"], &["much"; 3]] {
+            late.push(system.order(products, "rich").await);
+        }
+        assert_eq!(system.cancel(&early).await.status, StatusCode::OK);
+        system.assert_balanced(SOON).await;
+        revive(&mut system, topic, |data| {
+            fs::remove_dir_all(data).expect("removed");
+            copy(&data.with_extension("backup"), data);
+        })
+        .await;
+        // At first it looks as if nothing was under way: the group upstream is at its end.
+        let report = balanced(&system, |_| true).await;
+        assert_eq!(report.forgotten, 0, "{topic:?}: {report}");
+        for order in &late {
+            assert_eq!(system.order_now(order).await.status, OrderStatus::ToBeShipped);
+        }
+        assert_eq!(system.order_now(&early).await.status, OrderStatus::Cancelled);
+    }
+}

@@ -1,0 +1,173 @@
+//! The Redis servers of a stack: one for all topics, or one for each.
+
+use crate::run_file::{RunFile, RunningRedis};
+use crate::{Error, Listen, RedisOptions, RedisServer, ServiceProcess};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+/// A topic's database: what its owner keeps and publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Database {
+    /// Of `order_service`.
+    Order,
+    /// Of `inventory_service`.
+    Inventory,
+    /// Of `account_service`.
+    Account,
+    /// Of `msg_service`.
+    Message,
+}
+
+impl Database {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Order, Self::Inventory, Self::Account, Self::Message];
+
+    /// The topic: the hash tag of its keys, without braces.
+    #[must_use]
+    pub const fn topic(self) -> &'static str {
+        match self {
+            Self::Order => "order",
+            Self::Inventory => "inventory",
+            Self::Account => "account",
+            Self::Message => "message",
+        }
+    }
+
+    /// The variable that tells services where it is.
+    #[must_use]
+    pub const fn variable(self) -> &'static str {
+        match self {
+            Self::Order => "ORDER_REDIS_URL",
+            Self::Inventory => "INVENTORY_REDIS_URL",
+            Self::Account => "ACCOUNT_REDIS_URL",
+            Self::Message => "MESSAGE_REDIS_URL",
+        }
+    }
+
+    /// How much higher than the first one's the port of its server is, where there are several.
+    const fn offset(self) -> u16 {
+        match self {
+            Self::Order => 0,
+            Self::Inventory => 1,
+            Self::Account => 2,
+            Self::Message => 3,
+        }
+    }
+}
+
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.topic())
+    }
+}
+
+/// Where the databases of a stack are.
+#[derive(Debug)]
+pub(crate) enum Databases {
+    /// Somebody else's server has all of them.
+    Given(String),
+    /// One server of the stack's own has all of them.
+    Shared(Box<RedisServer>),
+    /// Each has a server of its own.
+    Isolated(BTreeMap<Database, RedisServer>),
+}
+
+impl Databases {
+    /// Starts one server, in `redis` below the stack's directory unless the options say otherwise.
+    pub(crate) fn shared(mut options: RedisOptions, dir: &Path) -> Result<Self, Error> {
+        options.data_dir.get_or_insert_with(|| dir.join("redis"));
+        Ok(Self::Shared(Box::new(RedisServer::start(options)?)))
+    }
+
+    /// Starts four of the same kind, each in a directory of its own (`redis-order`, …) and at an
+    /// address of its own: at the port after the one before, if a port is preferred.
+    pub(crate) fn isolated(options: &RedisOptions, dir: &Path) -> Result<Self, Error> {
+        let base = options.data_dir.as_deref().unwrap_or(dir);
+        let start = |database: Database| {
+            let listen = match options.listen {
+                Listen::Port(first) => Listen::Port(first.saturating_add(database.offset())),
+                Listen::Preferably(first) => {
+                    Listen::Preferably(first.saturating_add(database.offset()))
+                }
+                other => other,
+            };
+            let server = RedisServer::start(RedisOptions {
+                name: format!("redis-{database}"),
+                data_dir: Some(base.join(format!("redis-{database}"))),
+                listen,
+                ..options.clone()
+            })?;
+            Ok((database, server))
+        };
+        Database::ALL.into_iter().map(start).collect::<Result<_, _>>().map(Self::Isolated)
+    }
+
+    /// Where a topic's database is.
+    pub(crate) fn url(&self, database: Database) -> String {
+        match self {
+            Self::Given(url) => url.clone(),
+            Self::Shared(server) => server.url(),
+            Self::Isolated(servers) => servers[&database].url(),
+        }
+    }
+
+    /// The server of a topic's database, if it is the stack's own.
+    pub(crate) fn server(&mut self, database: Database) -> Option<&mut RedisServer> {
+        match self {
+            Self::Given(_) => None,
+            Self::Shared(server) => Some(server),
+            Self::Isolated(servers) => servers.get_mut(&database),
+        }
+    }
+
+    /// The servers that are the stack's own.
+    pub(crate) fn processes(&mut self) -> Vec<&mut ServiceProcess> {
+        match self {
+            Self::Given(_) => Vec::new(),
+            Self::Shared(server) => vec![server.process_mut()],
+            Self::Isolated(servers) => servers.values_mut().map(RedisServer::process_mut).collect(),
+        }
+    }
+
+    /// The variables by which services find them. `REDIS_URL` is set in any case: what the stack was
+    /// started with must not reach them.
+    pub(crate) fn variables(&self) -> BTreeMap<&'static str, String> {
+        let mut variables = BTreeMap::from([("REDIS_URL", self.url(Database::Order))]);
+        if let Self::Isolated(servers) = self {
+            let own = servers.iter().map(|(it, server)| (it.variable(), server.url()));
+            variables.extend(own);
+        }
+        variables
+    }
+
+    /// What [`RunFile`] says of them.
+    pub(crate) fn describe(&self) -> (RunningRedis, BTreeMap<String, RunningRedis>) {
+        let running = |it: &RedisServer| RunningRedis { url: it.url(), pid: Some(it.pid()) };
+        match self {
+            Self::Given(url) => (RunningRedis { url: url.clone(), pid: None }, BTreeMap::new()),
+            Self::Shared(server) => (running(server), BTreeMap::new()),
+            Self::Isolated(servers) => {
+                let topics = servers.iter().map(|(it, server)| (it.to_string(), running(server)));
+                (running(&servers[&Database::Order]), topics.collect())
+            }
+        }
+    }
+}
+
+impl RunFile {
+    /// Where a topic's database is.
+    #[must_use]
+    pub fn redis_of(&self, topic: &str) -> &RunningRedis {
+        self.topics.get(topic).unwrap_or(&self.redis)
+    }
+
+    /// Every server, each once, with a name to show: `redis`, or `redis-order` and so on.
+    #[must_use]
+    pub fn servers(&self) -> Vec<(String, &RunningRedis)> {
+        if self.topics.is_empty() {
+            return vec![("redis".to_owned(), &self.redis)];
+        }
+        self.topics.iter().map(|(topic, redis)| (format!("redis-{topic}"), redis)).collect()
+    }
+}
