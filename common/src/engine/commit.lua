@@ -111,20 +111,20 @@ for _ = 1, tonumber(ARGV[argument]) do
 end
 
 -- What goes to one list or set goes there in one call.
-local places = {}
-local function gather(place, kind)
-  local found = places[place]
-  if not found then
-    found = { RPUSH = {}, ZREM = {}, ZADD = {} }
-    places[place] = found
+local pushed, added, removed = {}, {}, {}
+local function gather(calls, place)
+  local values = calls[place]
+  if not values then
+    values = {}
+    calls[place] = values
   end
-  return found[kind]
+  return values
 end
 
 argument = argument + 1
 for _ = 1, tonumber(ARGV[argument]) do
   if reply[tonumber(ARGV[argument + 1])] == 1 then
-    local ids = gather(tonumber(ARGV[argument + 2]), 'RPUSH')
+    local ids = gather(pushed, tonumber(ARGV[argument + 2]))
     ids[#ids + 1] = ARGV[argument + 3]
   end
   argument = argument + 3
@@ -133,18 +133,23 @@ end
 argument = argument + 1
 for _ = 1, tonumber(ARGV[argument]) do
   if reply[tonumber(ARGV[argument + 1])] == 1 then
-    local joins = ARGV[argument + 4] == '1'
-    local members = gather(tonumber(ARGV[argument + 2]), joins and 'ZADD' or 'ZREM')
-    if joins then members[#members + 1] = 0 end
-    members[#members + 1] = ARGV[argument + 3]
+    local place = tonumber(ARGV[argument + 2])
+    if ARGV[argument + 4] == '1' then
+      local members = gather(added, place)
+      members[#members + 1] = 0
+      members[#members + 1] = ARGV[argument + 3]
+    else
+      local members = gather(removed, place)
+      members[#members + 1] = ARGV[argument + 3]
+    end
   end
   argument = argument + 4
 end
 
 for place = entities + streams + 1, #KEYS do
-  for kind, values in pairs(places[place] or {}) do
-    if #values > 0 then call(kind, KEYS[place], unpack(values)) end
-  end
+  if pushed[place] then call('RPUSH', KEYS[place], unpack(pushed[place])) end
+  if removed[place] then call('ZREM', KEYS[place], unpack(removed[place])) end
+  if added[place] then call('ZADD', KEYS[place], unpack(added[place])) end
 end
 
 return reply
