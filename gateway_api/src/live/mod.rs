@@ -9,7 +9,7 @@ mod feed;
 mod ring;
 mod stream;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::{Query, State, rejection::QueryRejection},
@@ -33,6 +33,8 @@ use crate::{Gateway, examples, pages, responses::NotRead};
 const OPEN: usize = 2_000;
 /// When to come back if there are too many, in seconds.
 const COME_BACK: u32 = 5;
+/// How long the making of a page waits for the position of its event stream.
+const POSITION_PATIENCE: Duration = Duration::from_millis(20);
 /// How far a client was told; sent by browsers when they connect again.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// After how many milliseconds a client is to connect again.
@@ -66,9 +68,11 @@ impl Live {
     }
 
     /// The `last_event_id` of a page that is about to be made: what happens until its event stream
-    /// is open is told by that. `None` if Redis does not answer.
+    /// is open is told by that. `None` if it is not known at once: nobody followed before, or Redis
+    /// does not answer.
     pub async fn position(&self) -> Option<String> {
-        self.feed.join(None, None).await.ok().map(|joined| joined.from.to_string())
+        let joined = tokio::time::timeout(POSITION_PATIENCE, self.feed.join(None, None)).await;
+        joined.ok()?.ok().map(|joined| joined.from.to_string())
     }
 }
 

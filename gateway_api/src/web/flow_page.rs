@@ -173,7 +173,8 @@ fn action(stream: Stream) -> &'static str {
 
 /// The page.
 pub(crate) fn show(flow: &Flow) -> Response {
-    let frame = Frame { title: "Flow", kind: "flow", place: "/flow", skip_to: "main" };
+    let frame =
+        Frame { title: "Flow", kind: "flow", place: "/flow", skip_to: "main", position: None };
     layout::page(&frame, &content(flow))
 }
 
@@ -195,6 +196,7 @@ fn content(flow: &Flow) -> Markup {
                 }
             }
             (summary(&arrows))
+            p.hint.scroll-hint { "The picture is wider than the screen: move it sideways." }
             div.scroll role="region" aria-label="Picture of the flow" tabindex="0" {
                 (flow_picture::picture(flow, &arrows))
             }
@@ -234,7 +236,7 @@ fn summary(arrows: &[Arrow]) -> Markup {
                 @let (level, waiting) = standing(arrows, Party::Owner(topic));
                 li data-summary=(topic.service()) {
                     span.mono { (topic.service()) } " "
-                    span { b.waiting { (Grouped(waiting)) } " waiting" } " "
+                    span.sub { b.waiting { (Grouped(waiting)) } " waiting" } " "
                     span.level data-level=(level) { (level) }
                 }
             }

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::{
     flow_page::{Arrow, Weight, dead_letters, standing},
-    words::Grouped,
+    words::{self, Grouped},
 };
 use crate::flow::Flow;
 
@@ -50,11 +50,11 @@ const BOX: (i32, i32) = (180, 84);
 
 /// The left upper corner of each service's box.
 const PLACES: [(Party, i32, i32); 5] = [
-    (GATEWAY, 20, 288),
-    (ORDER, 410, 40),
-    (INVENTORY, 410, 536),
-    (ACCOUNT, 790, 288),
-    (MESSAGE, 1170, 288),
+    (GATEWAY, 20, 244),
+    (ORDER, 410, 26),
+    (INVENTORY, 410, 462),
+    (ACCOUNT, 790, 244),
+    (MESSAGE, 1170, 244),
 ];
 
 /// Where an arrow runs: its path, where and in which direction it ends, and where its label is.
@@ -81,54 +81,54 @@ const COURSES: [Course; 13] = [
     course(
         GATEWAY,
         INVENTORY,
-        "M130 372C130 540 250 594 396 594",
-        (406, 594, 0),
-        (172, 466, "start"),
+        "M130 328C130 466 250 520 396 520",
+        (406, 520, 0),
+        (172, 405, "start"),
     ),
-    course(GATEWAY, ACCOUNT, "M200 330H776", (786, 330, 0), (212, 302, "start")),
+    course(GATEWAY, ACCOUNT, "M200 286H776", (786, 286, 0), (212, 258, "start")),
     course(
         GATEWAY,
         MESSAGE,
-        "M50 372C50 800 1270 800 1270 386",
-        (1270, 376, -90),
-        (650, 712, "middle"),
+        "M50 328C50 726 1270 726 1270 339",
+        (1270, 331, -90),
+        (650, 653, "middle"),
     ),
-    course(ORDER, INVENTORY, "M470 124V522", (470, 532, 90), (458, 208, "end")),
-    course(ORDER, ACCOUNT, "M590 82L892 279", (900, 284, 33), (752, 158, "start")),
-    course(ORDER, MESSAGE, "M590 58C900 40 1260 90 1260 274", (1260, 284, 90), (950, 34, "start")),
-    course(INVENTORY, ORDER, "M530 536V138", (530, 128, -90), (542, 282, "start")),
+    course(ORDER, INVENTORY, "M470 110V451", (470, 459, 90), (458, 179, "end")),
+    course(ORDER, ACCOUNT, "M590 68L892 237", (900, 241, 29), (770, 121, "start")),
+    course(ORDER, MESSAGE, "M590 44C900 26 1260 76 1260 233", (1260, 241, 90), (950, 20, "start")),
+    course(INVENTORY, ORDER, "M530 462V121", (530, 113, -90), (542, 239, "start")),
     course(
         INVENTORY,
         INVENTORY,
-        "M446 536C446 484 424 484 424 522",
-        (424, 532, 90),
-        (412, 500, "end"),
+        "M446 462C446 420 424 420 424 451",
+        (424, 459, 90),
+        (412, 433, "end"),
     ),
-    course(INVENTORY, ACCOUNT, "M580 536L812 381", (820, 376, -34), (700, 416, "end")),
+    course(INVENTORY, ACCOUNT, "M580 462L812 335", (820, 331, -29), (700, 364, "end")),
     course(
         INVENTORY,
         MESSAGE,
-        "M590 604C900 616 1240 560 1240 386",
-        (1240, 376, -90),
-        (800, 626, "start"),
+        "M590 530C900 542 1240 486 1240 339",
+        (1240, 331, -90),
+        (800, 552, "start"),
     ),
-    course(ACCOUNT, ORDER, "M820 288L588 133", (580, 128, 214), (690, 226, "end")),
-    course(ACCOUNT, INVENTORY, "M900 372L602 574", (594, 580, 146), (766, 484, "start")),
-    course(ACCOUNT, MESSAGE, "M970 330H1156", (1166, 330, 0), (1068, 288, "middle")),
+    course(ACCOUNT, ORDER, "M820 244L588 117", (580, 113, 209), (690, 193, "end")),
+    course(ACCOUNT, INVENTORY, "M900 328L602 500", (594, 506, 150), (766, 420, "start")),
+    course(ACCOUNT, MESSAGE, "M970 286H1156", (1166, 286, 0), (1068, 244, "middle")),
 ];
 
 /// The picture. The table below it says the same in words.
 pub(super) fn picture(flow: &Flow, arrows: &[Arrow]) -> Markup {
     html! {
-        svg.flow-picture #flow-picture viewBox="0 0 1370 740" role="img"
+        svg.flow-picture #flow-picture viewBox="0 0 1370 684" role="img"
             aria-labelledby="flow-picture-title" {
             title #flow-picture-title {
                 "The services and the streams between them; the table below has the numbers"
             }
             g.arrow.http {
-                path.line d="M140 288C170 160 260 82 396 82" {}
-                (head((406, 82, 0)))
-                text x="206" y="128" text-anchor="end" { "orders (HTTP)" }
+                path.line d="M140 244C170 140 260 68 396 68" {}
+                (head((406, 68, 0)))
+                text x="206" y="113" text-anchor="end" { "orders (HTTP)" }
             }
             @for course in COURSES {
                 @if let Some(arrow) = arrows.iter().find(|it| (it.from, it.to) == (course.from, course.to)) {
@@ -188,7 +188,7 @@ fn service(flow: &Flow, party: Party, (x, y): (i32, i32), arrows: &[Arrow]) -> M
             g.dead visibility=[(dead == 0).then_some("hidden")] {
                 rect x=(x + 22) y=(y + 62) width=(BOX.0 - 44) height="20" rx="10" {}
                 text x=(middle) y=(y + 77) text-anchor="middle" {
-                    tspan.count { (Grouped(dead)) } " dead letters"
+                    tspan.count { (words::counted(dead, "dead letter")) }
                 }
             }
         }

@@ -26,6 +26,8 @@ pub(crate) struct Frame<'a> {
     pub(crate) place: &'static str,
     /// Where its main contents begin, for those who skip the rest.
     pub(crate) skip_to: &'static str,
+    /// From where on its script is told what changes, if that is known.
+    pub(crate) position: Option<String>,
 }
 
 /// A page that is all right.
@@ -36,7 +38,8 @@ pub(crate) fn page(frame: &Frame<'_>, content: &Markup) -> Response {
 /// A problem as a page, with its status.
 pub(crate) fn problem(problem: &Problem) -> Response {
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let frame = Frame { title: &problem.title, kind: "", place: "", skip_to: "main" };
+    let frame =
+        Frame { title: &problem.title, kind: "", place: "", skip_to: "main", position: None };
     let content = html! {
         section.problem aria-labelledby="title" {
             p.problem-status { (problem.status) }
@@ -80,7 +83,7 @@ fn document(frame: &Frame<'_>, content: &Markup) -> Markup {
                     script type="module" src=(assets::path("app.js")) {}
                 }
             }
-            body data-page=(frame.kind) {
+            body data-page=(frame.kind) data-position=[&frame.position] {
                 a.skip href={ "#" (frame.skip_to) } { "Skip to the contents" }
                 header.site {
                     a.brand href="/report" {
@@ -130,7 +133,8 @@ mod tests {
         let response = problem(&Problem::unavailable("<script>alert(1)</script>"));
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
-        let frame = Frame { title: "</title><b>", kind: "", place: "", skip_to: "main" };
+        let frame =
+            Frame { title: "</title><b>", kind: "", place: "", skip_to: "main", position: None };
         let text = document(&frame, &html! { "<script>alert(1)</script>" }).into_string();
         assert!(!text.contains("<script"), "{text}");
         assert!(text.contains("&lt;script&gt;alert(1)&lt;/script&gt;"), "{text}");

@@ -55,9 +55,11 @@ pub(crate) async fn show(
     id: Result<OrderId, Problem>,
 ) -> Result<Response, Problem> {
     let id = id?;
+    // Before anything is read: what changes after that is told from there on.
+    let position = gateway.live.position().await;
     let facts = read(gateway, id).await?;
     let title = format!("Order {}", short(id));
-    let frame = Frame { title: &title, kind: "order", place: "", skip_to: "main" };
+    let frame = Frame { title: &title, kind: "order", place: "", skip_to: "main", position };
     Ok(layout::page(&frame, &content(&facts)))
 }
 
@@ -87,7 +89,7 @@ fn content(facts: &Facts) -> Markup {
         div.page-head {
             div {
                 h1 #order-heading data-order=(order.id) {
-                    "Order " span.mono { (short(order.id)) } " "
+                    span { "Order " span.mono { (short(order.id)) } } " "
                     span #order-status data-swap { (badge(Some(order.status))) }
                 }
                 p.sub.mono { (order.id) }

@@ -105,9 +105,17 @@ pub(crate) async fn show(
     gateway: &Gateway,
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let report = read(gateway, pages::query(wanted, Wanted::names())?).await?;
-    let frame =
-        Frame { title: "Report", kind: "report", place: "/report", skip_to: "orders-heading" };
+    let wanted = pages::query(wanted, Wanted::names())?;
+    // Before anything is read: what changes after that is told from there on.
+    let position = gateway.live.position().await;
+    let report = read(gateway, wanted).await?;
+    let frame = Frame {
+        title: "Report",
+        kind: "report",
+        place: "/report",
+        skip_to: "orders-heading",
+        position,
+    };
     Ok(layout::page(&frame, &content(&report)))
 }
 

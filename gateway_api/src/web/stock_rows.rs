@@ -21,6 +21,7 @@ pub(crate) fn product_row(product: Option<&Product>) -> Markup {
             data-amount=(number(|it| it.amount)) {
             th.p-product scope="row" {
                 span.name { (words::short(text(|it| &it.name), NAME_LIMIT)) }
+                " "
                 span.sub { span.p-id { (text(|it| it.id.as_str())) } " · " span.p-price { (Grouped(number(|it| it.price))) } }
             }
             td.p-stock {
@@ -30,7 +31,7 @@ pub(crate) fn product_row(product: Option<&Product>) -> Markup {
                     span { b.p-held { (Grouped(held)) } " reserved, " }
                     span { b.p-sold { (Grouped(number(|it| it.sold))) } " sold" }
                     span.p-line hidden[waiting == 0] {
-                        ", " b.p-waiting { (Grouped(waiting)) } " waiting"
+                        b.p-waiting { (words::counted(waiting, "order")) } " waiting"
                     }
                 }
             }

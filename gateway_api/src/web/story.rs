@@ -27,8 +27,8 @@ pub(super) fn timeline(order: &Order) -> Markup {
                 @let decider = decider(step, &order.history[..index]);
                 li data-step=(step.status.name()) {
                     div.when {
-                        @if let Some(before) = before {
-                            span.took { "+ " (words::took(step.at.saturating_sub(before.at))) }
+                        @if let Some(after) = after(step, &order.history[..index]) {
+                            span.took { (after) }
                         }
                         @if before.is_none_or(|before| before.at / DAY != step.at / DAY) {
                             (clock(step.at, "date"))
@@ -54,6 +54,17 @@ pub(super) fn timeline(order: &Order) -> Markup {
             }
         }
     }
+}
+
+/// How long after the steps before it a step came, in words; `None` for the first.
+fn after(step: &Step, before: &[Step]) -> Option<String> {
+    // A step's time is when it became known, and one that became known late says nothing of how
+    // long it took, nor of how long the next one did.
+    if step.late.is_some() {
+        return Some("known late".to_owned());
+    }
+    let last = before.iter().filter(|step| step.late.is_none()).map(|step| step.at).max()?;
+    Some(format!("+ {}", words::took(step.at.saturating_sub(last))))
 }
 
 /// Whose decision a step was.
@@ -95,6 +106,22 @@ fn what(step: &Step) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_step_that_became_known_late_does_not_distort_how_long_the_others_took() {
+        let step = |status, at| Step::new(status, at, 1);
+        let late = Step { late: Some(2), ..step(OrderStatus::PaymentRequired, 1_050) };
+        let history = [
+            step(OrderStatus::Pending, 1_000),
+            late,
+            step(OrderStatus::ToBeShipped, 1_012),
+            step(OrderStatus::Shipped, 3_512),
+        ];
+        let told: Vec<_> =
+            (0..history.len()).map(|index| after(&history[index], &history[..index])).collect();
+        let texts: Vec<_> = told.iter().map(|text| text.as_deref().unwrap_or("")).collect();
+        assert_eq!(texts, ["", "known late", "+ 12 ms", "+ 2.5 s"]);
+    }
 
     #[test]
     fn a_rejection_is_told_of_the_service_that_decided_it() {

@@ -8,7 +8,7 @@ use http::{Method, StatusCode};
 use order_service::order::Action;
 use serde_json::json;
 use stack::Service;
-use system_tests::{Answer, Client, SOON, System, eventually, order_body, request};
+use system_tests::{Answer, Client, SOON, System, events::Events, eventually, order_body, request};
 use tokio::task::JoinSet;
 
 /// What browsers send.
@@ -168,7 +168,7 @@ async fn the_report_can_be_read_and_filtered_without_the_script() {
     ] {
         assert!(text.contains(words), "{words} is not in {text}");
     }
-    assert!(text.contains("<b class=\"p-waiting\">1</b> waiting"), "{text}");
+    assert!(text.contains("<b class=\"p-waiting\">1 order</b> waiting"), "{text}");
 
     // Every filter that the page offers leads to those orders and no others.
     let links: BTreeSet<&str> = values(&text, "href").into_iter().collect();
@@ -253,6 +253,34 @@ async fn the_page_of_an_order_tells_its_story() {
         if values(&text, "data-message").contains(&"shipped") { Ok(text) } else { Err(text) }
     });
     assert_eq!(values(&text.await, "data-action"), ["complete"]);
+}
+
+#[tokio::test]
+async fn what_happens_between_the_making_of_a_page_and_its_event_stream_is_told() {
+    let system = System::start().await;
+    system.init_data().await;
+    let known = system.order(&["205"], "103").await;
+    system.quiet(SOON).await;
+    for (path, query) in [
+        ("/report".to_owned(), String::new()),
+        (format!("/order/{}", known.id), format!("order={}&", known.id)),
+    ] {
+        // Known at once as soon as somebody follows.
+        let position = eventually("a position", SOON, async || {
+            let text = page(&system, &path).await;
+            values(&text, "data-position").first().map(|it| (*it).to_owned()).ok_or(text)
+        });
+        let position = position.await;
+        let step = if query.is_empty() { "ship" } else { "complete" };
+        system.step(&known, step).await;
+        system.quiet(SOON).await;
+        let url = format!("/events?{query}last_event_id={position}");
+        let status = if step == "ship" { "shipped" } else { "completed" };
+        let mut events = Events::of(&system, &url).await;
+        let told = events.until(|it| it.kind == "order" && it.data["status"] == status).await;
+        assert!(told.iter().all(|it| it.kind != "reset"), "{path}: {told:#?}");
+        assert_eq!(told.last().expect("an event").data["id"], json!(known.id), "{path}");
+    }
 }
 
 #[tokio::test]

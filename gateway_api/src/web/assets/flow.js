@@ -2,7 +2,7 @@
 
 import { read } from "./actions.js";
 import { announcer, follow } from "./live.js";
-import { byId, grouped, setText } from "./words.js";
+import { byId, counted, grouped, setText } from "./words.js";
 
 const LEVELS = ["calm", "busy", "behind", "stuck"];
 const worse = (a, b) => (LEVELS.indexOf(a) > LEVELS.indexOf(b) ? a : b);
@@ -77,7 +77,7 @@ export function flow() {
       setText(line.querySelector("b"), grouped(count));
       const dead = document.querySelector(`.service[data-service="${line.dataset.service}"] .dead`);
       dead.setAttribute("visibility", count > 0 ? "visible" : "hidden");
-      setText(dead.querySelector(".count"), grouped(count));
+      setText(dead.querySelector(".count"), counted(count, "dead letter"));
     }
     const before = levels;
     levels = services;

@@ -3,7 +3,9 @@
 import { byId, setText } from "./words.js";
 
 const ASK_EVERY = 4000;
-const CONNECT_AGAIN = 15000;
+// After a refusal it is tried again, later each time.
+const REOPEN_FIRST = 2000;
+const REOPEN_LAST = 15000;
 const SPEAK_EVERY = 3000;
 // A connection that takes longer than this to come back is done without for the while.
 const PATIENCE = 6000;
@@ -39,7 +41,7 @@ export function say(text) {
 
 /**
  * Follows the events at `url`: `handlers` by kind, `reload` to read everything anew.
- * Gives an object that tells whether it is `live`, and reloads `soon` where it is not.
+ * Gives an object that tells whether it is `live`, and that can `read` now, or `soon` where it is not.
  */
 export function follow(url, handlers, reload) {
   const line = byId("live");
@@ -47,8 +49,12 @@ export function follow(url, handlers, reload) {
   let late = null;
   let asking = null;
   let missed = false;
+  let pause = REOPEN_FIRST;
+  // Where the page was made, then what was told last: a stream that begins there misses nothing.
+  let position = document.body.dataset.position ?? "";
   const follower = {
     live: false,
+    read,
     soon() {
       if (!follower.live) for (const pause of [150, 700, 2000]) setTimeout(read, pause);
     },
@@ -60,6 +66,10 @@ export function follow(url, handlers, reload) {
     setText(byId("live-state"), STATES[state]);
   }
 
+  function isBack() {
+    if (byId("live-news").textContent === AWAY) say("");
+  }
+
   let reading = null;
   async function read() {
     // What comes while one reading is under way needs another one after it.
@@ -68,10 +78,7 @@ export function follow(url, handlers, reload) {
       return;
     }
     missed = false;
-    reading = reload().then(
-      () => byId("live-news").textContent === AWAY && say(""),
-      () => say(AWAY),
-    ).finally(() => {
+    reading = reload().then(isBack, () => say(AWAY)).finally(() => {
       reading = null;
       if (missed) read();
     });
@@ -94,30 +101,39 @@ export function follow(url, handlers, reload) {
 
   function connect() {
     if (!("EventSource" in window)) return ask();
-    source = new EventSource(url);
-    late = setTimeout(ask, PATIENCE);
+    const from = new URL(url, location.href);
+    if (position) from.searchParams.set("last_event_id", position);
+    source = new EventSource(from);
+    late ??= setTimeout(ask, PATIENCE);
     source.onopen = () => {
       clearTimeout(late);
       late = null;
+      pause = REOPEN_FIRST;
       stopAsking();
       show("live");
-      // Between the making of the page and this moment something may have happened.
-      read();
+      // Where the page was made is not known: something may have happened since.
+      if (!position) read();
+      else isBack();
     };
     source.onerror = () => {
+      // The browser gives up for ever when it is refused, even if only for the moment (503).
       if (source.readyState === EventSource.CLOSED) {
         clearTimeout(late);
+        late = null;
         ask();
-        setTimeout(connect, CONNECT_AGAIN);
+        setTimeout(connect, pause * (0.7 + 0.6 * Math.random()));
+        pause = Math.min(2 * pause, REOPEN_LAST);
         return;
       }
       if (!asking) show("reconnecting");
       late ??= setTimeout(ask, PATIENCE);
     };
-    for (const [kind, handle] of Object.entries(handlers)) {
-      source.addEventListener(kind, (event) => handle(JSON.parse(event.data)));
-    }
-    source.addEventListener("reset", read);
+    const hear = (kind, handle) => source.addEventListener(kind, (event) => {
+      position = event.lastEventId || position;
+      handle(JSON.parse(event.data));
+    });
+    for (const [kind, handle] of Object.entries(handlers)) hear(kind, handle);
+    hear("reset", read);
   }
 
   show("connecting");

@@ -1,7 +1,7 @@
 // An order's page: the server tells the story, this shows its newest telling.
 
 import { busy, send, sentence, showError, step } from "./actions.js";
-import { announcer, follow, say } from "./live.js";
+import { announcer, follow } from "./live.js";
 import { byId, showTimes } from "./words.js";
 
 // What others do may move a waiting order as well, and says so on none of its own events.
@@ -37,12 +37,11 @@ export function order() {
   }
   const announce = announcer(() => `The order is ${status().textContent.toLowerCase()}.`);
 
-  const read = () => reload().catch(() => say("The order cannot be read at the moment."));
   let asked = null;
   const soon = () => {
     asked ??= setTimeout(() => {
       asked = null;
-      read();
+      follower.read();
     }, 60);
   };
   const follower = follow(`/events?order=${id}`, { order: soon, message: soon }, reload);
@@ -59,13 +58,13 @@ export function order() {
       else asking = send("POST", `/accounts/${encodeURIComponent(topUp)}/top-up`, { amount: Number(amount) });
       const { problem } = await asking;
       if (problem) showError(error, sentence(problem));
-      await read();
+      await follower.read();
       follower.soon();
     });
   });
 
   setInterval(() => {
     const waits = ["out-of-stock", "insufficient-fund"].includes(status().dataset.status);
-    if (waits && !document.hidden && follower.live) read();
+    if (waits && !document.hidden && follower.live) follower.read();
   }, LOOK_EVERY);
 }

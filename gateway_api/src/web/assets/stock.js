@@ -1,7 +1,7 @@
 // Products and accounts: their rows, their names, and the dialog in which more comes in.
 
 import { busy, send, sentence, showError } from "./actions.js";
-import { byId, grouped, setText, short } from "./words.js";
+import { byId, counted, grouped, setText, short } from "./words.js";
 
 const LENGTH = 1000;
 const NAME_LIMIT = 80;
@@ -42,7 +42,7 @@ export const products = list("products", "product-row", "data-product", (row, pr
   put("amount", grouped(product.amount));
   put("held", grouped(held));
   put("sold", grouped(sold));
-  put("waiting", grouped(waiting));
+  put("waiting", counted(waiting, "order"));
   row.querySelector(".p-line").hidden = waiting === 0;
   const all = product.amount + held + sold;
   let before = 0;
