@@ -1,6 +1,6 @@
 //! Runs the whole system on one machine without containers: for people (`cargo stack`) and for tests.
 //!
-//! Owns: finding (or installing) redis-server, one private [`RedisServer`] or one for each topic's [`Database`], building and running the five service
+//! Owns: finding (or installing) redis-server and, for tests, a browser; one private [`RedisServer`] or one for each topic's [`Database`], building and running the five service
 //! binaries as child processes, and the [`Stack`] that puts them together. It knows the services only by their
 //! names, environment variables and `/readyz`; it depends on none of them, so that their own tests can use it.
 //! Everything here is synchronous and everything started here ends with its owner: `Drop` kills.

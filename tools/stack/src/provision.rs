@@ -1,91 +1,177 @@
-//! Finds redis-server on this machine, or installs it where that can be done without a question.
+//! Finds the programs of others that we run, or installs them where that can be done without a question:
+//! redis-server, and for tests a browser and what reads Python's packages.
 
 use crate::{Error, lock};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 /// Scripts, streams and consumer groups are used as they are from here on (XAUTOCLAIM is the newest of them).
 const OLDEST: (u32, u32) = (6, 2);
-const INSTALL: &str = include_str!("install_redis.sh");
+const INSTALL: &str = include_str!("install_packages.sh");
+
+/// Something that is found on the machine or installed.
+struct Need {
+    /// What it is called in messages.
+    name: &'static str,
+    /// Debian's packages of it.
+    packages: &'static [&'static str],
+    /// What to do where they cannot be installed.
+    manual: &'static str,
+}
+
+const REDIS: Need = Need {
+    name: "redis-server",
+    packages: &["redis-server"],
+    manual: "install Redis 6.2 or newer, or Valkey, or name its server in REDIS_SERVER",
+};
+
+const CHROMIUM: Need = Need {
+    name: "chromium with chromedriver",
+    // Without a font of its own a browser draws with whatever there is.
+    packages: &["chromium", "chromium-driver", "fonts-liberation"],
+    manual: "install Chromium and its chromedriver, or name them in CHROMIUM and CHROMEDRIVER",
+};
+
+const PIP: Need = Need {
+    name: "pip for python3",
+    packages: &["python3-pip"],
+    manual: "install python3 with pip",
+};
 
 /// The redis-server to run: the one named by REDIS_SERVER, else redis-server or valkey-server from PATH, else
 /// (Debian, Ubuntu) one that is installed now. Looks once per process.
 pub fn redis_server() -> Result<PathBuf, Error> {
     static FOUND: Mutex<Option<PathBuf>> = Mutex::new(None);
-    let mut found = FOUND.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if let Some(server) = found.as_ref() {
-        return Ok(server.clone());
-    }
-    let server = match std::env::var_os("REDIS_SERVER") {
-        Some(named) if !is_program(Path::new(&named)) => {
-            let named = named.display();
-            return Err(Error::Provision(format!(
-                "REDIS_SERVER names {named}, which is no program"
-            )));
-        }
-        Some(named) => named.into(),
-        None => match installed() {
-            Some(server) => server,
-            None => install()?,
-        },
+    once(&FOUND, || {
+        let server = match named("REDIS_SERVER")? {
+            Some(named) => named,
+            None => REDIS.find_or_install(|| in_path(&["redis-server", "valkey-server"]))?,
+        };
+        check_version(&server)?;
+        Ok(server)
+    })
+}
+
+/// A browser for tests, and the program through which it is driven.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Browser {
+    /// Chromium.
+    pub chromium: PathBuf,
+    /// Its WebDriver server.
+    pub chromedriver: PathBuf,
+}
+
+/// The browser to test with: named by CHROMIUM and CHROMEDRIVER, else from PATH, else (Debian) installed now. Only
+/// tests ask for it. Looks once per process.
+pub fn browser() -> Result<Browser, Error> {
+    static FOUND: Mutex<Option<Browser>> = Mutex::new(None);
+    once(&FOUND, || {
+        let (chromium, chromedriver) = (named("CHROMIUM")?, named("CHROMEDRIVER")?);
+        CHROMIUM.find_or_install(|| {
+            let find =
+                |named: &Option<PathBuf>, programs| named.clone().or_else(|| in_path(programs));
+            Some(Browser {
+                chromium: find(&chromium, &["chromium", "chromium-browser", "google-chrome"])?,
+                chromedriver: find(&chromedriver, &["chromedriver"])?,
+            })
+        })
+    })
+}
+
+/// A python3 that has pip, for tests that need a file from one of Python's packages. Looks once per process.
+pub fn python_with_pip() -> Result<PathBuf, Error> {
+    static FOUND: Mutex<Option<PathBuf>> = Mutex::new(None);
+    let has_pip = |python: &PathBuf| {
+        let mut command = Command::new(python);
+        command.args(["-m", "pip", "--version"]).stdin(Stdio::null());
+        command.output().is_ok_and(|output| output.status.success())
     };
-    check_version(&server)?;
-    Ok(found.insert(server).clone())
+    once(&FOUND, || PIP.find_or_install(|| in_path(&["python3"]).filter(has_pip)))
 }
 
-fn installed() -> Option<PathBuf> {
-    in_path("redis-server").or_else(|| in_path("valkey-server"))
+/// What was found before, or what `find` finds now.
+fn once<T: Clone>(
+    found: &Mutex<Option<T>>,
+    find: impl FnOnce() -> Result<T, Error>,
+) -> Result<T, Error> {
+    let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+    match found.as_ref() {
+        Some(known) => Ok(known.clone()),
+        None => Ok(found.insert(find()?).clone()),
+    }
 }
 
-fn in_path(program: &str) -> Option<PathBuf> {
+/// The program that an environment variable names, if it names one.
+fn named(variable: &str) -> Result<Option<PathBuf>, Error> {
+    let named = std::env::var_os(variable).map(PathBuf::from);
+    match named {
+        Some(named) if !is_program(&named) => Err(Error::Provision(format!(
+            "{variable} names {}, which is no program",
+            named.display()
+        ))),
+        named => Ok(named),
+    }
+}
+
+fn in_path(programs: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| is_program(file))
+    let find = |program: &&str| {
+        std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| is_program(file))
+    };
+    programs.iter().find_map(find)
 }
 
 fn is_program(file: &Path) -> bool {
     file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-fn install() -> Result<PathBuf, Error> {
-    const MANUAL: &str =
-        "install Redis 6.2 or newer, or Valkey, or name its server in REDIS_SERVER";
-    if in_path("apt-get").is_none() {
-        return Err(Error::Provision(format!("redis-server is not installed: {MANUAL}")));
-    }
-    // Test processes side by side: the first installs, the others wait here and then find it.
-    let _lock = lock::hold(&std::env::temp_dir().join("install-redis-server.lock"))?;
-    if let Some(server) = installed() {
-        return Ok(server);
-    }
-    // The owner of our own entry in /proc is whom we run as.
-    let is_root = Path::new("/proc/self").metadata().is_ok_and(|meta| meta.uid() == 0);
-    let shell: &[&str] = if is_root { &["sh", "-c"] } else { &["sudo", "-n", "sh", "-c"] };
-    let by = if is_root { "apt-get" } else { "sudo apt-get" };
-    let _ = writeln!(
-        io::stderr(),
-        "redis-server is not installed; installing it with `{by} install redis-server`"
-    );
-    let output = Command::new(shell[0])
-        .args(&shell[1..])
-        .arg(INSTALL)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| {
+impl Need {
+    /// What `find` finds, after installing it if need be.
+    fn find_or_install<T>(&self, find: impl Fn() -> Option<T>) -> Result<T, Error> {
+        let Self { name, packages, manual } = self;
+        if let Some(found) = find() {
+            return Ok(found);
+        }
+        if in_path(&["apt-get"]).is_none() {
+            return Err(Error::Provision(format!("{name} is not installed: {manual}")));
+        }
+        // Test processes side by side: the first installs, the others wait here and then find it.
+        let _lock = lock::hold(&std::env::temp_dir().join("install-packages.lock"))?;
+        if let Some(found) = find() {
+            return Ok(found);
+        }
+        // The owner of our own entry in /proc is whom we run as.
+        let is_root = Path::new("/proc/self").metadata().is_ok_and(|meta| meta.uid() == 0);
+        let shell: &[&str] = if is_root { &["sh", "-c"] } else { &["sudo", "-n", "sh", "-c"] };
+        let by = if is_root { "apt-get" } else { "sudo apt-get" };
+        let _ = writeln!(
+            io::stderr(),
+            "{name} is not installed; installing it with `{by} install {}`",
+            packages.join(" ")
+        );
+        let output = Command::new(shell[0])
+            .args(&shell[1..])
+            .args([INSTALL, "install"])
+            .args(*packages)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| {
+                Error::Provision(format!(
+                    "{name} is not installed ({}: {error}): {manual}",
+                    shell[0]
+                ))
+            })?;
+        find().ok_or_else(|| {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let last = said.trim().lines().last().unwrap_or("it said nothing");
             Error::Provision(format!(
-                "redis-server is not installed ({}: {error}): {MANUAL}",
-                shell[0]
+                "{name} is not installed and `{by}` could not do it ({last}): {manual}"
             ))
-        })?;
-    installed().ok_or_else(|| {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let last = said.trim().lines().last().unwrap_or("it said nothing");
-        Error::Provision(format!(
-            "redis-server is not installed and `{by}` could not do it ({last}): {MANUAL}"
-        ))
-    })
+        })
+    }
 }
 
 fn check_version(server: &Path) -> Result<(), Error> {

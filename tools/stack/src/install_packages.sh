@@ -1,5 +1,5 @@
-# Installs Debian's redis-server without starting or enabling the system service that comes with it: a service on
-# port 6379 that nobody asked for is none of our business. Run by provision.rs as root.
+# Installs the Debian packages named as arguments without starting or enabling the system service that comes with
+# redis-server: a service on port 6379 that nobody asked for is none of our business. Run by provision.rs as root.
 set -eu
 policy=/usr/sbin/policy-rc.d
 saved=$policy.before-redis
@@ -24,7 +24,10 @@ export DEBIAN_FRONTEND=noninteractive
 wait="-o DPkg::Lock::Timeout=300"
 # Lists that cannot be renewed may still do.
 apt-get $wait -qq update || true
-apt-get $wait -qq install --no-install-recommends redis-server
+apt-get $wait -qq install --no-install-recommends "$@"
 # Nor shall it start with the machine's next boot, whichever way the machine boots.
-update-rc.d redis-server disable || true
-deb-systemd-helper disable redis-server.service || true
+case " $* " in *" redis-server "*)
+    update-rc.d redis-server disable || true
+    deb-systemd-helper disable redis-server.service || true
+    ;;
+esac

@@ -1,0 +1,17 @@
+//! The pages in a real browser, Chromium, against the whole system: the real binaries, a real Redis.
+//!
+//! `visit` gives each test a system and a browser of its own and, at its end, looks for errors in
+//! the console; a module for each concern. The browser and axe-core are installed where they are
+//! missing.
+
+mod axe;
+mod driver;
+mod flow;
+mod forms;
+mod keyboard;
+mod manners;
+mod orders;
+mod reconnecting;
+mod screenshots;
+mod tab;
+mod visit;

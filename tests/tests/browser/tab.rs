@@ -1,0 +1,246 @@
+//! A browser's tab: what one does in it and what one sees there.
+
+use fantoccini::{
+    Client as WebDriver, ClientBuilder, Locator,
+    actions::{InputSource as _, KeyAction, KeyActions},
+    elements::Element,
+};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::{Value, json};
+use system_tests::{Client, eventually};
+
+use crate::driver::{Driver, PATIENCE};
+
+/// A tab of a browser of its own.
+pub(crate) struct Tab {
+    web: WebDriver,
+    session: String,
+    client: Client,
+    base: String,
+    forgiven: Vec<&'static str>,
+    // Last: it is asked by all of the above.
+    driver: Driver,
+}
+
+/// What is focused.
+#[derive(Debug)]
+pub(crate) struct Focus {
+    /// Its id, label or text.
+    pub(crate) what: String,
+    /// Whether one sees that it is focused: it is on the screen and has an outline.
+    pub(crate) is_visible: bool,
+}
+
+impl Tab {
+    /// A tab for the pages of this server.
+    pub(crate) async fn start(base: &str, runs_scripts: bool) -> Self {
+        let driver = Driver::start(runs_scripts).await;
+        let connected = ClientBuilder::new(HttpConnector::new())
+            .capabilities(driver.capabilities())
+            .connect(driver.url())
+            .await;
+        let web = connected.unwrap_or_else(|error| panic!("no browser: {error}"));
+        let session = web.session_id().await.expect("an answer").expect("a session");
+        let (client, base) = (Client::default(), base.to_owned());
+        let tab = Self { web, session, client, base, forgiven: Vec::new(), driver };
+        tab.look(1280, 900, false).await;
+        tab
+    }
+
+    /// Gives the window's contents this size, for readers who like it dark or not. Nothing moves by
+    /// itself.
+    pub(crate) async fn look(&self, width: u32, height: u32, dark: bool) {
+        let screen = json!({
+            "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false
+        });
+        self.devtools("Emulation.setDeviceMetricsOverride", &screen).await;
+        let scheme = if dark { "dark" } else { "light" };
+        let media = json!({"features": [
+            {"name": "prefers-color-scheme", "value": scheme},
+            {"name": "prefers-reduced-motion", "value": "reduce"},
+        ]});
+        self.devtools("Emulation.setEmulatedMedia", &media).await;
+    }
+
+    /// Loads a page and marks it, see [`Tab::is_same_page`].
+    pub(crate) async fn open(&self, path: &str) {
+        self.web.goto(&format!("{}{path}", self.base)).await.expect("a page");
+        let _ = self.web.execute("window.sameAsEver = true", vec![]).await;
+    }
+
+    /// Loads a page that follows what happens, and waits until it does.
+    pub(crate) async fn open_live(&self, path: &str) {
+        self.open(path).await;
+        self.is_live().await;
+    }
+
+    /// Waits until the page says that it follows what happens.
+    pub(crate) async fn is_live(&self) {
+        self.sees(
+            "the page is live",
+            "return document.querySelector('#live').dataset.state === 'live'",
+        )
+        .await;
+    }
+
+    /// The page was not loaded again since it was opened.
+    pub(crate) async fn is_same_page(&self) {
+        assert_eq!(
+            self.run("return window.sameAsEver === true").await,
+            true,
+            "it was loaded again"
+        );
+    }
+
+    /// The path of the page.
+    pub(crate) async fn path(&self) -> String {
+        self.web.current_url().await.expect("an address").path().to_owned()
+    }
+
+    /// What a script of ours returns.
+    pub(crate) async fn run(&self, script: &str) -> Value {
+        let answer = self.web.execute(script, vec![]).await;
+        answer.unwrap_or_else(|error| panic!("{script}: {error}"))
+    }
+
+    /// What a script of ours hands to its callback, the last of its arguments.
+    pub(crate) async fn run_async(&self, script: &str) -> Value {
+        let answer = self.web.execute_async(script, vec![]).await;
+        answer.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Waits until the script returns true; until then it may return what is there instead.
+    pub(crate) async fn sees(&self, what: &str, script: &str) {
+        eventually(what, PATIENCE, async || {
+            match self.web.execute(script, vec![]).await {
+                Ok(Value::Bool(true)) => Ok(()),
+                Ok(Value::Bool(false)) => Err(self.text("main").await),
+                Ok(other) => Err(other.to_string()),
+                // While a page gives way to the next one.
+                Err(error) => Err(error.to_string()),
+            }
+        })
+        .await;
+    }
+
+    /// Waits until the text of an element has this in it.
+    pub(crate) async fn sees_text(&self, css: &str, text: &str) {
+        eventually(&format!("{css} says {text:?}"), PATIENCE, async || {
+            let found = self.text(css).await;
+            if found.contains(text) { Ok(()) } else { Err(found) }
+        })
+        .await;
+    }
+
+    /// An element's text as it is shown, on one line; why there is none, if there is none.
+    pub(crate) async fn text(&self, css: &str) -> String {
+        let text = match self.web.find(Locator::Css(css)).await {
+            Ok(element) => element.text().await,
+            Err(error) => Err(error),
+        };
+        text.map_or_else(|error| format!("({error})"), |text| on_one_line(&text))
+    }
+
+    /// The texts of all elements like this, as they are shown.
+    pub(crate) async fn texts(&self, css: &str) -> Vec<String> {
+        let mut texts = Vec::new();
+        for element in self.web.find_all(Locator::Css(css)).await.expect("elements") {
+            let text = element.text().await.unwrap_or_else(|error| error.to_string());
+            texts.push(on_one_line(&text));
+        }
+        texts
+    }
+
+    /// Clicks, as soon as it can be clicked.
+    pub(crate) async fn click(&self, css: &str) {
+        eventually(&format!("{css} can be clicked"), PATIENCE, async || {
+            let element = self.web.find(Locator::Css(css)).await;
+            let clicked = match element {
+                Ok(element) => element.click().await,
+                Err(error) => Err(error),
+            };
+            clicked.map_err(|error| error.to_string())
+        })
+        .await;
+    }
+
+    /// An element that is there.
+    pub(crate) async fn element(&self, css: &str) -> Element {
+        let found = self.web.find(Locator::Css(css)).await;
+        found.unwrap_or_else(|error| panic!("{css}: {error}"))
+    }
+
+    /// Presses a key.
+    pub(crate) async fn press(&self, key: impl Into<char>) {
+        let value = key.into();
+        let keys = KeyActions::new("keyboard".to_owned())
+            .then(KeyAction::Down { value })
+            .then(KeyAction::Up { value });
+        self.web.perform_actions(keys).await.expect("keys are pressed");
+    }
+
+    /// What has the focus.
+    pub(crate) async fn focus(&self) -> Focus {
+        const LOOK: &str = "const it = document.activeElement; \
+            const style = getComputedStyle(it); const place = it.getBoundingClientRect(); \
+            const text = it.getAttribute('aria-label') || it.textContent.trim().slice(0, 40); \
+            const drawn = style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 1; \
+            const here = place.width > 0 && place.bottom > 0 && place.top < innerHeight \
+                && place.right > 0 && place.left < innerWidth; \
+            return { what: `${it.localName}#${it.id} ${text}`, seen: drawn && here };";
+        let focus = self.run(LOOK).await;
+        let what = focus["what"].as_str().unwrap_or_default().to_owned();
+        Focus { what, is_visible: focus["seen"] == true }
+    }
+
+    /// Whether the focus is on this.
+    pub(crate) async fn has_focus(&self, css: &str) -> bool {
+        let css = Value::from(css);
+        self.run(&format!("return document.activeElement.matches({css})")).await == true
+    }
+
+    /// A picture of what is seen, as PNG.
+    pub(crate) async fn picture(&self) -> Vec<u8> {
+        self.web.screenshot().await.expect("a picture")
+    }
+
+    /// Asks the browser something that WebDriver has no word for.
+    pub(crate) async fn devtools(&self, command: &str, parameters: &Value) -> Value {
+        let body = json!({ "cmd": command, "params": parameters });
+        self.ask("goog/cdp/execute", &body).await
+    }
+
+    async fn ask(&self, path: &str, body: &Value) -> Value {
+        let url = format!("{}/session/{}/{path}", self.driver.url(), self.session);
+        let answer = self.client.post(&url, body, &[]).await.expect("chromedriver answers");
+        assert!(answer.status.is_success(), "{path}: {}", answer.text());
+        answer.json()["value"].take()
+    }
+
+    /// Messages in the console that have this in them are what the test is about.
+    pub(crate) fn forgive(&mut self, part: &'static str) {
+        self.forgiven.push(part);
+    }
+
+    /// What the console has got since it was read last, apart from what is only chatter.
+    pub(crate) async fn console(&self) -> Vec<String> {
+        let log = self.ask("se/log", &json!({ "type": "browser" })).await;
+        let entries = log.as_array().cloned().unwrap_or_default();
+        let grave =
+            |entry: &&Value| ["SEVERE", "WARNING"].contains(&entry["level"].as_str().unwrap_or(""));
+        entries.iter().filter(grave).map(|entry| entry["message"].to_string()).collect()
+    }
+
+    /// Closes the browser, after a last look at the console.
+    pub(crate) async fn close(self) {
+        let mut errors = self.console().await;
+        errors.retain(|error| !self.forgiven.iter().any(|part| error.contains(part)));
+        assert!(errors.is_empty(), "the console has errors: {errors:#?}");
+        self.web.close().await.expect("it closes");
+    }
+}
+
+/// With single blanks between words: where lines end is for the browser to say.
+fn on_one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

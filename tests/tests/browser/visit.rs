@@ -1,0 +1,38 @@
+//! A visit to the pages: a system and a browser of the test's own.
+
+use stack::StackOptions;
+use system_tests::System;
+use tokio::sync::Semaphore;
+
+use crate::tab::Tab;
+
+/// How many visits there are at once: browsers are heavy.
+static TURNS: Semaphore = Semaphore::const_new(2);
+
+/// Somebody looks at the pages of a running system.
+pub(crate) struct Visit {
+    /// The browser.
+    pub(crate) tab: Tab,
+    /// The system, with the demo data.
+    pub(crate) system: System,
+}
+
+/// A visit to an ordinary system. Errors in the browser's console fail the test.
+pub(crate) async fn visit(test: impl AsyncFnOnce(&mut Visit)) {
+    visit_with(StackOptions::default(), true, test).await;
+}
+
+/// The same to a system of these options, with a browser that runs scripts or does not.
+pub(crate) async fn visit_with(
+    options: StackOptions,
+    runs_scripts: bool,
+    test: impl AsyncFnOnce(&mut Visit),
+) {
+    let _turn = TURNS.acquire().await.expect("never closed");
+    let system = System::start_with(options).await;
+    system.init_data().await;
+    let tab = Tab::start(&system.url(), runs_scripts).await;
+    let mut visit = Visit { tab, system };
+    test(&mut visit).await;
+    visit.tab.close().await;
+}
