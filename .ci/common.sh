@@ -92,23 +92,45 @@ as_root() {
     if [ "$(id -u)" -eq 0 ]; then
         "$@"
     elif command -v sudo >/dev/null; then
-        sudo -- "$@"
+        # Without a terminal there is nobody to ask for a password.
+        if [ -t 0 ]; then sudo -- "$@"; else sudo --non-interactive -- "$@"; fi
     else
         die "needs root for: $* (no sudo here). Run it as root, or install what it asks for beforehand"
     fi
 }
 
+# with_packages COMMAND...: while nobody else renews lists or installs, neither a script nor a test, for which
+# tools/stack/src/provision.rs waits at the same lock.
+with_packages() {
+    local lock=${TMPDIR:-/tmp}/install-packages.lock
+    [ -e "$lock" ] || : >>"$lock"
+    exec 8<"$lock"
+    flock 8
+    "$@"
+    exec 8<&-
+}
+
+# Lists that cannot be renewed may still do.
+renew_lists() { as_root apt-get update -qq || true; }
+
 # provide COMMAND PACKAGE...: installs Debian packages where the command is missing.
 provide() {
+    is_there "$1" || with_packages install_for "$@"
+}
+
+is_there() { command -v "$1" >/dev/null || [ -x "/usr/sbin/$1" ]; }
+
+install_for() {
     local command=$1
     shift
-    if command -v "$command" >/dev/null || [ -x "/usr/sbin/$command" ]; then
-        return
-    fi
+    # Whoever held the lock may have installed it.
+    ! is_there "$command" || return 0
     command -v apt-get >/dev/null || die "$command is missing and so is apt-get: install $* yourself"
     say "$command is missing: apt-get install $*"
-    as_root apt-get update -qq
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+    renew_lists
+    { as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq \
+        --no-install-recommends "$@" >/dev/null && is_there "$command"; } \
+        || die "$command is missing and apt-get could not install it: install $* yourself"
 }
 
 # python_tools DIRECTORY PACKAGE...: a directory of its own for programs from PyPI, filled if it is not there yet.

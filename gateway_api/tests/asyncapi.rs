@@ -22,7 +22,7 @@ fn asyncapi_yaml_is_the_document_that_is_served() {
     assert!(
         kept == fresh,
         "gateway_api/asyncapi.yaml is stale; renew it with: \
-         RENEW=1 cargo test -p gateway_api --test asyncapi"
+         RENEW=1 cargo test --locked -p gateway_api --test asyncapi"
     );
 }
 

@@ -15,7 +15,7 @@ fn swagger_yaml_is_the_document_that_is_served() {
     assert!(
         kept == fresh,
         "gateway_api/swagger.yaml is stale; renew it with: \
-         RENEW=1 cargo test -p gateway_api --test openapi"
+         RENEW=1 cargo test --locked -p gateway_api --test openapi"
     );
 }
 

@@ -64,7 +64,7 @@ fn run_cargo(profile: Profile) -> Result<PathBuf, String> {
     let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
     let output = output.map_err(|error| format!("cargo does not start: {error}"))?;
     if !output.status.success() {
-        return Err(format!("cargo build ended with {}", output.status));
+        return Err(format!("cargo ended with {}", output.status));
     }
     let said = String::from_utf8_lossy(&output.stdout);
     let messages = said.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
