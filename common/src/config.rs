@@ -9,7 +9,10 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use crate::{events::Topic, redis_link::RedisUrl};
+use crate::{
+    events::Topic,
+    redis_link::{RedisAccess, RedisUrl},
+};
 
 /// The exit code for a configuration that cannot be used (EX_USAGE of BSD's sysexits).
 pub const EXIT_CONFIG: u8 = 64;
@@ -32,6 +35,9 @@ pub struct CommonConfig {
     /// The Redis of msg_service's entities and streams [default: REDIS_URL]
     #[arg(long, env, hide_env_values = true)]
     message_redis_url: Option<RedisUrl>,
+    /// How to be let in there
+    #[command(flatten)]
+    redis: RedisAccess,
     /// Name of this instance in its consumer groups; must be its own, and the same after a restart
     /// [default: the host's name and the port of OPS_ADDR]
     #[arg(long, env, value_parser = instance_name)]
@@ -78,9 +84,13 @@ fn log_filter(text: &str) -> Result<String, String> {
 }
 
 impl CommonConfig {
-    /// Where each topic lives.
-    pub fn sources(&self) -> Sources {
-        Sources::new(|topic| {
+    /// Where each topic lives, and how we are let in.
+    ///
+    /// # Errors
+    ///
+    /// A password or a certificate is missing, or is not what it should be.
+    pub fn sources(&self) -> Result<Sources, Fault> {
+        let sources = Sources::new(|topic| {
             let own = match topic {
                 Topic::Order => &self.order_redis_url,
                 Topic::Inventory => &self.inventory_redis_url,
@@ -88,7 +98,8 @@ impl CommonConfig {
                 Topic::Message => &self.message_redis_url,
             };
             own.as_ref().unwrap_or(&self.redis_url).clone()
-        })
+        });
+        sources.with(&self.redis)
     }
 
     /// The name of this instance in its consumer groups.
@@ -133,6 +144,17 @@ impl Sources {
         Ok(Self { servers, places })
     }
 
+    /// The same servers, entered with these settings.
+    ///
+    /// # Errors
+    ///
+    /// See [`RedisAccess::for_servers`] and [`RedisUrl::with`].
+    pub fn with(self, access: &RedisAccess) -> Result<Self, Fault> {
+        let access = access.for_servers(&self.servers)?;
+        let servers = self.servers.iter().map(|url| url.with(&access));
+        Ok(Self { servers: servers.collect::<Result<_, _>>()?, ..self })
+    }
+
     /// The number of the topic's server.
     pub fn index(&self, topic: Topic) -> usize {
         let place = Topic::ALL.iter().position(|known| *known == topic);
@@ -148,6 +170,34 @@ impl Sources {
     pub fn servers(&self) -> &[RedisUrl] {
         &self.servers
     }
+}
+
+/// What is wrong with the configuration as a whole, where each value by itself is fine.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{variable}: {reason}")]
+pub struct Fault {
+    /// The variable to change.
+    pub variable: &'static str,
+    /// Why, and to what; never the value, which may be a secret.
+    pub reason: String,
+}
+
+impl Fault {
+    /// The fault of this variable.
+    pub fn of(variable: &'static str, reason: impl Into<String>) -> Self {
+        Self { variable, reason: reason.into() }
+    }
+
+    /// Says so on stderr; the exit code to end with.
+    pub(crate) fn tell(&self) -> ExitCode {
+        // Nothing is left to be done if stderr is gone.
+        let _ = writeln!(std::io::stderr(), "{}", named(&self.to_string()));
+        ExitCode::from(EXIT_CONFIG)
+    }
+}
+
+fn named(fault: &str) -> String {
+    format!("bad configuration: {fault}\nSee --help for all settings.")
 }
 
 /// Parses the configuration of a service.
@@ -180,5 +230,5 @@ fn describe(error: &clap::Error) -> Option<String> {
         },
         _ => return None,
     };
-    Some(format!("bad configuration: {variable}: {reason}\nSee --help for all settings."))
+    Some(named(&format!("{variable}: {reason}")))
 }

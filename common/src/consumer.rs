@@ -19,6 +19,7 @@ use crate::{
     health::Part,
     ids::EntryId,
     redis_link::{Backoff, Link, LinkError, RedisUrl, await_server},
+    rights,
 };
 
 /// How long a read waits for entries, in milliseconds.
@@ -137,7 +138,9 @@ impl<D: Decider> Reader<D> {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let shutdown = self.shutdown.clone();
         let mut link = Link::new(self.url.clone(), GRACE);
-        if !await_server(&mut link, &self.part, &shutdown).await? {
+        let streams: Vec<Stream> = self.subscriptions.iter().map(|it| it.stream).collect();
+        let rights = rights::of_reader(D::TOPIC, &streams);
+        if !await_server(&mut link, &rights, &self.part, &shutdown).await? {
             return Ok(());
         }
         tokio::select! {

@@ -5,12 +5,14 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{engine::now_millis, redis_link::LinkError};
 
 /// After so many milliseconds of failures new commands are refused at once.
 const AWAY_AFTER: u64 = 1_000;
+/// For so many milliseconds a failure that a person has to mend is not logged again.
+const SILENCE: u64 = 60_000;
 
 /// The state of one process: ready once each of its parts has begun to work, and as long as Redis
 /// does what they ask for.
@@ -28,7 +30,17 @@ pub struct Part {
     /// When the failures began, in milliseconds since 1970; 0 if the last command succeeded.
     failing_since: AtomicU64,
     /// The failure that was logged last: a long one is told once and not each second.
-    told: Mutex<String>,
+    told: Mutex<Told>,
+}
+
+/// A failure that was logged.
+#[derive(Debug, Default)]
+struct Told {
+    text: String,
+    /// Since the last success.
+    now: bool,
+    /// Until when it is not logged again though there was a success since; 0 if it is.
+    silent_until: u64,
 }
 
 impl Health {
@@ -78,25 +90,39 @@ impl Part {
         }
         let since = self.failing_since.swap(0, Ordering::Relaxed);
         let away = now_millis().saturating_sub(since);
-        info!(after_ms = away, "Redis answers {} again", self.name);
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let mut told = self.told();
+        if std::mem::take(&mut told.now) {
+            info!(after_ms = away, "Redis answers {} again", self.name);
+        }
+        if told.silent_until == 0 {
+            told.text.clear();
+        }
     }
 
     /// Redis did not; the part tries again. Each different failure is logged once.
+    ///
+    /// What a person has to mend (a right, a password, a certificate) is an error. It is not logged
+    /// again when it comes back within a minute: a part may succeed with all but one command.
     pub fn failed(&self, error: &LinkError) {
         // The time of the first failure stays.
-        let _ = self.failing_since.compare_exchange(
-            0,
-            now_millis(),
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-        );
+        let now = now_millis();
+        let _ = self.failing_since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
         let text = error.to_string();
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if *told != text {
-            warn!("{}: {text}; trying again until it answers", self.name);
-            *told = text;
+        let mut told = self.told();
+        if told.text == text && (told.now || now < told.silent_until) {
+            return;
         }
+        let lasting = matches!(error, LinkError::Denied { .. } | LinkError::Insecure { .. });
+        if lasting {
+            error!("{}: {text}; trying again until it does", self.name);
+        } else {
+            warn!("{}: {text}; trying again until it answers", self.name);
+        }
+        *told = Told { text, now: true, silent_until: if lasting { now + SILENCE } else { 0 } };
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the last command failed.

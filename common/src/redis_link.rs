@@ -1,53 +1,22 @@
 //! One connection to one Redis, made again whenever it is needed and missing.
 
-use std::{fmt, io, time::Duration};
+use std::{io, time::Duration};
 
 use redis::{
-    AsyncConnectionConfig, ErrorKind, Pipeline, ServerErrorKind, Value,
+    ErrorKind, Pipeline, ServerErrorKind, Value,
     aio::{ConnectionLike, MultiplexedConnection},
 };
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::{decision::Entity, health::Part, keys::Key};
-
-/// Where a Redis is, checked to be a URL; its password never shows.
-#[derive(Clone)]
-pub struct RedisUrl {
-    text: String,
-    client: redis::Client,
-}
-
-impl PartialEq for RedisUrl {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
-}
-
-impl std::str::FromStr for RedisUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        // The library's own message may repeat the URL, and with it the password.
-        let client = redis::Client::open(text).map_err(|_| {
-            "not a URL of a Redis, such as redis://:password@host:6379/0 or redis+unix:///path/to/socket"
-                .to_owned()
-        })?;
-        Ok(Self { text: text.to_owned(), client })
-    }
-}
-
-impl fmt::Display for RedisUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.client.get_connection_info().addr().fmt(f)
-    }
-}
-
-impl fmt::Debug for RedisUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RedisUrl({self})")
-    }
-}
+pub use crate::redis_url::{Access, RedisAccess, RedisUrl};
+use crate::{
+    decision::Entity,
+    health::Part,
+    keys::Key,
+    redis_connect::connect,
+    rights::{self, Right},
+};
 
 /// Why Redis did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +40,27 @@ pub enum LinkError {
         /// Its error.
         message: String,
     },
-    /// It would lose data, or is too old.
+    /// It does not know us, or we may not do that.
+    #[error("the Redis at {address} denies {command} to the user {user}: {reason}")]
+    Denied {
+        /// Which Redis.
+        address: String,
+        /// Who we are there.
+        user: String,
+        /// What was asked.
+        command: &'static str,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// TLS was asked for and cannot be had, or the other way round. Nothing was sent in the clear instead.
+    #[error("the Redis at {address} cannot be trusted: {reason}")]
+    Insecure {
+        /// Which Redis.
+        address: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// It would lose data, is too old, or does not let us do what we have to.
     #[error("the Redis at {address} cannot be used: {reason}")]
     Unsuitable {
         /// Which Redis.
@@ -141,7 +130,7 @@ impl Link {
     /// [`LinkError::Refused`].
     pub fn accept(&self, command: &'static str, value: Value) -> Result<Value, LinkError> {
         match value {
-            Value::ServerError(_) => accept(&self.address(), command, value),
+            Value::ServerError(_) => accept(&self.url, command, value),
             value => Ok(value),
         }
     }
@@ -180,42 +169,58 @@ impl Link {
         Ok(())
     }
 
+    /// Checks that we have these rights; where that cannot be found out, says so once.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError::Unsuitable`] if one is missing; otherwise as [`Link::ask`].
+    pub async fn check_rights(&mut self, rights: &[Right]) -> Result<(), LinkError> {
+        rights::check(self, rights).await
+    }
+
+    /// Who we are there.
+    pub(crate) fn user(&self) -> &str {
+        self.url.user()
+    }
+
     async fn connect(&mut self) -> Result<&mut MultiplexedConnection, LinkError> {
         if self.connection.is_none() {
-            let config = AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(Duration::from_secs(2)))
-                .set_response_timeout(Some(self.patience));
-            let connection =
-                self.url.client.get_multiplexed_async_connection_with_config(&config).await;
-            self.connection = Some(connection.map_err(|source| match source.kind() {
-                ErrorKind::AuthenticationFailed => LinkError::Refused {
-                    address: self.address(),
-                    command: "AUTH",
-                    message: "wrong user name or password".to_owned(),
-                },
-                _ => LinkError::Away { address: self.address(), source },
-            })?);
+            self.connection = Some(connect(&self.url, self.patience).await?);
         }
         Ok(self.connection.as_mut().expect("it was just made"))
     }
 }
 
-fn accept(address: &str, command: &'static str, value: Value) -> Result<Value, LinkError> {
-    match value {
-        Value::ServerError(error) => Err(LinkError::Refused {
-            address: address.to_owned(),
+fn accept(url: &RedisUrl, command: &'static str, value: Value) -> Result<Value, LinkError> {
+    let Value::ServerError(error) = value else { return Ok(value) };
+    let address = url.to_string();
+    let denied = |reason: String| {
+        let user = url.user().to_owned();
+        LinkError::Denied { address: address.clone(), user, command, reason }
+    };
+    Err(match error.code() {
+        "NOPERM" => denied(format!(
+            "{}; deploy/redis/users.acl has the rights that each service needs",
+            error.details().unwrap_or("it has no right to")
+        )),
+        "NOAUTH" => denied(
+            "it wants a user name and a password: the name belongs into the URL (redis://order@host:6379), the \
+             password into REDIS_PASSWORD or REDIS_PASSWORD_FILE"
+                .to_owned(),
+        ),
+        _ => LinkError::Refused {
+            address,
             command,
             message: redis::RedisError::from(error).to_string(),
-        }),
-        value => Ok(value),
-    }
+        },
+    })
 }
 
 /// A link that many tasks read through at once.
 #[derive(Debug)]
 pub struct SharedLink {
     link: Mutex<Link>,
-    address: String,
+    url: RedisUrl,
 }
 
 /// How long a read may take.
@@ -224,8 +229,7 @@ const READ_PATIENCE: Duration = Duration::from_secs(3);
 impl SharedLink {
     /// A link that connects when it is first used.
     pub fn new(url: RedisUrl) -> Self {
-        let address = url.to_string();
-        Self { link: Mutex::new(Link::new(url, READ_PATIENCE)), address }
+        Self { link: Mutex::new(Link::new(url.clone(), READ_PATIENCE)), url }
     }
 
     /// Sends the commands in one write and gives their answers.
@@ -238,26 +242,32 @@ impl SharedLink {
         match tokio::time::timeout(READ_PATIENCE, self.send_patiently(commands)).await {
             Ok(values) => values,
             Err(_) => Err(LinkError::Away {
-                address: self.address.clone(),
+                address: self.url.to_string(),
                 source: io::Error::from(io::ErrorKind::TimedOut).into(),
             }),
         }
     }
 
     async fn send_patiently(&self, commands: &Pipeline) -> Result<Vec<Value>, LinkError> {
-        let (mut connection, address) = {
-            let mut link = self.link.lock().await;
-            (link.connect().await?.clone(), link.address())
-        };
+        let mut connection = self.link.lock().await.connect().await?.clone();
         match connection.req_packed_commands(commands, 0, commands.len()).await {
             Ok(values) => {
-                values.into_iter().map(|value| accept(&address, "a read", value)).collect()
+                values.into_iter().map(|value| accept(&self.url, "a read", value)).collect()
             }
             Err(source) => {
                 self.link.lock().await.connection = None;
-                Err(LinkError::Away { address, source })
+                Err(LinkError::Away { address: self.url.to_string(), source })
             }
         }
+    }
+
+    /// As [`Link::check_rights`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Link::check_rights`].
+    pub async fn check_rights(&self, rights: &[Right]) -> Result<(), LinkError> {
+        self.link.lock().await.check_rights(rights).await
     }
 
     /// As [`Link::check_server`].
@@ -316,7 +326,7 @@ impl SharedLink {
         let Value::BulkString(bytes) = value else { return Ok(None) };
         let json = bytes.splitn(2, |byte| *byte == b' ').nth(1).unwrap_or_default();
         serde_json::from_slice(json).map(Some).map_err(|error| LinkError::Refused {
-            address: self.address.clone(),
+            address: self.url.to_string(),
             command,
             message: format!("what is stored at {key} cannot be read: {error}"),
         })
@@ -338,15 +348,20 @@ pub(crate) fn is_noscript(value: &Value) -> bool {
 ///
 /// # Errors
 ///
-/// The server must not be used, see [`Link::check_server`].
+/// The server must not be used, see [`Link::check_server`] and [`Link::check_rights`].
 pub(crate) async fn await_server(
     link: &mut Link,
+    rights: &[Right],
     part: &Part,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<bool> {
     let mut backoff = Backoff::default();
     loop {
-        match link.check_server().await {
+        let usable = match link.check_server().await {
+            Ok(()) => link.check_rights(rights).await,
+            Err(error) => Err(error),
+        };
+        match usable {
             Ok(()) => return Ok(true),
             Err(error @ LinkError::Unsuitable { .. }) => return Err(error.into()),
             Err(error) => part.failed(&error),

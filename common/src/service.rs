@@ -28,7 +28,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    config::{self, CommonConfig, Sources},
+    config::{self, CommonConfig, Fault, Sources},
     consumer::{self, Reader, Subscription},
     decision::Decider,
     engine::{Door, Engine},
@@ -64,6 +64,15 @@ pub trait ServiceConfig: Parser {
     fn common(&self) -> &CommonConfig;
     /// Where the operations port listens.
     fn ops_addr(&self) -> SocketAddr;
+
+    /// Looks at the configuration as a whole, before anything is bound.
+    ///
+    /// # Errors
+    ///
+    /// What does not fit together; the process ends with 64.
+    fn check(&self) -> Result<(), Fault> {
+        Ok(())
+    }
 }
 
 /// A process from its start to its end. `start` wires the service: it spawns tasks on the [`Life`]
@@ -88,12 +97,17 @@ where
             ExitCode::FAILURE
         };
     }
+    let checked = config.check().and_then(|()| config.common().sources());
+    let sources = match checked {
+        Ok(sources) => sources,
+        Err(fault) => return fault.tell(),
+    };
     let _guard = telemetry::init(config.common().log_format, &config.common().log_level);
     // One thread: the engine is one task, and Redis is the limit long before it is.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime
         .context("cannot start the run-time")
-        .and_then(|runtime| runtime.block_on(live(name, config, start)));
+        .and_then(|runtime| runtime.block_on(live(name, config, sources, start)));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -103,7 +117,12 @@ where
     }
 }
 
-async fn live<C, F, S>(name: &'static str, config: C, start: S) -> anyhow::Result<()>
+async fn live<C, F, S>(
+    name: &'static str,
+    config: C,
+    sources: Sources,
+    start: S,
+) -> anyhow::Result<()>
 where
     C: ServiceConfig,
     F: Future<Output = anyhow::Result<()>>,
@@ -113,7 +132,7 @@ where
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let common = config.common();
     let instance = common.instance_or_default(config.ops_addr());
-    let mut life = Life::new(common.sources(), &instance);
+    let mut life = Life::new(sources, &instance);
     life.claim_idle_ms = common.claim_idle_ms;
     life.stream_keep = common.stream_keep;
     let life_until_the_end = life.clone();

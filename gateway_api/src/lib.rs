@@ -22,6 +22,7 @@ pub mod orders;
 mod pages;
 pub mod report;
 mod responses;
+mod rights;
 mod watch;
 mod web;
 
@@ -104,6 +105,18 @@ pub struct Stores {
     pub account: SharedLink,
     /// Messages.
     pub message: SharedLink,
+}
+
+impl Stores {
+    /// That of a topic.
+    pub(crate) fn of(&self, topic: Topic) -> &SharedLink {
+        match topic {
+            Topic::Order => &self.order,
+            Topic::Inventory => &self.inventory,
+            Topic::Account => &self.account,
+            Topic::Message => &self.message,
+        }
+    }
 }
 
 /// Wires the service.

@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use common::{health::Health, ids::OrderId, redis_link::LinkError};
+use common::{events::Topic, health::Health, ids::OrderId, redis_link::LinkError};
 use http::{HeaderMap, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::{Gateway, demo, order_client::Route};
+use crate::{Gateway, demo, order_client::Route, rights};
 
 /// How often it looks while something is missing.
 const EAGER: Duration = Duration::from_millis(100);
@@ -23,10 +23,12 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     let part = health.part("the gateway");
     let watch = async {
-        let (mut unseeded, mut ready) = (seed, false);
+        let mut progress = Progress { unseeded: seed, ready: false, unchecked: Topic::ALL.into() };
         loop {
-            let pause = match look(&gateway, &mut unseeded, &mut ready).await {
-                Err(error @ LinkError::Unsuitable { .. }) if !ready => return error.into(),
+            let pause = match look(&gateway, &mut progress).await {
+                Err(error @ LinkError::Unsuitable { .. }) if !progress.ready => {
+                    return error.into();
+                }
                 Ok(true) => {
                     part.answered();
                     CALM
@@ -46,10 +48,30 @@ pub(crate) async fn run(
     }
 }
 
+/// What is done already.
+struct Progress {
+    /// The demo data is to be looked for.
+    unseeded: bool,
+    ready: bool,
+    /// Where it is not known yet whether the gateway has the rights that it needs.
+    unchecked: Vec<Topic>,
+}
+
 /// Whether orders can be taken and the report be shown.
-async fn look(gateway: &Gateway, unseeded: &mut bool, ready: &mut bool) -> Result<bool, LinkError> {
+async fn look(gateway: &Gateway, progress: &mut Progress) -> Result<bool, LinkError> {
+    let Progress { unseeded, ready, unchecked } = progress;
     for store in [&gateway.stores.order, &gateway.stores.inventory, &gateway.stores.account] {
         store.check_server().await?;
+    }
+    while let Some(topic) = unchecked.last().copied() {
+        match gateway.stores.of(topic).check_rights(&rights::of_gateway(topic)).await {
+            // Orders are taken without messages.
+            Err(error) if topic != Topic::Message || is_unsuitable(&error) => return Err(error),
+            Err(_) => break,
+            Ok(()) => {
+                unchecked.pop();
+            }
+        }
     }
     if *unseeded {
         demo::seed_what_is_missing(&gateway.stores).await?;
@@ -68,4 +90,8 @@ async fn look(gateway: &Gateway, unseeded: &mut bool, ready: &mut bool) -> Resul
         }
     }
     Ok(reached)
+}
+
+fn is_unsuitable(error: &LinkError) -> bool {
+    matches!(error, LinkError::Unsuitable { .. })
 }

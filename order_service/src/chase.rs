@@ -19,7 +19,8 @@ use common::{
     events::Topic,
     ids::OrderId,
     keys,
-    redis_link::{LinkError, SharedLink},
+    redis_link::{Backoff, LinkError, SharedLink},
+    rights::Right,
     store::StoreId,
 };
 use redis::{Pipeline, Value};
@@ -49,6 +50,10 @@ pub(crate) struct Chase {
 
 impl Chase {
     pub(crate) async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        tokio::select! {
+            allowed = self.await_rights() => allowed?,
+            () = shutdown.cancelled() => return Ok(()),
+        }
         let pause = PAUSE.min(Duration::from_millis(self.orders.resend_after) / 4);
         let rounds = async {
             loop {
@@ -62,6 +67,27 @@ impl Chase {
         tokio::select! {
             () = rounds => Ok(()),
             () = shutdown.cancelled() => Ok(()),
+        }
+    }
+
+    /// Waits until it is known whether we may do what no other part does.
+    async fn await_rights(&self) -> Result<(), LinkError> {
+        let walk = Right::new("ZRANGEBYLEX", &keys::orders_with(OrderStatus::Pending), &["-", "+"]);
+        let note = [Right::new("GET", LINES_OF, &[]), Right::new("SET", LINES_OF, &["0"]), walk];
+        let look = [Right::new("GET", &keys::store(Topic::Inventory), &[])];
+        let mut backoff = Backoff::default();
+        loop {
+            let checked = match self.store.check_rights(&note).await {
+                Ok(()) => self.inventory.check_rights(&look).await,
+                Err(error) => Err(error),
+            };
+            match checked {
+                Err(error @ LinkError::Unsuitable { .. }) => return Err(error),
+                // The engine and the readers tell.
+                Err(error) => debug!("the rights are not known yet: {error}"),
+                Ok(()) => return Ok(()),
+            }
+            backoff.wait().await;
         }
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tracing::warn;
 
 use super::{PATIENCE, PROBE, xack};
 use crate::{
@@ -45,11 +46,29 @@ async fn acknowledge(
     mut queue: mpsc::UnboundedReceiver<(Stream, Vec<EntryId>)>,
 ) {
     let mut link = Link::new(url, PATIENCE);
+    let mut refused = false;
     while let Some((stream, ids)) = queue.recv().await {
-        // The reader of that server tells that it is away. What it refuses, for want of a group, is
-        // not pending either.
-        while let Err(LinkError::Away { .. }) = link.ask("XACK", xack(reader, stream, &ids)).await {
-            tokio::time::sleep(PROBE).await;
+        // The reader of that server tells that it is away, or does not let us in. What it refuses, for
+        // want of a group, is not pending either; what it refuses for want of the right is delivered
+        // again.
+        loop {
+            match link.ask("XACK", xack(reader, stream, &ids)).await {
+                Ok(_) => refused = false,
+                Err(LinkError::Away { .. } | LinkError::Insecure { .. }) => {
+                    tokio::time::sleep(PROBE).await;
+                    continue;
+                }
+                Err(LinkError::Denied { command: "AUTH", .. }) => {
+                    tokio::time::sleep(PROBE).await;
+                    continue;
+                }
+                Err(error @ LinkError::Denied { .. }) if !refused => {
+                    warn!("{error}; this is not said again until one is taken");
+                    refused = true;
+                }
+                Err(_) => {}
+            }
+            break;
         }
     }
 }

@@ -38,6 +38,7 @@ use crate::{
     keys::{self, Key},
     metrics::EngineMetrics,
     redis_link::{Backoff, Link, LinkError, await_server, is_error, is_noscript},
+    rights,
 };
 
 /// The most inputs in one batch.
@@ -70,6 +71,8 @@ pub(crate) struct Engine<D: Decider> {
     others: HashMap<usize, Acknowledger>,
     sources: Sources,
     acks: HashMap<Stream, Vec<EntryId>>,
+    /// Whether that was said.
+    acks_refused: bool,
     instance: String,
     part: Arc<Part>,
     metrics: Arc<EngineMetrics>,
@@ -101,6 +104,7 @@ impl<D: Decider> Engine<D> {
             others: HashMap::new(),
             sources,
             acks: HashMap::new(),
+            acks_refused: false,
             instance,
             part,
             metrics,
@@ -113,7 +117,8 @@ impl<D: Decider> Engine<D> {
 
     /// Handles batches until all senders are gone, or until Redis fails during the shutdown.
     pub(crate) async fn run(mut self) -> anyhow::Result<()> {
-        if !await_server(&mut self.own, &self.part, &self.shutdown).await? {
+        let rights = rights::of_owner(D::TOPIC);
+        if !await_server(&mut self.own, &rights, &self.part, &self.shutdown).await? {
             return Ok(());
         }
         self.part.answered();
@@ -560,12 +565,18 @@ impl<D: Decider> Engine<D> {
         }
     }
 
-    fn check_acks(&self, values: &[Value]) {
-        for value in values {
-            // After FLUSHALL there is no group to acknowledge to, and nothing pending in it.
-            if matches!(value, Value::ServerError(_)) && !is_error(value, "NOGROUP") {
-                warn!(answer = ?value, "an acknowledgement was refused");
+    /// What is not acknowledged is delivered again, and finds its traces.
+    fn check_acks(&mut self, values: &[Value]) {
+        // After FLUSHALL there is no group to acknowledge to, and nothing pending in it.
+        let is_refusal =
+            |value: &&Value| matches!(value, Value::ServerError(_)) && !is_error(value, "NOGROUP");
+        match values.iter().find(is_refusal) {
+            Some(value) if !self.acks_refused => {
+                warn!(answer = ?value, "acknowledgements are refused; this is not said again until one is taken");
+                self.acks_refused = true;
             }
+            None if !values.is_empty() => self.acks_refused = false,
+            _ => {}
         }
     }
 

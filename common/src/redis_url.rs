@@ -1,0 +1,255 @@
+//! Where a Redis is, and what it takes to be let in: the user's password and TLS.
+
+use std::{fmt, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+
+use clap::Args;
+use redis::{
+    ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo, aio::MultiplexedConnection,
+};
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::{
+    config::Fault,
+    pem::{self, PemError},
+    redis_connect::connect,
+    redis_link::LinkError,
+    secret::Secret,
+};
+
+/// Where a Redis is, checked to be a URL; its password never shows.
+#[derive(Clone)]
+pub struct RedisUrl {
+    text: String,
+    addr: ConnectionAddr,
+    settings: RedisConnectionInfo,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+impl PartialEq for RedisUrl {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl FromStr for RedisUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // The library's own message may repeat the URL, and with it the password.
+        let info = text.into_connection_info().map_err(|_| {
+            "not a URL of a Redis, such as redis://user:password@host:6379, rediss://host:6379 (with TLS) or \
+             redis+unix:///path/to/socket"
+                .to_owned()
+        })?;
+        if matches!(info.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
+            return Err(
+                "`#insecure` is not known here: the server's certificate is always checked"
+                    .to_owned(),
+            );
+        }
+        // The library's name is of no use to the server, and the command needs a right.
+        let settings = info.redis_settings().clone().set_skip_set_lib_name();
+        Ok(Self { text: text.to_owned(), addr: info.addr().clone(), settings, tls: None })
+    }
+}
+
+impl fmt::Display for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.addr.fmt(f)
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RedisUrl({self})")
+    }
+}
+
+impl RedisUrl {
+    /// The same Redis, entered with what [`RedisAccess`] has: its password if the URL has a user name
+    /// and no password, its certificates if it is `rediss://`.
+    ///
+    /// # Errors
+    ///
+    /// There is no password for the user.
+    pub fn with(&self, access: &Access) -> Result<Self, Fault> {
+        let mut url = self.clone();
+        if url.wants_password() {
+            let password = access.password.as_ref().ok_or_else(|| {
+                let user = self.user();
+                let reason = format!(
+                    "the URL of the Redis at {self} has the user name {user} and no password: give it here or in \
+                     REDIS_PASSWORD_FILE"
+                );
+                Fault::of("REDIS_PASSWORD", reason)
+            })?;
+            url.settings = url.settings.set_password(password.expose());
+        }
+        if url.is_tls() && url.tls.is_none() {
+            url.tls.clone_from(&access.tls);
+        }
+        Ok(url)
+    }
+
+    /// The name of the user in the URL; `default` if it has none.
+    pub fn user(&self) -> &str {
+        self.settings.username().unwrap_or("default")
+    }
+
+    fn wants_password(&self) -> bool {
+        self.settings.username().is_some() && self.settings.password().is_none()
+    }
+
+    /// Whether it is `rediss://`.
+    pub fn is_tls(&self) -> bool {
+        matches!(self.addr, ConnectionAddr::TcpTls { .. })
+    }
+
+    pub(crate) fn addr(&self) -> &ConnectionAddr {
+        &self.addr
+    }
+
+    pub(crate) fn settings(&self) -> &RedisConnectionInfo {
+        &self.settings
+    }
+
+    /// What TLS is to be spoken with; as without any settings if nothing was said.
+    pub(crate) fn tls(&self) -> Result<Arc<ClientConfig>, Fault> {
+        match &self.tls {
+            Some(tls) => Ok(Arc::clone(tls)),
+            None => RedisAccess::default().client(),
+        }
+    }
+
+    /// A connection of the library's own, for tests and tools; answers may take so long.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Link`](crate::redis_link::Link).
+    pub async fn connect(&self, patience: Duration) -> Result<MultiplexedConnection, LinkError> {
+        connect(self, patience).await
+    }
+}
+
+/// How to be let in by Redis, as it is configured.
+#[derive(Args, Clone, Debug, Default)]
+pub struct RedisAccess {
+    /// The password for Redis, for URLs with a user name and no password (better a variable or a file than a flag,
+    /// which other users of the machine can see)
+    #[arg(long, env, hide_env_values = true, value_name = "PASSWORD")]
+    pub redis_password: Option<Secret>,
+    /// The file that has it
+    #[arg(long, env, value_name = "FILE")]
+    pub redis_password_file: Option<PathBuf>,
+    /// With rediss:// URLs, the file (PEM) of the certificate authorities that Redis' certificate may be signed by
+    /// [default: those of the system]
+    #[arg(long, env, value_name = "FILE")]
+    pub redis_tls_ca: Option<PathBuf>,
+    /// With rediss:// URLs, the file (PEM) of the certificate to show to Redis, followed by intermediate ones
+    #[arg(long, env, value_name = "FILE")]
+    pub redis_tls_cert: Option<PathBuf>,
+    /// The file (PEM) of its private key
+    #[arg(long, env, value_name = "FILE")]
+    pub redis_tls_key: Option<PathBuf>,
+}
+
+/// How to be let in by Redis: passwords and certificates, read and checked.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    password: Option<Secret>,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+impl RedisAccess {
+    /// Reads what the settings name, for these servers.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read or is not what it should be; or a setting has no server that it is for, which then
+    /// would be spoken to otherwise than somebody believes.
+    pub fn for_servers<'a>(
+        &self,
+        servers: impl IntoIterator<Item = &'a RedisUrl> + Clone,
+    ) -> Result<Access, Fault> {
+        let password = Secret::given(
+            ("REDIS_PASSWORD", self.redis_password.as_ref()),
+            ("REDIS_PASSWORD_FILE", self.redis_password_file.as_deref()),
+        )?;
+        if password.is_some() && !servers.clone().into_iter().any(RedisUrl::wants_password) {
+            let variable =
+                self.redis_password.as_ref().map_or("REDIS_PASSWORD_FILE", |_| "REDIS_PASSWORD");
+            let reason = "it is for a URL of a Redis that has a user name and no password, such as \
+                          redis://order@host:6379, and there is none";
+            return Err(Fault::of(variable, reason));
+        }
+        let tls = servers.into_iter().any(RedisUrl::is_tls);
+        let given = [
+            ("REDIS_TLS_CA", &self.redis_tls_ca),
+            ("REDIS_TLS_CERT", &self.redis_tls_cert),
+            ("REDIS_TLS_KEY", &self.redis_tls_key),
+        ];
+        if let (false, Some((variable, _))) = (tls, given.iter().find(|(_, file)| file.is_some())) {
+            return Err(Fault::of(
+                variable,
+                "it is for URLs that begin with rediss://, and there is none",
+            ));
+        }
+        let tls = if tls { Some(self.client()?) } else { None };
+        Ok(Access { password, tls })
+    }
+
+    /// What TLS is spoken with.
+    fn client(&self) -> Result<Arc<ClientConfig>, Fault> {
+        let roots = match &self.redis_tls_ca {
+            Some(file) => pem::authorities(file).map_err(|error| bad("REDIS_TLS_CA", &error))?,
+            None => system_roots()?,
+        };
+        let client = ClientConfig::builder_with_provider(pem::provider())
+            .with_safe_default_protocol_versions()
+            .expect("the provider has all of them")
+            .with_root_certificates(roots);
+        let client = match (&self.redis_tls_cert, &self.redis_tls_key) {
+            (None, None) => client.with_no_client_auth(),
+            (Some(_), None) => {
+                return Err(Fault::of(
+                    "REDIS_TLS_KEY",
+                    "REDIS_TLS_CERT is given, and a certificate needs its key",
+                ));
+            }
+            (None, Some(_)) => {
+                return Err(Fault::of(
+                    "REDIS_TLS_CERT",
+                    "REDIS_TLS_KEY is given, and a key needs its certificate",
+                ));
+            }
+            (Some(chain), Some(key)) => {
+                let chain =
+                    pem::certificates(chain).map_err(|error| bad("REDIS_TLS_CERT", &error))?;
+                let file = key.display();
+                let key = pem::private_key(key).map_err(|error| bad("REDIS_TLS_KEY", &error))?;
+                client.with_client_auth_cert(chain, key).map_err(|error| {
+                    let reason = format!(
+                        "{file}: it does not go with the certificate of REDIS_TLS_CERT: {error}"
+                    );
+                    Fault::of("REDIS_TLS_KEY", reason)
+                })?
+            }
+        };
+        Ok(Arc::new(client))
+    }
+}
+
+fn bad(variable: &'static str, error: &PemError) -> Fault {
+    Fault::of(variable, error.to_string())
+}
+
+fn system_roots() -> Result<RootCertStore, Fault> {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    let (usable, _) = roots.add_parsable_certificates(found.certs);
+    if usable == 0 {
+        let reason = "this system has no certificate authorities, so the file of Redis' own has to be named here";
+        return Err(Fault::of("REDIS_TLS_CA", reason));
+    }
+    Ok(roots)
+}

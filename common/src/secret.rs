@@ -1,0 +1,93 @@
+//! Passwords and keys: from a variable or a file, and never shown.
+
+use std::{convert::Infallible, fmt, fs, path::Path, str::FromStr};
+
+use crate::config::Fault;
+
+/// A text that is never printed: not by `Debug`, not in an error, not in a log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Box<str>);
+
+impl Secret {
+    /// The text itself, for whoever must be told.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// The secret of a variable, or of the file that its twin `…_FILE` names; line breaks at the
+    /// file's end do not count.
+    ///
+    /// # Errors
+    ///
+    /// Both are given, the file cannot be read, or the secret is empty.
+    pub fn given(
+        (variable, value): (&'static str, Option<&Self>),
+        (file_variable, file): (&'static str, Option<&Path>),
+    ) -> Result<Option<Self>, Fault> {
+        let (variable, secret) = match (value, file) {
+            (None, None) => return Ok(None),
+            (Some(_), Some(_)) => {
+                let reason = format!("{variable} is given as well; leave out one of the two");
+                return Err(Fault::of(file_variable, reason));
+            }
+            (Some(value), None) => (variable, value.clone()),
+            (None, Some(path)) => {
+                let text = fs::read_to_string(path).map_err(|error| {
+                    Fault::of(file_variable, format!("cannot read {}: {error}", path.display()))
+                })?;
+                (file_variable, Self(text.trim_end_matches(['\r', '\n']).into()))
+            }
+        };
+        if secret.0.is_empty() {
+            return Err(Fault::of(variable, "it is empty"));
+        }
+        Ok(Some(secret))
+    }
+}
+
+impl FromStr for Secret {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.into()))
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_comes_from_its_variable_or_its_file_and_is_not_shown() {
+        let given = |value: Option<&str>, file: Option<&Path>| {
+            let value = value.map(|text| text.parse::<Secret>().unwrap());
+            Secret::given(("PASSWORD", value.as_ref()), ("PASSWORD_FILE", file))
+        };
+        let path = std::env::temp_dir().join(format!("secret-{}", std::process::id()));
+        fs::write(&path, "from file\r\n").unwrap();
+        assert_eq!(given(None, None), Ok(None));
+        let secret = given(Some("plain"), None).unwrap().unwrap();
+        assert_eq!(secret.expose(), "plain");
+        assert_eq!(format!("{secret:?}"), "(secret)");
+        assert_eq!(given(None, Some(&path)).unwrap().unwrap().expose(), "from file");
+        let both = given(Some("plain"), Some(&path)).unwrap_err();
+        assert_eq!(both.variable, "PASSWORD_FILE");
+        fs::write(&path, "\n").unwrap();
+        assert_eq!(given(None, Some(&path)).unwrap_err().to_string(), "PASSWORD_FILE: it is empty");
+        fs::remove_file(&path).unwrap();
+        assert_eq!(given(None, Some(&path)).unwrap_err().variable, "PASSWORD_FILE");
+        assert_eq!(given(Some(""), None).unwrap_err().variable, "PASSWORD");
+    }
+}
