@@ -18,6 +18,7 @@ use common::{
     config::Sources,
     entities::{Order, OrderStatus},
     events::{ENTITY, EVENT_ID, Stream, Topic},
+    redis_link::RedisUrl,
 };
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full};
@@ -26,7 +27,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use orderctl::audit::{Report, audit, groups, is_quiet};
-use redis::{AsyncConnectionConfig, aio::MultiplexedConnection};
+use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
 use stack::{Database, Instance, Service, Stack, StackOptions};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -107,8 +108,7 @@ impl System {
         let turn = TURNS.acquire_many(turns).await.expect("never closed");
         let stack = tokio::task::spawn_blocking(move || Stack::start(&options)).await;
         let stack = stack.expect("no panic").unwrap_or_else(|error| panic!("{error:?}"));
-        let sources =
-            Sources::new(|topic| stack.redis_url_of(database(topic)).parse().expect("a URL"));
+        let sources = orderctl::sources(&stack.run_file()).expect("URLs");
         Self { stack, client: Client::default(), sources, _turn: turn }
     }
 
@@ -216,11 +216,10 @@ impl System {
 
     /// A connection to the topic's Redis.
     pub async fn redis_of(&self, topic: Topic) -> MultiplexedConnection {
-        let client = redis::Client::open(self.stack.redis_url_of(database(topic))).expect("a URL");
+        let url: RedisUrl =
+            orderctl::sources(&self.stack.run_file()).expect("URLs").of(topic).clone();
         // The disk that Redis waits for may be busy, too.
-        let config = AsyncConnectionConfig::new().set_response_timeout(Some(SOON));
-        let connected = client.get_multiplexed_async_connection_with_config(&config);
-        connected.await.expect("Redis answers")
+        url.connect(SOON).await.expect("Redis answers")
     }
 
     /// Asks for something with a key of its own at the first gateway.

@@ -5,7 +5,7 @@
 pub mod audit;
 pub mod load;
 
-use common::config::Sources;
+use common::{config::Sources, redis_link::RedisAccess};
 use stack::run_file::RunFile;
 
 /// Where each topic of a running stack lives.
@@ -14,6 +14,12 @@ use stack::run_file::RunFile;
 ///
 /// The run file has something that is not the URL of a Redis.
 pub fn sources(run: &RunFile) -> anyhow::Result<Sources> {
-    Sources::try_new(|topic| run.redis_of(topic.name()).url.parse())
-        .map_err(|reason: String| anyhow::anyhow!("run.json: {reason}"))
+    let unusable = |reason: String| anyhow::anyhow!("run.json: {reason}");
+    let sources = Sources::try_new(|topic| run.redis_of(topic.name()).url.parse());
+    let access = RedisAccess {
+        redis_password_file: run.redis.password_file.clone(),
+        redis_tls_ca: run.redis.tls_ca.clone(),
+        ..RedisAccess::default()
+    };
+    sources.map_err(unusable)?.with(&access).map_err(|fault| unusable(fault.reason))
 }

@@ -6,9 +6,13 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
-use common::{config::Sources, events::Topic, redis_link::RedisUrl};
+use common::{
+    config::Sources,
+    events::Topic,
+    redis_link::{RedisAccess, RedisUrl},
+};
 use orderctl::{audit::audit, load, sources};
-use stack::run_file::RunFile;
+use stack::{CertificatePlan, Certificates, RedisUsers, certs::NAMES, run_file::RunFile};
 
 /// The operator's command line.
 #[derive(Parser)]
@@ -27,6 +31,30 @@ enum Command {
     Audit {
         #[command(flatten)]
         urls: Box<RedisUrls>,
+    },
+    /// Make certificates for development: an authority, a server's and a client's
+    Certs {
+        /// Where to; nothing is overwritten
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+        /// For how many days they are valid
+        #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3_650))]
+        days: u32,
+        /// Another name or address of the server besides those of this machine and of docker-compose.yml; repeat
+        #[arg(long = "name", value_name = "HOST")]
+        names: Vec<String>,
+        /// Let containers read the keys: mode 0644, in a directory that only you may enter
+        #[arg(long)]
+        containers: bool,
+    },
+    /// Make passwords for the users of deploy/redis/users.acl, a file for each that has none
+    Passwords {
+        /// Where to
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+        /// Let containers read them: mode 0644, in a directory that only you may enter
+        #[arg(long)]
+        containers: bool,
     },
     /// Place orders through the gateway of the running stack and measure
     Load {
@@ -63,6 +91,8 @@ struct RedisUrls {
     /// The Redis of messages
     #[arg(long, env, hide_env_values = true)]
     message_redis_url: Option<RedisUrl>,
+    #[command(flatten)]
+    access: RedisAccess,
 }
 
 impl RedisUrls {
@@ -74,10 +104,16 @@ impl RedisUrls {
             Topic::Account => &self.account_redis_url,
             Topic::Message => &self.message_redis_url,
         };
-        Sources::try_new(|topic| match own(topic).as_ref().or(self.redis_url.as_ref()) {
+        let given = |topic| own(topic).as_ref().or(self.redis_url.as_ref());
+        if Topic::ALL.into_iter().all(|topic| given(topic).is_none()) {
+            return sources(&RunFile::read(stack)?);
+        }
+        let all: anyhow::Result<Sources> = Sources::try_new(|topic| match given(topic) {
             Some(url) => Ok(url.clone()),
             None => Ok(sources(&RunFile::read(stack)?)?.of(topic).clone()),
-        })
+        });
+        // Those of the stack are entered already; to enter them again changes nothing.
+        Ok(all?.with(&self.access)?)
     }
 }
 
@@ -90,6 +126,23 @@ async fn main() -> anyhow::Result<()> {
             let report = audit(&urls.sources(&arguments.stack)?).await?;
             write!(out, "{report}")?;
             anyhow::ensure!(report.findings.is_empty(), "the books do not balance");
+        }
+        Command::Certs { dir, days, names, containers } => {
+            let mut plan = CertificatePlan::for_days(days);
+            plan.names = NAMES.iter().map(|name| (*name).to_owned()).chain(names).collect();
+            plan.shared_with_containers = containers;
+            let made = Certificates::make(&dir, &plan)?;
+            for file in
+                [made.ca(), made.server(), made.server_key(), made.client(), made.client_key()]
+            {
+                writeln!(out, "{}", file.display())?;
+            }
+        }
+        Command::Passwords { dir, containers } => {
+            let made = RedisUsers::make_passwords(&dir, containers)?;
+            for user in RedisUsers::names() {
+                writeln!(out, "{}", made.password_file(user).display())?;
+            }
         }
         Command::Load { orders, clients, products, customers } => {
             for clients in clients {

@@ -1,7 +1,8 @@
 //! The Redis servers of a stack: one for all topics, or one for each.
 
+use crate::entrance::Entrance;
 use crate::run_file::{RunFile, RunningRedis};
-use crate::{Error, Listen, RedisOptions, RedisServer, ServiceProcess};
+use crate::{Error, Listen, RedisOptions, RedisServer, Service, ServiceProcess};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -130,22 +131,34 @@ impl Databases {
         }
     }
 
-    /// The variables by which services find them. `REDIS_URL` is set in any case: what the stack was
+    /// The variables by which a service finds them. `REDIS_URL` is set in any case: what the stack was
     /// started with must not reach them.
-    pub(crate) fn variables(&self) -> BTreeMap<&'static str, String> {
-        let mut variables = BTreeMap::from([("REDIS_URL", self.url(Database::Order))]);
+    pub(crate) fn variables(
+        &self,
+        service: Service,
+        entrance: &Entrance,
+    ) -> BTreeMap<&'static str, String> {
+        let user = service.redis_user();
+        let url = |url: String| entrance.url(&url, user);
+        let mut variables = BTreeMap::from([("REDIS_URL", url(self.url(Database::Order)))]);
         if let Self::Isolated(servers) = self {
-            let own = servers.iter().map(|(it, server)| (it.variable(), server.url()));
+            let own = servers.iter().map(|(it, server)| (it.variable(), url(server.url())));
             variables.extend(own);
         }
+        variables.extend(entrance.variables(user));
         variables
     }
 
     /// What [`RunFile`] says of them.
-    pub(crate) fn describe(&self) -> (RunningRedis, BTreeMap<String, RunningRedis>) {
-        let running = |it: &RedisServer| RunningRedis { url: it.url(), pid: Some(it.pid()) };
+    pub(crate) fn describe(
+        &self,
+        entrance: &Entrance,
+    ) -> (RunningRedis, BTreeMap<String, RunningRedis>) {
+        let running = |it: &RedisServer| entrance.describe(&it.url(), it.pid());
         match self {
-            Self::Given(url) => (RunningRedis { url: url.clone(), pid: None }, BTreeMap::new()),
+            Self::Given(url) => {
+                (RunningRedis { url: url.clone(), ..RunningRedis::default() }, BTreeMap::new())
+            }
             Self::Shared(server) => (running(server), BTreeMap::new()),
             Self::Isolated(servers) => {
                 let topics = servers.iter().map(|(it, server)| (it.to_string(), running(server)));

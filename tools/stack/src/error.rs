@@ -14,6 +14,9 @@ pub enum Error {
     /// `cargo build` of the services failed; its own output says why.
     #[error("cannot build the services: {0}")]
     Build(String),
+    /// Certificates cannot be made, or would be overwritten.
+    #[error("cannot make certificates: {0}")]
+    Certificates(String),
     /// The operating system refused something.
     #[error("cannot {action}")]
     Io {

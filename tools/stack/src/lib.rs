@@ -6,7 +6,9 @@
 //! Everything here is synchronous and everything started here ends with its owner: `Drop` kills.
 
 pub mod binaries;
+pub mod certs;
 mod databases;
+mod entrance;
 mod error;
 mod lock;
 mod logs;
@@ -20,11 +22,15 @@ pub mod service;
 mod spawn;
 mod stack;
 pub mod supervise;
+mod tls;
+pub mod users;
 
 pub use binaries::Profile;
+pub use certs::{CertificatePlan, Certificates};
 pub use databases::Database;
 pub use error::Error;
 pub use process::ServiceProcess;
 pub use redis::{Appendfsync, Listen, RedisOptions, RedisServer};
 pub use service::Service;
 pub use stack::{Instance, Logs, Stack, StackOptions};
+pub use users::RedisUsers;

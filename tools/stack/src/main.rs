@@ -3,6 +3,7 @@
 use anyhow::Context;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
+use stack::run_file::RunFile;
 use stack::service::InstanceCount;
 use stack::supervise::Supervisor;
 use stack::{
@@ -56,8 +57,21 @@ struct Cli {
     /// stack tells where. Each has a directory of its own, so a stack without this flag does not see what they keep.
     #[arg(long)]
     isolated: bool,
+    /// Make each service a user of its own in Redis, with the rights of deploy/redis/users.acl
+    ///
+    /// Their passwords are made once, in the directory `users` below the data.
+    #[arg(long)]
+    acl: bool,
+    /// Speak TLS with Redis
+    ///
+    /// The certificates are made in the directory `tls` below the data, and renewed when they expire.
+    #[arg(long)]
+    tls: bool,
+    /// All that protects: --isolated --acl --tls
+    #[arg(long)]
+    secure: bool,
     /// Use this Redis instead of a private one
-    #[arg(long, env = "REDIS_URL", hide_env_values = true, value_name = "URL", conflicts_with_all = ["fresh", "appendfsync", "isolated"])]
+    #[arg(long, env = "REDIS_URL", hide_env_values = true, value_name = "URL", conflicts_with_all = ["fresh", "appendfsync", "isolated", "acl", "tls", "secure"])]
     redis_url: Option<String>,
     /// Publish the demo data where there is none yet
     #[arg(long, env = "SEED_DEMO_DATA", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
@@ -114,7 +128,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             fresh: cli.fresh,
             ..RedisOptions::default()
         },
-        isolated: cli.isolated,
+        isolated: cli.isolated || cli.secure,
+        acl: cli.acl || cli.secure,
+        tls: cli.tls || cli.secure,
         redis_url: cli.redis_url,
         binaries: Some(binaries),
         dir: Some(dir.clone()),
@@ -188,13 +204,16 @@ fn welcome(stack: &Stack, took: Duration) -> String {
     let gateways = stack.gateway_urls().join(" ");
     let gateway = gateways.split(' ').next().unwrap_or_default();
     let took = took.as_secs_f32();
-    let urls = Database::ALL.map(|database| (database, stack.redis_url_of(database)));
+    let run = stack.run_file();
+    let urls = Database::ALL.map(|it| (it, run.redis_of(it.topic()).url.clone()));
     let redis = if urls.iter().all(|(_, url)| *url == urls[0].1) {
         urls[0].1.clone()
     } else {
         // Below each other, in line with the first.
         urls.map(|(database, url)| format!("{url} ({database})")).join("\n           ")
     };
+    let redis =
+        entrance(&run).into_iter().fold(redis, |all, line| format!("{all}\n           {line}"));
     let data = stack.dir().display();
     let order = |products: &str, end: &str| {
         format!(
@@ -226,6 +245,16 @@ Orders to try on fresh demo data (curl -X POST {gateway}/init-data renews it):
 Ctrl-C stops everything.
 "
     )
+}
+
+/// What it takes to look into Redis.
+fn entrance(run: &RunFile) -> Vec<String> {
+    let password = run.redis.password_file.as_ref();
+    let password =
+        password.map(|file| format!("(the operator's password is in {})", file.display()));
+    let authority = run.redis.tls_ca.as_ref();
+    let authority = authority.map(|file| format!("(redis-cli --tls --cacert {})", file.display()));
+    password.into_iter().chain(authority).collect()
 }
 
 /// Adds which flag helps.

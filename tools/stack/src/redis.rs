@@ -1,8 +1,9 @@
 //! A private redis-server: its own data directory, its own address, gone when dropped.
 
 use crate::process::{Output, ServiceCommand};
-use crate::{Error, ServiceProcess, lock, ports, probe, provision};
+use crate::{Certificates, Error, RedisUsers, ServiceProcess, lock, ports, probe, provision, tls};
 use nix::fcntl::Flock;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -16,6 +17,8 @@ use tempfile::TempDir;
 const START: Duration = Duration::from_secs(120);
 const STOP: Duration = Duration::from_secs(10);
 const LOG: &str = "redis.log";
+/// The ACL file that is made at every start.
+const USERS: &str = "users.acl";
 
 /// When what was written is safe on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,6 +74,10 @@ pub struct RedisOptions {
     pub maxmemory_policy: String,
     /// Removes what an earlier server left in the data directory; nothing but Redis' own files is touched.
     pub fresh: bool,
+    /// The users that it knows; `None`: nobody is asked who they are.
+    pub users: Option<RedisUsers>,
+    /// What it speaks TLS with, and nothing else; it then has a port in any case.
+    pub certificates: Option<Certificates>,
     /// More of the command line, for example `--maxmemory` and `10mb`; it wins over all of the above.
     pub args: Vec<String>,
 }
@@ -84,6 +91,8 @@ impl Default for RedisOptions {
             appendfsync: Appendfsync::default(),
             maxmemory_policy: "noeviction".to_owned(),
             fresh: false,
+            users: None,
+            certificates: None,
             args: Vec::new(),
         }
     }
@@ -94,6 +103,7 @@ impl Default for RedisOptions {
 pub struct RedisServer {
     process: ServiceProcess,
     address: Address,
+    certificates: Option<Certificates>,
     dir: PathBuf,
     _temp_dir: Option<TempDir>,
     // Dropped after the process is dead, and never before.
@@ -102,7 +112,11 @@ pub struct RedisServer {
 
 impl RedisServer {
     /// Starts a server and waits until it answers.
-    pub fn start(options: RedisOptions) -> Result<Self, Error> {
+    pub fn start(mut options: RedisOptions) -> Result<Self, Error> {
+        // Redis speaks TLS at ports only.
+        if options.certificates.is_some() && options.listen == Listen::UnixSocket {
+            options.listen = Listen::FreePort;
+        }
         let Listen::Preferably(port) = options.listen else {
             return Self::launch(options);
         };
@@ -149,7 +163,15 @@ impl RedisServer {
         // The server keeps the lock on its directory as its standard input. Should it survive us (see spawn.rs),
         // no second server gets at the same files.
         let inherited_lock = lock.try_clone().map_err(Error::io_at("share the lock of", &dir))?;
-        let command = ServiceCommand::new(options.name, program, Output::File(dir.join(LOG)))
+        let log = Output::File(dir.join(LOG));
+        let command = match &options.users {
+            None => ServiceCommand::new(options.name, program, log),
+            Some(users) => ServiceCommand::new(options.name, "/bin/sh", log)
+                .args([users.entrypoint(), program])
+                .env("REDIS_ACL_FILE", dir.join(USERS).display().to_string())
+                .envs(users.variables()),
+        };
+        let command = command
             .stdin(inherited_lock)
             .args(["--daemonize", "no", "--save", "", "--dir"])
             .args([&dir])
@@ -160,12 +182,19 @@ impl RedisServer {
                 .args(["--port", "0", "--unixsocketperm", "700", "--unixsocket"])
                 .args([path]),
             Address::Tcp(port) => {
-                command.args(["--bind", "127.0.0.1", "--port", &port.to_string()])
+                let (plain, tls) = match options.certificates {
+                    Some(_) => (0, *port),
+                    None => (*port, 0),
+                };
+                command
+                    .args(["--bind", "127.0.0.1", "--port", &plain.to_string()])
+                    .args(options.certificates.iter().flat_map(|it| tls_arguments(it, tls)))
             }
         };
         let mut server = Self {
             process: ServiceProcess::spawn(command.args(options.args))?,
             address,
+            certificates: options.certificates,
             dir,
             _temp_dir: temp_dir,
             _lock: lock,
@@ -174,11 +203,14 @@ impl RedisServer {
         Ok(server)
     }
 
-    /// The address as clients want it: `redis://127.0.0.1:<port>` or `redis+unix://<path>`.
+    /// The address as clients want it: `redis://127.0.0.1:<port>` (`rediss:` with TLS) or `redis+unix://<path>`.
     #[must_use]
     pub fn url(&self) -> String {
         match &self.address {
             Address::Unix(path) => format!("redis+unix://{}", path.display()),
+            Address::Tcp(port) if self.certificates.is_some() => {
+                format!("rediss://127.0.0.1:{port}")
+            }
             Address::Tcp(port) => format!("redis://127.0.0.1:{port}"),
         }
     }
@@ -236,7 +268,10 @@ impl RedisServer {
             Address::Tcp(port) => {
                 let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, *port))?;
                 stream.set_read_timeout(patience)?;
-                self.is_itself(stream)
+                match &self.certificates {
+                    Some(certificates) => self.is_itself(tls::wrap(stream, certificates)?),
+                    None => self.is_itself(stream),
+                }
             }
         }
     }
@@ -270,6 +305,22 @@ impl RedisServer {
 enum Address {
     Unix(PathBuf),
     Tcp(u16),
+}
+
+fn tls_arguments(certificates: &Certificates, port: u16) -> [OsString; 10] {
+    [
+        "--tls-port".into(),
+        port.to_string().into(),
+        "--tls-cert-file".into(),
+        certificates.server().into(),
+        "--tls-key-file".into(),
+        certificates.server_key().into(),
+        "--tls-ca-cert-file".into(),
+        certificates.ca().into(),
+        // Whoever shows one shows a good one.
+        "--tls-auth-clients".into(),
+        "optional".into(),
+    ]
 }
 
 /// Removes by name, so that a wrong directory loses nothing of its owner's.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The file's name in the stack's directory; it exists while the stack runs.
 pub const NAME: &str = "run.json";
@@ -25,12 +25,18 @@ pub struct RunFile {
 }
 
 /// A Redis of a running stack.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunningRedis {
-    /// What clients connect to.
+    /// What tools connect to.
     pub url: String,
     /// Its process, unless the stack was given somebody else's Redis.
     pub pid: Option<u32>,
+    /// Where the password of the user in the URL is, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+    /// Who has signed its certificate, if it speaks TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_ca: Option<PathBuf>,
 }
 
 /// One service process of a running stack.

@@ -35,6 +35,18 @@ impl Service {
         }
     }
 
+    /// Who it is in Redis, where it has rights of its own.
+    #[must_use]
+    pub const fn redis_user(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Order => "order",
+            Self::Inventory => "inventory",
+            Self::Account => "account",
+            Self::Message => "message",
+        }
+    }
+
     /// Whether it answers HTTP besides its operations port.
     #[must_use]
     pub const fn has_http(self) -> bool {

@@ -1,6 +1,7 @@
 //! The whole system: one Redis, or one for each topic, and any number of instances of the five services, wired to each other.
 
 use crate::databases::{Database, Databases};
+use crate::entrance::Entrance;
 use crate::process::{Output, ServiceCommand};
 use crate::run_file::{RunFile, RunningService};
 use crate::{Error, Profile, RedisOptions, RedisServer, Service, ServiceProcess};
@@ -40,6 +41,11 @@ pub struct StackOptions {
     pub redis: RedisOptions,
     /// Four private servers of this kind instead of one, each with the database of one topic.
     pub isolated: bool,
+    /// Each service is a user of its own in the private Redis, with the rights of `deploy/redis/users.acl` and a
+    /// password made for it.
+    pub acl: bool,
+    /// The private Redis speaks TLS and nothing else, with certificates made for it.
+    pub tls: bool,
     /// Uses this Redis, which runs already, instead of private ones.
     pub redis_url: Option<String>,
     /// Which build of the services.
@@ -104,6 +110,7 @@ pub struct Stack {
     // Dropped in this order: the services before their Redis, the lock last.
     instances: Vec<Instance>,
     databases: Databases,
+    entrance: Entrance,
     dir: PathBuf,
     temp_dir: Option<TempDir>,
     _lock: Flock<File>,
@@ -130,10 +137,14 @@ impl Stack {
         // Before anything runs: a taken gateway port is the most likely obstacle.
         let places = places(options)?;
 
+        let private = options.redis_url.is_none();
+        let (acl, tls) = (options.acl && private, options.tls && private);
+        let entrance = Entrance::prepare(&dir, acl, tls)?;
+        let redis = entrance.apply(options.redis.clone());
         let databases = match &options.redis_url {
             Some(url) => Databases::Given(url.clone()),
-            None if options.isolated => Databases::isolated(&options.redis, &dir)?,
-            None => Databases::shared(options.redis.clone(), &dir)?,
+            None if options.isolated => Databases::isolated(&redis, &dir)?,
+            None => Databases::shared(redis, &dir)?,
         };
         let log_dir = dir.join("logs");
         if log_dir.exists() {
@@ -144,6 +155,7 @@ impl Stack {
         let mut stack = Self {
             instances: Vec::with_capacity(places.len()),
             databases,
+            entrance,
             dir,
             temp_dir,
             _lock: lock,
@@ -153,7 +165,7 @@ impl Stack {
             let program = binaries.join(place.service.name());
             let command = ServiceCommand::new(&place.name, program, output)
                 .envs(&options.env)
-                .envs(&stack.databases.variables())
+                .envs(&stack.databases.variables(place.service, &stack.entrance))
                 .envs(&wiring(options, place, &places))
                 .envs(options.service_env.get(&place.service).into_iter().flatten());
             stack.instances.push(Instance {
@@ -237,6 +249,12 @@ impl Stack {
 
     /// Writes `run.json` again, after a restart has changed a process id.
     pub fn write_run_file(&self) -> Result<(), Error> {
+        self.run_file().write(&self.dir)
+    }
+
+    /// What `run.json` says, also how people and tools get into Redis.
+    #[must_use]
+    pub fn run_file(&self) -> RunFile {
         let services = self.instances.iter().map(|instance| RunningService {
             service: instance.service.to_string(),
             instance: instance.name().to_owned(),
@@ -244,10 +262,8 @@ impl Stack {
             http: instance.http,
             ops: instance.ops,
         });
-        let (redis, topics) = self.databases.describe();
-        let run =
-            RunFile { stack_pid: std::process::id(), redis, topics, services: services.collect() };
-        run.write(&self.dir)
+        let (redis, topics) = self.databases.describe(&self.entrance);
+        RunFile { stack_pid: std::process::id(), redis, topics, services: services.collect() }
     }
 
     /// Ends the services, then Redis; those that still run after 10 s are killed and their names returned.

@@ -1,0 +1,121 @@
+//! Settings that cannot be: each ends the process with 64 and is named.
+
+use std::fs;
+
+use stack::Service;
+
+use crate::support::{certificates, run};
+
+/// The variable to be named, what is set, and a part of the reason.
+type Case<'a> = (&'a str, Vec<(&'a str, &'a str)>, &'a str);
+
+#[test]
+fn a_bad_password_or_certificate_exits_64_and_names_its_variable() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &[u8]| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let good = certificates(dir.path(), "good", 1, 1);
+    let other = certificates(dir.path(), "other", 1, 1);
+    let path = |path: std::path::PathBuf| path.display().to_string();
+    let (ca, cert, key) = (path(good.ca()), path(good.client()), path(good.client_key()));
+    let other_key = path(other.client_key());
+    let missing = path(dir.path().join("missing.pem"));
+    let (empty, text) = (write("empty.pem", b""), write("text.pem", b"not a certificate\n"));
+    let garbled =
+        write("garbled.pem", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    let half = write("half.pem", b"-----BEGIN CERTIFICATE-----\nMIIB");
+    let (blank, binary) = (write("blank", b"\n"), write("binary", &[0xff, 0xfe]));
+    const TLS: (&str, &str) = ("REDIS_URL", "rediss://localhost:1");
+    const USER: (&str, &str) = ("REDIS_URL", "redis://order@localhost:1");
+    let cases: Vec<Case<'_>> = vec![
+        ("REDIS_TLS_CA", vec![TLS, ("REDIS_TLS_CA", &missing)], "missing.pem"),
+        ("REDIS_TLS_CA", vec![TLS, ("REDIS_TLS_CA", &empty)], "there is no certificate in it"),
+        ("REDIS_TLS_CA", vec![TLS, ("REDIS_TLS_CA", &text)], "there is no certificate in it"),
+        ("REDIS_TLS_CA", vec![TLS, ("REDIS_TLS_CA", &key)], "there is no certificate in it"),
+        ("REDIS_TLS_CA", vec![TLS, ("REDIS_TLS_CA", &garbled)], "garbled.pem"),
+        ("REDIS_TLS_CA", vec![TLS, ("REDIS_TLS_CA", &half)], "half.pem"),
+        (
+            "REDIS_TLS_CERT",
+            vec![TLS, ("REDIS_TLS_CA", &ca), ("REDIS_TLS_CERT", &missing), ("REDIS_TLS_KEY", &key)],
+            "missing.pem",
+        ),
+        (
+            "REDIS_TLS_KEY",
+            vec![
+                TLS,
+                ("REDIS_TLS_CA", &ca),
+                ("REDIS_TLS_CERT", &cert),
+                ("REDIS_TLS_KEY", &missing),
+            ],
+            "missing.pem",
+        ),
+        (
+            "REDIS_TLS_KEY",
+            vec![TLS, ("REDIS_TLS_CA", &ca), ("REDIS_TLS_CERT", &cert), ("REDIS_TLS_KEY", &text)],
+            "text.pem",
+        ),
+        (
+            "REDIS_TLS_KEY",
+            vec![
+                TLS,
+                ("REDIS_TLS_CA", &ca),
+                ("REDIS_TLS_CERT", &cert),
+                ("REDIS_TLS_KEY", &other_key),
+            ],
+            "does not go with the certificate",
+        ),
+        (
+            "REDIS_TLS_KEY",
+            vec![TLS, ("REDIS_TLS_CA", &ca), ("REDIS_TLS_CERT", &cert)],
+            "a certificate needs its key",
+        ),
+        (
+            "REDIS_TLS_CERT",
+            vec![TLS, ("REDIS_TLS_CA", &ca), ("REDIS_TLS_KEY", &key)],
+            "a key needs its certificate",
+        ),
+        ("REDIS_TLS_CA", vec![("REDIS_TLS_CA", &ca)], "rediss://, and there is none"),
+        (
+            "REDIS_TLS_CERT",
+            vec![("REDIS_TLS_CERT", &cert), ("REDIS_TLS_KEY", &key)],
+            "rediss://, and there is none",
+        ),
+        ("REDIS_URL", vec![("REDIS_URL", "rediss://localhost:1/#insecure")], "always checked"),
+        ("REDIS_PASSWORD", vec![USER], "the user name order and no password"),
+        ("REDIS_PASSWORD", vec![USER, ("REDIS_PASSWORD", "")], "it is empty"),
+        ("REDIS_PASSWORD_FILE", vec![USER, ("REDIS_PASSWORD_FILE", &missing)], "missing.pem"),
+        ("REDIS_PASSWORD_FILE", vec![USER, ("REDIS_PASSWORD_FILE", &blank)], "it is empty"),
+        ("REDIS_PASSWORD_FILE", vec![USER, ("REDIS_PASSWORD_FILE", &binary)], "binary"),
+        (
+            "REDIS_PASSWORD_FILE",
+            vec![USER, ("REDIS_PASSWORD_FILE", &blank), ("REDIS_PASSWORD", "x")],
+            "leave out one",
+        ),
+        ("REDIS_PASSWORD", vec![("REDIS_PASSWORD", "open-sesame")], "and there is none"),
+        (
+            "REDIS_PASSWORD",
+            vec![("REDIS_URL", "redis://a:b@localhost:1"), ("REDIS_PASSWORD", "open-sesame")],
+            "and there is none",
+        ),
+        (
+            "ACCOUNT_REDIS_URL",
+            vec![("ACCOUNT_REDIS_URL", "rediss://h:1/#insecure")],
+            "always checked",
+        ),
+    ];
+    for service in [Service::Gateway, Service::Order, Service::Message] {
+        for (variable, env, reason) in &cases {
+            let (code, said) = run(service, env, &[]);
+            assert_eq!(code, Some(64), "{service} {env:?}: {said}");
+            assert!(
+                said.starts_with(&format!("bad configuration: {variable}: ")),
+                "{service} {env:?}: {said}"
+            );
+            assert!(said.contains(reason), "{service} {env:?}: no {reason:?} in {said}");
+            assert!(!said.contains("open-sesame"), "{said}");
+        }
+    }
+}

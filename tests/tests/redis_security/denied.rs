@@ -1,0 +1,214 @@
+//! A right, a password or a user is missing: the service says which, at the start or while it runs;
+//! nothing is lost, and it goes on when that is mended.
+
+use common::entities::OrderStatus;
+use stack::{Service, StackOptions};
+use system_tests::{SOON, System, eventually};
+
+use crate::support::{Guarded, ask, process};
+
+/// What is taken from whom in the ACL file, and what the service then says.
+const MISSING: [(Service, &str, &str, &str); 11] = [
+    (
+        Service::Order,
+        "~events:{inventory}_check ",
+        "XREADGROUP on events:{inventory}_check",
+        "+xreadgroup)",
+    ),
+    (Service::Order, " +zrangebylex", "ZRANGEBYLEX on {order}:status:pending", "+zrangebylex)"),
+    (
+        Service::Order,
+        "(~{inventory}:store ~{account}:store +get)",
+        "GET on {inventory}:store",
+        "+get)",
+    ),
+    (Service::Inventory, " +xack", "XACK on events:{inventory}_created", "+xack)"),
+    (Service::Inventory, "~events:{order}_shipped ", "XREADGROUP on ", "~events:{order}_shipped"),
+    (Service::Inventory, " ~events:{inventory}_*", "XADD on events:{inventory}_check", "+xadd)"),
+    (
+        Service::Account,
+        "+xgroup|create ",
+        "XGROUP CREATE on events:{account}_created",
+        "+xgroup|create)",
+    ),
+    (Service::Account, "+eval +evalsha", "EVALSHA on {account}:entity:0", "+evalsha)"),
+    (Service::Account, "+xadd ", "XADD on events:{account}_topped-up", "+xadd)"),
+    (Service::Message, "+mset ", "MSET on {message}:entity:0", "+mset)"),
+    (
+        Service::Message,
+        " +xgroup|setid",
+        "XGROUP SETID on events:{order}_created",
+        "+xgroup|setid)",
+    ),
+];
+
+/// The ACL file without something in the entry of one user.
+fn without(text: &str, user: &str, what: &str) -> String {
+    let begin = text.find(&format!("user {user} ")).expect("the user");
+    let end = begin + text[begin..].find("\n\n").expect("an end");
+    let entry = &text[begin..end];
+    assert!(entry.contains(what), "{what} is not in {entry}");
+    format!("{}{}{}", &text[..begin], entry.replacen(what, "", 1), &text[end..])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_with_a_missing_right_says_which_and_ends() {
+    for (service, taken, missing, grant) in MISSING {
+        let user = service.redis_user();
+        let redis = Guarded::start_with(|text| without(&text, user, taken));
+        let dir = tempfile::tempdir().unwrap();
+        let mut process = redis.process(dir.path(), service);
+        let status =
+            process.wait(SOON).unwrap_or_else(|it| panic!("{taken}: {it}\n{}", process.logs()));
+        let log = process.logs();
+        assert_eq!(status.code(), Some(1), "{service} {taken}: {log}");
+        let expected = format!("its user {user} may not do what this service has to: ");
+        for part in [&expected, missing, grant, "deploy/redis/users.acl"] {
+            assert!(log.contains(part), "{service} {taken}: no {part:?} in {log}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_with_a_missing_right_says_which_and_ends() {
+    for (taken, missing) in [
+        ("~events:{inventory}_restock ", "XADD on events:{inventory}_restock"),
+        ("%R~{account}:deposit:*", "GET on {account}:deposit:0"),
+        ("+lrange ", "LRANGE on {message}:index:0"),
+        ("+xread ", "XREAD on events:{message}_sent"),
+    ] {
+        let redis = Guarded::start_with(|text| without(&text, "gateway", taken));
+        let dir = tempfile::tempdir().unwrap();
+        let mut process = redis.process(dir.path(), Service::Gateway);
+        let status =
+            process.wait(SOON).unwrap_or_else(|it| panic!("{taken}: {it}\n{}", process.logs()));
+        let log = process.logs();
+        assert_eq!(status.code(), Some(1), "{taken}: {log}");
+        assert!(
+            log.contains("its user gateway may not") && log.contains(missing),
+            "{taken}: {log}"
+        );
+    }
+}
+
+/// What the log says at last.
+async fn says(process: &stack::ServiceProcess, what: &str) {
+    eventually("it says so", SOON, async || {
+        let log = process.logs();
+        if log.contains(what) { Ok(()) } else { Err(log) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_info_or_the_right_to_ask_a_service_says_so_and_waits_or_goes_on() {
+    let redis = Guarded::start_with(|text| without(&text, "message", " +info"));
+    let dir = tempfile::tempdir().unwrap();
+    let mut process = redis.process(dir.path(), Service::Message);
+    says(&process, "denies INFO to the user message").await;
+    assert!(process.is_running());
+    assert_eq!(process.logs().matches("denies INFO").count(), 2, "the engine and the reader");
+
+    let redis = Guarded::start_with(|text| without(&text, "message", " +acl|dryrun"));
+    let process = redis.process(dir.path(), Service::Message);
+    says(&process, "cannot be checked").await;
+    says(&process, "a new one begins").await;
+}
+
+#[tokio::test]
+async fn who_has_no_name_or_a_wrong_password_is_told_what_to_set_and_waits() {
+    let redis = Guarded::start();
+    let dir = tempfile::tempdir().unwrap();
+    let url = redis.server.url();
+    for service in
+        [Service::Order, Service::Inventory, Service::Account, Service::Message, Service::Gateway]
+    {
+        let mut nobody = process(dir.path(), service, &[("REDIS_URL", &url)]);
+        says(&nobody, "it wants a user name and a password").await;
+        says(&nobody, "REDIS_PASSWORD").await;
+        assert!(nobody.is_running(), "{service}");
+        let own = redis.url_of(service.redis_user());
+        let other = redis.users.password_file("operator").display().to_string();
+        let env = [("REDIS_URL", &*own), ("REDIS_PASSWORD_FILE", &*other)];
+        let mut wrong = process(dir.path(), service, &env);
+        says(&wrong, &format!("denies AUTH to the user {}", service.redis_user())).await;
+        assert!(wrong.is_running(), "{service}: a password may be changed while a service waits");
+    }
+}
+
+fn options() -> StackOptions {
+    let env = [("CLAIM_IDLE_MS", "1000"), ("RESEND_AFTER_MS", "500")];
+    StackOptions {
+        acl: true,
+        env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        ..StackOptions::default()
+    }
+}
+
+/// How often the service told of it.
+fn told(system: &System, service: Service, what: &str) -> usize {
+    system.logs(service).lines().filter(|line| line.contains(what)).count()
+}
+
+#[tokio::test]
+async fn what_is_denied_while_it_runs_is_told_once_and_goes_on_when_it_is_mended() {
+    let system = System::start_with(options()).await;
+    system.init_data().await;
+    let mut operator = system.redis().await;
+    // Who, what is taken, how it is given back, what the log has.
+    let cases = [
+        (Service::Inventory, "-mget", "+mget", "denies MGET to the user inventory"),
+        (Service::Account, "-evalsha", "+evalsha", "denies the commit to the user account"),
+        (Service::Account, "-xadd", "+xadd", "the commit"),
+        (Service::Order, "-xack", "+xack", ""),
+    ];
+    for (service, taken, given, expected) in cases {
+        let user = service.redis_user();
+        ask(&mut operator, &format!("ACL SETUSER {user} {taken}")).await.unwrap();
+        let order = system.place(&["202"], "103").await;
+        if !expected.is_empty() {
+            eventually("it tells", SOON, async || {
+                let told = told(&system, service, expected);
+                if told > 0 { Ok(()) } else { Err(system.logs(service)) }
+            })
+            .await;
+            // It is tried again many times a second.
+            let log = system.logs(service);
+            let tries = log.lines().filter(|line| line.contains("ERROR") || line.contains("WARN"));
+            assert!(tries.count() < 8, "{taken}: {log}");
+            assert_ne!(system.order_now(&order).await.status, OrderStatus::ToBeShipped, "{taken}");
+        }
+        ask(&mut operator, &format!("ACL SETUSER {user} {given}")).await.unwrap();
+        system.reaches(&order, OrderStatus::ToBeShipped).await;
+        ask(&mut operator, "ACL LOG RESET").await.unwrap();
+        system.restock("202", 5).await;
+        system.top_up("103", 1_000).await;
+    }
+    system.assert_balanced(SOON).await;
+}
+
+#[tokio::test]
+async fn a_password_that_is_changed_while_it_runs_is_told_once_and_nothing_is_lost() {
+    let mut system = System::start_with(options()).await;
+    system.init_data().await;
+    let mut operator = system.redis().await;
+    let users = system.stack.dir().join("users");
+    let password = std::fs::read_to_string(users.join("redis-account")).unwrap();
+    ask(&mut operator, "ACL SETUSER account resetpass >another").await.unwrap();
+    ask(&mut operator, "CLIENT KILL USER account").await.unwrap();
+    let expected = "denies AUTH to the user account: wrong user name or password";
+    eventually("it tells", SOON, async || {
+        let told = told(&system, Service::Account, expected);
+        if told > 0 { Ok(()) } else { Err(system.logs(Service::Account)) }
+    })
+    .await;
+    let order = system.place(&["204"], "101").await;
+    system.reaches(&order, OrderStatus::PaymentRequired).await;
+    assert!(!system.first(Service::Account).is_ready());
+    assert!(told(&system, Service::Account, expected) <= 2, "{}", system.logs(Service::Account));
+    ask(&mut operator, &format!("ACL SETUSER account resetpass >{password}")).await.unwrap();
+    system.reaches(&order, OrderStatus::ToBeShipped).await;
+    system.wait_ready().await;
+    system.assert_balanced(SOON).await;
+    assert!(!system.logs(Service::Account).contains(&password));
+}

@@ -1,0 +1,211 @@
+//! TLS to Redis: who is trusted, and what is said about whom is not. Nothing falls back.
+
+use std::{net::SocketAddr, path::Path, time::SystemTime};
+
+use common::redis_link::{LinkError, RedisAccess};
+use redis::aio::MultiplexedConnection;
+use stack::{
+    CertificatePlan, Certificates, Listen, RedisOptions, RedisServer, Service, probe::http_status,
+};
+use system_tests::{SOON, eventually};
+use tokio::{io::AsyncReadExt as _, net::TcpListener};
+
+use crate::support::{DAY, ask, certificates, enter, process_with};
+
+fn server(certificates: &Certificates, wanted: &str) -> RedisServer {
+    let args = ["--tls-auth-clients", wanted].map(str::to_owned).to_vec();
+    let options =
+        RedisOptions { certificates: Some(certificates.clone()), args, ..RedisOptions::default() };
+    RedisServer::start(options).expect("a Redis with TLS")
+}
+
+/// A server that changes its certificate for a bad one, and a connection from before.
+async fn turned_bad(
+    good: &Certificates,
+    bad: &Certificates,
+) -> (RedisServer, MultiplexedConnection) {
+    let server = server(good, "optional");
+    let mut connection = enter(&server.url(), &access(good, None)).await.expect("trusted");
+    show(&mut connection, bad).await;
+    (server, connection)
+}
+
+/// Has the server show this certificate from now on.
+async fn show(redis: &mut MultiplexedConnection, certificates: &Certificates) {
+    let mut set = redis::cmd("CONFIG");
+    set.arg("SET").arg("tls-cert-file").arg(certificates.server().to_str());
+    set.arg("tls-key-file").arg(certificates.server_key().to_str());
+    let () = set.query_async(redis).await.expect("it is set");
+}
+
+fn access(ca: &Certificates, client: Option<&Certificates>) -> RedisAccess {
+    RedisAccess {
+        redis_tls_ca: Some(ca.ca()),
+        redis_tls_cert: client.map(Certificates::client),
+        redis_tls_key: client.map(Certificates::client_key),
+        ..RedisAccess::default()
+    }
+}
+
+async fn error(url: &str, access: &RedisAccess) -> LinkError {
+    match enter(url, access).await {
+        Ok(_) => panic!("{url} was trusted"),
+        Err(error) => error,
+    }
+}
+
+/// The error, which must say that it is not to be trusted, and this.
+async fn distrusted(url: &str, access: &RedisAccess, expected: &str) {
+    let error = error(url, access).await;
+    assert!(matches!(error, LinkError::Insecure { .. }), "{url}: {error:?}");
+    let text = error.to_string();
+    assert!(text.contains("cannot be trusted") && text.contains(expected), "{url}: {text}");
+}
+
+async fn trusted(url: &str, access: &RedisAccess) {
+    let mut redis = enter(url, access).await.unwrap_or_else(|error| panic!("{url}: {error}"));
+    ask(&mut redis, "SET a 1").await.expect("it works");
+}
+
+fn named(host: &str, server: &RedisServer) -> String {
+    server.url().replace("127.0.0.1", host)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_is_trusted_with_the_right_authority_name_and_time_and_not_otherwise() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = certificates(dir.path(), "good", 1, 10);
+    let other = certificates(dir.path(), "other", 1, 10);
+    let redis = server(&good, "optional");
+    for host in ["127.0.0.1", "localhost"] {
+        trusted(&named(host, &redis), &access(&good, None)).await;
+        trusted(&named(host, &redis), &access(&good, Some(&good))).await;
+    }
+    let unknown = "signed by no authority that is known here; REDIS_TLS_CA";
+    distrusted(&redis.url(), &access(&other, None), unknown).await;
+    // The system's own authorities, if it has any, have not signed it.
+    let nothing: common::redis_link::RedisUrl = redis.url().parse().unwrap();
+    match RedisAccess::default().for_servers([&nothing]) {
+        Ok(_) => distrusted(&redis.url(), &RedisAccess::default(), unknown).await,
+        Err(fault) => assert_eq!(fault.variable, "REDIS_TLS_CA"),
+    }
+    // 127.0.0.2 is this machine, too.
+    let elsewhere = server_on_all(&good);
+    distrusted(
+        &named("127.0.0.2", &elsewhere),
+        &access(&good, None),
+        "for another host than the one in the URL",
+    )
+    .await;
+}
+
+/// It also listens on addresses that its certificate is not for.
+fn server_on_all(certificates: &Certificates) -> RedisServer {
+    let args = ["--bind", "127.0.0.1", "127.0.0.2"].map(str::to_owned).to_vec();
+    let options =
+        RedisOptions { certificates: Some(certificates.clone()), args, ..RedisOptions::default() };
+    RedisServer::start(options).expect("a Redis with TLS")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_has_expired_or_is_not_valid_yet_is_not_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = certificates(dir.path(), "good", 1, 10);
+    for (name, ago, validity, expected) in
+        [("expired", 10_i64, 9_u32, "has expired"), ("not-yet", -5, 9, "is not valid yet")]
+    {
+        let bad = certificates_from(dir.path(), name, ago, validity);
+        let (redis, _connection) = turned_bad(&good, &bad).await;
+        // The authority's certificate has the same time; that it is over is said the same way.
+        distrusted(&redis.url(), &access(&bad, None), expected).await;
+    }
+}
+
+/// Certificates from so many days ago, which may be in the future.
+fn certificates_from(dir: &Path, name: &str, ago: i64, validity: u32) -> Certificates {
+    let days = |days: i64| DAY * u32::try_from(days.abs()).unwrap();
+    let now = SystemTime::now();
+    let plan = CertificatePlan {
+        from: if ago < 0 { now + days(ago) } else { now - days(ago) },
+        validity: DAY * validity,
+        ..CertificatePlan::for_days(1)
+    };
+    Certificates::make(&dir.join(name), &plan).expect("certificates")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_wants_a_certificate_is_shown_one_or_the_setting_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = certificates(dir.path(), "good", 1, 10);
+    let other = certificates(dir.path(), "other", 1, 10);
+    let redis = server(&good, "yes");
+    trusted(&redis.url(), &access(&good, Some(&good))).await;
+    distrusted(&redis.url(), &access(&good, None), "REDIS_TLS_CERT and REDIS_TLS_KEY").await;
+    let strange = RedisAccess { redis_tls_ca: Some(good.ca()), ..access(&other, Some(&other)) };
+    distrusted(&redis.url(), &strange, "certificate of REDIS_TLS_CERT").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_wrong_kind_of_port_is_named_and_nothing_falls_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = certificates(dir.path(), "good", 1, 10);
+    let options = RedisOptions { listen: Listen::FreePort, ..RedisOptions::default() };
+    let plain = RedisServer::start(options).expect("a Redis");
+    let url = plain.url().replace("redis://", "rediss://");
+    for _ in 0..5 {
+        // What a plain server makes of TLS differs with the random bytes in it.
+        distrusted(&url, &access(&good, None), "a port without TLS, its URL begins with redis://")
+            .await;
+    }
+    let tls = server(&good, "optional");
+    let url = tls.url().replace("rediss://", "redis://");
+    let said = error(&url, &RedisAccess::default()).await.to_string();
+    assert!(said.contains("its URL begins with rediss://"), "{said}");
+    // And whoever listens where TLS is expected sees not a word of ours.
+    let spy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = spy.local_addr().unwrap().port();
+    let listen = tokio::spawn(async move {
+        let (mut stream, _) = spy.accept().await.unwrap();
+        let mut heard = vec![0; 65_536];
+        let length = stream.read(&mut heard).await.unwrap();
+        heard.truncate(length);
+        heard
+    });
+    let url = format!("rediss://order:open-sesame@127.0.0.1:{port}");
+    error(&url, &access(&good, None)).await;
+    let heard = listen.await.unwrap();
+    let text = String::from_utf8_lossy(&heard);
+    assert!(heard[0] == 0x16 && !text.contains("AUTH") && !text.contains("open-sesame"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_does_not_trust_its_redis_says_so_once_and_is_ready_when_that_is_mended() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = certificates(dir.path(), "good", 1, 10);
+    let expired = certificates_from(dir.path(), "expired", 10, 9);
+    let (redis, mut connection) = turned_bad(&good, &expired).await;
+    let authorities = dir.path().join("both.pem");
+    let both = [good.ca(), expired.ca()].map(|file| std::fs::read_to_string(file).unwrap());
+    std::fs::write(&authorities, both.concat()).unwrap();
+    let ops = format!("127.0.0.1:{}", stack::ports::free());
+    let env = [
+        ("REDIS_URL", &*redis.url()),
+        ("REDIS_TLS_CA", authorities.to_str().unwrap()),
+        ("OPS_ADDR", &ops),
+    ];
+    let service = process_with(dir.path(), Service::Message, &env, &[]);
+    eventually("it says so", SOON, async || {
+        let log = service.logs();
+        if log.matches("its certificate has expired").count() >= 2 { Ok(()) } else { Err(log) }
+    })
+    .await;
+    let ops: SocketAddr = ops.parse().unwrap();
+    assert_eq!(http_status(ops, "/readyz").unwrap(), 503);
+    assert!(service.logs().lines().count() < 10, "{}", service.logs());
+    show(&mut connection, &good).await;
+    eventually("it is ready", SOON, async || match http_status(ops, "/readyz") {
+        Ok(200) => Ok(()),
+        other => Err(format!("{other:?}\n{}", service.logs())),
+    })
+    .await;
+}

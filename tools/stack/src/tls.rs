@@ -1,0 +1,30 @@
+//! TLS towards a private Redis, just enough to ask whether it answers.
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto::ring};
+use std::io;
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use crate::Certificates;
+
+/// Speaks TLS on the connection, as a client that trusts this authority alone.
+pub(crate) fn wrap(
+    stream: TcpStream,
+    certificates: &Certificates,
+) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    for authority in CertificateDer::pem_file_iter(certificates.ca()).map_err(io::Error::other)? {
+        roots.add(authority.map_err(io::Error::other)?).map_err(io::Error::other)?;
+    }
+    let chain = CertificateDer::pem_file_iter(certificates.client()).map_err(io::Error::other)?;
+    let chain = chain.collect::<Result<Vec<_>, _>>().map_err(io::Error::other)?;
+    let key = PrivateKeyDer::from_pem_file(certificates.client_key()).map_err(io::Error::other)?;
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|config| config.with_root_certificates(roots).with_client_auth_cert(chain, key))
+        .map_err(io::Error::other)?;
+    let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
+    let client = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+    Ok(StreamOwned::new(client, stream))
+}

@@ -1,0 +1,106 @@
+//! The users of a private Redis: the ones of `deploy/redis/users.acl`, with passwords made here and kept in files
+//! that only we may read.
+
+use crate::certs::{private_dir, write_new};
+use crate::{Error, Service};
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+const TEMPLATE: &str = include_str!("../../../deploy/redis/users.acl");
+const ENTRYPOINT: &str = include_str!("../../../deploy/redis/entrypoint.sh");
+/// Bytes of chance in a password.
+const STRENGTH: usize = 24;
+
+/// Who may do everything: people and their tools.
+pub const OPERATOR: &str = "operator";
+
+/// The files that make the users of a Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisUsers {
+    dir: PathBuf,
+    template: Option<PathBuf>,
+}
+
+impl RedisUsers {
+    /// The users whose passwords are in the directory; those that have none there get one.
+    pub fn ensure(dir: &Path) -> Result<Self, Error> {
+        let users = Self { dir: dir.to_owned(), template: None };
+        users.passwords(0o600)?;
+        for (file, text) in [(users.own_template(), TEMPLATE), (users.entrypoint(), ENTRYPOINT)] {
+            fs::write(&file, text).map_err(Error::io_at("write", &file))?;
+        }
+        Ok(users)
+    }
+
+    /// Password files alone, for `deploy/`: readable for users of containers if that is wanted.
+    pub fn make_passwords(dir: &Path, shared_with_containers: bool) -> Result<Self, Error> {
+        let users = Self { dir: dir.to_owned(), template: None };
+        users.passwords(if shared_with_containers { 0o644 } else { 0o600 })?;
+        Ok(users)
+    }
+
+    fn passwords(&self, mode: u32) -> Result<(), Error> {
+        private_dir(&self.dir)?;
+        for user in Self::names() {
+            let file = self.password_file(user);
+            if !file.exists() {
+                write_new(&file, password()?.as_bytes(), mode)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same with other rights than those of `deploy/redis/users.acl`.
+    #[must_use]
+    pub fn with_template(self, template: PathBuf) -> Self {
+        Self { template: Some(template), ..self }
+    }
+
+    /// Everybody who has a password.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        Service::ALL.into_iter().map(Service::redis_user).chain([OPERATOR])
+    }
+
+    /// Where a user's password is.
+    #[must_use]
+    pub fn password_file(&self, user: &str) -> PathBuf {
+        self.dir.join(format!("redis-{user}"))
+    }
+
+    /// What starts the server.
+    pub(crate) fn entrypoint(&self) -> PathBuf {
+        self.dir.join("entrypoint.sh")
+    }
+
+    fn own_template(&self) -> PathBuf {
+        self.dir.join("users.acl")
+    }
+
+    /// What that has to be told.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = (String, String)> {
+        let template = self.template.clone().unwrap_or_else(|| self.own_template());
+        let passwords = Self::names().map(|user| {
+            let file = self.password_file(user).display().to_string();
+            (format!("REDIS_{}_PASSWORD_FILE", user.to_uppercase()), file)
+        });
+        passwords.chain([("REDIS_ACL_TEMPLATE".to_owned(), template.display().to_string())])
+    }
+}
+
+fn password() -> Result<String, Error> {
+    let mut bytes = [0; STRENGTH];
+    File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut bytes))
+        .map_err(Error::io("make a password"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The URL with a user's name in it.
+pub(crate) fn url_for(url: &str, user: &str) -> String {
+    match url.split_once("://") {
+        Some(("redis+unix", path)) => format!("redis+unix://{path}?user={user}"),
+        Some((scheme, rest)) => format!("{scheme}://{user}@{rest}"),
+        None => url.to_owned(),
+    }
+}

@@ -1,0 +1,85 @@
+//! Development certificates: what they are for, who may read the keys, and that nothing is overwritten.
+
+use stack::{CertificatePlan, Certificates, RedisUsers};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().expect("it is there").permissions().mode() & 0o777
+}
+
+#[test]
+fn keys_are_for_their_owner_alone_and_nothing_is_overwritten() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path().join("tls");
+    let made = Certificates::make(&dir, &CertificatePlan::for_days(30)).expect("made");
+    assert_eq!(mode(&dir), 0o700);
+    for key in [made.server_key(), made.client_key()] {
+        assert_eq!(mode(&key), 0o600);
+        assert!(fs::read_to_string(&key).unwrap().starts_with("-----BEGIN PRIVATE KEY-----"));
+    }
+    for certificate in [made.ca(), made.server(), made.client()] {
+        assert_eq!(mode(&certificate), 0o644);
+        let text = fs::read_to_string(&certificate).unwrap();
+        assert!(text.starts_with("-----BEGIN CERTIFICATE-----"), "{text}");
+    }
+    let before = fs::read(made.server_key()).unwrap();
+    let error = Certificates::make(&dir, &CertificatePlan::for_days(30)).expect_err("refused");
+    assert!(error.to_string().contains("ca.pem is there already"), "{error}");
+    fs::remove_file(made.ca()).unwrap();
+    let error = Certificates::make(&dir, &CertificatePlan::for_days(30)).expect_err("refused");
+    assert!(error.to_string().contains("server.pem is there already"), "{error}");
+    assert_eq!(fs::read(made.server_key()).unwrap(), before);
+}
+
+#[test]
+fn keys_for_containers_can_be_read_by_others_in_a_directory_that_is_closed_to_them() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path().join("secrets");
+    let plan = CertificatePlan { shared_with_containers: true, ..CertificatePlan::for_days(30) };
+    let made = Certificates::make(&dir, &plan).expect("made");
+    assert_eq!((mode(&dir), mode(&made.server_key())), (0o700, 0o644));
+    let users = RedisUsers::make_passwords(&dir, true).expect("made");
+    assert_eq!(mode(&users.password_file("order")), 0o644);
+}
+
+#[test]
+fn a_set_is_kept_until_it_is_about_to_expire_and_then_made_anew() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path().join("tls");
+    let authority = |set: &Certificates| fs::read(set.ca()).expect("an authority");
+    let first = Certificates::ensure(&dir, &CertificatePlan::for_days(30)).expect("made");
+    let was = authority(&first);
+    let second = Certificates::ensure(&dir, &CertificatePlan::for_days(30)).expect("kept");
+    assert_eq!(authority(&second), was);
+    fs::remove_dir_all(&dir).unwrap();
+    let short = CertificatePlan {
+        from: SystemTime::now(),
+        validity: Duration::from_secs(23 * 3_600),
+        ..CertificatePlan::for_days(1)
+    };
+    let was = authority(&Certificates::ensure(&dir, &short).expect("made"));
+    let renewed = Certificates::ensure(&dir, &CertificatePlan::for_days(30)).expect("renewed");
+    assert_ne!(authority(&renewed), was);
+}
+
+#[test]
+fn every_user_has_a_password_of_its_own_that_stays() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path().join("users");
+    let users = RedisUsers::ensure(&dir).expect("made");
+    let all = || -> Vec<String> {
+        let files = RedisUsers::names().map(|user| users.password_file(user));
+        files.map(|file| fs::read_to_string(file).expect("a password")).collect()
+    };
+    let before = all();
+    let mut different = before.clone();
+    different.sort_unstable();
+    different.dedup();
+    assert_eq!((before.len(), different.len()), (6, 6));
+    assert!(RedisUsers::names().all(|user| mode(&users.password_file(user)) == 0o600));
+    RedisUsers::ensure(&dir).expect("kept");
+    assert_eq!(all(), before);
+}
