@@ -4,7 +4,7 @@
 //! logged where they happen and never answered.
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -39,10 +39,10 @@ pub struct Problem {
     /// What that state takes instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<String>>, example = json!(["complete"]))]
-    pub allowed: Option<Vec<Box<str>>>,
+    pub allowed: Option<Box<[Box<str>]>>,
     /// Seconds after which trying again makes sense; also the `Retry-After` header.
     #[serde(skip)]
-    pub retry_after: Option<u32>,
+    pub retry_after: Option<u16>,
 }
 
 macro_rules! problems {
@@ -59,8 +59,12 @@ macro_rules! problems {
 problems! {
     /// 400: the body is not JSON.
     malformed_json = BAD_REQUEST, "malformed-json", "The body is not JSON";
+    /// 400: the address takes HTTPS and was spoken to in plain HTTP.
+    https_required = BAD_REQUEST, "https-required", "This address takes HTTPS only";
     /// 400: a header or parameter is invalid.
     bad_request = BAD_REQUEST, "bad-request", "The request is invalid";
+    /// 403: a page of another site asks for it.
+    cross_site = FORBIDDEN, "cross-site", "Pages of other sites may not ask for this";
     /// 404: there is nothing at that path.
     not_found = NOT_FOUND, "not-found", "There is nothing here";
     /// 405: the path exists, but not with that method.
@@ -71,12 +75,18 @@ problems! {
     wrong_state = CONFLICT, "wrong-state", "Its state does not allow that";
     /// 413: the body is too large.
     too_large = PAYLOAD_TOO_LARGE, "too-large", "The body is too large";
+    /// 414: the path and query are too long.
+    uri_too_long = URI_TOO_LONG, "uri-too-long", "The path and query are too long";
     /// 415: the body is not declared as JSON.
     wrong_media_type = UNSUPPORTED_MEDIA_TYPE, "wrong-media-type", "The body must be application/json";
+    /// 421: it was sent under the name of another host.
+    wrong_host = MISDIRECTED_REQUEST, "wrong-host", "This host is not served here";
     /// 422: a field is missing or has a wrong value.
     invalid_field = UNPROCESSABLE_ENTITY, "invalid-field", "A field is invalid";
     /// 422: an `Idempotency-Key` was used before, with another body.
     key_reused = UNPROCESSABLE_ENTITY, "idempotency-key-reused", "That Idempotency-Key belongs to another request";
+    /// 429: the client asks more often than it may; set `retry_after` as well.
+    too_many_requests = TOO_MANY_REQUESTS, "too-many-requests", "That was too often";
     /// 500: a defect; details are in the log.
     internal = INTERNAL_SERVER_ERROR, "internal", "Something went wrong here";
     /// 503: something that is needed is away.
@@ -107,6 +117,13 @@ impl Problem {
         self
     }
 
+    /// The headers that go with it, besides that of its type.
+    pub fn add_headers(&self, headers: &mut HeaderMap) {
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+    }
+
     /// Names the field at fault.
     #[must_use]
     pub fn at(mut self, field: impl Into<String>) -> Self {
@@ -122,9 +139,7 @@ impl IntoResponse for Problem {
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        if let Some(seconds) = self.retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
+        self.add_headers(headers);
         response
     }
 }

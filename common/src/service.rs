@@ -9,14 +9,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use axum::{Router, response::IntoResponse as _};
 use clap::Parser;
-use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use prometheus_client::registry::Registry;
 use tokio::{
     net::TcpListener,
@@ -24,8 +17,7 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
-use tower_http::catch_panic::CatchPanicLayer;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info};
 
 use crate::{
     config::{self, CommonConfig, Fault, Sources},
@@ -35,7 +27,6 @@ use crate::{
     health::Health,
     metrics::EngineMetrics,
     ops::{self, Operations},
-    problem::Problem,
     store::Keeper,
     telemetry,
     trim::Trimmer,
@@ -43,18 +34,8 @@ use crate::{
 
 /// How long the work in hand may take after a signal to stop.
 pub const STOP_PATIENCE: Duration = Duration::from_secs(10);
-/// How much of that requests in hand have. A complete one takes less: see [`REQUEST_PATIENCE`].
-const CLIENT_PATIENCE: Duration = Duration::from_secs(7);
 /// How long a request may take once it is complete.
 pub const REQUEST_PATIENCE: Duration = Duration::from_secs(6);
-/// The most connections at once; others wait to be accepted.
-const CONNECTIONS: usize = 4_096;
-/// The file descriptors for [`CONNECTIONS`] and all else.
-const FILES: u64 = CONNECTIONS as u64 + 256;
-/// How long the head of a request may take to arrive, and a kept-alive connection may be silent.
-pub const HEADER_PATIENCE: Duration = Duration::from_secs(10);
-/// How long to wait before accepting connections again when that failed.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// How long a command waits for the engine before its caller is told that it took too long.
 pub const COMMAND_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -172,20 +153,6 @@ fn flatten(ended: TaskResult) -> anyhow::Result<&'static str> {
 async fn listen(variable: &'static str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind(address).await;
     listener.with_context(|| format!("{variable}: cannot listen on {address}"))
-}
-
-/// The usual soft limit of 1,024 open files is meant for programs that use select(2); here it would
-/// keep out connections.
-fn allow_files() {
-    let allowed = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
-        let files = soft.max(FILES.min(hard));
-        setrlimit(Resource::RLIMIT_NOFILE, files, hard).map(|()| files)
-    });
-    match allowed {
-        Ok(files) if files >= FILES => {}
-        Ok(files) => warn!("only {files} files may be open: there may be too few for connections"),
-        Err(error) => warn!("the limit of open files cannot be raised: {error}"),
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -317,72 +284,4 @@ impl Life {
         self.spawn("the keeper", keeper.run());
         Door::new(queue, part, COMMAND_PATIENCE)
     }
-
-    /// Serves HTTP until the shutdown; requests in hand are answered first.
-    ///
-    /// # Errors
-    ///
-    /// The address cannot be listened on.
-    pub async fn serve(&self, address: SocketAddr, router: Router) -> anyhow::Result<()> {
-        let listener = listen("HTTP_ADDR", address).await?;
-        allow_files();
-        info!("listening on http://{address}");
-        self.spawn("the HTTP server", serve(listener, router, self.shutdown.clone()));
-        Ok(())
-    }
-}
-
-/// Serves each connection in a task of its own. After the shutdown, requests in hand are answered;
-/// clients that do not send the rest of what they began are cut off after [`CLIENT_PATIENCE`].
-async fn serve(
-    listener: TcpListener,
-    router: Router,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
-    let router = router.layer(CatchPanicLayer::custom(|_| {
-        // The panic itself is in the log already.
-        Problem::internal("the request was not completed").into_response()
-    }));
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADER_PATIENCE);
-    let mut connections = JoinSet::new();
-    loop {
-        let stream = tokio::select! {
-            () = shutdown.cancelled() => break,
-            // Those that ended are forgotten.
-            Some(_) = connections.join_next() => continue,
-            accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    // Out of file descriptors, most likely: others have to end first.
-                    warn!("cannot accept a connection: {error}");
-                    tokio::time::sleep(ACCEPT_AGAIN).await;
-                    continue;
-                }
-            },
-        };
-        // Answers leave at once instead of waiting for company; without it they are only later.
-        let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
-        let mut connection = Box::pin(http.serve_connection(TokioIo::new(stream), service));
-        let shutdown = shutdown.clone();
-        connections.spawn(async move {
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = shutdown.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            // A client that went away, or sent something that is not HTTP.
-            if let Err(error) = ended {
-                debug!("a connection broke: {error}");
-            }
-        });
-    }
-    let finish = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(CLIENT_PATIENCE, finish).await.is_err() {
-        connections.shutdown().await;
-    }
-    Ok(())
 }

@@ -1,24 +1,34 @@
 //! The HTTP server that services share.
 
-use axum::{Router, routing::get};
-use common::{config::Sources, service::Life};
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
+
+use axum::{Router, body::Body, routing::get};
+use bytes::Bytes;
+use common::{config::Sources, server::Serving, service::Life};
+use futures_util::stream;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    sync::mpsc,
 };
 
 async fn panicking() -> &'static str {
     panic!("a secret of the inside")
 }
 
-#[tokio::test]
-async fn a_handler_that_panics_answers_a_problem_that_tells_nothing_and_the_next_one_is_served() {
+async fn serve(router: Router, serving: Serving) -> (Life, SocketAddr) {
     let nowhere = "redis://127.0.0.1:1".parse().unwrap();
     let life = Life::new(Sources::new(|_| Clone::clone(&nowhere)), "one");
+    let address = ([127, 0, 0, 1], stack::ports::free()).into();
+    life.serve_as(address, router, serving).await.unwrap();
+    (life, address)
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_answers_a_problem_that_tells_nothing_and_the_next_one_is_served() {
     let router =
         Router::new().route("/panic", get(panicking)).route("/fine", get(|| async { "fine" }));
-    let address = ([127, 0, 0, 1], stack::ports::free()).into();
-    life.serve(address, router).await.unwrap();
+    let (life, address) = serve(router, Serving::default()).await;
     let ask = async |path: &str| {
         let mut client = TcpStream::connect(address).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -32,5 +42,85 @@ async fn a_handler_that_panics_answers_a_problem_that_tells_nothing_and_the_next
     assert!(answer.contains("application/problem+json"), "{answer}");
     assert!(!answer.contains("secret"), "{answer}");
     assert!(ask("/fine").await.ends_with("fine"));
+    life.stop().await.unwrap();
+}
+
+/// Goes along with an answer's body, and tells when that is dropped.
+struct TellsOfItsEnd(mpsc::UnboundedSender<()>);
+
+impl Drop for TellsOfItsEnd {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_take_the_answer_is_cut_off() {
+    let (ends, mut ended) = mpsc::unbounded_channel();
+    let endless = move || {
+        let open = TellsOfItsEnd(ends.clone());
+        async move {
+            Body::from_stream(stream::repeat_with(move || {
+                let _kept = &open;
+                Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 16 * 1024]))
+            }))
+        }
+    };
+    let router = Router::new().route("/endless", get(endless));
+    let serving = Serving { write_patience: Duration::from_millis(300), ..Serving::default() };
+    let (life, address) = serve(router, serving).await;
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client.write_all(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    // Nothing is read, until the server lets go of what is left of the answer.
+    let cut_off = tokio::time::timeout(Duration::from_secs(30), ended.recv()).await;
+    cut_off.expect("it is cut off");
+    let rest =
+        async { while client.read(&mut [0; 64 * 1024]).await.is_ok_and(|count| count > 0) {} };
+    tokio::time::timeout(Duration::from_secs(30), rest).await.expect("an end of the connection");
+    // Whoever does read is served on and on.
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client.write_all(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut buffer = vec![0; 64 * 1024];
+    let begun = tokio::time::Instant::now();
+    while begun.elapsed() < Duration::from_secs(1) {
+        assert!(client.read(&mut buffer).await.unwrap() > 0);
+    }
+    drop(client);
+    life.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn so_many_connections_of_one_client_and_no_more() {
+    let router = Router::new().route("/", get(|| async { "fine" }));
+    let serving = Serving { connections_per_client: 2, ..Serving::default() };
+    let (life, address) = serve(router, serving).await;
+    let mut kept = Vec::new();
+    for _ in 0..2 {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let count = client.read(&mut [0; 4_096]).await.unwrap();
+        assert!(count > 0);
+        kept.push(client);
+    }
+    let mut third = TcpStream::connect(address).await.unwrap();
+    let mut answer = String::new();
+    third.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(answer.contains("too many connections from your address"), "{answer}");
+    kept.pop();
+    // The place is free as soon as the server has noticed.
+    let served = async {
+        loop {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            let _ =
+                client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+            let mut answer = String::new();
+            if client.read_to_string(&mut answer).await.is_ok() && answer.ends_with("fine") {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), served).await.expect("a free place");
+    drop(kept);
     life.stop().await.unwrap();
 }

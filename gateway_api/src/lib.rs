@@ -13,6 +13,7 @@ pub mod demo;
 pub mod docs;
 mod examples;
 pub mod flow;
+pub mod guard;
 pub mod inventory;
 pub mod live;
 pub mod messages;
@@ -28,13 +29,14 @@ mod web;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use axum::Router;
+use axum::{Router, middleware};
 use clap::Parser;
 use common::{
-    config::CommonConfig,
+    config::{CommonConfig, Fault},
     events::Topic,
     http::wrong_method,
     redis_link::SharedLink,
+    server::{Serving, tls::TlsConfig},
     service::{Life, ServiceConfig},
 };
 
@@ -42,6 +44,7 @@ use tokio::sync::Semaphore;
 
 use self::{
     flow::Sampler,
+    guard::{Guard, GuardConfig},
     live::Live,
     order_client::{OrderClient, OrderServiceUrl},
 };
@@ -63,6 +66,10 @@ pub struct Config {
     #[arg(long, env, default_value = "false", value_parser = clap::value_parser!(bool), action = clap::ArgAction::Set)]
     seed_demo_data: bool,
     #[command(flatten)]
+    tls: TlsConfig,
+    #[command(flatten)]
+    guard: GuardConfig,
+    #[command(flatten)]
     common: CommonConfig,
 }
 
@@ -73,6 +80,10 @@ impl ServiceConfig for Config {
 
     fn ops_addr(&self) -> SocketAddr {
         self.ops_addr
+    }
+
+    fn check(&self) -> Result<(), Fault> {
+        self.tls.load().map(|_| ())
     }
 }
 
@@ -123,7 +134,7 @@ impl Stores {
 ///
 /// # Errors
 ///
-/// HTTP_ADDR cannot be listened on.
+/// HTTP_ADDR cannot be listened on, or the certificate cannot be used any more.
 pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
     let link = |topic| SharedLink::new(life.sources.of(topic).clone());
     let gateway = Gateway {
@@ -143,16 +154,25 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
         "the readiness watch",
         watch::run(gateway.clone(), config.seed_demo_data, health, shutdown),
     );
-    life.serve(config.http_addr, router(gateway)).await
+    let guard = Guard::new(&config.guard, config.http_addr);
+    let serving = Serving {
+        tls: config.tls.load()?,
+        connections_per_client: config.guard.connections_per_address(),
+        exempt: config.guard.exempt(),
+        ..Serving::default()
+    };
+    life.serve_as(config.http_addr, router(gateway, guard), serving).await
 }
 
-/// All routes.
-pub fn router(gateway: Gateway) -> Router {
+/// All routes; the guard counts addresses outside and subjects inside.
+pub fn router(gateway: Gateway, guard: Arc<Guard>) -> Router {
     let (routes, document) = openapi::routes().split_for_parts();
     routes
         .merge(docs::router(&document))
         .merge(web::router())
         .method_not_allowed_fallback(wrong_method)
         .fallback(web::unknown_path)
+        .layer(middleware::from_fn_with_state(Arc::clone(&guard), guard::inside))
         .with_state(gateway)
+        .layer(middleware::from_fn_with_state(guard, guard::outside))
 }

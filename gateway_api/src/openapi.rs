@@ -3,7 +3,11 @@
 //! Served at `/openapi.json`; `gateway_api/swagger.yaml` is the same document, and a test fails
 //! when it is stale.
 
-use utoipa::openapi::{InfoBuilder, License, OpenApi, OpenApiBuilder, tag::TagBuilder};
+use common::problem::{PROBLEM_JSON, Problem};
+use utoipa::openapi::{
+    ContentBuilder, HeaderBuilder, InfoBuilder, License, ObjectBuilder, OpenApi, OpenApiBuilder,
+    Ref, Response as OpenApiResponse, ResponseBuilder, Type, tag::TagBuilder,
+};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{Gateway, accounts, demo, flow, inventory, live, messages, orders, report};
@@ -19,7 +23,7 @@ const TAGS: [(&str, &str); 5] = [
 
 /// The documented routes.
 pub fn routes() -> OpenApiRouter<Gateway> {
-    OpenApiRouter::with_openapi(skeleton())
+    let mut routes = OpenApiRouter::with_openapi(skeleton())
         .routes(routes!(orders::place))
         .routes(routes!(orders::show, orders::cancel))
         .routes(routes!(orders::pay))
@@ -37,7 +41,38 @@ pub fn routes() -> OpenApiRouter<Gateway> {
         .routes(routes!(demo::init_data))
         .routes(routes!(report::report))
         .routes(routes!(flow::flow))
-        .routes(routes!(live::events))
+        .routes(routes!(live::events));
+    limit(routes.get_openapi_mut());
+    routes
+}
+
+/// Every call may be made too often.
+fn limit(document: &mut OpenApi) {
+    for item in document.paths.paths.values_mut() {
+        let operations =
+            [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
+        for operation in operations.into_iter().filter_map(Option::as_mut) {
+            let responses = &mut operation.responses.responses;
+            responses.insert("429".to_owned(), too_many_requests().into());
+        }
+    }
+}
+
+fn too_many_requests() -> OpenApiResponse {
+    let problem = Problem::too_many_requests("try again in 1 s");
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Problem")))
+        .example(serde_json::to_value(problem).ok())
+        .build();
+    let seconds = HeaderBuilder::new()
+        .schema(Some(ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1))))
+        .description(Some("Seconds after which trying again makes sense"))
+        .build();
+    ResponseBuilder::new()
+        .description("Asked more often than one address or one subject may; see Retry-After")
+        .content(PROBLEM_JSON, content)
+        .header("Retry-After", seconds)
+        .build()
 }
 
 /// The document.

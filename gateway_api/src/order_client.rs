@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use common::{ids::OrderId, problem::Problem, service::HEADER_PATIENCE};
+use common::{ids::OrderId, problem::Problem, server::HEADER_PATIENCE};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header, uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::{

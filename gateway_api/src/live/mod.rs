@@ -32,7 +32,7 @@ use crate::{Gateway, examples, pages, responses::NotRead};
 /// The most streams open at once; well below the most connections, so that other calls get through.
 const OPEN: usize = 2_000;
 /// When to come back if there are too many, in seconds.
-const COME_BACK: u32 = 5;
+const COME_BACK: u16 = 5;
 /// How long the making of a page waits for the position of its event stream.
 const POSITION_PATIENCE: Duration = Duration::from_millis(20);
 /// How far a client was told; sent by browsers when they connect again.

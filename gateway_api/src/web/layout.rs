@@ -2,7 +2,7 @@
 
 use axum::response::{IntoResponse, Response};
 use common::problem::Problem;
-use http::{HeaderValue, StatusCode, header};
+use http::{StatusCode, header};
 use maud::{DOCTYPE, Markup, html};
 
 use super::assets;
@@ -50,9 +50,7 @@ pub(crate) fn problem(problem: &Problem) -> Response {
         }
     };
     let mut response = respond(status, &frame, &content);
-    if let Some(seconds) = problem.retry_after {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    }
+    problem.add_headers(response.headers_mut());
     response
 }
 

@@ -582,7 +582,7 @@ async fn a_request_that_does_not_arrive_is_given_up() {
         client.read_to_string(&mut answer).await.expect("an answer, or an end");
         answer
     };
-    let body = "POST /order HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+    let body = "POST /order HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
                 Content-Length: 100\r\n\r\n{";
     let both = async { tokio::join!(send(body), send("POST /order HT")) };
     let (body, head) = tokio::time::timeout(SOON, both).await.expect("given up in time");

@@ -268,10 +268,10 @@ async fn sigterm_under_load_ends_each_service_well_and_loses_nothing() {
 
 #[tokio::test]
 async fn clients_that_do_nothing_do_not_keep_a_service_from_ending() {
-    let idle = ["", "GET /report HTTP/1.1\r\nHost: x\r\n\r\n"];
+    let idle = ["", "GET /report HTTP/1.1\r\nHost: localhost\r\n\r\n"];
     let half = [
         "POST /order HT",
-        "POST /order HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+        "POST /order HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
          Content-Length: 100\r\n\r\n{",
     ];
     for (signal, sent) in [(Signal::SIGINT, &idle[..]), (Signal::SIGTERM, &half)] {

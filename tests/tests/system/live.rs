@@ -197,7 +197,7 @@ async fn a_client_that_does_not_read_is_told_to_reset_and_delays_nobody() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
     let mut slow = socket.connect(gateway).await.unwrap();
-    slow.write_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    slow.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     let mut quick = Events::of(&system, "/events").await;
 
     // 20 MB: more than the ring, and all that the kernel takes meanwhile.

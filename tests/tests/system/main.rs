@@ -5,6 +5,7 @@
 mod chaos;
 mod control;
 mod documents;
+mod guard;
 mod http_manners;
 mod isolated;
 mod life;

@@ -1,0 +1,135 @@
+//! Addresses of clients: which networks they belong to, and which of them count as one.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
+
+/// The bits of an IPv6 address that tell one customer's network from another's; the rest is theirs
+/// to choose, so a client that changes it is still the same one.
+const SITE_PREFIX: u8 = 64;
+/// Where IPv4 addresses begin among those of IPv6 (RFC 4291, section 2.5.5.2).
+const MAPPED_PREFIX: u8 = 96;
+
+/// A range of addresses: `10.0.0.0/8`, `fd00::/8`, or a single one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Network {
+    first: u128,
+    mask: u128,
+}
+
+/// A text that is no [`Network`].
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("write an address or a range of addresses, such as 127.0.0.1, 10.0.0.0/8 or fd00::/8")]
+pub struct InvalidNetwork;
+
+impl Network {
+    /// This machine itself.
+    pub const LOOPBACK: [Self; 2] = [
+        Self::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8),
+        Self::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 128),
+    ];
+
+    const fn new(address: IpAddr, prefix: u8) -> Self {
+        let prefix = match address {
+            IpAddr::V4(_) => MAPPED_PREFIX + prefix,
+            IpAddr::V6(_) => prefix,
+        };
+        let mask = mask(prefix);
+        Self { first: number(address) & mask, mask }
+    }
+
+    /// Whether the address lies within; an IPv4 address is the same however it is written.
+    pub const fn contains(&self, address: IpAddr) -> bool {
+        number(address) & self.mask == self.first
+    }
+}
+
+impl FromStr for Network {
+    type Err = InvalidNetwork;
+
+    fn from_str(text: &str) -> Result<Self, InvalidNetwork> {
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.trim().parse().map_err(|_| InvalidNetwork)?;
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = match prefix {
+            Some(prefix) => prefix.trim().parse().map_err(|_| InvalidNetwork)?,
+            None => bits,
+        };
+        if prefix > bits { Err(InvalidNetwork) } else { Ok(Self::new(address, prefix)) }
+    }
+}
+
+/// What counts as one client: an IPv4 address, or the /64 of an IPv6 address.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Site(u128);
+
+impl From<IpAddr> for Site {
+    fn from(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V4(_) => number(address),
+            IpAddr::V6(_) => number(address) & mask(SITE_PREFIX),
+        })
+    }
+}
+
+const fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+const fn mask(prefix: u8) -> u128 {
+    match prefix {
+        0 => 0,
+        prefix => u128::MAX << (128 - prefix),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_network_has_the_addresses_of_its_prefix_and_no_others() {
+        for (network, address_text, within) in [
+            ("10.0.0.0/8", "10.255.0.1", true),
+            ("10.0.0.0/8", "11.0.0.1", false),
+            ("10.1.2.3/8", "10.9.9.9", true),
+            ("10.0.0.0/8", "::ffff:10.0.0.1", true),
+            ("192.0.2.7", "192.0.2.7", true),
+            ("192.0.2.7", "192.0.2.8", false),
+            ("0.0.0.0/0", "203.0.113.1", true),
+            ("0.0.0.0/0", "2001:db8::1", false),
+            ("::/0", "2001:db8::1", true),
+            ("fd00::/8", "fdff::1", true),
+            ("fd00::/8", "fe80::1", false),
+            ("::1", "::1", true),
+            ("::1", "127.0.0.1", false),
+        ] {
+            let found = network.parse::<Network>().unwrap().contains(address(address_text));
+            assert_eq!(found, within, "{network} {address_text}");
+        }
+        for bad in ["", "10.0.0.0/33", "::/129", "10.0.0.0/-1", "10.0.0/8", "localhost", "1.2.3.4/"]
+        {
+            assert_eq!(bad.parse::<Network>(), Err(InvalidNetwork), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_ipv6_client_is_its_64_bits_of_network_and_an_ipv4_client_its_address() {
+        let site = |text| Site::from(address(text));
+        assert_eq!(site("2001:db8:0:1::1"), site("2001:db8:0:1:ffff:ffff:ffff:ffff"));
+        assert_ne!(site("2001:db8:0:1::1"), site("2001:db8:0:2::1"));
+        assert_ne!(site("192.0.2.1"), site("192.0.2.2"));
+        assert_eq!(site("192.0.2.1"), site("::ffff:192.0.2.1"));
+    }
+}

@@ -1,0 +1,196 @@
+//! HTTPS: the certificate, and its replacement while the service runs.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use clap::Args;
+use rustls::{
+    CertificateError, Error as TlsError, RootCertStore, ServerConfig,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier as _},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{config::Fault, pem};
+
+/// How often the files are looked at. A change counts when it is seen twice: one file of the two
+/// may be written just now.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const CERT: &str = "TLS_CERT";
+const KEY: &str = "TLS_KEY";
+
+/// Where the certificate and its key are.
+#[derive(Args, Clone, Debug, Default)]
+pub struct TlsConfig {
+    /// PEM file with the certificate for HTTPS, followed by those up to its authority; read again
+    /// when it changes [default: plain HTTP]
+    #[arg(long, env)]
+    tls_cert: Option<PathBuf>,
+    /// PEM file with the certificate's private key
+    #[arg(long, env)]
+    tls_key: Option<PathBuf>,
+}
+
+impl TlsConfig {
+    /// The files of this certificate and this key.
+    pub fn of(cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        Self { tls_cert: Some(cert.into()), tls_key: Some(key.into()) }
+    }
+
+    /// What HTTPS needs; `None` where it is not asked for.
+    ///
+    /// # Errors
+    ///
+    /// One of the two is missing, a file cannot be used, or they do not belong together.
+    pub fn load(&self) -> Result<Option<Tls>, Fault> {
+        let files = match (&self.tls_cert, &self.tls_key) {
+            (None, None) => return Ok(None),
+            (Some(_), None) => {
+                return Err(Fault::of(KEY, "TLS_CERT is given; name the file of its key as well"));
+            }
+            (None, Some(_)) => {
+                return Err(Fault::of(CERT, "TLS_KEY is given; name the certificate's as well"));
+            }
+            (Some(cert), Some(key)) => Files { cert: cert.clone(), key: key.clone() },
+        };
+        // Looked at before it is used: what changes in between is noticed.
+        let seen = files.contents().ok();
+        let current = Arc::new(Current(RwLock::new(files.read()?)));
+        let config = ServerConfig::builder_with_provider(pem::provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Fault::of(CERT, error.to_string()))?;
+        let resolver = Arc::clone(&current);
+        let mut config = config.with_no_client_auth().with_cert_resolver(resolver);
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Some(Tls { files, seen, current, acceptor: TlsAcceptor::from(Arc::new(config)) }))
+    }
+}
+
+/// HTTPS with a certificate that can be replaced.
+pub struct Tls {
+    files: Files,
+    seen: Option<Contents>,
+    current: Arc<Current>,
+    acceptor: TlsAcceptor,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // What was read includes the key.
+        f.debug_struct("Tls").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+/// The contents of the certificate's file and the key's.
+type Contents = (Vec<u8>, Vec<u8>);
+
+impl Tls {
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        self.acceptor.clone()
+    }
+
+    /// Looks for another certificate until the shutdown. Connections that are open keep the one
+    /// that they began with. A pair that cannot be used is told of once, and the old one stays.
+    pub(super) async fn keep_up(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut judged, mut before) = (self.seen.clone(), self.seen.clone());
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                _ = looks.tick() => {}
+            }
+            // One that cannot be read is judged like any other: `None`.
+            let found = self.files.contents().ok();
+            let settled = found == before;
+            if settled && found != judged {
+                self.replace();
+                judged.clone_from(&found);
+            }
+            before = found;
+        }
+    }
+
+    fn replace(&self) {
+        match self.files.read() {
+            Ok(pair) => {
+                *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = pair;
+                info!("the certificate of {} is in use from now on", self.files.cert.display());
+            }
+            Err(fault) => warn!("the certificate stays the one that it was: {fault}"),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Files {
+    cert: PathBuf,
+    key: PathBuf,
+}
+
+impl Files {
+    fn contents(&self) -> io::Result<Contents> {
+        Ok((fs::read(&self.cert)?, fs::read(&self.key)?))
+    }
+
+    fn read(&self) -> Result<Arc<CertifiedKey>, Fault> {
+        let chain = pem::certificates(&self.cert).map_err(|it| Fault::of(CERT, it.to_string()))?;
+        let key = pem::private_key(&self.key).map_err(|it| Fault::of(KEY, it.to_string()))?;
+        warn_of_dates(&self.cert, &chain);
+        match CertifiedKey::from_der(chain, key, &pem::provider()) {
+            Ok(pair) => Ok(Arc::new(pair)),
+            Err(TlsError::InconsistentKeys(_)) => {
+                Err(Fault::of(KEY, "it is not the key of the certificate in TLS_CERT"))
+            }
+            Err(TlsError::InvalidCertificate(error)) => Err(Fault::of(CERT, error.to_string())),
+            Err(error) => Err(Fault::of(KEY, error.to_string())),
+        }
+    }
+}
+
+/// One that has expired is used all the same: clients refuse it, and say why, while a service that
+/// does not start says nothing to them. So is one that is not valid yet: this clock may be wrong.
+fn warn_of_dates(path: &Path, chain: &[CertificateDer<'static>]) {
+    if let Some(what) = chain.first().and_then(wrong_date) {
+        warn!("{CERT}: the certificate of {} {what}; clients will refuse it", path.display());
+    }
+}
+
+/// What is wrong with the dates of a certificate. A verifier looks at them first of all, so
+/// whatever else it may dislike about its issuer and name does not matter.
+fn wrong_date(certificate: &CertificateDer<'static>) -> Option<&'static str> {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.clone()).ok()?;
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), pem::provider())
+        .build()
+        .ok()?;
+    let name = ServerName::try_from("localhost").ok()?;
+    match verifier.verify_server_cert(certificate, &[], &name, &[], UnixTime::now()) {
+        Err(TlsError::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        )) => Some("has expired"),
+        Err(TlsError::InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+        )) => Some("is not valid yet"),
+        _ => None,
+    }
+}
+
+/// The certificate for connections that begin now.
+#[derive(Debug)]
+struct Current(RwLock<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for Current {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}

@@ -1,0 +1,84 @@
+//! Which address a request comes from, where proxies stand in between.
+
+use std::net::{IpAddr, SocketAddr};
+
+use common::network::Network;
+use http::{HeaderMap, HeaderName, header};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The client's address. Each trusted proxy wrote down whom it heard from, the last one last; the
+/// first address from behind that is not of a trusted proxy is the client's. What is before it
+/// the client may have made up.
+pub(super) fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
+    let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
+    if !is_trusted(peer) {
+        return peer;
+    }
+    let mut client = peer;
+    for address in forwarded(headers).into_iter().rev() {
+        // One that cannot be read ends what can be believed.
+        let Some(address) = address else { break };
+        client = address;
+        if !is_trusted(address) {
+            break;
+        }
+    }
+    client
+}
+
+/// What `X-Forwarded-For` says, or else `Forwarded` (RFC 7239).
+fn forwarded(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+    let items = |name| {
+        let values = headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("?"));
+        values.flat_map(|value| value.split(',')).collect::<Vec<&str>>()
+    };
+    let plain = items(X_FORWARDED_FOR);
+    if !plain.is_empty() {
+        return plain.into_iter().map(node).collect();
+    }
+    let is_for = |pair: &str| {
+        let (name, value) = pair.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("for").then(|| value.trim().to_owned())
+    };
+    let items = items(header::FORWARDED).into_iter();
+    items.map(|item| item.split(';').find_map(is_for).and_then(|value| node(&value))).collect()
+}
+
+/// An address with or without port, brackets and quotes.
+fn node(text: &str) -> Option<IpAddr> {
+    let text = text.trim().trim_matches('"');
+    let bare = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    text.parse().ok().or_else(with_port).or_else(bare)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_trusted_proxies_are_believed() {
+        let trusted = ["127.0.0.1".parse().unwrap(), "10.0.0.0/8".parse().unwrap()];
+        for (peer, name, value, client) in [
+            ("127.0.0.1", "x-forwarded-for", "203.0.113.7", "203.0.113.7"),
+            ("203.0.113.1", "x-forwarded-for", "203.0.113.7", "203.0.113.1"),
+            ("127.0.0.1", "x-forwarded-for", "1.1.1.1, 203.0.113.7, 10.1.2.3", "203.0.113.7"),
+            ("127.0.0.1", "x-forwarded-for", "1.1.1.1, nonsense, 10.1.2.3", "10.1.2.3"),
+            ("127.0.0.1", "x-forwarded-for", "10.1.2.3, 10.1.2.4", "10.1.2.3"),
+            ("127.0.0.1", "x-forwarded-for", "203.0.113.7:4711", "203.0.113.7"),
+            ("127.0.0.1", "x-forwarded-for", "2001:db8::1", "2001:db8::1"),
+            ("127.0.0.1", "x-forwarded-for", "", "127.0.0.1"),
+            ("127.0.0.1", "forwarded", "for=1.1.1.1, for=203.0.113.7;proto=https", "203.0.113.7"),
+            ("127.0.0.1", "forwarded", "proto=https;For=\"[2001:db8::1]:4711\"", "2001:db8::1"),
+            ("127.0.0.1", "forwarded", "for=\"[2001:db8::1]\"", "2001:db8::1"),
+            ("127.0.0.1", "forwarded", "for=unknown", "127.0.0.1"),
+            ("127.0.0.1", "x-real-ip", "203.0.113.7", "127.0.0.1"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(HeaderName::from_static(name), value.parse().unwrap());
+            let found = address(peer.parse().unwrap(), &headers, &trusted);
+            assert_eq!(found, client.parse::<IpAddr>().unwrap(), "{peer} {name}: {value}");
+        }
+    }
+}

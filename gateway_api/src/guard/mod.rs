@@ -1,0 +1,198 @@
+//! Keeps abuse away from what is behind: who asks too often, too much at once, or for another site.
+//!
+//! Two layers. [`outside`] is the outermost of all and works by addresses, before anybody knows who
+//! asks; [`inside`] comes after authentication and counts what each [`Subject`] asks.
+
+mod client;
+mod headers;
+mod rate;
+mod site;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use clap::Args;
+use common::{
+    network::{Network, Site},
+    problem::Problem,
+    server::Peer,
+};
+use http::{Method, header};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use self::{
+    rate::{Buckets, Rate},
+    site::{HostName, Hosts},
+};
+use crate::web;
+
+/// The longest path with its query, in bytes.
+const URI_LIMIT: usize = 8 * 1024;
+
+/// How much clients may ask.
+#[derive(Args, Clone, Debug)]
+pub struct GuardConfig {
+    /// How many requests are worked on at once; more are turned away (503)
+    #[arg(long, env, default_value = "1024", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    max_in_flight: u32,
+    /// How often one address (IPv6: /64) may ask: 100/s, 100/s:500 with how many at once, or off.
+    /// Loopback is exempt
+    #[arg(long, env, default_value = "100/s:500")]
+    rate_per_address: Rate,
+    /// How often one authenticated subject may ask, wherever from
+    #[arg(long, env, default_value = "100/s:500")]
+    rate_per_subject: Rate,
+    /// The most connections of one address (IPv6: /64), 0 for any number; loopback and trusted
+    /// proxies are exempt
+    #[arg(long, env, default_value = "256")]
+    connections_per_address: usize,
+    /// Addresses and networks (10.0.0.0/8) of proxies whose X-Forwarded-For or Forwarded is
+    /// believed, separated by commas
+    #[arg(long, env, value_delimiter = ',')]
+    trusted_proxies: Vec<Network>,
+    /// Names by which clients may reach the gateway, separated by commas, or * [default: those of
+    /// this machine if HTTP_ADDR is loopback, else *]
+    #[arg(long, env, value_delimiter = ',')]
+    allowed_hosts: Vec<HostName>,
+}
+
+impl GuardConfig {
+    /// The most connections of one address.
+    pub fn connections_per_address(&self) -> usize {
+        self.connections_per_address
+    }
+
+    /// To whom that does not apply.
+    pub fn exempt(&self) -> Vec<Network> {
+        Network::LOOPBACK.into_iter().chain(self.trusted_proxies.iter().copied()).collect()
+    }
+}
+
+/// Who is authenticated: an extension of the request, where somebody is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Subject(pub Box<str>);
+
+/// What both layers know.
+pub struct Guard {
+    places: Semaphore,
+    addresses: Option<Buckets>,
+    subjects: Option<Buckets>,
+    trusted_proxies: Vec<Network>,
+    hosts: Hosts,
+}
+
+impl Guard {
+    /// The guard of a gateway that listens there.
+    pub fn new(config: &GuardConfig, listens: SocketAddr) -> Arc<Self> {
+        let buckets = |rate: Rate| rate.0.map(Buckets::new);
+        Arc::new(Self {
+            places: Semaphore::new(config.max_in_flight as usize),
+            addresses: buckets(config.rate_per_address),
+            subjects: buckets(config.rate_per_subject),
+            trusted_proxies: config.trusted_proxies.clone(),
+            hosts: Hosts::new(&config.allowed_hosts, listens.ip()),
+        })
+    }
+
+    /// Looks at a request before anything else does.
+    fn admit(&self, request: &Request, peer: Option<Peer>) -> Result<Admitted<'_>, Problem> {
+        let (uri, headers) = (request.uri(), request.headers());
+        let behind_proxy = peer.is_some_and(|peer| {
+            self.trusted_proxies.iter().any(|network| network.contains(peer.address.ip()))
+        });
+        if let Some(peer) = peer
+            && !is_fixed(uri.path())
+        {
+            self.count_address(peer, request)?;
+        }
+        if uri.path_and_query().map_or(0, |it| it.as_str().len()) > URI_LIMIT {
+            let limit = format!("at most {URI_LIMIT} bytes of path and query are taken");
+            return Err(Problem::uri_too_long(limit));
+        }
+        // A proxy that is trusted has looked at the name, or has set it.
+        if !behind_proxy {
+            self.hosts.check(headers)?;
+        }
+        site::check_origin(request.method(), headers, behind_proxy)?;
+        // Streams are open for long, and have a limit of their own.
+        if request.method() == Method::GET && uri.path() == "/events" {
+            return Ok(Admitted { _place: None });
+        }
+        match self.places.try_acquire() {
+            Ok(place) => Ok(Admitted { _place: Some(place) }),
+            Err(_) => Err(Problem::unavailable("too many requests are in hand; try again")),
+        }
+    }
+
+    fn count_address(&self, peer: Peer, request: &Request) -> Result<(), Problem> {
+        let Some(addresses) = &self.addresses else { return Ok(()) };
+        let address = client::address(peer.address.ip(), request.headers(), &self.trusted_proxies);
+        // Whoever is on this machine has other means to keep it busy.
+        if Network::LOOPBACK.iter().any(|network| network.contains(address)) {
+            return Ok(());
+        }
+        addresses.take(Site::from(address)).map_err(too_often)
+    }
+}
+
+/// A request that is worked on.
+struct Admitted<'a> {
+    _place: Option<SemaphorePermit<'a>>,
+}
+
+/// Files that are part of the program: a page loads many at once, and they cost nothing.
+fn is_fixed(path: &str) -> bool {
+    path.starts_with("/assets/") || path.starts_with("/docs/")
+}
+
+fn too_often(seconds: u16) -> Problem {
+    let detail = format!("try again in {seconds} s");
+    Problem { retry_after: Some(seconds), ..Problem::too_many_requests(detail) }
+}
+
+/// The outermost layer.
+pub(crate) async fn outside(
+    State(guard): State<Arc<Guard>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let peer = request.extensions().get::<Peer>().copied();
+    // A browser that once was told so would go to no other port of this machine by HTTP any more.
+    let strict = peer.is_some_and(|peer| peer.tls) && !site::names_this_machine(request.headers());
+    let mut response = match guard.admit(&request, peer) {
+        Ok(_admitted) => next.run(request).await,
+        Err(problem) => refuse(problem, &request),
+    };
+    headers::complete(response.headers_mut(), strict);
+    response
+}
+
+/// The layer behind authentication: nothing happens to a request without a [`Subject`].
+pub(crate) async fn inside(
+    State(guard): State<Arc<Guard>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if let (Some(subjects), Some(subject)) =
+        (&guard.subjects, request.extensions().get::<Subject>())
+        && !is_fixed(request.uri().path())
+        && let Err(seconds) = subjects.take(&*subject.0)
+    {
+        return refuse(too_often(seconds), &request);
+    }
+    next.run(request).await
+}
+
+/// A page for browsers, JSON for programs. The body is not read, so the connection may have to end.
+fn refuse(problem: Problem, request: &Request) -> Response {
+    if web::negotiate::wants_html(request.headers()) {
+        return web::html(Err(problem));
+    }
+    let mut response = problem.into_response();
+    response.headers_mut().insert(header::VARY, http::HeaderValue::from_static("accept"));
+    response
+}

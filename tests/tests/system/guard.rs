@@ -1,0 +1,398 @@
+//! What the gateway does not let happen: too much, too often, for others, in the clear.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::Path,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use common::pem;
+use rcgen::{CertificateParams, KeyPair};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName},
+};
+use serde_json::Value;
+use stack::{Service, StackOptions};
+use system_tests::{SOON, System, eventually};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
+
+async fn system(env: &[(&str, &str)]) -> System {
+    let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let service_env = BTreeMap::from([(Service::Gateway, env)]);
+    System::start_with(StackOptions { service_env, ..StackOptions::default() }).await
+}
+
+/// All that is answered until the other side ends the connection.
+async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, text: &str) -> String {
+    let mut answer = Vec::new();
+    let talk = async {
+        // It may be refused before all of it was taken.
+        let _ = stream.write_all(text.as_bytes()).await;
+        let _ = stream.read_to_end(&mut answer).await;
+    };
+    tokio::time::timeout(SOON, talk).await.expect("an end in time");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+async fn raw(gateway: SocketAddr, text: &str) -> String {
+    talk(TcpStream::connect(gateway).await.expect("a connection"), text).await
+}
+
+/// The status and the body's type and field; an empty body has neither.
+fn outline(answer: &str) -> (u16, String, String) {
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    let problem: Value = serde_json::from_str(body).unwrap_or_default();
+    let text = |name: &str| problem[name].as_str().unwrap_or("").to_owned();
+    (status, text("type").replace("urn:problem-type:orders:", ""), text("field"))
+}
+
+const HOST: &str = "Host: localhost\r\nConnection: close\r\n";
+
+#[tokio::test]
+async fn every_refusal_has_its_status_and_its_problem() {
+    let mut system = system(&[]).await;
+    let gateway = system.first(Service::Gateway).http.unwrap();
+    let get = |path: &str, more: &str| format!("GET {path} HTTP/1.1\r\n{HOST}{more}\r\n");
+    let post = |more: &str| {
+        format!("POST /init-data HTTP/1.1\r\nConnection: close\r\n{more}Content-Length: 0\r\n\r\n")
+    };
+    let filler = |bytes: usize| format!("X-Filler: {}\r\n", "x".repeat(bytes));
+    let many: String = (0..120).map(|number| format!("X-{number}: x\r\n")).collect();
+    let twice = "Content-Length: 1\r\nContent-Length: 2\r\n";
+    let host = "Host: localhost\r\n";
+    let rows = [
+        ("HTTP/1.0", "GET /report HTTP/1.0\r\n\r\n".to_owned(), (200, "", "")),
+        ("a large head", get("/report", &filler(30_000)), (200, "", "")),
+        ("too large a head", get("/report", &filler(33_000)), (431, "", "")),
+        ("too many headers", get("/report", &many), (431, "", "")),
+        ("a long path", get(&format!("/{}", "x".repeat(9_000)), ""), (414, "uri-too-long", "")),
+        (
+            "a long query",
+            get(&format!("/report?{}", "x".repeat(9_000)), ""),
+            (414, "uri-too-long", ""),
+        ),
+        ("not HTTP", "hello\r\n\r\n".to_owned(), (400, "", "")),
+        ("two lengths", get("/report", twice), (400, "", "")),
+        ("an unknown framing", get("/report", "Transfer-Encoding: x\r\n"), (400, "", "")),
+        (
+            "chunks in HTTP/1.0",
+            "POST /order HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(),
+            (400, "", ""),
+        ),
+        (
+            "another host",
+            "GET /report HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n".to_owned(),
+            (421, "wrong-host", "Host"),
+        ),
+        (
+            "another site",
+            post(&format!("{host}Sec-Fetch-Site: cross-site\r\n")),
+            (403, "cross-site", "Sec-Fetch-Site"),
+        ),
+        (
+            "a sibling site",
+            post(&format!("{host}Sec-Fetch-Site: same-site\r\n")),
+            (403, "cross-site", "Sec-Fetch-Site"),
+        ),
+        (
+            "another origin",
+            post(&format!("{host}Origin: http://evil.example\r\n")),
+            (403, "cross-site", "Origin"),
+        ),
+        ("no origin", post(&format!("{host}Origin: null\r\n")), (403, "cross-site", "Origin")),
+        ("the own pages", post(&format!("{host}Sec-Fetch-Site: same-origin\r\n")), (200, "", "")),
+        ("no browser", post(host), (200, "", "")),
+    ];
+    for (name, text, (status, kind, field)) in rows {
+        let answer = raw(gateway, &text).await;
+        let wanted = (status, kind.to_owned(), field.to_owned());
+        assert_eq!(outline(&answer), wanted, "{name}: {answer}");
+        if kind.is_empty() && status >= 400 {
+            assert!(answer.ends_with("\r\n\r\n"), "{name} has a body: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_second_request_cannot_be_smuggled_behind_a_body_that_is_framed_in_two_ways() {
+    let mut system = system(&[]).await;
+    let gateway = system.first(Service::Gateway).http.unwrap();
+    let lengths = "Content-Length: 5\r\n";
+    let chunks = "Transfer-Encoding: chunked\r\n";
+    for framing in [[lengths, chunks], [chunks, lengths]] {
+        let text = format!(
+            "POST /init-data HTTP/1.1\r\nHost: localhost\r\n{}{}\r\n0\r\n\r\n\
+             GET /report HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            framing[0], framing[1]
+        );
+        let answer = raw(gateway, &text).await;
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+        assert!(answer.to_lowercase().contains("connection: close"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn who_asks_too_often_is_a_429_that_says_when_to_come_back() {
+    let mut system =
+        system(&[("RATE_PER_ADDRESS", "1/s:3"), ("TRUSTED_PROXIES", "127.0.0.1")]).await;
+    let gateway = system.first(Service::Gateway).http.unwrap();
+    let get = |path: &str, from: &str| {
+        format!("GET {path} HTTP/1.1\r\n{HOST}X-Forwarded-For: {from}\r\n\r\n")
+    };
+    let mut refused = None;
+    for _ in 0..20 {
+        let answer = raw(gateway, &get("/flow", "2001:db8::1")).await;
+        if answer.starts_with("HTTP/1.1 429") {
+            refused = Some(answer);
+            break;
+        }
+    }
+    let answer = refused.expect("a 429 among 20 calls at 1/s with a burst of 3");
+    assert_eq!(outline(&answer), (429, "too-many-requests".to_owned(), String::new()));
+    assert!(answer.contains("retry-after: 1\r\n"), "{answer}");
+    assert!(answer.contains("application/problem+json"), "{answer}");
+    // Another address of the same network is the same client, another network is not.
+    let statuses = [("2001:db8::2", 429), ("2001:db8:0:1::1", 200), ("203.0.113.7", 200)];
+    for (from, status) in statuses {
+        assert_eq!(outline(&raw(gateway, &get("/flow", from)).await).0, status, "{from}");
+    }
+    // Parts of pages are not counted, and neither is this machine.
+    for (path, from, status) in
+        [("/assets/0/none.css", "2001:db8::2", 404), ("/flow", "127.0.0.1", 200)]
+    {
+        for _ in 0..5 {
+            assert_eq!(outline(&raw(gateway, &get(path, from)).await).0, status, "{path} {from}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_so_many_requests_are_worked_on_at_once() {
+    let mut system = system(&[("MAX_IN_FLIGHT", "1")]).await;
+    let gateway = system.first(Service::Gateway).http.unwrap();
+    // It has its place until its body is there.
+    let mut slow = TcpStream::connect(gateway).await.unwrap();
+    let head = "POST /order HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                Content-Length: 2\r\n\r\n{";
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let get = format!("GET /flow HTTP/1.1\r\n{HOST}\r\n");
+    let answer = eventually("a refusal", SOON, async || {
+        let answer = raw(gateway, &get).await;
+        if answer.starts_with("HTTP/1.1 503") { Ok(answer) } else { Err(answer) }
+    })
+    .await;
+    assert_eq!(outline(&answer), (503, "unavailable".to_owned(), String::new()));
+    assert!(answer.contains("retry-after: 1\r\n"), "{answer}");
+    drop(slow);
+    eventually("a free place", SOON, async || {
+        let answer = raw(gateway, &get).await;
+        if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(answer) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_answer_has_its_security_headers() {
+    let system = system(&[]).await;
+    for (path, cache) in
+        [("/flow", "no-store"), ("/nowhere", "no-store"), ("/docs/events", "no-cache")]
+    {
+        let answer = system.get(path).await;
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("cross-origin-opener-policy", "same-origin"),
+            ("cross-origin-resource-policy", "same-origin"),
+            ("cache-control", cache),
+            ("strict-transport-security", ""),
+        ] {
+            assert_eq!(answer.header(name), value, "{path}: {name}");
+        }
+        assert!(!answer.header("referrer-policy").is_empty(), "{path}");
+        assert!(answer.header("permissions-policy").contains("camera=()"), "{path}");
+    }
+}
+
+/// Writes a new certificate for localhost, and gives it.
+fn certificate(directory: &Path, expired: bool) -> CertificateDer<'static> {
+    let mut params =
+        CertificateParams::new(vec!["localhost".to_owned(), "shop.example".to_owned()]).unwrap();
+    if expired {
+        params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+    }
+    let key = KeyPair::generate().unwrap();
+    let made = params.self_signed(&key).unwrap();
+    std::fs::write(directory.join("key.pem"), key.serialize_pem()).unwrap();
+    std::fs::write(directory.join("cert.pem"), made.pem()).unwrap();
+    made.der().clone()
+}
+
+async fn https(
+    gateway: SocketAddr,
+    trusted: &CertificateDer<'static>,
+    host: &str,
+) -> Result<String, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add(trusted.clone()).unwrap();
+    let config = ClientConfig::builder_with_provider(pem::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = TcpStream::connect(gateway).await.map_err(|error| error.to_string())?;
+    let name = ServerName::try_from("localhost").unwrap();
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+    let stream = stream.map_err(|error| error.to_string())?;
+    let text = format!("GET /flow HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    Ok(talk(stream, &text).await)
+}
+
+fn tls_env(directory: &Path) -> [(&'static str, String); 3] {
+    let path = |name: &str| directory.join(name).display().to_string();
+    [
+        ("TLS_CERT", path("cert.pem")),
+        ("TLS_KEY", path("key.pem")),
+        ("ALLOWED_HOSTS", "localhost,shop.example".to_owned()),
+    ]
+}
+
+#[tokio::test]
+async fn a_certificate_is_replaced_under_traffic_without_a_failed_request_and_a_bad_one_is_not_used()
+ {
+    let directory = tempfile::tempdir().unwrap();
+    let first = certificate(directory.path(), false);
+    let env = tls_env(directory.path());
+    let env: Vec<_> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let mut system = system(&env).await;
+    let gateway = system.first(Service::Gateway).http.unwrap();
+    let answer = https(gateway, &first, "localhost").await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(!answer.contains("strict-transport-security"), "not for this machine: {answer}");
+    let answer = https(gateway, &first, "shop.example").await.unwrap();
+    assert!(answer.contains("strict-transport-security: max-age="), "{answer}");
+    // Plain HTTP is told so.
+    let answer = raw(gateway, "GET /flow HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert_eq!(outline(&answer), (400, "https-required".to_owned(), String::new()), "{answer}");
+
+    let second = certificate(directory.path(), false);
+    eventually("the second certificate", SOON, async || {
+        // Whichever of the two is in use: no request fails.
+        let (old, new) =
+            (https(gateway, &first, "localhost").await, https(gateway, &second, "localhost").await);
+        assert!(old.is_ok() || new.is_ok() || https(gateway, &second, "localhost").await.is_ok());
+        new.map(drop)
+    })
+    .await;
+    std::fs::write(directory.path().join("cert.pem"), "nonsense").unwrap();
+    eventually("a warning", SOON, async || {
+        let logs = system.logs(Service::Gateway);
+        if logs.contains("the certificate stays the one that it was: TLS_CERT") {
+            Ok(())
+        } else {
+            Err(logs)
+        }
+    })
+    .await;
+    assert!(https(gateway, &second, "localhost").await.is_ok());
+    let logs = system.logs(Service::Gateway);
+    assert!(logs.contains("listening on https://"), "{logs}");
+    assert!(!logs.contains("PRIVATE KEY"));
+}
+
+#[tokio::test]
+async fn requests_go_on_while_the_certificate_changes() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = certificate(directory.path(), false);
+    let env = tls_env(directory.path());
+    let env: Vec<_> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let mut system = system(&env).await;
+    let gateway = system.first(Service::Gateway).http.unwrap();
+    // One connection that lives through the change.
+    let mut roots = RootCertStore::empty();
+    roots.add(first.clone()).unwrap();
+    let config = ClientConfig::builder_with_provider(pem::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = TcpStream::connect(gateway).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+    let changed = AtomicBool::new(false);
+    let second = certificate(directory.path(), false);
+    let traffic = async {
+        let mut buffer = vec![0; 64 * 1024];
+        while !changed.load(Ordering::Relaxed) {
+            stream.write_all(b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+            let count = stream.read(&mut buffer).await.unwrap();
+            assert!(buffer[..count].starts_with(b"HTTP/1.1 404"), "{count}");
+        }
+    };
+    let change = async {
+        eventually("the second certificate", SOON, async || {
+            https(gateway, &second, "localhost").await.map(drop)
+        })
+        .await;
+        changed.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(traffic, change);
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_used_with_a_warning() {
+    let directory = tempfile::tempdir().unwrap();
+    let made = certificate(directory.path(), true);
+    let env = tls_env(directory.path());
+    let env: Vec<_> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let mut system = system(&env).await;
+    let gateway = system.first(Service::Gateway).http.unwrap();
+    let refused = https(gateway, &made, "localhost").await.unwrap_err();
+    assert!(refused.to_lowercase().contains("expired"), "{refused}");
+    let logs = system.logs(Service::Gateway);
+    assert!(logs.contains("has expired; clients will refuse it"), "{logs}");
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_ends_the_start_with_64_and_names_its_variable() {
+    let binaries = stack::binaries::build(stack::Profile::Debug).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    certificate(directory.path(), false);
+    std::fs::rename(path("key.pem"), path("other-key.pem")).unwrap();
+    certificate(directory.path(), false);
+    std::fs::write(path("nonsense.pem"), "nonsense").unwrap();
+    let (cert, key, other) = (path("cert.pem"), path("key.pem"), path("other-key.pem"));
+    let (nonsense, none) = (path("nonsense.pem"), path("none.pem"));
+    type Env<'a> = Vec<(&'a str, &'a str)>;
+    let rows: [(&str, Env<'_>, &str); 10] = [
+        ("no key", vec![("TLS_CERT", &cert)], "TLS_KEY: "),
+        ("no certificate", vec![("TLS_KEY", &key)], "TLS_CERT: "),
+        ("no such certificate", vec![("TLS_CERT", &none), ("TLS_KEY", &key)], "TLS_CERT: "),
+        ("no such key", vec![("TLS_CERT", &cert), ("TLS_KEY", &none)], "TLS_KEY: "),
+        ("no PEM", vec![("TLS_CERT", &nonsense), ("TLS_KEY", &key)], "TLS_CERT: "),
+        ("another's key", vec![("TLS_CERT", &cert), ("TLS_KEY", &other)], "TLS_KEY: "),
+        ("a bad rate", vec![("RATE_PER_ADDRESS", "many")], "RATE_PER_ADDRESS: "),
+        ("a bad subject's rate", vec![("RATE_PER_SUBJECT", "0/s")], "RATE_PER_SUBJECT: "),
+        ("a bad network", vec![("TRUSTED_PROXIES", "10.0.0.0/33")], "TRUSTED_PROXIES: "),
+        ("no places", vec![("MAX_IN_FLIGHT", "0")], "MAX_IN_FLIGHT: "),
+    ];
+    for (name, env, complaint) in rows {
+        let mut command = Command::new(binaries.join(Service::Gateway.name()));
+        let output = command.env_clear().envs(env).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{name}: {said}");
+        assert!(said.starts_with(&format!("bad configuration: {complaint}")), "{name}: {said}");
+        assert!(!said.contains("many\n"), "{name}: {said}");
+    }
+}
