@@ -43,6 +43,8 @@ FROM debian:bookworm-slim AS runtime
 USER 10001:10001
 
 FROM runtime AS gateway_api
+# The authorities that may have signed an OpenID provider's certificate, unless OIDC_CA names others.
+COPY --from=dependencies /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /binaries/gateway_api /usr/local/bin/
 EXPOSE 5000
 ENTRYPOINT ["gateway_api"]

@@ -125,6 +125,11 @@ impl Part {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// It cannot do its work, for another reason than Redis.
+    pub fn stopped(&self) {
+        self.begun.store(false, Ordering::Relaxed);
+    }
+
     /// Whether the last command failed.
     pub fn is_failing(&self) -> bool {
         self.failing_since.load(Ordering::Relaxed) != 0

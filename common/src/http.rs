@@ -27,6 +27,8 @@ pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-
 pub const CALLER: HeaderName = HeaderName::from_static("x-caller");
 /// The caller where nobody is authenticated.
 pub const ANONYMOUS: &str = "anonymous";
+/// The header in which the gateway shows order_service that it is the gateway.
+pub const GATEWAY_SECRET: HeaderName = HeaderName::from_static("x-gateway-secret");
 /// The header of W3C Trace Context.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The longest `Idempotency-Key`.

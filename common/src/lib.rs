@@ -11,6 +11,7 @@
 //! Imports run one way: the services use this crate, this crate knows no service.
 
 pub mod api;
+pub mod auth;
 pub mod bookmarks;
 pub mod config;
 pub mod consumer;

@@ -40,9 +40,56 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<String>>, example = json!(["complete"]))]
     pub allowed: Option<Box<[Box<str>]>>,
+    /// The scope that the token lacks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "orders:write")]
+    pub scope: Option<Box<str>>,
+    /// What the `WWW-Authenticate` header says.
+    #[serde(skip)]
+    pub challenge: Challenge,
     /// Seconds after which trying again makes sense; also the `Retry-After` header.
     #[serde(skip)]
     pub retry_after: Option<u16>,
+}
+
+/// How to be let in (RFC 9110, section 11.6.1); what to say of a token is in RFC 6750, section 3.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Challenge {
+    /// Nothing about that.
+    #[default]
+    None,
+    /// The gateway's secret, which order_service wants.
+    GatewaySecret,
+    /// A token.
+    Token,
+    /// A token that comes in one way; the problem's detail says what is wrong.
+    OneToken,
+    /// A better token; the problem's detail says what is wrong with this one.
+    ValidToken,
+    /// A token with the problem's scope.
+    Scope,
+}
+
+impl Challenge {
+    fn text(self, problem: &Problem) -> Option<String> {
+        const TOKEN: &str = "Bearer realm=\"orders\"";
+        let detail = problem.detail.as_deref().unwrap_or_default();
+        Some(match self {
+            Self::None => return None,
+            Self::GatewaySecret => "X-Gateway-Secret realm=\"order_service\"".to_owned(),
+            Self::Token => TOKEN.to_owned(),
+            Self::OneToken => {
+                format!("{TOKEN}, error=\"invalid_request\", error_description=\"{detail}\"")
+            }
+            Self::ValidToken => {
+                format!("{TOKEN}, error=\"invalid_token\", error_description=\"{detail}\"")
+            }
+            Self::Scope => {
+                let scope = problem.scope.as_deref().unwrap_or_default();
+                format!("{TOKEN}, error=\"insufficient_scope\", scope=\"{scope}\"")
+            }
+        })
+    }
 }
 
 macro_rules! problems {
@@ -65,6 +112,10 @@ problems! {
     bad_request = BAD_REQUEST, "bad-request", "The request is invalid";
     /// 403: a page of another site asks for it.
     cross_site = FORBIDDEN, "cross-site", "Pages of other sites may not ask for this";
+    /// 401: nobody knows who asks.
+    unauthenticated = UNAUTHORIZED, "unauthenticated", "A valid token is needed";
+    /// 403: who asks may not do that.
+    forbidden = FORBIDDEN, "forbidden", "The token does not allow that";
     /// 404: there is nothing at that path.
     not_found = NOT_FOUND, "not-found", "There is nothing here";
     /// 405: the path exists, but not with that method.
@@ -105,6 +156,8 @@ impl Problem {
             field: None,
             state: None,
             allowed: None,
+            scope: None,
+            challenge: Challenge::None,
             retry_after: (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
         }
     }
@@ -117,10 +170,28 @@ impl Problem {
         self
     }
 
+    /// Names the scope that would allow it.
+    #[must_use]
+    pub fn lacking(mut self, scope: &str) -> Self {
+        self.scope = Some(scope.into());
+        self
+    }
+
+    /// Says in `WWW-Authenticate` how to be let in (RFC 9110, section 11.6.1).
+    #[must_use]
+    pub fn challenging(mut self, challenge: Challenge) -> Self {
+        self.challenge = challenge;
+        self
+    }
+
     /// The headers that go with it, besides that of its type.
     pub fn add_headers(&self, headers: &mut HeaderMap) {
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        let challenge = self.challenge.text(self);
+        if let Some(challenge) = challenge.and_then(|it| HeaderValue::from_str(&it).ok()) {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
     }
 

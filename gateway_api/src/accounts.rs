@@ -16,17 +16,23 @@ use common::{
     http::{json_bytes, parse, path_id, trace},
     ids::{CustomerId, EntryId},
     problem::Problem,
+    redis_link::{LinkError, SharedLink},
 };
 use http::{HeaderValue, StatusCode, header};
+use serde_json::value::to_raw_value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{
     Gateway,
+    auth::{
+        Caller,
+        caller::{Scope, forbidden, masked},
+    },
     commands::{self, Incoming},
     examples,
     orders::RequestHeaders,
-    pages::{self, Cursor, Page},
+    pages::{self, Cursor, Found, Page},
     responses::{BadAmount, BadBody, BadDefinition, NoCustomer, NotDone, NotRead},
 };
 
@@ -59,14 +65,49 @@ pub(crate) struct AccountsDocument {
 )]
 pub async fn list(
     State(gateway): State<Gateway>,
+    caller: Caller,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let page = pages::query(page, &["limit", "cursor"])?;
     let (limit, from) = (page.limit()?, page.position(Cursor::Entities)?.unwrap_or(0));
-    let list = Account::kind().index.unwrap_or_default();
-    let oldest = pages::oldest::<Account>(&gateway.stores.account, list, from, limit);
-    let found = pages::read(&gateway.reads, "accounts", oldest).await?;
+    let accounts = find(&gateway.stores.account, &caller, from, limit);
+    let found = pages::read(&gateway.reads, "accounts", accounts).await?;
     Ok(pages::answer("accounts", &found, "/accounts", &[("limit", &limit.to_string())]))
+}
+
+/// The accounts that the caller may see, as the caller may see them.
+pub(crate) async fn find(
+    store: &SharedLink,
+    caller: &Caller,
+    from: u64,
+    limit: u64,
+) -> Result<Found, LinkError> {
+    let mut found = match caller.limited_to() {
+        Some(own) => {
+            let account = store.get::<Account>(own).await?.filter(|_| from == 0);
+            let entities = account.iter().filter_map(|it| to_raw_value(it).ok()).collect();
+            Found { entities, next: None }
+        }
+        None => {
+            let list = Account::kind().index.unwrap_or_default();
+            pages::oldest::<Account>(store, list, from, limit).await?
+        }
+    };
+    if !caller.sees_addresses() {
+        // What cannot be read may have an address in it all the same.
+        let shown = found.entities.iter().filter_map(|it| serde_json::from_str(it.get()).ok());
+        let shown = shown.map(|it: Account| Account { email: masked(&it.email), ..it });
+        found.entities = shown.filter_map(|it| to_raw_value(&it).ok()).collect();
+    }
+    Ok(found)
+}
+
+/// The account as the caller may see it.
+pub(crate) fn shown(account: Account, caller: &Caller) -> Account {
+    if caller.sees_address_of(&account.id) {
+        return account;
+    }
+    Account { email: masked(&account.email), ..account }
 }
 
 /// Look at an account
@@ -82,12 +123,14 @@ pub async fn list(
 )]
 pub async fn show(
     State(gateway): State<Gateway>,
+    caller: Caller,
     id: AccountPath,
 ) -> Result<Json<Account>, Problem> {
     let id = path_id(id)?;
+    caller.check(&id)?;
     let read = gateway.stores.account.get::<Account>(&id);
     let account = pages::read(&gateway.reads, "the account", read).await?;
-    account.map(Json).ok_or_else(|| unknown(&id))
+    account.map(|it| Json(shown(it, &caller))).ok_or_else(|| unknown(&id))
 }
 
 /// Define an account
@@ -108,13 +151,19 @@ pub async fn show(
 )]
 pub async fn define(
     State(gateway): State<Gateway>,
+    caller: Caller,
     id: AccountPath,
     request: Request,
 ) -> Result<Response, Problem> {
     let id = path_id(id)?;
+    caller.check(&id)?;
     let (parts, body) = request.into_parts();
     let defined: DefineAccount = parse(&json_bytes(&parts.headers, body).await?)?;
     defined.check()?;
+    if caller.limited_to().is_some() && defined.balance > 0 {
+        let detail = "a customer does not say what a balance is at first";
+        return Err(forbidden(Scope::Admin, detail).at("balance"));
+    }
     let store = &gateway.stores.account;
     let is_new = commands::look(store.get::<Account>(&id).await)?.is_none();
     let event = AccountCreated {
@@ -127,7 +176,7 @@ pub async fn define(
     let applied_by = |account: &Account| account.created_by;
     let trace = trace(&parts.headers);
     let account = commands::define(store, &id, &event, applied_by, trace.as_deref()).await?;
-    let mut response = Json(account).into_response();
+    let mut response = Json(shown(account, &caller)).into_response();
     if is_new {
         *response.status_mut() = StatusCode::CREATED;
         let location = HeaderValue::from_str(&format!("/accounts/{id}"));
@@ -153,10 +202,12 @@ pub async fn define(
 )]
 pub async fn top_up(
     State(gateway): State<Gateway>,
+    caller: Caller,
     id: AccountPath,
     request: Request,
 ) -> Result<Response, Problem> {
     let id = path_id(id)?;
+    caller.check(&id)?;
     let (parts, body) = request.into_parts();
     let asked: Amount = parse(&json_bytes(&parts.headers, body).await?)?;
     asked.check()?;
@@ -168,7 +219,7 @@ pub async fn top_up(
         refused: None,
         entry: EntryId::default(),
     };
-    commands::bring_in(&gateway.stores.account, &wanted, &parts.headers).await
+    commands::bring_in(&gateway.stores.account, &wanted, &caller, &parts.headers).await
 }
 
 fn unknown(id: &CustomerId) -> Problem {

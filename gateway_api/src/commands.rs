@@ -11,7 +11,7 @@ use common::{
     decision::Entity,
     entities::Refused,
     events::{ENTITY, EVENT_ID, Event, TRACEPARENT},
-    http::{ANONYMOUS, IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, idempotency_key, trace},
+    http::{IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, idempotency_key, trace},
     ids::{EntryId, request_id},
     problem::Problem,
     redis_link::{LinkError, SharedLink},
@@ -21,6 +21,8 @@ use redis::{Pipeline, Value};
 use serde::Serialize;
 use tracing::error;
 use uuid::Uuid;
+
+use crate::auth::Caller;
 
 /// How long the owner may take to take up an event.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
@@ -133,20 +135,22 @@ pub(crate) trait Incoming: Entity<Id = Uuid> {
 pub(crate) async fn bring_in<R: Incoming + Serialize>(
     store: &SharedLink,
     wanted: &R,
+    caller: &Caller,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     let key = RequestKey::of(headers)?;
-    let answered = bring_in_with(store, wanted, &key, trace(headers).as_deref()).await;
+    let answered = bring_in_with(store, wanted, caller, &key, trace(headers).as_deref()).await;
     Ok(key.name_in(answered.unwrap_or_else(IntoResponse::into_response)))
 }
 
 async fn bring_in_with<R: Incoming + Serialize>(
     store: &SharedLink,
     wanted: &R,
+    caller: &Caller,
     key: &RequestKey,
     trace: Option<&str>,
 ) -> Result<Response, Problem> {
-    let id = request_id(R::KIND, ANONYMOUS, &key.text);
+    let id = request_id(R::KIND, caller.key(), &key.text);
     if key.given
         && let Some(record) = look(store.get::<R>(&id).await)?
     {

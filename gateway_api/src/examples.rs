@@ -368,6 +368,14 @@ pub(crate) fn wrong_state() -> Problem {
         .in_state(Completed.name(), &[])
 }
 
+pub(crate) fn no_token() -> Problem {
+    Problem::unauthenticated("send the header Authorization: Bearer <token>")
+}
+
+pub(crate) fn no_scope(scope: &str) -> Problem {
+    Problem::forbidden(format!("the token lacks the scope {scope}")).lacking(scope)
+}
+
 pub(crate) fn not_stored() -> Problem {
     Problem::unavailable(
         "it cannot be stored at the moment; repeat the request, a POST with the same \

@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 use crate::{
     Gateway,
+    auth::Caller,
     commands::{self, Incoming},
     examples,
     orders::RequestHeaders,
@@ -154,6 +155,7 @@ pub async fn define(
 )]
 pub async fn restock(
     State(gateway): State<Gateway>,
+    caller: Caller,
     id: ProductPath,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -169,7 +171,7 @@ pub async fn restock(
         refused: None,
         entry: EntryId::default(),
     };
-    commands::bring_in(&gateway.stores.inventory, &wanted, &parts.headers).await
+    commands::bring_in(&gateway.stores.inventory, &wanted, &caller, &parts.headers).await
 }
 
 fn unknown(id: &ProductId) -> Problem {

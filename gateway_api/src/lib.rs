@@ -8,6 +8,7 @@
 //! `events:{inventory}_restock`.
 
 pub mod accounts;
+pub mod auth;
 mod commands;
 pub mod demo;
 pub mod docs;
@@ -43,6 +44,7 @@ use common::{
 use tokio::sync::Semaphore;
 
 use self::{
+    auth::{Gate, OidcConfig, gate},
     flow::Sampler,
     guard::{Guard, GuardConfig},
     live::Live,
@@ -70,6 +72,8 @@ pub struct Config {
     #[command(flatten)]
     guard: GuardConfig,
     #[command(flatten)]
+    oidc: OidcConfig,
+    #[command(flatten)]
     common: CommonConfig,
 }
 
@@ -83,13 +87,16 @@ impl ServiceConfig for Config {
     }
 
     fn check(&self) -> Result<(), Fault> {
-        self.tls.load().map(|_| ())
+        self.tls.load()?;
+        self.oidc.check(self.http_addr)
     }
 }
 
 /// What the handlers need.
 #[derive(Clone, Debug)]
 pub struct Gateway {
+    /// Who may call what.
+    pub gate: Arc<Gate>,
     /// order_service.
     pub orders: Arc<OrderClient>,
     /// The Redis of each topic.
@@ -137,8 +144,10 @@ impl Stores {
 /// HTTP_ADDR cannot be listened on, or the certificate cannot be used any more.
 pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
     let link = |topic| SharedLink::new(life.sources.of(topic).clone());
+    let secret = config.oidc.auth().secrets()?.into_iter().next();
     let gateway = Gateway {
-        orders: Arc::new(OrderClient::new(config.order_service_url)),
+        gate: Arc::new(Gate::start(&config.oidc, &life)?),
+        orders: Arc::new(OrderClient::new(config.order_service_url, secret.as_ref())),
         stores: Arc::new(Stores {
             order: link(Topic::Order),
             inventory: link(Topic::Inventory),
@@ -164,15 +173,17 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
     life.serve_as(config.http_addr, router(gateway, guard), serving).await
 }
 
-/// All routes; the guard counts addresses outside and subjects inside.
+/// All routes; the guard counts addresses outside the gate and subjects inside.
 pub fn router(gateway: Gateway, guard: Arc<Guard>) -> Router {
-    let (routes, document) = openapi::routes().split_for_parts();
+    let (routes, mut document) = openapi::routes().split_for_parts();
+    openapi::secure(&mut document);
     routes
         .merge(docs::router(&document))
         .merge(web::router())
         .method_not_allowed_fallback(wrong_method)
         .fallback(web::unknown_path)
         .layer(middleware::from_fn_with_state(Arc::clone(&guard), guard::inside))
+        .layer(middleware::from_fn_with_state(Arc::clone(&gateway.gate), gate::admit))
         .with_state(gateway)
         .layer(middleware::from_fn_with_state(guard, guard::outside))
 }

@@ -11,7 +11,9 @@ use common::{events::MessageSent, http::path_id, ids::CustomerId, keys, problem:
 use utoipa::ToSchema;
 
 use crate::{
-    Gateway, examples,
+    Gateway,
+    auth::Caller,
+    examples,
     pages::{self, Cursor, Page},
     responses::NotRead,
 };
@@ -44,10 +46,12 @@ pub(crate) struct MessagesDocument {
 )]
 pub async fn list(
     State(gateway): State<Gateway>,
+    caller: Caller,
     id: Result<Path<CustomerId>, PathRejection>,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let customer = path_id(id)?;
+    let customer: CustomerId = path_id(id)?;
+    caller.check(&customer)?;
     let page = pages::query(page, &["limit", "cursor"])?;
     let (limit, before) = (page.limit()?, page.position(Cursor::Messages)?);
     let list = keys::messages_to(&customer);

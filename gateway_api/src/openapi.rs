@@ -4,13 +4,23 @@
 //! when it is stale.
 
 use common::problem::{PROBLEM_JSON, Problem};
+use http::Method;
 use utoipa::openapi::{
     ContentBuilder, HeaderBuilder, InfoBuilder, License, ObjectBuilder, OpenApi, OpenApiBuilder,
-    Ref, Response as OpenApiResponse, ResponseBuilder, Type, tag::TagBuilder,
+    Ref, Response as OpenApiResponse, ResponseBuilder, Type,
+    security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+    tag::TagBuilder,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{Gateway, accounts, demo, flow, inventory, live, messages, orders, report};
+use crate::{
+    Gateway, accounts,
+    auth::{
+        caller::Scope,
+        rules::{self, Access},
+    },
+    demo, examples, flow, inventory, live, messages, orders, report,
+};
 
 /// What the calls are about, in the order in which they are shown.
 const TAGS: [(&str, &str); 5] = [
@@ -77,7 +87,67 @@ fn too_many_requests() -> OpenApiResponse {
 
 /// The document.
 pub fn document() -> OpenApi {
-    routes().into_openapi()
+    let mut document = routes().into_openapi();
+    secure(&mut document);
+    document
+}
+
+/// The name of the scheme by which callers say who they are.
+const TOKEN: &str = "token";
+
+/// Says of each call which scope it takes, as the rules have it, and what else is answered.
+pub(crate) fn secure(document: &mut OpenApi) {
+    let scheme = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT")
+        .description(Some(
+            "A token of the OpenID provider that the gateway trusts. With AUTH_MODE=off, as in the \
+             demo, none is asked for.",
+        ))
+        .build();
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme(TOKEN, SecurityScheme::Http(scheme));
+    for (path, item) in &mut document.paths.paths {
+        for (method, operation) in [
+            (Method::GET, &mut item.get),
+            (Method::PUT, &mut item.put),
+            (Method::POST, &mut item.post),
+            (Method::DELETE, &mut item.delete),
+        ] {
+            let Some(operation) = operation else { continue };
+            let scope = rules::access(&method, path).and_then(Access::scope);
+            let Some(scope) = scope.map(Scope::name) else { continue };
+            operation.security = Some(vec![SecurityRequirement::new(TOKEN, [scope])]);
+            let turned_away = [
+                (
+                    "401",
+                    "Who calls is not known: there is no token, or none that is good",
+                    examples::no_token(),
+                ),
+                (
+                    "403",
+                    "The token does not allow it: `scope` names one that would",
+                    examples::no_scope(scope),
+                ),
+            ];
+            for (status, description, example) in turned_away {
+                let example = serde_json::to_value(example).expect("it has string keys only");
+                let content = ContentBuilder::new()
+                    .schema(Some(Ref::from_schema_name("Problem")))
+                    .example(Some(example))
+                    .build();
+                let challenge = HeaderBuilder::new()
+                    .description(Some("What is needed to be let in (RFC 6750)"))
+                    .build();
+                let response = ResponseBuilder::new()
+                    .description(description)
+                    .header("WWW-Authenticate", challenge)
+                    .content(PROBLEM_JSON, content)
+                    .build();
+                operation.responses.responses.insert(status.to_owned(), response.into());
+            }
+        }
+    }
 }
 
 fn skeleton() -> OpenApi {

@@ -8,14 +8,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use common::{ids::OrderId, problem::Problem, server::HEADER_PATIENCE};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header, uri};
+use common::{
+    http::GATEWAY_SECRET, ids::OrderId, problem::Problem, secret::Secret, server::HEADER_PATIENCE,
+};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use tracing::debug;
+use tracing::{debug, error};
 
 /// How long a call may take, repeats included. Longer than order_service itself takes to give up.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -108,6 +110,8 @@ impl Route {
 pub struct OrderClient {
     client: Client<HttpConnector, Full<Bytes>>,
     instances: Vec<Instance>,
+    /// What order_service is shown.
+    secret: Option<HeaderValue>,
     next: AtomicUsize,
     begun: Instant,
 }
@@ -120,8 +124,8 @@ struct Instance {
 }
 
 impl OrderClient {
-    /// A client of these instances, at least one.
-    pub fn new(instances: Vec<OrderServiceUrl>) -> Self {
+    /// A client of these instances, at least one, that shows them the secret.
+    pub fn new(instances: Vec<OrderServiceUrl>, secret: Option<&Secret>) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_PATIENCE));
         connector.set_nodelay(true);
@@ -132,7 +136,12 @@ impl OrderClient {
             .build(connector);
         let instance = |url| Instance { url, rests_until: AtomicU64::new(0) };
         let instances = instances.into_iter().map(instance).collect();
-        Self { client, instances, next: AtomicUsize::new(0), begun: Instant::now() }
+        let secret = secret.and_then(|secret| HeaderValue::from_str(secret.expose()).ok());
+        let secret = secret.map(|mut secret| {
+            secret.set_sensitive(true);
+            secret
+        });
+        Self { client, instances, secret, next: AtomicUsize::new(0), begun: Instant::now() }
     }
 
     /// Makes the call, and again at another instance if one is away, breaks off or hangs: the calls
@@ -173,6 +182,9 @@ impl OrderClient {
                 // That instance cannot at the moment; another one may.
                 Ok(Ok(answer)) if answer.status() == StatusCode::SERVICE_UNAVAILABLE => {
                     refusal = Some(answer);
+                }
+                Ok(Ok(answer)) if answer.status() == StatusCode::UNAUTHORIZED => {
+                    error!(instance = %instance.url, "order_service does not take this gateway's ORDER_SERVICE_SECRET");
                 }
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => {
@@ -226,6 +238,9 @@ impl OrderClient {
         *request.method_mut() = route.method();
         *request.uri_mut() = uri;
         *request.headers_mut() = headers.clone();
+        if let Some(secret) = &self.secret {
+            request.headers_mut().insert(GATEWAY_SECRET, secret.clone());
+        }
         if route == Route::Place {
             let json = header::HeaderValue::from_static("application/json");
             request.headers_mut().insert(header::CONTENT_TYPE, json);

@@ -17,12 +17,13 @@ use common::{
     engine::trace_id,
     entities::{Order, OrderStatus},
     http::{
-        ANONYMOUS, CALLER, IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, TRACEPARENT, json_bytes, path_id,
+        CALLER, IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, TRACEPARENT, json_bytes, parse, path_id,
         trace,
     },
     ids::{CustomerId, OrderId},
     keys,
     problem::Problem,
+    redis_link::LinkError,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     Gateway,
+    auth::Caller,
     commands::RequestKey,
     examples,
     order_client::Route,
@@ -83,21 +85,51 @@ pub(crate) struct RequestHeaders {
         NotDone, BadBody, BadOrder,
     ),
 )]
-pub async fn place(State(gateway): State<Gateway>, request: Request) -> Result<Response, Problem> {
+pub async fn place(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
     let (parts, body): (_, Body) = request.into_parts();
     let body = json_bytes(&parts.headers, body).await?;
-    change(&gateway, Route::Place, &parts.headers, body).await
+    if caller.limited_to().is_some() {
+        let wanted: PlaceOrder = parse(&body)?;
+        caller.check(&wanted.customer_id).map_err(|problem| problem.at("customer_id"))?;
+    }
+    change(&gateway, &caller, Route::Place, &parts.headers, body).await
+}
+
+/// 404 for an order that is another customer's: that it exists is told to nobody else.
+async fn check_own(gateway: &Gateway, caller: &Caller, id: OrderId) -> Result<(), Problem> {
+    if caller.limited_to().is_none() {
+        return Ok(());
+    }
+    let order = gateway.stores.order.get::<Order>(&id);
+    let order = pages::read(&gateway.reads, "the order", order).await?;
+    match order {
+        Some(order) if caller.reaches(&order.customer_id) => Ok(()),
+        _ => Err(unknown(id)),
+    }
+}
+
+/// 404, as order_service says it.
+pub(crate) fn unknown(id: OrderId) -> Problem {
+    Problem::not_found(format!("there is no order {id}"))
 }
 
 /// A call that changes something, with the client's key or one of the gateway's own.
 async fn change(
     gateway: &Gateway,
+    caller: &Caller,
     route: Route,
     request: &HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
     let key = RequestKey::of(request)?;
-    let mut headers = call_headers(request);
+    if let Some(id) = route.order() {
+        check_own(gateway, caller, id).await?;
+    }
+    let mut headers = call_headers(request, caller);
     // With a key of its own the gateway can repeat the call when an answer got lost.
     let value = HeaderValue::from_str(&key.text);
     headers.insert(IDEMPOTENCY_KEY, value.expect("it came in a header, or is a UUID"));
@@ -132,10 +164,11 @@ async fn change(
 )]
 pub async fn pay(
     State(gateway): State<Gateway>,
+    caller: Caller,
     id: OrderPath,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    change(&gateway, Route::Pay(path_id(id)?), &headers, Bytes::new()).await
+    change(&gateway, &caller, Route::Pay(path_id(id)?), &headers, Bytes::new()).await
 }
 
 /// Say that an order left the house
@@ -153,10 +186,11 @@ pub async fn pay(
 )]
 pub async fn ship(
     State(gateway): State<Gateway>,
+    caller: Caller,
     id: OrderPath,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    change(&gateway, Route::Ship(path_id(id)?), &headers, Bytes::new()).await
+    change(&gateway, &caller, Route::Ship(path_id(id)?), &headers, Bytes::new()).await
 }
 
 /// Say that an order arrived
@@ -174,10 +208,11 @@ pub async fn ship(
 )]
 pub async fn complete(
     State(gateway): State<Gateway>,
+    caller: Caller,
     id: OrderPath,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    change(&gateway, Route::Complete(path_id(id)?), &headers, Bytes::new()).await
+    change(&gateway, &caller, Route::Complete(path_id(id)?), &headers, Bytes::new()).await
 }
 
 /// Cancel an order
@@ -197,10 +232,11 @@ pub async fn complete(
 )]
 pub async fn cancel(
     State(gateway): State<Gateway>,
+    caller: Caller,
     id: OrderPath,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    change(&gateway, Route::Cancel(path_id(id)?), &headers, Bytes::new()).await
+    change(&gateway, &caller, Route::Cancel(path_id(id)?), &headers, Bytes::new()).await
 }
 
 /// A page of orders.
@@ -249,10 +285,12 @@ pub struct Wanted {
 )]
 pub async fn list(
     State(gateway): State<Gateway>,
+    caller: Caller,
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Wanted { customer_id, status, limit, cursor } =
         pages::query(wanted, &["customer_id", "status", "limit", "cursor"])?;
+    let customer_id = own(&caller, customer_id)?;
     let page = Page { limit, cursor };
     let limit = page.limit()?;
     let found = find(&gateway, customer_id.as_ref(), status, &page, limit).await?;
@@ -262,6 +300,21 @@ pub async fn list(
     query.extend(status.map(|status| ("status", status.name())));
     query.push(("limit", limit.as_str()));
     Ok(pages::answer("orders", &found, "/orders", &query))
+}
+
+/// The customer whose orders are shown: a customer sees their own, and asks for no others.
+///
+/// # Errors
+///
+/// 403.
+pub(crate) fn own(
+    caller: &Caller,
+    wanted: Option<CustomerId>,
+) -> Result<Option<CustomerId>, Problem> {
+    if let Some(wanted) = &wanted {
+        caller.check(wanted).map_err(|problem| problem.at("customer_id"))?;
+    }
+    Ok(wanted.or_else(|| caller.limited_to().cloned()))
 }
 
 /// A page of the orders of this customer, with this status, or of both.
@@ -316,7 +369,7 @@ pub(crate) struct OrderCounts {
 
 /// Count orders
 ///
-/// How many there are with each status.
+/// How many there are with each status; for a customer, how many of their newest 2,000.
 #[utoipa::path(
     get, path = "/orders/counts", tag = "orders", operation_id = "count_orders",
     responses(
@@ -325,12 +378,24 @@ pub(crate) struct OrderCounts {
         NotRead,
     ),
 )]
-pub async fn counts(State(gateway): State<Gateway>) -> Result<Response, Problem> {
-    let counted = pages::counts(&gateway.stores.order);
+pub async fn counts(State(gateway): State<Gateway>, caller: Caller) -> Result<Response, Problem> {
+    let counted = count(&gateway, &caller);
     let counted = pages::read(&gateway.reads, "the numbers of orders", counted).await?;
     let total = counted.iter().map(|(_, count)| count).sum();
     let counts = counted.into_iter().map(|(status, count)| (status.name(), count)).collect();
     Ok(Json(OrderCounts { counts, total }).into_response())
+}
+
+/// How many orders that the caller reaches have each status.
+pub(crate) async fn count(
+    gateway: &Gateway,
+    caller: &Caller,
+) -> Result<Vec<(OrderStatus, u64)>, LinkError> {
+    let store = &gateway.stores.order;
+    match caller.limited_to() {
+        Some(own) => pages::counts_of(store, own).await,
+        None => pages::counts(store).await,
+    }
 }
 
 /// Look at an order
@@ -344,13 +409,19 @@ pub async fn counts(State(gateway): State<Gateway>) -> Result<Response, Problem>
         NoOrder, NotRead,
     ),
 )]
-pub async fn show(State(gateway): State<Gateway>, id: OrderPath, headers: HeaderMap) -> Response {
+pub async fn show(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    id: OrderPath,
+    headers: HeaderMap,
+) -> Response {
     if wants_html(&headers) {
-        return web::html(order_page::show(&gateway, path_id(id)).await);
+        return web::html(order_page::show(&gateway, &caller, path_id(id)).await);
     }
     let answer = async {
         let id = path_id(id)?;
-        let headers = call_headers(&headers);
+        check_own(&gateway, &caller, id).await?;
+        let headers = call_headers(&headers, &caller);
         let answer = call(&gateway, Route::Show(id), &headers, Bytes::new()).await?;
         Ok(pass_on(&answer))
     };
@@ -377,9 +448,10 @@ async fn call(
 }
 
 /// What order_service is told of a request besides its body.
-fn call_headers(request: &HeaderMap) -> HeaderMap {
+fn call_headers(request: &HeaderMap, caller: &Caller) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert(CALLER, HeaderValue::from_static(ANONYMOUS));
+    let name = HeaderValue::from_str(caller.key());
+    headers.insert(CALLER, name.expect("a caller's key is plain"));
     if let Some(trace) = trace(request).and_then(|trace| HeaderValue::from_str(&trace).ok()) {
         headers.insert(TRACEPARENT, trace);
     }

@@ -287,6 +287,17 @@ pub(crate) async fn counts(store: &SharedLink) -> Result<Vec<(OrderStatus, u64)>
     Ok(OrderStatus::ALL.into_iter().zip(counts).collect())
 }
 
+/// How many of a customer's orders have each status, of so many of the newest.
+pub(crate) async fn counts_of(
+    store: &SharedLink,
+    customer: &CustomerId,
+) -> Result<Vec<(OrderStatus, u64)>, LinkError> {
+    let list = keys::orders_of(customer);
+    let newest = newest::<Order>(store, &list, Cursor::OrdersOfCustomer, None, LOOKS).await?;
+    let count = |status| newest.entities.iter().filter(|it| has_status(it, status)).count() as u64;
+    Ok(OrderStatus::ALL.into_iter().map(|status| (status, count(status))).collect())
+}
+
 /// The messages about an order, the oldest first. Looks at so many of the newest messages to its
 /// customer; `false` if there may be older ones.
 pub(crate) async fn messages_about(

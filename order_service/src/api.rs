@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     extract::{Path, State, rejection::PathRejection},
+    middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -24,7 +25,10 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tracing::error;
 use uuid::Uuid;
 
-use crate::order::{Act, Action, Answer, Input, Orders, Place};
+use crate::{
+    gateway_only::{self, Secrets},
+    order::{Act, Action, Answer, Input, Orders, Place},
+};
 
 /// What the handlers need.
 #[derive(Clone, Debug)]
@@ -37,8 +41,8 @@ pub struct Api {
 
 type OrderPath = Result<Path<OrderId>, PathRejection>;
 
-/// The routes.
-pub fn router(api: Api) -> Router {
+/// The routes, for whoever shows one of the secrets.
+pub fn router(api: Api, secrets: Secrets) -> Router {
     let acts = |action| {
         move |State(api): State<Api>, id: OrderPath, headers: HeaderMap| async move {
             act(&api, path_id(id)?, action, &headers).await
@@ -52,6 +56,7 @@ pub fn router(api: Api) -> Router {
         .route("/order/{id}/complete", post(acts(Action::Complete)))
         .method_not_allowed_fallback(wrong_method)
         .fallback(unknown_path)
+        .layer(middleware::from_fn_with_state(Arc::new(secrets), gateway_only::admit))
         .with_state(api)
 }
 

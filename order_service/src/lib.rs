@@ -8,13 +8,15 @@
 
 pub mod api;
 mod chase;
+pub mod gateway_only;
 pub mod order;
 
 use std::{net::SocketAddr, sync::Arc};
 
 use clap::Parser;
 use common::{
-    config::CommonConfig,
+    auth::AuthConfig,
+    config::{CommonConfig, Fault},
     consumer::Subscription,
     events::{Stream, Topic},
     redis_link::SharedLink,
@@ -24,6 +26,7 @@ use common::{
 use self::{
     api::Api,
     chase::Chase,
+    gateway_only::Secrets,
     order::{Input, Orders},
 };
 
@@ -41,6 +44,8 @@ pub struct Config {
     #[arg(long, env, default_value = "60000", value_parser = clap::value_parser!(u64).range(100..))]
     resend_after_ms: u64,
     #[command(flatten)]
+    auth: AuthConfig,
+    #[command(flatten)]
     common: CommonConfig,
 }
 
@@ -51,6 +56,10 @@ impl ServiceConfig for Config {
 
     fn ops_addr(&self) -> SocketAddr {
         self.ops_addr
+    }
+
+    fn check(&self) -> Result<(), Fault> {
+        self.auth.check(self.http_addr)
     }
 }
 
@@ -70,7 +79,8 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
         inventory: SharedLink::new(life.sources.of(Topic::Inventory).clone()),
     };
     life.spawn("the chase", chase.run(life.shutdown.clone()));
-    life.serve(config.http_addr, api::router(Api { door, store })).await
+    let secrets = Secrets::new(&config.auth.secrets()?)?;
+    life.serve(config.http_addr, api::router(Api { door, store }, secrets)).await
 }
 
 /// What the service reads.

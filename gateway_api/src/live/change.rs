@@ -4,9 +4,11 @@ use common::{
     entities::{Account, Order, OrderStatus, Product, Step},
     entry::Entry,
     events::{DeadLetter, ENTITY, MessageSent, OrderCreated, Stream},
-    ids::{EntryId, OrderId},
+    ids::{CustomerId, EntryId, OrderId},
 };
 use serde::{Serialize, de::DeserializeOwned};
+
+use crate::auth::caller::masked;
 
 /// A change, ready to be told.
 pub(super) struct Change {
@@ -14,8 +16,23 @@ pub(super) struct Change {
     pub(super) kind: &'static str,
     /// The order that it is about, if it is about one.
     pub(super) order: Option<OrderId>,
+    /// Whom it concerns.
+    pub(super) of: Whose,
     /// One JSON object, on one line.
     pub(super) json: String,
+    /// The same for those who do not see e-mail addresses, if there is one in it.
+    pub(super) masked: Option<String>,
+}
+
+/// Whom a change concerns.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Whose {
+    /// Whoever looks at goods.
+    Everybodys,
+    /// A customer.
+    Customer(CustomerId),
+    /// Those who run the system.
+    Operators,
 }
 
 /// A dead letter without its fields, which are for the operator alone.
@@ -40,30 +57,44 @@ impl Change {
                 first.then(|| Self::of_order(&placed(created, entry.id)))
             }
             Stream::OrderUpdated => Some(Self::of_order(&entity(entry)?)),
-            Stream::InventoryUpdated => Some(Self::new("product", &entity::<Product>(entry)?)),
-            Stream::AccountUpdated => Some(Self::new("account", &entity::<Account>(entry)?)),
+            Stream::InventoryUpdated => {
+                let product = Self::new("product", Whose::Everybodys, &entity::<Product>(entry)?);
+                Some(product)
+            }
+            Stream::AccountUpdated => {
+                let mut account: Account = entity(entry)?;
+                let of = Whose::Customer(account.id.clone());
+                let change = Self::new("account", of, &account);
+                account.email = masked(&account.email);
+                Some(Self { masked: Some(json(&account)), ..change })
+            }
             Stream::MessageSent => {
                 let message: MessageSent = entity(entry)?;
-                Some(Self { order: message.order, ..Self::new("message", &message) })
+                let of = Whose::Customer(message.customer.clone());
+                Some(Self { order: message.order, ..Self::new("message", of, &message) })
             }
             Stream::Dead(topic) => {
                 let letter: DeadLetter = entity(entry)?;
                 let DeadLetter { stream, entry, group, reason, at, .. } = &letter;
                 let dead = Dead { topic: topic.name(), stream, entry, group, reason, at: *at };
-                Some(Self::new("dead", &dead))
+                Some(Self::new("dead", Whose::Operators, &dead))
             }
             _ => None,
         }
     }
 
     fn of_order(order: &Order) -> Self {
-        Self { order: Some(order.id), ..Self::new("order", order) }
+        let of = Whose::Customer(order.customer_id.clone());
+        Self { order: Some(order.id), ..Self::new("order", of, order) }
     }
 
-    fn new(kind: &'static str, what: &impl Serialize) -> Self {
-        let json = serde_json::to_string(what).expect("it has string keys only");
-        Self { kind, order: None, json }
+    fn new(kind: &'static str, of: Whose, what: &impl Serialize) -> Self {
+        Self { kind, order: None, of, json: json(what), masked: None }
     }
+}
+
+fn json(what: &impl Serialize) -> String {
+    serde_json::to_string(what).expect("it has string keys only")
 }
 
 fn entity<E: DeserializeOwned>(entry: &Entry) -> Option<E> {

@@ -9,7 +9,7 @@ use common::{
     config::Sources,
     entry::{Entry, entries, read_reply},
     events::Stream,
-    ids::{EntryId, OrderId},
+    ids::EntryId,
     redis_link::{Backoff, Link, LinkError},
     service::REQUEST_PATIENCE,
 };
@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 use super::{
     cursor::{Cursor, NotACursor, Place, STREAMS},
-    ring::{Follower, Ring},
+    ring::{Follower, Ring, View},
 };
 
 /// How long a read waits for entries, in milliseconds.
@@ -83,7 +83,7 @@ impl Feed {
     /// Begins to follow: from now on, or where the cursor is if there is one.
     pub(super) async fn join(
         &self,
-        order: Option<OrderId>,
+        view: View,
         cursor: Option<Result<Cursor, NotACursor>>,
     ) -> Result<Joined, Away> {
         let mut changes = self.changes.subscribe();
@@ -93,7 +93,7 @@ impl Feed {
         let resumes = cursor.is_some();
         if let Some(Ok(cursor)) = cursor {
             // Where another gateway was faster, what it told is about to be known here.
-            let resume = |ring: &Ring| match ring.resume(&cursor, order) {
+            let resume = |ring: &Ring| match ring.resume(&cursor, &view) {
                 None if !ring.head().reaches(&cursor) => None,
                 resumed => Some(resumed),
             };
@@ -103,7 +103,7 @@ impl Feed {
             }
         }
         let ring = self.ring();
-        Ok(Joined { follower: ring.follow(order), changes, from: *ring.head(), reset: resumes })
+        Ok(Joined { follower: ring.follow(view), changes, from: *ring.head(), reset: resumes })
     }
 
     async fn until<T>(

@@ -16,18 +16,28 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use common::{ids::OrderId, problem::Problem, service::Life};
+use common::{engine::now_millis, ids::OrderId, problem::Problem, service::Life};
 use http::{HeaderMap, HeaderName, header};
 use serde::Deserialize;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 use utoipa::IntoParams;
 
 use self::{
     feed::{Feed, Reader},
+    ring::View,
     stream::{EventStream, Subject},
 };
-use crate::{Gateway, examples, pages, responses::NotRead};
+use crate::{
+    Gateway,
+    auth::{
+        Caller,
+        caller::{Scope, forbidden},
+        token,
+    },
+    examples, pages,
+    responses::NotRead,
+};
 
 /// The most streams open at once; well below the most connections, so that other calls get through.
 const OPEN: usize = 2_000;
@@ -71,7 +81,9 @@ impl Live {
     /// is open is told by that. `None` if it is not known at once: nobody followed before, or Redis
     /// does not answer.
     pub async fn position(&self) -> Option<String> {
-        let joined = tokio::time::timeout(POSITION_PATIENCE, self.feed.join(None, None)).await;
+        let everything = View { order: None, customer: None, addresses: true };
+        let joined =
+            tokio::time::timeout(POSITION_PATIENCE, self.feed.join(everything, None)).await;
         joined.ok()?.ok().map(|joined| joined.from.to_string())
     }
 }
@@ -116,7 +128,8 @@ pub(crate) struct ResumeHeaders {
 /// An `id` stands for all that was told up to it. A client that connects again with the last one,
 /// to whichever gateway, is told what it missed, as long as that is among the last; otherwise, or
 /// if the `id` means nothing, the stream begins with `reset`. So does it go on for a client that
-/// reads too slowly. The `id` also comes alone, without data. After 15 s of silence there is a
+/// reads too slowly. A customer is told of products and of what is their own; e-mail addresses are
+/// whole only with the scope `admin`. The stream ends when the token expires. The `id` also comes alone, without data. After 15 s of silence there is a
 /// comment.
 #[utoipa::path(
     get, path = "/events", tag = "events", operation_id = "events",
@@ -129,6 +142,7 @@ pub(crate) struct ResumeHeaders {
 )]
 pub async fn events(
     State(gateway): State<Gateway>,
+    caller: Caller,
     wanted: Result<Query<Wanted>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -136,6 +150,10 @@ pub async fn events(
     let flow = wanted.flow.unwrap_or(false);
     if flow && wanted.order.is_some() {
         return Err(Problem::bad_request("flow=true tells nothing of an order").at("order"));
+    }
+    if flow && let Some(own) = caller.limited_to() {
+        let detail = format!("the token is customer {own}'s, and flow=true is not for customers");
+        return Err(forbidden(Scope::Admin, detail).at("flow"));
     }
     let live = &gateway.live;
     let permit = Arc::clone(&live.open).try_acquire_owned().map_err(|_| Problem {
@@ -145,10 +163,12 @@ pub async fn events(
     let (greeting, subject) = if flow {
         (Bytes::from(format!("{RETRY}\n")), Subject::Flow(gateway.flow.follow()))
     } else {
-        changes(live, &wanted, &headers).await?
+        changes(live, &caller, &wanted, &headers).await?
     };
     let shutdown = live.shutdown.clone();
-    let stream = EventStream { greeting: Some(greeting), subject, shutdown, _permit: permit };
+    let expires = caller.expires().map(|at| Instant::now() + until(at));
+    let stream =
+        EventStream { greeting: Some(greeting), subject, shutdown, expires, _permit: permit };
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-store"),
@@ -158,14 +178,26 @@ pub async fn events(
     Ok((headers, stream.into_body()).into_response())
 }
 
+/// How long it is until then, in seconds since 1970. Nothing lasts longer than a day.
+fn until(at: u64) -> Duration {
+    let left = (at + token::LEEWAY).saturating_mul(1_000).saturating_sub(now_millis());
+    Duration::from_millis(left).min(Duration::from_secs(86_400))
+}
+
 async fn changes(
     live: &Live,
+    caller: &Caller,
     wanted: &Wanted,
     headers: &HeaderMap,
 ) -> Result<(Bytes, Subject), Problem> {
     let header = headers.get(LAST_EVENT_ID).map(|value| value.to_str().unwrap_or("?"));
     let last = header.or(wanted.last_event_id.as_deref()).filter(|last| !last.is_empty());
-    let joined = live.feed.join(wanted.order, last.map(str::parse)).await;
+    let view = View {
+        order: wanted.order,
+        customer: caller.limited_to().cloned(),
+        addresses: caller.sees_addresses(),
+    };
+    let joined = live.feed.join(view, last.map(str::parse)).await;
     let joined =
         joined.map_err(|_| Problem::unavailable("changes cannot be told at the moment"))?;
     let mut greeting = format!("{RETRY}id: {}\n\n", joined.from);

@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 use common::{
     entry::Entry,
-    ids::{EntryId, OrderId},
+    ids::{CustomerId, EntryId, OrderId},
 };
 
 use super::{
-    change::Change,
+    change::{Change, Whose},
     cursor::{Cursor, Place, STREAMS},
 };
 
@@ -52,6 +52,10 @@ struct Message {
     place: Place,
     id: EntryId,
     order: Option<OrderId>,
+    of: Option<Whose>,
+    /// The part after the line with the cursor for those who do not see e-mail addresses, where
+    /// that is another.
+    masked: Option<Box<str>>,
     start: usize,
     /// Where the line with the cursor ends.
     event: usize,
@@ -62,11 +66,37 @@ struct Message {
 #[derive(Debug)]
 pub(super) struct Follower {
     next: u64,
-    /// Only what is about this order.
-    order: Option<OrderId>,
+    view: View,
     /// Where it resumes, until it has all that there is: it knows some of what is ahead, which was
     /// told in another order by another gateway.
     seen: Option<Box<Cursor>>,
+}
+
+/// What a client wants to be told, and may be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct View {
+    /// Only what is about this order.
+    pub(super) order: Option<OrderId>,
+    /// Only what concerns this customer, or everybody.
+    pub(super) customer: Option<CustomerId>,
+    /// Whether e-mail addresses are whole.
+    pub(super) addresses: bool,
+}
+
+impl View {
+    /// Whether it is all that there is, as it is.
+    fn is_all(&self) -> bool {
+        self.order.is_none() && self.customer.is_none() && self.addresses
+    }
+
+    fn has(&self, message: &Message) -> bool {
+        let may = match (&self.customer, &message.of) {
+            (None, _) | (_, Some(Whose::Everybodys)) => true,
+            (Some(own), Some(Whose::Customer(customer))) => own == customer,
+            (Some(_), _) => false,
+        };
+        may && (self.order.is_none() || self.order == message.order)
+    }
 }
 
 impl Ring {
@@ -124,17 +154,22 @@ impl Ring {
         for (place, entry) in entries {
             self.head.set(*place, entry.id);
             let change = Change::told_by(STREAMS[*place], entry);
-            let (start, order) = (text.len(), change.as_ref().and_then(|change| change.order));
-            let mut event = start;
-            if let Some(Change { kind, json, .. }) = change {
+            let start = text.len();
+            let (mut event, mut order, mut of, mut masked) = (start, None, None, None);
+            if let Some(Change { kind, json, .. }) = &change {
                 write_id(&mut text, &self.head);
                 event = text.len();
-                for part in ["event: ", kind, "\ndata: ", &json, "\n\n"] {
+                for part in ["event: ", kind, "\ndata: ", json, "\n\n"] {
                     text.extend_from_slice(part.as_bytes());
                 }
             }
+            if let Some(change) = change {
+                let kind = change.kind;
+                let event = |json: String| format!("event: {kind}\ndata: {json}\n\n").into();
+                (order, of, masked) = (change.order, Some(change.of), change.masked.map(event));
+            }
             let (place, id, end) = (*place, entry.id, text.len());
-            messages.push(Message { place, id, order, start, event, end });
+            messages.push(Message { place, id, order, of, masked, start, event, end });
             if end >= CHUNK {
                 self.push(Chunk { text: text.split().freeze(), messages });
                 messages = Vec::new();
@@ -176,15 +211,15 @@ impl Ring {
     }
 
     /// Someone who is told what happens from now on; to reset, if it is not live now.
-    pub(super) fn follow(&self, order: Option<OrderId>) -> Follower {
+    pub(super) fn follow(&self, view: View) -> Follower {
         let next = if self.is_live() { self.end() } else { 0 };
-        Follower { next, order, seen: None }
+        Follower { next, view, seen: None }
     }
 
     /// Someone who was told up to the cursor before; `None` if what came after it is not all here.
-    pub(super) fn resume(&self, cursor: &Cursor, order: Option<OrderId>) -> Option<Follower> {
+    pub(super) fn resume(&self, cursor: &Cursor, view: &View) -> Option<Follower> {
         let seen = Some(Box::new(*cursor));
-        self.knows(cursor).then_some(Follower { next: self.first, order, seen })
+        self.knows(cursor).then(|| Follower { next: self.first, view: view.clone(), seen })
     }
 
     /// What a follower is told next; `None` if that is still to come.
@@ -194,7 +229,7 @@ impl Ring {
         }
         // It is too slow, or all was forgotten.
         if follower.next < self.first {
-            *follower = self.follow(follower.order);
+            *follower = self.follow(follower.view.clone());
             return Some(self.reset());
         }
         while let Some(chunk) = self.chunk(follower.next) {
@@ -235,14 +270,18 @@ impl Ring {
 impl Chunk {
     /// About how much memory it takes.
     fn size(&self) -> usize {
-        self.text.len() + self.messages.len() * size_of::<Message>() + size_of::<Self>()
+        let masked = self.messages.iter().filter_map(|it| it.masked.as_deref()).map(str::len);
+        self.text.len()
+            + masked.sum::<usize>()
+            + self.messages.len() * size_of::<Message>()
+            + size_of::<Self>()
     }
 }
 
 impl Follower {
     /// What of the chunk it is to be told.
     fn pick(&mut self, chunk: &Chunk) -> Bytes {
-        if self.order.is_none() && self.seen.is_none() {
+        if self.view.is_all() && self.seen.is_none() {
             return chunk.text.clone();
         }
         let mut text = BytesMut::new();
@@ -253,15 +292,17 @@ impl Follower {
                 }
                 seen.set(message.place, message.id);
             }
-            let wanted = self.order.is_none() || self.order == message.order;
-            if !wanted || message.start == message.end {
+            if !self.view.has(message) || message.start == message.end {
                 continue;
             }
             match &self.seen {
                 Some(seen) => write_id(&mut text, seen),
                 None => text.extend_from_slice(&chunk.text[message.start..message.event]),
             }
-            text.extend_from_slice(&chunk.text[message.event..message.end]);
+            match message.masked.as_deref().filter(|_| !self.view.addresses) {
+                Some(masked) => text.extend_from_slice(masked.as_bytes()),
+                None => text.extend_from_slice(&chunk.text[message.event..message.end]),
+            }
         }
         text.freeze()
     }
@@ -284,6 +325,8 @@ mod tests {
     /// The places of two streams of messages: whose entries they are does not matter here.
     const ONE: Place = 4;
     const OTHER: Place = 0;
+
+    const ALL: View = View { order: None, customer: None, addresses: true };
 
     fn id(time: u64) -> EntryId {
         EntryId { time, sequence: 0 }
@@ -334,7 +377,7 @@ mod tests {
     fn who_follows_is_told_what_comes_from_then_on() {
         let mut ring = live_ring();
         ring.append(&[message(11, 1, 0)]);
-        let mut follower = ring.follow(None);
+        let mut follower = ring.follow(ALL);
         assert_eq!(told(&ring, &mut follower), (vec![], None));
         ring.append(&[message(12, 1, 0), message(13, 2, 0)]);
         ring.append(&[message(14, 1, 0)]);
@@ -353,12 +396,12 @@ mod tests {
         // Another gateway told 5 of the other stream before 11.
         cursor.set(ONE, id(10));
         cursor.set(OTHER, id(5));
-        let mut follower = ring.resume(&cursor, None).unwrap();
+        let mut follower = ring.resume(&cursor, &ALL).unwrap();
         let first = ring.next(&mut follower).unwrap();
         let first = std::str::from_utf8(&first).unwrap();
         let after_first: Cursor = first.lines().next().unwrap()[4..].parse().unwrap();
         assert_eq!((after_first.at(ONE), after_first.at(OTHER)), (id(11), id(5)));
-        let mut again = ring.resume(&after_first, None).unwrap();
+        let mut again = ring.resume(&after_first, &ALL).unwrap();
         assert_eq!(told(&ring, &mut again), (vec!["12".into()], Some(ring.head)));
         // What comes then is told in the shared text.
         ring.append(&[message(13, 1, 0)]);
@@ -376,17 +419,17 @@ mod tests {
             cursor
         };
         for time in [10, 11, 13] {
-            assert!(ring.resume(&at(time), None).is_some(), "{time}");
+            assert!(ring.resume(&at(time), &ALL).is_some(), "{time}");
         }
         for time in [0, 9, 12, 14] {
-            assert!(ring.resume(&at(time), None).is_none(), "{time}");
+            assert!(ring.resume(&at(time), &ALL).is_none(), "{time}");
         }
     }
 
     #[test]
     fn one_order_is_told_alone_and_the_mark_passes_over_the_others() {
         let mut ring = live_ring();
-        let mut follower = ring.follow(Some(OrderId(Uuid::from_u128(2))));
+        let mut follower = ring.follow(View { order: Some(OrderId(Uuid::from_u128(2))), ..ALL });
         ring.append(&[message(11, 1, 0), message(12, 2, 0), message(13, 1, 0)]);
         assert_eq!(told(&ring, &mut follower).0, ["12"]);
         let mark = ring.mark(&follower);
@@ -396,7 +439,7 @@ mod tests {
     #[test]
     fn who_is_too_slow_is_told_to_reset_and_goes_on_from_now() {
         let mut ring = live_ring();
-        let (mut slow, mut quick) = (ring.follow(None), ring.follow(None));
+        let (mut slow, mut quick) = (ring.follow(ALL), ring.follow(ALL));
         let count = 2 * CAPACITY / 10_000;
         for number in 0..count {
             ring.append(&[message(11 + number as u64, 1, 10_000)]);
@@ -409,14 +452,14 @@ mod tests {
         // The base has moved with what was let go.
         let mut oldest = ring.head;
         oldest.set(ONE, ring.base.at(ONE));
-        assert!(ring.base.at(ONE) > id(11) && ring.resume(&oldest, None).is_some());
+        assert!(ring.base.at(ONE) > id(11) && ring.resume(&oldest, &ALL).is_some());
     }
 
     #[test]
     fn a_large_batch_is_told_in_small_chunks() {
         let mut ring = live_ring();
         let batch: Vec<_> = (0..100).map(|number| message(11 + number, 1, 500)).collect();
-        let mut follower = ring.follow(None);
+        let mut follower = ring.follow(ALL);
         ring.append(&batch);
         let longest = ring.chunks.iter().map(|chunk| chunk.text.len()).max().unwrap();
         assert!(longest < CHUNK + 1_000 && ring.chunks.len() > 5, "{longest}");
@@ -426,18 +469,18 @@ mod tests {
     #[test]
     fn when_all_is_forgotten_everybody_is_told_to_reset_once_it_is_live_again() {
         let mut ring = live_ring();
-        let mut follower = ring.follow(None);
+        let mut follower = ring.follow(ALL);
         ring.append(&[message(11, 1, 0)]);
         let cursor = ring.head;
         ring.clear();
         assert!(ring.next(&mut follower).is_none(), "where it goes on is not known yet");
-        let mut late = ring.follow(None);
+        let mut late = ring.follow(ALL);
         ring.begin(0, &[(ONE, EntryId::default())]);
         ring.append(&[message(19, 1, 0)]);
         assert_eq!(told(&ring, &mut follower).0, ["reset"]);
         assert_eq!(told(&ring, &mut late).0, ["reset"]);
         ring.append(&[message(20, 1, 0)]);
         assert_eq!(told(&ring, &mut follower).0, ["20"]);
-        assert!(ring.resume(&cursor, None).is_none());
+        assert!(ring.resume(&cursor, &ALL).is_none());
     }
 }

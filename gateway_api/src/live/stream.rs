@@ -5,7 +5,10 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::{
+    sync::{OwnedSemaphorePermit, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{feed::Feed, ring::Follower};
@@ -28,6 +31,8 @@ pub(super) struct EventStream {
     pub(super) greeting: Option<Bytes>,
     pub(super) subject: Subject,
     pub(super) shutdown: CancellationToken,
+    /// When the token that opened it expires.
+    pub(super) expires: Option<Instant>,
     /// Its place among those that may be open.
     pub(super) _permit: OwnedSemaphorePermit,
 }
@@ -40,7 +45,8 @@ impl EventStream {
         }))
     }
 
-    /// What is sent next; `None` at the end, which only the shutdown brings.
+    /// What is sent next; `None` at the end: at the shutdown, or when who
+    /// listens would have to show a new token.
     async fn next(&mut self) -> Option<Bytes> {
         if self.shutdown.is_cancelled() {
             return None;
@@ -48,7 +54,18 @@ impl EventStream {
         if let Some(greeting) = self.greeting.take() {
             return Some(greeting);
         }
+        let expires = self.expires;
+        let expired = async {
+            match expires {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        if expires.is_some_and(|at| at <= Instant::now()) {
+            return None;
+        }
         tokio::select! {
+            () = expired => return None,
             text = self.subject.next() => return text,
             () = tokio::time::sleep(HEARTBEAT) => {}
             () = self.shutdown.cancelled() => return None,

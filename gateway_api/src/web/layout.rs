@@ -5,7 +5,7 @@ use common::problem::Problem;
 use http::{StatusCode, header};
 use maud::{DOCTYPE, Markup, html};
 
-use super::assets;
+use super::{assets, visitor::Visitor};
 
 /// Nothing is loaded from elsewhere, nothing within a page is run or styles it, nobody frames it.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
@@ -55,6 +55,7 @@ pub(crate) fn problem(problem: &Problem) -> Response {
 }
 
 fn respond(status: StatusCode, frame: &Frame<'_>, content: &Markup) -> Response {
+    let visitor = Visitor::current();
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
@@ -63,10 +64,10 @@ fn respond(status: StatusCode, frame: &Frame<'_>, content: &Markup) -> Response 
         (header::CACHE_CONTROL, "no-cache"),
         (header::VARY, "accept"),
     ];
-    (status, headers, document(frame, content).into_string()).into_response()
+    (status, headers, document(frame, &visitor, content).into_string()).into_response()
 }
 
-fn document(frame: &Frame<'_>, content: &Markup) -> Markup {
+fn document(frame: &Frame<'_>, visitor: &Visitor, content: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -81,7 +82,8 @@ fn document(frame: &Frame<'_>, content: &Markup) -> Markup {
                     script type="module" src=(assets::path("app.js")) {}
                 }
             }
-            body data-page=(frame.kind) data-position=[&frame.position] {
+            body data-page=(frame.kind) data-position=[&frame.position]
+                data-offers=(visitor.all_offers()) {
                 a.skip href={ "#" (frame.skip_to) } { "Skip to the contents" }
                 header.site {
                     a.brand href="/report" {
@@ -133,7 +135,8 @@ mod tests {
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
         let frame =
             Frame { title: "</title><b>", kind: "", place: "", skip_to: "main", position: None };
-        let text = document(&frame, &html! { "<script>alert(1)</script>" }).into_string();
+        let visitor = Visitor::default();
+        let text = document(&frame, &visitor, &html! { "<script>alert(1)</script>" }).into_string();
         assert!(!text.contains("<script"), "{text}");
         assert!(text.contains("&lt;script&gt;alert(1)&lt;/script&gt;"), "{text}");
         assert!(text.contains("<title>&lt;/title&gt;&lt;b&gt; · Orders</title>"), "{text}");

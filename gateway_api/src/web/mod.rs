@@ -4,13 +4,14 @@
 mod assets;
 pub(crate) mod flow_page;
 mod flow_picture;
-mod layout;
+pub(crate) mod layout;
 pub(crate) mod negotiate;
 pub(crate) mod order_page;
 mod order_rows;
 pub(crate) mod report_page;
 mod stock_rows;
 mod story;
+pub(crate) mod visitor;
 mod waiting;
 mod words;
 

@@ -18,7 +18,7 @@ use super::{
     waiting::{self, Ahead},
     words::{self, Grouped},
 };
-use crate::{Gateway, pages};
+use crate::{Gateway, accounts, auth::Caller, orders, pages};
 
 /// How many characters of a name the page shows.
 const NAME_LIMIT: usize = 100;
@@ -52,31 +52,36 @@ impl Facts {
 /// The page.
 pub(crate) async fn show(
     gateway: &Gateway,
+    caller: &Caller,
     id: Result<OrderId, Problem>,
 ) -> Result<Response, Problem> {
     let id = id?;
     // Before anything is read: what changes after that is told from there on.
     let position = gateway.live.position().await;
-    let facts = read(gateway, id).await?;
+    let facts = read(gateway, caller, id).await?;
     let title = format!("Order {}", short(id));
     let frame = Frame { title: &title, kind: "order", place: "", skip_to: "main", position };
     Ok(layout::page(&frame, &content(&facts)))
 }
 
-async fn read(gateway: &Gateway, id: OrderId) -> Result<Facts, Problem> {
+async fn read(gateway: &Gateway, caller: &Caller, id: OrderId) -> Result<Facts, Problem> {
     let stores = &gateway.stores;
     let facts = pages::read(&gateway.reads, "the order", async {
-        let Some(order) = stores.order.get::<Order>(&id).await? else { return Ok(None) };
+        let order = stores.order.get::<Order>(&id).await?;
+        // Another customer's is not told from one that does not exist.
+        let order = order.filter(|order| caller.reaches(&order.customer_id));
+        let Some(order) = order else { return Ok(None) };
         let (products, account, (messages, complete)) = tokio::try_join!(
             stores.inventory.get_all::<Product>(pieces(&order).into_keys().cloned()),
             stores.account.get::<Account>(&order.customer_id),
             pages::messages_about(&stores.message, &order.customer_id, id),
         )?;
+        let account = account.map(|account| accounts::shown(account, caller));
         let ahead = waiting::ahead(&stores.inventory, &order, &products).await?;
         let now = now();
         Ok(Some(Facts { order, products, account, ahead, messages, complete, now }))
     });
-    facts.await?.ok_or_else(|| Problem::not_found(format!("there is no order {id}")))
+    facts.await?.ok_or_else(|| orders::unknown(id))
 }
 
 fn short(id: OrderId) -> String {

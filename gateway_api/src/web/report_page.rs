@@ -20,10 +20,13 @@ use super::{
     layout::{self, Frame},
     order_rows::{Names, Row},
     stock_rows::{account_row, product_row},
+    visitor::Visitor,
     words::{self, Grouped},
 };
 use crate::{
-    Gateway, orders,
+    Gateway, accounts,
+    auth::Caller,
+    orders,
     pages::{self, Cursor, Page},
 };
 
@@ -103,12 +106,13 @@ struct Report {
 /// The page.
 pub(crate) async fn show(
     gateway: &Gateway,
+    caller: &Caller,
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let wanted = pages::query(wanted, Wanted::names())?;
     // Before anything is read: what changes after that is told from there on.
     let position = gateway.live.position().await;
-    let report = read(gateway, wanted).await?;
+    let report = read(gateway, caller, wanted).await?;
     let frame = Frame {
         title: "Report",
         kind: "report",
@@ -119,7 +123,8 @@ pub(crate) async fn show(
     Ok(layout::page(&frame, &content(&report)))
 }
 
-async fn read(gateway: &Gateway, wanted: Wanted) -> Result<Report, Problem> {
+async fn read(gateway: &Gateway, caller: &Caller, mut wanted: Wanted) -> Result<Report, Problem> {
+    wanted.customer_id = orders::own(caller, wanted.customer_id)?;
     let page = Page { limit: None, cursor: wanted.cursor.clone() };
     let found =
         orders::find(gateway, wanted.customer_id.as_ref(), wanted.status, &page, ORDERS).await?;
@@ -131,15 +136,14 @@ async fn read(gateway: &Gateway, wanted: Wanted) -> Result<Report, Problem> {
     let products_from = from(&wanted.products, "products")?.unwrap_or(0);
     let accounts_from = from(&wanted.accounts, "accounts")?.unwrap_or(0);
     let stores = &gateway.stores;
-    let (product_list, account_list) =
-        (Product::kind().index.unwrap_or_default(), Account::kind().index.unwrap_or_default());
+    let product_list = Product::kind().index.unwrap_or_default();
     let read = pages::read(&gateway.reads, "the report", async {
         tokio::try_join!(
             pages::oldest::<Product>(&stores.inventory, product_list, products_from, ROWS),
-            pages::oldest::<Account>(&stores.account, account_list, accounts_from, ROWS),
-            pages::oldest::<Account>(&stores.account, account_list, 0, CHOICES),
+            accounts::find(&stores.account, caller, accounts_from, ROWS),
+            accounts::find(&stores.account, caller, 0, CHOICES),
             Names::of(stores, &orders),
-            pages::counts(&stores.order),
+            orders::count(gateway, caller),
         )
     });
     let (products, accounts, choices, names, counts) = read.await?;
@@ -179,7 +183,7 @@ fn content(report: &Report) -> Markup {
             div.side {
                 (products(report))
                 (customers(report))
-                (demo())
+                @if is_for_guide(&Visitor::current()) { (demo()) }
             }
             (orders_section(report))
         }
@@ -227,7 +231,7 @@ fn products(report: &Report) -> Markup {
 /// What completes an order besides the products: only with the script.
 fn order_fields() -> Markup {
     html! {
-        div.order-fields.needs-script {
+        div.order-fields.needs-script hidden[!Visitor::current().offers("order")] {
             p.error #order-products-error role="alert" hidden {}
             div.order-who {
                 label for="order-customer" { "Customer" }
@@ -278,6 +282,11 @@ const GUIDE: [(&str, &str, &str); 3] = [
     ("201 201 201 201 201 201", "6 × 201", "more than there are: out of stock"),
 ];
 
+/// Whether somebody may place the guide's orders.
+fn is_for_guide(visitor: &Visitor) -> bool {
+    visitor.offers("order") && visitor.limited_to().is_none_or(|own| own.as_str() == "101")
+}
+
 fn demo() -> Markup {
     html! {
         section.card.needs-script aria-labelledby="demo-heading" {
@@ -292,7 +301,9 @@ fn demo() -> Markup {
                 }
             }
             p.error #demo-error role="alert" hidden {}
-            p { button #reset-demo type="button" { "Reset demo data" } }
+            @if Visitor::current().offers("demo") {
+                p { button #reset-demo type="button" { "Reset demo data" } }
+            }
         }
     }
 }
@@ -366,9 +377,11 @@ fn chips(report: &Report, total: u64) -> Markup {
         nav aria-label="Orders by status" {
             ul.chips #counts {
                 li { (chip(None, "", "All", "", total)) }
-                @for (status, count) in &report.counts {
-                    @let actions = words::actions(*status).join(" ");
-                    li { (chip(Some(*status), status.name(), words::label(*status), &actions, *count)) }
+                // A customer sees no numbers, which are those of all; the script needs the rest.
+                @for status in OrderStatus::ALL {
+                    @let count = report.counts.iter().find(|(it, _)| *it == status).map_or(0, |it| it.1);
+                    @let actions = Visitor::current().actions(status).join(" ");
+                    li { (chip(Some(status), status.name(), words::label(status), &actions, count)) }
                 }
             }
         }
@@ -419,7 +432,9 @@ fn stepper_template() -> Markup {
                 input.quantity type="number" min="0" max="100" value="0" inputmode="numeric";
                 button.more type="button" { "+" }
             }
-            button.quiet.restock type="button" { "Restock" }
+            @if Visitor::current().offers("restock") {
+                button.quiet.restock type="button" { "Restock" }
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     order_page::Facts,
     order_rows::pieces,
+    visitor::Visitor,
     words::{self, Grouped},
 };
 
@@ -111,25 +112,25 @@ pub(super) async fn ahead(
 
 /// What the order waits for, and the buttons.
 pub(super) fn next(facts: &Facts) -> Markup {
-    let order = &facts.order;
+    let (order, visitor) = (&facts.order, Visitor::current());
     html! {
         (words_for(facts))
         div.buttons.needs-script {
-            @if order.status == OrderStatus::OutOfStock {
+            @if order.status == OrderStatus::OutOfStock && visitor.offers("restock") {
                 @for Lack { product, to_bring, .. } in lacking(facts) {
                     button.primary type="button" data-restock=(product) data-amount=(to_bring) {
                         "Restock " (Grouped(to_bring)) " × " (facts.name_of(product))
                     }
                 }
             }
-            @if let Some(missing) = missing(facts) {
+            @if let Some(missing) = missing(facts).filter(|_| visitor.offers("top-up")) {
                 button.primary type="button" data-top-up=(order.customer_id) data-amount=(missing) {
                     "Top up " (Grouped(missing))
                 }
             }
-            @for action in words::actions(order.status) {
+            @for action in visitor.actions(order.status) {
                 button type="button" data-action=(action)
-                    class=[match *action { "cancel" => Some("danger"), "pay" if missing(facts).is_some() => None, _ => Some("primary") }] {
+                    class=[match action { "cancel" => Some("danger"), "pay" if missing(facts).is_some() => None, _ => Some("primary") }] {
                     (action_label(action))
                 }
             }

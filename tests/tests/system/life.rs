@@ -308,7 +308,7 @@ fn an_evicting_redis_is_refused() {
     })
     .expect("a Redis");
     for service in [Service::Order, Service::Inventory, Service::Account, Service::Message] {
-        let (code, said) = run(service, &[("REDIS_URL", &redis.url())], &[]);
+        let (code, said) = run(service, &[("REDIS_URL", &redis.url()), ("AUTH_MODE", "off")], &[]);
         assert_eq!(code, Some(1), "{service}: {said}");
         assert!(said.contains("allkeys-lru") && said.contains("noeviction"), "{service}: {said}");
     }
@@ -343,7 +343,7 @@ fn a_port_that_is_taken_is_a_failing_exit_that_names_its_variable() {
         (Service::Gateway, "HTTP_ADDR"),
         (Service::Order, "HTTP_ADDR"),
     ] {
-        let (code, said) = run(service, &[(variable, &address)], &[]);
+        let (code, said) = run(service, &[(variable, &address), ("AUTH_MODE", "off")], &[]);
         assert_eq!(code, Some(1), "{service} {variable}: {said}");
         let expected = format!("{variable}: cannot listen on {address}");
         assert!(said.contains(&expected), "{service} {variable}: {said}");

@@ -2,6 +2,7 @@
 //!
 //! One program, so that slow tests run beside quick ones; a module for each concern.
 
+mod auth;
 mod chaos;
 mod control;
 mod documents;

@@ -1,9 +1,11 @@
 //! The operator's command line.
 //!
-//! Owns nothing; reads all topics. `audit` checks the books, `load` places many orders and measures.
+//! Owns nothing; reads all topics. `audit` checks the books, `load` places many orders and measures, `token` signs
+//! tokens with a key of one's own.
 
 pub mod audit;
 pub mod load;
+pub mod token;
 
 use common::{config::Sources, redis_link::RedisAccess};
 use stack::run_file::RunFile;

@@ -11,7 +11,7 @@ use common::{
     events::Topic,
     redis_link::{RedisAccess, RedisUrl},
 };
-use orderctl::{audit::audit, load, sources};
+use orderctl::{audit::audit, load, sources, token};
 use stack::{CertificatePlan, Certificates, RedisUsers, certs::NAMES, run_file::RunFile};
 
 /// The operator's command line.
@@ -55,6 +55,11 @@ enum Command {
         /// Let containers read them: mode 0644, in a directory that only you may enter
         #[arg(long)]
         containers: bool,
+    },
+    /// Print a token, signed with a key of one's own, for a gateway that knows that key
+    Token {
+        #[command(flatten)]
+        wanted: token::Wanted,
     },
     /// Place orders through the gateway of the running stack and measure
     Load {
@@ -143,6 +148,9 @@ async fn main() -> anyhow::Result<()> {
             for user in RedisUsers::names() {
                 writeln!(out, "{}", made.password_file(user).display())?;
             }
+        }
+        Command::Token { wanted } => {
+            writeln!(out, "{}", token::token(&wanted, &arguments.stack)?)?;
         }
         Command::Load { orders, clients, products, customers } => {
             for clients in clients {

@@ -23,6 +23,7 @@ mod spawn;
 mod stack;
 pub mod supervise;
 mod tls;
+pub mod token_key;
 pub mod users;
 
 pub use binaries::Profile;

@@ -9,7 +9,7 @@ use stack::supervise::Supervisor;
 use stack::{
     Appendfsync, Database, Error, Instance, Listen, Logs, Profile, RedisOptions, Service, Stack,
 };
-use stack::{StackOptions, binaries, ports};
+use stack::{StackOptions, binaries, ports, token_key};
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -67,9 +67,12 @@ struct Cli {
     /// The certificates are made in the directory `tls` below the data, and renewed when they expire.
     #[arg(long)]
     tls: bool,
-    /// All that protects: --isolated --acl --tls
+    /// All that protects: --isolated --acl --tls --auth
     #[arg(long)]
     secure: bool,
+    /// Ask callers for a token, signed with a key of the data directory: `cargo orderctl token` prints some
+    #[arg(long)]
+    auth: bool,
     /// Use this Redis instead of a private one
     #[arg(long, env = "REDIS_URL", hide_env_values = true, value_name = "URL", conflicts_with_all = ["fresh", "appendfsync", "isolated", "acl", "tls", "secure"])]
     redis_url: Option<String>,
@@ -120,6 +123,13 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 
     let terminal = io::stdout().is_terminal();
     let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let mut env: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let auth = cli.auth || cli.secure;
+    if auth {
+        env.extend(token_key::variables(&dir)?);
+    }
     let options = StackOptions {
         instances,
         redis: RedisOptions {
@@ -137,9 +147,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         logs: if cli.quiet { Logs::Files } else { Logs::Forward { colour } },
         gateway_port: Some(cli.port),
         seed_demo_data: cli.seed_demo_data,
-        env: std::env::vars_os()
-            .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
-            .collect(),
+        env,
         ..StackOptions::default()
     };
     let begun = Instant::now();
@@ -147,7 +155,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     if cli.quiet {
         say(&format!("starting; the services' logs are in {}", dir.join("logs").display()));
     }
-    let watched = watch(&mut stack, &signals, begun);
+    let watched = watch(&mut stack, &signals, begun, auth);
     if let Err(error) = &watched {
         say(&error.to_string());
     }
@@ -167,7 +175,12 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 /// Keeps the services running until a signal comes.
-fn watch(stack: &mut Stack, signals: &Receiver<()>, begun: Instant) -> Result<(), Error> {
+fn watch(
+    stack: &mut Stack,
+    signals: &Receiver<()>,
+    begun: Instant,
+    auth: bool,
+) -> Result<(), Error> {
     let mut supervisor = Supervisor::default();
     let mut announced = false;
     while let Err(RecvTimeoutError::Timeout) = signals.recv_timeout(Duration::from_millis(100)) {
@@ -177,6 +190,9 @@ fn watch(stack: &mut Stack, signals: &Receiver<()>, begun: Instant) -> Result<()
         if !announced && stack.instances().iter().all(Instance::is_ready) {
             announced = true;
             say(&welcome(stack, begun.elapsed()));
+            if auth {
+                say(&how_to_ask(stack));
+            }
         }
     }
     Ok(())
@@ -255,6 +271,20 @@ fn entrance(run: &RunFile) -> Vec<String> {
     let authority = run.redis.tls_ca.as_ref();
     let authority = authority.map(|file| format!("(redis-cli --tls --cacert {})", file.display()));
     password.into_iter().chain(authority).collect()
+}
+
+/// How to get a token, and where to put it.
+fn how_to_ask(stack: &Stack) -> String {
+    let (data, gateway) = (stack.dir().display(), stack.gateway_urls().join(" "));
+    format!(
+        r#"who calls must show a token:
+
+  token=$(cargo orderctl --stack {data} token --customer 101 --scope orders:write,orders:read,report:read)
+  curl -H "Authorization: Bearer $token" {gateway}/orders
+
+For an operator: token --scope admin
+"#
+    )
 }
 
 /// Adds which flag helps.

@@ -338,6 +338,10 @@ fn wiring(
     let mut env =
         BTreeMap::from([("OPS_ADDR", place.ops.to_string()), ("INSTANCE", place.name.clone())]);
     env.extend(place.http.map(|http| ("HTTP_ADDR", http.to_string())));
+    // On loopback, for whoever runs it and for tests.
+    if place.service.has_http() && !options.env.contains_key("AUTH_MODE") {
+        env.insert("AUTH_MODE", "off".to_owned());
+    }
     if place.service == Service::Gateway {
         // One gateway is enough: two that begin together would both find nothing and both publish.
         let seed = options.seed_demo_data && place.number == 1;

@@ -44,6 +44,9 @@ export async function send(method, path, body) {
   return { problem: { status: 0, detail } };
 }
 
+/** Whether this is offered to whoever looks: the server knows. */
+export const offers = (what) => (document.body.dataset.offers ?? "").split(" ").includes(what);
+
 /** Reads JSON. */
 export async function read(path) {
   const signal = AbortSignal.timeout(PATIENCE);

@@ -1,6 +1,6 @@
 // The form to place an order, and the buttons with which stock and money come in.
 
-import { busy, read, send, sentence, showError } from "./actions.js";
+import { busy, offers, read, send, sentence, showError } from "./actions.js";
 import { accounts, amountDialog, products } from "./stock.js";
 import { byId, grouped, setText } from "./words.js";
 
@@ -20,7 +20,7 @@ export function orderForm(placed) {
     const cell = row.querySelector(".p-order");
     if (!cell.firstChild) cell.append(byId("stepper").content.cloneNode(true));
     const name = products.name(row.dataset.product);
-    const name_ = (selector, text) => cell.querySelector(selector).setAttribute("aria-label", text);
+    const name_ = (selector, text) => cell.querySelector(selector)?.setAttribute("aria-label", text);
     name_(".stepper", `Order ${name}`);
     name_(".fewer", `One fewer: ${name}`);
     name_(".more", `One more: ${name}`);
@@ -30,14 +30,14 @@ export function orderForm(placed) {
   accounts.equip = (row) => {
     const { account } = row.dataset;
     const cell = row.querySelector(".a-actions");
-    if (!cell.firstChild) {
+    if (!cell.firstChild && offers("top-up")) {
       const button = document.createElement("button");
       button.type = "button";
       button.className = "quiet top-up";
       button.textContent = "Top up";
       cell.append(button);
     }
-    cell.firstChild.setAttribute("aria-label", `Top up ${accounts.name(account)}`);
+    cell.firstChild?.setAttribute("aria-label", `Top up ${accounts.name(account)}`);
     for (const select of [customer, byId("filter-customer")]) {
       if ([...select.options].some((option) => option.value === account)) continue;
       select.add(new Option(accounts.name(account), account));

@@ -1,6 +1,6 @@
 // The report: rows follow the events; forms and buttons ask for things.
 
-import { busy, read, send, sentence, showError, step, stepButton } from "./actions.js";
+import { busy, offers, read, send, sentence, showError, step, stepButton } from "./actions.js";
 import { announcer, batches, follow, say } from "./live.js";
 import { orderForm } from "./order_form.js";
 import { accounts, fillRow, products } from "./stock.js";
@@ -220,7 +220,7 @@ export function report() {
       read(ordersPath(part.get("cursor"))),
       read(listPath("/inventory", "products")),
       read(listPath("/accounts", "accounts")),
-      read("/orders/counts"),
+      offers("counts") && !wantedCustomer ? read("/orders/counts") : null,
     ]);
     for (const product of stock.products) fillRow(products, product);
     for (const account of purses.accounts) fillRow(accounts, account);
@@ -278,7 +278,7 @@ export function report() {
   document.addEventListener("changed-stock", () => follower.soon());
 
   const demoError = byId("demo-error");
-  byId("reset-demo").addEventListener("click", ({ currentTarget }) => busy(currentTarget, async () => {
+  byId("reset-demo")?.addEventListener("click", ({ currentTarget }) => busy(currentTarget, async () => {
     const { problem } = await send("POST", "/init-data");
     showError(demoError, problem && sentence(problem));
     if (!problem) say("The demo data is as at first.");

@@ -1,0 +1,179 @@
+//! Whether callers must say who they are, and what the gateway shows order_service.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, ValueEnum};
+
+use crate::{config::Fault, secret::Secret};
+
+/// How short a secret between services may be, in characters.
+const SECRET_LENGTH: usize = 16;
+/// How long, so that it fits into a header.
+const SECRET_LIMIT: usize = 512;
+
+/// Whether callers must say who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AuthMode {
+    /// Nobody gets in who does not.
+    Required,
+    /// Everybody may do everything: for a demo.
+    Off,
+}
+
+/// What the gateway and order_service are told of it.
+#[derive(Args, Clone, Debug)]
+pub struct AuthConfig {
+    /// Whether callers must say who they are: required, or off for a demo
+    #[arg(long, env, default_value = "required")]
+    pub auth_mode: AuthMode,
+    /// Whether AUTH_MODE=off may listen on an address that others can reach: true or false
+    /// [default: only in a container]
+    #[arg(long, env, value_parser = clap::value_parser!(bool))]
+    auth_off_anywhere: Option<bool>,
+    /// What the gateway shows order_service, at least 16 characters. Several, separated by commas:
+    /// the gateway shows the first, order_service takes each
+    #[arg(long, env, hide_env_values = true)]
+    order_service_secret: Option<Secret>,
+    /// A file with it, or with one on each line
+    #[arg(long, env)]
+    order_service_secret_file: Option<PathBuf>,
+}
+
+impl AuthConfig {
+    /// Whether everybody may do everything.
+    pub fn is_off(&self) -> bool {
+        self.auth_mode == AuthMode::Off
+    }
+
+    /// Looks at all of it, for a service that listens there.
+    ///
+    /// # Errors
+    ///
+    /// Whoever can reach the address would be let in without being asked; or there is no secret
+    /// where one is needed, or one that is unfit.
+    pub fn check(&self, http: SocketAddr) -> Result<(), Fault> {
+        let secrets = self.secrets()?;
+        if self.is_off() {
+            return self.check_reach(http, Path::new("/"));
+        }
+        if secrets.is_empty() {
+            let reason = "with AUTH_MODE=required the gateway and order_service need it (or \
+                          ORDER_SERVICE_SECRET_FILE): the same for both";
+            return Err(Fault::of("ORDER_SERVICE_SECRET", reason));
+        }
+        Ok(())
+    }
+
+    fn check_reach(&self, http: SocketAddr, root: &Path) -> Result<(), Fault> {
+        let allowed = self.auth_off_anywhere.unwrap_or_else(|| is_container(root));
+        if http.ip().is_loopback() || allowed {
+            return Ok(());
+        }
+        let reason = "off lets in whoever can reach HTTP_ADDR, which is not a loopback address; \
+                      listen on 127.0.0.1, or say AUTH_OFF_ANYWHERE=true if that is meant";
+        Err(Fault::of("AUTH_MODE", reason))
+    }
+
+    /// The secrets between the gateway and order_service, the one to show first.
+    ///
+    /// # Errors
+    ///
+    /// One is too short, too long or not plain; or the file cannot be read.
+    pub fn secrets(&self) -> Result<Vec<Secret>, Fault> {
+        let (variable, file) = ("ORDER_SERVICE_SECRET", "ORDER_SERVICE_SECRET_FILE");
+        let given = Secret::given(
+            (variable, self.order_service_secret.as_ref()),
+            (file, self.order_service_secret_file.as_deref()),
+        )?;
+        let Some(given) = given else { return Ok(Vec::new()) };
+        let variable = if self.order_service_secret.is_some() { variable } else { file };
+        let texts = given.expose().split([',', '\n', '\r']).map(str::trim);
+        let texts: Vec<&str> = texts.filter(|text| !text.is_empty()).collect();
+        let fits = |text: &&str| {
+            (SECRET_LENGTH..=SECRET_LIMIT).contains(&text.len())
+                && text.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        if texts.is_empty() || !texts.iter().all(fits) {
+            let reason = format!(
+                "a secret is {SECRET_LENGTH} to {SECRET_LIMIT} printable ASCII characters without spaces and commas"
+            );
+            return Err(Fault::of(variable, reason));
+        }
+        Ok(texts.into_iter().map(Secret::from).collect())
+    }
+}
+
+/// Whether this process runs in a container: what listens there is reached by what the container's
+/// network lets in.
+fn is_container(root: &Path) -> bool {
+    let marks = [".dockerenv", "run/.containerenv", "var/run/secrets/kubernetes.io"];
+    if marks.iter().any(|mark| root.join(mark).exists()) {
+        return true;
+    }
+    let groups = fs::read_to_string(root.join("proc/1/cgroup")).unwrap_or_default();
+    ["docker", "kubepods", "containerd", "libpod", "lxc"].iter().any(|name| groups.contains(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(mode: AuthMode, anywhere: Option<bool>, secret: Option<&str>) -> AuthConfig {
+        AuthConfig {
+            auth_mode: mode,
+            auth_off_anywhere: anywhere,
+            order_service_secret: secret.map(Secret::from),
+            order_service_secret_file: None,
+        }
+    }
+
+    #[test]
+    fn off_listens_on_loopback_in_a_container_or_where_it_is_told_to() {
+        let root = std::env::temp_dir().join(format!("root-{}", std::process::id()));
+        fs::create_dir_all(root.join("proc/1")).unwrap();
+        let reached = |address: &str, anywhere| {
+            let config = config(AuthMode::Off, anywhere, None);
+            config.check_reach(address.parse().unwrap(), &root).map_err(|fault| fault.variable)
+        };
+        let refused = Err("AUTH_MODE");
+        for address in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1"] {
+            assert_eq!(reached(address, None), Ok(()), "{address}");
+            assert_eq!(reached(address, Some(false)), Ok(()), "{address}");
+        }
+        for address in ["0.0.0.0:1", "[::]:1", "192.168.1.1:1"] {
+            assert_eq!(reached(address, None), refused, "{address}");
+            assert_eq!(reached(address, Some(false)), refused, "{address}");
+            assert_eq!(reached(address, Some(true)), Ok(()), "{address}");
+        }
+        fs::write(root.join("proc/1/cgroup"), "12:cpu:/user.slice\n").unwrap();
+        assert_eq!(reached("0.0.0.0:1", None), refused);
+        fs::write(root.join("proc/1/cgroup"), "12:cpu:/docker/0123\n").unwrap();
+        assert_eq!(reached("0.0.0.0:1", None), Ok(()));
+        assert_eq!(reached("0.0.0.0:1", Some(false)), refused, "it was told not to");
+        fs::remove_file(root.join("proc/1/cgroup")).unwrap();
+        fs::write(root.join(".dockerenv"), "").unwrap();
+        assert_eq!(reached("0.0.0.0:1", None), Ok(()));
+        fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[test]
+    fn required_needs_a_secret_and_several_are_told_apart() {
+        let there = "127.0.0.1:1".parse().unwrap();
+        let fault = |secret| config(AuthMode::Required, None, secret).check(there).unwrap_err();
+        assert_eq!(fault(None).variable, "ORDER_SERVICE_SECRET");
+        for unfit in ["short", "sixteen letters ü", "a b c d e f g h i j", ",", &"x".repeat(513)] {
+            let fault = fault(Some(unfit));
+            assert_eq!(fault.variable, "ORDER_SERVICE_SECRET");
+            assert!(unfit == "," || !fault.reason.contains(unfit), "{fault}");
+        }
+        let two = config(AuthMode::Required, None, Some("new-0123456789abc, old-0123456789abc\n"));
+        let secrets = two.secrets().unwrap();
+        let secrets: Vec<&str> = secrets.iter().map(Secret::expose).collect();
+        assert_eq!(secrets, ["new-0123456789abc", "old-0123456789abc"]);
+        assert!(!format!("{two:?}").contains("0123"), "{two:?}");
+    }
+}

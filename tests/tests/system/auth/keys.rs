@@ -1,0 +1,91 @@
+//! The provider's keys: new ones, unknown ones, and a provider that is away.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::Method;
+use serde_json::Value;
+use stack::Service;
+use system_tests::{Answer, request};
+use tokio::task::JoinSet;
+
+use super::{
+    Site, assert_problem, bearer,
+    provider::{Provider, Signer},
+};
+
+/// What the gateway answers to a token with this key.
+async fn shown(site: &Site, signer: &Signer) -> Answer {
+    let token = signer.token(&site.claims("operator", "report:read"));
+    site.ask(&token, Method::GET, "/report", &Value::Null).await
+}
+
+async fn assert_taken(site: &Site, signer: &Signer) {
+    let answer = shown(site, signer).await;
+    assert_eq!(answer.status, 200, "{}: {}", signer.kid, answer.text());
+}
+
+async fn assert_refused(site: &Site, signer: &Signer) {
+    assert_problem(&signer.kid, &shown(site, signer).await, 401, "unauthenticated");
+}
+
+#[tokio::test]
+async fn a_new_key_is_found_with_one_fetch_and_a_flood_of_unknown_ones_causes_no_more() {
+    let site = Site::start().await;
+    let provider: &Provider = &site.provider;
+    assert_eq!(provider.fetches(), 1, "before it was ready");
+    for _ in 0..10 {
+        assert_taken(&site, &site.signer).await;
+    }
+    assert_eq!(provider.fetches(), 1, "not for each token");
+
+    let new = Signer::p256("second");
+    provider.has(&[&new]);
+    // Whoever comes first makes the gateway ask; the others wait for what it hears.
+    for answer in shown_together(&site, [&new; 10]).await {
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    assert_eq!(provider.fetches(), 2);
+    assert_refused(&site, &site.signer).await;
+
+    let begin = Instant::now();
+    let strangers: Vec<_> = (0..200).map(|n| Signer::ed25519(&format!("stranger-{n}"))).collect();
+    for crowd in strangers.chunks(20) {
+        for answer in shown_together(&site, crowd).await {
+            assert_problem("a stranger", &answer, 401, "unauthenticated");
+        }
+        assert_taken(&site, &new).await;
+    }
+    let most = 2 + 1 + usize::try_from(begin.elapsed().as_secs() / 30).unwrap();
+    assert!(provider.fetches() <= most, "{} fetches", provider.fetches());
+}
+
+#[tokio::test]
+async fn known_keys_go_on_while_the_provider_is_away() {
+    let mut site = Site::start().await;
+    site.provider.be_away(true);
+    let new = Signer::ed25519("second");
+    site.provider.has(&[&site.signer, &new]);
+    assert_taken(&site, &site.signer).await;
+    // This makes the gateway ask, in vain.
+    assert_refused(&site, &new).await;
+    assert!(site.provider.turned_away() >= 1);
+    for _ in 0..10 {
+        assert_taken(&site, &site.signer).await;
+    }
+    assert_eq!(site.provider.fetches(), 1);
+    assert!(site.system.first(Service::Gateway).is_ready());
+}
+
+/// What the gateway answers to tokens with these keys, all at once.
+async fn shown_together(site: &Site, signers: impl IntoIterator<Item = &Signer>) -> Vec<Answer> {
+    let mut asked = JoinSet::new();
+    for signer in signers {
+        let token = bearer(&signer.token(&site.claims("operator", "report:read")));
+        let url = format!("{}/report", site.system.url());
+        let client = site.system.client.clone();
+        let asking = request(Method::GET, &url, &[("Authorization", &token)], Bytes::new());
+        asked.spawn(async move { client.send(asking).await.expect("the gateway answers") });
+    }
+    asked.join_all().await
+}

@@ -1,0 +1,131 @@
+//! Who is let in, by tokens: the real binaries with `AUTH_MODE=required` and a provider of the test.
+
+mod customers;
+mod forged;
+mod keys;
+mod scopes;
+mod secrets;
+mod start;
+
+mod provider;
+
+use std::{
+    collections::BTreeMap,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use http::Method;
+use serde_json::{Value, json};
+use stack::{Service, StackOptions};
+use system_tests::{Answer, System, request};
+
+use self::provider::{Provider, Signer};
+
+const AUDIENCE: &str = "https://orders.example/api";
+/// What the gateway shows order_service: looked for where it must not be.
+const SECRET: &str = "marker-between-secret-0123456789";
+const NOBODYS_ORDER: &str = "01890000-0000-7000-8000-000000000000";
+
+/// A system that asks for tokens, with the demo data.
+struct Site {
+    system: System,
+    provider: Provider,
+    /// The key that the provider has from the beginning.
+    signer: Signer,
+}
+
+impl Site {
+    async fn start() -> Self {
+        let signer = Signer::ed25519("first");
+        let provider = Provider::start(&[&signer]).await;
+        let both = BTreeMap::from(
+            [("AUTH_MODE", "required"), ("ORDER_SERVICE_SECRET", SECRET), ("LOG_LEVEL", "debug")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned())),
+        );
+        let mut gateway = both.clone();
+        gateway.insert("OIDC_ISSUER".to_owned(), provider.issuer.clone());
+        gateway.insert("OIDC_AUDIENCE".to_owned(), AUDIENCE.to_owned());
+        let service_env = BTreeMap::from([(Service::Gateway, gateway), (Service::Order, both)]);
+        let options = StackOptions { seed_demo_data: true, service_env, ..StackOptions::default() };
+        Self { system: System::start_with(options).await, provider, signer }
+    }
+
+    /// The claims of a good token for somebody with these scopes.
+    fn claims(&self, subject: &str, scope: &str) -> Value {
+        json!({
+            "iss": self.provider.issuer, "aud": AUDIENCE, "sub": subject, "scope": scope,
+            "iat": now() - 10, "exp": now() + 600,
+        })
+    }
+
+    /// A good token of somebody who is no customer.
+    fn token(&self, scope: &str) -> String {
+        self.signer.token(&self.claims("operator", scope))
+    }
+
+    /// A good token of a customer.
+    fn token_of(&self, customer: &str, scope: &str) -> String {
+        let claims = self.claims(&format!("user-{customer}"), scope);
+        self.signer.token(&with(&claims, "customer_id", json!(customer)))
+    }
+
+    /// Sends a request with a token.
+    async fn ask(&self, token: &str, method: Method, path: &str, body: &Value) -> Answer {
+        self.send(method, path, &[("Authorization", &bearer(token))], body).await
+    }
+
+    /// Sends a request with these headers; a body only if it is not null.
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) -> Answer {
+        let mut headers = headers.to_vec();
+        let mut text = String::new();
+        if !body.is_null() {
+            headers.push(("Content-Type", "application/json"));
+            text = body.to_string();
+        }
+        let url = format!("{}{path}", self.system.url());
+        let answer = self.system.client.send(request(method, &url, &headers, text)).await;
+        answer.expect("the gateway answers")
+    }
+}
+
+fn bearer(token: &str) -> String {
+    format!("Bearer {token}")
+}
+
+/// The claims with this one in addition, or instead.
+fn with(claims: &Value, name: &str, value: Value) -> Value {
+    let mut claims = claims.clone();
+    claims[name] = value;
+    claims
+}
+
+/// The claims without this one.
+fn without(claims: &Value, name: &str) -> Value {
+    let mut claims = claims.clone();
+    claims.as_object_mut().expect("claims").remove(name);
+    claims
+}
+
+/// The answer is a problem of this kind, and well-formed.
+fn assert_problem(name: &str, answer: &Answer, status: u16, kind: &str) -> Value {
+    assert_eq!(answer.status, status, "{name}: {}", answer.text());
+    assert_eq!(answer.header("content-type"), "application/problem+json", "{name}");
+    let problem = answer.json();
+    assert_eq!(problem["type"], format!("urn:problem-type:orders:{kind}"), "{name}: {problem}");
+    assert_eq!(problem["status"], status, "{name}: {problem}");
+    for member in ["title", "detail"] {
+        assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{name}: {problem}");
+    }
+    problem
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later").as_secs()
+}

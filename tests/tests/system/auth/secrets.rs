@@ -1,0 +1,107 @@
+//! order_service is the gateway's; and what must never be shown.
+
+use std::process::Command;
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use stack::{Profile, Service, binaries};
+use system_tests::{SOON, order_body};
+
+use super::{SECRET, Site, assert_problem, now, provider::Signer, with};
+
+/// The variables that have something secret as a whole.
+const SECRETS: [&str; 4] =
+    ["ORDER_SERVICE_SECRET", "OIDC_CLIENT_SECRET", "SESSION_SECRET", "REDIS_PASSWORD"];
+
+#[tokio::test]
+async fn order_service_serves_nobody_who_does_not_show_the_gateways_secret() {
+    let mut site = Site::start().await;
+    let http = site.system.first(Service::Order).http.expect("it has HTTP");
+    let client = site.system.client.clone();
+    let token = site.token("admin");
+    let bearer = super::bearer(&token);
+    let prefix = &SECRET[..SECRET.len() - 1];
+    let rows: [(&str, Vec<(&str, &str)>); 6] = [
+        ("nothing", vec![]),
+        ("a token", vec![("Authorization", &bearer)]),
+        ("a wrong secret", vec![("X-Gateway-Secret", "wrong-0123456789")]),
+        ("an empty secret", vec![("X-Gateway-Secret", "")]),
+        ("most of the secret", vec![("X-Gateway-Secret", prefix)]),
+        ("the secret elsewhere", vec![("Authorization", SECRET)]),
+    ];
+    let url = format!("http://{http}/order");
+    for (name, headers) in rows {
+        let answer = client.post(&url, &order_body(&["204"], "101"), &headers).await;
+        let answer = answer.expect("order_service answers");
+        assert_problem(name, &answer, 401, "unauthenticated");
+        let challenge = answer.header("www-authenticate");
+        assert_eq!(challenge, "X-Gateway-Secret realm=\"order_service\"", "{name}");
+    }
+    let shown = [("X-Gateway-Secret", SECRET)];
+    let answer = client.post(&url, &order_body(&["204"], "101"), &shown).await;
+    assert!(answer.expect("order_service answers").status != StatusCode::UNAUTHORIZED);
+    let orders = site.ask(&token, Method::GET, "/orders", &Value::Null).await.json();
+    assert!(orders["orders"].as_array().expect("a list").len() <= 1, "{orders}");
+}
+
+#[tokio::test]
+async fn secrets_and_tokens_are_in_no_log_no_metric_and_no_help() {
+    let mut site = Site::start().await;
+    let claims = with(&site.claims("operator", "admin"), "marker", json!("a-marker"));
+    let good = site.signer.token(&claims);
+    let expired = site.signer.token(&with(&claims, "exp", json!(now() - 600)));
+    let strange = Signer::ed25519("stranger").token(&claims);
+    for (token, status) in [(&good, 200), (&expired, 401), (&strange, 401)] {
+        let answer = site.ask(token, Method::GET, "/report", &Value::Null).await;
+        assert_eq!(answer.status, status, "{}", answer.text());
+    }
+    let path = format!("/report?access_token={good}");
+    let answer = site.send(Method::GET, &path, &[], &Value::Null).await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    let answer = site.ask(&good, Method::POST, "/order", &order_body(&["204"], "101")).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    let garbage = [("Authorization", "Bearer marker-of-garbage")];
+    let answer = site.send(Method::GET, "/report", &garbage, &Value::Null).await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+
+    // Their signatures, too: what is shown without them is no token any more.
+    let mut hidden = vec![SECRET, "marker-of-garbage"];
+    for token in [&good, &expired, &strange] {
+        hidden.push(token);
+        hidden.extend(token.split('.').skip(1));
+    }
+    let assert_hidden = |place: &str, text: &str| {
+        assert!(!text.is_empty(), "{place} says nothing");
+        for secret in &hidden {
+            assert!(!text.contains(secret), "{place} shows {secret}:\n{text}");
+        }
+    };
+    let directory = binaries::build(Profile::Debug).expect("binaries");
+    for service in Service::ALL {
+        let ops = site.system.first(service).ops;
+        let metrics = site.system.client.get(&format!("http://{ops}/metrics")).await;
+        assert_hidden(&format!("{service}'s metrics"), &metrics.expect("metrics").text());
+        for option in ["-h", "--help"] {
+            // It says what the variables are set to, except these.
+            let mut command = Command::new(directory.join(service.name()));
+            let url = format!("redis://user:{SECRET}@127.0.0.1:1");
+            for variable in SECRETS {
+                command.env(variable, SECRET);
+            }
+            let command = command.arg(option).env("REDIS_URL", &url).env("ORDER_REDIS_URL", url);
+            let output = command.output().expect("it runs");
+            let said = [output.stdout, output.stderr].concat();
+            assert_hidden(&format!("{service} {option}"), &String::from_utf8_lossy(&said));
+        }
+    }
+    for service in Service::ALL {
+        // Lines are written a moment later: whoever has ended has written all of them.
+        let process = &mut site.system.first(service).process;
+        process.terminate().expect("it can be asked to end");
+        process.wait(SOON).expect("it ends");
+        let told = site.system.logs(service);
+        let refuses = service == Service::Gateway;
+        assert_eq!(told.contains("a token was refused"), refuses, "{service}: {told}");
+        assert_hidden(&format!("{service}'s log"), &told);
+    }
+}

@@ -1,0 +1,100 @@
+//! Configurations that would let in whoever comes, or nobody.
+
+use std::{collections::BTreeMap, process::Command};
+
+use stack::{Profile, Service, StackOptions, binaries};
+use system_tests::{SOON, System, eventually};
+
+use super::{AUDIENCE, SECRET};
+
+const HERE: &str = "127.0.0.1:0";
+const ISSUER: &str = "https://issuer.example";
+
+#[test]
+fn what_is_missing_or_dangerous_ends_the_start_with_64_and_is_named() {
+    let binaries = binaries::build(Profile::Debug).expect("binaries");
+    let (gateway, order) = (Service::Gateway, Service::Order);
+    let (secret, issuer) = (("ORDER_SERVICE_SECRET", SECRET), ("OIDC_ISSUER", ISSUER));
+    let audience = ("OIDC_AUDIENCE", AUDIENCE);
+    let required = ("AUTH_MODE", "required");
+    let off = ("AUTH_MODE", "off");
+    let (nowhere, anywhere) = (("HTTP_ADDR", "0.0.0.0:0"), ("AUTH_OFF_ANYWHERE", "false"));
+    type Row<'a> = (&'a str, Service, Vec<(&'a str, &'a str)>, &'a str);
+    let rows: Vec<Row<'_>> = vec![
+        ("nothing is said", gateway, vec![], "ORDER_SERVICE_SECRET"),
+        ("nothing is said", order, vec![], "ORDER_SERVICE_SECRET"),
+        ("no secret", gateway, vec![required, issuer, audience], "ORDER_SERVICE_SECRET"),
+        ("no secret", order, vec![required], "ORDER_SERVICE_SECRET"),
+        ("no issuer", gateway, vec![required, secret, audience], "OIDC_ISSUER"),
+        ("no audience", gateway, vec![required, secret, issuer], "OIDC_AUDIENCE"),
+        (
+            "an empty issuer",
+            gateway,
+            vec![required, secret, audience, ("OIDC_ISSUER", "")],
+            "OIDC_ISSUER",
+        ),
+        (
+            "an issuer in the clear",
+            gateway,
+            vec![required, secret, audience, ("OIDC_ISSUER", "http://issuer.example")],
+            "OIDC_ISSUER",
+        ),
+        (
+            "no such file of keys",
+            gateway,
+            vec![required, secret, issuer, audience, ("OIDC_JWKS_FILE", "/nowhere/keys.json")],
+            "OIDC_JWKS_FILE",
+        ),
+        (
+            "a short secret",
+            gateway,
+            vec![required, ("ORDER_SERVICE_SECRET", "marker-short")],
+            "ORDER_SERVICE_SECRET",
+        ),
+        (
+            "a short secret",
+            order,
+            vec![required, ("ORDER_SERVICE_SECRET", "marker-short")],
+            "ORDER_SERVICE_SECRET",
+        ),
+        (
+            "a secret file that is not there",
+            order,
+            vec![required, ("ORDER_SERVICE_SECRET_FILE", "/nowhere/secret")],
+            "ORDER_SERVICE_SECRET_FILE",
+        ),
+        ("off for everybody", gateway, vec![off, nowhere, anywhere], "AUTH_MODE"),
+        ("off for everybody", order, vec![off, nowhere, anywhere], "AUTH_MODE"),
+        ("off on [::]", gateway, vec![off, ("HTTP_ADDR", "[::]:0"), anywhere], "AUTH_MODE"),
+    ];
+    for (name, service, env, variable) in rows {
+        let name = format!("{service}: {name}");
+        let mut command = Command::new(binaries.join(service.name()));
+        let command = command.env_clear().env("HTTP_ADDR", HERE).envs(env);
+        let output = command.output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{name}: {said}");
+        assert!(said.starts_with(&format!("bad configuration: {variable}: ")), "{name}: {said}");
+        assert!(!said.contains("marker"), "{name}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn off_is_served_to_others_only_if_that_is_meant_and_with_a_loud_warning() {
+    let port = stack::ports::free();
+    let env = [("HTTP_ADDR", format!("0.0.0.0:{port}")), ("AUTH_OFF_ANYWHERE", "true".to_owned())];
+    let env = BTreeMap::from(env.map(|(name, value)| (name.to_owned(), value)));
+    let options = StackOptions {
+        gateway_port: Some(port),
+        service_env: BTreeMap::from([(Service::Gateway, env)]),
+        ..StackOptions::default()
+    };
+    let system = System::start_with(options).await;
+    system.report().await;
+    eventually("a warning", SOON, async || {
+        let logs = system.logs(Service::Gateway);
+        let warns = logs.contains("AUTH_MODE=off: NOBODY IS ASKED WHO THEY ARE");
+        if warns { Ok(()) } else { Err(logs) }
+    })
+    .await;
+}
