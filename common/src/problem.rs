@@ -110,12 +110,14 @@ problems! {
     https_required = BAD_REQUEST, "https-required", "This address takes HTTPS only";
     /// 400: a header or parameter is invalid.
     bad_request = BAD_REQUEST, "bad-request", "The request is invalid";
-    /// 403: a page of another site asks for it.
+    /// 403: a page of another site asks for it, or may, with the cookie of a signed-in browser.
     cross_site = FORBIDDEN, "cross-site", "Pages of other sites may not ask for this";
     /// 401: nobody knows who asks.
     unauthenticated = UNAUTHORIZED, "unauthenticated", "A valid token is needed";
     /// 403: who asks may not do that.
     forbidden = FORBIDDEN, "forbidden", "The token does not allow that";
+    /// 400: signing in with the provider did not work.
+    sign_in_failed = BAD_REQUEST, "sign-in-failed", "Signing in did not work";
     /// 404: there is nothing at that path.
     not_found = NOT_FOUND, "not-found", "There is nothing here";
     /// 405: the path exists, but not with that method.

@@ -25,6 +25,7 @@ mod pages;
 pub mod report;
 mod responses;
 mod rights;
+mod signin;
 mod watch;
 mod web;
 
@@ -180,6 +181,7 @@ pub fn router(gateway: Gateway, guard: Arc<Guard>) -> Router {
     routes
         .merge(docs::router(&document))
         .merge(web::router())
+        .merge(signin::router())
         .method_not_allowed_fallback(wrong_method)
         .fallback(web::unknown_path)
         .layer(middleware::from_fn_with_state(Arc::clone(&guard), guard::inside))

@@ -2,10 +2,12 @@
 //!
 //! Owns: [`System`], a private Redis, or one for each topic, with any number of instances of the
 //! five debug binaries, a client for its HTTP and eyes for its Redis; [`events`], a client of its
-//! event streams; [`eventually`], for waiting on conditions.
+//! event streams; [`signing_in`], a system with an OpenID provider; [`eventually`], for waiting on
+//! conditions.
 //! Everything that a test starts ends with it.
 
 pub mod events;
+pub mod signing_in;
 
 use std::{
     collections::HashMap,

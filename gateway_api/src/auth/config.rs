@@ -10,6 +10,7 @@ use super::{
     jwks::{Algorithm, KeySet},
     token::Expectations,
 };
+use crate::signin::SignInConfig;
 
 /// Which tokens let whom in.
 #[derive(Args, Clone, Debug)]
@@ -43,6 +44,8 @@ pub struct OidcConfig {
     /// The claim that has the scopes, separated by spaces or as a list [default: scope, or else scp]
     #[arg(long, env, value_parser = claim)]
     auth_scope_claim: Option<String>,
+    #[command(flatten)]
+    pub(super) sign_in: SignInConfig,
 }
 
 fn claim(text: &str) -> Result<String, String> {
@@ -93,7 +96,7 @@ impl OidcConfig {
         if let Some(path) = &self.oidc_ca {
             pem::authorities(path).map_err(|error| Fault::of("OIDC_CA", error.to_string()))?;
         }
-        Ok(())
+        self.sign_in.check(self.oidc_jwks_file.is_some())
     }
 
     pub(super) fn issuer(&self) -> String {

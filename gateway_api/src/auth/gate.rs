@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use axum::{
     extract::{MatchedPath, Request, State},
     middleware::Next,
-    response::{IntoResponse as _, Response},
+    response::{IntoResponse as _, Redirect, Response},
 };
 use common::{
     problem::{Challenge, Problem},
@@ -23,6 +23,7 @@ use super::{
     caller::forbidden,
     config::OidcConfig,
     fetch::{Address, Fetcher},
+    identity,
     jwks::KeySet,
     provider::Provider,
     rules::{self, Access},
@@ -30,6 +31,7 @@ use super::{
 };
 use crate::{
     guard::Subject,
+    signin::Sessions,
     web::{self, negotiate::wants_html, visitor::Visitor},
 };
 
@@ -41,6 +43,7 @@ pub struct Gate(Option<Tokens>);
 struct Tokens {
     provider: Arc<Provider>,
     expected: Expectations,
+    sessions: Sessions,
 }
 
 impl Gate {
@@ -81,13 +84,73 @@ impl Gate {
             }
             Ok(())
         });
-        Ok(Self(Some(Tokens { provider, expected: config.expectations() })))
+        let (expected, sessions) = (config.expectations(), Sessions::new(&config.sign_in)?);
+        Ok(Self(Some(Tokens { provider, expected, sessions })))
+    }
+
+    /// The browsers that are signed in.
+    pub(crate) fn sessions(&self) -> Option<&Sessions> {
+        self.0.as_ref().map(|tokens| &tokens.sessions)
+    }
+
+    /// The OpenID provider.
+    pub(crate) fn provider(&self) -> Option<&Provider> {
+        self.0.as_ref().map(|tokens| &*tokens.provider)
+    }
+
+    /// For whom tokens must be.
+    pub(crate) fn audience(&self) -> Option<&str> {
+        self.0.as_ref().map(|tokens| tokens.expected.audience.as_str())
+    }
+
+    /// What an access token says.
+    ///
+    /// # Errors
+    ///
+    /// 401: it is not good. 503: the keys are not known.
+    pub(crate) async fn claims(&self, token: &str) -> Result<Claims, Problem> {
+        self.tokens()?.claims(token).await
+    }
+
+    /// What whoever signed in is called, by the ID token for this client and attempt.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gate::claims`].
+    pub(crate) async fn identity(
+        &self,
+        token: &str,
+        client: &str,
+        nonce: &str,
+    ) -> Result<String, Problem> {
+        let tokens = self.tokens()?;
+        let verify =
+            |keys: &KeySet| identity::verify(token, keys, &tokens.expected, (client, nonce), now());
+        tokens.checked(verify).await
+    }
+
+    fn tokens(&self) -> Result<&Tokens, Problem> {
+        self.0.as_ref().ok_or_else(|| Problem::not_found("nobody signs in here"))
+    }
+
+    /// Who looks, as far as the browser's cookie says; whether the token in it still lets anybody in
+    /// is another question.
+    fn visitor(&self, request: &Request) -> Visitor {
+        let wanted = request.uri().path_and_query().map_or("/", |it| it.as_str()).to_owned();
+        let Some(tokens) = &self.0 else { return Visitor { wanted, ..Visitor::default() } };
+        Visitor {
+            can_sign_in: tokens.sessions.place("/").is_some(),
+            name: tokens.sessions.name(request.headers(), now()),
+            leads_to: tokens.sessions.leads_to(&tokens.provider),
+            wanted,
+            ..Visitor::default()
+        }
     }
 }
 
 /// Lets a request in, or answers it.
 pub(crate) async fn admit(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
-    Visitor::default().attended(pass(&gate, request, next)).await
+    gate.visitor(&request).attended(pass(&gate, request, next)).await
 }
 
 async fn pass(gate: &Gate, mut request: Request, next: Next) -> Response {
@@ -118,7 +181,7 @@ async fn pass(gate: &Gate, mut request: Request, next: Next) -> Response {
             request.extensions_mut().insert(caller);
             request
         }
-        Err(problem) => return turn_away(&parts, problem),
+        Err(problem) => return tokens.turn_away(&parts, problem),
     };
     request.headers_mut().remove(header::AUTHORIZATION);
     let mut response = next.run(request).await;
@@ -159,8 +222,14 @@ impl Tokens {
         let claims = match bearer(&request.headers)? {
             Some(token) => self.claims(token).await?,
             None => {
-                let detail = "send the header Authorization: Bearer <token>";
-                return Err(Problem::unauthenticated(detail).challenging(Challenge::Token));
+                let token = self.sessions.token(&request.headers, now()).ok_or_else(|| {
+                    Problem::unauthenticated("send the header Authorization: Bearer <token>")
+                        .challenging(Challenge::Token)
+                })?;
+                if !request.method.is_safe() {
+                    self.sessions.check_origin(&request.headers)?;
+                }
+                self.claims(&token).await?
             }
         };
         Ok(Caller::of(claims))
@@ -168,7 +237,14 @@ impl Tokens {
 
     /// What the token says, if it is good.
     async fn claims(&self, token: &str) -> Result<Claims, Problem> {
-        let verify = |keys: &KeySet| token::verify(token, keys, &self.expected, now());
+        self.checked(|keys: &KeySet| token::verify(token, keys, &self.expected, now())).await
+    }
+
+    /// What a token says, checked again with newer keys where its own is not known.
+    async fn checked<T>(
+        &self,
+        verify: impl Fn(&KeySet) -> Result<T, Refusal>,
+    ) -> Result<T, Problem> {
         let keys = self.provider.keys()?;
         let checked = match verify(&keys) {
             Err(Refusal::UnknownKey) => match self.provider.keys_after(&keys).await {
@@ -182,17 +258,21 @@ impl Tokens {
             invalid_token(refusal.text())
         })
     }
-}
 
-/// The answer to somebody who is not let in.
-fn turn_away(request: &http::request::Parts, problem: Problem) -> Response {
-    if !request.method.is_safe() {
-        return problem.into_response();
+    /// The answer to somebody who is not let in.
+    fn turn_away(&self, request: &http::request::Parts, problem: Problem) -> Response {
+        if !request.method.is_safe() {
+            return problem.into_response();
+        }
+        if !wants_html(&request.headers) {
+            return web::json(Err(problem));
+        }
+        let wanted = request.uri.path_and_query().map_or("/", |it| it.as_str());
+        match self.sessions.place(wanted).filter(|_| problem.status == 401) {
+            Some(place) => web::json(Ok(Redirect::to(&place).into_response())),
+            None => web::html(Err(problem)),
+        }
     }
-    if wants_html(&request.headers) {
-        return web::html(Err(problem));
-    }
-    web::json(Err(problem))
 }
 
 fn invalid_token(why: &str) -> Problem {

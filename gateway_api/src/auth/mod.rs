@@ -12,6 +12,7 @@ pub mod caller;
 pub mod config;
 pub mod fetch;
 pub mod gate;
+pub mod identity;
 mod json;
 pub mod jwks;
 pub mod provider;

@@ -73,6 +73,10 @@ rules! {
     POST "/inventory/{id}/restock" All(InventoryWrite);
     POST "/init-data" All(Admin);
     GET "/" Public;
+    GET "/sign-in" Public;
+    GET "/sign-in/callback" Public;
+    POST "/sign-out" Public;
+    GET "/signed-out" Public;
     GET "/assets/{hash}/{name}" Public;
     GET "/openapi.json" Public;
     GET "/asyncapi.json" Public;
@@ -125,7 +129,10 @@ mod tests {
     #[test]
     fn every_other_route_has_a_rule_and_every_rule_a_route() {
         let (routes, document) = crate::openapi::routes().split_for_parts();
-        let router = routes.merge(crate::docs::router(&document)).merge(crate::web::router());
+        let router = routes
+            .merge(crate::docs::router(&document))
+            .merge(crate::web::router())
+            .merge(crate::signin::router());
         // The router has no list of its paths, but it shows them to those who debug.
         let shown = format!("{router:?}");
         let (_, paths) = shown.split_once("paths: {").expect("it shows its paths");

@@ -6,11 +6,17 @@ use http::{StatusCode, header};
 use maud::{DOCTYPE, Markup, html};
 
 use super::{assets, visitor::Visitor};
+use crate::signin::sign_in_path;
 
 /// Nothing is loaded from elsewhere, nothing within a page is run or styles it, nobody frames it.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
-     img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; \
-     frame-ancestors 'none'";
+/// Forms lead here, and by signing out on to the provider: browsers look at where they end up.
+fn content_security_policy(visitor: &Visitor) -> String {
+    let provider = visitor.leads_to.as_ref().map_or(String::new(), |origin| format!(" {origin}"));
+    format!(
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+         connect-src 'self'; form-action 'self'{provider}; base-uri 'none'; frame-ancestors 'none'"
+    )
+}
 
 /// The places that every page leads to.
 const PLACES: [(&str, &str); 4] =
@@ -58,13 +64,13 @@ fn respond(status: StatusCode, frame: &Frame<'_>, content: &Markup) -> Response 
     let visitor = Visitor::current();
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "same-origin"),
         (header::CACHE_CONTROL, "no-cache"),
         (header::VARY, "accept"),
     ];
-    (status, headers, document(frame, &visitor, content).into_string()).into_response()
+    let policy = [(header::CONTENT_SECURITY_POLICY, content_security_policy(&visitor))];
+    (status, headers, policy, document(frame, &visitor, content).into_string()).into_response()
 }
 
 fn document(frame: &Frame<'_>, visitor: &Visitor, content: &Markup) -> Markup {
@@ -83,7 +89,8 @@ fn document(frame: &Frame<'_>, visitor: &Visitor, content: &Markup) -> Markup {
                 }
             }
             body data-page=(frame.kind) data-position=[&frame.position]
-                data-offers=(visitor.all_offers()) {
+                data-offers=(visitor.all_offers())
+                data-sign-in=[visitor.can_sign_in.then_some("/sign-in")] {
                 a.skip href={ "#" (frame.skip_to) } { "Skip to the contents" }
                 header.site {
                     a.brand href="/report" {
@@ -105,9 +112,24 @@ fn document(frame: &Frame<'_>, visitor: &Visitor, content: &Markup) -> Markup {
                             }
                         }
                     }
+                    (who(visitor))
                 }
                 main #main tabindex="-1" { (content) }
             }
+        }
+    }
+}
+
+/// Who is signed in, and the way in or out.
+fn who(visitor: &Visitor) -> Markup {
+    html! {
+        @if let Some(name) = &visitor.name {
+            form.who method="post" action="/sign-out" {
+                span { span.visually-hidden { "Signed in as " } (name) }
+                button.quiet type="submit" { "Sign out" }
+            }
+        } @else if visitor.can_sign_in {
+            a.who href=(sign_in_path(&visitor.wanted)) { "Sign in" }
         }
     }
 }
@@ -135,7 +157,7 @@ mod tests {
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
         let frame =
             Frame { title: "</title><b>", kind: "", place: "", skip_to: "main", position: None };
-        let visitor = Visitor::default();
+        let visitor = Visitor { name: Some("<b>".to_owned()), ..Visitor::default() };
         let text = document(&frame, &visitor, &html! { "<script>alert(1)</script>" }).into_string();
         assert!(!text.contains("<script"), "{text}");
         assert!(text.contains("&lt;script&gt;alert(1)&lt;/script&gt;"), "{text}");

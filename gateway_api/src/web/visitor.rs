@@ -1,4 +1,4 @@
-//! Who looks at a page: for the buttons that are of use to them.
+//! Who looks at a page: for its frame, and for the buttons that are of use to them.
 //!
 //! Known throughout a request, so that the pages of problems have the same frame as all others.
 
@@ -16,6 +16,14 @@ tokio::task_local! {
 /// Who looks.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Visitor {
+    /// Whether one can sign in here.
+    pub(crate) can_sign_in: bool,
+    /// Who is signed in, for people.
+    pub(crate) name: Option<String>,
+    /// Where signing out leads to, if to another host: `scheme://host`.
+    pub(crate) leads_to: Option<String>,
+    /// Where the browser is.
+    pub(crate) wanted: String,
     /// Who was let in, once somebody is.
     pub(crate) caller: Arc<OnceLock<Caller>>,
 }

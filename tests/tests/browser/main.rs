@@ -13,5 +13,6 @@ mod manners;
 mod orders;
 mod reconnecting;
 mod screenshots;
+mod signed_in;
 mod tab;
 mod visit;

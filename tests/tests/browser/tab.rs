@@ -64,7 +64,12 @@ impl Tab {
 
     /// Loads a page and marks it, see [`Tab::is_same_page`].
     pub(crate) async fn open(&self, path: &str) {
-        self.web.goto(&format!("{}{path}", self.base)).await.expect("a page");
+        self.go(&format!("{}{path}", self.base)).await;
+    }
+
+    /// The same for any address.
+    pub(crate) async fn go(&self, url: &str) {
+        self.web.goto(url).await.expect("a page");
         let _ = self.web.execute("window.sameAsEver = true", vec![]).await;
     }
 

@@ -2,12 +2,17 @@
 
 use stack::StackOptions;
 use system_tests::System;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::tab::Tab;
 
 /// How many visits there are at once: browsers are heavy.
 static TURNS: Semaphore = Semaphore::const_new(2);
+
+/// Waits until there is room for one more.
+pub(crate) async fn turn() -> SemaphorePermit<'static> {
+    TURNS.acquire().await.expect("never closed")
+}
 
 /// Somebody looks at the pages of a running system.
 pub(crate) struct Visit {
@@ -28,7 +33,7 @@ pub(crate) async fn visit_with(
     runs_scripts: bool,
     test: impl AsyncFnOnce(&mut Visit),
 ) {
-    let _turn = TURNS.acquire().await.expect("never closed");
+    let _turn = turn().await;
     let system = System::start_with(options).await;
     system.init_data().await;
     let tab = Tab::start(&system.url(), runs_scripts).await;

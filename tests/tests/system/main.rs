@@ -14,6 +14,7 @@ mod live;
 mod many_instances;
 mod operator;
 mod readme;
+mod sign_in;
 mod user_guide;
 mod web;
 mod whole_life;

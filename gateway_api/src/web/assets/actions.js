@@ -29,6 +29,7 @@ export async function send(method, path, body) {
     try {
       const signal = AbortSignal.timeout(PATIENCE);
       const response = await fetch(path, { method, headers, body: text, signal });
+      if (response.status === 401) ended();
       const answer = await response.json();
       if (response.status === 503 || response.status === 504) {
         failure = answer.detail ?? answer.title;
@@ -47,10 +48,26 @@ export async function send(method, path, body) {
 /** Whether this is offered to whoever looks: the server knows. */
 export const offers = (what) => (document.body.dataset.offers ?? "").split(" ").includes(what);
 
+/** Says that nobody is signed in any more, and how to be so again: once. */
+export function ended() {
+  const { signIn } = document.body.dataset;
+  if (!signIn || document.getElementById("ended")) return;
+  const place = document.createElement("p");
+  place.id = "ended";
+  place.className = "error";
+  place.setAttribute("role", "alert");
+  const link = document.createElement("a");
+  link.href = `${signIn}?then=${encodeURIComponent(location.pathname + location.search)}`;
+  link.textContent = "Sign in again";
+  place.append("Your session has ended. ", link);
+  document.getElementById("main").prepend(place);
+}
+
 /** Reads JSON. */
 export async function read(path) {
   const signal = AbortSignal.timeout(PATIENCE);
   const response = await fetch(path, { headers: { Accept: "application/json" }, signal });
+  if (response.status === 401) ended();
   if (!response.ok) throw new Error(`${path}: ${response.status}`);
   return response.json();
 }

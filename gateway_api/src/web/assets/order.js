@@ -1,6 +1,6 @@
 // An order's page: the server tells the story, this shows its newest telling.
 
-import { busy, send, sentence, showError, step } from "./actions.js";
+import { busy, ended, send, sentence, showError, step } from "./actions.js";
 import { announcer, follow } from "./live.js";
 import { byId, showTimes } from "./words.js";
 
@@ -18,7 +18,9 @@ export function order() {
 
   /** Reads the page again and puts what differs in its place. */
   async function reload() {
-    const response = await fetch(location.href, { headers: { Accept: "text/html" } });
+    // Where nobody is signed in any more this leads to the provider, which is not to be followed here.
+    const response = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "manual" });
+    if (response.type === "opaqueredirect") ended();
     if (!response.ok) throw new Error(response.status);
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
     const before = status().textContent;

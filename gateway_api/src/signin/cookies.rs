@@ -1,0 +1,155 @@
+//! Cookies: how they are written and found.
+
+use http::{HeaderMap, HeaderValue, header};
+
+use super::pkce;
+
+/// The longest value: browsers drop a cookie of more than 4,096 bytes with its name.
+const LIMIT: usize = 3_900;
+/// How many cookies a session may take.
+const PARTS: [&str; 2] = ["orders_session", "orders_session_2"];
+/// How many characters of an attempt's state its cookie is named after.
+const NAMED: usize = 10;
+
+/// How cookies are written here. All are for the whole host, hidden from scripts, and `SameSite=Lax`:
+/// with `Strict` the browser would not send them when the provider leads back here, and nobody would
+/// ever be signed in after signing in. What Lax lets through, GET from elsewhere, changes nothing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Jar {
+    /// Whether they are kept to TLS, and by their names to this host alone.
+    pub(super) secure: bool,
+}
+
+impl Jar {
+    /// Keeps the session's sealed text for so many seconds; `None` if it is too long for cookies.
+    pub(super) fn keep_session(self, text: &str, seconds: u64) -> Option<Vec<HeaderValue>> {
+        // It is ASCII: cut anywhere.
+        let (first, second) = text.split_at(text.len().min(LIMIT));
+        if second.len() > LIMIT {
+            return None;
+        }
+        let second = if second.is_empty() {
+            self.drop(PARTS[1])
+        } else {
+            self.keep(PARTS[1], second, seconds)
+        };
+        Some(vec![self.keep(PARTS[0], first, seconds), second])
+    }
+
+    /// Ends the session.
+    pub(super) fn drop_session(self) -> Vec<HeaderValue> {
+        PARTS.iter().map(|name| self.drop(name)).collect()
+    }
+
+    /// The session's sealed text.
+    pub(super) fn session(self, headers: &HeaderMap) -> Option<String> {
+        let [first, second] = PARTS.map(|name| self.find(headers, name));
+        first.map(|first| first + second.as_deref().unwrap_or_default())
+    }
+
+    /// Keeps the sealed text of the attempt with this state for so many seconds. Each attempt has a
+    /// cookie of its own: two tabs may sign in side by side.
+    pub(super) fn keep_attempt(self, state: &str, text: &str, seconds: u64) -> HeaderValue {
+        self.keep(&attempt(state), text, seconds)
+    }
+
+    /// Ends that attempt.
+    pub(super) fn drop_attempt(self, state: &str) -> HeaderValue {
+        self.drop(&attempt(state))
+    }
+
+    /// The sealed text of that attempt.
+    pub(super) fn attempt(self, headers: &HeaderMap, state: &str) -> Option<String> {
+        self.find(headers, &attempt(state))
+    }
+
+    /// `__Host-` makes browsers refuse such a cookie from other hosts of the domain and without TLS.
+    fn name(self, name: &str) -> String {
+        format!("{}{name}", if self.secure { "__Host-" } else { "" })
+    }
+
+    fn keep(self, name: &str, value: &str, seconds: u64) -> HeaderValue {
+        let secure = if self.secure { "; Secure" } else { "" };
+        let name = self.name(name);
+        let text =
+            format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
+        HeaderValue::from_str(&text).expect("names and values are plain")
+    }
+
+    fn drop(self, name: &str) -> HeaderValue {
+        self.keep(name, "", 0)
+    }
+
+    fn find(self, headers: &HeaderMap, name: &str) -> Option<String> {
+        let name = self.name(name);
+        let all = headers.get_all(header::COOKIE).iter().filter_map(|it| it.to_str().ok());
+        let mut pairs = all.flat_map(|it| it.split(';')).filter_map(|it| it.trim().split_once('='));
+        let found = pairs.find(|(found, value)| *found == name && !value.is_empty());
+        found.map(|(_, value)| value.to_owned())
+    }
+}
+
+/// Whether a text can be a state of ours.
+pub(super) fn is_state(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    text.len() == pkce::random().len() && text.bytes().all(plain)
+}
+
+fn attempt(state: &str) -> String {
+    format!("orders_sign_in_{}", &state[..NAMED])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(set: &[HeaderValue]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.append(header::COOKIE, HeaderValue::from_static("other=1; orders_session_x=2"));
+        for cookie in set {
+            let cookie = cookie.to_str().unwrap().split(';').next().unwrap();
+            headers.append(header::COOKIE, cookie.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn a_session_takes_one_cookie_or_two_and_no_third() {
+        let jar = Jar { secure: true };
+        for length in [1, LIMIT, LIMIT + 1, 2 * LIMIT] {
+            let text = "x".repeat(length);
+            let set = jar.keep_session(&text, 60).unwrap();
+            for cookie in &set {
+                assert!(cookie.len() <= 4_096, "{length}: {}", cookie.len());
+            }
+            assert_eq!(jar.session(&sent(&set)), Some(text));
+        }
+        assert_eq!(jar.keep_session(&"x".repeat(2 * LIMIT + 1), 60), None);
+        assert_eq!(jar.session(&sent(&jar.drop_session())), None);
+        assert_eq!(jar.session(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn cookies_are_hidden_from_scripts_and_kept_to_tls_where_there_is_some() {
+        let all = |jar: Jar| jar.keep_session("text", 60).unwrap().swap_remove(0);
+        assert_eq!(
+            all(Jar { secure: true }),
+            "__Host-orders_session=text; Path=/; Max-Age=60; HttpOnly; SameSite=Lax; Secure"
+        );
+        assert_eq!(
+            all(Jar { secure: false }),
+            "orders_session=text; Path=/; Max-Age=60; HttpOnly; SameSite=Lax"
+        );
+    }
+
+    #[test]
+    fn each_attempt_has_a_cookie_of_its_own() {
+        let jar = Jar { secure: false };
+        let (one, two) = (pkce::random(), pkce::random());
+        assert!(is_state(&one) && !is_state(&one[1..]) && !is_state(&format!("{};", &one[1..])));
+        let set = [jar.keep_attempt(&one, "1", 60), jar.keep_attempt(&two, "2", 60)];
+        assert_eq!(jar.attempt(&sent(&set), &one).as_deref(), Some("1"));
+        assert_eq!(jar.attempt(&sent(&set), &two).as_deref(), Some("2"));
+        assert_eq!(jar.attempt(&sent(&[jar.drop_attempt(&one)]), &one), None);
+    }
+}

@@ -1,0 +1,23 @@
+//! Browsers sign in with the OpenID provider: authorization code with PKCE (RFC 7636, RFC 9700).
+//!
+//! Owns: nothing; a session is a sealed cookie that every gateway with the same SESSION_SECRET can
+//! open, and holds the same access token that a program would send.
+//! Consumes: `GET /sign-in`, the provider's answer at `GET /sign-in/callback`, `POST /sign-out`.
+//! Emits: redirects to the provider and back to where the browser wanted to go; cookies.
+//!
+//! `path`, `origin`, `pkce`, `seal` and `cookies` decide and make texts, without IO; `tokens` asks the
+//! provider; `routes` put them together.
+
+mod config;
+mod cookies;
+mod origin;
+mod path;
+mod pkce;
+mod routes;
+mod seal;
+mod session;
+mod tokens;
+mod url;
+
+pub(crate) use self::config::SignInConfig;
+pub(crate) use self::{path::sign_in_path, routes::router, session::Sessions};

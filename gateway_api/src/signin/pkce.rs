@@ -1,0 +1,44 @@
+//! What makes an attempt to sign in one's own: values nobody can guess, and the proof that whoever
+//! brings a code is who asked for it (RFC 7636).
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use ring::{
+    digest::{SHA256, digest},
+    rand::{SecureRandom as _, SystemRandom},
+};
+
+/// 256 random bits in 43 characters.
+pub(super) fn random() -> String {
+    let mut bytes = [0; 32];
+    SystemRandom::new().fill(&mut bytes).expect("the system has random numbers");
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// The challenge (S256) of a verifier.
+pub(super) fn challenge(verifier: &str) -> String {
+    URL_SAFE_NO_PAD.encode(digest(&SHA256, verifier.as_bytes()))
+}
+
+/// Whether two texts are the same, in a time that does not tell where they differ.
+pub(super) fn same(a: &str, b: &str) -> bool {
+    let differences = a.bytes().zip(b.bytes()).fold(0, |sum, (a, b)| sum | (a ^ b));
+    a.len() == b.len() && differences == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_challenge_is_that_of_rfc_7636_appendix_b() {
+        let verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+        assert_eq!(challenge(verifier), "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM");
+    }
+
+    #[test]
+    fn random_texts_differ_and_are_compared_whole() {
+        let (a, b) = (random(), random());
+        assert_eq!((a.len(), b.len()), (43, 43));
+        assert!(same(&a, &a) && !same(&a, &b) && !same(&a, &a[1..]) && !same(&a, ""));
+    }
+}

@@ -1,0 +1,61 @@
+//! deploy/keycloak/orders-realm.json and deploy/secure.yml say what the gateway expects. Keycloak itself is not run here.
+
+use gateway_api::auth::caller::Scope;
+use serde_json::Value;
+
+fn named<'a>(realm: &'a Value, list: &str, key: &str, name: &str) -> &'a Value {
+    let found = realm[list].as_array().expect("a list").iter().find(|it| it[key] == name);
+    found.unwrap_or_else(|| panic!("{list} has no {name}"))
+}
+
+#[test]
+fn the_realm_has_what_the_gateway_asks_for() {
+    let realm = include_str!("../../deploy/keycloak/orders-realm.json");
+    let realm: Value = serde_json::from_str(realm).expect("JSON");
+    let compose: Value =
+        yaml_serde::from_str(include_str!("../../deploy/secure.yml")).expect("YAML");
+    let gateway = &compose["services"]["gateway_api"]["environment"];
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    let issuer = text(&gateway["OIDC_ISSUER"]);
+    assert!(issuer.ends_with(&format!("/realms/{}", text(&realm["realm"]))), "{issuer}");
+    let keycloak = &compose["services"]["keycloak"]["environment"];
+    assert!(issuer.starts_with(&text(&keycloak["KC_HOSTNAME"])), "{issuer}");
+
+    let web = named(&realm, "clients", "clientId", &text(&gateway["OIDC_CLIENT_ID"]));
+    let public = text(&gateway["PUBLIC_URL"]);
+    assert_eq!(web["redirectUris"], serde_json::json!([format!("{public}/sign-in/callback")]));
+    assert_eq!(web["attributes"]["post.logout.redirect.uris"], format!("{public}/signed-out"));
+    assert_eq!(web["attributes"]["pkce.code.challenge.method"], "S256");
+    assert_eq!((&web["standardFlowEnabled"], &web["publicClient"]), (&true.into(), &true.into()));
+    for client in ["orders-web", "orders-cli"] {
+        let client = named(&realm, "clients", "clientId", client);
+        let optional = client["optionalClientScopes"].as_array().expect("a list");
+        for scope in Scope::ALL {
+            assert!(optional.iter().any(|it| it == scope.name()), "{}", scope.name());
+            let defined = named(&realm, "clientScopes", "name", scope.name());
+            assert_eq!(defined["attributes"]["include.in.token.scope"], "true");
+        }
+        for scope in client["defaultClientScopes"].as_array().expect("a list") {
+            named(&realm, "clientScopes", "name", scope.as_str().expect("text"));
+        }
+    }
+    // What customers may not have even if they ask for it.
+    for scope in ["admin", "inventory:write"] {
+        let mapping = named(&realm, "scopeMappings", "clientScope", scope);
+        assert_eq!(mapping["roles"], serde_json::json!(["operator"]));
+    }
+
+    let api = named(&realm, "clientScopes", "name", "orders-api");
+    let mapper = |name: &str| named(api, "protocolMappers", "name", name)["config"].clone();
+    assert_eq!(mapper("audience")["included.custom.audience"], gateway["OIDC_AUDIENCE"]);
+    assert_eq!(mapper("customer")["claim.name"], "customer_id");
+    for (user, customer, role) in [
+        ("anthony", Some("101"), "customer"),
+        ("becky", Some("102"), "customer"),
+        ("operator", None, "operator"),
+    ] {
+        let user = named(&realm, "users", "username", user);
+        assert_eq!(user["realmRoles"], serde_json::json!([role]));
+        assert_eq!(user["attributes"]["customer_id"][0].as_str(), customer);
+    }
+}

@@ -1,0 +1,118 @@
+//! People sign in, see what is theirs, and sign out: with a real browser and a real OpenID provider.
+
+use serde_json::json;
+use system_tests::{
+    order_body,
+    signing_in::{PASSWORD, Site},
+};
+
+use crate::{axe::assert_accessible, orders::statuses, tab::Tab, visit::turn};
+
+/// Signs in on the provider's page, to which the gateway has led, and goes on from there.
+///
+/// The name, the password and the consent go from that page to the provider as its own script would
+/// send them; the script itself needs packages that are not unpacked.
+async fn sign_in(tab: &Tab, site: &Site, user: &str) {
+    tab.sees("the provider asks who is there", "return location.pathname.endsWith('/login.html')")
+        .await;
+    let scope = "openid orders:write orders:read report:read customers:write inventory:write admin";
+    let values =
+        json!({ "user": { "username": user, "password": PASSWORD }, "grant": { "scope": scope } });
+    let said = tab
+        .run_async(&format!(
+            "const done = arguments[arguments.length - 1]; const values = {values}; \
+             const send = (method, path, value) => fetch(path, {{ method, body: JSON.stringify(value), \
+                 headers: {{ 'Content-Type': 'application/json' }} }}).then((it) => it.status); \
+             const back = new URLSearchParams(location.search).get('callback_url'); \
+             send('POST', '/api/auth', values.user) \
+                 .then((first) => send('PUT', '/api/auth/grant/orders-web/', values.grant) \
+                 .then((second) => done([first, second, back])))"
+        ))
+        .await;
+    assert_eq!((&said[0], &said[1]), (&json!(200), &json!(200)), "{said}");
+    let back = said[2].as_str().expect("where to go on").to_owned();
+    assert!(back.starts_with(&site.provider.issuer), "{back}");
+    leave_provider(tab).await;
+    tab.go(&format!("{back}&g_continue")).await;
+}
+
+/// What the console has got of the provider's page is not ours: its style sheets are not unpacked.
+async fn leave_provider(tab: &Tab) {
+    tab.console().await;
+}
+
+#[tokio::test]
+async fn a_customer_signs_in_orders_and_follows_their_own_while_an_operator_ships_it() {
+    let _turn = turn().await;
+    let site = Site::start().await;
+    let mut customer = Tab::start(&site.url, true).await;
+    let operator = Tab::start(&site.url, true).await;
+
+    // Whoever wants a page is led to the provider, and back to that page.
+    customer.open("/report?customer_id=101").await;
+    sign_in(&customer, &site, "anthony").await;
+    customer.is_live().await;
+    let address = "return location.origin + location.pathname + location.search";
+    assert_eq!(customer.run(address).await, site.at("/report?customer_id=101"));
+    customer.sees_text("header.site", "Signed in as anthony").await;
+    assert_eq!(customer.run("return document.cookie").await, "", "a script could read it");
+    operator.open("/report").await;
+    sign_in(&operator, &site, "operator").await;
+    operator.is_live().await;
+
+    // An order by clicking; each sees it, and each the steps that are theirs.
+    customer.click("[data-guide='201 204']").await;
+    for tab in [&customer, &operator] {
+        tab.sees("the order", &statuses(&["to-be-shipped"])).await;
+    }
+    let offered = "return [...document.querySelectorAll('#orders [data-action]')] \
+        .map((it) => it.dataset.action).join()";
+    assert_eq!(customer.run(offered).await, "cancel");
+    assert_eq!(operator.run(offered).await, "ship,cancel");
+    let accounts = "return [...document.querySelectorAll('[data-account]')] \
+        .map((it) => it.dataset.account).join()";
+    assert_eq!(customer.run(accounts).await, "101");
+    assert_eq!(operator.run(accounts).await, "101,102,103");
+    for (tab, count) in [(&customer, 0), (&operator, 5)] {
+        let restock = "return document.querySelectorAll('.restock').length";
+        assert_eq!(tab.run(restock).await, count);
+    }
+    assert_accessible(&customer, "a customer's report").await;
+
+    // Another's order is the operator's to see; what becomes of the own one arrives live.
+    let place = format!(
+        "const done = arguments[arguments.length - 1]; \
+         fetch('/order', {{ method: 'POST', body: JSON.stringify({}), \
+             headers: {{ 'Content-Type': 'application/json' }} }}).then((it) => done(it.status))",
+        order_body(&["203"], "103")
+    );
+    assert_eq!(operator.run_async(&place).await, 200);
+    operator.sees("both", &statuses(&["to-be-shipped", "to-be-shipped"])).await;
+    operator.click("#orders tr:last-child [data-action='ship']").await;
+    customer.sees("it is shipped", &statuses(&["shipped"])).await;
+    customer.is_same_page().await;
+    customer.open_live("/report").await;
+    customer.sees("no more than the own", &statuses(&["shipped"])).await;
+
+    // What is not for customers is a page that says so.
+    customer.forgive("403");
+    customer.open("/flow").await;
+    customer.sees_text("main", "this is not for customers").await;
+    customer.sees_text("header.site", "Signed in as anthony").await;
+    assert_accessible(&customer, "a page that is refused").await;
+
+    // Out again: at the provider, too, and for other pages.
+    customer.forgive("401");
+    customer.click("header.site form.who button").await;
+    customer.sees("the provider", &format!("return location.origin !== '{}'", site.url)).await;
+    leave_provider(&customer).await;
+    customer.open("/signed-out").await;
+    customer.sees_text("main", "You are signed out").await;
+    customer.sees_text("header.site", "Sign in").await;
+    assert_accessible(&customer, "the page of who signed out").await;
+    let asked = "const done = arguments[arguments.length - 1]; \
+        fetch('/orders').then((it) => done(it.status))";
+    assert_eq!(customer.run_async(asked).await, 401);
+    operator.close().await;
+    customer.close().await;
+}
