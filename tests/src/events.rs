@@ -68,7 +68,20 @@ impl Browser {
     /// What it answers is no event stream.
     pub async fn open(&self, url: &str, last: Option<&str>) -> Result<Events, String> {
         let headers = last.map(|last| ("Last-Event-ID", last));
-        let answer = self.ask(url, headers.as_slice()).await?;
+        self.open_with(url, headers.as_slice()).await
+    }
+
+    /// The same with any headers.
+    ///
+    /// # Errors
+    ///
+    /// The gateway cannot be reached.
+    ///
+    /// # Panics
+    ///
+    /// What it answers is no event stream.
+    pub async fn open_with(&self, url: &str, headers: &[(&str, &str)]) -> Result<Events, String> {
+        let answer = self.ask(url, headers).await?;
         assert_eq!(answer.status(), StatusCode::OK, "{url}");
         let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
         assert_eq!(header("content-type"), "text/event-stream");

@@ -102,7 +102,7 @@ fn document(frame: &Frame<'_>, visitor: &Visitor, content: &Markup) -> Markup {
                     }
                     nav aria-label="Pages" {
                         ul {
-                            @for (name, path) in PLACES {
+                            @for (name, path) in PLACES.into_iter().filter(|place| is_for(visitor, place.1)) {
                                 li {
                                     a href=(path)
                                         aria-current=[(frame.place == path).then_some("page")] {
@@ -118,6 +118,11 @@ fn document(frame: &Frame<'_>, visitor: &Visitor, content: &Markup) -> Markup {
             }
         }
     }
+}
+
+/// Whether a place is of use to whoever looks.
+fn is_for(visitor: &Visitor, place: &str) -> bool {
+    place != "/flow" || visitor.limited_to().is_none()
 }
 
 /// Who is signed in, and the way in or out.

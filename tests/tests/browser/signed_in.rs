@@ -77,6 +77,9 @@ async fn a_customer_signs_in_orders_and_follows_their_own_while_an_operator_ship
         let restock = "return document.querySelectorAll('.restock').length";
         assert_eq!(tab.run(restock).await, count);
     }
+    let places = "header.site nav li";
+    assert_eq!(customer.texts(places).await, ["Report", "API", "Events"]);
+    assert_eq!(operator.texts(places).await, ["Report", "Flow", "API", "Events"]);
     assert_accessible(&customer, "a customer's report").await;
 
     // Another's order is the operator's to see; what becomes of the own one arrives live.

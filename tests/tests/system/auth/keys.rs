@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use stack::Service;
-use system_tests::{Answer, request};
+use system_tests::{Answer, SOON, eventually, request};
 use tokio::task::JoinSet;
 
 use super::{
@@ -88,4 +88,38 @@ async fn shown_together(site: &Site, signers: impl IntoIterator<Item = &Signer>)
         asked.spawn(async move { client.send(asking).await.expect("the gateway answers") });
     }
     asked.join_all().await
+}
+
+#[tokio::test]
+async fn keys_in_a_file_are_read_again_when_it_changes_and_nonsense_does_not_replace_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys.json");
+    let write = |text: &str| {
+        let new = directory.path().join("new.json");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(&new, &path).unwrap();
+    };
+    let set = |signer: &Signer| json!({ "keys": [signer.jwk()] }).to_string();
+    let (old, new) = (Signer::ed25519("old"), Signer::p256("new"));
+    write(&set(&old));
+    let site = Site::start_with(&[("OIDC_JWKS_FILE", path.to_str().unwrap())]).await;
+    assert_taken(&site, &old).await;
+    assert_refused(&site, &site.signer).await;
+
+    write(&set(&new));
+    eventually("the new key", SOON, async || {
+        let answer = shown(&site, &new).await;
+        if answer.status == 200 { Ok(()) } else { Err(answer.text()) }
+    })
+    .await;
+    assert_refused(&site, &old).await;
+
+    write("nonsense");
+    eventually("a warning", SOON, async || {
+        let logs = site.system.logs(Service::Gateway);
+        if logs.contains("keys.json: ") { Ok(()) } else { Err(logs) }
+    })
+    .await;
+    assert_taken(&site, &new).await;
+    assert_eq!(site.provider.fetches(), 0, "the provider is not asked");
 }

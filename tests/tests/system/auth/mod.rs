@@ -3,9 +3,11 @@
 mod customers;
 mod forged;
 mod keys;
+mod rate;
 mod scopes;
 mod secrets;
 mod start;
+mod streams;
 
 mod provider;
 
@@ -36,6 +38,11 @@ struct Site {
 
 impl Site {
     async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With more to tell the gateway.
+    async fn start_with(more: &[(&str, &str)]) -> Self {
         let signer = Signer::ed25519("first");
         let provider = Provider::start(&[&signer]).await;
         let both = BTreeMap::from(
@@ -45,6 +52,7 @@ impl Site {
         let mut gateway = both.clone();
         gateway.insert("OIDC_ISSUER".to_owned(), provider.issuer.clone());
         gateway.insert("OIDC_AUDIENCE".to_owned(), AUDIENCE.to_owned());
+        gateway.extend(more.iter().map(|(name, it)| ((*name).to_owned(), (*it).to_owned())));
         let service_env = BTreeMap::from([(Service::Gateway, gateway), (Service::Order, both)]);
         let options = StackOptions { seed_demo_data: true, service_env, ..StackOptions::default() };
         Self { system: System::start_with(options).await, provider, signer }

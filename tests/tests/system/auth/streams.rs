@@ -1,0 +1,78 @@
+//! Event streams of those who show a token: what they are told, and for how long.
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use system_tests::{
+    SOON,
+    events::{Browser, Event, Events},
+    order_body,
+};
+
+use super::{Site, bearer, now, with};
+
+async fn stream(site: &Site, token: &str) -> Events {
+    let url = format!("{}/events", site.system.url());
+    let headers = [("Authorization", &*bearer(token))];
+    Browser::default().open_with(&url, &headers).await.expect("a stream")
+}
+
+async fn place(site: &Site, admin: &str, customer: &str) -> String {
+    let body = order_body(&["204"], customer);
+    let answer = site.ask(admin, Method::POST, "/order", &body).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    answer.json()["id"].as_str().expect("an id").to_owned()
+}
+
+/// Whether the event says that this order is to be shipped.
+fn is_paid(event: &Event, order: &str) -> bool {
+    event.kind == "order" && event.data["id"] == order && event.data["status"] == "to-be-shipped"
+}
+
+#[tokio::test]
+async fn a_customer_is_told_of_their_own_and_of_products_and_operators_of_all() {
+    let site = Site::start().await;
+    let admin = site.token("admin");
+    let mut operators = stream(&site, &admin).await;
+    let mut readers = stream(&site, &site.token("report:read")).await;
+    let mut own = stream(&site, &site.token_of("101", "report:read")).await;
+
+    // The other customer's order is done before the own one begins.
+    let others = place(&site, &admin, "103").await;
+    let all = operators.until(|event| is_paid(event, &others)).await;
+    assert!(!all.is_empty());
+    let order = place(&site, &admin, "101").await;
+    let told = own.until(|event| is_paid(event, &order)).await;
+    for event in &told {
+        let text = event.data.to_string();
+        assert!(!text.contains(&others) && !text.contains("\"103\""), "{event:?}");
+    }
+    let kinds = |told: &[Event], kind: &str| told.iter().filter(|it| it.kind == kind).count();
+    assert!(kinds(&told, "order") >= 2 && kinds(&told, "product") >= 1, "{told:?}");
+
+    // Addresses are whole for admins alone.
+    let top_up = json!({ "amount": 1 });
+    let answer = site.ask(&admin, Method::POST, "/accounts/103/top-up", &top_up).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    for (stream, address) in [(&mut operators, "Carol@server.com"), (&mut readers, "C…@server.com")]
+    {
+        let told = stream.until(|event| event.kind == "account" && event.data["id"] == "103").await;
+        assert_eq!(told.last().expect("there is one").data["email"], address);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_token() {
+    let site = Site::start().await;
+    // It is good for the last seconds of the leeway.
+    let claims = with(&site.claims("operator", "report:read"), "exp", json!(now() - 57));
+    let token = site.signer.token(&claims);
+    let mut events = stream(&site, &token).await;
+    let end = async { while events.block().await.is_some() {} };
+    tokio::time::timeout(SOON, end).await.expect("an end in time");
+    let answer = site.ask(&token, Method::GET, "/report", &Value::Null).await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{}", answer.text());
+    // Another's goes on.
+    let mut events = stream(&site, &site.token("admin")).await;
+    let order = place(&site, &site.token("admin"), "103").await;
+    events.until(|event| is_paid(event, &order)).await;
+}
