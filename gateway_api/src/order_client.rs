@@ -44,7 +44,12 @@ impl FromStr for OrderServiceUrl {
         let uri: Uri = text.parse().map_err(|_| form())?;
         let plain = uri.scheme() == Some(&uri::Scheme::HTTP) && matches!(uri.path(), "" | "/");
         match uri.authority() {
-            Some(authority) if plain && uri.query().is_none() => Ok(Self(authority.clone())),
+            // A name and a password would be shown by --help and in logs, and be of no use.
+            Some(authority)
+                if plain && uri.query().is_none() && !authority.as_str().contains('@') =>
+            {
+                Ok(Self(authority.clone()))
+            }
             _ => Err(form()),
         }
     }
@@ -261,7 +266,8 @@ mod tests {
         for good in ["http://127.0.0.1:5001", "http://order_service:5001/"] {
             assert!(good.parse::<OrderServiceUrl>().is_ok(), "{good}");
         }
-        for bad in ["127.0.0.1:5001", "https://a", "http://a/b", "http://a?b", "", "order_service"]
+        for bad in
+            ["127.0.0.1:5001", "https://a", "http://a/b", "http://a?b", "http://a:b@c", "", "order_service"]
         {
             assert!(bad.parse::<OrderServiceUrl>().is_err(), "{bad}");
         }

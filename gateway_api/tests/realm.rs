@@ -45,6 +45,17 @@ fn the_realm_has_what_the_gateway_asks_for() {
         assert_eq!(mapping["roles"], serde_json::json!(["operator"]));
     }
 
+    // A token without `sub` is refused; a password is changed into a token for the command line alone.
+    let basic = named(&realm, "clientScopes", "name", "basic");
+    named(basic, "protocolMappers", "protocolMapper", "oidc-sub-mapper");
+    for (client, takes_passwords) in [("orders-web", false), ("orders-cli", true)] {
+        let client = named(&realm, "clients", "clientId", client);
+        assert_eq!(client["directAccessGrantsEnabled"], takes_passwords);
+        assert_eq!(client["implicitFlowEnabled"], false);
+        let scopes = client["defaultClientScopes"].as_array().expect("a list");
+        assert!(["basic", "orders-api"].iter().all(|name| scopes.iter().any(|it| it == name)));
+    }
+
     let api = named(&realm, "clientScopes", "name", "orders-api");
     let mapper = |name: &str| named(api, "protocolMappers", "name", name)["config"].clone();
     assert_eq!(mapper("audience")["included.custom.audience"], gateway["OIDC_AUDIENCE"]);
@@ -58,4 +69,10 @@ fn the_realm_has_what_the_gateway_asks_for() {
         assert_eq!(user["realmRoles"], serde_json::json!([role]));
         assert_eq!(user["attributes"]["customer_id"][0].as_str(), customer);
     }
+    // Whoever may edit that is whichever customer they like.
+    let profile = &realm["components"]["org.keycloak.userprofile.UserProfileProvider"][0];
+    let profile = text(&profile["config"]["kc.user.profile.config"][0]);
+    let profile: Value = serde_json::from_str(&profile).expect("JSON");
+    let customer = named(&profile, "attributes", "name", "customer_id");
+    assert_eq!(customer["permissions"]["edit"], serde_json::json!(["admin"]));
 }

@@ -33,8 +33,8 @@ pub(super) struct SignIn {
     sealer: Sealer,
 }
 
-/// A browser that is signed in.
-#[derive(Serialize, Deserialize, Debug)]
+/// A browser that is signed in. It has no `Debug`: the token is a secret.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Session {
     /// The access token.
     pub(super) token: String,
@@ -44,8 +44,8 @@ pub(super) struct Session {
     pub(super) ends: u64,
 }
 
-/// A browser that was sent to the provider.
-#[derive(Serialize, Deserialize, Debug)]
+/// A browser that was sent to the provider. Nor has this one: whoever has it can come back as it.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Attempt {
     /// Comes back with the browser.
     pub(super) state: String,
