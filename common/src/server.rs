@@ -4,6 +4,7 @@
 //! ([`crate::http::BODY_PATIENCE`]), silence between requests, and the taking of its answer. So is
 //! how large a head may be, and how many connections there are, altogether and of one client.
 
+mod kept;
 mod patience;
 mod places;
 pub mod tls;
@@ -34,13 +35,13 @@ use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{debug, info, warn};
 
-use self::{
-    patience::Paced,
+pub use self::{
+    kept::keep,
     places::{Place, Places},
-    tls::Tls,
 };
+use self::{patience::Paced, tls::Tls};
 use crate::{
-    network::Network,
+    network::{Network, Site},
     problem::{PROBLEM_JSON, Problem},
     service::Life,
 };
@@ -60,6 +61,9 @@ pub const HEADER_PATIENCE: Duration = Duration::from_secs(10);
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
 /// The largest head of a request, in bytes: tokens and cookies have room.
 pub const HEAD_LIMIT: usize = 32 * 1024;
+/// How much of an answer a connection has in hand besides the kernel's buffer, in bytes, and of a
+/// request's head.
+const BUFFER: usize = 64 * 1024;
 /// How much of the shutdown's time requests in hand have. A complete one takes less: see
 /// [`crate::service::REQUEST_PATIENCE`].
 const CLIENT_PATIENCE: Duration = Duration::from_secs(7);
@@ -132,18 +136,26 @@ impl Life {
             self.spawn("the certificate watch", tls.keep_up(self.shutdown.clone()));
         }
         let server = Server {
-            router: router.layer(CatchPanicLayer::custom(|_| {
-                // The panic itself is in the log already.
-                Problem::internal("the request was not completed").into_response()
-            })),
+            router: survive_panics(router),
             acceptor,
+            places: Places::new(serving.connections_per_client),
+            counts: serving.connections_per_client > 0,
+            exempt: serving.exempt,
             write_patience: serving.write_patience,
             shutdown: self.shutdown.clone(),
         };
-        let places = Places::new(serving.connections_per_client, serving.exempt);
-        self.spawn("the HTTP server", serve(listener, server, places));
+        self.spawn("the HTTP server", serve(listener, server));
         Ok(())
     }
+}
+
+/// Answers 500 where a handler panics. All that is served is under one such layer; another one
+/// further inside lets layers in between see that answer.
+pub fn survive_panics<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
+    router.layer(CatchPanicLayer::custom(|_| {
+        // The panic itself is in the log already.
+        Problem::internal("the request was not completed").into_response()
+    }))
 }
 
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
@@ -171,7 +183,7 @@ fn allow_files() {
 
 /// Serves each connection in a task of its own. After the shutdown, requests in hand are answered;
 /// clients that do not send the rest of what they began are cut off after [`CLIENT_PATIENCE`].
-async fn serve(listener: TcpListener, server: Server, places: Arc<Places>) -> anyhow::Result<()> {
+async fn serve(listener: TcpListener, server: Server) -> anyhow::Result<()> {
     let server = Arc::new(server);
     let mut connections = JoinSet::new();
     loop {
@@ -189,11 +201,14 @@ async fn serve(listener: TcpListener, server: Server, places: Arc<Places>) -> an
                 }
             },
         };
-        match places.take(address.ip()) {
-            Some(place) => {
+        let counts = server.counts && !server.exempt.iter().any(|it| it.contains(address.ip()));
+        let place = counts.then(|| server.places.take(Site::from(address.ip())));
+        match place {
+            Some(None) => server.turn_away(stream),
+            taken => {
+                let place = taken.flatten();
                 connections.spawn(Arc::clone(&server).connection(stream, address, place));
             }
-            None => server.turn_away(stream),
         }
     }
     let finish = async { while connections.join_next().await.is_some() {} };
@@ -207,13 +222,22 @@ async fn serve(listener: TcpListener, server: Server, places: Arc<Places>) -> an
 struct Server {
     router: Router,
     acceptor: Option<TlsAcceptor>,
+    places: Arc<Places<Site>>,
+    /// Whether the connections of a client are counted.
+    counts: bool,
+    exempt: Vec<Network>,
     write_patience: Duration,
     shutdown: CancellationToken,
 }
 
 impl Server {
     /// Serves a connection to its end.
-    async fn connection(self: Arc<Self>, stream: TcpStream, address: SocketAddr, _place: Place) {
+    async fn connection(
+        self: Arc<Self>,
+        stream: TcpStream,
+        address: SocketAddr,
+        _place: Option<Place<Site>>,
+    ) {
         // Answers leave at once instead of waiting for company; without it they are only later.
         let _ = stream.set_nodelay(true);
         let Some(acceptor) = &self.acceptor else {
@@ -257,7 +281,8 @@ impl Server {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(HEADER_PATIENCE)
-            .max_header_size(HEAD_LIMIT);
+            .max_header_size(HEAD_LIMIT)
+            .max_buf_size(BUFFER);
         let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
@@ -308,7 +333,7 @@ fn plain_answer(problem: &Problem) -> Vec<u8> {
     let length = body.len();
     format!(
         "HTTP/1.1 {status}\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {length}\r\n{retry}\
-         connection: close\r\n\r\n{body}"
+         x-content-type-options: nosniff\r\ncache-control: no-store\r\nconnection: close\r\n\r\n{body}"
     )
     .into_bytes()
 }

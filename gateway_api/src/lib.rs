@@ -38,7 +38,7 @@ use common::{
     events::Topic,
     http::wrong_method,
     redis_link::SharedLink,
-    server::{Serving, tls::TlsConfig},
+    server::{Serving, survive_panics, tls::TlsConfig},
     service::{Life, ServiceConfig},
 };
 
@@ -178,14 +178,16 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
 pub fn router(gateway: Gateway, guard: Arc<Guard>) -> Router {
     let (routes, mut document) = openapi::routes().split_for_parts();
     openapi::secure(&mut document);
-    routes
+    let routes = routes
         .merge(docs::router(&document))
         .merge(web::router())
         .merge(signin::router())
         .method_not_allowed_fallback(wrong_method)
         .fallback(web::unknown_path)
+        .layer(middleware::from_fn_with_state(Arc::clone(&gateway.gate), gate::permit))
         .layer(middleware::from_fn_with_state(Arc::clone(&guard), guard::inside))
         .layer(middleware::from_fn_with_state(Arc::clone(&gateway.gate), gate::admit))
-        .with_state(gateway)
-        .layer(middleware::from_fn_with_state(guard, guard::outside))
+        .with_state(gateway);
+    // What a panic is answered with has the guard's headers, too.
+    survive_panics(routes).layer(middleware::from_fn_with_state(guard, guard::outside))
 }

@@ -266,9 +266,15 @@ mod tests {
         for good in ["http://127.0.0.1:5001", "http://order_service:5001/"] {
             assert!(good.parse::<OrderServiceUrl>().is_ok(), "{good}");
         }
-        for bad in
-            ["127.0.0.1:5001", "https://a", "http://a/b", "http://a?b", "http://a:b@c", "", "order_service"]
-        {
+        for bad in [
+            "127.0.0.1:5001",
+            "https://a",
+            "http://a/b",
+            "http://a?b",
+            "http://a:b@c",
+            "",
+            "order_service",
+        ] {
             assert!(bad.parse::<OrderServiceUrl>().is_err(), "{bad}");
         }
     }

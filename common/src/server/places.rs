@@ -1,58 +1,50 @@
-//! How many connections each client has.
+//! How many places each client, or whoever it is, takes at once.
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
+    hash::Hash,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::network::{Network, Site};
-
-/// Counts the connections of each client, up to a limit. It remembers only those that are open.
+/// Counts the places that each takes, up to a limit. It remembers only who has one.
 #[derive(Debug)]
-pub(super) struct Places {
+pub struct Places<K> {
     limit: usize,
-    exempt: Vec<Network>,
-    taken: Mutex<HashMap<Site, usize>>,
+    taken: Mutex<HashMap<K, usize>>,
 }
 
-/// A connection's place; it is free again when this is dropped.
+/// A place; it is free again when this is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    places: Arc<Places>,
-    site: Option<Site>,
+pub struct Place<K: Eq + Hash> {
+    places: Arc<Places<K>>,
+    whose: K,
 }
 
-impl Places {
-    /// `limit` for each client but those of `exempt`; 0 means that there is none.
-    pub(super) fn new(limit: usize, exempt: Vec<Network>) -> Arc<Self> {
-        Arc::new(Self { limit, exempt, taken: Mutex::default() })
+impl<K: Eq + Hash + Clone> Places<K> {
+    /// So many places for each.
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, taken: Mutex::default() })
     }
 
-    /// A place for one more connection of this client, if it may have one.
-    pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        if self.limit == 0 || self.exempt.iter().any(|network| network.contains(address)) {
-            return Some(Place { places: Arc::clone(self), site: None });
-        }
-        let site = Site::from(address);
+    /// One more place, if they may have one.
+    pub fn take(self: &Arc<Self>, whose: K) -> Option<Place<K>> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = taken.entry(site).or_insert(0);
-        if *count >= self.limit {
+        let count = taken.get(&whose).copied().unwrap_or_default();
+        if count >= self.limit {
             return None;
         }
-        *count += 1;
-        Some(Place { places: Arc::clone(self), site: Some(site) })
+        taken.insert(whose.clone(), count + 1);
+        Some(Place { places: Arc::clone(self), whose })
     }
 }
 
-impl Drop for Place {
+impl<K: Eq + Hash> Drop for Place<K> {
     fn drop(&mut self) {
-        let Some(site) = self.site else { return };
         let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&site) {
+        if let Some(count) = taken.get_mut(&self.whose) {
             *count -= 1;
             if *count == 0 {
-                taken.remove(&site);
+                taken.remove(&self.whose);
             }
         }
     }
@@ -63,20 +55,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_has_so_many_places_and_leaves_nothing_behind() {
-        let places = Places::new(2, Network::LOOPBACK.to_vec());
-        let take = |text: &str| places.take(text.parse().unwrap());
-        let first = take("2001:db8::1").unwrap();
-        let second = take("2001:db8::2").unwrap();
-        assert!(take("2001:db8::3").is_none());
-        assert!(take("2001:db8:0:1::3").is_some(), "another client");
+    fn each_has_so_many_places_and_leaves_nothing_behind() {
+        let places = Places::new(2);
+        let first = places.take("one").unwrap();
+        let second = places.take("one").unwrap();
+        assert!(places.take("one").is_none());
+        assert!(places.take("another").is_some());
         drop(first);
-        assert!(take("2001:db8::3").is_some());
+        assert!(places.take("one").is_some());
         drop(second);
         assert!(places.taken.lock().unwrap().is_empty());
-        let local: Vec<_> = (0..3).map(|_| take("127.0.0.1")).collect();
-        assert!(local.iter().all(Option::is_some));
-        let unlimited = Places::new(0, Vec::new());
-        assert!(unlimited.take("192.0.2.1".parse().unwrap()).is_some());
+        assert!(Places::new(0).take("one").is_none());
     }
 }

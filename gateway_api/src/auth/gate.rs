@@ -148,7 +148,7 @@ impl Gate {
     }
 }
 
-/// Lets a request in, or answers it.
+/// Lets in whoever says who they are, or answers.
 pub(crate) async fn admit(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
     gate.visitor(&request).attended(pass(&gate, request, next)).await
 }
@@ -170,15 +170,13 @@ async fn pass(gate: &Gate, mut request: Request, next: Next) -> Response {
         None => return not_allowed(request.method(), path.as_str()),
     };
     let (parts, body) = request.into_parts();
-    let mut request = match tokens.caller(&parts).await.and_then(|caller| {
-        check(&caller, access)?;
-        Ok(caller)
-    }) {
+    let mut request = match tokens.caller(&parts).await {
         Ok(caller) => {
             let mut request = Request::from_parts(parts, body);
             Visitor::admitted(&caller);
             request.extensions_mut().insert(Subject(caller.subject().into()));
             request.extensions_mut().insert(caller);
+            request.extensions_mut().insert(access);
             request
         }
         Err(problem) => return tokens.turn_away(&parts, problem),
@@ -189,6 +187,25 @@ async fn pass(gate: &Gate, mut request: Request, next: Next) -> Response {
     let kept = HeaderValue::from_static("no-store");
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(kept);
     response
+}
+
+/// Lets a request through whose caller may make it, or answers it. What is refused here was counted:
+/// it is between the two that the guard counts what each asks.
+pub(crate) async fn permit(
+    State(gate): State<Arc<Gate>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let extensions = request.extensions();
+    let (Some(tokens), Some(caller), Some(access)) =
+        (&gate.0, extensions.get::<Caller>(), extensions.get::<Access>())
+    else {
+        return next.run(request).await;
+    };
+    match check(caller, *access) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => tokens.turn_away(&request.into_parts().0, problem),
+    }
 }
 
 /// 405, also for what was forgotten in the rules.
@@ -247,7 +264,7 @@ impl Tokens {
     ) -> Result<T, Problem> {
         let keys = self.provider.keys()?;
         let checked = match verify(&keys) {
-            Err(Refusal::UnknownKey) => match self.provider.keys_after(&keys).await {
+            Err(Refusal::UnknownKey) => match self.provider.keys_after(&keys).await? {
                 Some(keys) => verify(&keys),
                 None => Err(Refusal::UnknownKey),
             },

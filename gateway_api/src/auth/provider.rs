@@ -9,7 +9,10 @@ use std::{
 
 use common::{health::Part, problem::Problem};
 use serde::Deserialize;
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::{Mutex, Semaphore},
+    time::Instant,
+};
 use tracing::{info, warn};
 
 use super::{
@@ -25,6 +28,9 @@ const LOOK: Duration = Duration::from_secs(1);
 const RETRY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 /// How often, at most, tokens with unknown keys make the gateway ask.
 const UNKNOWN_KEY: Duration = Duration::from_secs(30);
+/// How many requests wait at once for what the provider says of an unknown key. It may take its
+/// time, and anybody can make up a key's name.
+const WAITING: usize = 256;
 /// How long keys are good while the provider cannot be asked.
 const GOOD: Duration = Duration::from_secs(24 * 3_600);
 
@@ -50,6 +56,7 @@ pub struct Provider {
     known: RwLock<Known>,
     /// Held by whoever asks; the others wait for what it hears.
     turn: Mutex<()>,
+    waiting: Semaphore,
     part: Arc<Part>,
 }
 
@@ -88,7 +95,13 @@ impl Provider {
     }
 
     fn of(source: Source, part: Arc<Part>) -> Self {
-        Self { source, known: RwLock::default(), turn: Mutex::default(), part }
+        Self {
+            source,
+            known: RwLock::default(),
+            turn: Mutex::default(),
+            waiting: Semaphore::new(WAITING),
+            part,
+        }
     }
 
     /// The keys.
@@ -103,7 +116,12 @@ impl Provider {
     }
 
     /// Newer keys than those, in which a token's key is not found. Asks for them, but not each time.
-    pub async fn keys_after(&self, seen: &Arc<KeySet>) -> Option<Arc<KeySet>> {
+    ///
+    /// # Errors
+    ///
+    /// 503: too many wait for them already.
+    pub async fn keys_after(&self, seen: &Arc<KeySet>) -> Result<Option<Arc<KeySet>>, Problem> {
+        let _waiting = self.waiting.try_acquire().map_err(|_| away())?;
         let _turn = self.turn.lock().await;
         let newer = || {
             let keys = self.known(|known| known.keys.clone()).map(|(keys, _)| keys);
@@ -113,7 +131,7 @@ impl Provider {
         if newer().is_none() && self.change(|known| may_ask(&mut known.asked, now)) {
             self.try_ask(false).await;
         }
-        newer()
+        Ok(newer())
     }
 
     /// Where the provider has what.

@@ -2,21 +2,37 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use clap::ValueEnum;
 use common::network::Network;
 use http::{HeaderMap, HeaderName, header};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
+/// Where proxies say whom they heard from. Only one is believed: a proxy that writes one of them
+/// passes on whatever a client wrote into the other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum ForwardedHeader {
+    /// `X-Forwarded-For`, which most write.
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+}
+
 /// The client's address. Each trusted proxy wrote down whom it heard from, the last one last; the
 /// first address from behind that is not of a trusted proxy is the client's. What is before it
 /// the client may have made up.
-pub(super) fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
+pub(super) fn address(
+    peer: IpAddr,
+    headers: &HeaderMap,
+    header: ForwardedHeader,
+    trusted: &[Network],
+) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
     if !is_trusted(peer) {
         return peer;
     }
     let mut client = peer;
-    for address in forwarded(headers).into_iter().rev() {
+    for address in forwarded(headers, header).into_iter().rev() {
         // One that cannot be read ends what can be believed.
         let Some(address) = address else { break };
         client = address;
@@ -27,15 +43,14 @@ pub(super) fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) ->
     client
 }
 
-/// What `X-Forwarded-For` says, or else `Forwarded` (RFC 7239).
-fn forwarded(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+/// What the header says, in its order.
+fn forwarded(headers: &HeaderMap, header: ForwardedHeader) -> Vec<Option<IpAddr>> {
     let items = |name| {
         let values = headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("?"));
         values.flat_map(|value| value.split(',')).collect::<Vec<&str>>()
     };
-    let plain = items(X_FORWARDED_FOR);
-    if !plain.is_empty() {
-        return plain.into_iter().map(node).collect();
+    if header == ForwardedHeader::XForwardedFor {
+        return items(X_FORWARDED_FOR).into_iter().map(node).collect();
     }
     let is_for = |pair: &str| {
         let (name, value) = pair.split_once('=')?;
@@ -77,7 +92,14 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(HeaderName::from_static(name), value.parse().unwrap());
-            let found = address(peer.parse().unwrap(), &headers, &trusted);
+            let (header, other) = match name {
+                "forwarded" => (ForwardedHeader::Forwarded, X_FORWARDED_FOR),
+                _ => (ForwardedHeader::XForwardedFor, header::FORWARDED),
+            };
+            // Whatever the client wrote into the other one.
+            let made_up = if other == X_FORWARDED_FOR { "9.9.9.9" } else { "for=9.9.9.9" };
+            headers.insert(other, made_up.parse().unwrap());
+            let found = address(peer.parse().unwrap(), &headers, header, &trusted);
             assert_eq!(found, client.parse::<IpAddr>().unwrap(), "{peer} {name}: {value}");
         }
     }

@@ -19,12 +19,13 @@ use clap::Args;
 use common::{
     network::{Network, Site},
     problem::Problem,
-    server::Peer,
+    server::{Peer, Place, Places, keep},
 };
-use http::{Method, header};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use http::{HeaderMap, Method, header};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::{
+    client::ForwardedHeader,
     rate::{Buckets, Rate},
     site::{HostName, Hosts},
 };
@@ -32,11 +33,14 @@ use crate::web;
 
 /// The longest path with its query, in bytes.
 const URI_LIMIT: usize = 8 * 1024;
+/// The part of all requests in flight that may be one subject's.
+const SHARE: usize = 4;
 
 /// How much clients may ask.
 #[derive(Args, Clone, Debug)]
 pub struct GuardConfig {
-    /// How many requests are worked on at once; more are turned away (503)
+    /// How many requests are worked on at once, until their answer is sent; more are turned away
+    /// (503). One subject may have a quarter of them (429)
     #[arg(long, env, default_value = "1024", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     max_in_flight: u32,
     /// How often one address (IPv6: /64) may ask: 100/s, 100/s:500 with how many at once, or off.
@@ -50,10 +54,12 @@ pub struct GuardConfig {
     /// proxies are exempt
     #[arg(long, env, default_value = "256")]
     connections_per_address: usize,
-    /// Addresses and networks (10.0.0.0/8) of proxies whose X-Forwarded-For or Forwarded is
-    /// believed, separated by commas
+    /// Addresses and networks (10.0.0.0/8) of proxies that are believed, separated by commas
     #[arg(long, env, value_delimiter = ',')]
     trusted_proxies: Vec<Network>,
+    /// The header in which they say whom they heard from
+    #[arg(long, env, value_enum, default_value = "x-forwarded-for")]
+    forwarded_header: ForwardedHeader,
     /// Names by which clients may reach the gateway, separated by commas, or * [default: those of
     /// this machine if HTTP_ADDR is loopback, else *]
     #[arg(long, env, value_delimiter = ',')]
@@ -78,10 +84,12 @@ pub struct Subject(pub Box<str>);
 
 /// What both layers know.
 pub struct Guard {
-    places: Semaphore,
+    places: Arc<Semaphore>,
     addresses: Option<Buckets>,
     subjects: Option<Buckets>,
+    subjects_places: Arc<Places<Box<str>>>,
     trusted_proxies: Vec<Network>,
+    forwarded_header: ForwardedHeader,
     hosts: Hosts,
 }
 
@@ -89,17 +97,24 @@ impl Guard {
     /// The guard of a gateway that listens there.
     pub fn new(config: &GuardConfig, listens: SocketAddr) -> Arc<Self> {
         let buckets = |rate: Rate| rate.0.map(Buckets::new);
+        let in_flight = config.max_in_flight as usize;
         Arc::new(Self {
-            places: Semaphore::new(config.max_in_flight as usize),
+            places: Arc::new(Semaphore::new(in_flight)),
             addresses: buckets(config.rate_per_address),
             subjects: buckets(config.rate_per_subject),
+            subjects_places: Places::new(in_flight.div_ceil(SHARE)),
             trusted_proxies: config.trusted_proxies.clone(),
+            forwarded_header: config.forwarded_header,
             hosts: Hosts::new(&config.allowed_hosts, listens.ip()),
         })
     }
 
-    /// Looks at a request before anything else does.
-    fn admit(&self, request: &Request, peer: Option<Peer>) -> Result<Admitted<'_>, Problem> {
+    /// Looks at a request before anything else does, and gives it a place unless it needs none.
+    fn admit(
+        &self,
+        request: &Request,
+        peer: Option<Peer>,
+    ) -> Result<Option<OwnedSemaphorePermit>, Problem> {
         let (uri, headers) = (request.uri(), request.headers());
         let behind_proxy = peer.is_some_and(|peer| {
             self.trusted_proxies.iter().any(|network| network.contains(peer.address.ip()))
@@ -107,41 +122,75 @@ impl Guard {
         if let Some(peer) = peer
             && !is_fixed(uri.path())
         {
-            self.count_address(peer, request)?;
+            self.count_address(peer, behind_proxy, headers)?;
         }
         if uri.path_and_query().map_or(0, |it| it.as_str().len()) > URI_LIMIT {
             let limit = format!("at most {URI_LIMIT} bytes of path and query are taken");
             return Err(Problem::uri_too_long(limit));
+        }
+        // Which of them counts is not for us to guess (RFC 9112, section 3.2).
+        if headers.get_all(header::HOST).iter().nth(1).is_some() {
+            return Err(Problem::bad_request("send one Host header, not several").at("Host"));
         }
         // A proxy that is trusted has looked at the name, or has set it.
         if !behind_proxy {
             self.hosts.check(headers)?;
         }
         site::check_origin(request.method(), headers, behind_proxy)?;
-        // Streams are open for long, and have a limit of their own.
-        if request.method() == Method::GET && uri.path() == "/events" {
-            return Ok(Admitted { _place: None });
+        if is_stream(request) {
+            return Ok(None);
         }
-        match self.places.try_acquire() {
-            Ok(place) => Ok(Admitted { _place: Some(place) }),
-            Err(_) => Err(Problem::unavailable("too many requests are in hand; try again")),
-        }
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        let crowded = |_| Problem::unavailable("too many requests are in hand; try again");
+        Ok(Some(place.map_err(crowded)?))
     }
 
-    fn count_address(&self, peer: Peer, request: &Request) -> Result<(), Problem> {
+    fn count_address(
+        &self,
+        peer: Peer,
+        behind_proxy: bool,
+        headers: &HeaderMap,
+    ) -> Result<(), Problem> {
         let Some(addresses) = &self.addresses else { return Ok(()) };
-        let address = client::address(peer.address.ip(), request.headers(), &self.trusted_proxies);
-        // Whoever is on this machine has other means to keep it busy.
-        if Network::LOOPBACK.iter().any(|network| network.contains(address)) {
-            return Ok(());
+        let address = peer.address.ip();
+        if !behind_proxy {
+            // Whoever is on this machine has other means to keep it busy.
+            if Network::LOOPBACK.iter().any(|network| network.contains(address)) {
+                return Ok(());
+            }
+            return addresses.take(Site::from(address)).map_err(too_often);
         }
-        addresses.take(Site::from(address)).map_err(too_often)
+        let client =
+            client::address(address, headers, self.forwarded_header, &self.trusted_proxies);
+        addresses.take(Site::from(client)).map_err(too_often)
+    }
+
+    /// Counts what a subject asks, and gives it one of its places unless it needs none.
+    fn count_subject(
+        &self,
+        subject: &Subject,
+        request: &Request,
+    ) -> Result<Option<Place<Box<str>>>, Problem> {
+        if is_fixed(request.uri().path()) {
+            return Ok(None);
+        }
+        if let Some(subjects) = &self.subjects {
+            subjects.take(&*subject.0).map_err(too_often)?;
+        }
+        if is_stream(request) {
+            return Ok(None);
+        }
+        let crowded = || Problem {
+            retry_after: Some(1),
+            ..Problem::too_many_requests("too many of your requests are in hand; try again")
+        };
+        self.subjects_places.take(subject.0.clone()).map(Some).ok_or_else(crowded)
     }
 }
 
-/// A request that is worked on.
-struct Admitted<'a> {
-    _place: Option<SemaphorePermit<'a>>,
+/// Streams are open for long, and have limits of their own.
+fn is_stream(request: &Request) -> bool {
+    request.method() == Method::GET && request.uri().path() == "/events"
 }
 
 /// Files that are part of the program: a page loads many at once, and they cost nothing.
@@ -164,7 +213,7 @@ pub(crate) async fn outside(
     // A browser that once was told so would go to no other port of this machine by HTTP any more.
     let strict = peer.is_some_and(|peer| peer.tls) && !site::names_this_machine(request.headers());
     let mut response = match guard.admit(&request, peer) {
-        Ok(_admitted) => next.run(request).await,
+        Ok(place) => kept(next.run(request).await, place),
         Err(problem) => refuse(problem, &request),
     };
     headers::complete(response.headers_mut(), strict);
@@ -177,14 +226,21 @@ pub(crate) async fn inside(
     request: Request,
     next: Next,
 ) -> Response {
-    if let (Some(subjects), Some(subject)) =
-        (&guard.subjects, request.extensions().get::<Subject>())
-        && !is_fixed(request.uri().path())
-        && let Err(seconds) = subjects.take(&*subject.0)
-    {
-        return refuse(too_often(seconds), &request);
+    let Some(subject) = request.extensions().get::<Subject>() else {
+        return next.run(request).await;
+    };
+    match guard.count_subject(subject, &request) {
+        Ok(place) => kept(next.run(request).await, place),
+        Err(problem) => refuse(problem, &request),
     }
-    next.run(request).await
+}
+
+/// The answer keeps its place until it is sent: what a client does not take is in our memory.
+fn kept<T: Send + Unpin + 'static>(answer: Response, place: Option<T>) -> Response {
+    match place {
+        Some(place) => answer.map(|body| keep(body, place)),
+        None => answer,
+    }
 }
 
 /// A page for browsers, JSON for programs. The body is not read, so the connection may have to end.

@@ -16,7 +16,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use common::{engine::now_millis, ids::OrderId, problem::Problem, service::Life};
+use common::{
+    engine::now_millis,
+    ids::OrderId,
+    problem::Problem,
+    server::{Place, Places},
+    service::Life,
+};
 use http::{HeaderMap, HeaderName, header};
 use serde::Deserialize;
 use tokio::{sync::Semaphore, time::Instant};
@@ -41,6 +47,8 @@ use crate::{
 
 /// The most streams open at once; well below the most connections, so that other calls get through.
 const OPEN: usize = 2_000;
+/// The most of them that one subject may have: many tabs, and no more.
+const EACH: usize = 32;
 /// When to come back if there are too many, in seconds.
 const COME_BACK: u16 = 5;
 /// How long the making of a page waits for the position of its event stream.
@@ -55,6 +63,7 @@ const RETRY: &str = "retry: 2000\n";
 pub struct Live {
     feed: Arc<Feed>,
     open: Arc<Semaphore>,
+    of_each: Arc<Places<Box<str>>>,
     shutdown: CancellationToken,
 }
 
@@ -74,7 +83,20 @@ impl Live {
                 Ok(())
             });
         }
-        Self { feed, open: Arc::new(Semaphore::new(OPEN)), shutdown: life.shutdown.clone() }
+        let (open, of_each) = (Arc::new(Semaphore::new(OPEN)), Places::new(EACH));
+        Self { feed, open, of_each, shutdown: life.shutdown.clone() }
+    }
+
+    /// One of the places that a subject has; nobody has any where nobody is asked who they are.
+    fn place_of(&self, caller: &Caller) -> Result<Option<Place<Box<str>>>, Problem> {
+        if caller.is_anonymous() {
+            return Ok(None);
+        }
+        let crowded = || Problem {
+            retry_after: Some(COME_BACK),
+            ..Problem::too_many_requests(format!("you have {EACH} event streams open already"))
+        };
+        self.of_each.take(caller.subject().into()).map(Some).ok_or_else(crowded)
     }
 
     /// The `last_event_id` of a page that is about to be made: what happens until its event stream
@@ -160,6 +182,7 @@ pub async fn events(
         retry_after: Some(COME_BACK),
         ..Problem::unavailable("too many event streams are open")
     })?;
+    let own = live.place_of(&caller)?;
     let (greeting, subject) = if flow {
         (Bytes::from(format!("{RETRY}\n")), Subject::Flow(gateway.flow.follow()))
     } else {
@@ -167,8 +190,13 @@ pub async fn events(
     };
     let shutdown = live.shutdown.clone();
     let expires = caller.expires().map(|at| Instant::now() + until(at));
-    let stream =
-        EventStream { greeting: Some(greeting), subject, shutdown, expires, _permit: permit };
+    let stream = EventStream {
+        greeting: Some(greeting),
+        subject,
+        shutdown,
+        expires,
+        _places: (permit, own),
+    };
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-store"),

@@ -4,6 +4,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
+use common::server::Place;
 use futures_util::stream;
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
@@ -33,8 +34,8 @@ pub(super) struct EventStream {
     pub(super) shutdown: CancellationToken,
     /// When the token that opened it expires.
     pub(super) expires: Option<Instant>,
-    /// Its place among those that may be open.
-    pub(super) _permit: OwnedSemaphorePermit,
+    /// Its places among all that may be open, and among those of whoever opened it.
+    pub(super) _places: (OwnedSemaphorePermit, Option<Place<Box<str>>>),
 }
 
 impl EventStream {

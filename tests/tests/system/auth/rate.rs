@@ -4,8 +4,11 @@ use std::time::Instant;
 
 use http::Method;
 use serde_json::Value;
+use stack::Service;
+use system_tests::{SOON, eventually};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
-use super::{Site, assert_problem};
+use super::{Site, assert_problem, bearer};
 
 #[tokio::test]
 async fn each_subject_has_a_rate_of_its_own_also_on_this_machine_and_with_another_token() {
@@ -34,4 +37,50 @@ async fn each_subject_has_a_rate_of_its_own_also_on_this_machine_and_with_anothe
     for _ in 0..5 {
         assert_problem("nobody", &ask("none").await, 401, "unauthenticated");
     }
+}
+
+#[tokio::test]
+async fn what_is_refused_for_want_of_a_scope_is_counted_as_well() {
+    let site = Site::start_with(&[("RATE_PER_SUBJECT", "1/s:2")]).await;
+    let token = site.token_of("101", "report:read");
+    let mut statuses = Vec::new();
+    for _ in 0..20 {
+        statuses.push(site.ask(&token, Method::GET, "/orders", &Value::Null).await.status);
+    }
+    assert_eq!(statuses[0], 403);
+    assert!(statuses.iter().any(|status| *status == 429), "{statuses:?}");
+}
+
+#[tokio::test]
+async fn a_subject_has_a_quarter_of_all_places_and_others_the_rest() {
+    let mut site = Site::start_with(&[("MAX_IN_FLIGHT", "8")]).await;
+    let gateway = site.system.first(Service::Gateway).http.unwrap();
+    let token = site.token_of("101", "orders:read orders:write");
+    let ask = async |token: &str| site.ask(token, Method::GET, "/orders", &Value::Null).await;
+    // Each has a place until its body is there.
+    let head = format!(
+        "POST /order HTTP/1.1\r\nHost: localhost\r\nAuthorization: {}\r\n\
+         Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{{",
+        bearer(&token)
+    );
+    let mut slow = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(gateway).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        slow.push(stream);
+    }
+    let refused = eventually("a refusal", SOON, async || {
+        let answer = ask(&token).await;
+        if answer.status == 200 { Err(answer.text()) } else { Ok(answer) }
+    })
+    .await;
+    assert_problem("one too many", &refused, 429, "too-many-requests");
+    assert_eq!(refused.header("retry-after"), "1");
+    assert_eq!(ask(&site.token_of("102", "orders:read")).await.status, 200);
+    drop(slow);
+    eventually("a free place", SOON, async || {
+        let answer = ask(&token).await;
+        if answer.status == 200 { Ok(()) } else { Err(answer.text()) }
+    })
+    .await;
 }

@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 use system_tests::{
     SOON,
     events::{Browser, Event, Events},
-    order_body,
+    eventually, order_body,
 };
 
-use super::{Site, bearer, now, with};
+use super::{Site, assert_problem, bearer, now, with};
 
 async fn stream(site: &Site, token: &str) -> Events {
     let url = format!("{}/events", site.system.url());
@@ -75,4 +75,27 @@ async fn a_stream_ends_with_its_token() {
     let mut events = stream(&site, &site.token("admin")).await;
     let order = place(&site, &site.token("admin"), "103").await;
     events.until(|event| is_paid(event, &order)).await;
+}
+
+#[tokio::test]
+async fn a_subject_has_so_many_streams_and_others_have_theirs() {
+    let site = Site::start().await;
+    let (first, second) =
+        (site.token_of("101", "report:read"), site.token_of("102", "report:read"));
+    let mut open = Vec::new();
+    for _ in 0..32 {
+        open.push(stream(&site, &first).await);
+    }
+    let refused = site.ask(&first, Method::GET, "/events", &Value::Null).await;
+    assert_problem("one too many", &refused, 429, "too-many-requests");
+    assert_eq!(refused.header("retry-after"), "5");
+    stream(&site, &second).await;
+    drop(open);
+    eventually("a free place", SOON, async || {
+        let url = format!("{}/events", site.system.url());
+        let headers = [("Authorization", &*bearer(&first))];
+        let answer = Browser::default().ask(&url, &headers).await?;
+        if answer.status() == 200 { Ok(()) } else { Err(answer.status().to_string()) }
+    })
+    .await;
 }

@@ -1,0 +1,99 @@
+//! An answer that keeps something until the client has taken nearly all of it.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use axum::body::{Body, HttpBody};
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+
+/// The most that is handed on at once. The connection takes a few pieces more than the client does,
+/// so this says how much of an answer may be under way when what was kept is let go.
+const PIECE: usize = 16 * 1024;
+
+/// A body that keeps a `T` until its last piece is handed on. Pieces are copies: a large answer is
+/// freed with its last piece, not when that has arrived.
+struct Kept<T> {
+    body: Body,
+    /// What is left of a piece of the body that was too large.
+    rest: Bytes,
+    _kept: T,
+}
+
+/// An answer of this body that keeps something until it is sent, but for what a connection buffers.
+pub fn keep<T: Send + Unpin + 'static>(body: Body, kept: T) -> Body {
+    Body::new(Kept { body, rest: Bytes::new(), _kept: kept })
+}
+
+impl<T: Unpin> HttpBody for Kept<T> {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = &mut *self;
+        if this.rest.is_empty() {
+            let Some(frame) = ready!(Pin::new(&mut this.body).poll_frame(context)?) else {
+                return Poll::Ready(None);
+            };
+            match frame.into_data() {
+                Ok(data) if data.len() > PIECE => this.rest = data,
+                Ok(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+            }
+        }
+        let length = this.rest.len().min(PIECE);
+        let piece = Bytes::copy_from_slice(&this.rest.split_to(length));
+        if this.rest.is_empty() {
+            this.rest = Bytes::new();
+        }
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (mut hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint.set_lower(hint.lower() + rest);
+        hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_is_whole_and_what_it_keeps_is_let_go_with_its_last_piece() {
+        for length in [0, 1, PIECE, PIECE + 1, 10 * PIECE - 1] {
+            let whole: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+            let kept = Arc::new(());
+            let mut body = keep(Body::from(whole.clone()), Arc::clone(&kept));
+            assert_eq!(body.size_hint().exact(), Some(length as u64));
+            let mut taken = Vec::new();
+            while !body.is_end_stream() {
+                assert_eq!(Arc::strong_count(&kept), 2, "{} of {length}", taken.len());
+                let left = body.size_hint().exact();
+                assert_eq!(left, Some((length - taken.len()) as u64));
+                let data = body.frame().await.unwrap().unwrap().into_data().unwrap();
+                assert!(data.len() <= PIECE);
+                taken.extend_from_slice(&data);
+            }
+            drop(body);
+            assert_eq!((taken, Arc::strong_count(&kept)), (whole, 1));
+        }
+    }
+}
