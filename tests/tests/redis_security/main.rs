@@ -4,6 +4,7 @@
 mod configuration;
 mod denied;
 mod entrypoint;
+mod every_command;
 mod rights;
 mod secrets;
 mod support;

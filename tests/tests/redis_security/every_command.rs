@@ -1,0 +1,124 @@
+//! Of all commands that Redis has, which each user may use on what is another's: exactly these.
+
+use std::collections::BTreeSet;
+
+use common::events::{Stream, Topic};
+use redis::{Value, aio::MultiplexedConnection};
+
+use crate::support::Guarded;
+
+/// Those that are about no key. Redis lets everybody use AUTH, HELLO, QUIT and RESET.
+const ABOUT_NOTHING: [&str; 9] =
+    ["acl|dryrun", "acl|whoami", "auth", "hello", "info", "ping", "quit", "reset", "script|load"];
+/// What a service does with a stream of another that it reads.
+const READERS: [&str; 10] = [
+    "eval",
+    "xack",
+    "xautoclaim",
+    "xgroup|create",
+    "xgroup|delconsumer",
+    "xgroup|setid",
+    "xinfo|consumers",
+    "xinfo|groups",
+    "xpending",
+    "xreadgroup",
+];
+
+/// A command: its name, with that of a subcommand behind a bar, and how many words it takes; if that
+/// is negative, at least so many.
+struct Command {
+    name: String,
+    arity: i64,
+}
+
+/// All commands and subcommands that this Redis knows.
+async fn all_commands(operator: &mut MultiplexedConnection) -> Vec<Command> {
+    fn add(entry: &Value, all: &mut Vec<Command>) {
+        let Value::Array(entry) = entry else { panic!("no command: {entry:?}") };
+        let name: String = redis::from_redis_value_ref(&entry[0]).expect("a name");
+        let arity: i64 = redis::from_redis_value_ref(&entry[1]).expect("a number");
+        match entry.get(9) {
+            Some(Value::Array(below)) if !below.is_empty() => {
+                below.iter().for_each(|entry| add(entry, all));
+            }
+            _ => all.push(Command { name, arity }),
+        }
+    }
+    let answer: Value = redis::cmd("COMMAND").query_async(operator).await.expect("commands");
+    let Value::Array(entries) = answer else { panic!("no list: {answer:?}") };
+    let mut all = Vec::new();
+    entries.iter().for_each(|entry| add(entry, &mut all));
+    assert!(all.len() > 300, "{}", all.len());
+    all
+}
+
+impl Command {
+    /// The command with this key wherever a key may be.
+    fn about(&self, key: &str) -> Vec<String> {
+        let text = match self.name.as_str() {
+            "eval" | "evalsha" | "eval_ro" | "evalsha_ro" | "fcall" | "fcall_ro" => "x 1 {}",
+            "xread" => "STREAMS {} 0",
+            "xreadgroup" => "GROUP g i STREAMS {} >",
+            "acl|dryrun" => "order PING",
+            _ => "",
+        };
+        let mut words: Vec<String> = self.name.split('|').map(str::to_owned).collect();
+        words.extend(text.split_whitespace().map(|word| word.replace("{}", key)));
+        let least = if self.arity > 0 { self.arity } else { self.arity.abs().max(2) };
+        let missing = usize::try_from(least).expect("small").saturating_sub(words.len());
+        words.extend(std::iter::repeat_n(key.to_owned(), missing));
+        words
+    }
+}
+
+/// The commands that this user may use on this key.
+async fn allowed(
+    operator: &mut MultiplexedConnection,
+    commands: &[Command],
+    user: &str,
+    key: &str,
+) -> BTreeSet<String> {
+    let mut allowed = BTreeSet::new();
+    for command in commands {
+        let mut ask = redis::cmd("ACL");
+        ask.arg("DRYRUN").arg(user).arg(command.about(key));
+        let answer: Result<String, _> = ask.query_async(operator).await;
+        match answer.as_deref() {
+            Ok("OK") => {
+                allowed.insert(command.name.clone());
+            }
+            Ok(refused) => assert!(refused.contains("permission"), "{}: {refused}", command.name),
+            Err(error) => panic!("{}: {error}", command.name),
+        }
+    }
+    allowed
+}
+
+fn these(names: &[&[&str]]) -> BTreeSet<String> {
+    names.iter().flat_map(|names| names.iter()).map(|name| (*name).to_owned()).collect()
+}
+
+#[tokio::test]
+async fn on_what_is_anothers_each_service_may_use_these_commands_of_all_and_no_other() {
+    let redis = Guarded::start();
+    let mut operator = redis.connect("operator").await;
+    let commands = all_commands(&mut operator).await;
+    for own in Topic::ALL {
+        let user = own.name();
+        for topic in Topic::ALL.into_iter().filter(|it| *it != own) {
+            let key = format!("{{{}}}:entity:1", topic.name());
+            let found = allowed(&mut operator, &commands, user, &key).await;
+            assert_eq!(found, these(&[&ABOUT_NOTHING]), "{user} on {key}");
+            let key = format!("{{{}}}:store", topic.name());
+            let mut found = allowed(&mut operator, &commands, user, &key).await;
+            // Where a service reads nothing of another, it need not know its store either.
+            found.remove("get");
+            assert_eq!(found, these(&[&ABOUT_NOTHING]), "{user} on {key}");
+        }
+        for stream in Stream::ALL.into_iter().filter(|it| it.topic() != own) {
+            let readers: &[&str] = if stream.readers().contains(&own) { &READERS } else { &[] };
+            let found = allowed(&mut operator, &commands, user, stream.key()).await;
+            assert_eq!(found, these(&[&ABOUT_NOTHING, readers]), "{user} on {stream}");
+        }
+    }
+}
