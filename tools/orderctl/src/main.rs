@@ -40,7 +40,7 @@ enum Command {
         /// For how many days they are valid
         #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3_650))]
         days: u32,
-        /// Another name or address of the server besides those of this machine and of docker-compose.yml; repeat
+        /// Another DNS name or IP address of the server besides those of this machine and of docker-compose.yml; repeat
         #[arg(long = "name", value_name = "HOST")]
         names: Vec<String>,
         /// Let containers read the keys: mode 0644, in a directory that only you may enter

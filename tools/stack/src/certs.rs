@@ -6,6 +6,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose, date_time_ymd,
 };
+use rustls::pki_types::ServerName;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -62,6 +63,7 @@ impl Certificates {
         if let Some(there) = files.iter().find(|file| file.exists()) {
             return Err(Error::Certificates(format!("{} is there already", there.display())));
         }
+        check_names(&plan.names)?;
         let made = |error: rcgen::Error| Error::Certificates(error.to_string());
         private_dir(dir)?;
         let key_mode = if plan.shared_with_containers { 0o644 } else { 0o600 };
@@ -146,6 +148,19 @@ impl Certificates {
     #[must_use]
     pub fn client_key(&self) -> PathBuf {
         self.dir.join("client.key")
+    }
+}
+
+/// Nobody could ever reach a server under another name: a certificate for it would only hide a typing error.
+fn check_names(names: &[String]) -> Result<(), Error> {
+    // A dot at the end is taken where somebody connects, but not in certificates.
+    let is_host = |name: &str| !name.ends_with('.') && ServerName::try_from(name).is_ok();
+    match names.iter().find(|name| !is_host(name)) {
+        Some(name) => {
+            let fault = format!("{name:?} is neither a DNS name nor an IP address");
+            Err(Error::Certificates(fault))
+        }
+        None => Ok(()),
     }
 }
 

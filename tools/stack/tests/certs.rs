@@ -35,6 +35,28 @@ fn keys_are_for_their_owner_alone_and_nothing_is_overwritten() {
 }
 
 #[test]
+fn what_is_no_name_of_a_server_is_named_and_nothing_is_made() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path().join("tls");
+    let with = |name: &str| {
+        let mut plan = CertificatePlan::for_days(1);
+        plan.names.push(name.to_owned());
+        Certificates::make(&dir, &plan)
+    };
+    let wrong = ["not a host!", "", "https://redis", "redis:6379", "127.0.0.256", "a..b", "host."];
+    for name in wrong {
+        let error = with(name).expect_err(name).to_string();
+        let fault = format!("{name:?} is neither a DNS name nor an IP address");
+        assert!(error.ends_with(&fault), "{error}");
+        assert!(!dir.exists(), "{name}");
+    }
+    for name in ["redis-1.example.com", "redis_account", "10.0.0.7", "2001:db8::7"] {
+        with(name).expect(name);
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}
+
+#[test]
 fn keys_for_containers_can_be_read_by_others_in_a_directory_that_is_closed_to_them() {
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path().join("secrets");
