@@ -5,52 +5,88 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::Context as _;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use clap::Args;
+use clap::{Args, value_parser};
 use common::ids::CustomerId;
-use ring::signature::Ed25519KeyPair;
 use serde_json::json;
-use stack::token_key;
+use stack::token_key::{self, TokenKey};
+
+/// What a token may allow. The gateway passes over what it does not know, so a typing error would be found out late.
+const SCOPES: [&str; 6] =
+    ["orders:write", "orders:read", "report:read", "customers:write", "inventory:write", "admin"];
+/// The longest that a token may be valid: a year, in seconds. It cannot be taken back.
+const LONGEST: u64 = 365 * 24 * 3_600;
 
 /// What a token says.
 #[derive(Args, Debug)]
 pub struct Wanted {
     /// The customer whose token it is; without it, it is no customer's
     #[arg(long)]
-    customer: Option<CustomerId>,
-    /// What it allows: orders:write, orders:read, report:read, customers:write, inventory:write, admin
-    #[arg(long, required = true, value_delimiter = ',')]
-    scope: Vec<String>,
+    pub customer: Option<CustomerId>,
+    /// What it allows; repeat or separate by commas
+    #[arg(long, required = true, value_delimiter = ',', value_parser = SCOPES)]
+    pub scope: Vec<String>,
     /// Whose it is [default: customer-<customer>, or operator]
     #[arg(long)]
-    subject: Option<String>,
-    /// For how many seconds it is valid
-    #[arg(long, default_value_t = 3_600)]
-    ttl: u64,
+    pub subject: Option<String>,
+    /// For how many seconds it is valid, a year at most
+    #[arg(long, default_value_t = 3_600, value_parser = value_parser!(u64).range(1..=LONGEST))]
+    pub ttl: u64,
     /// Who issues it: the gateway's OIDC_ISSUER
     #[arg(long, env = "OIDC_ISSUER", default_value = token_key::ISSUER)]
-    issuer: String,
+    pub issuer: String,
     /// For whom it is: the gateway's OIDC_AUDIENCE
     #[arg(long, env = "OIDC_AUDIENCE", default_value = token_key::AUDIENCE)]
-    audience: String,
-    /// The key, made at first use; jwks.json beside it is for the gateway's OIDC_JWKS_FILE
-    /// [default: that of the stack's directory]
+    pub audience: String,
+    /// The key, made at first use; KEY.jwks.json beside it is for the gateway's OIDC_JWKS_FILE
+    /// [default: that of the stack's directory, which `cargo stack --auth` makes]
     #[arg(long)]
-    key: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+}
+
+impl Wanted {
+    /// For these scopes, of no customer, for a gateway that a stack has started.
+    #[must_use]
+    pub fn with_scopes(scopes: &[&str]) -> Self {
+        Self {
+            customer: None,
+            scope: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+            subject: None,
+            ttl: 3_600,
+            issuer: token_key::ISSUER.to_owned(),
+            audience: token_key::AUDIENCE.to_owned(),
+            key: None,
+        }
+    }
 }
 
 /// The token, signed with the key of the stack in this directory unless another is named.
 ///
 /// # Errors
 ///
-/// The key cannot be read or made.
+/// The key cannot be read or made, or no stack has made one.
 pub fn token(wanted: &Wanted, stack: &Path) -> anyhow::Result<String> {
-    let path = wanted.key.clone().unwrap_or_else(|| token_key::place(stack));
-    let key = token_key::read_or_make(&path)?;
-    let key = Ed25519KeyPair::from_pkcs8(&key)
-        .ok()
-        .with_context(|| format!("{} is no Ed25519 key in PKCS #8", path.display()))?;
+    let key = match &wanted.key {
+        Some(path) => TokenKey::read_or_make(path)?,
+        None => key_of_stack(stack)?,
+    };
+    signed(wanted, &key)
+}
+
+/// No stack knows a key that was made elsewhere, so none is.
+fn key_of_stack(stack: &Path) -> anyhow::Result<TokenKey> {
+    let path = token_key::place(stack);
+    anyhow::ensure!(
+        path.exists(),
+        "there is no {}: start `cargo stack --auth`, which makes it, name the directory of one with --stack, or a key \
+         of your own with --key",
+        path.display()
+    );
+    Ok(TokenKey::read(&path)?)
+}
+
+/// The token, signed with this key.
+pub(crate) fn signed(wanted: &Wanted, key: &TokenKey) -> anyhow::Result<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let subject = wanted.subject.clone().unwrap_or_else(|| match &wanted.customer {
         Some(customer) => format!("customer-{customer}"),
@@ -58,14 +94,91 @@ pub fn token(wanted: &Wanted, stack: &Path) -> anyhow::Result<String> {
     });
     let mut claims = json!({
         "iss": wanted.issuer, "aud": wanted.audience, "sub": subject, "iat": now,
-        "exp": now + wanted.ttl, "scope": wanted.scope.join(" "),
+        "exp": now.saturating_add(wanted.ttl), "scope": wanted.scope.join(" "),
     });
     if let Some(customer) = &wanted.customer {
         claims["customer_id"] = json!(customer);
     }
-    let header = json!({ "alg": "EdDSA", "typ": "at+jwt", "kid": token_key::KID });
+    let header = json!({ "alg": "EdDSA", "typ": "at+jwt", "kid": key.kid() });
     let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
     let (header, claims) = (header.to_string(), claims.to_string());
     let signed = format!("{}.{}", encode(header.as_bytes()), encode(claims.as_bytes()));
-    Ok(format!("{signed}.{}", encode(key.sign(signed.as_bytes()).as_ref())))
+    Ok(format!("{signed}.{}", encode(&key.sign(signed.as_bytes()))))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use clap::Parser;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[derive(Parser, Debug)]
+    struct Line {
+        #[command(flatten)]
+        wanted: Wanted,
+    }
+
+    fn parsed(args: &[&str]) -> Result<Wanted, String> {
+        let line = Line::try_parse_from([&["token"], args].concat());
+        line.map(|line| line.wanted).map_err(|error| error.to_string())
+    }
+
+    /// A part of a token, read.
+    fn part(token: &str, number: usize) -> Value {
+        let part = token.split('.').nth(number).unwrap();
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn scopes_that_nobody_knows_are_named_and_those_that_there_are() {
+        for scope in SCOPES {
+            assert_eq!(parsed(&["--scope", scope]).unwrap().scope, [scope]);
+        }
+        let two = parsed(&["--scope", "orders:write,orders:read"]).unwrap();
+        assert_eq!(two.scope, ["orders:write", "orders:read"]);
+        for wrong in ["orders:wirte", "orders:write,orders:wirte", "orders:write orders:read", ""] {
+            let error = parsed(&["--scope", wrong]).unwrap_err();
+            assert!(SCOPES.iter().all(|scope| error.contains(scope)), "{wrong:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_valid_for_a_second_at_least_and_a_year_at_most() {
+        for (ttl, taken) in [("1", true), ("31536000", true), ("0", false), ("31536001", false)] {
+            assert_eq!(parsed(&["--scope", "admin", "--ttl", ttl]).is_ok(), taken, "{ttl}");
+        }
+        let error = parsed(&["--scope", "admin", "--ttl", "18446744073709551615"]).unwrap_err();
+        assert!(error.contains("--ttl"), "{error}");
+    }
+
+    #[test]
+    fn no_key_is_made_where_there_is_no_stack() {
+        let dir = tempfile::tempdir().unwrap();
+        let mistyped = dir.path().join("dtaa");
+        let wanted = Wanted::with_scopes(&["admin"]);
+        let error = token(&wanted, &mistyped).unwrap_err().to_string();
+        for word in ["dtaa/auth/token-key.pk8", "cargo stack --auth", "--stack", "--key"] {
+            assert!(error.contains(word), "{error}");
+        }
+        assert!(!mistyped.exists());
+    }
+
+    #[test]
+    fn a_token_names_its_key_whoever_has_made_that() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = token_key::place(dir.path());
+        let with_key =
+            Wanted { key: Some(path.clone()), ..Wanted::with_scopes(&["orders:read", "admin"]) };
+        let made = token(&with_key, Path::new("nowhere")).unwrap();
+        let later = token(&Wanted { key: None, ..with_key }, dir.path()).unwrap();
+        let set: Value =
+            serde_json::from_slice(&fs::read(token_key::jwks(&path)).unwrap()).unwrap();
+        for token in [made, later] {
+            assert_eq!(part(&token, 0)["kid"], set["keys"][0]["kid"]);
+            assert_eq!(part(&token, 1)["scope"], "orders:read admin");
+        }
+    }
 }

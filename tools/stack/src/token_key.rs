@@ -1,20 +1,27 @@
 //! A key of one's own to sign tokens with, where there is no OpenID provider, and the key set (JWKS)
 //! that the gateway reads.
+//!
+//! The key is the only record; its name and its key set are derived from it whenever it is read. So it does not matter who
+//! makes it first, nor that a key set is lost.
 
 use crate::Error;
-use rcgen::{KeyPair, PKCS_ED25519};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use ring::digest::{SHA256, digest};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{self, Permissions};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use tempfile::{Builder, NamedTempFile};
 
 /// The issuer of tokens that are signed with such a key.
 pub const ISSUER: &str = "orderctl";
 /// For whom they are.
 pub const AUDIENCE: &str = "orders";
-/// The key's name.
-pub const KID: &str = "orderctl";
+/// How many random bytes a secret is made of.
+const STRENGTH: usize = 32;
 
 /// Where a stack in this directory has its key.
 #[must_use]
@@ -22,46 +29,87 @@ pub fn place(dir: &Path) -> PathBuf {
     dir.join("auth/token-key.pk8")
 }
 
-/// The key set that belongs to a key.
+/// The key set that belongs to a key: beside it, under a name that no other key's has.
 #[must_use]
 pub fn jwks(key: &Path) -> PathBuf {
-    key.with_file_name("jwks.json")
+    let mut name = key.as_os_str().to_owned();
+    name.push(".jwks.json");
+    name.into()
 }
 
-/// The key (Ed25519, PKCS #8), made with its key set if it is not there yet. Only its owner can read it.
-pub fn read_or_make(path: &Path) -> Result<Vec<u8>, Error> {
-    match fs::read(path) {
-        Ok(key) => return Ok(key),
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => return Err(Error::io_at("read", path)(error)),
+/// A key to sign tokens with (Ed25519).
+#[derive(Debug)]
+pub struct TokenKey {
+    pair: Ed25519KeyPair,
+    kid: String,
+}
+
+impl TokenKey {
+    /// The key in this file (PKCS #8). Its key set is written if it is missing or another's.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let pkcs8 = fs::read(path).map_err(Error::io_at("read", path))?;
+        let pair = Ed25519KeyPair::from_pkcs8(&pkcs8)
+            .map_err(|_| io::Error::other("it is no Ed25519 key in PKCS #8"));
+        let pair = pair.map_err(Error::io_at("use", path))?;
+        let key = Self { kid: thumbprint(pair.public_key().as_ref()), pair };
+        key.publish(&jwks(path))?;
+        Ok(key)
     }
-    let random = |error: rcgen::Error| std::io::Error::other(error.to_string());
-    let pair = KeyPair::generate_for(&PKCS_ED25519).map_err(random);
-    let pair = pair.map_err(Error::io("make a key"))?;
-    let key = pair.serialize_der();
-    let jwk = serde_json::json!({ "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": KID,
-        "x": base64url(pair.public_key_raw()) });
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir).map_err(Error::io_at("create", dir))?;
+
+    /// The same; made if it is not there yet. Only its owner can read it.
+    pub fn read_or_make(path: &Path) -> Result<Self, Error> {
+        if !path.exists() {
+            let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new());
+            let pkcs8 = pkcs8.map_err(no_random).map_err(Error::io("make a key"))?;
+            write_once(path, pkcs8.as_ref())?;
+        }
+        Self::read(path)
     }
-    let set = jwks(path);
-    let json = serde_json::json!({ "keys": [jwk] }).to_string();
-    fs::write(&set, json).map_err(Error::io_at("write", &set))?;
-    write_secret(path, &key)?;
-    Ok(key)
+
+    /// Its name, which no other key has.
+    #[must_use]
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// The signature of a text.
+    #[must_use]
+    pub fn sign(&self, text: &[u8]) -> Vec<u8> {
+        self.pair.sign(text).as_ref().to_vec()
+    }
+
+    /// Writes the key set in one step: a gateway sees the old one or the new one.
+    fn publish(&self, path: &Path) -> Result<(), Error> {
+        let jwk = serde_json::json!({ "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA",
+            "kid": self.kid, "x": base64url(self.pair.public_key().as_ref()) });
+        let set = serde_json::json!({ "keys": [jwk] }).to_string();
+        if fs::read(path).is_ok_and(|there| there == set.as_bytes()) {
+            return Ok(());
+        }
+        // A gateway may run as somebody else, and there is no secret in it.
+        let file =
+            Builder::new().permissions(Permissions::from_mode(0o644)).tempfile_in(beside(path));
+        let file = file.and_then(|file| filled(file, set.as_bytes()));
+        file.and_then(|file| Ok(file.persist(path)?)).map(drop).map_err(Error::io_at("write", path))
+    }
+}
+
+/// The key's name after RFC 7638: a hash of what the public key is made of.
+fn thumbprint(public: &[u8]) -> String {
+    let members = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, base64url(public));
+    base64url(digest(&SHA256, members.as_bytes()).as_ref())
 }
 
 /// What a gateway and an order_service of a stack in this directory are told, so that they take tokens of its key.
 pub fn variables(dir: &Path) -> Result<BTreeMap<String, String>, Error> {
     let key = place(dir);
-    read_or_make(&key)?;
+    TokenKey::read_or_make(&key)?;
     let secret = key.with_file_name("order-service-secret");
     if !secret.exists() {
-        // Any 32 bytes that nobody knows: those of another key.
-        let other = KeyPair::generate_for(&PKCS_ED25519)
-            .map_err(|error| std::io::Error::other(error.to_string()));
-        let other = other.map_err(Error::io("make a secret"))?;
-        write_secret(&secret, base64url(other.public_key_raw()).as_bytes())?;
+        let mut bytes = [0; STRENGTH];
+        let filled = SystemRandom::new().fill(&mut bytes);
+        filled.map_err(no_random).map_err(Error::io("make a secret"))?;
+        write_once(&secret, base64url(&bytes).as_bytes())?;
     }
     let text = |path: &Path| path.display().to_string();
     let variables = [
@@ -74,47 +122,144 @@ pub fn variables(dir: &Path) -> Result<BTreeMap<String, String>, Error> {
     Ok(variables.map(|(name, value)| (name.to_owned(), value)).into())
 }
 
-/// Writes what only its owner may read.
-pub fn write_secret(path: &Path, secret: &[u8]) -> Result<(), Error> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(secret)).map_err(Error::io_at("write", path))
+/// Writes what only its owner may read, whole or not at all. Whoever comes second finds what the first has written.
+fn write_once(path: &Path, secret: &[u8]) -> Result<(), Error> {
+    let dir = beside(path);
+    fs::create_dir_all(dir).map_err(Error::io_at("create", dir))?;
+    let file = NamedTempFile::new_in(dir).and_then(|file| filled(file, secret));
+    match file.map(|file| file.persist_noclobber(path)).map_err(Error::io_at("write", path))? {
+        Err(there) if there.error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        done => done.map(drop).map_err(|fault| Error::io_at("write", path)(fault.error)),
+    }
+}
+
+/// The temporary file with this in it, on disk.
+fn filled(mut file: NamedTempFile, bytes: &[u8]) -> io::Result<NamedTempFile> {
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    Ok(file)
+}
+
+/// The directory that a file is in.
+fn beside(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn no_random(_: ring::error::Unspecified) -> io::Error {
+    io::Error::other("the system gives no random numbers")
 }
 
 /// Base64url without padding (RFC 4648).
 fn base64url(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let number = (0..3)
-            .fold(0_usize, |sum, at| sum << 8 | usize::from(three.get(at).copied().unwrap_or(0)));
-        for digit in 0..=three.len() {
-            text.push(char::from(DIGITS[number >> (18 - 6 * digit) & 63]));
-        }
-    }
-    text
+    URL_SAFE_NO_PAD.encode(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
+    use serde_json::Value;
+    use std::sync::Barrier;
+    use std::thread;
+
+    fn set_of(key: &Path) -> Value {
+        serde_json::from_slice(&fs::read(jwks(key)).unwrap()).unwrap()
+    }
+
+    /// The key set has this key and no other.
+    fn assert_published(path: &Path, key: &TokenKey) {
+        let set = set_of(path);
+        assert_eq!(set["keys"].as_array().map(Vec::len), Some(1), "{set}");
+        let (kid, x) = (key.kid(), base64url(key.pair.public_key().as_ref()));
+        assert_eq!((&set["keys"][0]["kid"], &set["keys"][0]["x"]), (&kid.into(), &x.into()));
+    }
 
     #[test]
     fn the_key_is_made_once_and_for_its_owner_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = place(dir.path());
-        let made = read_or_make(&path).unwrap();
-        assert_eq!(read_or_make(&path).unwrap(), made);
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(fs::read_to_string(jwks(&path)).unwrap().contains("\"Ed25519\""));
+        let made = TokenKey::read_or_make(&path).unwrap();
+        let was = fs::read(&path).unwrap();
+        assert_eq!(TokenKey::read_or_make(&path).unwrap().kid(), made.kid());
+        assert_eq!(fs::read(&path).unwrap(), was);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(&jwks(&path)) & 0o700), (0o600, 0o600));
+        assert_published(&path, &made);
     }
 
     #[test]
-    fn base64url_has_no_padding() {
-        for (bytes, text) in
-            [("", ""), ("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v"), ("\u{3ff}?", "z78_")]
-        {
-            assert_eq!(base64url(bytes.as_bytes()), text);
+    fn of_many_who_make_it_at_once_all_have_the_same_key_and_its_set() {
+        let dir = tempfile::tempdir().unwrap();
+        for round in 0..20 {
+            let path = place(&dir.path().join(round.to_string()));
+            let together = Barrier::new(4);
+            let make = || {
+                together.wait();
+                TokenKey::read_or_make(&path).unwrap()
+            };
+            let keys: Vec<TokenKey> = thread::scope(|scope| {
+                let threads = [(); 4].map(|()| scope.spawn(make));
+                threads.map(|thread| thread.join().unwrap()).into()
+            });
+            for key in keys {
+                assert_published(&path, &key);
+            }
+            let left = fs::read_dir(path.parent().unwrap()).unwrap().count();
+            assert_eq!(left, 2, "no temporary file is left");
         }
+    }
+
+    #[test]
+    fn a_key_set_that_is_lost_or_anothers_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = place(dir.path());
+        let key = TokenKey::read_or_make(&path).unwrap();
+        fs::remove_file(jwks(&path)).unwrap();
+        assert_published(&path, &TokenKey::read(&path).unwrap());
+        fs::write(jwks(&path), r#"{"keys":[]}"#).unwrap();
+        TokenKey::read_or_make(&path).unwrap();
+        assert_published(&path, &key);
+    }
+
+    #[test]
+    fn two_keys_in_a_directory_have_a_set_and_a_name_each() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = ["a.pk8", "a.key"].map(|name| dir.path().join(name));
+        let keys = paths.each_ref().map(|path| TokenKey::read_or_make(path).unwrap());
+        assert_ne!(keys[0].kid(), keys[1].kid());
+        for (path, key) in paths.iter().zip(&keys) {
+            assert_published(path, key);
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_is_named_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        let missing = TokenKey::read(&path).unwrap_err().to_string();
+        assert_eq!(missing, format!("cannot read {}", path.display()));
+        fs::write(&path, "half a k").unwrap();
+        let error = TokenKey::read_or_make(&path).unwrap_err().to_string();
+        assert_eq!(error, format!("cannot use {}", path.display()));
+        assert_eq!(fs::read(&path).unwrap(), b"half a k");
+        assert!(!jwks(&path).exists());
+    }
+
+    /// RFC 8037, appendix A.3.
+    #[test]
+    fn the_name_is_the_thumbprint_of_the_standard() {
+        let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+        let name = thumbprint(&URL_SAFE_NO_PAD.decode(x).unwrap());
+        assert_eq!(name, "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+    }
+
+    #[test]
+    fn the_secret_stays_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let secret = || {
+            let said = variables(dir.path()).unwrap();
+            fs::read_to_string(&said["ORDER_SERVICE_SECRET_FILE"]).unwrap()
+        };
+        let was = secret();
+        assert_eq!((was.len(), secret()), (43, was));
     }
 }
