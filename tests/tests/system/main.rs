@@ -13,6 +13,7 @@ mod life;
 mod live;
 mod many_instances;
 mod operator;
+mod own_tokens;
 mod readme;
 mod sign_in;
 mod user_guide;

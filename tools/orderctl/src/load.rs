@@ -22,22 +22,24 @@ use common::{
     ids::OrderId,
     redis_link::{Link, RedisUrl},
 };
-use http::{Request, header};
+use http::{HeaderValue, Request, StatusCode, header, request};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
 use redis::{Pipeline, Value};
-use stack::run_file::RunFile;
+use stack::{run_file::RunFile, token_key::TokenKey};
 use tokio::sync::mpsc;
 
-use crate::sources;
+use crate::{sources, token};
 
 /// Products and customers of the load are rich: it measures the system, not its stock.
 const PLENTY: u64 = 1_000_000_000;
 /// How long nothing may move before the run counts as stuck.
 const STUCK: Duration = Duration::from_secs(20);
+/// For how many seconds the load's token is valid, longer than any load runs: a day.
+const TOKEN_TTL: u64 = 24 * 3_600;
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug)]
@@ -73,13 +75,11 @@ pub async fn load(directory: &Path, plan: Plan) -> anyhow::Result<Measured> {
     let run = RunFile::read(directory).with_context(|| {
         format!("no stack runs in {}: start `cargo stack`", directory.display())
     })?;
-    let gateways: Vec<String> = run
-        .services
-        .iter()
-        .filter(|service| service.service == "gateway_api")
-        .filter_map(|service| service.http)
-        .map(|address| format!("http://{address}/order"))
-        .collect();
+    let gateways = gateways(&run)?;
+    // Whoever is not let in shall find nothing changed.
+    for gateway in &gateways {
+        gateway.probe(&run).await?;
+    }
     let sources = sources(&run)?;
     let mut links = links(&sources);
     seed(&mut links, &sources, plan).await?;
@@ -93,14 +93,14 @@ pub async fn load(directory: &Path, plan: Plan) -> anyhow::Result<Measured> {
     let next = Arc::new(AtomicUsize::new(0));
     let posting_ended = Arc::new(AtomicU64::new(0));
     for number in 0..plan.clients {
-        let url = gateways[number % gateways.len()].clone();
+        let gateway = gateways[number % gateways.len()].clone();
         let (sent, next) = (sent.clone(), Arc::clone(&next));
         let posting_ended = Arc::clone(&posting_ended);
         tokio::spawn(async move {
-            let client = Client::builder(TokioExecutor::new()).build(connector());
+            let client = client();
             while next.fetch_add(1, Ordering::Relaxed) < plan.orders {
                 let posted = Instant::now();
-                let order = post(&client, &url, plan).await;
+                let order = gateway.post(&client, plan).await;
                 let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
                 posting_ended.fetch_max(micros, Ordering::Relaxed);
                 if sent.send(order.map(|id| (id, posted))).await.is_err() {
@@ -155,30 +155,106 @@ pub async fn load(directory: &Path, plan: Plan) -> anyhow::Result<Measured> {
     })
 }
 
-fn connector() -> HttpConnector {
+type HttpClient = Client<HttpConnector, Full<Bytes>>;
+
+fn client() -> HttpClient {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
-    connector
+    Client::builder(TokioExecutor::new()).build(connector)
 }
 
-async fn post(
-    client: &Client<HttpConnector, Full<Bytes>>,
-    url: &str,
-    plan: Plan,
-) -> anyhow::Result<OrderId> {
-    let (one, two) = (fastrand::usize(..plan.products), fastrand::usize(..plan.products));
-    let customer = fastrand::usize(..plan.customers);
-    let body =
-        format!(r#"{{"product_ids":["load-{one}","load-{two}"],"customer_id":"load-{customer}"}}"#);
-    let request = Request::post(url)
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(Full::new(Bytes::from(body)))?;
-    let (parts, body) = client.request(request).await?.into_parts();
-    let body = body.collect().await?.to_bytes();
-    if !parts.status.is_success() {
-        bail!("POST /order answered {}: {}", parts.status, String::from_utf8_lossy(&body));
+/// A gateway, and what it is shown.
+#[derive(Clone, Debug)]
+struct Gateway {
+    url: String,
+    /// A token, where the stack asks for them.
+    authorization: Option<HeaderValue>,
+}
+
+/// Those of the stack.
+fn gateways(run: &RunFile) -> anyhow::Result<Vec<Gateway>> {
+    let authorization = run.token_key.as_deref().map(authorization).transpose()?;
+    let services = run.services.iter().filter(|it| it.service == "gateway_api");
+    let gateways: Vec<Gateway> = services
+        .filter_map(|service| service.http)
+        .map(|it| Gateway { url: format!("http://{it}"), authorization: authorization.clone() })
+        .collect();
+    anyhow::ensure!(!gateways.is_empty(), "the stack has no gateway_api to send orders to");
+    Ok(gateways)
+}
+
+/// An operator's token, signed with the stack's key.
+fn authorization(key: &Path) -> anyhow::Result<HeaderValue> {
+    let wanted = token::Wanted { ttl: TOKEN_TTL, ..token::Wanted::with_scopes(&["admin"]) };
+    let token = token::signed(&wanted, &TokenKey::read(key)?)?;
+    let mut value = HeaderValue::try_from(format!("Bearer {token}"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+impl Gateway {
+    /// Asks for what needs a right, to find out whether there will be one to place orders.
+    async fn probe(&self, run: &RunFile) -> anyhow::Result<()> {
+        let path = "/orders?limit=1";
+        let request = Request::get(format!("{}{path}", self.url));
+        let (status, text) = self.send(&client(), request, Bytes::new()).await?;
+        match (status, &run.token_key) {
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Some(key)) => bail!(
+                "{} does not take a token of {}: GET {path} answered {status}: {}. Start `cargo stack` again",
+                self.url,
+                key.display(),
+                String::from_utf8_lossy(&text),
+            ),
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, None) => bail!(
+                "{} asks for tokens of a key that load does not have: GET {path} answered {status}. Start \
+                 `cargo stack --auth`, which tells its key, or with AUTH_MODE=off",
+                self.url,
+            ),
+            _ => check(&format!("GET {path}"), status, &text),
+        }
     }
-    Ok(serde_json::from_slice::<Order>(&body)?.id)
+
+    /// Places an order.
+    async fn post(&self, client: &HttpClient, plan: Plan) -> anyhow::Result<OrderId> {
+        let (one, two) = (fastrand::usize(..plan.products), fastrand::usize(..plan.products));
+        let customer = fastrand::usize(..plan.customers);
+        let body = format!(
+            r#"{{"product_ids":["load-{one}","load-{two}"],"customer_id":"load-{customer}"}}"#
+        );
+        let request = Request::post(format!("{}/order", self.url))
+            .header(header::CONTENT_TYPE, "application/json");
+        let (status, answer) = self.send(client, request, Bytes::from(body)).await?;
+        check("POST /order", status, &answer)?;
+        Ok(serde_json::from_slice::<Order>(&answer)?.id)
+    }
+
+    async fn send(
+        &self,
+        client: &HttpClient,
+        request: request::Builder,
+        body: Bytes,
+    ) -> anyhow::Result<(StatusCode, Bytes)> {
+        let mut request = request.body(Full::new(body))?;
+        if let Some(value) = &self.authorization {
+            request.headers_mut().insert(header::AUTHORIZATION, value.clone());
+        }
+        let response = client.request(request).await?;
+        let status = response.status();
+        Ok((status, response.into_body().collect().await?.to_bytes()))
+    }
+}
+
+/// Whether a call was answered as it should be.
+fn check(call: &str, status: StatusCode, answer: &[u8]) -> anyhow::Result<()> {
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        bail!(
+            "{call} answered {status}: the load is one caller, and asks more often than one caller may. Start the \
+             stack with RATE_PER_SUBJECT=off to measure it"
+        );
+    }
+    let text = String::from_utf8_lossy(answer);
+    anyhow::ensure!(status.is_success(), "{call} answered {status}: {text}");
+    Ok(())
 }
 
 /// Tells of every order that reaches a final status.

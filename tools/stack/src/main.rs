@@ -9,7 +9,7 @@ use stack::supervise::Supervisor;
 use stack::{
     Appendfsync, Database, Error, Instance, Listen, Logs, Profile, RedisOptions, Service, Stack,
 };
-use stack::{StackOptions, binaries, ports, token_key};
+use stack::{StackOptions, binaries, ports};
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -123,13 +123,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 
     let terminal = io::stdout().is_terminal();
     let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let mut env: BTreeMap<String, String> = std::env::vars_os()
+    let env: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let auth = cli.auth || cli.secure;
-    if auth {
-        env.extend(token_key::variables(&dir)?);
-    }
     let options = StackOptions {
         instances,
         redis: RedisOptions {
@@ -141,6 +138,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         isolated: cli.isolated || cli.secure,
         acl: cli.acl || cli.secure,
         tls: cli.tls || cli.secure,
+        auth,
         redis_url: cli.redis_url,
         binaries: Some(binaries),
         dir: Some(dir.clone()),

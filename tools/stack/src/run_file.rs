@@ -20,6 +20,9 @@ pub struct RunFile {
     /// The Redis of each topic (order, inventory, account, message) where they are isolated; empty otherwise.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub topics: BTreeMap<String, RunningRedis>,
+    /// The key whose tokens the gateways take, if they ask for tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_key: Option<PathBuf>,
     /// Every instance of every service.
     pub services: Vec<RunningService>,
 }

@@ -5,7 +5,7 @@ use crate::entrance::Entrance;
 use crate::process::{Output, ServiceCommand};
 use crate::run_file::{RunFile, RunningService};
 use crate::{Error, Profile, RedisOptions, RedisServer, Service, ServiceProcess};
-use crate::{binaries, lock, ports, probe};
+use crate::{binaries, lock, ports, probe, token_key};
 use nix::fcntl::Flock;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -46,6 +46,8 @@ pub struct StackOptions {
     pub acl: bool,
     /// The private Redis speaks TLS and nothing else, with certificates made for it.
     pub tls: bool,
+    /// The gateways ask for tokens, signed with a key that is made in the directory.
+    pub auth: bool,
     /// Uses this Redis, which runs already, instead of private ones.
     pub redis_url: Option<String>,
     /// Which build of the services.
@@ -111,6 +113,7 @@ pub struct Stack {
     instances: Vec<Instance>,
     databases: Databases,
     entrance: Entrance,
+    token_key: Option<PathBuf>,
     dir: PathBuf,
     temp_dir: Option<TempDir>,
     _lock: Flock<File>,
@@ -140,6 +143,7 @@ impl Stack {
         let private = options.redis_url.is_none();
         let (acl, tls) = (options.acl && private, options.tls && private);
         let entrance = Entrance::prepare(&dir, acl, tls)?;
+        let auth = if options.auth { token_key::variables(&dir)? } else { BTreeMap::new() };
         let redis = entrance.apply(options.redis.clone());
         let databases = match &options.redis_url {
             Some(url) => Databases::Given(url.clone()),
@@ -156,6 +160,7 @@ impl Stack {
             instances: Vec::with_capacity(places.len()),
             databases,
             entrance,
+            token_key: options.auth.then(|| token_key::place(&dir)),
             dir,
             temp_dir,
             _lock: lock,
@@ -165,6 +170,7 @@ impl Stack {
             let program = binaries.join(place.service.name());
             let command = ServiceCommand::new(&place.name, program, output)
                 .envs(&options.env)
+                .envs(auth.iter().filter(|_| place.service.has_http()))
                 .envs(&stack.databases.variables(place.service, &stack.entrance))
                 .envs(&wiring(options, place, &places))
                 .envs(options.service_env.get(&place.service).into_iter().flatten());
@@ -263,7 +269,13 @@ impl Stack {
             ops: instance.ops,
         });
         let (redis, topics) = self.databases.describe(&self.entrance);
-        RunFile { stack_pid: std::process::id(), redis, topics, services: services.collect() }
+        RunFile {
+            stack_pid: std::process::id(),
+            redis,
+            topics,
+            token_key: self.token_key.clone(),
+            services: services.collect(),
+        }
     }
 
     /// Ends the services, then Redis; those that still run after 10 s are killed and their names returned.
@@ -339,7 +351,7 @@ fn wiring(
         BTreeMap::from([("OPS_ADDR", place.ops.to_string()), ("INSTANCE", place.name.clone())]);
     env.extend(place.http.map(|http| ("HTTP_ADDR", http.to_string())));
     // On loopback, for whoever runs it and for tests.
-    if place.service.has_http() && !options.env.contains_key("AUTH_MODE") {
+    if place.service.has_http() && !options.auth && !options.env.contains_key("AUTH_MODE") {
         env.insert("AUTH_MODE", "off".to_owned());
     }
     if place.service == Service::Gateway {
