@@ -12,7 +12,7 @@ use stack::{
 use stack::{StackOptions, binaries, ports};
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -126,7 +126,6 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let env: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let auth = cli.auth || cli.secure;
     let options = StackOptions {
         instances,
         redis: RedisOptions {
@@ -138,7 +137,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         isolated: cli.isolated || cli.secure,
         acl: cli.acl || cli.secure,
         tls: cli.tls || cli.secure,
-        auth,
+        auth: cli.auth || cli.secure,
         redis_url: cli.redis_url,
         binaries: Some(binaries),
         dir: Some(dir.clone()),
@@ -153,7 +152,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     if cli.quiet {
         say(&format!("starting; the services' logs are in {}", dir.join("logs").display()));
     }
-    let watched = watch(&mut stack, &signals, begun, auth);
+    let watched = watch(&mut stack, &signals, begun);
     if let Err(error) = &watched {
         say(&error.to_string());
     }
@@ -173,12 +172,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 /// Keeps the services running until a signal comes.
-fn watch(
-    stack: &mut Stack,
-    signals: &Receiver<()>,
-    begun: Instant,
-    auth: bool,
-) -> Result<(), Error> {
+fn watch(stack: &mut Stack, signals: &Receiver<()>, begun: Instant) -> Result<(), Error> {
     let mut supervisor = Supervisor::default();
     let mut announced = false;
     while let Err(RecvTimeoutError::Timeout) = signals.recv_timeout(Duration::from_millis(100)) {
@@ -188,9 +182,6 @@ fn watch(
         if !announced && stack.instances().iter().all(Instance::is_ready) {
             announced = true;
             say(&welcome(stack, begun.elapsed()));
-            if auth {
-                say(&how_to_ask(stack));
-            }
         }
     }
     Ok(())
@@ -213,7 +204,7 @@ fn signals() -> io::Result<Receiver<()>> {
     Ok(signals)
 }
 
-/// What a newcomer does next: the user guide's three orders, with this stack's address.
+/// What a newcomer does next: the user guide's three orders, with this stack's address and, where it asks for one, a token.
 fn welcome(stack: &Stack, took: Duration) -> String {
     let gateways = stack.gateway_urls().join(" ");
     let gateway = gateways.split(' ').next().unwrap_or_default();
@@ -229,11 +220,15 @@ fn welcome(stack: &Stack, took: Duration) -> String {
     let redis =
         entrance(&run).into_iter().fold(redis, |all, line| format!("{all}\n           {line}"));
     let data = stack.dir().display();
+    let (token, header) = match run.token_key {
+        Some(_) => (how_to_get_a_token(stack.dir()), r#" -H "Authorization: Bearer $token""#),
+        None => (String::new(), ""),
+    };
     let order = |products: &str, end: &str| {
         format!(
             r#"
   # ends {end}
-  curl -X POST -H "Content-Type: application/json" \
+  curl -X POST{header} -H "Content-Type: application/json" \
     -d '{{"product_ids": [{products}], "customer_id": "101"}}' \
     {gateway}/order
 "#
@@ -254,9 +249,23 @@ fn welcome(stack: &Stack, took: Duration) -> String {
   redis    {redis}
   data     {data} (run.json there lists all processes and ports)
 
-Orders to try on fresh demo data (curl -X POST {gateway}/init-data renews it):
+{token}Orders to try on fresh demo data (curl -X POST{header} {gateway}/init-data renews it):
 {orders}
 Ctrl-C stops everything.
+"
+    )
+}
+
+/// The command that all the others stand on.
+fn how_to_get_a_token(dir: &Path) -> String {
+    let orderctl = format!("cargo orderctl --stack {}", dir.display());
+    format!(
+        "Who calls must show a token. An operator's, valid for an hour:
+
+  token=$({orderctl} token --scope admin)
+
+A customer's: token --customer 101 --scope orders:write,orders:read,report:read
+
 "
     )
 }
@@ -269,20 +278,6 @@ fn entrance(run: &RunFile) -> Vec<String> {
     let authority = run.redis.tls_ca.as_ref();
     let authority = authority.map(|file| format!("(redis-cli --tls --cacert {})", file.display()));
     password.into_iter().chain(authority).collect()
-}
-
-/// How to get a token, and where to put it.
-fn how_to_ask(stack: &Stack) -> String {
-    let (data, gateway) = (stack.dir().display(), stack.gateway_urls().join(" "));
-    format!(
-        r#"who calls must show a token:
-
-  token=$(cargo orderctl --stack {data} token --customer 101 --scope orders:write,orders:read,report:read)
-  curl -H "Authorization: Bearer $token" {gateway}/orders
-
-For an operator: token --scope admin
-"#
-    )
 }
 
 /// Adds which flag helps.

@@ -364,6 +364,34 @@ fn ctrl_c_stops_everything_cleanly_and_the_data_directory_is_reusable() {
 }
 
 #[test]
+fn where_tokens_are_asked_for_each_command_that_is_shown_has_one_that_was_got_before() {
+    let stand_ins = stand_ins();
+    let dir = tempfile::tempdir().expect("a directory");
+    let shown = |more: &[&str]| {
+        let running = Running::start(&stand_ins, dir.path(), &[&["--quiet"], more].concat());
+        running.wait_for_line("stack | ready after");
+        let next = || running.lines.recv_timeout(SOON).expect("a line");
+        std::iter::from_fn(|| Some(next()).filter(|line| !line.starts_with("Ctrl-C stops")))
+            .collect::<Vec<String>>()
+    };
+    let with_token = |line: &&String| line.contains(r#" -H "Authorization: Bearer $token" "#);
+    let lines = shown(&["--auth"]);
+    let calls: Vec<&String> = lines.iter().filter(|line| line.contains("curl ")).collect();
+    assert_eq!(
+        (calls.len(), calls.iter().copied().filter(with_token).count()),
+        (4, 4),
+        "{lines:#?}"
+    );
+    let command = format!("cargo orderctl --stack {} token --scope admin", dir.path().display());
+    let got = lines.iter().position(|line| *line == format!("  token=$({command})"));
+    let used = lines.iter().position(|line| line.contains("$token"));
+    assert!(got.expect("a token is got") < used.expect("it is used"), "{lines:#?}");
+
+    let lines = shown(&[]);
+    assert!(!lines.iter().any(|line| line.contains("oken")), "{lines:#?}");
+}
+
+#[test]
 fn a_second_stack_on_the_same_directory_is_refused() {
     let stand_ins = stand_ins();
     let dir = tempfile::tempdir().expect("a directory");
