@@ -25,10 +25,7 @@ use uuid::Uuid;
 
 use crate::{
     Gateway,
-    auth::{
-        Caller,
-        caller::{Scope, forbidden, masked},
-    },
+    auth::{Caller, caller::masked},
     commands::{self, Incoming},
     examples,
     orders::RequestHeaders,
@@ -162,7 +159,7 @@ pub async fn define(
     defined.check()?;
     if caller.limited_to().is_some() && defined.balance > 0 {
         let detail = "a customer does not say what a balance is at first";
-        return Err(forbidden(Scope::Admin, detail).at("balance"));
+        return Err(Problem::forbidden(detail).at("balance"));
     }
     let store = &gateway.stores.account;
     let is_new = commands::look(store.get::<Account>(&id).await)?.is_none();

@@ -126,7 +126,7 @@ pub(crate) fn secure(document: &mut OpenApi) {
                 ),
                 (
                     "403",
-                    "The token does not allow it: `scope` names one that would",
+                    "The token does not allow it: `scope` names one that would, if one does",
                     examples::no_scope(scope),
                 ),
             ];

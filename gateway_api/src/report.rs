@@ -57,7 +57,8 @@ struct Report {
 ///
 /// Accounts, products and orders, the newest orders first. Pages are stable while orders arrive. A
 /// browser (`Accept: text/html`) gets a page that follows what happens. E-mail addresses are whole
-/// only with the scope `admin`: `a…@server.com`. A customer sees their own account and orders.
+/// only with the scope `admin`: `a…@server.com`. A customer sees their own account and orders,
+/// whatever the scopes.
 #[utoipa::path(
     get, path = "/report", tag = "report", operation_id = "report",
     params(Page),

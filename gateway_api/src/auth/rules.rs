@@ -11,7 +11,7 @@ pub enum Access {
     Public,
     /// Whoever's token has the scope; customers only as far as it is theirs, which its handler sees to.
     Own(Scope),
-    /// Whoever's token has the scope and is not a customer's.
+    /// Whoever's token has the scope and is not a customer's, whatever other scopes that has.
     All(Scope),
 }
 

@@ -36,11 +36,7 @@ use self::{
 };
 use crate::{
     Gateway,
-    auth::{
-        Caller,
-        caller::{Scope, forbidden},
-        token,
-    },
+    auth::{Caller, token},
     examples, pages,
     responses::NotRead,
 };
@@ -151,8 +147,8 @@ pub(crate) struct ResumeHeaders {
 /// to whichever gateway, is told what it missed, as long as that is among the last; otherwise, or
 /// if the `id` means nothing, the stream begins with `reset`. So does it go on for a client that
 /// reads too slowly. A customer is told of products and of what is their own; e-mail addresses are
-/// whole only with the scope `admin`. The stream ends when the token expires. The `id` also comes alone, without data. After 15 s of silence there is a
-/// comment.
+/// whole only with the scope `admin`, and never for customers. The stream ends when the token
+/// expires. The `id` also comes alone, without data. After 15 s of silence there is a comment.
 #[utoipa::path(
     get, path = "/events", tag = "events", operation_id = "events",
     params(Wanted, ResumeHeaders),
@@ -175,7 +171,7 @@ pub async fn events(
     }
     if flow && let Some(own) = caller.limited_to() {
         let detail = format!("the token is customer {own}'s, and flow=true is not for customers");
-        return Err(forbidden(Scope::Admin, detail).at("flow"));
+        return Err(Problem::forbidden(detail).at("flow"));
     }
     let live = &gateway.live;
     let permit = Arc::clone(&live.open).try_acquire_owned().map_err(|_| Problem {
