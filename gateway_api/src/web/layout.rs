@@ -66,7 +66,8 @@ fn respond(status: StatusCode, frame: &Frame<'_>, content: &Markup) -> Response 
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "same-origin"),
-        (header::CACHE_CONTROL, "no-cache"),
+        // What customers see, or operators of customers, is kept nowhere, nor for those who go back.
+        (header::CACHE_CONTROL, "no-store"),
         (header::VARY, "accept"),
     ];
     let policy = [(header::CONTENT_SECURITY_POLICY, content_security_policy(&visitor))];
@@ -160,6 +161,7 @@ mod tests {
         let response = problem(&Problem::unavailable("<script>alert(1)</script>"));
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+        assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
         let frame =
             Frame { title: "</title><b>", kind: "", place: "", skip_to: "main", position: None };
         let visitor = Visitor { name: Some("<b>".to_owned()), ..Visitor::default() };

@@ -96,6 +96,15 @@ async fn a_customer_signs_in_orders_and_follows_their_own_while_an_operator_ship
     customer.is_same_page().await;
     customer.open_live("/report").await;
     customer.sees("no more than the own", &statuses(&["shipped"])).await;
+    // No page is kept: whoever goes back sees how it is now, and goes on following.
+    customer.click("#orders tr .o-id a").await;
+    customer.sees("the order", "return location.pathname.startsWith('/order/')").await;
+    operator.click("#orders tr:last-child [data-action='complete']").await;
+    operator.sees("it arrived", &statuses(&["to-be-shipped", "completed"])).await;
+    customer.run("history.back()").await;
+    customer.sees("the report", "return location.pathname === '/report'").await;
+    customer.sees("it arrived", &statuses(&["completed"])).await;
+    customer.is_live().await;
 
     // What is not for customers is a page that says so.
     customer.forgive("403");

@@ -3,6 +3,7 @@
 mod customers;
 mod forged;
 mod keys;
+mod pages;
 mod rate;
 mod scopes;
 mod secrets;

@@ -151,6 +151,7 @@ async fn pages_have_the_buttons_that_each_may_press(
         for (browser, has) in [(&mut *operator, true), (&mut *customer, whose == everybody)] {
             let answer = browser.get(&site.at(path)).await;
             assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text());
+            assert_eq!(answer.header("cache-control"), "no-store", "{path}");
             let text = answer.text();
             assert_eq!(text.contains(button), has, "{button} at {path}: {text}");
         }
