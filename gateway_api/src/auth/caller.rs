@@ -19,7 +19,7 @@ pub enum Scope {
     OrdersWrite,
     /// To see orders, and the messages about them.
     OrdersRead,
-    /// To see how things stand: report, products, accounts, what happens.
+    /// To see how things stand: report, products, accounts, what happens to them.
     ReportRead,
     /// To define accounts and top them up.
     CustomersWrite,

@@ -8,7 +8,7 @@ use common::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::auth::caller::masked;
+use crate::auth::caller::{Scope, masked};
 
 /// A change, ready to be told.
 pub(super) struct Change {
@@ -18,6 +18,8 @@ pub(super) struct Change {
     pub(super) order: Option<OrderId>,
     /// Whom it concerns.
     pub(super) of: Whose,
+    /// What the route that shows the same asks of a token.
+    pub(super) scope: Scope,
     /// One JSON object, on one line.
     pub(super) json: String,
     /// The same for those who do not see e-mail addresses, if there is one in it.
@@ -89,7 +91,11 @@ impl Change {
     }
 
     fn new(kind: &'static str, of: Whose, what: &impl Serialize) -> Self {
-        Self { kind, order: None, of, json: json(what), masked: None }
+        let scope = match kind {
+            "order" | "message" => Scope::OrdersRead,
+            _ => Scope::ReportRead,
+        };
+        Self { kind, order: None, of, scope, json: json(what), masked: None }
     }
 }
 

@@ -36,7 +36,11 @@ use self::{
 };
 use crate::{
     Gateway,
-    auth::{Caller, token},
+    auth::{
+        Caller,
+        caller::{Scope, forbidden},
+        token,
+    },
     examples, pages,
     responses::NotRead,
 };
@@ -99,7 +103,7 @@ impl Live {
     /// is open is told by that. `None` if it is not known at once: nobody followed before, or Redis
     /// does not answer.
     pub async fn position(&self) -> Option<String> {
-        let everything = View { order: None, customer: None, addresses: true };
+        let everything = View { order: None, customer: None, orders: true, addresses: true };
         let joined =
             tokio::time::timeout(POSITION_PATIENCE, self.feed.join(everything, None)).await;
         joined.ok()?.ok().map(|joined| joined.from.to_string())
@@ -146,7 +150,8 @@ pub(crate) struct ResumeHeaders {
 /// An `id` stands for all that was told up to it. A client that connects again with the last one,
 /// to whichever gateway, is told what it missed, as long as that is among the last; otherwise, or
 /// if the `id` means nothing, the stream begins with `reset`. So does it go on for a client that
-/// reads too slowly. A customer is told of products and of what is their own; e-mail addresses are
+/// reads too slowly. `order` and `message` events are told to tokens with the scope `orders:read`
+/// as well, and to no others. A customer is told of products and of what is their own; e-mail addresses are
 /// whole only with the scope `admin`, and never for customers. The stream ends when the token
 /// expires. The `id` also comes alone, without data. After 15 s of silence there is a comment.
 #[utoipa::path(
@@ -172,6 +177,10 @@ pub async fn events(
     if flow && let Some(own) = caller.limited_to() {
         let detail = format!("the token is customer {own}'s, and flow=true is not for customers");
         return Err(Problem::forbidden(detail).at("flow"));
+    }
+    if wanted.order.is_some() && !caller.may(Scope::OrdersRead) {
+        let detail = "what happens to an order is told to those who may read orders";
+        return Err(forbidden(Scope::OrdersRead, detail).at("order"));
     }
     let live = &gateway.live;
     let permit = Arc::clone(&live.open).try_acquire_owned().map_err(|_| Problem {
@@ -219,6 +228,7 @@ async fn changes(
     let view = View {
         order: wanted.order,
         customer: caller.limited_to().cloned(),
+        orders: caller.may(Scope::OrdersRead),
         addresses: caller.sees_addresses(),
     };
     let joined = live.feed.join(view, last.map(str::parse)).await;

@@ -12,6 +12,7 @@ use super::{
     change::{Change, Whose},
     cursor::{Cursor, Place, STREAMS},
 };
+use crate::auth::caller::Scope;
 
 /// How much text the ring holds, in bytes: some thousands of messages.
 const CAPACITY: usize = 4 * 1024 * 1024;
@@ -53,6 +54,8 @@ struct Message {
     id: EntryId,
     order: Option<OrderId>,
     of: Option<Whose>,
+    /// Whether only those are told who may read orders.
+    is_of_orders: bool,
     /// The part after the line with the cursor for those who do not see e-mail addresses, where
     /// that is another.
     masked: Option<Box<str>>,
@@ -79,6 +82,8 @@ pub(super) struct View {
     pub(super) order: Option<OrderId>,
     /// Only what concerns this customer, or everybody.
     pub(super) customer: Option<CustomerId>,
+    /// Whether orders and messages are told.
+    pub(super) orders: bool,
     /// Whether e-mail addresses are whole.
     pub(super) addresses: bool,
 }
@@ -86,7 +91,7 @@ pub(super) struct View {
 impl View {
     /// Whether it is all that there is, as it is.
     fn is_all(&self) -> bool {
-        self.order.is_none() && self.customer.is_none() && self.addresses
+        self.order.is_none() && self.customer.is_none() && self.orders && self.addresses
     }
 
     fn has(&self, message: &Message) -> bool {
@@ -95,6 +100,7 @@ impl View {
             (Some(own), Some(Whose::Customer(customer))) => own == customer,
             (Some(_), _) => false,
         };
+        let may = may && (self.orders || !message.is_of_orders);
         may && (self.order.is_none() || self.order == message.order)
     }
 }
@@ -156,6 +162,7 @@ impl Ring {
             let change = Change::told_by(STREAMS[*place], entry);
             let start = text.len();
             let (mut event, mut order, mut of, mut masked) = (start, None, None, None);
+            let is_of_orders = change.as_ref().is_some_and(|it| it.scope == Scope::OrdersRead);
             if let Some(Change { kind, json, .. }) = &change {
                 write_id(&mut text, &self.head);
                 event = text.len();
@@ -169,7 +176,17 @@ impl Ring {
                 (order, of, masked) = (change.order, Some(change.of), change.masked.map(event));
             }
             let (place, id, end) = (*place, entry.id, text.len());
-            messages.push(Message { place, id, order, of, masked, start, event, end });
+            messages.push(Message {
+                place,
+                id,
+                order,
+                of,
+                is_of_orders,
+                masked,
+                start,
+                event,
+                end,
+            });
             if end >= CHUNK {
                 self.push(Chunk { text: text.split().freeze(), messages });
                 messages = Vec::new();
@@ -316,7 +333,7 @@ fn write_id(text: &mut BytesMut, cursor: &Cursor) {
 mod tests {
     use common::{
         entry::Fields,
-        events::{ENTITY, MessageKind, MessageSent},
+        events::{ENTITY, MessageKind, MessageSent, Stream},
     };
     use uuid::Uuid;
 
@@ -326,7 +343,7 @@ mod tests {
     const ONE: Place = 4;
     const OTHER: Place = 0;
 
-    const ALL: View = View { order: None, customer: None, addresses: true };
+    const ALL: View = View { order: None, customer: None, orders: true, addresses: true };
 
     fn id(time: u64) -> EntryId {
         EntryId { time, sequence: 0 }
@@ -434,6 +451,32 @@ mod tests {
         assert_eq!(told(&ring, &mut follower).0, ["12"]);
         let mark = ring.mark(&follower);
         assert_eq!(mark, format!(":\nid: {}\n\n", ring.head));
+    }
+
+    #[test]
+    fn who_may_not_read_orders_is_told_of_none_nor_of_messages_about_them() {
+        let mut ring = live_ring();
+        let view = View { orders: false, ..ALL };
+        let (mut follower, mut all) = (ring.follow(view.clone()), ring.follow(ALL));
+        let product = r#"{"id":"201","name":"N","price":1,"amount":1,"subject":"product"}"#;
+        let product =
+            Entry { id: id(12), fields: Fields(vec![(ENTITY.into(), product.to_owned().into())]) };
+        let place = |stream| STREAMS.iter().position(|it| *it == stream).unwrap();
+        ring.append(&[message(11, 1, 0), (place(Stream::InventoryUpdated), product)]);
+        let kinds = |follower: &mut Follower| {
+            let text = ring.next(follower).unwrap();
+            let text = std::str::from_utf8(&text).unwrap().to_owned();
+            let kinds = text.lines().filter_map(|it| it.strip_prefix("event: ").map(str::to_owned));
+            kinds.collect::<Vec<_>>()
+        };
+        assert_eq!(kinds(&mut all), ["message", "product"]);
+        assert_eq!(kinds(&mut follower), ["product"]);
+        // Nor who resumes.
+        let mut begin = ring.head;
+        begin.set(ONE, id(10));
+        begin.set(place(Stream::InventoryUpdated), EntryId::default());
+        let mut follower = ring.resume(&begin, &view).unwrap();
+        assert_eq!(kinds(&mut follower), ["product"]);
     }
 
     #[test]

@@ -18,7 +18,11 @@ use super::{
     waiting::{self, Ahead},
     words::{self, Grouped},
 };
-use crate::{Gateway, accounts, auth::Caller, orders, pages};
+use crate::{
+    Gateway, accounts,
+    auth::{Caller, caller::Scope},
+    orders, pages,
+};
 
 /// How many characters of a name the page shows.
 const NAME_LIMIT: usize = 100;
@@ -28,7 +32,9 @@ pub(super) struct Facts {
     pub(super) order: Order,
     /// The ordered products that exist, by their ids.
     pub(super) products: Vec<Product>,
+    /// Only for those who may look at accounts.
     pub(super) account: Option<Account>,
+    shows_account: bool,
     /// Orders that stand before this one in lines.
     pub(super) ahead: Vec<(ProductId, Ahead)>,
     messages: Vec<MessageSent>,
@@ -76,10 +82,13 @@ async fn read(gateway: &Gateway, caller: &Caller, id: OrderId) -> Result<Facts, 
             stores.account.get::<Account>(&order.customer_id),
             pages::messages_about(&stores.message, &order.customer_id, id),
         )?;
+        // As at `/accounts/{id}`.
+        let shows_account = caller.may(Scope::ReportRead);
+        let account = account.filter(|_| shows_account);
         let account = account.map(|account| accounts::shown(account, caller));
         let ahead = waiting::ahead(&stores.inventory, &order, &products).await?;
         let now = now();
-        Ok(Some(Facts { order, products, account, ahead, messages, complete, now }))
+        Ok(Some(Facts { order, products, account, shows_account, ahead, messages, complete, now }))
     });
     facts.await?.ok_or_else(|| orders::unknown(id))
 }
@@ -141,7 +150,8 @@ fn ordered(facts: &Facts) -> Markup {
                             (order.customer_id) " · " (words::short(&account.email, NAME_LIMIT))
                             " · balance " b { (Grouped(account.balance)) }
                         }
-                        None => "There is no such customer.",
+                        None if facts.shows_account => "There is no such customer.",
+                        None => (order.customer_id),
                     }
                 }
             }

@@ -325,7 +325,7 @@ fn orders_section(report: &Report) -> Markup {
             (chips(report, total))
             (filter(report))
             div.orders-region {
-                table.orders-table #orders-table data-live=(cursor.is_none())
+                table.orders-table #orders-table data-live=(cursor.is_none() && Visitor::current().is_told_of_orders())
                     data-status=(status.map_or("", OrderStatus::name))
                     data-customer=(customer_id.as_ref().map_or("", CustomerId::as_str)) {
                     caption.visually-hidden { "Orders, the newest first" }

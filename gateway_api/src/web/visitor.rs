@@ -60,6 +60,11 @@ impl Visitor {
         self.caller.get().and_then(Caller::limited_to)
     }
 
+    /// Whether the event stream tells them of orders.
+    pub(crate) fn is_told_of_orders(&self) -> bool {
+        self.may(Scope::OrdersRead)
+    }
+
     /// Whether they can do something, by its name in [`Visitor::all_offers`].
     pub(crate) fn offers(&self, what: &str) -> bool {
         self.all_offers().split(' ').any(|offered| offered == what)

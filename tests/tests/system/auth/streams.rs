@@ -34,7 +34,7 @@ async fn a_customer_is_told_of_their_own_and_of_products_and_operators_of_all() 
     let admin = site.token("admin");
     let mut operators = stream(&site, &admin).await;
     let mut readers = stream(&site, &site.token("report:read")).await;
-    let mut own = stream(&site, &site.token_of("101", "report:read")).await;
+    let mut own = stream(&site, &site.token_of("101", "report:read orders:read")).await;
 
     // The other customer's order is done before the own one begins.
     let others = place(&site, &admin, "103").await;
@@ -57,6 +57,37 @@ async fn a_customer_is_told_of_their_own_and_of_products_and_operators_of_all() 
     {
         let told = stream.until(|event| event.kind == "account" && event.data["id"] == "103").await;
         assert_eq!(told.last().expect("there is one").data["email"], address);
+        // Orders and their messages are for those who may read them.
+        if address == "C…@server.com" {
+            let others = ["order", "message"].map(|kind| kinds(&told, kind));
+            assert_eq!((others, kinds(&told, "product") >= 1), ([0, 0], true), "{told:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_route_refuses_for_its_scope_no_other_route_tells() {
+    let site = Site::start().await;
+    let order = place(&site, &site.token("admin"), "103").await;
+    let report = site.token("report:read");
+    let path = format!("/events?order={order}");
+    for path in ["/customers/103/messages", &format!("/order/{order}"), &path] {
+        let answer = site.ask(&report, Method::GET, path, &Value::Null).await;
+        let problem = assert_problem(path, &answer, 403, "forbidden");
+        assert_eq!(problem["scope"], "orders:read", "{path}: {problem}");
+    }
+    let orders = site.token("orders:read");
+    let answer = site.ask(&orders, Method::GET, "/accounts/103", &Value::Null).await;
+    assert_problem("the account", &answer, 403, "forbidden");
+    for (token, is_shown) in [(orders, false), (site.token("orders:read report:read"), true)] {
+        let headers = [("Authorization", &*bearer(&token)), ("Accept", "text/html")];
+        let path = format!("/order/{order}");
+        let answer = site.send(Method::GET, &path, &headers, &Value::Null).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+        for secret in [">Carol</a>", "C…@server.com", "balance "] {
+            assert_eq!(answer.text().contains(secret), is_shown, "{secret}: {}", answer.text());
+        }
+        assert!(!answer.text().contains("There is no such customer"), "{}", answer.text());
     }
 }
 
