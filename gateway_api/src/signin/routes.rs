@@ -67,7 +67,16 @@ async fn end(
             desk.sign_in.settings.public.of(LocalPath::or_home(None).as_str())
         ))));
     };
-    let mut response = answer(desk.end(&attempt, &parameters).await);
+    let turn = match parameters.contains_key("code").then(|| desk.sign_in.redeem(&attempt, now())) {
+        // Its browser keeps it: it may come back with the same.
+        Some(Err(problem)) if problem.status == 503 => return answer(Err(problem)),
+        turn => turn.transpose(),
+    };
+    let ended = match turn {
+        Ok(_turn) => desk.end(&attempt, &parameters).await,
+        Err(problem) => Err(problem),
+    };
+    let mut response = answer(ended);
     // Whatever came of it, it is over.
     let over = desk.sign_in.jar.drop_attempt(&attempt.state);
     response.headers_mut().append(header::SET_COOKIE, over);

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use common::{config::Fault, problem::Problem};
 use http::{HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
+use tokio::sync::SemaphorePermit;
 
 use super::{
     config::Settings,
     cookies::{Jar, is_state},
     path::{LocalPath, sign_in_path},
     pkce,
+    redeem::Redeeming,
     seal::{Purpose, Sealer},
     url,
 };
@@ -31,6 +33,7 @@ pub(super) struct SignIn {
     pub(super) settings: Settings,
     pub(super) jar: Jar,
     sealer: Sealer,
+    redeeming: Redeeming,
 }
 
 /// A browser that is signed in. It has no `Debug`: the token is a secret.
@@ -69,6 +72,7 @@ impl Sessions {
             Arc::new(SignIn {
                 jar: Jar { secure: settings.public.is_secure() },
                 sealer: Sealer::new(&settings.secrets),
+                redeeming: Redeeming::default(),
                 settings,
             })
         };
@@ -150,6 +154,19 @@ impl SignIn {
         let attempt: Attempt = serde_json::from_str(&text).ok()?;
         Some(attempt).filter(|it| now < it.ends && pkce::same(&it.state, state))
     }
+
+    /// Lets an attempt's code be redeemed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Redeeming::turn`].
+    pub(super) fn redeem(
+        &self,
+        attempt: &Attempt,
+        now: u64,
+    ) -> Result<SemaphorePermit<'_>, Problem> {
+        self.redeeming.turn(&attempt.state, attempt.ends, now)
+    }
 }
 
 /// A name as pages show it.
@@ -171,7 +188,12 @@ mod tests {
             secrets: vec!["0123456789abcdef0123456789abcdef".parse().unwrap()],
             public: "http://localhost:5000".parse().unwrap(),
         };
-        SignIn { sealer: Sealer::new(&settings.secrets), jar: Jar { secure: false }, settings }
+        SignIn {
+            sealer: Sealer::new(&settings.secrets),
+            jar: Jar { secure: false },
+            redeeming: Redeeming::default(),
+            settings,
+        }
     }
 
     fn sent(cookies: &[HeaderValue]) -> HeaderMap {

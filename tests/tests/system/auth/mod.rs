@@ -7,6 +7,7 @@ mod pages;
 mod rate;
 mod scopes;
 mod secrets;
+mod sign_in;
 mod start;
 mod streams;
 

@@ -1,4 +1,4 @@
-//! An OpenID provider on loopback: a discovery document and keys, no more; counts who asks for them.
+//! An OpenID provider on loopback: a discovery document, keys, and a token for nobody; counts who asks.
 
 use std::{
     convert::Infallible,
@@ -118,6 +118,7 @@ pub(super) struct Provider {
 struct Served {
     keys: Mutex<Vec<Value>>,
     fetches: AtomicUsize,
+    redeemed: AtomicUsize,
     turned_away: AtomicUsize,
     is_away: AtomicBool,
 }
@@ -143,6 +144,11 @@ impl Provider {
     /// How often its keys were fetched.
     pub(super) fn fetches(&self) -> usize {
         self.served.fetches.load(Ordering::SeqCst)
+    }
+
+    /// How often it was asked for tokens.
+    pub(super) fn redeemed(&self) -> usize {
+        self.served.redeemed.load(Ordering::SeqCst)
     }
 
     /// How often somebody asked in vain while it was away.
@@ -186,7 +192,14 @@ async fn answer(mut stream: TcpStream, issuer: &str, served: &Served) {
     let head = String::from_utf8_lossy(&head);
     let (status, body) = match head.split(' ').nth(1) {
         Some("/.well-known/openid-configuration") => {
-            ("200 OK", json!({ "issuer": issuer, "jwks_uri": format!("{issuer}/keys") }))
+            let at = |path: &str| format!("{issuer}{path}");
+            let document = json!({ "issuer": issuer, "jwks_uri": at("/keys"),
+                "authorization_endpoint": at("/authorize"), "token_endpoint": at("/token") });
+            ("200 OK", document)
+        }
+        Some("/token") => {
+            served.redeemed.fetch_add(1, Ordering::SeqCst);
+            ("400 Bad Request", json!({ "error": "invalid_grant" }))
         }
         Some("/keys") => {
             served.fetches.fetch_add(1, Ordering::SeqCst);

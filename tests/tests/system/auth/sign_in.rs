@@ -1,0 +1,67 @@
+//! Signing in where nobody is signed in: what it costs the provider and the browser.
+
+use bytes::Bytes;
+use http::{Method, header};
+use serde_json::Value;
+use system_tests::{Answer, request};
+use tokio::task::JoinSet;
+
+use super::Site;
+
+/// A site at which browsers can sign in.
+async fn site() -> Site {
+    Site::start_with(&[
+        ("OIDC_CLIENT_ID", "orders-web"),
+        ("SESSION_SECRET", "marker-session-secret-0123456789abcdef"),
+        ("PUBLIC_URL", "http://127.0.0.1:5000"),
+    ])
+    .await
+}
+
+/// What the gateway answers to a browser with these cookies.
+async fn page(site: &Site, path: &str, cookies: &str) -> Answer {
+    let headers = [("Accept", "text/html"), ("Cookie", cookies)];
+    site.send(Method::GET, path, &headers, &Value::Null).await
+}
+
+/// The names and values of the cookies that an answer sets; no value where it drops one.
+fn set(answer: &Answer) -> Vec<(String, String)> {
+    let texts = answer.headers.get_all(header::SET_COOKIE).iter();
+    let texts = texts.map(|it| it.to_str().expect("plain").split(';').next().expect("a cookie"));
+    let pairs = texts.map(|it| it.split_once('=').expect("a cookie"));
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// The state that an answer sends the browser to the provider with.
+fn state(answer: &Answer) -> String {
+    let place = answer.header("location");
+    let rest = place.split("&state=").nth(1).unwrap_or_else(|| panic!("no state: {place}"));
+    rest.split('&').next().expect("a value").to_owned()
+}
+
+#[tokio::test]
+async fn made_up_codes_cost_the_provider_one_request_an_attempt() {
+    let site = site().await;
+    let begun = page(&site, "/sign-in", "").await;
+    let (name, value) = set(&begun).pop().expect("an attempt");
+    let (cookie, state) = (format!("{name}={value}"), state(&begun));
+    let mut asked = JoinSet::new();
+    for code in 0..100 {
+        let url = format!("{}/sign-in/callback?state={state}&code={code}", site.system.url());
+        let headers = [("Accept", "text/html"), ("Cookie", cookie.as_str())];
+        let (client, asking) =
+            (site.system.client.clone(), request(Method::GET, &url, &headers, Bytes::new()));
+        asked.spawn(async move { client.send(asking).await.expect("the gateway answers") });
+    }
+    for answer in asked.join_all().await {
+        assert!(matches!(answer.status.as_u16(), 400 | 503), "{}", answer.text());
+        assert_eq!(answer.headers.contains_key("retry-after"), answer.status == 503);
+    }
+    assert_eq!(site.provider.redeemed(), 1);
+    // Another attempt is another's.
+    let begun = page(&site, "/sign-in", "").await;
+    let (name, value) = set(&begun).pop().expect("an attempt");
+    let path = format!("/sign-in/callback?state={}&code=x", self::state(&begun));
+    let answer = page(&site, &path, &format!("{name}={value}")).await;
+    assert_eq!((answer.status.as_u16(), site.provider.redeemed()), (400, 2), "{}", answer.text());
+}
