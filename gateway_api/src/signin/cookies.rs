@@ -8,8 +8,12 @@ use super::pkce;
 const LIMIT: usize = 3_900;
 /// How many cookies a session may take.
 const PARTS: [&str; 2] = ["orders_session", "orders_session_2"];
+/// How the names of attempts' cookies begin.
+const ATTEMPT: &str = "orders_sign_in_";
 /// How many characters of an attempt's state its cookie is named after.
 const NAMED: usize = 10;
+/// How many attempts a browser keeps besides a new one. Each may take 2 KB, and a head has 32 KiB.
+const ATTEMPTS: usize = 7;
 
 /// How cookies are written here. All are for the whole host, hidden from scripts, and `SameSite=Lax`:
 /// with `Strict` the browser would not send them when the provider leads back here, and nobody would
@@ -58,6 +62,20 @@ impl Jar {
         self.drop(&attempt(state))
     }
 
+    /// Ends all attempts of the browser but the newest few, before another begins. Browsers send
+    /// older cookies first.
+    pub(super) fn drop_old_attempts(self, headers: &HeaderMap) -> Vec<HeaderValue> {
+        let begin = self.name(ATTEMPT);
+        let is_one = |name: &&str| {
+            let named = name.strip_prefix(&begin);
+            named.is_some_and(|rest| rest.len() == NAMED && rest.bytes().all(is_plain))
+        };
+        let names = pairs(headers).filter_map(|(name, _)| std::str::from_utf8(name).ok());
+        let attempts: Vec<&str> = names.filter(is_one).collect();
+        let old = &attempts[..attempts.len().saturating_sub(ATTEMPTS)];
+        old.iter().map(|name| self.drop(&name[begin.len() - ATTEMPT.len()..])).collect()
+    }
+
     /// The sealed text of that attempt.
     pub(super) fn attempt(self, headers: &HeaderMap, state: &str) -> Option<String> {
         self.find(headers, &attempt(state))
@@ -91,12 +109,24 @@ impl Jar {
 
 /// Whether a text can be a state of ours.
 pub(super) fn is_state(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    text.len() == pkce::random().len() && text.bytes().all(plain)
+    text.len() == pkce::random().len() && text.bytes().all(is_plain)
+}
+
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'
+}
+
+/// The names and values of a request's cookies. In bytes: those of others may be anything.
+fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let all = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+    all.flat_map(|it| it.split(|byte| *byte == b';')).filter_map(|pair| {
+        let middle = pair.iter().position(|byte| *byte == b'=')?;
+        Some((pair[..middle].trim_ascii(), pair[middle + 1..].trim_ascii()))
+    })
 }
 
 fn attempt(state: &str) -> String {
-    format!("orders_sign_in_{}", &state[..NAMED])
+    format!("{ATTEMPT}{}", &state[..NAMED])
 }
 
 #[cfg(test)]
@@ -151,5 +181,20 @@ mod tests {
         assert_eq!(jar.attempt(&sent(&set), &one).as_deref(), Some("1"));
         assert_eq!(jar.attempt(&sent(&set), &two).as_deref(), Some("2"));
         assert_eq!(jar.attempt(&sent(&[jar.drop_attempt(&one)]), &one), None);
+    }
+
+    #[test]
+    fn old_attempts_make_room_for_new_ones_and_nothing_else_does() {
+        for jar in [Jar { secure: false }, Jar { secure: true }] {
+            let states: Vec<String> = (0..ATTEMPTS + 2).map(|_| pkce::random()).collect();
+            let keep = |state: &String| jar.keep_attempt(state, "1", 60);
+            let mut headers = sent(&states.iter().map(keep).collect::<Vec<_>>());
+            headers.append(header::COOKIE, HeaderValue::from_static("orders_sign_in_other=1"));
+            headers
+                .append(header::COOKIE, HeaderValue::from_static("orders_sign_in_0123\tabcde=1"));
+            let dropped: Vec<_> = states[..2].iter().map(|state| jar.drop_attempt(state)).collect();
+            assert_eq!(jar.drop_old_attempts(&headers), dropped);
+            assert_eq!(jar.drop_old_attempts(&sent(&[])), Vec::<HeaderValue>::new());
+        }
     }
 }

@@ -44,9 +44,13 @@ pub(crate) fn router() -> Router<Gateway> {
 type Parameters = Query<HashMap<String, String>>;
 
 /// Sends the browser to the provider.
-async fn begin(State(gateway): State<Gateway>, Query(parameters): Parameters) -> Response {
+async fn begin(
+    State(gateway): State<Gateway>,
+    headers: HeaderMap,
+    Query(parameters): Parameters,
+) -> Response {
     let then = parameters.get("then").map(String::as_str);
-    answer(Desk::at(&gateway.gate).and_then(|desk| desk.begin(then)))
+    answer(Desk::at(&gateway.gate).and_then(|desk| desk.begin(&headers, then)))
 }
 
 /// Takes the browser back from the provider.
@@ -156,7 +160,7 @@ impl<'a> Desk<'a> {
         self.gate.audience().filter(|audience| audience.contains("://"))
     }
 
-    fn begin(&self, then: Option<&str>) -> Result<Response, Problem> {
+    fn begin(&self, headers: &HeaderMap, then: Option<&str>) -> Result<Response, Problem> {
         let endpoint =
             endpoint(self.metadata.authorization_endpoint.as_ref(), "authorization_endpoint")?;
         let (attempt, cookie) = self.sign_in.attempt(then, now());
@@ -174,7 +178,10 @@ impl<'a> Desk<'a> {
         fields.extend(self.resource().map(|resource| ("resource", resource)));
         let place = url::with_query(&endpoint.to_string(), &fields);
         let mut response = Redirect::to(&place).into_response();
-        response.headers_mut().append(header::SET_COOKIE, cookie);
+        // Tabs that are restored again and again would fill the head of every request.
+        for cookie in self.sign_in.jar.drop_old_attempts(headers).into_iter().chain([cookie]) {
+            response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
         Ok(response)
     }
 

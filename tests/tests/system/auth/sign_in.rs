@@ -65,3 +65,30 @@ async fn made_up_codes_cost_the_provider_one_request_an_attempt() {
     let answer = page(&site, &path, &format!("{name}={value}")).await;
     assert_eq!((answer.status.as_u16(), site.provider.redeemed()), (400, 2), "{}", answer.text());
 }
+
+#[tokio::test]
+async fn signing_in_again_and_again_does_not_fill_the_head_of_requests() {
+    let site = site().await;
+    let (mut cookies, mut states) = (Vec::<(String, String)>::new(), Vec::new());
+    let then = format!("/sign-in?then=/report%3F{}", "x".repeat(900));
+    for _ in 0..60 {
+        let sent: Vec<String> = cookies.iter().map(|(name, it)| format!("{name}={it}")).collect();
+        let answer = page(&site, &then, &sent.join("; ")).await;
+        assert_eq!(answer.status, 303, "{}", answer.text());
+        states.push(state(&answer));
+        for (name, value) in set(&answer) {
+            cookies.retain(|(kept, _)| *kept != name);
+            if !value.is_empty() {
+                cookies.push((name, value));
+            }
+        }
+    }
+    assert_eq!(cookies.len(), 8);
+    // The newest are those that are kept: their codes reach the provider.
+    let sent: Vec<String> = cookies.iter().map(|(name, it)| format!("{name}={it}")).collect();
+    for state in &states[52..] {
+        let path = format!("/sign-in/callback?state={state}&code=x");
+        page(&site, &path, &sent.join("; ")).await;
+    }
+    assert_eq!(site.provider.redeemed(), 8);
+}
