@@ -15,6 +15,9 @@ const NAMED: usize = 10;
 /// How many attempts a browser keeps besides a new one. Each may take 2 KB, and a head has 32 KiB.
 const ATTEMPTS: usize = 7;
 
+/// How many cookies of one name are tried.
+const NAMESAKES: usize = 5;
+
 /// How cookies are written here. All are for the whole host, hidden from scripts, and `SameSite=Lax`:
 /// with `Strict` the browser would not send them when the provider leads back here, and nobody would
 /// ever be signed in after signing in. What Lax lets through, GET from elsewhere, changes nothing.
@@ -45,10 +48,12 @@ impl Jar {
         PARTS.iter().map(|name| self.drop(name)).collect()
     }
 
-    /// The session's sealed text.
-    pub(super) fn session(self, headers: &HeaderMap) -> Option<String> {
+    /// What may be the session's sealed text: who else serves this host may have set cookies of the
+    /// same names, and browsers do not tell whose is whose.
+    pub(super) fn sessions(self, headers: &HeaderMap) -> impl Iterator<Item = String> {
         let [first, second] = PARTS.map(|name| self.find(headers, name));
-        first.map(|first| first + second.as_deref().unwrap_or_default())
+        let seconds = move || second.clone().into_iter().chain([String::new()]);
+        first.into_iter().flat_map(move |one| seconds().map(move |other| one.clone() + &other))
     }
 
     /// Keeps the sealed text of the attempt with this state for so many seconds. Each attempt has a
@@ -76,8 +81,8 @@ impl Jar {
         old.iter().map(|name| self.drop(&name[begin.len() - ATTEMPT.len()..])).collect()
     }
 
-    /// The sealed text of that attempt.
-    pub(super) fn attempt(self, headers: &HeaderMap, state: &str) -> Option<String> {
+    /// What may be the sealed text of that attempt.
+    pub(super) fn attempts(self, headers: &HeaderMap, state: &str) -> Vec<String> {
         self.find(headers, &attempt(state))
     }
 
@@ -98,12 +103,12 @@ impl Jar {
         self.keep(name, "", 0)
     }
 
-    fn find(self, headers: &HeaderMap, name: &str) -> Option<String> {
+    /// The values of that name, the first few.
+    fn find(self, headers: &HeaderMap, name: &str) -> Vec<String> {
         let name = self.name(name);
-        let all = headers.get_all(header::COOKIE).iter().filter_map(|it| it.to_str().ok());
-        let mut pairs = all.flat_map(|it| it.split(';')).filter_map(|it| it.trim().split_once('='));
-        let found = pairs.find(|(found, value)| *found == name && !value.is_empty());
-        found.map(|(_, value)| value.to_owned())
+        let named = pairs(headers).filter(|(found, _)| *found == name.as_bytes());
+        let texts = named.filter_map(|(_, value)| std::str::from_utf8(value).ok());
+        texts.filter(|it| !it.is_empty()).map(str::to_owned).take(NAMESAKES).collect()
     }
 }
 
@@ -152,11 +157,28 @@ mod tests {
             for cookie in &set {
                 assert!(cookie.len() <= 4_096, "{length}: {}", cookie.len());
             }
-            assert_eq!(jar.session(&sent(&set)), Some(text));
+            assert_eq!(jar.sessions(&sent(&set)).next(), Some(text));
         }
         assert_eq!(jar.keep_session(&"x".repeat(2 * LIMIT + 1), 60), None);
-        assert_eq!(jar.session(&sent(&jar.drop_session())), None);
-        assert_eq!(jar.session(&HeaderMap::new()), None);
+        assert_eq!(jar.sessions(&sent(&jar.drop_session())).next(), None);
+        assert_eq!(jar.sessions(&HeaderMap::new()).next(), None);
+    }
+
+    #[test]
+    fn others_cookies_hide_none_of_ours() {
+        let jar = Jar { secure: false };
+        let sessions = |cookies: &str| {
+            let mut headers = HeaderMap::new();
+            headers.append(header::COOKIE, HeaderValue::from_bytes(cookies.as_bytes()).unwrap());
+            jar.sessions(&headers).collect::<Vec<_>>()
+        };
+        assert_eq!(sessions("theme=ü; orders_session=a"), ["a"]);
+        assert_eq!(sessions("orders_session=ü; orders_session=a;"), ["ü", "a"]);
+        assert_eq!(sessions(" orders_session = a ;=;;x"), ["a"]);
+        let shadowed = "orders_session=x; orders_session=a; orders_session_2=y; orders_session_2=b";
+        assert_eq!(sessions(shadowed), ["xy", "xb", "x", "ay", "ab", "a"]);
+        let many = "orders_session=x; orders_session_2=y; ".repeat(1_000);
+        assert_eq!(sessions(&many).len(), NAMESAKES * (NAMESAKES + 1));
     }
 
     #[test]
@@ -178,9 +200,9 @@ mod tests {
         let (one, two) = (pkce::random(), pkce::random());
         assert!(is_state(&one) && !is_state(&one[1..]) && !is_state(&format!("{};", &one[1..])));
         let set = [jar.keep_attempt(&one, "1", 60), jar.keep_attempt(&two, "2", 60)];
-        assert_eq!(jar.attempt(&sent(&set), &one).as_deref(), Some("1"));
-        assert_eq!(jar.attempt(&sent(&set), &two).as_deref(), Some("2"));
-        assert_eq!(jar.attempt(&sent(&[jar.drop_attempt(&one)]), &one), None);
+        assert_eq!(jar.attempts(&sent(&set), &one), ["1"]);
+        assert_eq!(jar.attempts(&sent(&set), &two), ["2"]);
+        assert!(jar.attempts(&sent(&[jar.drop_attempt(&one)]), &one).is_empty());
     }
 
     #[test]

@@ -120,9 +120,11 @@ impl Sessions {
 
 impl SignIn {
     fn session(&self, headers: &HeaderMap, now: u64) -> Option<Session> {
-        let text = self.sealer.open(Purpose::Session, &self.jar.session(headers)?)?;
-        let session: Session = serde_json::from_str(&text).ok()?;
-        Some(session).filter(|session| now < session.ends)
+        let opened = |sealed: String| {
+            let text = self.sealer.open(Purpose::Session, &sealed)?;
+            serde_json::from_str(&text).ok().filter(|session: &Session| now < session.ends)
+        };
+        self.jar.sessions(headers).find_map(opened)
     }
 
     /// The cookies of a session that begins now; `None` if the token is too long for cookies.
@@ -149,10 +151,13 @@ impl SignIn {
 
     /// This browser's attempt with that state, if it has one.
     pub(super) fn attempted(&self, headers: &HeaderMap, state: &str, now: u64) -> Option<Attempt> {
-        let sealed = self.jar.attempt(headers, Some(state).filter(|it| is_state(it))?)?;
-        let text = self.sealer.open(Purpose::Attempt, &sealed)?;
-        let attempt: Attempt = serde_json::from_str(&text).ok()?;
-        Some(attempt).filter(|it| now < it.ends && pkce::same(&it.state, state))
+        let opened = |sealed: String| {
+            let text = self.sealer.open(Purpose::Attempt, &sealed)?;
+            let attempt = serde_json::from_str(&text).ok();
+            attempt.filter(|it: &Attempt| now < it.ends && pkce::same(&it.state, state))
+        };
+        let state = Some(state).filter(|it| is_state(it))?;
+        self.jar.attempts(headers, state).into_iter().find_map(opened)
     }
 
     /// Lets an attempt's code be redeemed.

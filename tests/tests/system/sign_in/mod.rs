@@ -237,11 +237,17 @@ async fn sessions_are_safe_from_others_pages_others_codes_and_forged_cookies() {
 
     // A session of two full cookies, and those of others on the same host, are not too much.
     let good = browser.cookies[&site.url]["orders_session"].clone();
-    let cookie = format!("orders_session={good}; other={}", "x".repeat(9_000));
-    let headers = [("Cookie", cookie.as_str())];
-    let asked = request(Method::GET, &site.at("/orders"), &headers, Bytes::new());
-    let answer = site.system.client.send(asked).await.expect("an answer");
-    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    for cookie in [
+        format!("orders_session={good}; other={}", "x".repeat(9_000)),
+        format!("theme=ü; orders_session={good}"),
+        // Another's on the same host, of the same name.
+        format!("orders_session=xxx; orders_session={good}; orders_session_2=xxx"),
+    ] {
+        let headers = [("Cookie", cookie.as_str())];
+        let asked = request(Method::GET, &site.at("/orders"), &headers, Bytes::new());
+        let answer = site.system.client.send(asked).await.expect("an answer");
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    }
 
     // Cookies that the gateway did not seal, or not like this.
     for forged in
