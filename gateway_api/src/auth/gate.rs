@@ -284,7 +284,10 @@ impl Tokens {
             return web::json(Err(problem));
         }
         let wanted = request.uri.path_and_query().map_or("/", |it| it.as_str());
-        match self.sessions.place(wanted).filter(|_| problem.status == 401) {
+        // Whoever shows a token is no browser that could sign in.
+        let may_sign_in =
+            problem.status == 401 && !request.headers.contains_key(header::AUTHORIZATION);
+        match self.sessions.place(wanted).filter(|_| may_sign_in) {
             Some(place) => web::json(Ok(Redirect::to(&place).into_response())),
             None => web::html(Err(problem)),
         }

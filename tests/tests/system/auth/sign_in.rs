@@ -6,7 +6,7 @@ use serde_json::Value;
 use system_tests::{Answer, request};
 use tokio::task::JoinSet;
 
-use super::Site;
+use super::{Site, bearer};
 
 /// A site at which browsers can sign in.
 async fn site() -> Site {
@@ -91,4 +91,26 @@ async fn signing_in_again_and_again_does_not_fill_the_head_of_requests() {
         page(&site, &path, &sent.join("; ")).await;
     }
     assert_eq!(site.provider.redeemed(), 8);
+}
+
+#[tokio::test]
+async fn only_who_shows_no_token_is_led_to_sign_in() {
+    let site = site().await;
+    let answer = page(&site, "/report", "").await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("location")),
+        (303, "/sign-in?then=%2Freport")
+    );
+    let answer = page(&site, "/report", "orders_session=x").await;
+    assert_eq!(answer.status, 303, "{}", answer.text());
+    let basic = "Basic b3BlcmF0b3I6c2VjcmV0".to_owned();
+    for (value, error) in [(bearer("garbage"), true), (bearer(""), false), (basic, false)] {
+        let headers = [("Accept", "text/html"), ("Authorization", value.as_str())];
+        let answer = site.send(Method::GET, "/report", &headers, &Value::Null).await;
+        assert_eq!(answer.status, 401, "{value}: {}", answer.text());
+        let challenge = answer.header("www-authenticate");
+        assert!(challenge.starts_with("Bearer realm=\"orders\""), "{value}: {challenge}");
+        assert_eq!(challenge.contains("invalid_token"), error, "{value}: {challenge}");
+        assert!(answer.header("content-type").starts_with("text/html"), "{value}");
+    }
 }
