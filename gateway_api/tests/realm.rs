@@ -39,11 +39,19 @@ fn the_realm_has_what_the_gateway_asks_for() {
             named(&realm, "clientScopes", "name", scope.as_str().expect("text"));
         }
     }
-    // What customers may not have even if they ask for it.
-    for scope in ["admin", "inventory:write"] {
-        let mapping = named(&realm, "scopeMappings", "clientScope", scope);
-        assert_eq!(mapping["roles"], serde_json::json!(["operator"]));
+    // Keycloak gives a scope that is mapped to roles to nobody else. Who has neither role
+    // has no customer_id either, and would act for everybody.
+    for scope in Scope::ALL {
+        let mapping = named(&realm, "scopeMappings", "clientScope", scope.name());
+        let roles = match scope {
+            Scope::Admin | Scope::InventoryWrite => serde_json::json!(["operator"]),
+            _ => serde_json::json!(["customer", "operator"]),
+        };
+        assert_eq!(mapping["roles"], roles, "{}", scope.name());
     }
+    // Nor has anybody a role without being given one.
+    assert_eq!(realm["defaultRoles"], Value::Null);
+    assert_eq!(realm["defaultRole"], Value::Null);
 
     // A token without `sub` is refused; a password is changed into a token for the command line alone.
     let basic = named(&realm, "clientScopes", "name", "basic");
