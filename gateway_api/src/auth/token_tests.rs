@@ -2,7 +2,10 @@
 
 use ring::{
     rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _},
+    signature::{
+        ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair,
+        Ed25519KeyPair, KeyPair as _,
+    },
 };
 use serde_json::json;
 
@@ -206,16 +209,31 @@ fn an_algorithm_that_is_not_listed_is_refused_though_the_key_would_do() {
 }
 
 #[test]
-fn tokens_signed_on_p256_are_taken() {
+fn tokens_signed_on_elliptic_curves_are_taken_each_with_its_own_algorithm() {
     let random = SystemRandom::new();
-    let how = &ECDSA_P256_SHA256_FIXED_SIGNING;
-    let pkcs8 = EcdsaKeyPair::generate_pkcs8(how, &random).unwrap();
-    let key = EcdsaKeyPair::from_pkcs8(how, pkcs8.as_ref(), &random).unwrap();
-    let (x, y) = key.public_key().as_ref()[1..].split_at(32);
-    let jwk = json!({ "kty": "EC", "crv": "P-256", "kid": "ec", "x": encode(x), "y": encode(y) });
-    let header = json!({ "alg": "ES256", "kid": "ec" });
-    let signed = format!("{}.{}", encode(header.to_string()), encode(payload().to_string()));
-    let signature = key.sign(&random, signed.as_bytes()).unwrap();
-    let token = format!("{signed}.{}", encode(signature.as_ref()));
-    assert!(verify(&token, &keys(&[jwk]), &expected(), NOW).is_ok());
+    for (how, crv, algorithm, length, other) in [
+        (&ECDSA_P256_SHA256_FIXED_SIGNING, "P-256", "ES256", 32, "ES384"),
+        (&ECDSA_P384_SHA384_FIXED_SIGNING, "P-384", "ES384", 48, "ES256"),
+    ] {
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(how, &random).unwrap();
+        let key = EcdsaKeyPair::from_pkcs8(how, pkcs8.as_ref(), &random).unwrap();
+        let (x, y) = key.public_key().as_ref()[1..].split_at(length);
+        let jwk = json!({ "kty": "EC", "crv": crv, "kid": "ec", "x": encode(x), "y": encode(y) });
+        let keys = keys(&[jwk]);
+        let token = |algorithm: &str, text: &str| {
+            let header = json!({ "alg": algorithm, "kid": "ec" });
+            let signed = format!("{}.{}", encode(header.to_string()), encode(text));
+            let signature = key.sign(&random, signed.as_bytes()).unwrap();
+            (signed, encode(signature.as_ref()))
+        };
+        let checked = |(signed, signature): (String, String)| {
+            verify(&format!("{signed}.{signature}"), &keys, &expected(), NOW)
+        };
+        let text = payload().to_string();
+        assert!(checked(token(algorithm, &text)).is_ok(), "{algorithm}");
+        assert_eq!(checked(token(other, &text)), Err(Refusal::UnknownKey), "{algorithm}");
+        let (signed, _) = token(algorithm, &text);
+        let (_, signature) = token(algorithm, "{}");
+        assert_eq!(checked((signed, signature)), Err(Refusal::Signature), "{algorithm}");
+    }
 }

@@ -2,6 +2,7 @@
 
 mod browser;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use common::entities::{Order, OrderStatus};
 use http::{Method, StatusCode, header};
@@ -99,6 +100,9 @@ async fn customers_sign_in_with_a_real_provider_and_see_their_own_and_operators_
     let asked = request(Method::POST, &url, &headers, form);
     let answer = site.system.client.send(asked).await.expect("the provider answers");
     let token = answer.json()["access_token"].as_str().expect("a token").to_owned();
+    // Signed as most providers sign.
+    let head = URL_SAFE_NO_PAD.decode(token.split('.').next().expect("a head")).expect("base64");
+    assert!(String::from_utf8_lossy(&head).contains("\"RS256\""), "{head:?}");
     let bearer = format!("Bearer {token}");
     let body = order_body(&["204"], "103");
     let headers = [("Authorization", bearer.as_str())];
