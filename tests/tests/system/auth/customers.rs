@@ -4,7 +4,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use system_tests::order_body;
 
-use super::{Site, assert_problem, bearer};
+use super::{Site, assert_problem, bearer, with};
 
 const OWN: &str = "orders:write orders:read report:read customers:write inventory:write";
 
@@ -140,6 +140,21 @@ async fn lists_show_customers_their_own_and_addresses_are_whole_only_for_admins(
     }
     assert_eq!(texts(&get(&both, "/orders").await["orders"], "customer_id"), ["101"]);
     assert_eq!(get(&both, "/accounts/101").await["email"], whole[0]);
+}
+
+#[tokio::test]
+async fn the_claim_that_names_a_customer_may_be_another() {
+    let site =
+        Site::start_with(&[("AUTH_CUSTOMER_CLAIM", "https://orders.example/customer")]).await;
+    let claims = site.claims("somebody", "report:read");
+    for (claim, accounts) in
+        [("https://orders.example/customer", &["101"][..]), ("customer_id", &["101", "102", "103"])]
+    {
+        let token = site.signer.token(&with(&claims, claim, json!("101")));
+        let answer = site.ask(&token, Method::GET, "/accounts", &Value::Null).await;
+        assert_eq!(answer.status, StatusCode::OK, "{claim}: {}", answer.text());
+        assert_eq!(texts(&answer.json()["accounts"], "id"), accounts, "{claim}");
+    }
 }
 
 #[tokio::test]

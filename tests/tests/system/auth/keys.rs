@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::{
     Site, assert_problem, bearer,
-    provider::{Provider, Signer},
+    provider::{Fault, Provider, Signer},
 };
 
 /// What the gateway answers to a token with this key.
@@ -58,6 +58,36 @@ async fn a_new_key_is_found_with_one_fetch_and_a_flood_of_unknown_ones_causes_no
     }
     let most = 2 + 1 + usize::try_from(begin.elapsed().as_secs() / 30).unwrap();
     assert!(provider.fetches() <= most, "{} fetches", provider.fetches());
+}
+
+#[tokio::test]
+async fn without_keys_nobody_is_let_in_and_all_are_told_to_come_back() {
+    for (fault, reason) in [
+        (Fault::OtherIssuer, "it is the document of another issuer than OIDC_ISSUER"),
+        (Fault::LargeKeys, "the answer is larger than 262144 bytes"),
+        (Fault::KeysMoved, "it answers 302 Found, and redirects are not followed"),
+        (Fault::DiscoveryMoved, "it answers 302 Found, and redirects are not followed"),
+    ] {
+        let mut site = Site::start_unready(fault).await;
+        let told = format!("the keys for tokens cannot be had: {}", site.provider.issuer);
+        eventually("a warning", SOON, async || {
+            let logs = site.system.logs(Service::Gateway);
+            let tells = logs.lines().any(|line| line.contains(&told) && line.contains(reason));
+            if tells { Ok(()) } else { Err(format!("{fault:?}: {logs}")) }
+        })
+        .await;
+        let answer = shown(&site, &site.signer).await;
+        assert_problem(&format!("{fault:?}"), &answer, 503, "unavailable");
+        assert_eq!(answer.header("retry-after"), "2", "{fault:?}");
+        let answer = site.send(Method::GET, "/report", &[], &Value::Null).await;
+        assert_problem("without a token", &answer, 401, "unauthenticated");
+        assert!(!site.system.first(Service::Gateway).is_ready(), "{fault:?}");
+        assert_eq!(site.provider.redirected(), 0, "{fault:?}");
+        // As soon as it is as it should be, so is the gateway.
+        site.provider.has_fault(Fault::Nothing);
+        site.system.wait_ready().await;
+        assert_taken(&site, &site.signer).await;
+    }
 }
 
 #[tokio::test]

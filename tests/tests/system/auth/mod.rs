@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use stack::{Service, StackOptions};
 use system_tests::{Answer, System, request};
 
-use self::provider::{Provider, Signer};
+use self::provider::{Fault, Provider, Signer};
 
 const AUDIENCE: &str = "https://orders.example/api";
 /// What the gateway shows order_service: looked for where it must not be.
@@ -45,8 +45,20 @@ impl Site {
 
     /// With more to tell the gateway.
     async fn start_with(more: &[(&str, &str)]) -> Self {
+        let mut site = Self::begin(more, Fault::Nothing, true).await;
+        site.system.wait_ready().await;
+        site
+    }
+
+    /// With a provider that is not as it should be, so that the gateway does not become ready.
+    async fn start_unready(fault: Fault) -> Self {
+        Self::begin(&[], fault, false).await
+    }
+
+    async fn begin(more: &[(&str, &str)], fault: Fault, seed_demo_data: bool) -> Self {
         let signer = Signer::ed25519("first");
         let provider = Provider::start(&[&signer]).await;
+        provider.has_fault(fault);
         let both = BTreeMap::from(
             [("AUTH_MODE", "required"), ("ORDER_SERVICE_SECRET", SECRET), ("LOG_LEVEL", "debug")]
                 .map(|(name, value)| (name.to_owned(), value.to_owned())),
@@ -56,8 +68,8 @@ impl Site {
         gateway.insert("OIDC_AUDIENCE".to_owned(), AUDIENCE.to_owned());
         gateway.extend(more.iter().map(|(name, it)| ((*name).to_owned(), (*it).to_owned())));
         let service_env = BTreeMap::from([(Service::Gateway, gateway), (Service::Order, both)]);
-        let options = StackOptions { seed_demo_data: true, service_env, ..StackOptions::default() };
-        Self { system: System::start_with(options).await, provider, signer }
+        let options = StackOptions { seed_demo_data, service_env, ..StackOptions::default() };
+        Self { system: System::start_unready(options).await, provider, signer }
     }
 
     /// The claims of a good token for somebody with these scopes.

@@ -119,8 +119,25 @@ struct Served {
     keys: Mutex<Vec<Value>>,
     fetches: AtomicUsize,
     redeemed: AtomicUsize,
+    redirected: AtomicUsize,
     turned_away: AtomicUsize,
     is_away: AtomicBool,
+    fault: Mutex<Fault>,
+}
+
+/// What is wrong with its documents.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) enum Fault {
+    #[default]
+    Nothing,
+    /// The discovery document is another issuer's.
+    OtherIssuer,
+    /// The keys are more than is taken.
+    LargeKeys,
+    /// The keys are elsewhere.
+    KeysMoved,
+    /// The discovery document is elsewhere.
+    DiscoveryMoved,
 }
 
 impl Provider {
@@ -151,9 +168,19 @@ impl Provider {
         self.served.redeemed.load(Ordering::SeqCst)
     }
 
+    /// How often somebody went where it had led.
+    pub(super) fn redirected(&self) -> usize {
+        self.served.redirected.load(Ordering::SeqCst)
+    }
+
     /// How often somebody asked in vain while it was away.
     pub(super) fn turned_away(&self) -> usize {
         self.served.turned_away.load(Ordering::SeqCst)
+    }
+
+    /// From now on this is wrong with it.
+    pub(super) fn has_fault(&self, fault: Fault) {
+        *self.served.fault.lock().expect("nobody panicked") = fault;
     }
 
     /// Whether it ends each connection without an answer.
@@ -190,10 +217,21 @@ async fn answer(mut stream: TcpStream, issuer: &str, served: &Served) {
         }
     }
     let head = String::from_utf8_lossy(&head);
+    let fault = *served.fault.lock().expect("nobody panicked");
+    let moved = "302 Found\r\nLocation: /moved";
     let (status, body) = match head.split(' ').nth(1) {
+        Some("/.well-known/openid-configuration") if fault == Fault::DiscoveryMoved => {
+            (moved, Value::Null)
+        }
+        Some("/keys") if fault == Fault::KeysMoved => (moved, Value::Null),
+        Some("/moved") => {
+            served.redirected.fetch_add(1, Ordering::SeqCst);
+            ("404 Not Found", Value::Null)
+        }
         Some("/.well-known/openid-configuration") => {
+            let other = if fault == Fault::OtherIssuer { "/other" } else { "" };
             let at = |path: &str| format!("{issuer}{path}");
-            let document = json!({ "issuer": issuer, "jwks_uri": at("/keys"),
+            let document = json!({ "issuer": at(other), "jwks_uri": at("/keys"),
                 "authorization_endpoint": at("/authorize"), "token_endpoint": at("/token") });
             ("200 OK", document)
         }
@@ -204,7 +242,8 @@ async fn answer(mut stream: TcpStream, issuer: &str, served: &Served) {
         Some("/keys") => {
             served.fetches.fetch_add(1, Ordering::SeqCst);
             let keys = served.keys.lock().expect("nobody panicked").clone();
-            ("200 OK", json!({ "keys": keys }))
+            let filler = "x".repeat(if fault == Fault::LargeKeys { 256 * 1_024 } else { 0 });
+            ("200 OK", json!({ "keys": keys, "filler": filler }))
         }
         _ => ("404 Not Found", Value::Null),
     };

@@ -114,3 +114,25 @@ async fn only_who_shows_no_token_is_led_to_sign_in() {
         assert!(answer.header("content-type").starts_with("text/html"), "{value}");
     }
 }
+
+#[tokio::test]
+async fn where_signing_in_is_off_its_pages_are_a_404() {
+    let site = Site::start().await;
+    for (method, path) in [
+        (Method::GET, "/sign-in"),
+        (Method::GET, "/sign-in?then=/report"),
+        (Method::GET, "/sign-in/callback?state=x&code=x"),
+        (Method::POST, "/sign-out"),
+        (Method::GET, "/signed-out"),
+    ] {
+        let headers = [("Accept", "text/html"), ("Sec-Fetch-Site", "same-origin")];
+        let answer = site.send(method, path, &headers, &Value::Null).await;
+        assert_eq!(answer.status, 404, "{path}: {}", answer.text());
+        assert!(answer.text().contains("nobody signs in here"), "{path}: {}", answer.text());
+        assert!(set(&answer).is_empty(), "{path}");
+    }
+    // Nor is anybody led there.
+    let answer = page(&site, "/report", "orders_session=x").await;
+    assert_eq!((answer.status.as_u16(), answer.header("location")), (401, ""), "{}", answer.text());
+    assert!(!answer.text().contains("/sign-in"), "{}", answer.text());
+}
