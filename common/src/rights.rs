@@ -177,28 +177,27 @@ pub fn of_reader(reader: Topic, streams: &[Stream]) -> Vec<Right> {
 ///
 /// # Errors
 ///
-/// [`LinkError::Unsuitable`] names what is missing; the server is away.
+/// [`LinkError::Unsuitable`] names what is missing; the server is away, or does not let us in.
 pub(crate) async fn check(link: &mut Link, rights: &[Right]) -> Result<(), LinkError> {
     if rights.is_empty() {
         return Ok(());
     }
-    let mut ask = redis::cmd("ACL");
-    ask.arg("WHOAMI");
-    let user = match link.ask("ACL WHOAMI", ask).await {
-        Ok(user) => from_redis_value::<String>(user).unwrap_or_default(),
-        Err(LinkError::Refused { message: reason, .. } | LinkError::Denied { reason, .. }) => {
-            tell_unchecked(link, &reason);
-            return Ok(());
-        }
-        Err(error) => return Err(error),
-    };
+    let mut ask = Pipeline::with_capacity(1);
+    ask.cmd("ACL").arg("WHOAMI");
+    let user = link.send(&ask).await?.pop().unwrap_or(Value::Nil);
+    if cannot_be_asked(&user) {
+        tell_unchecked(link, user);
+        return Ok(());
+    }
+    let user = link.accept("ACL WHOAMI", user)?;
+    let user = from_redis_value::<String>(user).unwrap_or_default();
     let mut commands = Pipeline::with_capacity(rights.len());
     for right in rights {
         commands.cmd("ACL").arg("DRYRUN").arg(&user).arg(&right.words);
     }
-    let answers = link.send(&commands).await?;
-    if let Some(Value::ServerError(error)) = answers.first() {
-        tell_unchecked(link, &redis::RedisError::from(error.clone()).to_string());
+    let mut answers = link.send(&commands).await?;
+    if let Some(place) = answers.iter().position(cannot_be_asked) {
+        tell_unchecked(link, answers.swap_remove(place));
         return Ok(());
     }
     let missing: Vec<&Right> = rights
@@ -219,7 +218,20 @@ pub(crate) async fn check(link: &mut Link, rights: &[Right]) -> Result<(), LinkE
     Err(LinkError::Unsuitable { address: link.address(), reason: complaint(&user, &missing) })
 }
 
-fn tell_unchecked(link: &Link, reason: &str) {
+/// Whether the server does not know the command, or does not let this user ask about rights. Any other
+/// error says nothing about that: who is not let in asks again.
+fn cannot_be_asked(answer: &Value) -> bool {
+    let Value::ServerError(error) = answer else { return false };
+    match error.code() {
+        "NOPERM" => true,
+        "ERR" => error.details().is_some_and(|it| it.to_lowercase().contains("unknown")),
+        _ => false,
+    }
+}
+
+fn tell_unchecked(link: &Link, answer: Value) {
+    let Value::ServerError(error) = answer else { return };
+    let reason = redis::RedisError::from(error).to_string();
     warn!(
         user = link.user(),
         reason,
@@ -273,6 +285,26 @@ mod tests {
         );
         let many: Vec<&Right> = read.iter().collect();
         assert!(complaint("order", &many).contains(&format!(" and {} more;", many.len() - NAMED)));
+    }
+
+    #[test]
+    fn only_where_there_is_no_asking_about_rights_are_they_left_unchecked() {
+        let error = |line: &[u8]| redis::parse_redis_value(line).unwrap();
+        for unknown in [
+            &b"-NOPERM User order has no permissions to run the 'acl|dryrun' command\r\n"[..],
+            b"-ERR unknown command 'ACL', with args beginning with: 'WHOAMI'\r\n",
+            b"-ERR Unknown subcommand or wrong number of arguments for 'DRYRUN'. Try ACL HELP.\r\n",
+        ] {
+            assert!(cannot_be_asked(&error(unknown)), "{}", String::from_utf8_lossy(unknown));
+        }
+        for other in [
+            &b"-NOAUTH Authentication required.\r\n"[..],
+            b"-LOADING Redis is loading the dataset in memory\r\n",
+            b"-ERR User 'order' not found\r\n",
+            b"+OK\r\n",
+        ] {
+            assert!(!cannot_be_asked(&error(other)), "{}", String::from_utf8_lossy(other));
+        }
     }
 
     #[test]

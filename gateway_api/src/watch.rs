@@ -60,19 +60,8 @@ struct Progress {
 /// Whether orders can be taken and the report be shown.
 async fn look(gateway: &Gateway, progress: &mut Progress) -> Result<bool, LinkError> {
     let Progress { unseeded, ready, unchecked } = progress;
-    for store in [&gateway.stores.order, &gateway.stores.inventory, &gateway.stores.account] {
-        store.check_server().await?;
-    }
-    while let Some(topic) = unchecked.last().copied() {
-        match gateway.stores.of(topic).check_rights(&rights::of_gateway(topic)).await {
-            // Orders are taken without messages.
-            Err(error) if topic != Topic::Message || is_unsuitable(&error) => return Err(error),
-            Err(_) => break,
-            Ok(()) => {
-                unchecked.pop();
-            }
-        }
-    }
+    check_servers(gateway).await?;
+    check_rights(gateway, unchecked).await?;
     if *unseeded {
         demo::seed_what_is_missing(&gateway.stores).await?;
         *unseeded = false;
@@ -92,6 +81,36 @@ async fn look(gateway: &Gateway, progress: &mut Progress) -> Result<bool, LinkEr
     Ok(reached)
 }
 
-fn is_unsuitable(error: &LinkError) -> bool {
-    matches!(error, LinkError::Unsuitable { .. })
+/// Whether all servers can be used, and let the gateway in.
+async fn check_servers(gateway: &Gateway) -> Result<(), LinkError> {
+    for topic in Topic::ALL {
+        tolerate(topic, gateway.stores.of(topic).check_server().await)?;
+    }
+    Ok(())
+}
+
+/// Looks at the rights where they are not known yet.
+async fn check_rights(gateway: &Gateway, unchecked: &mut Vec<Topic>) -> Result<(), LinkError> {
+    let mut left = Vec::new();
+    for topic in unchecked.clone() {
+        let checked = gateway.stores.of(topic).check_rights(&rights::of_gateway(topic)).await;
+        let known = checked.is_ok();
+        tolerate(topic, checked)?;
+        if !known {
+            left.push(topic);
+        }
+    }
+    *unchecked = left;
+    Ok(())
+}
+
+/// Orders are taken without messages: that their Redis is away is none of the gateway's trouble. What
+/// a person has to mend there is told all the same.
+fn tolerate(topic: Topic, checked: Result<(), LinkError>) -> Result<(), LinkError> {
+    match checked {
+        Err(LinkError::Away { .. } | LinkError::Refused { .. }) if topic == Topic::Message => {
+            Ok(())
+        }
+        checked => checked,
+    }
 }

@@ -74,8 +74,8 @@ async fn a_gateway_with_a_missing_right_says_which_and_ends() {
     for (taken, missing) in [
         ("~events:{inventory}_restock ", "XADD on events:{inventory}_restock"),
         ("%R~{account}:deposit:*", "GET on {account}:deposit:0"),
-        ("+lrange ", "LRANGE on {message}:index:0"),
-        ("+xread ", "XREAD on events:{message}_sent"),
+        ("+lrange ", "LRANGE on {order}:index"),
+        ("+xread ", "XREAD on events:{order}_created"),
     ] {
         let redis = Guarded::start_with(|text| without(&text, "gateway", taken));
         let dir = tempfile::tempdir().unwrap();
@@ -127,13 +127,80 @@ async fn who_has_no_name_or_a_wrong_password_is_told_what_to_set_and_waits() {
         says(&nobody, "it wants a user name and a password").await;
         says(&nobody, "REDIS_PASSWORD").await;
         assert!(nobody.is_running(), "{service}");
+        not_unchecked(&nobody);
         let own = redis.url_of(service.redis_user());
         let other = redis.users.password_file("operator").display().to_string();
         let env = [("REDIS_URL", &*own), ("REDIS_PASSWORD_FILE", &*other)];
         let mut wrong = process(dir.path(), service, &env);
         says(&wrong, &format!("denies AUTH to the user {}", service.redis_user())).await;
         assert!(wrong.is_running(), "{service}: a password may be changed while a service waits");
+        not_unchecked(&wrong);
     }
+}
+
+/// Rights are looked at once the process is let in: until then nothing is known to be wrong with them.
+fn not_unchecked(process: &stack::ServiceProcess) {
+    let log = process.logs();
+    assert!(!log.contains("cannot be checked"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rights_are_checked_after_a_wrong_password_was_mended() {
+    for (service, taken, missing) in [
+        (Service::Order, " +zrangebylex", "ZRANGEBYLEX on {order}:status:pending"),
+        (Service::Inventory, " +xack", "XACK on events:{inventory}_created"),
+        (Service::Gateway, "+xread ", "XREAD on events:{"),
+    ] {
+        let user = service.redis_user();
+        let redis = Guarded::start_with(|text| without(&text, user, taken));
+        let mut operator = redis.connect("operator").await;
+        ask(&mut operator, &format!("ACL SETUSER {user} resetpass >another")).await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mut process = redis.process(dir.path(), service);
+        says(&process, &format!("denies AUTH to the user {user}")).await;
+        not_unchecked(&process);
+        mend_password(&redis, user).await;
+        ends_for_want_of(&mut process, missing);
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_checks_the_redis_of_messages_after_its_password_was_mended_there() {
+    let redis = Guarded::start();
+    let messages = Guarded::start_with(|text| without(&text, "gateway", "+lrange "));
+    let url = redis.url_of("gateway");
+    // Each Redis has passwords of its own; the one in the URL goes ahead of the setting.
+    let password = std::fs::read_to_string(messages.users.password_file("gateway")).unwrap();
+    let there = format!("{}&pass={}", messages.url_of("gateway"), password.trim());
+    let mut operator = messages.connect("operator").await;
+    ask(&mut operator, "ACL SETUSER gateway resetpass >another").await.unwrap();
+    let file = redis.users.password_file("gateway").display().to_string();
+    let env = [("REDIS_URL", &*url), ("MESSAGE_REDIS_URL", &there), ("REDIS_PASSWORD_FILE", &file)];
+    let dir = tempfile::tempdir().unwrap();
+    let mut process = process(dir.path(), Service::Gateway, &env);
+    says(&process, "denies AUTH to the user gateway").await;
+    not_unchecked(&process);
+    mend_password(&messages, "gateway").await;
+    ends_for_want_of(&mut process, "LRANGE on {message}:index:0");
+}
+
+/// Gives the user the password back that the service has.
+async fn mend_password(redis: &Guarded, user: &str) {
+    let mut operator = redis.connect("operator").await;
+    let password = std::fs::read_to_string(redis.users.password_file(user)).unwrap();
+    let mend = format!("ACL SETUSER {user} resetpass >{}", password.trim());
+    ask(&mut operator, &mend).await.unwrap();
+}
+
+/// The process ends and names the right.
+fn ends_for_want_of(process: &mut stack::ServiceProcess, missing: &str) {
+    let status = process.wait(SOON).unwrap_or_else(|it| panic!("{it}\n{}", process.logs()));
+    let log = process.logs();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(
+        log.contains("may not do what this service has to: ") && log.contains(missing),
+        "{log}"
+    );
 }
 
 fn options() -> StackOptions {
