@@ -158,6 +158,10 @@ impl Bookmarks {
         let mut put = redis::cmd("HSET");
         put.arg(keys::bookmarks(self.reader));
         for (stream, pending) in streams.into_iter().zip(pending) {
+            // Any other error is that the group has just gone.
+            if is_error(&pending, "NOPERM") {
+                return upstream.accept("XPENDING", pending).map(drop);
+            }
             let (Some(bookmark), Some(oldest)) =
                 (self.known.get_mut(&stream), oldest_pending(pending))
             else {

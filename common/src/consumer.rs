@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use redis::{Cmd, Value};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::{
     bookmarks::Bookmarks,
@@ -82,6 +82,8 @@ pub(crate) struct Reader<D: Decider> {
     pub(crate) claim_idle_ms: u64,
     pub(crate) queue: mpsc::Sender<Job<D>>,
     pub(crate) part: Arc<Part>,
+    /// What it does besides reading, which goes on when that is denied.
+    pub(crate) upkeep: Arc<Part>,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -101,22 +103,10 @@ impl Helper {
         }
     }
 
-    /// Reading goes on while the own Redis is away: the engine waits for it.
-    async fn look_if_possible(&mut self) {
-        if let Err(error) = self.look().await {
-            debug!("the bookmarks could not be looked at: {error}");
-        }
-    }
-
-    async fn write_down(&mut self) {
-        let Some(bookmarks) = &mut self.bookmarks else { return };
-        let written = match bookmarks.look(&mut self.link).await {
-            Ok(()) => bookmarks.write_down(&mut self.link).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = written {
-            debug!("the bookmarks could not be written: {error}");
-        }
+    async fn write_down(&mut self) -> Result<(), LinkError> {
+        let Some(bookmarks) = &mut self.bookmarks else { return Ok(()) };
+        bookmarks.look(&mut self.link).await?;
+        bookmarks.write_down(&mut self.link).await
     }
 }
 
@@ -210,12 +200,14 @@ impl<D: Decider> Reader<D> {
             }
             self.hand_over(entries, helper.bookmarks.as_ref()).await?;
             if Instant::now() >= next_look {
-                helper.look_if_possible().await;
+                // Reading goes on while the own Redis is away: the engine waits for it.
+                if let Err(error) = helper.look().await {
+                    self.upkeep.denied(&error);
+                }
                 next_look = Instant::now() + LOOK;
             }
             if Instant::now() >= next_claim {
-                self.claim(helper).await?;
-                helper.write_down().await;
+                self.keep_up(helper).await?;
                 next_claim = Instant::now() + self.claim_interval();
             }
             // Under traffic a small read means that the next one would be as small: waiting a
@@ -227,6 +219,19 @@ impl<D: Decider> Reader<D> {
                 pause = PAUSE;
             }
         }
+    }
+
+    /// Takes over what was left behind and writes down how far the groups are.
+    async fn keep_up(&self, helper: &mut Helper) -> Result<(), Interruption> {
+        let claimed = match self.claim(helper).await {
+            Err(Interruption::Link(error)) if error.is_lasting() => Err(error),
+            claimed => Ok(claimed?),
+        };
+        match claimed.and(helper.write_down().await) {
+            Ok(()) => self.upkeep.answered(),
+            Err(error) => self.upkeep.denied(&error),
+        }
+        Ok(())
     }
 
     /// Often enough that what the dead leave is found soon; not all instances at once.

@@ -1,11 +1,14 @@
 //! Whether a process is ready, and whether it is worth sending it commands.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::{engine::now_millis, redis_link::LinkError};
 
@@ -19,6 +22,24 @@ const SILENCE: u64 = 60_000;
 #[derive(Debug, Default)]
 pub struct Health {
     parts: Mutex<Vec<Arc<Part>>>,
+    said: Arc<Said>,
+}
+
+/// What a person has to mend and some part has said, with the time until which none says it again.
+#[derive(Debug, Default)]
+struct Said(Mutex<HashMap<String, u64>>);
+
+impl Said {
+    /// Whether it is to be said now.
+    fn is_news(&self, text: &str, now: u64) -> bool {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        said.retain(|_, until| now < *until);
+        if said.contains_key(text) {
+            return false;
+        }
+        said.insert(text.to_owned(), now + SILENCE);
+        true
+    }
 }
 
 /// A part of the process that needs a Redis. Parts fail and recover by themselves: a reader may get
@@ -29,28 +50,37 @@ pub struct Part {
     begun: AtomicBool,
     /// When the failures began, in milliseconds since 1970; 0 if the last command succeeded.
     failing_since: AtomicU64,
-    /// The failure that was logged last: a long one is told once and not each second.
+    /// The failure that it met last: a long one is told once and not each second.
     told: Mutex<Told>,
+    said: Arc<Said>,
 }
 
-/// A failure that was logged.
+/// A failure since the last success.
 #[derive(Debug, Default)]
 struct Told {
     text: String,
-    /// Since the last success.
-    now: bool,
-    /// Until when it is not logged again though there was a success since; 0 if it is.
-    silent_until: u64,
+    /// It was logged, so that its end is logged, too.
+    loud: bool,
 }
 
 impl Health {
     /// Registers a part by its name in the log, e.g. `the engine`.
     pub fn part(&self, name: &'static str) -> Arc<Part> {
+        self.register(name, false)
+    }
+
+    /// Registers a part that nobody waits for at the start: it may be long until it has something to do.
+    pub(crate) fn helper(&self, name: &'static str) -> Arc<Part> {
+        self.register(name, true)
+    }
+
+    fn register(&self, name: &'static str, begun: bool) -> Arc<Part> {
         let part = Arc::new(Part {
             name,
-            begun: AtomicBool::new(false),
+            begun: AtomicBool::new(begun),
             failing_since: AtomicU64::new(0),
             told: Mutex::default(),
+            said: Arc::clone(&self.said),
         });
         self.parts().push(Arc::clone(&part));
         part
@@ -90,35 +120,43 @@ impl Part {
         }
         let since = self.failing_since.swap(0, Ordering::Relaxed);
         let away = now_millis().saturating_sub(since);
-        let mut told = self.told();
-        if std::mem::take(&mut told.now) {
+        if std::mem::take(&mut *self.told()).loud {
             info!(after_ms = away, "Redis answers {} again", self.name);
-        }
-        if told.silent_until == 0 {
-            told.text.clear();
         }
     }
 
     /// Redis did not; the part tries again. Each different failure is logged once.
     ///
     /// What a person has to mend (a right, a password, a certificate) is an error. It is not logged
-    /// again when it comes back within a minute: a part may succeed with all but one command.
+    /// again within a minute, whichever part meets it: a part may succeed with all but one command.
     pub fn failed(&self, error: &LinkError) {
         // The time of the first failure stays.
         let now = now_millis();
         let _ = self.failing_since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
         let text = error.to_string();
         let mut told = self.told();
-        if told.text == text && (told.now || now < told.silent_until) {
+        if told.text == text {
             return;
         }
-        let lasting = matches!(error, LinkError::Denied { .. } | LinkError::Insecure { .. });
-        if lasting {
+        let mut loud = true;
+        if !error.is_lasting() {
+            warn!("{}: {text}; trying again until it answers", self.name);
+        } else if self.said.is_news(&text, now) {
             error!("{}: {text}; trying again until it does", self.name);
         } else {
-            warn!("{}: {text}; trying again until it answers", self.name);
+            loud = told.loud;
         }
-        *told = Told { text, now: true, silent_until: if lasting { now + SILENCE } else { 0 } };
+        *told = Told { text, loud };
+    }
+
+    /// As [`failed`](Self::failed), for a part whose Redis the engine or a reader watches, too: those
+    /// tell that it is away, this one only what a person has to mend.
+    pub fn denied(&self, error: &LinkError) {
+        if error.is_lasting() {
+            self.failed(error);
+        } else {
+            debug!("{}: {error}", self.name);
+        }
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {
@@ -139,5 +177,48 @@ impl Part {
     pub fn is_away(&self) -> bool {
         let since = self.failing_since.load(Ordering::Relaxed);
         since != 0 && now_millis().saturating_sub(since) > AWAY_AFTER
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn denied(command: &'static str) -> LinkError {
+        let (address, user) = ("a:1".to_owned(), "order".to_owned());
+        LinkError::Denied { address, user, command, reason: "no".to_owned() }
+    }
+
+    fn away() -> LinkError {
+        let source = std::io::Error::from(std::io::ErrorKind::TimedOut).into();
+        LinkError::Away { address: "a:1".to_owned(), source }
+    }
+
+    #[test]
+    fn what_is_denied_to_a_helper_ends_the_readiness_until_it_succeeds() {
+        let health = Health::default();
+        let helper = health.helper("a helper");
+        assert_eq!(health.ready(), Ok(()), "nobody waits for it");
+        helper.denied(&away());
+        assert_eq!(health.ready(), Ok(()), "others tell that");
+        helper.denied(&denied("XTRIM"));
+        assert!(health.ready().is_err());
+        helper.answered();
+        assert_eq!(health.ready(), Ok(()));
+    }
+
+    #[test]
+    fn the_same_trouble_is_said_by_one_part_and_once_a_minute() {
+        let health = Health::default();
+        let (one, other) = (health.part("one"), health.part("other"));
+        one.failed(&denied("AUTH"));
+        other.failed(&denied("AUTH"));
+        assert!(one.told().loud && !other.told().loud);
+        other.failed(&denied("XACK"));
+        assert!(other.told().loud);
+        let said = Said::default();
+        assert!(
+            said.is_news("a", 0) && !said.is_news("a", SILENCE - 1) && said.is_news("a", SILENCE)
+        );
     }
 }

@@ -70,6 +70,13 @@ pub enum LinkError {
     },
 }
 
+impl LinkError {
+    /// Whether it is so until a person mends it: a right, a password, a certificate.
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, Self::Denied { .. } | Self::Insecure { .. })
+    }
+}
+
 /// A connection that is made when it is first needed, and again after it broke.
 #[derive(Debug)]
 pub struct Link {
@@ -199,10 +206,12 @@ fn accept(url: &RedisUrl, command: &'static str, value: Value) -> Result<Value, 
         LinkError::Denied { address: address.clone(), user, command, reason }
     };
     Err(match error.code() {
-        "NOPERM" => denied(format!(
-            "{}; deploy/redis/users.acl has the rights that each service needs",
-            error.details().unwrap_or("it has no right to")
-        )),
+        code if code == "NOPERM" || error.details().is_some_and(is_denial_within_script) => {
+            denied(format!(
+                "{}; deploy/redis/users.acl has the rights that each service needs",
+                error.details().unwrap_or("it has no right to")
+            ))
+        }
         "NOAUTH" => denied(
             "it wants a user name and a password: the name belongs into the URL (redis://order@host:6379), the \
              password into REDIS_PASSWORD or REDIS_PASSWORD_FILE"
@@ -214,6 +223,13 @@ fn accept(url: &RedisUrl, command: &'static str, value: Value) -> Result<Value, 
             message: redis::RedisError::from(error).to_string(),
         },
     })
+}
+
+/// Whether a script may be run, but not all that it runs: Redis 7.0 has no code of its own for that.
+fn is_denial_within_script(message: &str) -> bool {
+    ["The user executing the script can't", "ACL failure in script"]
+        .iter()
+        .any(|begin| message.starts_with(begin))
 }
 
 /// A link that many tasks read through at once.

@@ -244,15 +244,15 @@ impl Life {
         subscriptions: Vec<Subscription<D::Input>>,
     ) -> Door<D> {
         let metrics = Arc::new(EngineMetrics::register(&mut lock(&self.registry)));
-        let part = self.health.part("the engine");
         let (engine, queue) = Engine::new(
             decider,
             self.sources.clone(),
             self.instance.clone(),
-            Arc::clone(&part),
+            Arc::clone(&self.health),
             metrics,
             self.shutdown.clone(),
         );
+        let part = engine.part();
         self.spawn("the engine", engine.run());
         let own = self.sources.of(D::TOPIC);
         for (url, subscriptions) in consumer::by_server(&self.sources, subscriptions) {
@@ -264,6 +264,7 @@ impl Life {
                 claim_idle_ms: self.claim_idle_ms,
                 queue: queue.clone(),
                 part: self.health.part("the stream reader"),
+                upkeep: self.health.helper("the upkeep of the streams"),
                 shutdown: self.shutdown.clone(),
             };
             self.spawn("a stream reader", reader.run());
@@ -272,6 +273,7 @@ impl Life {
             topic: D::TOPIC,
             url: self.sources.of(D::TOPIC).clone(),
             keep: self.stream_keep,
+            part: self.health.helper("the trimmer"),
             shutdown: self.shutdown.clone(),
         };
         self.spawn("the trimmer", trimmer.run());

@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use redis::Value;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::info;
 use uuid::Uuid;
 
 use crate::{
@@ -84,7 +84,7 @@ impl Keeper {
         loop {
             match self.ensure(&mut link).await {
                 Ok(()) => self.part.answered(),
-                Err(error) => debug!("the store's identity could not be looked at: {error}"),
+                Err(error) => self.part.denied(&error),
             }
             tokio::time::sleep(INTERVAL).await;
         }

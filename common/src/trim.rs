@@ -1,6 +1,6 @@
 //! Trimming: each owner shortens its streams, never past what some group still needs.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use redis::Value;
 use tokio_util::sync::CancellationToken;
@@ -8,11 +8,14 @@ use tracing::debug;
 
 use crate::{
     events::{Stream, Topic},
+    health::Part,
     redis_link::{Link, LinkError, RedisUrl},
 };
 
 /// How often each stream is looked at.
 const INTERVAL: Duration = Duration::from_secs(30);
+/// How often while it is denied.
+const DENIED: Duration = Duration::from_secs(1);
 
 /// Shortens the streams of one topic. Looking and trimming are one script: a group that is made or
 /// set back at the same time is seen or comes after.
@@ -20,6 +23,8 @@ pub(crate) struct Trimmer {
     pub(crate) topic: Topic,
     pub(crate) url: RedisUrl,
     pub(crate) keep: u64,
+    /// That Redis is away the engine tells.
+    pub(crate) part: Arc<Part>,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -38,20 +43,30 @@ impl Trimmer {
         let mut link = Link::new(self.url.clone(), Duration::from_secs(5));
         loop {
             let jitter = Duration::from_millis(fastrand::u64(0..5_000));
-            tokio::time::sleep(INTERVAL + jitter).await;
-            for stream in Stream::ALL {
-                // Dead letters stay until a person has looked at them.
-                if stream.topic() != self.topic || matches!(stream, Stream::Dead(_)) {
-                    continue;
-                }
-                match trim_down(&mut link, stream, self.keep).await {
-                    Ok(0) => {}
-                    Ok(removed) => debug!(%stream, removed, "trimmed"),
-                    // The engine and the readers tell of a Redis that is away.
-                    Err(error) => debug!(%stream, "not trimmed: {error}"),
-                }
+            let pause = if self.part.is_failing() { DENIED } else { INTERVAL + jitter };
+            tokio::time::sleep(pause).await;
+            match self.trim_all(&mut link).await {
+                Ok(()) => self.part.answered(),
+                Err(error) => self.part.denied(&error),
             }
         }
+    }
+
+    /// Trims each stream; gives the last error, which keeps none of the others from being trimmed.
+    async fn trim_all(&self, link: &mut Link) -> Result<(), LinkError> {
+        let mut done = Ok(());
+        for stream in Stream::ALL {
+            // Dead letters stay until a person has looked at them.
+            if stream.topic() != self.topic || matches!(stream, Stream::Dead(_)) {
+                continue;
+            }
+            match trim_down(link, stream, self.keep).await {
+                Ok(0) => {}
+                Ok(removed) => debug!(%stream, removed, "trimmed"),
+                Err(error) => done = Err(error),
+            }
+        }
+        done
     }
 }
 

@@ -17,6 +17,7 @@ use common::{
     engine::Door,
     entities::{Order, OrderStatus},
     events::Topic,
+    health::Part,
     ids::OrderId,
     keys,
     redis_link::{Backoff, LinkError, SharedLink},
@@ -46,6 +47,8 @@ pub(crate) struct Chase {
     pub(crate) store: Arc<SharedLink>,
     /// Where inventory_service keeps who waits for what.
     pub(crate) inventory: SharedLink,
+    /// It begins once its rights are known. That a Redis is away the engine and the readers tell.
+    pub(crate) part: Arc<Part>,
 }
 
 impl Chase {
@@ -58,9 +61,9 @@ impl Chase {
         let rounds = async {
             loop {
                 tokio::time::sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
-                // The readiness says that Redis is away; there is nothing to add.
-                if let Err(error) = self.round().await {
-                    debug!("looking for overdue orders failed: {error}");
+                match self.round().await {
+                    Ok(()) => self.part.answered(),
+                    Err(error) => self.part.denied(&error),
                 }
             }
         };
@@ -83,9 +86,11 @@ impl Chase {
             };
             match checked {
                 Err(error @ LinkError::Unsuitable { .. }) => return Err(error),
-                // The engine and the readers tell.
-                Err(error) => debug!("the rights are not known yet: {error}"),
-                Ok(()) => return Ok(()),
+                Err(error) => self.part.denied(&error),
+                Ok(()) => {
+                    self.part.answered();
+                    return Ok(());
+                }
             }
             backoff.wait().await;
         }

@@ -77,6 +77,7 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
         door: door.clone(),
         store: Arc::clone(&store),
         inventory: SharedLink::new(life.sources.of(Topic::Inventory).clone()),
+        part: life.health.part("the chase"),
     };
     life.spawn("the chase", chase.run(life.shutdown.clone()));
     let secrets = Secrets::new(&config.auth.secrets()?)?;

@@ -1,13 +1,13 @@
 //! Acknowledges in the Redis of another topic, aside: the engine does not wait for it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
-use tracing::warn;
 
 use super::{PATIENCE, PROBE, xack};
 use crate::{
     events::{Stream, Topic},
+    health::Part,
     ids::EntryId,
     redis_link::{Link, LinkError, RedisUrl},
 };
@@ -19,14 +19,14 @@ const LAST: Duration = Duration::from_secs(1);
 pub(super) struct Acknowledger {
     /// Unbounded: what is to be acknowledged was read, and nothing more is read from a server that
     /// is away.
-    queue: mpsc::UnboundedSender<(Stream, Vec<EntryId>)>,
+    queue: mpsc::UnboundedSender<Due>,
     task: JoinHandle<()>,
 }
 
 impl Acknowledger {
-    pub(super) fn start(url: RedisUrl, reader: Topic) -> Self {
+    pub(super) fn start(url: RedisUrl, reader: Topic, part: Arc<Part>) -> Self {
         let (queue, received) = mpsc::unbounded_channel();
-        Self { queue, task: tokio::spawn(acknowledge(url, reader, received)) }
+        Self { queue, task: tokio::spawn(acknowledge(url, reader, part, received)) }
     }
 
     pub(super) fn send(&self, stream: Stream, ids: Vec<EntryId>) {
@@ -40,35 +40,62 @@ impl Acknowledger {
     }
 }
 
+/// Entries of a stream.
+type Due = (Stream, Vec<EntryId>);
+
+/// What is refused is delivered again, so it is not kept: it might be without end.
 async fn acknowledge(
     url: RedisUrl,
     reader: Topic,
-    mut queue: mpsc::UnboundedReceiver<(Stream, Vec<EntryId>)>,
+    part: Arc<Part>,
+    mut queue: mpsc::UnboundedReceiver<Due>,
 ) {
     let mut link = Link::new(url, PATIENCE);
-    let mut refused = false;
-    while let Some((stream, ids)) = queue.recv().await {
-        // The reader of that server tells that it is away, or does not let us in. What it refuses, for
-        // want of a group, is not pending either; what it refuses for want of the right is delivered
-        // again.
-        loop {
-            match link.ask("XACK", xack(reader, stream, &ids)).await {
-                Ok(_) => refused = false,
-                Err(LinkError::Away { .. } | LinkError::Insecure { .. }) => {
-                    tokio::time::sleep(PROBE).await;
-                    continue;
-                }
-                Err(LinkError::Denied { command: "AUTH", .. }) => {
-                    tokio::time::sleep(PROBE).await;
-                    continue;
-                }
-                Err(error @ LinkError::Denied { .. }) if !refused => {
-                    warn!("{error}; this is not said again until one is taken");
-                    refused = true;
-                }
-                Err(_) => {}
+    let mut refused = None;
+    while let Some((stream, ids)) = next(&mut queue, refused).await {
+        match insist(&mut link, &part, &xack(reader, stream, &ids)).await {
+            Err(error) if !is_groupless(&error) => {
+                part.failed(&error);
+                refused = Some(stream);
             }
-            break;
+            // Another stream says nothing of the one that is refused.
+            _ if refused.is_some_and(|it| it != stream) => {}
+            _ => {
+                part.answered();
+                refused = None;
+            }
         }
     }
+}
+
+/// What is to be acknowledged next. After a refusal it is asked, with an entry that there never is,
+/// whether acknowledgements are taken again.
+async fn next(queue: &mut mpsc::UnboundedReceiver<Due>, refused: Option<Stream>) -> Option<Due> {
+    let Some(stream) = refused else { return queue.recv().await };
+    match timeout(PROBE, queue.recv()).await {
+        Ok(due) => due,
+        Err(_) => Some((stream, vec![EntryId::default()])),
+    }
+}
+
+/// Asks until it is let in and has an answer. That the server is away its reader tells.
+async fn insist(link: &mut Link, part: &Part, xack: &redis::Cmd) -> Result<(), LinkError> {
+    loop {
+        let error = match link.ask("XACK", xack.clone()).await {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        match error {
+            LinkError::Away { .. }
+            | LinkError::Insecure { .. }
+            | LinkError::Denied { command: "AUTH", .. } => part.denied(&error),
+            refused => return Err(refused),
+        }
+        tokio::time::sleep(PROBE).await;
+    }
+}
+
+/// What is refused for want of a group is not pending either.
+fn is_groupless(error: &LinkError) -> bool {
+    matches!(error, LinkError::Refused { message, .. } if message.contains("NOGROUP"))
 }

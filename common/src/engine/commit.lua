@@ -24,6 +24,7 @@
 --       {position, string or nil..}  Conflict: the entities that stand otherwise, by their position
 --                                    in KEYS, and what stands there now
 -- Error WRONGTYPE, naming the key: something that is not ours lies there; nothing was written.
+-- Error NOPERM, naming command and key: the user may not write there; nothing was written.
 
 local call, sub, tonumber = redis.call, string.sub, tonumber
 local groups, entities = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -36,16 +37,24 @@ local function must_be(position, kind)
       .. ' and should be a ' .. kind)
   end
 end
+-- A command that is denied later would leave the others' effects behind. Before Redis 7.0 there is no
+-- asking.
+local function may(command, position, ...)
+  if redis.acl_check_cmd and not redis.acl_check_cmd(command, KEYS[position], ...) then
+    return redis.error_reply('NOPERM it has no right to ' .. command .. ' on ' .. KEYS[position])
+  end
+end
 for position = entities + 1, entities + streams do
-  local wrong = must_be(position, 'stream')
+  local wrong = must_be(position, 'stream') or may('XADD', position, '*', 'field', 'value')
   if wrong then return wrong end
 end
 for position = entities + streams + 1, entities + streams + lists do
-  local wrong = must_be(position, 'list')
+  local wrong = must_be(position, 'list') or may('RPUSH', position, 'id')
   if wrong then return wrong end
 end
 for position = #KEYS - sets + 1, #KEYS do
-  local wrong = must_be(position, 'zset')
+  local wrong = must_be(position, 'zset') or may('ZADD', position, '0', 'member')
+    or may('ZREM', position, 'member')
   if wrong then return wrong end
 end
 

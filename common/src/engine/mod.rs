@@ -33,7 +33,7 @@ use crate::{
     config::Sources,
     decision::{Access, Append, Changes, Decider, Halt, Note, Reads, World},
     events::{DeadLetter, Stream, Topic},
-    health::Part,
+    health::{Health, Part},
     ids::EntryId,
     keys::{self, Key},
     metrics::EngineMetrics,
@@ -51,6 +51,8 @@ const MISSED_KEYS: usize = BATCH_KEYS / 4;
 pub const QUEUE: usize = 1_024;
 /// How long an acknowledgement waits for another command to travel with.
 const ACK_DELAY: Duration = Duration::from_millis(10);
+/// What they are called in the log.
+const ACKS: &str = "the acknowledgements";
 /// How often a Redis that failed is asked whether it is back.
 const PROBE: Duration = Duration::from_millis(100);
 /// How long Redis may take to answer a batch.
@@ -71,10 +73,11 @@ pub(crate) struct Engine<D: Decider> {
     others: HashMap<usize, Acknowledger>,
     sources: Sources,
     acks: HashMap<Stream, Vec<EntryId>>,
-    /// Whether that was said.
-    acks_refused: bool,
     instance: String,
     part: Arc<Part>,
+    /// Fails while an acknowledgement in the own Redis is refused.
+    acks_part: Arc<Part>,
+    health: Arc<Health>,
     metrics: Arc<EngineMetrics>,
     shutdown: CancellationToken,
     /// Whether Redis failed during the shutdown: what is left is for the next start.
@@ -90,7 +93,7 @@ impl<D: Decider> Engine<D> {
         decider: D,
         sources: Sources,
         instance: String,
-        part: Arc<Part>,
+        health: Arc<Health>,
         metrics: Arc<EngineMetrics>,
         shutdown: CancellationToken,
     ) -> (Self, tokio::sync::mpsc::Sender<Job<D>>) {
@@ -104,15 +107,21 @@ impl<D: Decider> Engine<D> {
             others: HashMap::new(),
             sources,
             acks: HashMap::new(),
-            acks_refused: false,
             instance,
-            part,
+            part: health.part("the engine"),
+            acks_part: health.helper(ACKS),
+            health,
             metrics,
             shutdown,
             given_up: false,
             ignore_traces: ignore_traces(),
         };
         (engine, sender)
+    }
+
+    /// Fails while the own Redis does not do what it is asked to.
+    pub(crate) fn part(&self) -> Arc<Part> {
+        Arc::clone(&self.part)
     }
 
     /// Handles batches until all senders are gone, or until Redis fails during the shutdown.
@@ -151,7 +160,8 @@ impl<D: Decider> Engine<D> {
         let carried = jobs.len();
         while jobs.is_empty() {
             let receive = self.queue.recv_many(&mut jobs, BATCH_INPUTS);
-            let quiet = match (self.acks.is_empty(), self.part.is_failing()) {
+            let failing = self.part.is_failing() || self.acks_part.is_failing();
+            let quiet = match (self.acks.is_empty(), failing) {
                 (_, true) => PROBE,
                 (false, false) => ACK_DELAY,
                 (true, false) => Duration::MAX,
@@ -509,7 +519,7 @@ impl<D: Decider> Engine<D> {
         match self.own.send(&pipeline).await {
             Ok(mut values) => {
                 let value = values.pop().unwrap_or(Value::Nil);
-                self.check_acks(&values);
+                self.check_acks(&acked, values);
                 self.ack_others();
                 Ok(value)
             }
@@ -532,7 +542,7 @@ impl<D: Decider> Engine<D> {
         let acked = self.own_acks(&mut pipeline);
         if !pipeline.is_empty() {
             match self.own.send(&pipeline).await {
-                Ok(values) => self.check_acks(&values),
+                Ok(values) => self.check_acks(&acked, values),
                 Err(error) => {
                     self.part.failed(&error);
                     self.restore_acks(acked);
@@ -565,18 +575,24 @@ impl<D: Decider> Engine<D> {
         }
     }
 
-    /// What is not acknowledged is delivered again, and finds its traces.
-    fn check_acks(&mut self, values: &[Value]) {
-        // After FLUSHALL there is no group to acknowledge to, and nothing pending in it.
-        let is_refusal =
-            |value: &&Value| matches!(value, Value::ServerError(_)) && !is_error(value, "NOGROUP");
-        match values.iter().find(is_refusal) {
-            Some(value) if !self.acks_refused => {
-                warn!(answer = ?value, "acknowledgements are refused; this is not said again until one is taken");
-                self.acks_refused = true;
+    /// What is not acknowledged is delivered again, and finds its traces. It is asked with an entry that
+    /// there never is whether acknowledgements are taken again.
+    fn check_acks(&mut self, acked: &[(Stream, Vec<EntryId>)], answers: Vec<Value>) {
+        let mut refused = None;
+        for ((stream, _), answer) in acked.iter().zip(answers) {
+            // After FLUSHALL there is no group to acknowledge to, and nothing pending in it.
+            if is_error(&answer, "NOGROUP") {
+                continue;
             }
-            None if !values.is_empty() => self.acks_refused = false,
-            _ => {}
+            if let Err(error) = self.own.accept("XACK", answer) {
+                self.acks.entry(*stream).or_default().push(EntryId::default());
+                refused = Some(error);
+            }
+        }
+        match refused {
+            Some(error) => self.acks_part.failed(&error),
+            None if !acked.is_empty() => self.acks_part.answered(),
+            None => {}
         }
     }
 
@@ -589,7 +605,8 @@ impl<D: Decider> Engine<D> {
         for (stream, ids) in elsewhere {
             let server = self.sources.index(stream.topic());
             let acknowledger = self.others.entry(server).or_insert_with(|| {
-                Acknowledger::start(self.sources.of(stream.topic()).clone(), D::TOPIC)
+                let part = self.health.helper(ACKS);
+                Acknowledger::start(self.sources.of(stream.topic()).clone(), D::TOPIC, part)
             });
             acknowledger.send(stream, ids);
         }
@@ -607,7 +624,8 @@ impl<D: Decider> Engine<D> {
             claim.arg("NX").arg("PX").arg(TURN_MILLIS);
             match self.own.ask("SET", claim).await {
                 Ok(Value::Nil) => tokio::time::sleep(Duration::from_millis(1)).await,
-                Ok(_) | Err(_) => return,
+                Ok(_) => return,
+                Err(error) => return self.part.denied(&error),
             }
         }
     }

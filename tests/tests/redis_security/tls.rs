@@ -196,7 +196,7 @@ async fn a_service_that_does_not_trust_its_redis_says_so_once_and_is_ready_when_
     let service = process_with(dir.path(), Service::Message, &env, &[]);
     eventually("it says so", SOON, async || {
         let log = service.logs();
-        if log.matches("its certificate has expired").count() >= 2 { Ok(()) } else { Err(log) }
+        if log.contains("its certificate has expired") { Ok(()) } else { Err(log) }
     })
     .await;
     let ops: SocketAddr = ops.parse().unwrap();
