@@ -1,10 +1,12 @@
 //! Opens a connection to Redis: the way there, TLS if the URL asks for it, and who we are. What goes
 //! wrong on the way is said in words that name the setting to change.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use redis::{AsyncConnectionConfig, ConnectionAddr, ErrorKind, aio::MultiplexedConnection};
-use rustls::{AlertDescription, CertificateError, ClientConfig, pki_types::ServerName};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, RootCertStore, pki_types::ServerName,
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpStream, UnixStream},
@@ -12,7 +14,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::{redis_link::LinkError, redis_url::RedisUrl};
+use crate::{pem, redis_link::LinkError, redis_url::RedisUrl};
 
 /// How long the way there may take, and how long TLS.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -99,11 +101,8 @@ impl Connecting<'_> {
         // A server that wants a certificate of ours, or TLS at all, says so only now; the library
         // would tell no more than that the connection broke.
         match timeout(self.patience, greet(&mut stream)).await {
-            Ok(Ok(first))
-                if first == Some(TLS_ALERT) || (first.is_none() && !self.url.is_tls()) =>
-            {
-                return Err(self.speaks_tls(first.is_some()));
-            }
+            Ok(Ok(Some(TLS_ALERT))) => return Err(self.speaks_tls()),
+            Ok(Ok(None)) if !self.url.is_tls() => return Err(self.hung_up().await),
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return Err(self.tls_error(error)),
             Err(_) => return Err(self.away(io::ErrorKind::TimedOut.into())),
@@ -139,13 +138,22 @@ impl Connecting<'_> {
         LinkError::Insecure { address: self.url.to_string(), reason }
     }
 
-    fn speaks_tls(&self, for_sure: bool) -> LinkError {
-        if for_sure {
-            return self.insecure("it speaks TLS; its URL begins with rediss://".to_owned());
+    fn speaks_tls(&self) -> LinkError {
+        self.insecure("it speaks TLS; its URL begins with rediss://".to_owned())
+    }
+
+    /// A port with TLS hangs up on who does not speak it, and so does a server that is about to end:
+    /// another connection tells which it is.
+    async fn hung_up(&self) -> LinkError {
+        if let ConnectionAddr::Tcp(host, port) = self.url.addr()
+            && let Ok(stream) = self.tcp(host, *port).await
+            && answers_tls(stream, host).await
+        {
+            return self.speaks_tls();
         }
         self.away(io::Error::new(
             io::ErrorKind::UnexpectedEof,
-            "it closed the connection without a word (if this is a port with TLS, its URL begins with rediss://)",
+            "it closed the connection without a word",
         ))
     }
 
@@ -196,13 +204,55 @@ impl Connecting<'_> {
             CertificateError::NotValidForName => {
                 "its certificate is for another host than the one in the URL".to_owned()
             }
+            CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty() => {
+                "its certificate names no host; it needs one with the host in the URL as subjectAltName".to_owned()
+            }
             CertificateError::NotValidForNameContext { presented, .. } => {
-                let names = presented.join(", ");
+                let names: Vec<String> = presented.iter().map(|name| plain_name(name)).collect();
+                let names = names.join(", ");
                 format!("its certificate is for another host than the one in the URL: for {names}")
             }
+            // The library has these as text only.
+            CertificateError::Other(other) => match other.to_string().as_str() {
+                "CaUsedAsEndEntity" => {
+                    "its certificate is one of an authority, as a self-signed one often is, and not one of a server; \
+                     sign one for the server with it (basicConstraints CA:FALSE) and name the authority's in \
+                     REDIS_TLS_CA"
+                        .to_owned()
+                }
+                "UnsupportedCertVersion" => {
+                    "its certificate is of an old version of X.509; it needs one of version 3, with the host in the \
+                     URL as subjectAltName (openssl x509 -req makes one with -extfile)"
+                        .to_owned()
+                }
+                other => format!("its certificate cannot be accepted: {other}"),
+            },
             other => format!("its certificate cannot be accepted: {other}"),
         }
     }
+}
+
+/// The name in `DnsName("localhost")` and `IpAddress(0::1)`, as the library has it.
+fn plain_name(presented: &str) -> String {
+    let inner = presented.split_once('(').and_then(|(_, inner)| inner.strip_suffix(')'));
+    let name = inner.unwrap_or(presented).trim_matches('"');
+    name.parse::<IpAddr>().map_or_else(|_| name.to_owned(), |ip| ip.to_string())
+}
+
+/// Whether there is TLS at the other end. Nobody is trusted for that: it is enough that a certificate,
+/// or an alert, comes back, and nothing of ours is sent.
+async fn answers_tls(stream: TcpStream, host: &str) -> bool {
+    use rustls::Error;
+    let Ok(name) = ServerName::try_from(host.to_owned()) else { return false };
+    let config = ClientConfig::builder_with_provider(pem::provider())
+        .with_safe_default_protocol_versions()
+        .expect("the provider has all of them")
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    let shaken = timeout(CONNECT, TlsConnector::from(Arc::new(config)).connect(name, stream)).await;
+    let Ok(Err(error)) = shaken else { return false };
+    let found = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    matches!(found, Some(Error::InvalidCertificate(_) | Error::AlertReceived(_)))
 }
 
 /// The first byte of the answer to PING, whatever that is; the rest of its line is read, too.
@@ -224,6 +274,24 @@ async fn greet(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result
         let known = *first.get_or_insert(byte[0]);
         if byte[0] == b'\n' || known == TLS_ALERT {
             return Ok(first);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_a_certificate_are_shown_as_people_write_them() {
+        for (presented, plain) in [
+            ("DnsName(\"localhost\")", "localhost"),
+            ("IpAddress(127.0.0.1)", "127.0.0.1"),
+            ("IpAddress(0::1)", "::1"),
+            ("UniformResourceIdentifier(\"spiffe://a/b\")", "spiffe://a/b"),
+            ("DirectoryName", "DirectoryName"),
+        ] {
+            assert_eq!(plain_name(presented), plain);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::Path, time::SystemTime};
 
+use base64::Engine as _;
 use common::redis_link::{LinkError, RedisAccess};
 use redis::aio::MultiplexedConnection;
 use stack::{
@@ -32,9 +33,13 @@ async fn turned_bad(
 
 /// Has the server show this certificate from now on.
 async fn show(redis: &mut MultiplexedConnection, certificates: &Certificates) {
+    show_files(redis, &certificates.server(), &certificates.server_key()).await;
+}
+
+async fn show_files(redis: &mut MultiplexedConnection, certificate: &Path, key: &Path) {
     let mut set = redis::cmd("CONFIG");
-    set.arg("SET").arg("tls-cert-file").arg(certificates.server().to_str());
-    set.arg("tls-key-file").arg(certificates.server_key().to_str());
+    set.arg("SET").arg("tls-cert-file").arg(certificate.to_str());
+    set.arg("tls-key-file").arg(key.to_str());
     let () = set.query_async(redis).await.expect("it is set");
 }
 
@@ -94,7 +99,7 @@ async fn a_server_is_trusted_with_the_right_authority_name_and_time_and_not_othe
     distrusted(
         &named("127.0.0.2", &elsewhere),
         &access(&good, None),
-        "for another host than the one in the URL",
+        "for another host than the one in the URL: for localhost, 127.0.0.1, ::1, redis, redis_inventory",
     )
     .await;
 }
@@ -119,6 +124,61 @@ async fn a_certificate_that_has_expired_or_is_not_valid_yet_is_not_accepted() {
         // The authority's certificate has the same time; that it is over is said the same way.
         distrusted(&redis.url(), &access(&bad, None), expected).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_of_the_wrong_kind_is_named_with_what_to_make_instead() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = certificates(dir.path(), "good", 1, 10);
+    let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let ours = rcgen::KeyPair::generate().unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = params.self_signed(&ours).unwrap();
+    let plain = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+    let nameless = plain.self_signed(&ours).unwrap();
+    let (good_ca, own) = (good.ca(), dir.path().join("own.pem"));
+    // Somebody trusts just this certificate, as the documents of other programs say; one of version 1
+    // is not even taken for an authority.
+    for (certificate, ca, expected) in [
+        (authority.pem(), &own, "one of an authority, as a self-signed one often is"),
+        (nameless.pem(), &own, "its certificate names no host"),
+        (
+            of_version_1(authority.der()),
+            &good_ca,
+            "of an old version of X.509; it needs one of version 3",
+        ),
+    ] {
+        let redis = server(&good, "optional");
+        let mut connection = enter(&redis.url(), &access(&good, None)).await.expect("trusted");
+        let key = dir.path().join("own.key");
+        std::fs::write(&own, &certificate).unwrap();
+        std::fs::write(&key, ours.serialize_pem()).unwrap();
+        show_files(&mut connection, &own, &key).await;
+        let trust = RedisAccess { redis_tls_ca: Some(ca.clone()), ..RedisAccess::default() };
+        distrusted(&redis.url(), &trust, expected).await;
+    }
+}
+
+/// The certificate (DER) with another version in it, as PEM. That its signature is wrong then is not
+/// looked at any more.
+fn of_version_1(certificate: &[u8]) -> String {
+    let mut der = certificate.to_vec();
+    let version_3 = [0xa0, 3, 2, 1, 2];
+    let place = der.windows(5).position(|bytes| bytes == version_3).expect("a version");
+    der[place + 4] = 0;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines: Vec<&str> =
+        text.as_bytes().chunks(64).map(|it| str::from_utf8(it).unwrap()).collect();
+    format!(
+        "-----BEGIN CERTIFICATE-----
+{}
+-----END CERTIFICATE-----
+",
+        lines.join(
+            "
+"
+        )
+    )
 }
 
 /// Certificates from so many days ago, which may be in the future.
@@ -159,8 +219,16 @@ async fn the_wrong_kind_of_port_is_named_and_nothing_falls_back() {
     }
     let tls = server(&good, "optional");
     let url = tls.url().replace("rediss://", "redis://");
-    let said = error(&url, &RedisAccess::default()).await.to_string();
-    assert!(said.contains("its URL begins with rediss://"), "{said}");
+    distrusted(&url, &RedisAccess::default(), "it speaks TLS; its URL begins with rediss://").await;
+    let strict = server(&good, "yes");
+    let url = strict.url().replace("rediss://", "redis://");
+    distrusted(&url, &RedisAccess::default(), "it speaks TLS; its URL begins with rediss://").await;
+    // Somebody who merely hangs up is away, not to be distrusted.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://127.0.0.1:{}", silent.local_addr().unwrap().port());
+    tokio::spawn(async move { while silent.accept().await.is_ok() {} });
+    let said = error(&url, &RedisAccess::default()).await;
+    assert!(matches!(said, LinkError::Away { .. }), "{said}");
     // And whoever listens where TLS is expected sees not a word of ours.
     let spy = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = spy.local_addr().unwrap().port();
