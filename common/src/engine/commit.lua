@@ -37,24 +37,27 @@ local function must_be(position, kind)
       .. ' and should be a ' .. kind)
   end
 end
--- A command that is denied later would leave the others' effects behind. Before Redis 7.0 there is no
--- asking.
+-- A command that is denied later would leave the others' effects behind. The keys of a kind lie below one
+-- tag, so the first of them stands for all. Before Redis 7.0 there is no asking.
 local function may(command, position, ...)
   if redis.acl_check_cmd and not redis.acl_check_cmd(command, KEYS[position], ...) then
     return redis.error_reply('NOPERM it has no right to ' .. command .. ' on ' .. KEYS[position])
   end
 end
+local denied = streams > 0 and may('XADD', entities + 1, '*', 'field', 'value')
+  or lists > 0 and may('RPUSH', entities + streams + 1, 'id')
+  or sets > 0 and (may('ZADD', #KEYS, '0', 'member') or may('ZREM', #KEYS, 'member'))
+if denied then return denied end
 for position = entities + 1, entities + streams do
-  local wrong = must_be(position, 'stream') or may('XADD', position, '*', 'field', 'value')
+  local wrong = must_be(position, 'stream')
   if wrong then return wrong end
 end
 for position = entities + streams + 1, entities + streams + lists do
-  local wrong = must_be(position, 'list') or may('RPUSH', position, 'id')
+  local wrong = must_be(position, 'list')
   if wrong then return wrong end
 end
 for position = #KEYS - sets + 1, #KEYS do
-  local wrong = must_be(position, 'zset') or may('ZADD', position, '0', 'member')
-    or may('ZREM', position, 'member')
+  local wrong = must_be(position, 'zset')
   if wrong then return wrong end
 end
 
