@@ -24,7 +24,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 async fn system(env: &[(&str, &str)]) -> System {
     let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -274,11 +274,11 @@ fn certificate(directory: &Path, expired: bool) -> CertificateDer<'static> {
     made.der().clone()
 }
 
-async fn https(
+/// A connection by TLS to whoever has this certificate.
+async fn encrypted(
     gateway: SocketAddr,
     trusted: &CertificateDer<'static>,
-    host: &str,
-) -> Result<String, String> {
+) -> Result<TlsStream<TcpStream>, String> {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.clone()).unwrap();
     let config = ClientConfig::builder_with_provider(pem::provider())
@@ -289,18 +289,25 @@ async fn https(
     let stream = TcpStream::connect(gateway).await.map_err(|error| error.to_string())?;
     let name = ServerName::try_from("localhost").unwrap();
     let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
-    let stream = stream.map_err(|error| error.to_string())?;
+    stream.map_err(|error| error.to_string())
+}
+
+async fn https(
+    gateway: SocketAddr,
+    trusted: &CertificateDer<'static>,
+    host: &str,
+) -> Result<String, String> {
+    let stream = encrypted(gateway, trusted).await?;
     let text = format!("GET /flow HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     Ok(talk(stream, &text).await)
 }
 
-fn tls_env(directory: &Path) -> [(&'static str, String); 3] {
+/// A system whose gateway serves with the certificate of [`certificate`].
+async fn with_certificate(directory: &Path) -> System {
     let path = |name: &str| directory.join(name).display().to_string();
-    [
-        ("TLS_CERT", path("cert.pem")),
-        ("TLS_KEY", path("key.pem")),
-        ("ALLOWED_HOSTS", "localhost,shop.example".to_owned()),
-    ]
+    let (cert, key) = (path("cert.pem"), path("key.pem"));
+    let hosts = "localhost,shop.example";
+    system(&[("TLS_CERT", &cert), ("TLS_KEY", &key), ("ALLOWED_HOSTS", hosts)]).await
 }
 
 #[tokio::test]
@@ -308,9 +315,7 @@ async fn a_certificate_is_replaced_under_traffic_without_a_failed_request_and_a_
  {
     let directory = tempfile::tempdir().unwrap();
     let first = certificate(directory.path(), false);
-    let env = tls_env(directory.path());
-    let env: Vec<_> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let mut system = system(&env).await;
+    let mut system = with_certificate(directory.path()).await;
     let gateway = system.first(Service::Gateway).http.unwrap();
     let answer = https(gateway, &first, "localhost").await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -350,21 +355,10 @@ async fn a_certificate_is_replaced_under_traffic_without_a_failed_request_and_a_
 async fn requests_go_on_while_the_certificate_changes() {
     let directory = tempfile::tempdir().unwrap();
     let first = certificate(directory.path(), false);
-    let env = tls_env(directory.path());
-    let env: Vec<_> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let mut system = system(&env).await;
+    let mut system = with_certificate(directory.path()).await;
     let gateway = system.first(Service::Gateway).http.unwrap();
     // One connection that lives through the change.
-    let mut roots = RootCertStore::empty();
-    roots.add(first.clone()).unwrap();
-    let config = ClientConfig::builder_with_provider(pem::provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let stream = TcpStream::connect(gateway).await.unwrap();
-    let name = ServerName::try_from("localhost").unwrap();
-    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+    let mut stream = encrypted(gateway, &first).await.unwrap();
     let changed = AtomicBool::new(false);
     let second = certificate(directory.path(), false);
     let traffic = async {
@@ -389,9 +383,7 @@ async fn requests_go_on_while_the_certificate_changes() {
 async fn an_expired_certificate_is_used_with_a_warning() {
     let directory = tempfile::tempdir().unwrap();
     let made = certificate(directory.path(), true);
-    let env = tls_env(directory.path());
-    let env: Vec<_> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let mut system = system(&env).await;
+    let mut system = with_certificate(directory.path()).await;
     let gateway = system.first(Service::Gateway).http.unwrap();
     let refused = https(gateway, &made, "localhost").await.unwrap_err();
     assert!(refused.to_lowercase().contains("expired"), "{refused}");
