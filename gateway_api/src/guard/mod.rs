@@ -1,7 +1,7 @@
 //! Keeps abuse away from what is behind: who asks too often, too much at once, or for another site.
 //!
-//! Two layers. [`outside`] is the outermost of all and works by addresses, before anybody knows who
-//! asks; [`inside`] comes after authentication and counts what each [`Subject`] asks.
+//! Two layers. `outside` is the outermost of all and works by addresses, before anybody knows who
+//! asks; `inside` comes after authentication and counts what each [`Subject`] asks.
 
 mod client;
 mod headers;

@@ -26,7 +26,7 @@ pub struct Wanted {
     /// What it allows; repeat or separate by commas
     #[arg(long, required = true, value_delimiter = ',', value_parser = SCOPES)]
     pub scope: Vec<String>,
-    /// Whose it is [default: customer-<customer>, or operator]
+    /// Whose it is [default: customer-101 and the like, or operator]
     #[arg(long)]
     pub subject: Option<String>,
     /// For how many seconds it is valid, a year at most
