@@ -27,7 +27,7 @@ use crate::{
     ids::EntryId,
     keys,
     redis_link::{Link, LinkError, is_error},
-    store::StoreId,
+    store::{self, Identity, StoreId},
 };
 
 /// Stands for what is not known, or not done yet.
@@ -77,6 +77,8 @@ pub(crate) struct Bookmarks {
     known: HashMap<Stream, Bookmark>,
     /// The last entry of each stream that the group was seen to have been given.
     seen: HashMap<Stream, EntryId>,
+    /// The stores upstream, as the last look has shown them.
+    upstream: Vec<String>,
 }
 
 /// What a look at both servers shows.
@@ -100,7 +102,14 @@ struct Position<'a> {
 impl Bookmarks {
     /// Those of the service that owns `reader` and keeps them in `own`.
     pub(crate) fn new(own: Link, reader: Topic, streams: Vec<Stream>) -> Self {
-        Self { own, reader, streams, known: HashMap::new(), seen: HashMap::new() }
+        Self {
+            own,
+            reader,
+            streams,
+            known: HashMap::new(),
+            seen: HashMap::new(),
+            upstream: Vec::new(),
+        }
     }
 
     /// Whether this service was through with the entry before it lost its store.
@@ -117,6 +126,20 @@ impl Bookmarks {
         back
     }
 
+    /// The stores that the streams are part of, as far as they are known.
+    pub(crate) fn upstream(&self) -> Vec<String> {
+        self.upstream.clone()
+    }
+
+    /// The own store as it is now.
+    ///
+    /// # Errors
+    ///
+    /// As [`store::identify`].
+    pub(crate) async fn own_identity(&mut self) -> Result<Identity, LinkError> {
+        store::identify(&mut self.own, self.reader).await
+    }
+
     /// Looks at both servers and sets back the groups for which the bookmarks ask for it.
     ///
     /// # Errors
@@ -124,6 +147,8 @@ impl Bookmarks {
     /// One of the servers is away or refuses.
     pub(crate) async fn look(&mut self, upstream: &mut Link) -> Result<(), LinkError> {
         let look = self.look_at_both(upstream).await?;
+        self.upstream = look.upstream.values().cloned().collect();
+        self.upstream.sort_unstable();
         for stream in self.streams.clone() {
             // Without a group there is nothing to set back: it is made at the beginning.
             let Some(delivered) = look.delivered.get(&stream).copied() else { continue };

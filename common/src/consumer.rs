@@ -3,7 +3,10 @@
 //! One reader per source Redis, each with a connection of its own that may block in XREADGROUP. It
 //! hands entries to the engine, which acknowledges them; the reader itself never does.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use redis::{Cmd, Value};
 use tokio::{sync::mpsc, time::Instant};
@@ -20,6 +23,7 @@ use crate::{
     ids::EntryId,
     redis_link::{Backoff, Link, LinkError, RedisUrl, await_server},
     rights,
+    store::{self, Provenance},
 };
 
 /// How long a read waits for entries, in milliseconds.
@@ -85,6 +89,8 @@ pub(crate) struct Reader<D: Decider> {
     /// What it does besides reading, which goes on when that is denied.
     pub(crate) upkeep: Arc<Part>,
     pub(crate) shutdown: CancellationToken,
+    /// What entries are read under now.
+    pub(crate) provenance: Mutex<Option<Arc<Provenance>>>,
 }
 
 /// What a reader asks besides reading.
@@ -174,6 +180,7 @@ impl<D: Decider> Reader<D> {
         blocking.check_server().await?;
         self.create_groups(&mut helper.link).await?;
         helper.look().await?;
+        self.note_provenance(blocking, helper).await?;
         // Entries whose delivery got lost with a connection, or with the process before this one.
         self.drain_own(blocking, helper.bookmarks.as_ref()).await?;
         backoff.reset();
@@ -182,6 +189,10 @@ impl<D: Decider> Reader<D> {
         let mut next_look = Instant::now() + LOOK;
         let mut pause = PAUSE;
         loop {
+            if self.provenance().is_lost() {
+                // The engine has dropped entries of ours: begin anew.
+                return Ok(());
+            }
             let asked = Instant::now();
             let reply = blocking.ask("XREADGROUP", self.read_command(None)).await;
             let entries = match reply {
@@ -201,8 +212,10 @@ impl<D: Decider> Reader<D> {
             self.hand_over(entries, helper.bookmarks.as_ref()).await?;
             if Instant::now() >= next_look {
                 // Reading goes on while the own Redis is away: the engine waits for it.
-                if let Err(error) = helper.look().await {
-                    self.upkeep.denied(&error);
+                match helper.look().await {
+                    Ok(()) if self.note_provenance(blocking, helper).await? => return Ok(()),
+                    Ok(()) => {}
+                    Err(error) => self.upkeep.denied(&error),
                 }
                 next_look = Instant::now() + LOOK;
             }
@@ -219,6 +232,39 @@ impl<D: Decider> Reader<D> {
                 pause = PAUSE;
             }
         }
+    }
+
+    /// What entries are read under now.
+    fn provenance(&self) -> Arc<Provenance> {
+        let known = self.provenance.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(known.as_ref().expect("it is noted before anything is read"))
+    }
+
+    /// Finds out what entries are read under from now on. Where that has changed, those that were read
+    /// before and are not decided yet are dropped; gives whether what is pending has to be read again.
+    async fn note_provenance(
+        &self,
+        blocking: &mut Link,
+        helper: &mut Helper,
+    ) -> Result<bool, LinkError> {
+        let (own, source) = match &mut helper.bookmarks {
+            None => (store::identify(blocking, D::TOPIC).await?, Vec::new()),
+            Some(bookmarks) => {
+                let mut source = bookmarks.upstream();
+                source.push(blocking.run_id().await?.to_string());
+                (bookmarks.own_identity().await?, source)
+            }
+        };
+        let new = Provenance::new(own, source);
+        let mut known = self.provenance.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = &*known {
+            if known.is_same(&new) {
+                return Ok(false);
+            }
+            known.lose();
+        }
+        *known = Some(Arc::new(new));
+        Ok(true)
     }
 
     /// Takes over what was left behind and writes down how far the groups are.
@@ -423,7 +469,8 @@ impl<D: Decider> Reader<D> {
             }
         };
         // The fields are kept for the dead letter that it may become.
-        let origin = Origin::Entry { stream: subscription.stream, id, fields };
+        let (stream, provenance) = (subscription.stream, self.provenance());
+        let origin = Origin::Entry { stream, id, fields, provenance };
         Job::new(work, origin, trace)
     }
 }

@@ -162,6 +162,8 @@ pub(crate) struct Slot {
     place: Option<Place>,
     /// Whether what stands is not shown.
     hidden: bool,
+    /// The type of the key, if something other than a string lies there.
+    foreign: Option<Box<str>>,
     /// The trace that the last change belongs to.
     trace: Option<Box<str>>,
 }
@@ -332,6 +334,18 @@ impl World {
         self.slots.insert(key, Slot::standing(standing));
     }
 
+    /// Notes that something other than a string lies at the key: no decision can be made about it.
+    pub(crate) fn set_foreign(&mut self, key: Key, kind: &str) {
+        let slot = Slot { foreign: Some(kind.into()), ..Slot::standing(None) };
+        self.slots.insert(key, slot);
+    }
+
+    /// Why no decision can be made about the key, if that is so.
+    pub(crate) fn foreign(&self, key: &Key) -> Option<String> {
+        let kind = self.slots.get(key)?.foreign.as_deref()?;
+        Some(format!("{key} holds a {kind} and should hold a string"))
+    }
+
     /// Writes a mark without content, to be found by whoever looks for the key again.
     pub(crate) fn put_mark(&mut self, key: &Key) {
         if let Some(slot) = self.slots.get_mut(key) {
@@ -374,6 +388,7 @@ impl Slot {
             announce: false,
             place: None,
             hidden: false,
+            foreign: None,
             trace: None,
         }
     }

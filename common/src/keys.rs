@@ -99,6 +99,16 @@ pub fn store(owner: Topic) -> String {
     format!("{{{}}}:store", owner.name())
 }
 
+/// The lease of the instance whose decisions lost to another's: `{<topic>}:lease`. See `commit.lua`.
+pub(crate) fn lease(owner: Topic) -> String {
+    format!("{{{}}}:lease", owner.name())
+}
+
+/// Written to find out whether the owner's Redis takes writes: `{<topic>}:probe`. Expires at once.
+pub(crate) fn probe(owner: Topic) -> String {
+    format!("{{{}}}:probe", owner.name())
+}
+
 /// How far the owner is in the streams of other owners' Redis: `{<topic>}:bookmarks`, a hash with a
 /// field for each stream.
 pub fn bookmarks(owner: Topic) -> String {

@@ -1,9 +1,12 @@
 //! What the engine counts, in Prometheus' text format on the operations port.
 
-use prometheus_client::{metrics::counter::Counter, registry::Registry};
+use prometheus_client::{
+    metrics::{counter::Counter, histogram::Histogram},
+    registry::Registry,
+};
 
 /// The engine's counters. `inputs / batches` is what batching saves.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct EngineMetrics {
     /// Inputs taken from the queue.
     pub inputs: Counter,
@@ -17,6 +20,31 @@ pub struct EngineMetrics {
     pub dead_letters: Counter,
     /// Round trips to Redis that failed and were tried again.
     pub failures: Counter,
+    /// Groups that waited for an instance that held the lease.
+    pub deferrals: Counter,
+    /// Entries that were dropped because their data was lost or restarted after they were read.
+    pub dropped: Counter,
+    /// How often each input was decided before it was committed.
+    pub tries: Histogram,
+}
+
+/// Upper bounds of the classes of [`EngineMetrics::tries`].
+const TRIES: [f64; 7] = [1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0];
+
+impl Default for EngineMetrics {
+    fn default() -> Self {
+        Self {
+            inputs: Counter::default(),
+            batches: Counter::default(),
+            commits: Counter::default(),
+            conflicts: Counter::default(),
+            dead_letters: Counter::default(),
+            failures: Counter::default(),
+            deferrals: Counter::default(),
+            dropped: Counter::default(),
+            tries: Histogram::new(TRIES),
+        }
+    }
 }
 
 impl EngineMetrics {
@@ -30,9 +58,13 @@ impl EngineMetrics {
             ("engine_conflicts", "Groups that lost to another instance", &metrics.conflicts),
             ("engine_dead_letters", "Entries that could not be handled", &metrics.dead_letters),
             ("engine_redis_failures", "Round trips that failed", &metrics.failures),
+            ("engine_deferrals", "Groups that waited for another instance", &metrics.deferrals),
+            ("engine_dropped", "Entries dropped because their data was lost", &metrics.dropped),
         ] {
             registry.register(name, help, counter.clone());
         }
+        let help = "Decisions that each input took until it was committed";
+        registry.register("engine_tries", help, metrics.tries.clone());
         metrics
     }
 }

@@ -1,10 +1,11 @@
 //! One connection to one Redis, made again whenever it is needed and missing.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use redis::{
     ErrorKind, Pipeline, ServerErrorKind, Value,
     aio::{ConnectionLike, MultiplexedConnection},
+    from_redis_value,
 };
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -83,12 +84,14 @@ pub struct Link {
     url: RedisUrl,
     patience: Duration,
     connection: Option<MultiplexedConnection>,
+    /// The `run_id` of the process behind the connection, once it was asked for.
+    run_id: Option<Arc<str>>,
 }
 
 impl Link {
     /// A link that waits this long for an answer.
     pub fn new(url: RedisUrl, patience: Duration) -> Self {
-        Self { url, patience, connection: None }
+        Self { url, patience, connection: None, run_id: None }
     }
 
     /// Which Redis, without its password.
@@ -109,9 +112,29 @@ impl Link {
             Ok(values) => Ok(values),
             Err(source) => {
                 self.connection = None;
+                self.run_id = None;
                 Err(LinkError::Away { address: self.address(), source })
             }
         }
+    }
+
+    /// The `run_id` of the server process behind the connection, which every command runs in until the
+    /// connection breaks. A server that was started anew has another one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Link::ask`].
+    pub async fn run_id(&mut self) -> Result<Arc<str>, LinkError> {
+        if let (Some(_), Some(run_id)) = (&self.connection, &self.run_id) {
+            return Ok(Arc::clone(run_id));
+        }
+        self.run_id = None;
+        let mut info = redis::cmd("INFO");
+        info.arg("server");
+        let info = self.ask("INFO", info).await?;
+        let text: String = from_redis_value(info).unwrap_or_default();
+        let run_id = text.lines().find_map(|line| line.strip_prefix("run_id:"));
+        Ok(Arc::clone(self.run_id.insert(run_id.map_or("-", str::trim).into())))
     }
 
     /// Sends one command.
@@ -139,6 +162,16 @@ impl Link {
         match value {
             Value::ServerError(_) => accept(&self.url, command, value),
             value => Ok(value),
+        }
+    }
+
+    /// The error that this line of an answer stands for: a code and a sentence.
+    pub(crate) fn error_of(&self, command: &'static str, line: &str) -> LinkError {
+        let line = format!("-{}\r\n", line.replace(['\r', '\n'], " "));
+        let value = redis::parse_redis_value(line.as_bytes()).unwrap_or(Value::Nil);
+        match accept(&self.url, command, value) {
+            Err(error) => error,
+            Ok(_) => LinkError::Refused { address: self.address(), command, message: line },
         }
     }
 

@@ -121,7 +121,7 @@ pub fn of_owner(topic: Topic) -> Vec<Right> {
         Right::new("RPUSH", &list, &[ANY]),
         Right::new("ZADD", &set, &["0", ANY]),
         Right::new("ZREM", &set, &[ANY]),
-        Right::new("SET", &key("turn:0"), &[ANY, "NX", "PX", "1"]),
+        Right::new("SET", &keys::lease(topic), &[ANY, "PX", "1"]),
         Right::new("SETNX", &keys::store(topic), &[ANY]),
     ]);
     let bookmarks = keys::bookmarks(topic);
@@ -135,6 +135,7 @@ pub fn of_owner(topic: Topic) -> Vec<Right> {
         let stream_key = stream.key();
         if stream.writer() == Writer::Owner {
             rights.push(Right::new("XADD", stream_key, &["*", ANY, ANY]));
+            rights.push(Right::new("XINFO STREAM", stream_key, &[]));
         }
         // Dead letters are not trimmed.
         if !matches!(stream, Stream::Dead(_)) {

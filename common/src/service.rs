@@ -266,6 +266,7 @@ impl Life {
                 part: self.health.part("the stream reader"),
                 upkeep: self.health.helper("the upkeep of the streams"),
                 shutdown: self.shutdown.clone(),
+                provenance: Mutex::default(),
             };
             self.spawn("a stream reader", reader.run());
         }

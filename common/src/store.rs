@@ -4,7 +4,15 @@
 //! restarts keeps it, one that was emptied, or replaced by an empty one, gets another. A server's
 //! `run_id` would also change where nothing was lost, and an address may stay where everything was.
 
-use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use redis::Value;
 use tokio_util::sync::CancellationToken;
@@ -59,6 +67,88 @@ impl StoreId {
     }
 }
 
+/// An owner's store as one server process shows it. After a FLUSHALL the store is another one; after a
+/// restart the process is, and the last writes may be missing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Identity {
+    /// The stored text of the [`StoreId`].
+    pub(crate) store: String,
+    /// The server's `run_id`.
+    pub(crate) run_id: Arc<str>,
+}
+
+/// Reads the identity of the owner's store behind this connection; a store without one gets one.
+///
+/// # Errors
+///
+/// As [`Link::ask`].
+pub(crate) async fn identify(link: &mut Link, topic: Topic) -> Result<Identity, LinkError> {
+    loop {
+        let run_id = link.run_id().await?;
+        let mut get = redis::cmd("GET");
+        get.arg(keys::store(topic));
+        let store = match link.ask("GET", get).await? {
+            Value::BulkString(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            _ => {
+                begin(link, topic).await?;
+                continue;
+            }
+        };
+        // The connection may have been made anew in between.
+        if link.run_id().await? == run_id {
+            return Ok(Identity { store, run_id });
+        }
+    }
+}
+
+/// Gives the owner's store an identity if it has none.
+async fn begin(link: &mut Link, topic: Topic) -> Result<(), LinkError> {
+    let new = StoreId { id: Uuid::new_v4(), began: now_millis() };
+    let mut set = redis::cmd("SETNX");
+    set.arg(keys::store(topic)).arg(new.to_string());
+    if link.ask("SETNX", set).await? == Value::Int(1) {
+        info!(store = %new.id, "there was nothing in the store: a new one begins");
+    }
+    Ok(())
+}
+
+/// What entries were read under. Entries that are still undecided when their data is lost are dropped:
+/// where they still exist they are delivered again.
+#[derive(Debug)]
+pub(crate) struct Provenance {
+    /// The reading service's own store at that time.
+    own: Identity,
+    /// The server and the stores that the entries were read from, where these are others.
+    source: Vec<String>,
+    lost: AtomicBool,
+}
+
+impl Provenance {
+    pub(crate) fn new(own: Identity, source: Vec<String>) -> Self {
+        Self { own, source, lost: AtomicBool::new(false) }
+    }
+
+    /// Whether entries that are read under `other` continue those that were read under this.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.own == other.own && self.source == other.source && !self.is_lost()
+    }
+
+    /// Whether the own store was this one when the entries were read.
+    pub(crate) fn is_of(&self, own: &Identity) -> bool {
+        self.own == *own
+    }
+
+    /// Has the entries dropped that were read under this, and the reader read again.
+    pub(crate) fn lose(&self) {
+        self.lost.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the entries are to be dropped.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+}
+
 /// Gives the owner's store an identity whenever it has none.
 pub(crate) struct Keeper {
     pub(crate) topic: Topic,
@@ -82,22 +172,12 @@ impl Keeper {
     async fn keep_forever(self) {
         let mut link = Link::new(self.url.clone(), Duration::from_secs(5));
         loop {
-            match self.ensure(&mut link).await {
+            match begin(&mut link, self.topic).await {
                 Ok(()) => self.part.answered(),
                 Err(error) => self.part.denied(&error),
             }
             tokio::time::sleep(INTERVAL).await;
         }
-    }
-
-    async fn ensure(&self, link: &mut Link) -> Result<(), LinkError> {
-        let new = StoreId { id: Uuid::new_v4(), began: now_millis() };
-        let mut set = redis::cmd("SETNX");
-        set.arg(keys::store(self.topic)).arg(new.to_string());
-        if link.ask("SETNX", set).await? == Value::Int(1) {
-            info!(store = %new.id, "there was nothing in the store: a new one begins");
-        }
-        Ok(())
     }
 }
 

@@ -1,90 +1,150 @@
 -- Commits a batch: checks the version of every entity, then writes the groups whose entities are
 -- all as their decisions saw them. The only script that writes what the services own; it knows no
--- business word. All of it is checked before the first write, for Redis does not roll back.
+-- business word. Redis does not roll back, so everything that could make a command fail is checked
+-- before the first write: types, rights, the last id of each stream. (Redis refuses the first write
+-- of a script for want of memory, of a disk or of replicas, and none after it.)
 --
--- KEYS  1..E         entities, those of the first group first, each key once
---       E+1..E+S     streams
---       E+S+1..E+S+L lists (indexes)
---       E+S+L+1..    sorted sets (indexes)
+-- KEYS  1            the identity of the store
+--       2            the lease (see below)
+--       3..          E entities, those of the first group first, each key once;
+--                    then S streams, L lists (indexes) and Z sorted sets (indexes)
 -- ARGV  G E S L Z    the number of groups, entities, streams, lists and sorted sets
+--       store        the identity that the store had when the entries were read; "": any
+--       instance     the caller
+--       lease        how long a lease lasts, in milliseconds
 --       n            for each group: how many of the entities are its own
 --       expected new for each entity: "<version> " as it was seen, "" for absent;
 --                    the whole string to store, "" to leave it
---       A            the number of appends, then for each:
---         group stream fields field value ...   stream: position in KEYS; fields: how many
---                                               strings follow
---       P            the number of pushes, then for each:
---         group list id                         list: position in KEYS
---       M            the number of moves, then for each:
---         group set member joins                set: position in KEYS; joins: "1" to add the
---                                               member, with score 0, "0" to remove it
+--       A            the number of operations, then for each:
+--         group key n argument...
+--                    key: position in KEYS, which also says what is done:
+--                    a stream: the n arguments are the fields and values of a new entry;
+--                    a list: the argument joins its end;
+--                    a sorted set: a member, and "1" to add it with score 0, "0" to remove it
 --
 -- Reply, an array with one item for each group:
---       1                            Committed
---       {position, string or nil..}  Conflict: the entities that stand otherwise, by their position
---                                    in KEYS, and what stands there now
--- Error WRONGTYPE, naming the key: something that is not ours lies there; nothing was written.
--- Error NOPERM, naming command and key: the user may not write there; nothing was written.
+--       1                            committed
+--       0                            deferred: another instance holds the lease on one of its entities
+--       {position, string or nil..}  conflict: the entities that stand otherwise, by their position
+--                                    in KEYS, and what stands there now; a negative position: the type
+--                                    of what lies there, which is no string
+--       {reason, position}           refused: that stream, list or set cannot be written, e.g.
+--                                    "WRONGTYPE <key> is a hash and should be a list"
+--       Without groups: the reasons for the keys that cannot be written.
+-- Error FENCED: the store has another identity; nothing was written.
+--
+-- The lease ends starvation: a batch that takes long to decide would lose to quick ones for ever. A
+-- group that lost takes it, and until it has committed (or the lease has run out) other instances'
+-- groups with the same entities are deferred. They queue for it, first come first served. Its value:
+-- the holder and those who wait, separated by blanks, then a line for each entity. Safety rests on
+-- the versions alone.
 
 local call, sub, tonumber = redis.call, string.sub, tonumber
 local groups, entities = tonumber(ARGV[1]), tonumber(ARGV[2])
 local streams, lists, sets = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local store, instance, ttl = ARGV[6], ARGV[7], ARGV[8]
+local first_stream = 3 + entities
+local first_list = first_stream + streams
+local first_set = first_list + lists
 
+local standing = call('MGET', unpack(KEYS, 1, 2 + entities))
+if store ~= '' and standing[1] ~= store then
+  return redis.error_reply('FENCED the store is ' .. (standing[1] or 'new'))
+end
+
+-- What cannot be written, by position.
+local refused = {}
 local function must_be(position, kind)
   local found = call('TYPE', KEYS[position]).ok
   if found ~= kind and found ~= 'none' then
-    return redis.error_reply('WRONGTYPE ' .. KEYS[position] .. ' is a ' .. found
-      .. ' and should be a ' .. kind)
+    refused[position] = 'WRONGTYPE ' .. KEYS[position] .. ' is a ' .. found
+      .. ' and should be a ' .. kind
   end
 end
--- A command that is denied later would leave the others' effects behind. The keys of a kind lie below one
--- tag, so the first of them stands for all. Before Redis 7.0 there is no asking.
-local function may(command, position, ...)
+-- Redis 6.2 cannot be asked.
+local function may(position, command, ...)
   if redis.acl_check_cmd and not redis.acl_check_cmd(command, KEYS[position], ...) then
-    return redis.error_reply('NOPERM it has no right to ' .. command .. ' on ' .. KEYS[position])
+    refused[position] = 'NOPERM it has no right to ' .. command .. ' on ' .. KEYS[position]
   end
 end
-local denied = streams > 0 and may('XADD', entities + 1, '*', 'field', 'value')
-  or lists > 0 and may('RPUSH', entities + streams + 1, 'id')
-  or sets > 0 and (may('ZADD', #KEYS, '0', 'member') or may('ZREM', #KEYS, 'member'))
-if denied then return denied end
-for position = entities + 1, entities + streams do
-  local wrong = must_be(position, 'stream')
-  if wrong then return wrong end
+for position = first_stream, first_list - 1 do
+  local about = redis.pcall('XINFO', 'STREAM', KEYS[position])
+  if about.err then
+    must_be(position, 'stream')
+  else
+    for at = 1, #about, 2 do
+      if about[at] == 'last-generated-id' then
+        local sequence = string.match(about[at + 1], '^18446744073709551615%-(%d+)$')
+        if sequence and #sequence == 20 and sequence > '18446744073709000000' then
+          refused[position] = 'EXHAUSTED ' .. KEYS[position] .. ' has had the last id that a stream can have; '
+            .. 'delete that entry and set the last id back (XSETID), or rename the stream'
+        end
+        break
+      end
+    end
+  end
+  may(position, 'XADD', '*', 'field', 'value')
 end
-for position = entities + streams + 1, entities + streams + lists do
-  local wrong = must_be(position, 'list')
-  if wrong then return wrong end
+for position = first_list, first_set - 1 do
+  must_be(position, 'list')
+  may(position, 'RPUSH', 'id')
 end
-for position = #KEYS - sets + 1, #KEYS do
-  local wrong = must_be(position, 'zset')
-  if wrong then return wrong end
+for position = first_set, #KEYS do
+  must_be(position, 'zset')
+  may(position, 'ZADD', '0', 'member')
+  may(position, 'ZREM', 'member')
 end
 
-local standing = {}
-if entities > 0 then
-  standing = call('MGET', unpack(KEYS, 1, entities))
-  -- MGET shows a hash or a list as absent.
-  local absent = {}
-  for position = 1, entities do
-    if not standing[position] then absent[#absent + 1] = KEYS[position] end
+local reply = {}
+local operations = 9 + groups + 2 * entities
+local function each_operation(visit)
+  local at = operations
+  for _ = 1, tonumber(ARGV[operations]) do
+    local count = tonumber(ARGV[at + 3])
+    visit(tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), at + 4, at + 3 + count)
+    at = at + 3 + count
   end
-  if #absent > 0 and call('EXISTS', unpack(absent)) > 0 then
-    for position = 1, entities do
-      if not standing[position] then
-        local wrong = must_be(position, 'string')
-        if wrong then return wrong end
-      end
+end
+if next(refused) then
+  if groups == 0 then
+    for _, reason in pairs(refused) do reply[#reply + 1] = reason end
+    return reply
+  end
+  each_operation(function(group, key)
+    if refused[key] then reply[group] = {refused[key], key} end
+  end)
+end
+
+-- MGET shows what is no string as absent.
+local strange = {}
+local absent = {}
+for position = 3, 2 + entities do
+  if not standing[position] then absent[#absent + 1] = KEYS[position] end
+end
+if #absent > 0 and call('EXISTS', unpack(absent)) > 0 then
+  for position = 3, 2 + entities do
+    if not standing[position] then
+      local found = call('TYPE', KEYS[position]).ok
+      if found ~= 'none' then strange[position] = found end
     end
   end
 end
 
-local reply, writes = {}, {}
-local position, argument = 0, 5 + groups
+local lease = standing[2] or ''
+local names, leased_keys = string.match(lease, '^([^\n]*)(.*)$')
+local holder = string.match(names, '^(%S+)')
+local leased = {}
+if holder and holder ~= instance then
+  for key in string.gmatch(leased_keys, '\n([^\n]+)') do leased[key] = true end
+end
+
+local writes, contested = {}, {}
+local waits, lost = false, false
+local position, argument = 2, 8 + groups
 for group = 1, groups do
-  local own, conflict = tonumber(ARGV[5 + group]), false
-  local mark = #writes
-  for _ = 1, own do
+  local conflict, deferred = false, false
+  local mark, keys = #writes, {}
+  for _ = 1, tonumber(ARGV[8 + group]) do
     position = position + 1
     local expected, new = ARGV[argument + 1], ARGV[argument + 2]
     argument = argument + 2
@@ -92,17 +152,29 @@ for group = 1, groups do
     local as_seen
     if found then
       as_seen = expected ~= '' and sub(found, 1, #expected) == expected
+      keys[#keys + 1] = KEYS[position]
     else
-      as_seen = expected == ''
+      as_seen = expected == '' and not strange[position]
     end
+    if leased[KEYS[position]] then deferred = true end
     if not as_seen then
       conflict = conflict or {}
-      conflict[#conflict + 1] = position
-      conflict[#conflict + 1] = found
+      conflict[#conflict + 1] = strange[position] and -position or position
+      conflict[#conflict + 1] = strange[position] or found
+      -- What was thought to be new is found once and for all; only what changes is fought over.
+      if expected ~= '' then conflict.lost = true end
     elseif new ~= '' then
       writes[#writes + 1] = KEYS[position]
       writes[#writes + 1] = new
     end
+  end
+  if reply[group] then
+    conflict = reply[group]
+  elseif deferred then
+    conflict, waits = 0, true
+  elseif conflict and conflict.lost then
+    lost = true
+    for at = 1, #keys do contested[#contested + 1] = keys[at] end
   end
   if conflict then
     for surplus = #writes, mark + 1, -1 do writes[surplus] = nil end
@@ -111,16 +183,6 @@ for group = 1, groups do
 end
 
 if #writes > 0 then call('MSET', unpack(writes)) end
-
-argument = argument + 1
-for _ = 1, tonumber(ARGV[argument]) do
-  local fields = tonumber(ARGV[argument + 3])
-  if reply[tonumber(ARGV[argument + 1])] == 1 then
-    call('XADD', KEYS[tonumber(ARGV[argument + 2])], '*',
-      unpack(ARGV, argument + 4, argument + 3 + fields))
-  end
-  argument = argument + 3 + fields
-end
 
 -- What goes to one list or set goes there in one call.
 local pushed, added, removed = {}, {}, {}
@@ -132,36 +194,43 @@ local function gather(calls, place)
   end
   return values
 end
-
-argument = argument + 1
-for _ = 1, tonumber(ARGV[argument]) do
-  if reply[tonumber(ARGV[argument + 1])] == 1 then
-    local ids = gather(pushed, tonumber(ARGV[argument + 2]))
-    ids[#ids + 1] = ARGV[argument + 3]
+each_operation(function(group, key, first, last)
+  if reply[group] ~= 1 then return end
+  if key < first_list then
+    call('XADD', KEYS[key], '*', unpack(ARGV, first, last))
+  elseif key < first_set then
+    local ids = gather(pushed, key)
+    ids[#ids + 1] = ARGV[first]
+  elseif ARGV[last] == '1' then
+    local members = gather(added, key)
+    members[#members + 1] = 0
+    members[#members + 1] = ARGV[first]
+  else
+    local members = gather(removed, key)
+    members[#members + 1] = ARGV[first]
   end
-  argument = argument + 3
-end
-
-argument = argument + 1
-for _ = 1, tonumber(ARGV[argument]) do
-  if reply[tonumber(ARGV[argument + 1])] == 1 then
-    local place = tonumber(ARGV[argument + 2])
-    if ARGV[argument + 4] == '1' then
-      local members = gather(added, place)
-      members[#members + 1] = 0
-      members[#members + 1] = ARGV[argument + 3]
-    else
-      local members = gather(removed, place)
-      members[#members + 1] = ARGV[argument + 3]
-    end
-  end
-  argument = argument + 4
-end
-
-for place = entities + streams + 1, #KEYS do
+end)
+for place = first_list, #KEYS do
   if pushed[place] then call('RPUSH', KEYS[place], unpack(pushed[place])) end
   if removed[place] then call('ZREM', KEYS[place], unpack(removed[place])) end
   if added[place] then call('ZADD', KEYS[place], unpack(added[place])) end
+end
+
+if lost and (not holder or holder == instance) then
+  -- Instances that wait already keep their turn.
+  names = instance .. string.sub(names, #(holder or '') + 1)
+  call('SET', KEYS[2], names .. '\n' .. table.concat(contested, '\n'), 'PX', ttl)
+elseif (lost or waits) and holder then
+  if not string.find(' ' .. names .. ' ', ' ' .. instance .. ' ', 1, true) then
+    call('SET', KEYS[2], names .. ' ' .. instance .. leased_keys, 'KEEPTTL')
+  end
+elseif holder == instance then
+  local next_names = string.match(names, '^%S+ (.+)$')
+  if next_names then
+    call('SET', KEYS[2], next_names .. leased_keys, 'PX', ttl)
+  else
+    call('SET', KEYS[2], '', 'PX', 1)
+  end
 end
 
 return reply

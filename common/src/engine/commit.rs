@@ -4,11 +4,11 @@ use std::{borrow::Cow, collections::HashMap, sync::LazyLock};
 
 use redis::{Cmd, Value};
 
-use super::group::Group;
+use super::{LEASE_MILLIS, group::Group};
 use crate::{
     decision::World,
-    events::{ENTITY, EVENT_ID, Stream, TRACEPARENT},
-    keys::Key,
+    events::{ENTITY, EVENT_ID, Stream, TRACEPARENT, Topic},
+    keys::{self, Key},
 };
 
 /// The script.
@@ -25,11 +25,68 @@ pub(super) enum Outcome {
     Committed,
     /// Another instance was faster: nothing was written. These entities stand otherwise than the
     /// decisions saw them.
-    Conflict(Vec<(Key, Option<String>)>),
+    Conflict(Vec<(Key, Standing)>),
+    /// Another instance, which lost before, is to commit first: nothing was written.
+    Deferred,
+    /// A stream, list or sorted set cannot be written: nothing was written.
+    Refused(Refused),
 }
 
+/// What stands at the key of an entity.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Absent,
+    Stored(String),
+    /// Something of this type, which is no string.
+    Foreign(String),
+}
+
+/// A key that cannot be written.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    /// As an error of Redis: a code, and a sentence that names the key.
+    pub(super) reason: String,
+    pub(super) key: String,
+    pub(super) kind: KeyKind,
+}
+
+impl Refused {
+    /// Whether it is for want of a right.
+    pub(super) fn is_denied(&self) -> bool {
+        self.reason.starts_with("NOPERM")
+    }
+}
+
+/// What the script does with a key that is no entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyKind {
+    Stream,
+    List,
+    /// A list that only some entities join, see [`Entity::lists`](crate::decision::Entity::lists).
+    OwnList,
+    Set,
+}
+
+/// A call of the script, and what its keys are.
+pub(super) struct Call {
+    pub(super) command: Cmd,
+    entities: Vec<Key>,
+    others: Vec<(String, KeyKind)>,
+}
+
+/// What every call names besides its groups.
+pub(super) struct Caller<'a> {
+    pub(super) topic: Topic,
+    pub(super) instance: &'a str,
+    /// The identity that the store has to have.
+    pub(super) store: &'a str,
+}
+
+/// The keys before those of entities: the store and the lease.
+const FIRST_ENTITY: usize = 3;
+
 /// The call that commits the groups; `now` becomes the version of new entities.
-pub(super) fn command(groups: &[Group], world: &World, now: u64) -> (Cmd, Vec<Key>) {
+pub(super) fn call(caller: &Caller<'_>, groups: &[Group], world: &World, now: u64) -> Call {
     let mut places = Places::default();
     let mut checks: Vec<(String, String)> = Vec::new();
     let (mut pushes, mut moves) = (Vec::new(), Vec::new());
@@ -44,15 +101,17 @@ pub(super) fn command(groups: &[Group], world: &World, now: u64) -> (Cmd, Vec<Ke
             if let Some(change) = slot.change() {
                 let next = version.map_or(now, |version| version.0 + 1);
                 new = format!("{next} {}", change.json);
-                let lists = change.index.into_iter().map(Cow::Borrowed);
-                for list in lists.chain(change.lists.into_iter().map(Cow::Owned)) {
+                let index = change.index.map(|list| (Cow::Borrowed(list), KeyKind::List));
+                let own = change.lists.into_iter().map(|list| (Cow::Owned(list), KeyKind::OwnList));
+                for (list, kind) in index.into_iter().chain(own) {
                     let id = key.as_str()[change.prefix..].to_owned();
-                    pushes.push((number, places.list(list), id));
+                    pushes.push((number, places.lists.place(list, kind), id));
                 }
                 let gone = change.leaves.into_iter().map(|place| (place, "0"));
                 for (place, joins) in gone.chain(change.joins.into_iter().map(|place| (place, "1")))
                 {
-                    moves.push((number, places.set(place.set), place.member, joins));
+                    let set = places.sets.place(Cow::Owned(place.set), KeyKind::Set);
+                    moves.push((number, set, place.member, joins));
                 }
                 if let Some(stream) = change.updates {
                     let trace = slot.trace();
@@ -79,72 +138,88 @@ pub(super) fn command(groups: &[Group], world: &World, now: u64) -> (Cmd, Vec<Ke
         announced.map(|(number, place, json, trace)| (*number, *place, json.as_str(), *trace)),
     );
 
-    let Places { streams, lists, sets, .. } = &places;
-    let others = entities.len() + streams.len();
-    let mut cmd = redis::cmd("EVALSHA");
-    cmd.arg(SHA.as_str()).arg(others + lists.names.len() + sets.names.len());
-    for key in &entities {
-        cmd.arg(key.as_str());
-    }
-    for stream in streams {
-        cmd.arg(stream.key());
-    }
-    for name in lists.names.iter().chain(&sets.names) {
-        cmd.arg(name.as_ref());
-    }
-    cmd.arg(groups.len()).arg(entities.len()).arg(streams.len());
-    cmd.arg(lists.names.len()).arg(sets.names.len());
+    let Places { streams, lists, sets } = places;
+    let first_stream = FIRST_ENTITY + entities.len();
+    let first_list = first_stream + streams.names.len();
+    let first_set = first_list + lists.names.len();
+    let counts = [streams.names.len(), lists.names.len(), sets.names.len()];
+    let others: Vec<(String, KeyKind)> = [streams, lists, sets]
+        .into_iter()
+        .flat_map(|names| names.names)
+        .map(|(name, kind)| (name.into_owned(), kind))
+        .collect();
+    let mut cmd = begin(caller, &entities, &others);
+    cmd.arg(groups.len()).arg(entities.len()).arg(&counts);
+    cmd.arg(caller.store).arg(caller.instance).arg(LEASE_MILLIS);
     for group in groups {
         cmd.arg(group.keys.len());
     }
     for (expected, new) in &checks {
         cmd.arg(expected).arg(new);
     }
-    cmd.arg(appends.len());
+    cmd.arg(appends.len() + pushes.len() + moves.len());
     let mut id = uuid::Uuid::encode_buffer();
     for (number, place, json, trace) in appends {
-        cmd.arg(number + 1).arg(entities.len() + place + 1).arg(if trace.is_some() {
-            6
-        } else {
-            4
-        });
+        cmd.arg(number + 1).arg(first_stream + place).arg(if trace.is_some() { 6 } else { 4 });
         cmd.arg(EVENT_ID).arg(&*uuid::Uuid::new_v4().hyphenated().encode_lower(&mut id));
         cmd.arg(ENTITY).arg(json);
         if let Some(trace) = trace {
             cmd.arg(TRACEPARENT).arg(trace);
         }
     }
-    cmd.arg(pushes.len());
     for (number, place, id) in &pushes {
-        cmd.arg(number + 1).arg(others + place + 1).arg(id);
+        cmd.arg(number + 1).arg(first_list + place).arg(1).arg(id);
     }
-    cmd.arg(moves.len());
     for (number, place, member, joins) in &moves {
-        cmd.arg(number + 1).arg(others + lists.names.len() + place + 1).arg(member).arg(joins);
+        cmd.arg(number + 1).arg(first_set + place).arg(2).arg(member).arg(joins);
     }
-    (cmd, entities)
+    Call { command: cmd, entities, others }
+}
+
+/// A call without groups, which finds out whether this key can be written now.
+pub(super) fn check(caller: &Caller<'_>, key: &str, kind: KeyKind) -> Cmd {
+    let mut cmd = begin(caller, &[], &[(key.to_owned(), kind)]);
+    let counts = match kind {
+        KeyKind::Stream => [1, 0, 0],
+        KeyKind::List | KeyKind::OwnList => [0, 1, 0],
+        KeyKind::Set => [0, 0, 1],
+    };
+    cmd.arg(0).arg(0).arg(&counts).arg("").arg(caller.instance).arg(LEASE_MILLIS).arg(0);
+    cmd
+}
+
+fn begin(caller: &Caller<'_>, entities: &[Key], others: &[(String, KeyKind)]) -> Cmd {
+    let mut cmd = redis::cmd("EVALSHA");
+    cmd.arg(SHA.as_str()).arg(FIRST_ENTITY - 1 + entities.len() + others.len());
+    cmd.arg(keys::store(caller.topic)).arg(keys::lease(caller.topic));
+    for key in entities {
+        cmd.arg(key.as_str());
+    }
+    for (name, _) in others {
+        cmd.arg(name);
+    }
+    cmd
 }
 
 /// The streams, lists and sorted sets of a call, each once.
 #[derive(Default)]
 struct Places {
-    streams: Vec<Stream>,
-    known: HashMap<Stream, usize>,
+    streams: Names,
     lists: Names,
     sets: Names,
 }
 
-/// Keys, each once.
+/// Keys of a kind, each once.
 #[derive(Default)]
 struct Names {
-    names: Vec<Cow<'static, str>>,
+    names: Vec<(Cow<'static, str>, KeyKind)>,
     known: HashMap<Cow<'static, str>, usize>,
 }
 
 impl Names {
-    fn place(&mut self, name: Cow<'static, str>) -> usize {
+    fn place(&mut self, name: Cow<'static, str>, kind: KeyKind) -> usize {
         *self.known.entry(name).or_insert_with_key(|name| {
-            self.names.push(name.clone());
+            self.names.push((name.clone(), kind));
             self.names.len() - 1
         })
     }
@@ -152,46 +227,62 @@ impl Names {
 
 impl Places {
     fn stream(&mut self, stream: Stream) -> usize {
-        *self.known.entry(stream).or_insert_with(|| {
-            self.streams.push(stream);
-            self.streams.len() - 1
-        })
-    }
-
-    fn list(&mut self, list: Cow<'static, str>) -> usize {
-        self.lists.place(list)
-    }
-
-    fn set(&mut self, set: String) -> usize {
-        self.sets.place(Cow::Owned(set))
+        self.streams.place(Cow::Borrowed(stream.key()), KeyKind::Stream)
     }
 }
 
-/// Reads the reply; `entities` as [`command`] gave them. `None` if it is not of the script's form.
-pub(super) fn outcomes(reply: Value, entities: &[Key]) -> Option<Vec<Outcome>> {
-    let Value::Array(items) = reply else { return None };
-    items
-        .into_iter()
-        .map(|item| match item {
-            Value::Int(1) => Some(Outcome::Committed),
-            Value::Array(pairs) => {
-                let mut standing = Vec::with_capacity(pairs.len() / 2);
-                let mut pairs = pairs.into_iter();
-                while let (Some(position), Some(found)) = (pairs.next(), pairs.next()) {
-                    let Value::Int(position) = position else { return None };
-                    let key = entities.get(usize::try_from(position).ok()?.checked_sub(1)?)?;
-                    let found = match found {
-                        Value::Nil => None,
-                        Value::BulkString(bytes) => {
-                            Some(String::from_utf8_lossy(&bytes).into_owned())
-                        }
-                        _ => return None,
-                    };
-                    standing.push((key.clone(), found));
-                }
-                Some(Outcome::Conflict(standing))
-            }
-            _ => None,
-        })
-        .collect()
+impl Call {
+    /// Whether the script was to write this key.
+    pub(super) fn writes(&self, key: &str) -> bool {
+        self.others.iter().any(|(name, _)| name == key)
+    }
+
+    /// Reads the reply. `None` if it is not of the script's form.
+    pub(super) fn outcomes(&self, reply: Value) -> Option<Vec<Outcome>> {
+        let Value::Array(items) = reply else { return None };
+        items
+            .into_iter()
+            .map(|item| match item {
+                Value::Int(1) => Some(Outcome::Committed),
+                Value::Int(0) => Some(Outcome::Deferred),
+                Value::Array(mut parts) => match (parts.first()?, parts.get(1)) {
+                    (Value::BulkString(_), Some(Value::Int(position))) => {
+                        let position = usize::try_from(*position).ok()?;
+                        self.refused(text(parts.swap_remove(0))?, position)
+                    }
+                    _ => self.conflict(parts),
+                },
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn refused(&self, reason: String, position: usize) -> Option<Outcome> {
+        let place = position.checked_sub(FIRST_ENTITY + self.entities.len())?;
+        let (key, kind) = self.others.get(place)?.clone();
+        Some(Outcome::Refused(Refused { reason, key, kind }))
+    }
+
+    fn conflict(&self, pairs: Vec<Value>) -> Option<Outcome> {
+        let mut standing = Vec::with_capacity(pairs.len() / 2);
+        let mut pairs = pairs.into_iter();
+        while let (Some(position), Some(found)) = (pairs.next(), pairs.next()) {
+            let Value::Int(position) = position else { return None };
+            let place = usize::try_from(position.unsigned_abs()).ok()?.checked_sub(FIRST_ENTITY)?;
+            let found = match found {
+                Value::Nil => Standing::Absent,
+                found if position < 0 => Standing::Foreign(text(found)?),
+                found => Standing::Stored(text(found)?),
+            };
+            standing.push((self.entities.get(place)?.clone(), found));
+        }
+        Some(Outcome::Conflict(standing))
+    }
+}
+
+fn text(value: Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+        _ => None,
+    }
 }

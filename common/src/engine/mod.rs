@@ -26,7 +26,7 @@ pub(crate) use queue::{Job, Origin, Work};
 
 use self::{
     acknowledger::Acknowledger,
-    commit::Outcome,
+    commit::{Caller, KeyKind, Outcome, Refused, Standing},
     group::{Group, group},
 };
 use crate::{
@@ -39,6 +39,7 @@ use crate::{
     metrics::EngineMetrics,
     redis_link::{Backoff, Link, LinkError, await_server, is_error, is_noscript},
     rights,
+    store::{self, Identity},
 };
 
 /// The most inputs in one batch.
@@ -57,10 +58,14 @@ const ACKS: &str = "the acknowledgements";
 const PROBE: Duration = Duration::from_millis(100);
 /// How long Redis may take to answer a batch.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// After so many conflicts in a row an input takes turns with the other losers.
-const TURN_AFTER: u32 = 2;
-/// How long a turn lasts at most.
-const TURN_MILLIS: u64 = 25;
+/// How long a lease lasts at most: as long as a large batch may take to be decided again.
+const LEASE_MILLIS: u64 = 50;
+/// How often an instance that was deferred asks whether it is its turn.
+const LEASE_POLL: Duration = Duration::from_millis(1);
+/// After this number of losses in a row a batch is halved, so that it is decided sooner.
+const HALVE_AFTER: u32 = 2;
+/// A batch of this size is not halved.
+const SMALL_BATCH: usize = 16;
 
 /// The engine of one process.
 pub(crate) struct Engine<D: Decider> {
@@ -80,6 +85,10 @@ pub(crate) struct Engine<D: Decider> {
     health: Arc<Health>,
     metrics: Arc<EngineMetrics>,
     shutdown: CancellationToken,
+    /// The own store as the entries of this batch were read from it.
+    identity: Option<Identity>,
+    /// A stream, list or sorted set that could not be written when it was last tried.
+    obstacle: Option<Refused>,
     /// Whether Redis failed during the shutdown: what is left is for the next start.
     given_up: bool,
     /// Whether redelivered events are treated as new ones: only to show that the tests notice.
@@ -113,6 +122,8 @@ impl<D: Decider> Engine<D> {
             health,
             metrics,
             shutdown,
+            identity: None,
+            obstacle: None,
             given_up: false,
             ignore_traces: ignore_traces(),
         };
@@ -189,23 +200,36 @@ impl<D: Decider> Engine<D> {
         loop {
             // A caller who went away was promised nothing.
             open.retain(|job| !job.is_abandoned());
-            if open.is_empty() {
-                return failed;
-            }
-            let done = match self.load(&mut world, &mut open).await {
-                Ok(()) => self.decide_and_commit(&mut world, &mut open, alone, &mut failed).await,
-                Err(error) => Err(error),
+            let done = match self.drop_lost(&mut open).await {
+                Ok(()) if open.is_empty() => return failed,
+                Ok(()) => match self.load(&mut world, &mut open).await {
+                    Ok(()) => {
+                        self.decide_and_commit(&mut world, &mut open, alone, &mut failed).await
+                    }
+                    Err(setback) => Err(setback),
+                },
+                Err(error) => Err(error.into()),
             };
             match done {
-                Ok(lost) => {
-                    self.part.answered();
+                Ok(progress) => {
+                    self.answered();
                     backoff.reset();
-                    losses += u32::from(lost);
-                    if lost && losses >= TURN_AFTER {
-                        self.take_turn(&open[0]).await;
+                    losses += u32::from(progress != Progress::Done);
+                    match progress {
+                        Progress::Done | Progress::Lost => {}
+                        Progress::Deferred => self.await_lease().await,
+                    }
+                    if losses > HALVE_AFTER && open.len() > SMALL_BATCH {
+                        let rest = open.drain(open.len() / 2..);
+                        rest.rev().for_each(|job| self.carried.push_front(job));
+                        world = World::default();
                     }
                 }
-                Err(error) => {
+                Err(Setback::Moved) => {
+                    self.identity = None;
+                    world = World::default();
+                }
+                Err(Setback::Link(error)) => {
                     self.metrics.failures.inc();
                     self.part.failed(&error);
                     // What was decided may or may not be written: look again and decide again.
@@ -225,8 +249,47 @@ impl<D: Decider> Engine<D> {
         }
     }
 
+    /// Drops entries whose data was lost, or whose server was started anew, after they were read:
+    /// what they say may never have happened. Those that still exist are delivered again.
+    async fn drop_lost(&mut self, open: &mut Vec<Job<D>>) -> Result<(), LinkError> {
+        let run_id = self.own.run_id().await?;
+        let is_lost = |identity: &Option<Identity>, job: &Job<D>| {
+            job.provenance().is_some_and(|it| {
+                it.is_lost() || !identity.as_ref().is_some_and(|identity| it.is_of(identity))
+            })
+        };
+        let known = self.identity.as_ref().is_some_and(|identity| identity.run_id == run_id);
+        if !known || open.iter().any(|job| is_lost(&self.identity, job)) {
+            let identity = store::identify(&mut self.own, D::TOPIC).await?;
+            if self.identity.as_ref() != Some(&identity) {
+                // The effects that these acknowledge may be lost.
+                let (own, sources) = (self.sources.index(D::TOPIC), &self.sources);
+                self.acks.retain(|stream, _| sources.index(stream.topic()) != own);
+                self.identity = Some(identity);
+            }
+        }
+        let before = open.len();
+        open.retain(|job| {
+            let lost = is_lost(&self.identity, job);
+            if lost {
+                job.provenance().inspect(|it| it.lose());
+            }
+            !lost
+        });
+        let entries = before - open.len();
+        if entries > 0 {
+            self.metrics.dropped.inc_by(entries as u64);
+            info!(
+                entries,
+                "the data from which entries were read is lost, or Redis was started \
+                anew: they are dropped, and delivered again where they exist"
+            );
+        }
+        Ok(())
+    }
+
     /// Reads what the jobs concern. Jobs beyond the batch's limit are carried to the next one.
-    async fn load(&mut self, world: &mut World, open: &mut Vec<Job<D>>) -> Result<(), LinkError> {
+    async fn load(&mut self, world: &mut World, open: &mut Vec<Job<D>>) -> Result<(), Setback> {
         let (mut wanted, mut named) = (Vec::new(), 0);
         for (number, job) in open.iter_mut().enumerate() {
             let Work::Input(input) = &job.work else { continue };
@@ -267,7 +330,7 @@ impl<D: Decider> Engine<D> {
         Ok(())
     }
 
-    async fn read(&mut self, world: &mut World, wanted: Vec<Key>) -> Result<(), LinkError> {
+    async fn read(&mut self, world: &mut World, wanted: Vec<Key>) -> Result<(), Setback> {
         if wanted.is_empty() {
             return Ok(());
         }
@@ -277,7 +340,7 @@ impl<D: Decider> Engine<D> {
         }
         let value = self.send_with_acks(command).await?;
         let Value::Array(values) = self.own.accept("MGET", value)? else {
-            return Err(self.strange("MGET"));
+            return Err(self.strange("MGET").into());
         };
         for (key, value) in wanted.into_iter().zip(values) {
             match value {
@@ -290,15 +353,14 @@ impl<D: Decider> Engine<D> {
         Ok(())
     }
 
-    /// Decides on all open jobs and commits. Those whose group lost to another instance, and those
-    /// that have to see more, stay open; gives whether there were any of the first kind.
+    /// Decides on all open jobs and commits. Those that are not committed yet stay open.
     async fn decide_and_commit(
         &mut self,
         world: &mut World,
         open: &mut Vec<Job<D>>,
         alone: bool,
         failed: &mut Vec<Job<D>>,
-    ) -> Result<bool, LinkError> {
+    ) -> Result<Progress, Setback> {
         let now = now_millis();
         let mut decided = Vec::with_capacity(open.len());
         let mut jobs = Vec::with_capacity(open.len());
@@ -331,16 +393,17 @@ impl<D: Decider> Engine<D> {
         } else {
             match self.commit(&writing, world, now).await {
                 Ok(outcomes) => outcomes,
-                Err(error) => {
+                Err(setback) => {
                     open.extend(jobs);
                     open.extend(missed);
-                    return Err(error);
+                    return Err(setback);
                 }
             }
         };
-        let mut conflicted = vec![false; jobs.len()];
+        let mut fates: Vec<Fate> = jobs.iter().map(|_| Fate::Committed).collect();
+        let mut obstacle = None;
         for (group, outcome) in writing.iter().zip(outcomes) {
-            let standing = match outcome {
+            let fate = match outcome {
                 Outcome::Committed => {
                     // Only who missed something looks at the world again.
                     if !missed.is_empty() {
@@ -348,34 +411,71 @@ impl<D: Decider> Engine<D> {
                     }
                     continue;
                 }
-                Outcome::Conflict(standing) => standing,
+                Outcome::Conflict(standing) => {
+                    self.metrics.conflicts.inc();
+                    group.keys.iter().for_each(|key| world.revert(key));
+                    for (key, found) in standing {
+                        match found {
+                            Standing::Absent => world.set_standing(key, None),
+                            Standing::Stored(text) => world.set_standing(key, Some(&text)),
+                            Standing::Foreign(kind) => world.set_foreign(key, &kind),
+                        }
+                    }
+                    Fate::Lost
+                }
+                Outcome::Deferred => {
+                    self.metrics.deferrals.inc();
+                    group.keys.iter().for_each(|key| world.forget(key));
+                    Fate::Deferred
+                }
+                Outcome::Refused(refused) => {
+                    group.keys.iter().for_each(|key| world.revert(key));
+                    match refused.kind {
+                        // Only these inputs write there, so it is their fault alone.
+                        KeyKind::OwnList if !refused.is_denied() => Fate::Failed(refused.reason),
+                        _ => {
+                            obstacle = Some(refused);
+                            Fate::Refused
+                        }
+                    }
+                }
             };
-            self.metrics.conflicts.inc();
-            for key in &group.keys {
-                world.revert(key);
-            }
-            for (key, found) in standing {
-                world.set_standing(key, found.as_deref());
-            }
-            for job in &group.jobs {
-                conflicted[*job] = true;
-            }
+            group.jobs.iter().for_each(|job| fates[*job] = fate.clone());
         }
         self.metrics.commits.inc_by((writing.len() + idle.len()) as u64);
-        for ((mut job, changes), conflicted) in jobs.into_iter().zip(decided).zip(conflicted) {
-            if conflicted {
-                // What it looked at may not be what it looks at next time.
-                if job.missed.len() > MISSED_KEYS {
-                    job.missed.drain(..).for_each(|key| world.forget(&key));
+        let mut progress = Progress::Done;
+        for ((mut job, changes), fate) in jobs.into_iter().zip(decided).zip(fates) {
+            match fate {
+                Fate::Committed => self.finish(job, changes),
+                Fate::Failed(reason) if alone => {
+                    job.work = Work::Unreadable(reason);
+                    open.push(job);
                 }
-                open.push(job);
-            } else {
-                self.finish(job, changes);
+                Fate::Failed(_) => failed.push(job),
+                Fate::Refused => open.push(job),
+                Fate::Deferred => {
+                    progress = progress.max(Progress::Deferred);
+                    open.push(job);
+                }
+                Fate::Lost => {
+                    progress = progress.max(Progress::Lost);
+                    // What it looked at may not be what it looks at next time.
+                    if job.missed.len() > MISSED_KEYS {
+                        job.missed.drain(..).for_each(|key| world.forget(&key));
+                    }
+                    open.push(job);
+                }
             }
         }
-        let lost = !open.is_empty();
         open.extend(missed);
-        Ok(lost)
+        match obstacle {
+            None => Ok(progress),
+            Some(refused) => {
+                let error = self.own.error_of("the commit", &refused.reason);
+                self.obstacle = Some(refused);
+                Err(error.into())
+            }
+        }
     }
 
     fn decide(&self, world: &mut World, job: &mut Job<D>, now: u64) -> Verdict<D::Answer> {
@@ -392,6 +492,10 @@ impl<D: Decider> Engine<D> {
         if job.panicked {
             return Verdict::Failed("its handling panicked".to_owned());
         }
+        if let Some(reason) = job.keys.iter().find_map(|(key, _)| world.foreign(key)) {
+            return Verdict::Failed(reason);
+        }
+        job.tries += 1;
         let decision = catch_unwind(AssertUnwindSafe(|| self.decider.decide(input, world, now)));
         let missing = world.take_missing();
         match decision {
@@ -431,7 +535,7 @@ impl<D: Decider> Engine<D> {
         job.keys.clear();
         match &job.origin {
             Origin::Caller { .. } => job.fault = Some(reason),
-            Origin::Entry { stream, id, fields } => {
+            Origin::Entry { stream, id, fields, .. } => {
                 let trace = keys::dead_letter(D::TOPIC, *stream, id);
                 job.keys.push((trace.clone(), Access::Fresh));
                 if !world.knows(&trace) {
@@ -468,28 +572,54 @@ impl<D: Decider> Engine<D> {
         groups: &[Group],
         world: &World,
         now: u64,
-    ) -> Result<Vec<Outcome>, LinkError> {
-        let (command, entities) = commit::command(groups, world, now);
-        let mut value = self.send_with_acks(command.clone()).await?;
+    ) -> Result<Vec<Outcome>, Setback> {
+        let caller = self.caller();
+        let call = commit::call(&caller, groups, world, now);
+        let mut value = self.send_with_acks(call.command.clone()).await?;
         if is_noscript(&value) {
-            let mut load = redis::cmd("SCRIPT");
-            load.arg("LOAD").arg(commit::SCRIPT);
-            self.own.ask("SCRIPT LOAD", load).await?;
-            value = self.send_with_acks(command).await?;
+            self.load_script().await?;
+            value = self.send_with_acks(call.command.clone()).await?;
+        }
+        if is_error(&value, "FENCED") {
+            return Err(Setback::Moved);
         }
         let value = self.own.accept("the commit", value)?;
-        commit::outcomes(value, &entities)
-            .filter(|outcomes| outcomes.len() == groups.len())
-            .ok_or_else(|| self.strange("the commit"))
+        let outcomes = call.outcomes(value).filter(|outcomes| outcomes.len() == groups.len());
+        let outcomes = outcomes.ok_or_else(|| self.strange("the commit"))?;
+        if self.obstacle.as_ref().is_some_and(|obstacle| call.writes(&obstacle.key)) {
+            self.obstacle = None;
+        }
+        Ok(outcomes)
+    }
+
+    fn caller(&self) -> Caller<'_> {
+        let store = self.identity.as_ref().map_or("", |identity| &identity.store);
+        Caller { topic: D::TOPIC, instance: &self.instance, store }
+    }
+
+    async fn load_script(&mut self) -> Result<(), LinkError> {
+        let mut load = redis::cmd("SCRIPT");
+        load.arg("LOAD").arg(commit::SCRIPT);
+        self.own.ask("SCRIPT LOAD", load).await.map(drop)
+    }
+
+    /// Redis did what it was asked to do; the engine works unless there is a key that it cannot write.
+    fn answered(&self) {
+        if self.obstacle.is_none() {
+            self.part.answered();
+        }
     }
 
     fn finish(&mut self, job: Job<D>, changes: Changes<D::Answer>) {
+        if job.tries > 0 {
+            self.metrics.tries.observe(f64::from(job.tries));
+        }
         let trace = job.trace.as_deref();
         for note in &changes.notes {
             tell(note, trace);
         }
         match job.origin {
-            Origin::Entry { stream, id, fields } => {
+            Origin::Entry { stream, id, fields, .. } => {
                 if let Some(reason) = job.dead {
                     self.metrics.dead_letters.inc();
                     let order = fields.order(stream);
@@ -512,7 +642,8 @@ impl<D: Decider> Engine<D> {
     }
 
     /// Sends a command to the own Redis; acknowledgements travel with it.
-    async fn send_with_acks(&mut self, command: redis::Cmd) -> Result<Value, LinkError> {
+    async fn send_with_acks(&mut self, command: redis::Cmd) -> Result<Value, Setback> {
+        self.check_process().await?;
         let mut pipeline = Pipeline::with_capacity(4);
         let acked = self.own_acks(&mut pipeline);
         pipeline.add_command(command);
@@ -525,19 +656,68 @@ impl<D: Decider> Engine<D> {
             }
             Err(error) => {
                 self.restore_acks(acked);
-                Err(error)
+                Err(error.into())
             }
         }
     }
 
+    /// Sees to it that the connection leads to the process that the engine knows: one that was started
+    /// anew may have lost what is to be acknowledged, and what was decided upon.
+    async fn check_process(&mut self) -> Result<(), Setback> {
+        let run_id = self.own.run_id().await?;
+        match &self.identity {
+            Some(identity) if identity.run_id == run_id => Ok(()),
+            _ => Err(Setback::Moved),
+        }
+    }
+
+    /// Finds out whether the own Redis takes writes again, also to the key that it did not take last.
     async fn probe(&mut self) {
-        match self.own.ask("PING", redis::cmd("PING")).await {
-            Ok(_) => self.part.answered(),
+        match self.try_to_write().await {
+            Ok(()) => self.answered(),
             Err(error) => self.part.failed(&error),
         }
     }
 
+    async fn try_to_write(&mut self) -> Result<(), LinkError> {
+        let mut write = redis::cmd("SET");
+        write.arg(keys::probe(D::TOPIC)).arg("").arg("PX").arg(1);
+        self.own.ask("SET", write).await?;
+        let Some(Refused { key, kind, .. }) = &self.obstacle else { return Ok(()) };
+        let check = commit::check(&self.caller(), key, *kind);
+        self.load_script().await?;
+        let reply = self.own.ask("the commit", check).await?;
+        match reply {
+            Value::Array(reasons) => match reasons.into_iter().next() {
+                None => {
+                    self.obstacle = None;
+                    Ok(())
+                }
+                Some(Value::BulkString(reason)) => {
+                    Err(self.own.error_of("the commit", &String::from_utf8_lossy(&reason)))
+                }
+                Some(_) => Err(self.strange("the commit")),
+            },
+            _ => Err(self.strange("the commit")),
+        }
+    }
+
     async fn flush_acks(&mut self) {
+        match self.check_process().await {
+            Ok(()) => {}
+            Err(Setback::Moved) => {
+                if let Err(error) = self.drop_lost(&mut Vec::new()).await {
+                    self.part.failed(&error);
+                    tokio::time::sleep(ACK_DELAY).await;
+                }
+                return;
+            }
+            Err(Setback::Link(error)) => {
+                self.part.failed(&error);
+                tokio::time::sleep(ACK_DELAY).await;
+                return;
+            }
+        }
         let mut pipeline = Pipeline::with_capacity(4);
         let acked = self.own_acks(&mut pipeline);
         if !pipeline.is_empty() {
@@ -612,20 +792,20 @@ impl<D: Decider> Engine<D> {
         }
     }
 
-    /// Several losers of one entity take turns, so that none of them starves. Safety rests on the
-    /// versions alone: who does not ask, or asks in vain, may still commit.
-    async fn take_turn(&mut self, job: &Job<D>) {
-        let Some((key, _)) = job.keys.iter().find(|(_, access)| *access != Access::Peek) else {
-            return;
-        };
-        for _ in 0..TURN_MILLIS {
-            let mut claim = redis::cmd("SET");
-            claim.arg(format!("{{{}}}:turn:{key}", D::TOPIC.name())).arg(&self.instance);
-            claim.arg("NX").arg("PX").arg(TURN_MILLIS);
-            match self.own.ask("SET", claim).await {
-                Ok(Value::Nil) => tokio::time::sleep(Duration::from_millis(1)).await,
+    /// Waits until the lease comes to this instance, or has run out.
+    async fn await_lease(&mut self) {
+        for _ in 0..LEASE_MILLIS * 2 {
+            tokio::time::sleep(LEASE_POLL).await;
+            let mut get = redis::cmd("GET");
+            get.arg(keys::lease(D::TOPIC));
+            let names = match self.own.ask("GET", get).await {
+                Ok(Value::BulkString(lease)) => lease,
                 Ok(_) => return,
                 Err(error) => return self.part.denied(&error),
+            };
+            let holder = names.split(|byte| *byte == b' ' || *byte == b'\n').next();
+            if holder.is_none_or(|it| it.is_empty() || it == self.instance.as_bytes()) {
+                return;
             }
         }
     }
@@ -636,6 +816,42 @@ impl<D: Decider> Engine<D> {
             command,
             message: "the answer is not of the expected form".to_owned(),
         }
+    }
+}
+
+/// How far a batch came.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Progress {
+    /// All of it is committed, but for inputs that have to see more.
+    Done,
+    /// Some inputs wait until another instance has committed.
+    Deferred,
+    /// Some inputs lost to another instance, and know what stands now.
+    Lost,
+}
+
+/// What became of an input's group.
+#[derive(Clone)]
+enum Fate {
+    Committed,
+    Lost,
+    Deferred,
+    /// A key that every input needs cannot be written: tried again.
+    Refused,
+    /// A key that only these inputs need cannot be written, for this reason.
+    Failed(String),
+}
+
+/// Why a batch has to be looked at anew.
+enum Setback {
+    Link(LinkError),
+    /// The store, or the server process, is another one than the one that was read from.
+    Moved,
+}
+
+impl From<LinkError> for Setback {
+    fn from(error: LinkError) -> Self {
+        Self::Link(error)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     health::Part,
     ids::EntryId,
     keys::Key,
+    store::Provenance,
 };
 
 /// One input on its way through the engine.
@@ -24,6 +25,8 @@ pub(crate) struct Job<D: Decider> {
     /// What it looked at without having named it.
     pub(super) missed: Vec<Key>,
     pub(super) panicked: bool,
+    /// How often it was decided.
+    pub(super) tries: u32,
     /// How many entities it named, if those are too many.
     pub(super) oversized: Option<usize>,
     pub(super) fault: Option<String>,
@@ -42,7 +45,7 @@ pub(crate) enum Work<I> {
 /// Where an input came from, and so what becomes of it in the end.
 pub(crate) enum Origin<A> {
     /// An entry of a stream: it is acknowledged.
-    Entry { stream: Stream, id: EntryId, fields: Fields },
+    Entry { stream: Stream, id: EntryId, fields: Fields, provenance: Arc<Provenance> },
     /// A command: its caller is answered.
     Caller { reply: oneshot::Sender<Result<A, String>> },
 }
@@ -61,8 +64,17 @@ impl<D: Decider> Job<D> {
             missed: Vec::new(),
             oversized: None,
             panicked: false,
+            tries: 0,
             fault: None,
             dead: None,
+        }
+    }
+
+    /// What it was read under, if it is an entry.
+    pub(super) fn provenance(&self) -> Option<&Provenance> {
+        match &self.origin {
+            Origin::Entry { provenance, .. } => Some(provenance),
+            Origin::Caller { .. } => None,
         }
     }
 

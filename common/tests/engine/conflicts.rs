@@ -31,15 +31,56 @@ async fn two_instances_that_hammer_one_counter_lose_no_update() {
 }
 
 #[tokio::test]
-async fn who_loses_twice_in_a_row_takes_a_turn_and_who_loses_once_does_not() {
+async fn a_loser_holds_the_lease_until_it_has_committed() {
     let redis = Redis::start();
-    for (id, losses) in [("once", 1), ("twice", 2)] {
-        let service = Service::start(&redis, "one").await;
-        lose(&service, &redis, id, losses);
-        assert!(service.ask(Deposit::new(id, "c", 1)).await.is_ok());
-        assert_eq!(service.stop().await.unwrap().saw_receipt(id).len(), losses + 1);
-        assert_eq!(redis.calls("set").await, u64::from(losses == 2), "SET takes a turn");
+    let service = Service::start(&redis, "one").await;
+    let lease = async || -> Option<String> { redis.ask("GET {inventory}:lease").await };
+    lose(&service, &redis, "a", 3);
+    assert!(service.ask(Deposit::new("a", "c", 1)).await.is_ok());
+    assert_eq!(service.ledger.saw_receipt("a").len(), 4);
+    crate::support::until("the lease is free", async || lease().await.is_none()).await;
+    service.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_with_slow_batches_is_not_starved_by_one_with_quick_ones() {
+    const ROUNDS: usize = 10;
+    const SLOW: usize = 20;
+    let redis = Redis::start();
+    let one = Service::start(&redis, "one").await;
+    let two = Service::start(&redis, "two").await;
+    let done = tokio_util::sync::CancellationToken::new();
+    let quick = async |task: usize| {
+        let mut count = 0u64;
+        while !done.is_cancelled() {
+            let deposit = Deposit::new(format!("quick{task}.{count}"), "c", 1);
+            two.ask(deposit).await.expect("it is counted");
+            count += 1;
+        }
+        count
+    };
+    let slow = async {
+        for round in 0..ROUNDS {
+            let deposit = |n| Deposit::new(format!("slow{round}.{n}"), "c", 1).how(How::Slow);
+            for answer in one.ask_all((0..SLOW).map(deposit)).await {
+                answer.expect("it is counted");
+            }
+        }
+        done.cancel();
+    };
+    let (a, b, c, d, ()) = tokio::join!(quick(0), quick(1), quick(2), quick(3), slow);
+    let quick = a + b + c + d;
+    assert_eq!(redis.total("c").await, Some(quick + (ROUNDS * SLOW) as u64));
+    for service in [&one, &two] {
+        let mut tries = std::collections::HashMap::<String, u32>::new();
+        for id in service.ledger.decided() {
+            *tries.entry(id).or_default() += 1;
+        }
+        let most = tries.values().max().copied();
+        assert!(most.is_some_and(|most| most <= 10), "an input was decided {most:?} times");
     }
+    one.stop().await.unwrap();
+    two.stop().await.unwrap();
 }
 
 /// Has somebody else write the counter that many times between decision and commit.

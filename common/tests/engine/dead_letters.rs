@@ -95,7 +95,7 @@ async fn poison_that_lies_in_one_batch_twice_is_written_once() {
     );
     service.ready().await;
     // What keeps the engine busy, so that the poison behind it is claimed while it still waits.
-    redis.tell("HSET {inventory}:counter:blocked a hash").await;
+    redis.tell("SET {inventory}:counters string").await;
     redis.deposit(&Deposit::new("blocked", "blocked", 1)).await;
     service.in_trouble().await;
     let poison = redis.append(Stream::OrderCreated, "{nope").await;
@@ -106,7 +106,7 @@ async fn poison_that_lies_in_one_batch_twice_is_written_once() {
         pending.first().is_some_and(|(_, _, _, deliveries)| *deliveries > 1)
     })
     .await;
-    redis.tell("DEL {inventory}:counter:blocked").await;
+    redis.tell("DEL {inventory}:counters").await;
     until("all is acknowledged", async || is_through(&redis).await).await;
     assert_eq!(letters(&redis).await.len(), 1);
     assert_eq!(redis.audited().await.len(), 1);

@@ -7,6 +7,7 @@ mod batches;
 mod conflicts;
 mod dead_letters;
 mod door;
+mod lost_data;
 mod obstacles;
 mod outages;
 mod recovery;

@@ -1,11 +1,14 @@
 //! What an operator, a full memory or a wrong setting can put in the way: nothing is half done, and
 //! work goes on by itself once the way is free.
 
-use common::events::{Stream, Topic};
+use common::{
+    engine::Refusal,
+    events::{Stream, Topic},
+};
 use stack::RedisOptions;
 
 use crate::support::{
-    Deposit, Ledger, Redis, Service,
+    Deposit, How, Ledger, Redis, Service,
     redis::command,
     service::{Tally, sources},
     until,
@@ -28,8 +31,67 @@ async fn a_flushed_script_is_loaded_again() {
 }
 
 #[tokio::test]
-async fn a_hash_where_an_entity_should_be_stops_all_until_it_is_gone() {
-    something_else_at("HSET {inventory}:counter:c1 a hash", "{inventory}:counter:c1").await;
+async fn a_hash_where_an_entity_should_be_is_the_fault_of_its_inputs_alone() {
+    its_own_fault("HSET {inventory}:counter:bad a hash", How::Plain, "is at fault").await;
+}
+
+#[tokio::test]
+async fn a_hash_where_a_list_of_one_entity_should_be_is_the_fault_of_its_inputs_alone() {
+    its_own_fault("HSET {inventory}:receipts-of:bad a hash", How::Listed, "cannot be written")
+        .await;
+}
+
+/// Deposits into `bad` fail, those into other counters in the same batch do not.
+async fn its_own_fault(put: &str, how: How, what: &str) {
+    let redis = Redis::start();
+    redis.tell(put).await;
+    let counter = |n| if n % 3 == 0 { "bad" } else { "good" };
+    let deposits = (0..9).map(|n| Deposit::new(format!("d{n}"), counter(n), 1).how(how));
+    redis.deposit_all(deposits).await;
+    let service = Service::begin(&redis, "one");
+    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+    assert_eq!(redis.total("good").await, Some(6), "{what}");
+    let dead = redis.entries(Stream::Dead(Topic::Inventory)).await;
+    let reasons: Vec<String> =
+        dead.iter().map(|it| it.entity()["reason"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(reasons.len(), 3, "{reasons:?}");
+    assert!(reasons.iter().all(|it| it.contains("bad") && it.contains("hash")), "{reasons:?}");
+    let asked = service.ask(Deposit::new("asked", "bad", 1).how(how)).await;
+    assert!(matches!(&asked, Err(Refusal::Fault(reason)) if reason.contains("hash")), "{asked:?}");
+    assert!(service.life.health.ready().is_ok());
+    assert_eq!(redis.total("good").await, Some(6));
+    service.stop().await.unwrap();
+}
+
+const LAST_ID: &str = "18446744073709551615-18446744073709551615";
+
+#[tokio::test]
+async fn a_stream_that_has_had_its_last_id_stops_its_inputs_until_it_is_put_right() {
+    let add = format!("XADD events:{{inventory}}_check {LAST_ID} entity x");
+    something_else_at(&add, "events:{inventory}_check").await;
+}
+
+#[tokio::test]
+async fn readiness_says_that_a_key_cannot_be_written_until_it_can() {
+    let redis = Redis::start();
+    let service = Service::start(&redis, "one").await;
+    redis.tell(&format!("XADD events:{{inventory}}_check {LAST_ID} entity x")).await;
+    let asked = service.ask(Deposit::new("a", "c", 1)).await;
+    assert_eq!(asked, Err(Refusal::Unavailable));
+    // Nobody asks for anything now, and that Redis answers does not make it better.
+    let probes = redis.calls("set").await;
+    until("it was looked at again", async || {
+        assert!(service.life.health.ready().is_err());
+        redis.calls("set").await > probes + 5
+    })
+    .await;
+    assert!(written(&redis).await.iter().all(|key| key.starts_with("events:")));
+    redis.tell(&format!("XDEL events:{{inventory}}_check {LAST_ID}")).await;
+    redis.tell("XSETID events:{inventory}_check 1-0").await;
+    service.ready().await;
+    assert!(service.ask(Deposit::new("a", "c", 1)).await.is_ok());
+    assert_eq!(redis.audited().await.len(), 1);
+    service.stop().await.unwrap();
 }
 
 #[tokio::test]
@@ -45,7 +107,7 @@ async fn a_string_where_the_list_should_be_stops_all_until_it_is_gone() {
 /// All keys but that of the store's identity, which is no business of the engine's.
 async fn written(redis: &Redis) -> Vec<String> {
     let mut keys: Vec<String> = redis.ask("KEYS *").await;
-    keys.retain(|name| name != "{inventory}:store");
+    keys.retain(|name| !["{inventory}:store", "{inventory}:probe"].contains(&name.as_str()));
     keys.sort_unstable();
     keys
 }

@@ -1,6 +1,6 @@
 //! The scripts by themselves, with arguments made by hand.
 
-use redis::{Cmd, Value};
+use redis::{Cmd, FromRedisValue as _, Value};
 
 use crate::support::{Entry, Redis, redis::command};
 use common::events::Stream;
@@ -33,26 +33,39 @@ const SENT: &str = "events:{message}_sent";
 
 /// Two groups: `a` and `b`, of which `b` is only checked, and `c` and `d`, of which `d` is new.
 fn two_groups() -> Cmd {
+    two_groups_of("one", "")
+}
+
+fn two_groups_of(instance: &str, store: &str) -> Cmd {
     script(
         COMMIT,
-        &["{t}a", "{t}b", "{t}c", "{t}d", SENT, "{t}list", "{t}before", "{t}after"],
         &[
-            &["2", "4", "1", "1", "2"][..],
+            "{t}store",
+            "{t}lease",
+            "{t}a",
+            "{t}b",
+            "{t}c",
+            "{t}d",
+            SENT,
+            "{t}list",
+            "{t}before",
+            "{t}after",
+        ],
+        &[
+            &["2", "4", "1", "1", "2", store, instance, "60000"][..],
             &["2", "2"],
             &["5 ", "6 new a", "8 ", ""],
             &["3 ", "4 new c", "", "1 new d"],
-            &["3"],
-            &["1", "5", "4", "event_id", "x", "entity", "1"],
-            &["2", "5", "6", "event_id", "y", "entity", "2", "traceparent", "t"],
-            &["2", "5", "2", "entity", "3"],
-            &["2"],
-            &["1", "6", "a"],
-            &["2", "6", "d"],
-            &["4"],
-            &["1", "7", "a", "0"],
-            &["1", "8", "a", "1"],
-            &["2", "7", "c", "0"],
-            &["2", "8", "c", "1"],
+            &["9"],
+            &["1", "7", "4", "event_id", "x", "entity", "1"],
+            &["2", "7", "6", "event_id", "y", "entity", "2", "traceparent", "t"],
+            &["2", "7", "2", "entity", "3"],
+            &["1", "8", "1", "a"],
+            &["2", "8", "1", "d"],
+            &["1", "9", "2", "a", "0"],
+            &["1", "10", "2", "a", "1"],
+            &["2", "9", "2", "c", "0"],
+            &["2", "10", "2", "c", "1"],
         ]
         .concat(),
     )
@@ -100,7 +113,7 @@ async fn a_group_in_conflict_writes_nothing_and_says_what_stands() {
     // Not written by its group, and yet it decides.
     redis.run::<()>(&set("{t}b", "88 other b")).await;
     let reply: Value = redis.run(&two_groups()).await;
-    let conflict = Value::Array(vec![Value::Int(2), bytes("88 other b")]);
+    let conflict = Value::Array(vec![Value::Int(4), bytes("88 other b")]);
     assert_eq!(reply, Value::Array(vec![conflict, Value::Int(1)]));
     assert_eq!(get(&redis, "{t}a").await.unwrap(), "5 old a");
     assert_eq!(get(&redis, "{t}c").await.unwrap(), "4 new c");
@@ -117,7 +130,7 @@ async fn a_conflict_tells_of_all_that_stands_otherwise_and_of_what_is_gone() {
     redis.run::<()>(&set("{t}d", "7 unexpected d")).await;
     let reply: Value = redis.run(&two_groups()).await;
     let conflict =
-        Value::Array(vec![Value::Int(3), Value::Nil, Value::Int(4), bytes("7 unexpected d")]);
+        Value::Array(vec![Value::Int(5), Value::Nil, Value::Int(6), bytes("7 unexpected d")]);
     assert_eq!(reply, Value::Array(vec![Value::Int(1), conflict]));
     assert_eq!(get(&redis, "{t}a").await.unwrap(), "6 new a");
     assert_eq!(get(&redis, "{t}c").await, None);
@@ -134,42 +147,178 @@ async fn a_version_is_compared_whole() {
     // It starts with the digits of the expected version.
     redis.run::<()>(&set("{t}a", "55 other a")).await;
     let reply: Value = redis.run(&two_groups()).await;
-    let conflict = Value::Array(vec![Value::Int(1), bytes("55 other a")]);
+    let conflict = Value::Array(vec![Value::Int(3), bytes("55 other a")]);
     assert_eq!(reply, Value::Array(vec![conflict, Value::Int(1)]));
 }
 
+/// Group 1 changes `e`; group 2 changes `a`, appends, joins the list and moves from set to set.
+fn plain_group_and_full_group() -> Cmd {
+    script(
+        COMMIT,
+        &["{t}store", "{t}lease", "{t}e", "{t}a", SENT, "{t}list", "{t}before", "{t}after"],
+        &[
+            &["2", "2", "1", "1", "2", "", "one", "60000"][..],
+            &["1", "1"],
+            &["", "1 new e", "5 ", "6 new a"],
+            &["4"],
+            &["2", "5", "2", "entity", "1"],
+            &["2", "6", "1", "a"],
+            &["2", "7", "2", "a", "0"],
+            &["2", "8", "2", "a", "1"],
+        ]
+        .concat(),
+    )
+}
+
+/// Everything that is stored, in a form that can be compared.
+async fn stored(redis: &Redis) -> Vec<String> {
+    let dump = "local all = {} \
+                for _, key in ipairs(redis.call('KEYS', '*')) do \
+                  all[#all + 1] = key .. redis.sha1hex(redis.call('DUMP', key)) end \
+                table.sort(all) return all";
+    redis.run(&script(dump, &[], &[])).await
+}
+
 #[tokio::test]
-async fn a_key_of_another_type_is_named_and_nothing_is_written() {
-    for (put, key) in [
-        ("HSET {t}d a hash", "{t}d"),
-        ("RPUSH {t}d a-list", "{t}d"),
-        ("SET events:{message}_sent string", SENT),
-        ("SET {t}list string", "{t}list"),
-        ("HSET {t}list a hash", "{t}list"),
-        ("SET {t}before string", "{t}before"),
-        ("RPUSH {t}after a-list", "{t}after"),
+async fn each_key_that_cannot_be_written_refuses_its_group_and_no_other() {
+    let last = "18446744073709551615-18446744073709551615";
+    for (put, reason) in [
+        ("SET events:{message}_sent string", "WRONGTYPE events:{message}_sent is a string"),
+        (&*format!("XADD {SENT} {last} entity x"), "EXHAUSTED events:{message}_sent"),
+        ("SET {t}list string", "WRONGTYPE {t}list is a string"),
+        ("HSET {t}list a hash", "WRONGTYPE {t}list is a hash"),
+        ("SET {t}before string", "WRONGTYPE {t}before is a string"),
+        ("RPUSH {t}after a-list", "WRONGTYPE {t}after is a list"),
     ] {
         let redis = Redis::start();
-        as_the_decisions_saw_them(&redis).await;
-        redis.tell(&format!("DEL {key}")).await;
+        redis.run::<()>(&set("{t}a", "5 old a")).await;
         redis.tell(put).await;
-        let keys: u64 = redis.ask("DBSIZE").await;
-        let error = redis.try_run::<Value>(&two_groups()).await.unwrap_err();
-        assert_eq!(error.code(), Some("WRONGTYPE"), "{error}");
-        assert!(error.to_string().contains(key), "{error}");
-        assert_eq!(get(&redis, "{t}a").await.unwrap(), "5 old a", "{put}");
-        assert_eq!(get(&redis, "{t}c").await.unwrap(), "3 old c", "{put}");
-        assert_eq!(redis.ask::<u64>("DBSIZE").await, keys, "{put}");
+        let before = stored(&redis).await;
+        let reply: Vec<Value> = redis.run(&plain_group_and_full_group()).await;
+        assert_eq!(reply[0], Value::Int(1), "{put}");
+        let Value::Array(refused) = &reply[1] else { panic!("{put}: {reply:?}") };
+        let text = String::from_redis_value(refused[0].clone()).unwrap();
+        assert!(text.starts_with(reason), "{text}");
+        redis.tell("DEL {t}e").await;
+        assert_eq!(stored(&redis).await, before, "{put}");
     }
+}
+
+#[tokio::test]
+async fn each_right_that_is_missing_refuses_its_group_and_no_other() {
+    for command in ["xadd", "rpush", "zadd", "zrem"] {
+        let redis = Redis::start();
+        redis.run::<()>(&set("{t}a", "5 old a")).await;
+        redis.tell("ZADD {t}before 0 a").await;
+        let before = stored(&redis).await;
+        redis.tell(&format!("ACL SETUSER limited on >pw ~* +@all -{command}")).await;
+        let reply: Vec<Value> = redis.run_as("limited", "pw", &plain_group_and_full_group()).await;
+        assert_eq!(reply[0], Value::Int(1), "{command}");
+        let Value::Array(refused) = &reply[1] else { panic!("{command}: {reply:?}") };
+        let text = String::from_redis_value(refused[0].clone()).unwrap();
+        let expected = format!("NOPERM it has no right to {}", command.to_uppercase());
+        assert!(text.starts_with(&expected), "{text}");
+        redis.tell("DEL {t}e").await;
+        assert_eq!(stored(&redis).await, before, "{command}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_writes_refuses_the_whole_commit() {
+    for (setting, back, code) in [
+        ("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0", "OOM"),
+        ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE", "READONLY"),
+        ("CONFIG SET min-replicas-to-write 1", "CONFIG SET min-replicas-to-write 0", "NOREPLICAS"),
+        ("ACL SETUSER default -mset", "ACL SETUSER default +mset", "can't run this command"),
+    ] {
+        let redis = Redis::start();
+        redis.run::<()>(&set("{t}a", "5 old a")).await;
+        redis.tell("ZADD {t}before 0 a").await;
+        let before = stored(&redis).await;
+        redis.tell(setting).await;
+        let error = redis.try_run::<Value>(&plain_group_and_full_group()).await.unwrap_err();
+        assert!(format!("{:?} {error}", error.code()).contains(code), "{error:?}");
+        redis.tell(back).await;
+        assert_eq!(stored(&redis).await, before, "{setting}");
+    }
+}
+
+#[tokio::test]
+async fn an_entity_that_is_no_string_conflicts_and_its_type_is_named() {
+    let redis = Redis::start();
+    as_the_decisions_saw_them(&redis).await;
+    redis.tell("HSET {t}d a hash").await;
+    let reply: Value = redis.run(&two_groups()).await;
+    let conflict = Value::Array(vec![Value::Int(-6), bytes("hash")]);
+    assert_eq!(reply, Value::Array(vec![Value::Int(1), conflict]));
+    assert_eq!(get(&redis, "{t}c").await.unwrap(), "3 old c");
+}
+
+#[tokio::test]
+async fn a_store_of_another_identity_takes_nothing() {
+    let redis = Redis::start();
+    as_the_decisions_saw_them(&redis).await;
+    for found in [None, Some("another")] {
+        if let Some(found) = found {
+            redis.run::<()>(&set("{t}store", found)).await;
+        }
+        let before = stored(&redis).await;
+        let error = redis.try_run::<Value>(&two_groups_of("one", "mine")).await.unwrap_err();
+        assert_eq!(error.code(), Some("FENCED"), "{error}");
+        assert_eq!(stored(&redis).await, before);
+    }
+    redis.run::<()>(&set("{t}store", "mine")).await;
+    let reply: Value = redis.run(&two_groups_of("one", "mine")).await;
+    assert_eq!(reply, Value::Array(vec![Value::Int(1), Value::Int(1)]));
+}
+
+#[tokio::test]
+async fn a_loser_takes_the_lease_and_the_others_queue_for_it() {
+    let redis = Redis::start();
+    as_the_decisions_saw_them(&redis).await;
+    redis.run::<()>(&set("{t}a", "4 older a")).await;
+    let reply = async |instance| -> Vec<Value> { redis.run(&two_groups_of(instance, "")).await };
+    let lease = async || get(&redis, "{t}lease").await.unwrap();
+    assert!(matches!(reply("one").await[..], [Value::Array(_), Value::Int(1)]));
+    assert_eq!(lease().await, "one\n{t}a\n{t}b");
+    // What the others have decided would win now, but the loser goes first; the second group is free.
+    redis.run::<()>(&set("{t}a", "5 old a")).await;
+    for (instance, queue) in [("two", "one two"), ("three", "one two three")] {
+        redis.run::<()>(&set("{t}c", "3 old c")).await;
+        redis.tell("DEL {t}d").await;
+        assert_eq!(reply(instance).await, [Value::Int(0), Value::Int(1)]);
+        assert_eq!(lease().await, format!("{queue}\n{{t}}a\n{{t}}b"));
+        assert_eq!(reply(instance).await[0], Value::Int(0), "it queues once");
+        assert_eq!(lease().await, format!("{queue}\n{{t}}a\n{{t}}b"));
+    }
+    redis.run::<()>(&set("{t}c", "3 old c")).await;
+    redis.tell("DEL {t}d").await;
+    assert_eq!(reply("one").await, [Value::Int(1), Value::Int(1)]);
+    assert_eq!(lease().await, "two three\n{t}a\n{t}b");
+    // The next one finds that it has lost, keeps the lease, and commits.
+    assert!(matches!(reply("two").await[0], Value::Array(_)));
+    assert!(lease().await.starts_with("two three\n"));
+    as_the_decisions_saw_them(&redis).await;
+    redis.tell("DEL {t}d").await;
+    assert_eq!(reply("two").await, [Value::Int(1), Value::Int(1)]);
+    assert!(lease().await.starts_with("three\n"));
+    as_the_decisions_saw_them(&redis).await;
+    redis.tell("DEL {t}d").await;
+    assert_eq!(reply("three").await, [Value::Int(1), Value::Int(1)]);
+    crate::support::until("nobody holds it", async || get(&redis, "{t}lease").await.is_none())
+        .await;
 }
 
 #[tokio::test]
 async fn a_commit_of_events_alone_has_no_entities() {
     let redis = Redis::start();
-    let arguments =
-        [&["1", "0", "1", "0", "0", "0"][..], &["1", "1", "1", "2", "entity", "1"], &["0", "0"]]
-            .concat();
-    let reply: Value = redis.run(&script(COMMIT, &[SENT], &arguments)).await;
+    let arguments = [
+        &["1", "0", "1", "0", "0", "", "one", "50", "0"][..],
+        &["1", "1", "3", "2", "entity", "1"],
+    ]
+    .concat();
+    let reply: Value =
+        redis.run(&script(COMMIT, &["{t}store", "{t}lease", SENT], &arguments)).await;
     assert_eq!(reply, Value::Array(vec![Value::Int(1)]));
     assert_eq!(told(&redis.entries(Stream::MessageSent).await), ["1"]);
 }

@@ -66,7 +66,7 @@ async fn another_owners_redis_neither_hides_that_the_own_one_is_away_nor_is_need
 #[tokio::test]
 async fn what_blocks_the_engine_is_told_however_often_the_reader_gets_answers() {
     let redis = Redis::start();
-    redis.tell("HSET {inventory}:counter:c a hash").await;
+    redis.tell("SET {inventory}:counters string").await;
     redis.deposit(&Deposit::new("a", "c", 1)).await;
     let service = Service::begin(&redis, "one");
     service.in_trouble().await;
@@ -78,7 +78,7 @@ async fn what_blocks_the_engine_is_told_however_often_the_reader_gets_answers() 
         .await;
         assert_eq!(service.life.health.ready(), Err("trouble with Redis, see the log"));
     }
-    redis.tell("DEL {inventory}:counter:c").await;
+    redis.tell("DEL {inventory}:counters").await;
     service.ready().await;
     service.stop().await.unwrap();
 }

@@ -1,11 +1,11 @@
 //! The service's own store in one Redis and the streams that it reads in another, and either of them
 //! loses its data or goes back in time.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs};
 
 use common::{consumer::Subscription, events::Stream, service::Life};
 
-use crate::support::{Deposit, Ledger, Redis, Service, service::sources, until};
+use crate::support::{Deposit, Ledger, Redis, Service, redis::copy, service::sources, until};
 
 /// Often enough that bookmarks are written while a test waits for it.
 const CLAIM_IDLE: u64 = 200;
@@ -169,12 +169,4 @@ async fn a_restart_that_loses_nothing_costs_next_to_nothing() {
     let decided: BTreeSet<String> = service.ledger.decided().into_iter().collect();
     assert!(!decided.contains("a0"), "{decided:?}");
     service.stop().await.unwrap();
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("made");
-    for file in fs::read_dir(from).expect("readable") {
-        let file = file.expect("readable").path();
-        fs::copy(&file, to.join(file.file_name().expect("a name"))).expect("copied");
-    }
 }

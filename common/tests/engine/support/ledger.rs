@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use common::{
@@ -37,6 +38,9 @@ pub(crate) struct Receipt {
     pub(crate) amount: u64,
     /// What the counter showed afterwards.
     pub(crate) total: u64,
+    /// Whether it is in the list of its counter's receipts.
+    #[serde(default)]
+    pub(crate) listed: bool,
 }
 
 impl Entity for Counter {
@@ -56,6 +60,10 @@ impl Entity for Receipt {
     }
     fn id(&self) -> &str {
         &self.id
+    }
+    fn lists(&self) -> Vec<String> {
+        let list = format!("{{inventory}}:receipts-of:{}", self.counter);
+        if self.listed { vec![list] } else { Vec::new() }
     }
 }
 
@@ -102,6 +110,10 @@ pub(crate) enum How {
     Unnamed,
     /// It is not a deposit: it only asks what the receipt says.
     Asking,
+    /// Its decision takes a millisecond.
+    Slow,
+    /// Its receipt joins a list of the counter's.
+    Listed,
 }
 
 impl Deposit {
@@ -224,7 +236,9 @@ impl Decider for Ledger {
             How::PanickingAt(total) => assert_ne!(total, seen, "told to panic at this"),
             How::Asking => return Ok(changes.answering(Answer::Unknown)),
             How::Unnamed => changes.put(Counter { id: "unnamed".to_owned(), total: 1 }),
-            How::Plain | How::PanickingInReads | How::Wide(_) | How::WideLater(_) => {}
+            How::Slow => std::thread::sleep(Duration::from_millis(1)),
+            How::Plain | How::PanickingInReads | How::Wide(_) | How::WideLater(_) | How::Listed => {
+            }
         }
         let total = seen + deposit.amount;
         // All that is missing is asked for at once.
@@ -245,6 +259,7 @@ impl Decider for Ledger {
             counter: deposit.counter.clone(),
             amount: deposit.amount,
             total,
+            listed: deposit.how == How::Listed,
         });
         changes.append(&Deposited { id: deposit.id.clone(), total });
         Ok(changes.answering(Answer::Done(total)))

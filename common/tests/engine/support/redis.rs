@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    fs,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -45,6 +46,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Copies the files of a directory.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("made");
+    for file in fs::read_dir(from).expect("readable") {
+        let file = file.expect("readable").path();
+        fs::copy(&file, to.join(file.file_name().expect("a name"))).expect("copied");
+    }
+}
+
 /// A command from a line, its words separated by blanks.
 pub(crate) fn command(line: &str) -> Cmd {
     let mut words = line.split(' ');
@@ -80,6 +90,25 @@ impl Redis {
     /// SIGKILL.
     pub(crate) fn kill(&self) {
         lock(&self.server).kill().expect("it can be killed");
+    }
+
+    /// A power loss: SIGKILL, the append-only files are as they were when they were saved, and it runs
+    /// again. For a place where nothing can be awaited.
+    pub(crate) fn power_loss(&self, saved: PathBuf) -> Box<dyn FnOnce() + Send> {
+        let server = Arc::clone(&self.server);
+        Box::new(move || {
+            let mut server = lock(&server);
+            server.kill().expect("it can be killed");
+            let data = server.data_dir().join("appendonlydir");
+            fs::remove_dir_all(&data).expect("removed");
+            copy(&saved, &data);
+            server.restart().expect("a redis-server");
+        })
+    }
+
+    /// Forgets the connection to a server that has ended.
+    pub(crate) fn reconnect(&self) {
+        lock(&self.connection).take();
     }
 
     /// SIGSTOP: it answers nobody any more, and yet it is there.
@@ -128,6 +157,21 @@ impl Redis {
 
     pub(crate) async fn run<T: FromRedisValue>(&self, command: &Cmd) -> T {
         let reply = self.try_run(command).await;
+        reply.unwrap_or_else(|error| panic!("{command:?}: {error}"))
+    }
+
+    /// Runs a command as another user.
+    pub(crate) async fn run_as<T: FromRedisValue>(
+        &self,
+        user: &str,
+        password: &str,
+        command: &Cmd,
+    ) -> T {
+        let mut connection =
+            self.client.get_multiplexed_async_connection().await.expect("a connection");
+        let auth = redis::cmd("AUTH").arg(user).arg(password).to_owned();
+        auth.exec_async(&mut connection).await.expect("the user is let in");
+        let reply = command.query_async(&mut connection).await;
         reply.unwrap_or_else(|error| panic!("{command:?}: {error}"))
     }
 

@@ -1,0 +1,122 @@
+//! Entries that an instance has read, and that are not decided yet when their data is lost.
+
+use common::events::Stream;
+
+use crate::support::{
+    Deposit, Ledger, Redis, Service,
+    redis::{command, copy},
+    service::sources,
+    until,
+};
+
+/// Lets the instance read and decide about `lost`, and does this before it can commit.
+async fn meanwhile(redis: &Redis, service: &Service, act: impl FnOnce() + Send + 'static) {
+    service.ledger.meanwhile("lost", act);
+    redis.deposit(&Deposit::new("lost", "c", 100)).await;
+    until("it was decided", async || !service.ledger.saw_receipt("lost").is_empty()).await;
+}
+
+async fn only_the_later_deposit_counts(redis: &Redis, service: &Service) {
+    redis.deposit(&Deposit::new("later", "c", 1)).await;
+    until("the later one is counted", async || redis.total("c").await.is_some()).await;
+    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+    assert_eq!(redis.total("c").await, Some(1));
+    assert_eq!(service.ledger.saw_receipt("lost").len(), 1, "it is dropped, not decided again");
+    assert_eq!(redis.audited().await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_entry_that_was_flushed_after_it_was_read_has_no_effect() {
+    let redis = Redis::start();
+    let service = Service::start(&redis, "one").await;
+    let mut other = redis.blocking();
+    meanwhile(&redis, &service, move || redis::cmd("FLUSHALL").exec(&mut other).unwrap()).await;
+    only_the_later_deposit_counts(&redis, &service).await;
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_entry_that_was_flushed_has_no_effect_though_the_groups_are_there_again() {
+    let redis = Redis::start();
+    let service = Service::start(&redis, "one").await;
+    let mut other = redis.blocking();
+    meanwhile(&redis, &service, move || {
+        redis::cmd("FLUSHALL").exec(&mut other).unwrap();
+        for stream in ["events:{order}_created", "events:{account}_wallet"] {
+            let create = format!("XGROUP CREATE {stream} inventory_service 0 MKSTREAM");
+            command(&create).exec(&mut other).unwrap();
+        }
+        let store = "SET {inventory}:store another";
+        command(store).exec(&mut other).unwrap();
+    })
+    .await;
+    only_the_later_deposit_counts(&redis, &service).await;
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_entry_that_a_power_loss_took_back_has_no_effect() {
+    let redis = Redis::start();
+    let service = Service::start(&redis, "one").await;
+    let (data, backup) = (redis.data_dir().join("appendonlydir"), redis.data_dir().join("backup"));
+    copy(&data, &backup);
+    service.ledger.meanwhile("lost", redis.power_loss(backup));
+    redis.deposit(&Deposit::new("lost", "c", 100)).await;
+    until("it was decided", async || !service.ledger.saw_receipt("lost").is_empty()).await;
+    redis.reconnect();
+    only_the_later_deposit_counts(&redis, &service).await;
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_effect_that_a_power_loss_took_back_is_not_acknowledged() {
+    let redis = Redis::start();
+    let service = Service::start(&redis, "one").await;
+    let (data, backup) = (redis.data_dir().join("appendonlydir"), redis.data_dir().join("backup"));
+    let mut other = redis.blocking();
+    let power_loss = redis.power_loss(backup.clone());
+    // The file is as it was when the entry was delivered; the server ends as soon as the effect is
+    // written, before the acknowledgement that follows some milliseconds later.
+    service.ledger.meanwhile("a", move || {
+        copy(&data, &backup);
+        std::thread::spawn(move || {
+            let exists = command("EXISTS {inventory}:receipt:a");
+            while !exists.query::<bool>(&mut other).expect("an answer") {}
+            power_loss();
+        });
+    });
+    redis.deposit(&Deposit::new("a", "c", 1)).await;
+    until("it is decided again", async || service.ledger.saw_receipt("a").len() == 2).await;
+    redis.reconnect();
+    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+    assert_eq!(redis.total("c").await, Some(1));
+    assert_eq!(redis.audited().await.len(), 1);
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn entries_of_another_server_are_dropped_when_that_server_loses_its_data() {
+    let (own, upstream) = (Redis::start(), Redis::start());
+    let store = |number: u8| {
+        let mut set = redis::cmd("SET");
+        set.arg("{order}:store").arg(format!("00000000-0000-0000-0000-00000000000{number} 1"));
+        set
+    };
+    upstream.run::<()>(&store(1)).await;
+    let service = Service::with(sources(&own, &upstream), "one", Ledger::default(), |_| {});
+    service.ready().await;
+    // The engine cannot commit, so the entry waits while its server is flushed.
+    own.tell("SET {inventory}:counters string").await;
+    upstream.deposit(&Deposit::new("lost", "c", 100)).await;
+    service.in_trouble().await;
+    upstream.tell("FLUSHALL").await;
+    upstream.run::<()>(&store(2)).await;
+    upstream.deposit(&Deposit::new("later", "c", 1)).await;
+    until("it is delivered", async || upstream.pending(Stream::OrderCreated).await == Some(1))
+        .await;
+    own.tell("DEL {inventory}:counters").await;
+    until("all is acknowledged", async || upstream.is_through(Stream::OrderCreated).await).await;
+    assert_eq!(own.total("c").await, Some(1));
+    assert_eq!(own.audited().await.len(), 1);
+    service.stop().await.unwrap();
+}
