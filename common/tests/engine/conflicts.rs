@@ -30,18 +30,6 @@ async fn two_instances_that_hammer_one_counter_lose_no_update() {
     two.stop().await.unwrap();
 }
 
-#[tokio::test]
-async fn a_loser_holds_the_lease_until_it_has_committed() {
-    let redis = Redis::start();
-    let service = Service::start(&redis, "one").await;
-    let lease = async || -> Option<String> { redis.ask("GET {inventory}:lease").await };
-    lose(&service, &redis, "a", 3);
-    assert!(service.ask(Deposit::new("a", "c", 1)).await.is_ok());
-    assert_eq!(service.ledger.saw_receipt("a").len(), 4);
-    crate::support::until("the lease is free", async || lease().await.is_none()).await;
-    service.stop().await.unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_instance_with_slow_batches_is_not_starved_by_one_with_quick_ones() {
     const ROUNDS: usize = 10;
@@ -81,32 +69,6 @@ async fn an_instance_with_slow_batches_is_not_starved_by_one_with_quick_ones() {
     }
     one.stop().await.unwrap();
     two.stop().await.unwrap();
-}
-
-/// Has somebody else write the counter that many times between decision and commit.
-fn lose(service: &Service, redis: &Redis, id: &'static str, times: usize) {
-    let (ledger, mut other) = (service.ledger.clone(), redis.blocking());
-    let write = "local found = redis.call('GET', KEYS[1]) \
-                 local version = tonumber(string.match(found or '0', '^%d+')) + 1 \
-                 redis.call('MSET', KEYS[1], version .. ' {\"id\":\"c\",\"total\":0}')";
-    fn again(
-        ledger: crate::support::Ledger,
-        id: &'static str,
-        times: usize,
-        mut write: impl FnMut() + Send + 'static,
-    ) {
-        if times > 0 {
-            let inner = ledger.clone();
-            ledger.meanwhile(id, move || {
-                write();
-                again(inner, id, times - 1, write);
-            });
-        }
-    }
-    again(ledger, id, times, move || {
-        let key = "{inventory}:counter:c";
-        redis::cmd("EVAL").arg(write).arg(1).arg(key).exec(&mut other).unwrap();
-    });
 }
 
 #[tokio::test]

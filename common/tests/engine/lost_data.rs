@@ -58,9 +58,9 @@ async fn an_entry_that_was_flushed_has_no_effect_though_the_groups_are_there_aga
 async fn an_entry_that_a_power_loss_took_back_has_no_effect() {
     let redis = Redis::start();
     let service = Service::start(&redis, "one").await;
-    let (data, backup) = (redis.data_dir().join("appendonlydir"), redis.data_dir().join("backup"));
-    copy(&data, &backup);
-    service.ledger.meanwhile("lost", redis.power_loss(backup));
+    let saved = redis.data_dir().join("saved");
+    copy(&redis.data_dir().join("appendonlydir"), &saved);
+    service.ledger.meanwhile("lost", redis.power_loss(saved));
     redis.deposit(&Deposit::new("lost", "c", 100)).await;
     until("it was decided", async || !service.ledger.saw_receipt("lost").is_empty()).await;
     redis.reconnect();
@@ -71,23 +71,30 @@ async fn an_entry_that_a_power_loss_took_back_has_no_effect() {
 #[tokio::test]
 async fn an_effect_that_a_power_loss_took_back_is_not_acknowledged() {
     let redis = Redis::start();
-    let service = Service::start(&redis, "one").await;
-    let (data, backup) = (redis.data_dir().join("appendonlydir"), redis.data_dir().join("backup"));
+    let service = Service::with(sources(&redis, &redis), "one", Ledger::default(), |life| {
+        life.claim_idle_ms = 1_000;
+    });
+    service.ready().await;
+    let (data, saved) = (redis.data_dir().join("appendonlydir"), redis.data_dir().join("saved"));
+    let power_loss = redis.power_loss(saved.clone());
     let mut other = redis.blocking();
-    let power_loss = redis.power_loss(backup.clone());
-    // The file is as it was when the entry was delivered; the server ends as soon as the effect is
-    // written, before the acknowledgement that follows some milliseconds later.
+    // The file is as it was when the entry was pending, and not for this instance, which would find it
+    // at once; the server ends as soon as the effect is written, before the acknowledgement that
+    // follows some milliseconds later.
     service.ledger.meanwhile("a", move || {
-        copy(&data, &backup);
-        std::thread::spawn(move || {
-            let exists = command("EXISTS {inventory}:receipt:a");
-            while !exists.query::<bool>(&mut other).expect("an answer") {}
-            power_loss();
-        });
+        let claim = "local found = redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1)[1] \
+                     redis.call('XCLAIM', KEYS[1], ARGV[1], 'gone', 0, found[1])";
+        let mut claim = redis::cmd("EVAL").arg(claim).arg(1).to_owned();
+        claim.arg(Stream::OrderCreated.key()).arg("inventory_service");
+        claim.exec(&mut other).expect("it is claimed");
+        copy(&data, &saved);
     });
     redis.deposit(&Deposit::new("a", "c", 1)).await;
-    until("it is decided again", async || service.ledger.saw_receipt("a").len() == 2).await;
+    until("its effect is written", async || redis.total("c").await.is_some()).await;
+    // The engine runs on this thread, too, so it does nothing meanwhile.
+    power_loss();
     redis.reconnect();
+    until("it is decided again", async || service.ledger.saw_receipt("a").len() == 2).await;
     until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
     assert_eq!(redis.total("c").await, Some(1));
     assert_eq!(redis.audited().await.len(), 1);
