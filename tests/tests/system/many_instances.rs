@@ -82,12 +82,68 @@ async fn three_instances_of_each_service_share_the_work_and_each_order_is_handle
     }
 }
 
+#[tokio::test]
+async fn no_instance_starves_however_long_the_load_lasts() {
+    const CLIENTS: usize = 32;
+    const EACH: usize = 60;
+    let instances = Service::ALL.map(|service| (service, 2)).into();
+    let system = System::start_alone(StackOptions { instances, ..StackOptions::default() }).await;
+    let products: Vec<String> = (0..10).map(|number| format!("hot{number}")).collect();
+    for id in &products {
+        let product = json!({"id": id, "name": "P", "price": 1, "amount": 1_000_000});
+        system.publish(Stream::InventoryCreated, &product).await;
+    }
+    for number in 0..CLIENTS {
+        let (id, email) = (format!("c{number}"), "c@example.com");
+        let account = json!({"id": id, "name": "C", "email": email, "balance": 1_000_000});
+        system.publish(Stream::AccountCreated, &account).await;
+    }
+    system.quiet(SOON).await;
+
+    let gateways = Arc::new(system.stack.gateway_urls());
+    let products = Arc::new(products);
+    let mut clients = JoinSet::new();
+    for client in 0..CLIENTS {
+        let (gateways, products) = (Arc::clone(&gateways), Arc::clone(&products));
+        clients.spawn(async move {
+            let http = Client::default();
+            for number in 0..EACH {
+                let ordered = [number, number + client, number * client]
+                    .map(|number| products[number % products.len()].as_str());
+                let body = order_body(&ordered, &format!("c{client}"));
+                place_until_accepted(&http, &gateways, &format!("{client}.{number}"), &body, SOON)
+                    .await;
+            }
+        });
+    }
+    clients.join_all().await;
+    let report = system.assert_balanced(SOON).await;
+    assert_eq!((report.orders, report.unfinished), (CLIENTS * EACH, 0), "{report}");
+
+    for service in [Service::Order, Service::Inventory, Service::Account, Service::Message] {
+        let mut batches = Vec::new();
+        for instance in system.stack.instances_of(service) {
+            let of = async |metric: &str| metric_of(&system.client, instance, metric).await;
+            let (within, all) =
+                (of(r#"engine_tries_bucket{le="10.0"}"#).await, of("engine_tries_count").await);
+            assert_eq!(within, all, "{}: an input was decided too often", instance.name());
+            batches.push(of("engine_batches_total").await);
+        }
+        let (least, most) = (batches.iter().min().unwrap(), batches.iter().max().unwrap());
+        assert!(least * 5 >= *most, "{service:?}: the instances had {batches:?} batches");
+    }
+}
+
 /// How many inputs an instance has taken from its queue.
 async fn inputs(client: &Client, instance: &Instance) -> u64 {
+    metric_of(client, instance, "engine_inputs_total").await
+}
+
+async fn metric_of(client: &Client, instance: &Instance, name: &str) -> u64 {
     let metrics = client.get(&format!("http://{}/metrics", instance.ops)).await.expect("metrics");
     let text = metrics.text();
-    let count = text.lines().find_map(|line| line.strip_prefix("engine_inputs_total "));
-    count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("no inputs in {text}"))
+    let count = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
 }
 
 fn signal(instance: &Instance, signal: Signal) {

@@ -3,6 +3,7 @@
 use crate::process::{Output, ServiceCommand};
 use crate::{Certificates, Error, RedisUsers, ServiceProcess, lock, ports, probe, provision, tls};
 use nix::fcntl::Flock;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -80,6 +81,8 @@ pub struct RedisOptions {
     pub certificates: Option<Certificates>,
     /// More of the command line, for example `--maxmemory` and `10mb`; it wins over all of the above.
     pub args: Vec<String>,
+    /// More of its environment.
+    pub env: BTreeMap<String, String>,
 }
 
 impl Default for RedisOptions {
@@ -94,6 +97,7 @@ impl Default for RedisOptions {
             users: None,
             certificates: None,
             args: Vec::new(),
+            env: BTreeMap::new(),
         }
     }
 }
@@ -192,7 +196,7 @@ impl RedisServer {
             }
         };
         let mut server = Self {
-            process: ServiceProcess::spawn(command.args(options.args))?,
+            process: ServiceProcess::spawn(command.args(options.args).envs(options.env))?,
             address,
             certificates: options.certificates,
             dir,
