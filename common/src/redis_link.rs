@@ -20,6 +20,7 @@ use crate::{
     decision::Entity,
     health::Part,
     keys::Key,
+    problem::Problem,
     redis_connect::connect,
     refusals::{has_refusal_by_server, is_about_server},
     rights::{self, Right},
@@ -109,6 +110,15 @@ pub enum LinkError {
 }
 
 impl LinkError {
+    /// What a client is answered: 500 where what is stored cannot be read, which trying again does not
+    /// change, and else 503.
+    pub fn problem(&self, unreadable: &str, unavailable: impl Into<String>) -> Problem {
+        match self {
+            Self::Unreadable { .. } => Problem::internal(unreadable),
+            _ => Problem::unavailable(unavailable),
+        }
+    }
+
     /// Whether it is so until a person mends it: a right, a password, a certificate.
     pub fn is_lasting(&self) -> bool {
         matches!(self, Self::Denied { .. } | Self::Insecure { .. })
@@ -542,7 +552,8 @@ impl SharedLink {
         for key in absent {
             pipeline.cmd("GET").arg(key);
         }
-        for (answer, command) in self.answers(&pipeline).await?.into_iter().zip(pipeline.cmd_iter()) {
+        for (answer, command) in self.answers(&pipeline).await?.into_iter().zip(pipeline.cmd_iter())
+        {
             match self.accept(command, answer) {
                 Err(LinkError::Unreadable { key, reason, .. }) => self.leave_out(key, reason),
                 accepted => drop(accepted?),

@@ -55,7 +55,10 @@ pub async fn init_data(State(gateway): State<Gateway>) -> Result<Json<InitData>,
         Ok(false) => Err(not_taken_up()),
         Err(error) => {
             error!("publishing the demo data failed: {error}");
-            Err(Problem::unavailable("the demo data cannot be published at the moment"))
+            Err(error.problem(
+                "what is stored cannot be read",
+                "the demo data cannot be published at the moment",
+            ))
         }
     }
 }

@@ -7,6 +7,7 @@ use common::{
     config::Sources,
     events::{ENTITY, Stream, Topic},
     ids::EntryId,
+    lag::ServerFacts,
     redis_link::Link,
 };
 use redis::{Cmd, Pipeline, Value, from_redis_value};
@@ -58,6 +59,13 @@ impl Links {
             }
             value => Ok(Some(link.accept(name, value)?)),
         }
+    }
+
+    /// What the Redis of a topic says of itself.
+    pub(super) async fn server(&mut self, topic: Topic) -> anyhow::Result<ServerFacts> {
+        let mut ask = redis::cmd("INFO");
+        ask.arg("server");
+        Ok(ServerFacts::from_reply(self.of(topic).ask("INFO", ask).await?))
     }
 
     /// How long the stream is; `None` if there is none.
