@@ -26,7 +26,6 @@ pub(super) struct Links {
 /// How long a stream is.
 pub(super) struct Length {
     pub(super) entries: u64,
-    pub(super) last: EntryId,
     /// Whether nothing was ever taken out of it.
     pub(super) complete: bool,
 }
@@ -77,11 +76,9 @@ impl Links {
         };
         let mut found: HashMap<String, Value> = from_redis_value(found)?;
         let entries = take(&mut found, "length")?.unwrap_or(0);
-        let last: String = take(&mut found, "last-generated-id")?.unwrap_or_default();
         // Redis before version 7 does not count what was added; then nobody knows.
         let added: Option<u64> = take(&mut found, "entries-added")?;
-        let last = last.parse().unwrap_or_default();
-        Ok(Some(Length { entries, last, complete: added == Some(entries) }))
+        Ok(Some(Length { entries, complete: added == Some(entries) }))
     }
 
     /// All keys that begin like this.
