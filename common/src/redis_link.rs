@@ -177,7 +177,7 @@ impl Link {
     /// Refuses a server that is a replica. Reads succeed there as well, but what they show may be stale
     /// for ever, so the role is asked for on each new connection and every two seconds of use.
     #[must_use]
-    pub fn to_primary(mut self) -> Self {
+    pub fn primary_only(mut self) -> Self {
         self.primary_only = true;
         self
     }
@@ -403,7 +403,7 @@ const READ_PATIENCE: Duration = Duration::from_secs(3);
 impl SharedLink {
     /// A link that connects when it is first used, to a primary only.
     pub fn new(url: RedisUrl) -> Self {
-        let link = Mutex::new(Link::new(url.clone(), READ_PATIENCE).to_primary());
+        let link = Mutex::new(Link::new(url.clone(), READ_PATIENCE).primary_only());
         Self { link, url, unreadable: Guarded::default() }
     }
 
@@ -588,14 +588,14 @@ fn entity<E: Entity>(document: &str) -> Result<E, String> {
     from_object(document)
 }
 
-/// Parses a JSON object. serde takes a list for a struct, member by member; whoever writes one means
+/// Parses a JSON object. serde takes a list for a struct, member by member; the writer of a list means
 /// something else.
 ///
 /// # Errors
 ///
 /// It is not an object, or says what does not fit and where.
 pub fn from_object<'a, T: serde::Deserialize<'a>>(json: &'a str) -> Result<T, String> {
-    // What is not JSON at all the parser describes better.
+    // The parser describes everything else that is no object.
     if json.trim_ascii_start().starts_with('[') {
         return Err("it is a list and not an object".to_owned());
     }

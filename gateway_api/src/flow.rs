@@ -153,7 +153,7 @@ impl Sampler {
         let servers = sources.servers().iter().enumerate().map(|(server, url)| {
             let topics = Topic::ALL.into_iter().filter(|topic| sources.index(*topic) == server);
             Server {
-                link: Link::new(url.clone(), PATIENCE).to_primary(),
+                link: Link::new(url.clone(), PATIENCE).primary_only(),
                 topics: topics.collect(),
                 lags: LagMeter::default(),
             }

@@ -50,7 +50,7 @@ async fn the_lag_is_right_after_a_restart_from_a_rewritten_append_only_file() {
     assert_eq!(lag(&redis, &mut meter).await, Lag::Exact(5));
     read(&redis, 3).await;
     assert_eq!(lag(&redis, &mut meter).await, Lag::Exact(2));
-    // Who has not seen the group at the end does not know by how much Redis is wrong.
+    // The error of the counter is unknown before the group was seen at the end.
     let unknown = lag(&redis, &mut LagMeter::default()).await;
     assert!(unknown.is_estimate() && unknown.entries() >= 2, "{unknown:?}");
     redis.restart().await;

@@ -105,8 +105,8 @@ async fn an_unreadable_entity_is_a_500_alone_and_left_out_of_lists() {
     }
     let log = system.logs(Service::Gateway);
     for key in keys {
-        let told = format!("what is stored at {key} in the Redis at ");
-        let left_out = log.lines().filter(|it| it.contains(&told) && it.contains("left out"));
+        let reported = format!("what is stored at {key} in the Redis at ");
+        let left_out = log.lines().filter(|it| it.contains(&reported) && it.contains("left out"));
         assert_eq!(left_out.count(), 1, "{key}: {log}");
     }
 }
