@@ -201,7 +201,7 @@ async fn a_list_in_the_place_of_an_event_is_a_dead_letter_of_every_reader() {
     }
     assert_eq!(
         expected.values().sum::<usize>(),
-        Stream::ALL.map(|it| it.readers().len()).iter().sum()
+        Stream::ALL.map(|it| it.readers().len()).iter().sum::<usize>()
     );
     eventually("all are dead letters", SOON, async || {
         let mut found = BTreeMap::new();
