@@ -21,7 +21,7 @@ use crate::{
     events::{ENTITY, Stream, TRACEPARENT, Topic},
     health::Part,
     ids::EntryId,
-    redis_link::{Backoff, Link, LinkError, RedisUrl, await_server},
+    redis_link::{Backoff, Link, LinkError, RedisUrl, await_server, from_object},
     rights,
     store::{self, Provenance},
 };
@@ -52,13 +52,13 @@ pub struct StreamEntry<'a> {
 }
 
 impl<'a> StreamEntry<'a> {
-    /// Parses the JSON object.
+    /// Parses the JSON object. A list is not taken for one.
     ///
     /// # Errors
     ///
     /// Says what does not fit and where.
     pub fn parse<T: serde::Deserialize<'a>>(&self) -> Result<T, String> {
-        serde_json::from_str(self.entity).map_err(|error| format!("field `entity`: {error}"))
+        from_object(self.entity).map_err(|error| format!("field `entity`: {error}"))
     }
 }
 

@@ -1,23 +1,40 @@
 //! One connection to one Redis, made again whenever it is needed and missing.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, Mutex as Guarded, PoisonError},
+    time::{Duration, Instant},
+};
 
 use redis::{
     ErrorKind, Pipeline, ServerErrorKind, Value,
     aio::{ConnectionLike, MultiplexedConnection},
-    from_redis_value,
 };
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 
 pub use crate::redis_url::{Access, RedisAccess, RedisUrl};
 use crate::{
     decision::Entity,
     health::Part,
     keys::Key,
+    problem::Problem,
     redis_connect::connect,
+    refusals::{has_refusal_by_server, is_about_server},
     rights::{self, Right},
 };
+
+/// How old a connection is at least before a server that does not serve makes us open another one:
+/// a server that stays a replica is not flooded with connections.
+const RECONNECT_AFTER: Duration = Duration::from_millis(500);
+/// How often a link to a primary looks whether its server still is one.
+const ROLE_INTERVAL: Duration = Duration::from_secs(2);
+/// For how long an unreadable key is not logged again.
+const UNREADABLE_SILENCE: Duration = Duration::from_secs(60);
+/// How many unreadable keys are remembered for that.
+const UNREADABLE_KEYS: usize = 1_000;
 
 /// Why Redis did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +57,27 @@ pub enum LinkError {
         command: &'static str,
         /// Its error.
         message: String,
+    },
+    /// The server serves no such command, though another one may: it is a replica, it is loading, or it
+    /// is cut off. The connection is dropped, and the next one goes to where the name leads by then.
+    #[error("the Redis at {address} does not serve {command}: {reason}")]
+    NotServing {
+        /// Which Redis.
+        address: String,
+        /// What was asked.
+        command: &'static str,
+        /// What it says of itself.
+        reason: String,
+    },
+    /// A key holds something that this system did not write there.
+    #[error("what is stored at {key} in the Redis at {address} cannot be read: {reason}")]
+    Unreadable {
+        /// Which Redis.
+        address: String,
+        /// The key.
+        key: String,
+        /// What is wrong.
+        reason: String,
     },
     /// It does not know us, or we may not do that.
     #[error("the Redis at {address} denies {command} to the user {user}: {reason}")]
@@ -72,26 +110,78 @@ pub enum LinkError {
 }
 
 impl LinkError {
+    /// What a client is answered: 500 where what is stored cannot be read, which trying again does not
+    /// change, and else 503.
+    pub fn problem(&self, unreadable: &str, unavailable: impl Into<String>) -> Problem {
+        match self {
+            Self::Unreadable { .. } => Problem::internal(unreadable),
+            _ => Problem::unavailable(unavailable),
+        }
+    }
+
     /// Whether it is so until a person mends it: a right, a password, a certificate.
     pub fn is_lasting(&self) -> bool {
         matches!(self, Self::Denied { .. } | Self::Insecure { .. })
     }
 }
 
-/// A connection that is made when it is first needed, and again after it broke.
+/// A connection that is made when it is first needed, and again after it broke or its server refused
+/// to serve.
 #[derive(Debug)]
 pub struct Link {
     url: RedisUrl,
     patience: Duration,
-    connection: Option<MultiplexedConnection>,
-    /// The `run_id` of the process behind the connection, once it was asked for.
-    run_id: Option<Arc<str>>,
+    connection: Option<Connection>,
+    /// Whether a replica is refused. Commands that write find out without it.
+    primary_only: bool,
+    /// The `run_id` of the process behind the connection that was opened then.
+    run_id: Option<(Instant, Arc<str>)>,
+}
+
+/// An open connection.
+#[derive(Clone, Debug)]
+struct Connection {
+    handle: MultiplexedConnection,
+    /// When it was opened; also tells it from the ones before and after it.
+    opened: Instant,
+    /// When its server was last asked for its role.
+    role_asked: Option<Instant>,
+}
+
+/// Commands on their way through a connection.
+struct Exchange {
+    connection: Connection,
+    asks_role: bool,
+}
+
+impl Exchange {
+    /// Sends the commands in one write, behind a question for the server's role if that is due.
+    async fn run(&mut self, commands: &Pipeline) -> redis::RedisResult<Vec<Value>> {
+        let handle = &mut self.connection.handle;
+        if !self.asks_role {
+            return handle.req_packed_commands(commands, 0, commands.len()).await;
+        }
+        let mut asking = Pipeline::with_capacity(commands.len() + 1);
+        asking.cmd("INFO").arg("replication");
+        for command in commands.cmd_iter() {
+            asking.add_command(command.clone());
+        }
+        handle.req_packed_commands(&asking, 0, asking.len()).await
+    }
 }
 
 impl Link {
     /// A link that waits this long for an answer.
     pub fn new(url: RedisUrl, patience: Duration) -> Self {
-        Self { url, patience, connection: None, run_id: None }
+        Self { url, patience, connection: None, primary_only: false, run_id: None }
+    }
+
+    /// Refuses a server that is a replica. Reads succeed there as well, but what they show may be stale
+    /// for ever, so the role is asked for on each new connection and every two seconds of use.
+    #[must_use]
+    pub fn primary_only(mut self) -> Self {
+        self.primary_only = true;
+        self
     }
 
     /// Which Redis, without its password.
@@ -104,17 +194,74 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// [`LinkError::Away`]; the next call connects anew.
+    /// [`LinkError::Away`] or [`LinkError::NotServing`]; the next call connects anew. It also does after an
+    /// answer that is about the server, such as `READONLY`.
     pub async fn send(&mut self, commands: &Pipeline) -> Result<Vec<Value>, LinkError> {
-        let count = commands.len();
-        let connection = self.connect().await?;
-        match connection.req_packed_commands(commands, 0, count).await {
-            Ok(values) => Ok(values),
+        let mut exchange = self.begin().await?;
+        let answers = exchange.run(commands).await;
+        self.end(&exchange, answers)
+    }
+
+    /// Takes the connection for an exchange, and opens it where there is none.
+    async fn begin(&mut self) -> Result<Exchange, LinkError> {
+        if self.connection.is_none() {
+            let handle = connect(&self.url, self.patience).await?;
+            let opened = Instant::now();
+            self.connection = Some(Connection { handle, opened, role_asked: None });
+        }
+        let connection = self.connection.as_mut().expect("it was just made");
+        let is_due = connection.role_asked.is_none_or(|at| at.elapsed() >= ROLE_INTERVAL);
+        let asks_role = self.primary_only && is_due;
+        if asks_role {
+            connection.role_asked = Some(Instant::now());
+        }
+        Ok(Exchange { connection: connection.clone(), asks_role })
+    }
+
+    /// Takes the answers of an exchange, and drops its connection if that is of no use any more.
+    fn end(
+        &mut self,
+        exchange: &Exchange,
+        answers: redis::RedisResult<Vec<Value>>,
+    ) -> Result<Vec<Value>, LinkError> {
+        let opened = exchange.connection.opened;
+        let mut answers = match answers {
+            Ok(answers) => answers,
             Err(source) => {
-                self.connection = None;
-                self.run_id = None;
-                Err(LinkError::Away { address: self.address(), source })
+                self.connection.take_if(|it| it.opened == opened);
+                return Err(LinkError::Away { address: self.address(), source });
             }
+        };
+        if exchange.asks_role && !answers.is_empty() {
+            self.check_role(opened, &info_text(answers.remove(0)))?;
+        }
+        if has_refusal_by_server(&answers) {
+            self.retire(opened);
+        }
+        Ok(answers)
+    }
+
+    /// Fails if the server says that it is a replica.
+    fn check_role(&mut self, opened: Instant, info: &str) -> Result<(), LinkError> {
+        if info_field(info, "role") != Some("slave") {
+            return Ok(());
+        }
+        self.retire(opened);
+        let primary = info_field(info, "master_host").unwrap_or("another server");
+        let port = info_field(info, "master_port").unwrap_or("?");
+        Err(LinkError::NotServing {
+            address: self.address(),
+            command: "us",
+            reason: format!("it is a replica of {primary}:{port}"),
+        })
+    }
+
+    /// Drops the connection that was opened then, unless it is so new that another one would lead to
+    /// the same server. Its role is asked for again in any case.
+    fn retire(&mut self, opened: Instant) {
+        if let Some(connection) = self.connection.as_mut().filter(|it| it.opened == opened) {
+            connection.role_asked = None;
+            self.connection.take_if(|it| it.opened.elapsed() >= RECONNECT_AFTER);
         }
     }
 
@@ -125,16 +272,19 @@ impl Link {
     ///
     /// As [`Link::ask`].
     pub async fn run_id(&mut self) -> Result<Arc<str>, LinkError> {
-        if let (Some(_), Some(run_id)) = (&self.connection, &self.run_id) {
+        let opened = self.connection.as_ref().map(|connection| connection.opened);
+        if let Some((known, run_id)) = &self.run_id
+            && Some(*known) == opened
+        {
             return Ok(Arc::clone(run_id));
         }
-        self.run_id = None;
-        let mut info = redis::cmd("INFO");
-        info.arg("server");
-        let info = self.ask("INFO", info).await?;
-        let text: String = from_redis_value(info).unwrap_or_default();
-        let run_id = text.lines().find_map(|line| line.strip_prefix("run_id:"));
-        Ok(Arc::clone(self.run_id.insert(run_id.map_or("-", str::trim).into())))
+        let mut ask = redis::cmd("INFO");
+        ask.arg("server");
+        let info = info_text(self.ask("INFO", ask).await?);
+        let run_id: Arc<str> = info_field(&info, "run_id").unwrap_or("-").into();
+        let opened = self.connection.as_ref().map(|connection| connection.opened);
+        self.run_id = opened.map(|opened| (opened, Arc::clone(&run_id)));
+        Ok(run_id)
     }
 
     /// Sends one command.
@@ -175,21 +325,18 @@ impl Link {
         }
     }
 
-    /// Checks that the server keeps what it is given, and is new enough.
+    /// Checks that the server is a primary, keeps what it is given, and is new enough.
     ///
     /// # Errors
     ///
-    /// [`LinkError::Unsuitable`] if not; otherwise as [`Link::ask`].
+    /// [`LinkError::NotServing`] for a replica, [`LinkError::Unsuitable`] for a server that must not be
+    /// used; otherwise as [`Link::ask`].
     pub async fn check_server(&mut self) -> Result<(), LinkError> {
-        let info = self.ask("INFO", redis::cmd("INFO")).await?;
-        let text = match info {
-            Value::BulkString(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Value::VerbatimString { text, .. } => text,
-            _ => String::new(),
-        };
-        let field = |name: &str| {
-            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
-        };
+        let text = info_text(self.ask("INFO", redis::cmd("INFO")).await?);
+        if let Some(opened) = self.connection.as_ref().map(|it| it.opened) {
+            self.check_role(opened, &text)?;
+        }
+        let field = |name: &str| info_field(&text, name);
         let unsuitable = |reason: String| LinkError::Unsuitable { address: self.address(), reason };
         if let Some(policy) = field("maxmemory_policy").filter(|policy| *policy != "noeviction") {
             return Err(unsuitable(format!(
@@ -222,13 +369,20 @@ impl Link {
     pub(crate) fn user(&self) -> &str {
         self.url.user()
     }
+}
 
-    async fn connect(&mut self) -> Result<&mut MultiplexedConnection, LinkError> {
-        if self.connection.is_none() {
-            self.connection = Some(connect(&self.url, self.patience).await?);
-        }
-        Ok(self.connection.as_mut().expect("it was just made"))
+/// The text of an answer to INFO.
+fn info_text(answer: Value) -> String {
+    match answer {
+        Value::BulkString(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Value::VerbatimString { text, .. } => text,
+        _ => String::new(),
     }
+}
+
+/// A field of the text of INFO.
+fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
 fn accept(url: &RedisUrl, command: &'static str, value: Value) -> Result<Value, LinkError> {
@@ -250,11 +404,14 @@ fn accept(url: &RedisUrl, command: &'static str, value: Value) -> Result<Value, 
              password into REDIS_PASSWORD or REDIS_PASSWORD_FILE"
                 .to_owned(),
         ),
-        _ => LinkError::Refused {
-            address,
-            command,
-            message: redis::RedisError::from(error).to_string(),
-        },
+        _ => {
+            let about_server = is_about_server(&error);
+            let message = redis::RedisError::from(error).to_string();
+            match about_server {
+                true => LinkError::NotServing { address, command, reason: message },
+                false => LinkError::Refused { address, command, message },
+            }
+        }
     })
 }
 
@@ -270,26 +427,37 @@ fn is_denial_within_script(message: &str) -> bool {
 pub struct SharedLink {
     link: Mutex<Link>,
     url: RedisUrl,
+    /// Unreadable keys that were logged, and when.
+    unreadable: Guarded<HashMap<String, Instant>>,
 }
 
 /// How long a read may take.
 const READ_PATIENCE: Duration = Duration::from_secs(3);
 
 impl SharedLink {
-    /// A link that connects when it is first used.
+    /// A link that connects when it is first used, to a primary only.
     pub fn new(url: RedisUrl) -> Self {
-        Self { link: Mutex::new(Link::new(url.clone(), READ_PATIENCE)), url }
+        let link = Mutex::new(Link::new(url.clone(), READ_PATIENCE).primary_only());
+        Self { link, url, unreadable: Guarded::default() }
     }
 
     /// Sends the commands in one write and gives their answers.
     ///
     /// # Errors
     ///
-    /// The server is away, or one of the answers is an error.
+    /// The server is away, or one of the answers is an error. A key of another type than its command
+    /// takes is [`LinkError::Unreadable`].
     pub async fn send(&self, commands: &Pipeline) -> Result<Vec<Value>, LinkError> {
+        let answers = self.answers(commands).await?;
+        let accepted = answers.into_iter().zip(commands.cmd_iter());
+        accepted.map(|(answer, command)| self.accept(command, answer)).collect()
+    }
+
+    /// The answers to the commands, errors of single commands among them.
+    async fn answers(&self, commands: &Pipeline) -> Result<Vec<Value>, LinkError> {
         // Connecting is one at a time: those that wait for it must not wait for ever.
-        match tokio::time::timeout(READ_PATIENCE, self.send_patiently(commands)).await {
-            Ok(values) => values,
+        match tokio::time::timeout(READ_PATIENCE, self.exchange(commands)).await {
+            Ok(answers) => answers,
             Err(_) => Err(LinkError::Away {
                 address: self.url.to_string(),
                 source: io::Error::from(io::ErrorKind::TimedOut).into(),
@@ -297,17 +465,27 @@ impl SharedLink {
         }
     }
 
-    async fn send_patiently(&self, commands: &Pipeline) -> Result<Vec<Value>, LinkError> {
-        let mut connection = self.link.lock().await.connect().await?.clone();
-        match connection.req_packed_commands(commands, 0, commands.len()).await {
-            Ok(values) => {
-                values.into_iter().map(|value| accept(&self.url, "a read", value)).collect()
-            }
-            Err(source) => {
-                self.link.lock().await.connection = None;
-                Err(LinkError::Away { address: self.url.to_string(), source })
-            }
+    async fn exchange(&self, commands: &Pipeline) -> Result<Vec<Value>, LinkError> {
+        let mut exchange = self.link.lock().await.begin().await?;
+        let answers = exchange.run(commands).await;
+        self.link.lock().await.end(&exchange, answers)
+    }
+
+    /// Turns an error answer into an error; one about the type of a key names the key.
+    fn accept(&self, command: &redis::Cmd, answer: Value) -> Result<Value, LinkError> {
+        if !is_error(&answer, "WRONGTYPE") {
+            return accept(&self.url, "a read", answer);
         }
+        let word = |number| match command.args_iter().nth(number) {
+            Some(redis::Arg::Simple(word)) => String::from_utf8_lossy(word).into_owned(),
+            _ => String::new(),
+        };
+        let reason = format!("it is of another type than {} takes", word(0));
+        Err(self.unreadable(word(1), reason))
+    }
+
+    fn unreadable(&self, key: String, reason: String) -> LinkError {
+        LinkError::Unreadable { address: self.url.to_string(), key, reason }
     }
 
     /// As [`Link::check_rights`].
@@ -332,54 +510,130 @@ impl SharedLink {
     ///
     /// # Errors
     ///
-    /// As [`SharedLink::send`]; what is stored is not such an entity.
+    /// As [`SharedLink::send`]; [`LinkError::Unreadable`] if what is stored is not such an entity.
     pub async fn get<E: Entity>(&self, id: &E::Id) -> Result<Option<E>, LinkError> {
         let mut pipeline = Pipeline::with_capacity(1);
         let key = Key::new(E::kind(), id);
         pipeline.cmd("GET").arg(key.as_str());
-        let value = self.send(&pipeline).await?.pop().unwrap_or(Value::Nil);
-        self.entity("GET", &key, &value)
+        let Some(Value::BulkString(stored)) = self.send(&pipeline).await?.pop() else {
+            return Ok(None);
+        };
+        let entity = document(&stored).and_then(entity);
+        entity.map(Some).map_err(|reason| self.unreadable(key.to_string(), reason))
     }
 
-    /// Reads the entities with these ids, in their order; those that do not exist are left out.
+    /// Reads the entities with these ids, in their order; those that do not exist are left out, and
+    /// those that cannot be read as well, with an error in the log that names the key.
     ///
     /// # Errors
     ///
-    /// As [`SharedLink::get`].
+    /// As [`SharedLink::send`].
     pub async fn get_all<E: Entity<Id: Sized>>(
         &self,
         ids: impl IntoIterator<Item = E::Id>,
     ) -> Result<Vec<E>, LinkError> {
-        let keys: Vec<Key> = ids.into_iter().map(|id| Key::new(E::kind(), &id)).collect();
+        let key = |id: E::Id| Key::new(E::kind(), &id).as_str().as_bytes().to_vec();
+        let found = self.read_all(ids.into_iter().map(key).collect(), entity).await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Reads the documents at these keys, in their order: `None` where there is none, and where it cannot
+    /// be read, with an error in the log that names the key.
+    ///
+    /// # Errors
+    ///
+    /// As [`SharedLink::send`].
+    pub async fn read_all<T>(
+        &self,
+        keys: Vec<Vec<u8>>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Vec<Option<T>>, LinkError> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
         let mut pipeline = Pipeline::with_capacity(1);
-        pipeline.cmd("MGET");
-        for key in &keys {
-            pipeline.arg(key.as_str());
-        }
+        pipeline.cmd("MGET").arg(&keys);
         let Some(Value::Array(values)) = self.send(&pipeline).await?.pop() else {
             return Ok(Vec::new());
         };
-        let found = keys.iter().zip(&values).map(|(key, value)| self.entity("MGET", key, value));
-        found.filter_map(Result::transpose).collect()
+        let mut absent = Vec::new();
+        let mut found = Vec::with_capacity(values.len());
+        for (key, value) in keys.iter().zip(values) {
+            found.push(match value {
+                Value::BulkString(stored) => match document(&stored).and_then(&parse) {
+                    Ok(parsed) => Some(parsed),
+                    Err(reason) => {
+                        self.leave_out(String::from_utf8_lossy(key).into_owned(), reason);
+                        None
+                    }
+                },
+                _ => {
+                    absent.push(key);
+                    None
+                }
+            });
+        }
+        self.report_wrong_types(&absent).await?;
+        Ok(found)
     }
 
-    fn entity<E: Entity>(
-        &self,
-        command: &'static str,
-        key: &Key,
-        value: &Value,
-    ) -> Result<Option<E>, LinkError> {
-        let Value::BulkString(bytes) = value else { return Ok(None) };
-        let json = bytes.splitn(2, |byte| *byte == b' ').nth(1).unwrap_or_default();
-        serde_json::from_slice(json).map(Some).map_err(|error| LinkError::Refused {
-            address: self.url.to_string(),
-            command,
-            message: format!("what is stored at {key} cannot be read: {error}"),
-        })
+    /// Reports those of these keys that hold something else than a string: MGET shows them as absent.
+    async fn report_wrong_types(&self, absent: &[&Vec<u8>]) -> Result<(), LinkError> {
+        if absent.is_empty() {
+            return Ok(());
+        }
+        let mut pipeline = Pipeline::with_capacity(absent.len());
+        for key in absent {
+            pipeline.cmd("GET").arg(key);
+        }
+        for (answer, command) in self.answers(&pipeline).await?.into_iter().zip(pipeline.cmd_iter())
+        {
+            match self.accept(command, answer) {
+                Err(LinkError::Unreadable { key, reason, .. }) => self.leave_out(key, reason),
+                accepted => drop(accepted?),
+            }
+        }
+        Ok(())
     }
+
+    /// Reports a key that cannot be read, once a minute.
+    fn leave_out(&self, key: String, reason: String) {
+        let mut logged = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.get(&key).is_some_and(|at| at.elapsed() < UNREADABLE_SILENCE) {
+            return;
+        }
+        if logged.len() >= UNREADABLE_KEYS {
+            logged.clear();
+        }
+        logged.insert(key.clone(), Instant::now());
+        error!("{}; it is left out", self.unreadable(key, reason));
+    }
+}
+
+/// The document in the stored form of an entity, `<version> <JSON>`.
+fn document(stored: &[u8]) -> Result<&str, String> {
+    let text = std::str::from_utf8(stored).map_err(|_| "it is not UTF-8".to_owned())?;
+    let document = text.split_once(' ').map(|(_, document)| document);
+    document.ok_or_else(|| "it has no version and no document".to_owned())
+}
+
+/// The entity in its document.
+fn entity<E: Entity>(document: &str) -> Result<E, String> {
+    from_object(document)
+}
+
+/// Parses a JSON object. serde takes a list for a struct, member by member; the writer of a list means
+/// something else.
+///
+/// # Errors
+///
+/// It is not an object, or says what does not fit and where.
+pub fn from_object<'a, T: serde::Deserialize<'a>>(json: &'a str) -> Result<T, String> {
+    // The parser describes everything else that is no object.
+    if json.trim_ascii_start().starts_with('[') {
+        return Err("it is a list and not an object".to_owned());
+    }
+    serde_json::from_str(json).map_err(|error| error.to_string())
 }
 
 /// Whether an answer is this kind of error.
@@ -397,7 +651,8 @@ pub(crate) fn is_noscript(value: &Value) -> bool {
 ///
 /// # Errors
 ///
-/// The server must not be used, see [`Link::check_server`] and [`Link::check_rights`].
+/// The server must not be used, see [`Link::check_server`] and [`Link::check_rights`]. A replica is asked
+/// again: its name may lead elsewhere later.
 pub(crate) async fn await_server(
     link: &mut Link,
     rights: &[Right],

@@ -184,11 +184,12 @@ fn not_taken_up() -> Problem {
     )
 }
 
-/// 503: Redis is away.
+/// 503: Redis is away. 500: what is stored cannot be read.
 pub(crate) fn look<T>(read: Result<T, LinkError>) -> Result<T, Problem> {
     read.map_err(|error| {
         error!("a command did not reach its owner: {error}");
-        Problem::unavailable(
+        error.problem(
+            "what is stored cannot be read",
             "it cannot be stored at the moment; repeat the request, a POST with the same \
              Idempotency-Key",
         )

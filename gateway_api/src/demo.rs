@@ -42,6 +42,8 @@ pub struct InitData {
     post, path = "/init-data", tag = "demo", operation_id = "init_data",
     responses(
         (status = 200, description = "The demo customers and products are there", body = InitData, example = json!({ "result": "success" })),
+        (status = 500, description = "What is stored cannot be read", body = Problem, content_type = "application/problem+json",
+            example = json!(Problem::internal("what is stored cannot be read"))),
         (status = 503, description = "Nothing can be published at the moment; see Retry-After", body = Problem, content_type = "application/problem+json",
             example = json!(Problem::unavailable("the demo data cannot be published at the moment"))),
         (status = 504, description = "It is published, but inventory_service or account_service has not taken it up yet", body = Problem, content_type = "application/problem+json",
@@ -55,7 +57,10 @@ pub async fn init_data(State(gateway): State<Gateway>) -> Result<Json<InitData>,
         Ok(false) => Err(not_taken_up()),
         Err(error) => {
             error!("publishing the demo data failed: {error}");
-            Err(Problem::unavailable("the demo data cannot be published at the moment"))
+            Err(error.problem(
+                "what is stored cannot be read",
+                "the demo data cannot be published at the moment",
+            ))
         }
     }
 }

@@ -222,7 +222,8 @@ pub(crate) fn flow() -> Value {
         "streams": [{
             "stream": Stream::OrderCreated.key(), "topic": "order", "length": 10, "rate": 1.5,
             "groups": [{
-                "group": "inventory_service", "lag": 0, "pending": 0, "rate": 1.5, "consumers": 1
+                "group": "inventory_service", "lag": 0, "lag_is_estimate": false, "pending": 0,
+                "rate": 1.5, "consumers": 1
             }],
         }],
         "dead": [{ "topic": "order", "count": 0 }],

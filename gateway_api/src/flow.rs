@@ -16,12 +16,14 @@ use bytes::Bytes;
 use common::{
     engine::now_millis,
     events::{Stream, Topic},
+    ids::EntryId,
+    lag::{GroupFacts, Lag, LagMeter, ServerFacts, StreamFacts},
     problem::Problem,
     redis_link::{Link, LinkError},
     service::{Life, REQUEST_PATIENCE},
 };
 use http::{HeaderMap, header};
-use redis::{Pipeline, Value, from_redis_value};
+use redis::{Pipeline, Value};
 use serde::Serialize;
 use tokio::{sync::watch, time::Instant};
 use tracing::{info, warn};
@@ -81,9 +83,13 @@ pub struct GroupFlow {
     /// The service.
     #[schema(example = "inventory_service")]
     pub group: &'static str,
-    /// How many entries wait to be delivered to it; not known with Redis 6.2.
+    /// How many entries wait to be delivered to it.
     #[schema(example = 0)]
-    pub lag: Option<u64>,
+    pub lag: u64,
+    /// Whether `lag` is an estimate: Redis does not count it, or not reliably (before Redis 7.0, after
+    /// entries were deleted, and after a restart from an append-only file).
+    #[schema(example = false)]
+    pub lag_is_estimate: bool,
     /// How many were delivered and are not acknowledged.
     #[schema(example = 0)]
     pub pending: u64,
@@ -146,9 +152,13 @@ impl Sampler {
         let sources = life.sources.clone();
         let servers = sources.servers().iter().enumerate().map(|(server, url)| {
             let topics = Topic::ALL.into_iter().filter(|topic| sources.index(*topic) == server);
-            (Link::new(url.clone(), PATIENCE), topics.collect())
+            Server {
+                link: Link::new(url.clone(), PATIENCE).primary_only(),
+                topics: topics.collect(),
+                lags: LagMeter::default(),
+            }
         });
-        let servers: Vec<(Link, Vec<Topic>)> = servers.collect();
+        let servers: Vec<Server> = servers.collect();
         let (taker, shutdown) = (Arc::clone(&sampler), life.shutdown.clone());
         life.spawn("the sampler of the flow", async move {
             tokio::select! {
@@ -194,7 +204,7 @@ impl Sampler {
         self.latest.receiver_count() > 0 || *self.until() > Instant::now()
     }
 
-    async fn sample_forever(&self, mut servers: Vec<(Link, Vec<Topic>)>) {
+    async fn sample_forever(&self, mut servers: Vec<Server>) {
         let mut asked = self.asked.subscribe();
         let mut before: Latest = None;
         let mut failing = false;
@@ -261,61 +271,51 @@ pub async fn flow(State(gateway): State<Gateway>, headers: HeaderMap) -> Respons
     web::json(sample.map(|sample| (headers, sample.json.clone()).into_response()))
 }
 
+/// A server with the streams of these topics.
+struct Server {
+    link: Link,
+    topics: Vec<Topic>,
+    lags: LagMeter,
+}
+
+/// What XINFO says of a stream and its groups, each with its lag.
+type Facts = (StreamFacts, Vec<(GroupFacts, Lag)>);
+
 /// Asks each server for all that it has, in one go.
-async fn look(servers: &mut [(Link, Vec<Topic>)]) -> Result<Flow, LinkError> {
+async fn look(servers: &mut [Server]) -> Result<Flow, LinkError> {
     let mut answers = HashMap::new();
-    for (link, topics) in servers {
+    for Server { link, topics, lags } in servers {
         let shown = |stream: &Stream| {
             let is_read = matches!(stream, Stream::Dead(_)) || !stream.readers().is_empty();
             is_read && topics.contains(&stream.topic())
         };
         let streams: Vec<Stream> = Stream::ALL.into_iter().filter(shown).collect();
         let mut commands = Pipeline::new();
+        commands.cmd("INFO").arg("server");
         for stream in &streams {
             commands.cmd("XINFO").arg("STREAM").arg(stream.key());
             commands.cmd("XINFO").arg("GROUPS").arg(stream.key());
         }
         let mut values = link.send(&commands).await?.into_iter();
+        let mut next = || values.next().unwrap_or(Value::Nil);
+        let server = ServerFacts::from_reply(next());
         for stream in streams {
-            // An error means that there is no stream, and so nothing to tell.
-            let facts = values.next().and_then(facts).unwrap_or_default();
-            let groups = match values.next() {
-                Some(Value::Array(groups)) => groups.into_iter().filter_map(self::facts).collect(),
-                _ => Vec::new(),
-            };
+            let facts = StreamFacts::from_reply(next());
+            let groups = GroupFacts::from_reply(next()).into_iter().map(|group| {
+                let lag = lags.lag(&server, stream.key(), &facts, &group);
+                (group, lag)
+            });
+            let groups = groups.collect();
             answers.insert(stream, (facts, groups));
         }
     }
-    let mut of = |stream| answers.remove(&stream).unwrap_or_default();
+    let mut of = |stream| -> Facts { answers.remove(&stream).unwrap_or_default() };
     let read = Stream::ALL.into_iter().filter(|stream| !stream.readers().is_empty());
-    let streams = read.map(|stream| {
-        let (facts, groups) = of(stream);
-        StreamFlow::new(stream, &facts, &groups)
-    });
+    let streams = read.map(|stream| StreamFlow::new(stream, &of(stream)));
     let streams = streams.collect();
-    let dead = Topic::ALL.map(|topic| DeadLetters {
-        topic: topic.name(),
-        count: number(&of(Stream::Dead(topic)).0, "length").unwrap_or(0),
-    });
+    let dead = Topic::ALL
+        .map(|topic| DeadLetters { topic: topic.name(), count: of(Stream::Dead(topic)).0.length });
     Ok(Flow { at: now_millis(), streams, dead: dead.into() })
-}
-
-/// What XINFO says of one thing.
-type Facts = HashMap<String, Value>;
-
-fn facts(value: Value) -> Option<Facts> {
-    from_redis_value(value).ok()
-}
-
-fn number(facts: &Facts, name: &str) -> Option<u64> {
-    match facts.get(name)? {
-        Value::Int(number) => u64::try_from(*number).ok(),
-        _ => None,
-    }
-}
-
-fn text(facts: &Facts, name: &str) -> Option<String> {
-    from_redis_value(facts.get(name)?.clone()).ok()
 }
 
 impl Flow {
@@ -336,20 +336,22 @@ impl Flow {
 }
 
 impl StreamFlow {
-    fn new(stream: Stream, facts: &Facts, groups: &[Facts]) -> Self {
-        let length = number(facts, "length").unwrap_or(0);
+    fn new(stream: Stream, (facts, groups): &Facts) -> Self {
         let group = |reader: &Topic| {
             let name = reader.service();
-            let found = groups.iter().find(|group| text(group, "name").as_deref() == Some(name));
-            found.map_or_else(|| GroupFlow::absent(name, length), |it| GroupFlow::new(name, it))
+            let found = groups.iter().find(|(group, _)| group.name == name);
+            found.map_or_else(
+                || GroupFlow::absent(name, facts.length),
+                |(group, lag)| GroupFlow::new(name, group, *lag),
+            )
         };
         Self {
             stream: stream.key(),
             topic: stream.topic().name(),
-            length,
+            length: facts.length,
             rate: None,
             groups: stream.readers().iter().map(group).collect(),
-            added: number(facts, "entries-added"),
+            added: facts.added,
         }
     }
 }
@@ -357,20 +359,28 @@ impl StreamFlow {
 impl GroupFlow {
     /// A service that never ran: it will begin with the first entry.
     fn absent(group: &'static str, length: u64) -> Self {
-        Self { group, lag: Some(length), pending: 0, rate: None, consumers: 0, read: None }
-    }
-
-    fn new(group: &'static str, facts: &Facts) -> Self {
-        let lag = number(facts, "lag");
-        // Redis does not count before the first delivery.
-        let unread = lag.is_some() && text(facts, "last-delivered-id").as_deref() == Some("0-0");
         Self {
             group,
-            lag,
-            pending: number(facts, "pending").unwrap_or(0),
+            lag: length,
+            lag_is_estimate: false,
+            pending: 0,
             rate: None,
-            consumers: number(facts, "consumers").unwrap_or(0),
-            read: number(facts, "entries-read").or(unread.then_some(0)),
+            consumers: 0,
+            read: None,
+        }
+    }
+
+    fn new(group: &'static str, facts: &GroupFacts, lag: Lag) -> Self {
+        // Redis does not count before the first delivery.
+        let unread = facts.lag.is_some() && facts.delivered == EntryId::default();
+        Self {
+            group,
+            lag: lag.entries(),
+            lag_is_estimate: lag.is_estimate(),
+            pending: facts.pending,
+            rate: None,
+            consumers: facts.consumers,
+            read: facts.read.or(unread.then_some(0)),
         }
     }
 }
@@ -381,9 +391,9 @@ impl Flow {
     pub(crate) fn everywhere(waiting: u64, rate: f64) -> Self {
         let streams = Stream::ALL.into_iter().filter(|stream| !stream.readers().is_empty());
         let streams = streams.map(|stream| {
-            let mut flow = StreamFlow::new(stream, &Facts::new(), &[]);
+            let mut flow = StreamFlow::new(stream, &Facts::default());
             for group in &mut flow.groups {
-                (group.lag, group.rate) = (Some(waiting), Some(rate));
+                (group.lag, group.rate) = (waiting, Some(rate));
             }
             flow
         });
@@ -396,44 +406,42 @@ impl Flow {
 mod tests {
     use super::*;
 
-    fn facts(facts: &[(&str, Value)]) -> Facts {
-        facts.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
+    fn stream(length: u64, added: Option<u64>) -> StreamFacts {
+        StreamFacts { length, added, ..StreamFacts::default() }
     }
 
-    fn bulk(text: &str) -> Value {
-        Value::BulkString(text.into())
-    }
-
-    fn group(read: Value, lag: i64) -> Facts {
-        facts(&[
-            ("name", bulk("order_service")),
-            ("consumers", Value::Int(2)),
-            ("pending", Value::Int(3)),
-            ("last-delivered-id", bulk("0-0")),
-            ("entries-read", read),
-            ("lag", Value::Int(lag)),
-        ])
+    fn group(read: Option<u64>, lag: Lag) -> (GroupFacts, Lag) {
+        let facts = GroupFacts {
+            name: "order_service".to_owned(),
+            consumers: 2,
+            pending: 3,
+            read,
+            lag: Some(lag.entries()),
+            ..GroupFacts::default()
+        };
+        (facts, lag)
     }
 
     #[test]
     fn a_stream_shows_its_readers_also_those_that_never_ran() {
-        let stream = facts(&[("length", Value::Int(7)), ("entries-added", Value::Int(9))]);
-        let flow = StreamFlow::new(Stream::AccountWallet, &stream, &[group(Value::Int(5), 4)]);
+        let facts = (stream(7, Some(9)), vec![group(Some(5), Lag::Estimate(4))]);
+        let flow = StreamFlow::new(Stream::AccountWallet, &facts);
         let [order, inventory, message] = &flow.groups[..] else { panic!("{flow:?}") };
-        assert_eq!((order.group, order.lag, order.pending), ("order_service", Some(4), 3));
+        assert_eq!((order.group, order.lag, order.pending), ("order_service", 4, 3));
         assert_eq!((order.consumers, order.read), (2, Some(5)));
+        assert!(order.lag_is_estimate && !inventory.lag_is_estimate);
         for absent in [inventory, message] {
-            assert_eq!((absent.lag, absent.pending, absent.consumers), (Some(7), 0, 0));
+            assert_eq!((absent.lag, absent.pending, absent.consumers), (7, 0, 0));
         }
-        let flow = StreamFlow::new(Stream::OrderCompleted, &Facts::new(), &[]);
-        assert_eq!((flow.length, flow.added, flow.groups[0].lag), (0, None, Some(0)));
+        let flow = StreamFlow::new(Stream::OrderCompleted, &Facts::default());
+        assert_eq!((flow.length, flow.added, flow.groups[0].lag), (0, None, 0));
     }
 
     #[test]
     fn rates_are_what_came_in_between_and_unknown_where_counting_began_anew() {
-        let at = |added: i64, read: Value| {
-            let stream = facts(&[("entries-added", Value::Int(added))]);
-            let stream = StreamFlow::new(Stream::InventoryCheck, &stream, &[group(read, 0)]);
+        let at = |added: u64, read: Option<u64>| {
+            let facts = (stream(0, Some(added)), vec![group(read, Lag::Exact(0))]);
+            let stream = StreamFlow::new(Stream::InventoryCheck, &facts);
             Flow { at: 0, streams: vec![stream], dead: Vec::new() }
         };
         let rates = |before: &Flow, mut now: Flow| {
@@ -441,8 +449,8 @@ mod tests {
             let groups = &now.streams[0].groups;
             (now.streams[0].rate, groups.iter().map(|group| group.rate).collect::<Vec<_>>())
         };
-        let first = at(0, Value::Nil);
-        let second = at(3, Value::Int(4));
+        let first = at(0, None);
+        let second = at(3, Some(4));
         assert_eq!(rates(&first, second.clone()), (Some(1.5), vec![None, Some(2.0), None]));
         assert_eq!(rates(&second, first), (None, vec![None, None, None]));
     }

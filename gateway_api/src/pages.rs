@@ -12,7 +12,7 @@ use common::{
     ids::{CustomerId, OrderId},
     keys,
     problem::Problem,
-    redis_link::{LinkError, SharedLink},
+    redis_link::{LinkError, SharedLink, from_object},
     service::REQUEST_PATIENCE,
 };
 use http::{HeaderValue, header};
@@ -168,7 +168,7 @@ pub(crate) fn answer(
 ///
 /// # Errors
 ///
-/// 503: Redis cannot be read. 504: it took too long.
+/// 500: what is stored cannot be read, today or later. 503: Redis cannot be read. 504: it took too long.
 pub(crate) async fn read<T>(
     turns: &Semaphore,
     what: &str,
@@ -182,7 +182,10 @@ pub(crate) async fn read<T>(
         Ok(Ok(read)) => Ok(read),
         Ok(Err(error)) => {
             error!("reading {what} failed: {error}");
-            Err(Problem::unavailable(format!("{what} cannot be read at the moment")))
+            Err(error.problem(
+                &format!("{what} cannot be read"),
+                format!("{what} cannot be read at the moment"),
+            ))
         }
         Err(_) => Err(Problem::timeout(format!("{what} was not read in time"))),
     }
@@ -388,30 +391,18 @@ async fn listed(
     Ok(ids.collect())
 }
 
-/// The stored documents of the entities with these ids.
+/// The stored documents of the entities with these ids: `None` where there is none that can be read.
 async fn documents<E: Entity>(
     store: &SharedLink,
     ids: Vec<Vec<u8>>,
 ) -> Result<Vec<Option<Box<RawValue>>>, LinkError> {
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut pipeline = Pipeline::with_capacity(1);
-    pipeline.cmd("MGET");
-    for id in ids {
-        pipeline.arg([E::kind().prefix.as_bytes(), &id].concat());
-    }
-    let Some(Value::Array(values)) = store.send(&pipeline).await?.pop() else {
-        return Ok(Vec::new());
+    let keys = ids.iter().map(|id| [E::kind().prefix.as_bytes(), id].concat());
+    // Clients get the document as it is stored, so it has to be one that the API describes.
+    let document = |json: &str| {
+        from_object::<E>(json)?;
+        RawValue::from_string(json.to_owned()).map_err(|error| error.to_string())
     };
-    Ok(values.into_iter().map(document).collect())
-}
-
-/// The document of a stored entity, without its version.
-fn document(value: Value) -> Option<Box<RawValue>> {
-    let stored = text(value)?;
-    let (_, json) = stored.split_once(' ')?;
-    RawValue::from_string(json.to_owned()).ok()
+    store.read_all(keys.collect(), document).await
 }
 
 fn text(value: Value) -> Option<String> {

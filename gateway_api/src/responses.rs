@@ -13,6 +13,10 @@ pub(crate) enum NotRead {
     #[response(status = 400, content_type = "application/problem+json",
         example = json!(examples::wrong_parameter()))]
     BadRequest(Problem),
+    /// What is stored cannot be read
+    #[response(status = 500, content_type = "application/problem+json",
+        example = json!(Problem::internal("it cannot be read")))]
+    Unreadable(Problem),
     /// It cannot be read at the moment; see Retry-After
     #[response(status = 503, content_type = "application/problem+json",
         example = json!(Problem::unavailable("it cannot be read at the moment")))]
@@ -108,6 +112,10 @@ pub(crate) enum BadAmount {
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it describes answers")]
 pub(crate) enum NotDone {
+    /// What is stored cannot be read
+    #[response(status = 500, content_type = "application/problem+json",
+        example = json!(Problem::internal("what is stored cannot be read")))]
+    Unreadable(Problem),
     /// It cannot be stored at the moment; see Retry-After. Repeat it with the Idempotency-Key of
     /// this answer
     #[response(status = 503, content_type = "application/problem+json",

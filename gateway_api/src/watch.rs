@@ -108,7 +108,9 @@ async fn check_rights(gateway: &Gateway, unchecked: &mut Vec<Topic>) -> Result<(
 /// a person has to mend there is told all the same.
 fn tolerate(topic: Topic, checked: Result<(), LinkError>) -> Result<(), LinkError> {
     match checked {
-        Err(LinkError::Away { .. } | LinkError::Refused { .. }) if topic == Topic::Message => {
+        Err(LinkError::Away { .. } | LinkError::Refused { .. } | LinkError::NotServing { .. })
+            if topic == Topic::Message =>
+        {
             Ok(())
         }
         checked => checked,

@@ -158,7 +158,7 @@ async fn show(
             let trace = trace(&headers);
             error!(order.id = %id, trace.id = trace_id(trace.as_deref()),
                 "reading the order failed: {error}");
-            Err(Problem::unavailable("orders cannot be read at the moment"))
+            Err(error.problem("the order cannot be read", "orders cannot be read at the moment"))
         }
     }
 }

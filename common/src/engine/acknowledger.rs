@@ -87,6 +87,7 @@ async fn insist(link: &mut Link, part: &Part, xack: &redis::Cmd) -> Result<(), L
         };
         match error {
             LinkError::Away { .. }
+            | LinkError::NotServing { .. }
             | LinkError::Insecure { .. }
             | LinkError::Denied { command: "AUTH", .. } => part.denied(&error),
             refused => return Err(refused),

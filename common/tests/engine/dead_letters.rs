@@ -36,7 +36,7 @@ async fn poison_beside_good_entries_goes_to_the_dead_letters_once() {
     let unnamed = Deposit::new("u", "c", 1).how(How::Unnamed).json();
     let wide = Deposit::new("w", "c", 1).how(How::Wide(9_000)).json();
     let wide_later = Deposit::new("l", "c", 1).how(How::WideLater(9_000)).json();
-    let poison: [(Fields<'_>, &str); 8] = [
+    let poison: [(Fields<'_>, &str); 9] = [
         (&[("event_id", b"1"), ("entity", b"{nope")], "field `entity`"),
         (&[("event_id", b"2"), ("thing", b"{}")], "no field `entity`"),
         (&[("event_id", b"3"), ("entity", br#"{"id":1,"counter":"c"}"#)], "field `entity`"),
@@ -44,6 +44,8 @@ async fn poison_beside_good_entries_goes_to_the_dead_letters_once() {
         (&[("event_id", b"5"), ("entity", at_fault.as_bytes())], "told to be at fault"),
         (&[("event_id", b"6"), ("entity", unnamed.as_bytes())], "not named by reads"),
         (&[("event_id", b"7"), ("entity", wide.as_bytes())], "2000 are the most"),
+        // serde would take it for a deposit, member by member.
+        (&[("event_id", b"9"), ("entity", br#" ["listed","c",1]"#)], "a list and not an object"),
         (&[("event_id", b"8"), ("entity", wide_later.as_bytes())], "2000 are the most"),
     ];
     let mut expected = Vec::new();
@@ -56,7 +58,7 @@ async fn poison_beside_good_entries_goes_to_the_dead_letters_once() {
     let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
     let service = Service::start(&redis, "one").await;
     until("all is acknowledged", async || is_through(&redis).await).await;
-    assert_eq!(redis.audited().await.len(), 9, "the good ones are handled");
+    assert_eq!(redis.audited().await.len(), 10, "the good ones are handled");
 
     let found = letters(&redis).await;
     assert_eq!(found.len(), poison.len());
@@ -78,7 +80,7 @@ async fn poison_beside_good_entries_goes_to_the_dead_letters_once() {
     redis.deposit(&Deposit::new("last", "c", 1)).await;
     until("all is acknowledged again", async || is_through(&redis).await).await;
     assert_eq!(letters(&redis).await, found);
-    assert_eq!(redis.audited().await.len(), 10);
+    assert_eq!(redis.audited().await.len(), 11);
     let ledger = service.stop().await.unwrap();
     assert!(ledger.saw_receipt("good").len() > 1, "it was delivered again");
     assert!(ledger.saw_receipt("f").len() > 1, "it was delivered again");

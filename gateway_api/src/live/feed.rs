@@ -142,7 +142,7 @@ impl Reader {
             feed: Arc::clone(feed),
             server,
             places: (0..STREAMS.len()).filter(is_here).collect(),
-            link: Link::new(sources.servers()[server].clone(), patience),
+            link: Link::new(sources.servers()[server].clone(), patience).primary_only(),
             failing: false,
         }
     }

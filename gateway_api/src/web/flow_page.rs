@@ -110,7 +110,7 @@ pub(super) fn dead_letters(flow: &Flow, topic: Topic) -> u64 {
 
 /// What waits for a service on a stream.
 fn waiting(group: &GroupFlow) -> u64 {
-    group.lag.unwrap_or(0).saturating_add(group.pending)
+    group.lag.saturating_add(group.pending)
 }
 
 /// A stream and one of its readers.
@@ -204,7 +204,7 @@ fn content(flow: &Flow) -> Markup {
         section.card aria-labelledby="streams-heading" {
             header.card-head {
                 h2 #streams-heading { "Streams and their readers" }
-                p.hint { "Waiting is what was not delivered yet, and what was delivered and is in hand." }
+                p.hint { "Waiting is what was not delivered yet, and what was delivered and is in hand. A number with ~ is an estimate." }
             }
             div.scroll role="region" aria-label="Table of the streams" tabindex="0" {
                 (table(&readings))
@@ -278,7 +278,8 @@ fn table(readings: &[Reading<'_>]) -> Markup {
                         td { (reading.from.service()) }
                         td { (reading.to.service()) }
                         td.num.f-lag {
-                            @match group.lag { Some(lag) => (Grouped(lag)), None => "?" }
+                            @if group.lag_is_estimate { "~" }
+                            (Grouped(group.lag))
                         }
                         td.num.f-pending { (Grouped(group.pending)) }
                         td.num.f-rate { (rate_text(group.rate)) }

@@ -79,12 +79,12 @@ async fn read(gateway: &Gateway, caller: &Caller, id: OrderId) -> Result<Facts, 
         let Some(order) = order else { return Ok(None) };
         let (products, account, (messages, complete)) = tokio::try_join!(
             stores.inventory.get_all::<Product>(pieces(&order).into_keys().cloned()),
-            stores.account.get::<Account>(&order.customer_id),
+            stores.account.get_all::<Account>([order.customer_id.clone()]),
             pages::messages_about(&stores.message, &order.customer_id, id),
         )?;
         // As at `/accounts/{id}`.
         let shows_account = caller.may(Scope::ReportRead);
-        let account = account.filter(|_| shows_account);
+        let account = account.into_iter().next().filter(|_| shows_account);
         let account = account.map(|account| accounts::shown(account, caller));
         let ahead = waiting::ahead(&stores.inventory, &order, &products).await?;
         let now = now();

@@ -88,8 +88,8 @@ pub(super) async fn ahead(
     if order.status != OrderStatus::OutOfStock {
         return Ok(Vec::new());
     }
-    let reservation = store.get::<Reservation>(&order.id).await?;
-    let Some(spot) = reservation.and_then(|reservation| reservation.spot) else {
+    let reservation = store.get_all::<Reservation>([order.id]).await?;
+    let Some(spot) = reservation.into_iter().find_map(|reservation| reservation.spot) else {
         return Ok(Vec::new());
     };
     let mut ahead = Vec::new();

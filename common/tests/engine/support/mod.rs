@@ -1,6 +1,7 @@
 //! What the tests share: a Redis of their own, a service on it, and waiting for conditions.
 
 pub(crate) mod ledger;
+pub(crate) mod name;
 pub(crate) mod redis;
 pub(crate) mod service;
 

@@ -11,7 +11,7 @@ use std::{
 use common::{decision::Entity, events::Stream};
 use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, RedisResult, aio::MultiplexedConnection};
 use serde_json::Value as Json;
-use stack::{RedisOptions, RedisServer};
+use stack::{Listen, RedisOptions, RedisServer};
 
 use super::ledger::{Counter, Deposit, Deposited, Receipt};
 
@@ -76,6 +76,24 @@ impl Redis {
         let url = server.url();
         let client = redis::Client::open(url.as_str()).expect("a URL");
         Self { server: Arc::new(Mutex::new(server)), url, client, connection: Mutex::default() }
+    }
+
+    /// Starts one at a port, for a replica to find.
+    pub(crate) fn start_at_port() -> Self {
+        let args = ["--repl-diskless-sync-delay", "0"].map(str::to_owned).to_vec();
+        Self::start_with(RedisOptions { listen: Listen::FreePort, args, ..RedisOptions::default() })
+    }
+
+    /// The port, if it is at one.
+    pub(crate) fn port(&self) -> u16 {
+        self.url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port")
+    }
+
+    /// How many connections it has ever accepted.
+    pub(crate) async fn connections(&self) -> u64 {
+        let info: String = self.ask("INFO stats").await;
+        let count = info.lines().find_map(|it| it.strip_prefix("total_connections_received:"));
+        count.expect("a count").trim().parse().expect("a number")
     }
 
     pub(crate) fn url(&self) -> &str {

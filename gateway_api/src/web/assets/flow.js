@@ -38,9 +38,9 @@ export function flow() {
       for (const group of stream.groups) {
         const row = rows.get(`${stream.stream} ${group.group}`);
         if (!row) continue;
-        const waiting = (group.lag ?? 0) + group.pending;
+        const waiting = group.lag + group.pending;
         const put = (name, text) => setText(row.querySelector(`.f-${name}`), text);
-        put("lag", group.lag === null ? "?" : grouped(group.lag));
+        put("lag", (group.lag_is_estimate ? "~" : "") + grouped(group.lag));
         put("pending", grouped(group.pending));
         put("rate", rateText(group.rate));
         put("length", grouped(stream.length));

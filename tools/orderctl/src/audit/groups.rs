@@ -1,12 +1,15 @@
 //! How far the consumer groups are, and whether anything is under way.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
-use anyhow::Context as _;
-use common::{config::Sources, events::Stream, ids::EntryId};
-use redis::{Value, from_redis_value};
+use common::{
+    config::Sources,
+    events::{Stream, Topic},
+    ids::EntryId,
+    lag::{GroupFacts, Lag, LagMeter, ServerFacts, StreamFacts},
+};
 
-use super::reading::{Links, take};
+use super::reading::Links;
 
 /// How far a consumer group is in its stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +20,8 @@ pub struct Group {
     pub name: String,
     /// Entries that were delivered and not acknowledged.
     pub pending: u64,
-    /// Entries that were not delivered yet; unknown to Redis before version 7 and after deletions.
-    pub lag: Option<u64>,
+    /// Entries that were not delivered yet.
+    pub lag: Lag,
     /// Whether everything in the stream was delivered, and nothing came in meanwhile.
     pub at_end: bool,
 }
@@ -67,10 +70,15 @@ struct Look {
 impl Looks {
     pub(super) async fn take(links: &mut Links) -> anyhow::Result<Self> {
         let mut looks = Vec::new();
-        for stream in Stream::ALL {
-            if !stream.readers().is_empty() {
-                looks.push(look_at(links, stream).await?);
-            }
+        let mut servers = Vec::new();
+        for topic in Topic::ALL {
+            servers.push((topic, links.server(topic).await?));
+        }
+        let read = Stream::ALL.into_iter().filter(|stream| !stream.readers().is_empty());
+        for stream in read {
+            let server = servers.iter().find(|(topic, _)| *topic == stream.topic());
+            let server = server.map(|(_, facts)| facts.clone()).unwrap_or_default();
+            looks.push(look_at(links, stream, &server).await?);
         }
         Ok(Self(looks))
     }
@@ -99,37 +107,31 @@ impl Look {
     }
 }
 
-async fn look_at(links: &mut Links, stream: Stream) -> anyhow::Result<Look> {
-    let mut ask = redis::cmd("XINFO");
-    ask.arg("GROUPS").arg(stream.key());
-    let found = links.find(stream.topic(), "XINFO GROUPS", ask).await?;
+async fn look_at(links: &mut Links, stream: Stream, server: &ServerFacts) -> anyhow::Result<Look> {
+    let ask = |what| redis::cmd("XINFO").arg(what).arg(stream.key()).to_owned();
+    let topic = stream.topic();
+    let groups = links.find(topic, "XINFO GROUPS", ask("GROUPS")).await?;
     // Asked after the groups, so that an entry that came in between is not overlooked.
-    let Some(length) = links.length(stream).await? else {
+    let Some(found) = links.find(topic, "XINFO STREAM", ask("STREAM")).await? else {
         return Ok(Look { stream, last: None, groups: Vec::new() });
     };
+    let facts = StreamFacts::from_reply(found);
     let mut missing: BTreeSet<&str> =
         stream.readers().iter().map(|reader| reader.service()).collect();
-    let mut groups = Vec::new();
-    let replies: Vec<HashMap<String, Value>> =
-        found.map(from_redis_value).transpose()?.unwrap_or_default();
-    for mut reply in replies {
-        let name: String = take(&mut reply, "name")?.context("a group without a name")?;
-        let delivered: String = take(&mut reply, "last-delivered-id")?.unwrap_or_default();
-        let delivered: EntryId = delivered.parse().unwrap_or_default();
-        missing.remove(name.as_str());
-        groups.push(Group {
-            stream,
-            name,
-            pending: take(&mut reply, "pending")?.unwrap_or(0),
-            lag: take(&mut reply, "lag")?.flatten(),
-            at_end: length.entries == 0 || delivered >= length.last,
-        });
-    }
+    let mut lags = LagMeter::default();
+    let group = |found: GroupFacts| {
+        missing.remove(found.name.as_str());
+        let lag = lags.lag(server, stream.key(), &facts, &found);
+        let GroupFacts { name, pending, .. } = found;
+        Group { stream, name, pending, lag, at_end: lag == Lag::Exact(0) }
+    };
+    let groups = groups.map(GroupFacts::from_reply).unwrap_or_default();
+    let mut groups: Vec<Group> = groups.into_iter().map(group).collect();
     for name in missing {
-        let (name, at_end) = (name.to_owned(), length.entries == 0);
-        groups.push(Group { stream, name, pending: 0, lag: Some(length.entries), at_end });
+        let (name, lag) = (name.to_owned(), Lag::Exact(facts.length));
+        groups.push(Group { stream, name, pending: 0, lag, at_end: facts.length == 0 });
     }
-    Ok(Look { stream, last: Some(length.last), groups })
+    Ok(Look { stream, last: Some(facts.last_generated), groups })
 }
 
 #[cfg(test)]
@@ -139,7 +141,7 @@ mod tests {
     fn look(last: u64, pending: u64, at_end: bool) -> Looks {
         let stream = Stream::InventoryCheck;
         let name = "account_service".to_owned();
-        let groups = vec![Group { stream, name, pending, lag: None, at_end }];
+        let groups = vec![Group { stream, name, pending, lag: Lag::Exact(0), at_end }];
         let last = format!("{last}-0").parse().ok();
         Looks(vec![Look { stream, last, groups }])
     }

@@ -21,7 +21,7 @@ mod tests;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use common::config::Sources;
+use common::{config::Sources, lag::Lag};
 
 pub use self::groups::{Group, groups, is_quiet};
 use self::{books::Books, groups::Looks, reading::Links};
@@ -97,11 +97,10 @@ impl fmt::Display for Report {
             writeln!(f, "  {count} dead letters of {owner}")?;
         }
         writeln!(f, "groups                                             pending      lag")?;
-        for Group { stream, name, pending, lag, at_end } in &self.groups {
+        for Group { stream, name, pending, lag, .. } in &self.groups {
             let lag = match lag {
-                Some(lag) => lag.to_string(),
-                None if *at_end => "0".to_owned(),
-                None => "?".to_owned(),
+                Lag::Exact(entries) => entries.to_string(),
+                Lag::Estimate(entries) => format!("~{entries}"),
             };
             writeln!(f, "  {:<28}{name:<20}{pending:>8}{lag:>9}", stream.key())?;
         }

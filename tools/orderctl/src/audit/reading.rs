@@ -7,6 +7,7 @@ use common::{
     config::Sources,
     events::{ENTITY, Stream, Topic},
     ids::EntryId,
+    lag::ServerFacts,
     redis_link::Link,
 };
 use redis::{Cmd, Pipeline, Value, from_redis_value};
@@ -25,7 +26,6 @@ pub(super) struct Links {
 /// How long a stream is.
 pub(super) struct Length {
     pub(super) entries: u64,
-    pub(super) last: EntryId,
     /// Whether nothing was ever taken out of it.
     pub(super) complete: bool,
 }
@@ -60,6 +60,13 @@ impl Links {
         }
     }
 
+    /// What the Redis of a topic says of itself.
+    pub(super) async fn server(&mut self, topic: Topic) -> anyhow::Result<ServerFacts> {
+        let mut ask = redis::cmd("INFO");
+        ask.arg("server");
+        Ok(ServerFacts::from_reply(self.of(topic).ask("INFO", ask).await?))
+    }
+
     /// How long the stream is; `None` if there is none.
     pub(super) async fn length(&mut self, stream: Stream) -> anyhow::Result<Option<Length>> {
         let mut ask = redis::cmd("XINFO");
@@ -69,11 +76,9 @@ impl Links {
         };
         let mut found: HashMap<String, Value> = from_redis_value(found)?;
         let entries = take(&mut found, "length")?.unwrap_or(0);
-        let last: String = take(&mut found, "last-generated-id")?.unwrap_or_default();
         // Redis before version 7 does not count what was added; then nobody knows.
         let added: Option<u64> = take(&mut found, "entries-added")?;
-        let last = last.parse().unwrap_or_default();
-        Ok(Some(Length { entries, last, complete: added == Some(entries) }))
+        Ok(Some(Length { entries, complete: added == Some(entries) }))
     }
 
     /// All keys that begin like this.

@@ -1,0 +1,164 @@
+//! A planned failover of the Redis under load: the replica is promoted, the old primary stays up as its
+//! replica, and the name leads to the new one some seconds later.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use redis::{FromRedisValue, aio::MultiplexedConnection};
+use serde_json::json;
+use stack::{Instance, Listen, RedisOptions, RedisServer, Service, StackOptions};
+use system_tests::{Client, SOON, System, eventually, order_body, place_until_accepted};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+
+/// How long a client goes on asking.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A server at a port of its own.
+struct Server {
+    _server: RedisServer,
+    port: u16,
+    connection: MultiplexedConnection,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let args = ["--repl-diskless-sync-delay", "0"].map(str::to_owned).to_vec();
+        let options = RedisOptions { listen: Listen::FreePort, args, ..RedisOptions::default() };
+        let server = tokio::task::spawn_blocking(|| RedisServer::start(options)).await;
+        let server = server.expect("no panic").expect("a Redis");
+        let port = server.url().rsplit(':').next().unwrap().parse().expect("a port");
+        let client = redis::Client::open(server.url()).expect("a URL");
+        let connection = client.get_multiplexed_async_connection().await.expect("a connection");
+        Self { _server: server, port, connection }
+    }
+
+    async fn ask<T: FromRedisValue>(&mut self, line: &str) -> T {
+        let mut words = line.split(' ');
+        let mut command = redis::cmd(words.next().expect("a command"));
+        for word in words {
+            command.arg(word);
+        }
+        command.query_async(&mut self.connection).await.unwrap_or_else(|it| panic!("{line}: {it}"))
+    }
+
+    async fn replication(&mut self, field: &str) -> String {
+        let info: String = self.ask("INFO replication").await;
+        let found = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        found.unwrap_or_default().trim().to_owned()
+    }
+}
+
+async fn in_step(primary: &mut Server, replica: &mut Server) {
+    eventually("the replica is in step", SOON, async || {
+        let there = replica.replication("slave_repl_offset").await;
+        let here = primary.replication("master_repl_offset").await;
+        let linked = replica.replication("master_link_status").await == "up";
+        if linked && there == here { Ok(()) } else { Err(format!("{there} of {here}")) }
+    })
+    .await;
+}
+
+/// Serves a port from which new connections lead to the port in `target`.
+async fn lead(target: Arc<Mutex<u16>>) -> (u16, tokio::task::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let task = tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let port = *target.lock().unwrap_or_else(PoisonError::into_inner);
+            tokio::spawn(async move {
+                if let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)).await {
+                    let _ = copy_bidirectional(&mut client, &mut server).await;
+                }
+            });
+        }
+    });
+    (port, task)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_follow_their_name_from_a_demoted_primary_to_the_promoted_replica() {
+    let (mut old, mut new) = (Server::start().await, Server::start().await);
+    let () = new.ask(&format!("REPLICAOF 127.0.0.1 {}", old.port)).await;
+    in_step(&mut old, &mut new).await;
+    let target = Arc::new(Mutex::new(old.port));
+    let (port, name) = lead(Arc::clone(&target)).await;
+    let mut system = System::start_alone(StackOptions {
+        redis_url: Some(format!("redis://127.0.0.1:{port}")),
+        ..StackOptions::default()
+    })
+    .await;
+    for (path, body) in [
+        ("/inventory/p", json!({ "name": "p", "price": 1, "amount": 1_000_000 })),
+        ("/accounts/c", json!({ "name": "c", "email": "c@example.org", "balance": 1_000_000 })),
+    ] {
+        let answer = system.ask(http::Method::PUT, path, Some(&body)).await;
+        assert!(answer.status.is_success(), "{}", answer.text());
+    }
+
+    let (accepted, over) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+    let mut clients = JoinSet::new();
+    for _ in 0..4 {
+        let gateways = system.stack.gateway_urls();
+        let (accepted, over) = (Arc::clone(&accepted), Arc::clone(&over));
+        clients.spawn(async move {
+            let http = Client::default();
+            while !over.load(Ordering::Relaxed) {
+                let key = uuid::Uuid::new_v4().to_string();
+                let body = order_body(&["p"], "c");
+                place_until_accepted(&http, &gateways, &key, &body, PATIENCE).await;
+                accepted.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+    }
+    let goes_on = async |orders: usize| {
+        let until = accepted.load(Ordering::Relaxed) + orders;
+        eventually("orders are accepted", PATIENCE, async || {
+            let accepted = accepted.load(Ordering::Relaxed);
+            if accepted >= until { Ok(()) } else { Err(format!("{accepted} of {until}")) }
+        })
+        .await;
+    };
+    goes_on(50).await;
+    let pids: Vec<u32> = system.stack.instances().iter().map(|it| it.process.pid()).collect();
+
+    // Nothing is written while the replica catches up, so nothing is lost.
+    let () = old.ask("CLIENT PAUSE 60000 WRITE").await;
+    in_step(&mut old, &mut new).await;
+    let () = new.ask("REPLICAOF NO ONE").await;
+    let () = old.ask(&format!("REPLICAOF 127.0.0.1 {}", new.port)).await;
+    let () = old.ask("CLIENT UNPAUSE").await;
+    eventually("no service is ready", SOON, async || {
+        let ready = system.stack.instances().iter().filter(|it| it.is_ready());
+        let ready: Vec<String> = ready.map(Instance::name).map(|it| it.to_string()).collect();
+        if ready.is_empty() { Ok(()) } else { Err(format!("{ready:?}")) }
+    })
+    .await;
+    for service in [Service::Gateway, Service::Order] {
+        let log = system.logs(service);
+        assert!(log.contains("it is a replica of 127.0.0.1:"), "{log}");
+    }
+
+    *target.lock().unwrap() = new.port;
+    system.wait_ready().await;
+    goes_on(50).await;
+    over.store(true, Ordering::Relaxed);
+    clients.join_all().await;
+    let report = system.assert_balanced(SOON).await;
+    assert_eq!(report.orders, accepted.load(Ordering::Relaxed), "{report}");
+    assert_eq!((report.unfinished, report.dead_letters.len()), (0, 0), "{report}");
+    let now: Vec<u32> = system.stack.instances().iter().map(|it| it.process.pid()).collect();
+    assert_eq!(now, pids, "nobody was restarted");
+    let keys: u64 = new.ask("DBSIZE").await;
+    assert!(keys > 100, "all of it is at the new primary");
+    name.abort();
+}
