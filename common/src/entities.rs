@@ -319,7 +319,7 @@ pub struct Delivery {
     /// How many pieces came in.
     #[schema(example = 5)]
     pub amount: u64,
-    /// How many were on hand then, once the first in the line of waiting orders were served.
+    /// How many were available then, before waiting orders were filled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = 9)]
     pub on_hand: Option<u64>,
