@@ -133,17 +133,20 @@ impl Desk<'_> {
         let mut progress = Progress::default();
         loop {
             let mut heads: Vec<(Spot, ProductId)> = Vec::new();
-            let mut over = Vec::new();
+            let (mut over, mut enough) = (Vec::new(), false);
             for (id, walk) in &mut *walks {
                 match self.next_in_line(id, walk, &mut progress)? {
                     Next::Order(spot) => heads.push((spot, id.clone())),
                     Next::End => over.push(id.clone()),
-                    Next::Enough => return Ok(()),
+                    Next::Enough => enough = true,
                 }
             }
             for id in over {
                 walks.remove(&id);
                 self.set_served(&id, None)?;
+            }
+            if enough {
+                return Ok(());
             }
             heads.sort_unstable_by_key(|(spot, _)| (spot.ticket, spot.order));
             let Some((spot, id)) = heads.first() else { return Ok(()) };

@@ -182,6 +182,33 @@ fn one_delivery_serves_wide_orders_that_share_all_of_their_products() {
 }
 
 #[test]
+fn a_hundred_lines_that_are_served_at_once_fill_the_orders_in_all_of_them() {
+    let mut warehouse = warehouse();
+    let ids: Vec<String> = (0..WIDE).map(|number| format!("hot{number}")).collect();
+    ids.iter().for_each(|id| define(&mut warehouse, id, 2));
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    (1_000..1_002).for_each(|number| warehouse.when_unchecked(&ordered(number, 1, &ids)));
+    for number in 1..=20 {
+        // Half of them name all of the products, the others one each and many of their own.
+        match number % 2 {
+            0 => warehouse.when_unchecked(&ordered(number, 1, &ids)),
+            _ => place(&mut warehouse, number, &ids[number as usize..][..1], WIDE - 1),
+        }
+    }
+    warehouse.memory.published.clear();
+    warehouse.when_unchecked(&cancelled(1_000));
+    assert!(warehouse.memory.concerned <= ORDER);
+    warehouse.when(&cancelled(1_001));
+    serve(&mut warehouse);
+    let mut told = warehouse.told();
+    told.sort_by_key(|(number, _)| *number);
+    // Two of each: the second and the fourth order take one of everything, unless it is gone.
+    let expected = [1, 2].into_iter().chain((3..20).step_by(2));
+    assert_eq!(told, filled(expected));
+    warehouse.when(&restocked(1, "hot0", 0));
+}
+
+#[test]
 fn orders_of_few_products_are_passed_by_without_their_reservations() {
     let mut warehouse = warehouse();
     for id in ["wanted", "a", "b", "c", "short"] {
