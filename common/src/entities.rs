@@ -205,7 +205,8 @@ pub struct Line {
     pub last: u64,
     /// The ticket given last; they rise.
     pub ticket: u64,
-    /// Stock came in and the line is being served: how far. Whoever comes now joins its end.
+    /// Stock came in and the line is being served: how far. An order that comes now joins its end,
+    /// unless there is more than those before it can need.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub served: Option<Served>,
 }
@@ -319,7 +320,7 @@ pub struct Delivery {
     /// How many pieces came in.
     #[schema(example = 5)]
     pub amount: u64,
-    /// How many were on hand then, once the first in the line of waiting orders were served.
+    /// How many were available then, before waiting orders were filled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = 9)]
     pub on_hand: Option<u64>,

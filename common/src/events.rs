@@ -462,12 +462,12 @@ impl Event for ToppedUp {
     const STREAM: Stream = Stream::AccountToppedUp;
 }
 
-/// The line of a product is longer than one decision looks at: the next part of it is due.
+/// Orders wait for a product that came in: the next part of its line is to be served.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct LineMoves {
     /// The product that came in.
     pub product_id: ProductId,
-    /// The last ticket that was looked at.
+    /// The last ticket that was looked at; 0 at the beginning of the line.
     pub after: u64,
 }
 

@@ -16,12 +16,23 @@ pub struct Memory<D> {
     versions: u64,
     /// What was published and not taken yet.
     pub published: VecDeque<Append>,
+    /// How many entities the last input concerned, counted as the engine does.
+    pub concerned: usize,
+    /// How many bytes of entities the last input wrote.
+    pub written: usize,
 }
 
 impl<D: Decider> Memory<D> {
     /// Nothing stored, nothing published.
     pub fn new(decider: D) -> Self {
-        Self { decider, stored: BTreeMap::new(), versions: 0, published: VecDeque::new() }
+        Self {
+            decider,
+            stored: BTreeMap::new(),
+            versions: 0,
+            published: VecDeque::new(),
+            concerned: 0,
+            written: 0,
+        }
     }
 
     /// Handles one input as the engine would, and gives the answer for its caller.
@@ -51,6 +62,7 @@ impl<D: Decider> Memory<D> {
                 decided => break decided?,
             }
         };
+        (self.concerned, self.written) = (named.len(), 0);
         let puts: Vec<Key> = changes.puts.iter().map(|put| put.key.clone()).collect();
         world.apply(&mut changes);
         for key in puts {
@@ -59,6 +71,7 @@ impl<D: Decider> Memory<D> {
             assert!(may_write, "{key} is written but was not named as loaded or fresh");
             let change = world.slot(&key).and_then(|slot| slot.change()).expect("it was just put");
             self.versions += 1;
+            self.written += change.json.len();
             self.stored.insert(key, format!("{} {}", self.versions, change.json));
             if let Some(stream) = change.updates {
                 self.published.push_back(Append { stream, json: change.json });

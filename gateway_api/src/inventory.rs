@@ -139,8 +139,8 @@ pub async fn define(
 
 /// Bring stock
 ///
-/// It first serves the orders that wait for the product, in the order of their arrival: each that
-/// can now be filled whole is. What is left goes to whoever orders next. With an
+/// Then the orders that wait for the product are served, in the order of their arrival: each that
+/// can now be filled whole is. What is left goes to the next order. With an
 /// `Idempotency-Key` the request is safe to repeat for ever: it comes in once.
 #[utoipa::path(
     post, path = "/inventory/{id}/restock", tag = "inventory", operation_id = "restock",

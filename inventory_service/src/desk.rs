@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use common::{
     decision::{Changes, Entity, Halt, World},
     entities::{Line, Product},
+    http::PRODUCTS_LIMIT,
     ids::{OrderId, ProductId},
 };
 
@@ -20,22 +21,31 @@ use crate::{
 /// How much one decision looks at while it serves lines; the rest is left to the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How many orders get their turn.
+    /// How many orders are filled.
     pub turns: usize,
     /// How many pages are walked through.
     pub pages: usize,
-    /// How many entities are looked at, so that all of them fit into one commit.
+    /// How many entities are looked at, counted before they are loaded. One order is looked at
+    /// however small this is. By default it is a quarter of what one commit takes: an input of a
+    /// batch may have to look again after its neighbours changed what it had seen.
     pub entities: usize,
+    /// How many further lines are served as one with the first, by ticket.
+    pub lines: usize,
+    /// How many other products an order repeats in each of its lines. A page is written whenever an
+    /// order joins or leaves it: this bounds its size.
+    pub others: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { turns: 100, pages: 64, entities: 800 }
+        Self { turns: 300, pages: 64, entities: 500, lines: 4, others: 4 }
     }
 }
 
 /// An entity as it stands in the world, or as this decision changed it.
 pub(crate) enum Draft<'a, E> {
+    /// It is not loaded yet.
+    Missing,
     Seen(Option<&'a E>),
     Changed(E),
 }
@@ -46,12 +56,23 @@ pub(crate) struct Drafts<'a, I, E>(BTreeMap<I, Draft<'a, E>>);
 impl<'a, I: Ord + Clone, E: Entity<Id = I> + Clone> Drafts<'a, I, E> {
     pub(crate) fn see(&mut self, world: &'a World, id: &I) -> Result<Option<&E>, Halt> {
         if !self.0.contains_key(id) {
-            self.0.insert(id.clone(), Draft::Seen(world.get::<E>(id)?));
+            let draft = match world.get::<E>(id) {
+                Ok(entity) => Draft::Seen(entity),
+                Err(Halt::Missing) => Draft::Missing,
+                Err(fault) => return Err(fault),
+            };
+            self.0.insert(id.clone(), draft);
         }
-        Ok(self.0.get(id).and_then(|draft| match draft {
-            Draft::Seen(entity) => *entity,
-            Draft::Changed(entity) => Some(entity),
-        }))
+        match self.0.get(id) {
+            Some(Draft::Missing) | None => Err(Halt::Missing),
+            Some(Draft::Seen(entity)) => Ok(*entity),
+            Some(Draft::Changed(entity)) => Ok(Some(entity)),
+        }
+    }
+
+    /// Whether it was looked at, be it loaded or not.
+    pub(crate) fn was_seen(&self, id: &I) -> bool {
+        self.0.contains_key(id)
     }
 
     fn change(&mut self, world: &'a World, id: &I) -> Result<Option<&mut E>, Halt> {
@@ -61,7 +82,7 @@ impl<'a, I: Ord + Clone, E: Entity<Id = I> + Clone> Drafts<'a, I, E> {
             *draft = Draft::Changed(entity.clone());
         }
         Ok(match draft {
-            Draft::Seen(_) => None,
+            Draft::Missing | Draft::Seen(_) => None,
             Draft::Changed(entity) => Some(entity),
         })
     }
@@ -145,7 +166,7 @@ impl<'a> Desk<'a> {
         for (id, wanted) in &pieces {
             match self.product(id)? {
                 None => unknown.push(id.as_str()),
-                Some(product) if product.line.served.is_some() => {
+                Some(product) if is_promised(product, *wanted) => {
                     short.push(format!("{id}: others wait for what came in"));
                 }
                 Some(product) if product.amount < *wanted => {
@@ -164,8 +185,9 @@ impl<'a> Desk<'a> {
             reservation.reason = Some(short.join("; "));
             self.join_lines(&mut reservation, now)?;
         }
+        let waits = reservation.state == Holding::Waiting;
         self.publish(reservation, resend);
-        Ok(())
+        if waits { self.ask_to_serve_on(pieces.keys()) } else { Ok(()) }
     }
 
     /// Moves the pieces from the stock to the order; all of them are on hand.
@@ -253,15 +275,13 @@ impl<'a> Desk<'a> {
         look_at_all(last.iter().map(|id| self.pages.see(self.world, id).map(|_| ())))?;
         let mut pages = BTreeMap::new();
         for mut id in last {
-            let mut others = reservation.pieces.clone();
-            let pieces = others.remove(&id.product).unwrap_or_default();
             let full = |page: &LinePage| page.spots.len() >= PAGE;
             if self.pages.see(self.world, &id)?.is_some_and(full) {
                 id.number += 1;
             }
             let page = self.pages.see(self.world, &id)?.cloned();
             let mut page = page.unwrap_or_else(|| LinePage::empty(id.clone()));
-            page.spots.push(Spot { ticket, order: reservation.order_id, pieces, others });
+            page.spots.push(Spot::of(reservation, &id.product, ticket, self.limits.others));
             self.pages.set(page);
             if let Some(product) = self.change_product(&id.product)? {
                 let line = &mut product.line;
@@ -304,10 +324,17 @@ impl<'a> Desk<'a> {
         Ok(())
     }
 
-    /// How many entities were looked at.
+    /// How many entities were looked at, including those that are not loaded yet.
     pub(crate) fn seen(&self) -> usize {
         self.products.0.len() + self.reservations.0.len() + self.pages.0.len()
     }
+}
+
+/// Whether the line of a product is being served and those who wait in it may need what an order
+/// for so many pieces would take: no order waits for more than [`PRODUCTS_LIMIT`] pieces.
+fn is_promised(product: &Product, wanted: u64) -> bool {
+    let needed = product.line.waiting.saturating_mul(PRODUCTS_LIMIT as u64);
+    product.line.served.is_some() && product.amount < wanted.saturating_add(needed)
 }
 
 pub(crate) fn page_ids(spot: &Waiting) -> impl Iterator<Item = PageId> {
@@ -322,4 +349,13 @@ pub(crate) fn look_at_all(looks: impl Iterator<Item = Result<(), Halt>>) -> Resu
         all = all.and(look);
     }
     all
+}
+
+/// The same; gives whether all are loaded.
+pub(crate) fn are_loaded(looks: impl Iterator<Item = Result<(), Halt>>) -> Result<bool, Halt> {
+    match look_at_all(looks) {
+        Ok(()) => Ok(true),
+        Err(Halt::Missing) => Ok(false),
+        Err(fault) => Err(fault),
+    }
 }

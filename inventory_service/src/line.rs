@@ -13,6 +13,8 @@ use common::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::reservation::Reservation;
+
 /// How many orders wait on one page.
 pub const PAGE: usize = 50;
 
@@ -43,10 +45,40 @@ pub struct Spot {
     pub order: OrderId,
     /// How many pieces of the product it needs.
     pub pieces: u64,
-    /// What else it needs, so that whoever serves the line sees whether it can be filled without
-    /// reading what it holds.
+    /// The other products that it needs, so that the service can pass the order by without reading
+    /// its reservation. Empty if there are more than
+    /// [`Limits::others`](crate::Limits::others).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub others: BTreeMap<ProductId, u64>,
+    /// How many other products it needs if they are not listed: its reservation has them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unlisted: usize,
+}
+
+impl Spot {
+    /// The place of an order in the line of one of its products; it lists the other ones if there
+    /// are no more than `most`.
+    pub fn of(reservation: &Reservation, product: &ProductId, ticket: u64, most: usize) -> Self {
+        let pieces = reservation.pieces.get(product).copied().unwrap_or_default();
+        let others = reservation.pieces.iter().filter(|(id, _)| *id != product);
+        let count = reservation.pieces.len().saturating_sub(1);
+        let (others, unlisted) = match count <= most {
+            true => (others.map(|(id, pieces)| (id.clone(), *pieces)).collect(), 0),
+            false => (BTreeMap::new(), count),
+        };
+        Self { ticket, order: reservation.order_id, pieces, others, unlisted }
+    }
+
+    /// Whether it says of its order what the reservation says.
+    pub fn agrees_with(&self, reservation: &Reservation, product: &ProductId) -> bool {
+        let mut others = reservation.pieces.clone();
+        let pieces = others.remove(product);
+        let lists = match self.unlisted {
+            0 => self.others == others,
+            count => self.others.is_empty() && count == others.len(),
+        };
+        pieces == Some(self.pieces) && lists
+    }
 }
 
 impl LinePage {
@@ -54,6 +86,10 @@ impl LinePage {
     pub fn empty(id: PageId) -> Self {
         Self { id, spots: Vec::new() }
     }
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl fmt::Display for PageId {

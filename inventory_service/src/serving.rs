@@ -1,141 +1,195 @@
-//! Serving lines: who waits for what came in, and can be filled, in the order of arrival.
+//! Serving lines: incoming stock fills waiting orders in the order of arrival.
 //!
-//! Lines are served by ticket, several as one. Where that is more than one decision looks at, it
-//! notes how far it came and leaves the rest to the next one.
+//! A decision that brings stock in only notes that the lines are to be served and publishes a
+//! [`LineMoves`] for each. The decision about that event serves, by ticket, several lines as one if
+//! their orders depend on each other. It looks at a bounded number of entities, counted before they
+//! are loaded; then it notes how far it came, within a page as well, and leaves the rest to the next
+//! event.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use common::{
-    decision::Halt,
-    entities::Served,
-    events::LineMoves,
-    ids::{OrderId, ProductId},
-};
+use common::{decision::Halt, entities::Served, events::LineMoves, ids::ProductId};
 
 use crate::{
-    desk::{Desk, look_at_all, page_ids},
+    desk::{Desk, are_loaded, look_at_all, page_ids},
     line::{PageId, Spot},
     reservation::{Holding, Reservation},
 };
 
-/// How many lines one decision serves before it leaves further ones to themselves.
-const LINES: usize = 8;
 /// How many pages are loaded together.
 const PAGES_AHEAD: u64 = 8;
+/// How many entities are loaded together for orders that come next.
+const ENTITIES_AHEAD: usize = 100;
 
-/// Where a decision is in the line of a product that came in.
+/// Where a decision is in the line of a product.
 struct Walk {
-    page: u64,
-    /// The last ticket that had its turn.
-    after: u64,
+    /// Where the decision before left the line.
+    began: Served,
+    now: Served,
+}
+
+impl Walk {
+    fn from(served: Served) -> Self {
+        Self { began: served, now: served }
+    }
+}
+
+/// What a decision has done so far.
+#[derive(Default)]
+struct Progress {
+    filled: usize,
+    pages: usize,
+    /// How many further lines it serves.
+    joined: usize,
+    /// Whether it passed any order or page: only then may it leave the rest to the next one.
+    moved: bool,
 }
 
 /// What comes next in a line.
 enum Next {
-    /// The order with this ticket: it can be filled whole.
-    Turn(u64, OrderId),
-    /// Somebody who comes after others in the line of this product, too, which another decision
-    /// began to serve: it has to be served on here.
-    Join(ProductId, Served),
+    /// The order that may be filled, as far as the product of this line is concerned.
+    Order(Spot),
     /// Nobody.
     End,
     /// One decision cannot look further.
     Enough,
 }
 
-/// Who of some that wait can be filled.
-enum Fillable {
-    /// These, whole.
-    Whole(Vec<Spot>),
-    /// The first of them, but others come before it in the line of this product, too, which this
-    /// decision does not serve yet.
+/// What became of the order whose turn it is.
+enum Turn {
+    Filled,
+    /// It cannot be filled now.
+    Passed,
+    /// Others come before it in the line of this product, too, which another decision began to
+    /// serve: it has to be served on here.
     Behind(ProductId, Served),
+    /// One decision cannot look further.
+    Enough,
+}
+
+/// Whether an order can be filled.
+enum Look {
+    /// It is short of something.
+    Short,
+    /// What it needs is not loaded yet.
+    Unknown,
+    /// Everything that it needs is available; `ready` if all that is written then is loaded.
+    Fillable { reservation: Box<Reservation>, ready: bool },
+    /// Everything that it lists is available; its reservation is not loaded yet.
+    Likely,
 }
 
 impl Desk<'_> {
-    /// Serves the lines of products that came in, in the order of arrival: every order that can be
-    /// filled whole now is filled. Whoever needs more than there is does not hold up the others.
-    pub(crate) fn serve(&mut self, arrived: &BTreeSet<ProductId>) -> Result<(), Halt> {
-        let mut walks = BTreeMap::new();
+    /// Notes that the lines of products that came in are to be served from their beginnings.
+    pub(crate) fn begin_to_serve<'p>(
+        &mut self,
+        arrived: impl IntoIterator<Item = &'p ProductId>,
+    ) -> Result<(), Halt> {
         for id in arrived {
             if let Some(product) = self.product(id)?.filter(|product| product.line.waiting > 0) {
-                walks.insert(id.clone(), Walk { page: product.line.first, after: 0 });
+                let served = Served { ticket: 0, page: product.line.first };
+                self.set_served(id, Some(served))?;
+                self.changes.append(&LineMoves { product_id: id.clone(), after: served.ticket });
             }
         }
-        self.walk(walks)
+        Ok(())
     }
 
-    /// Serves lines on from where the last decision left them.
-    pub(crate) fn serve_on<'p>(
+    /// Asks once more for the next decision about each of these lines that is being served: no line
+    /// stands still because the event that should move it was lost.
+    pub(crate) fn ask_to_serve_on<'p>(
         &mut self,
         products: impl IntoIterator<Item = &'p ProductId>,
     ) -> Result<(), Halt> {
-        let mut walks = BTreeMap::new();
         for id in products {
-            if let Some(Served { ticket, page }) = self.product(id)?.and_then(|it| it.line.served) {
-                walks.insert(id.clone(), Walk { page, after: ticket });
+            if let Some(served) = self.product(id)?.and_then(|product| product.line.served) {
+                self.changes.append(&LineMoves { product_id: id.clone(), after: served.ticket });
             }
         }
-        self.walk(walks)
+        Ok(())
     }
 
-    fn walk(&mut self, mut walks: BTreeMap<ProductId, Walk>) -> Result<(), Halt> {
-        let (mut turns, mut pages) = (0, 0);
-        'walking: loop {
-            let firsts = walks.iter().map(|(id, walk)| (id.clone(), walk.page));
-            let firsts: Vec<PageId> =
-                firsts.map(|(product, number)| PageId { product, number }).collect();
-            look_at_all(firsts.iter().map(|id| self.pages.see(self.world, id).map(|_| ())))?;
-            let served: BTreeSet<ProductId> = walks.keys().cloned().collect();
-            let mut heads: Vec<(u64, OrderId, ProductId)> = Vec::new();
-            let mut over = Vec::new();
-            let mut joined = None;
-            for (id, walk) in &mut walks {
-                match self.next_in_line(id, walk, &served, &mut pages)? {
-                    Next::Turn(ticket, order) => heads.push((ticket, order, id.clone())),
-                    Next::Join(other, served) => joined = Some((other, served)),
-                    Next::End => over.push(id.clone()),
-                    Next::Enough => break 'walking,
-                }
+    /// Serves the line of a product on from where the last decision left it: every order that can be
+    /// filled whole is filled. An order that needs more than there is does not hold up the others.
+    pub(crate) fn serve(&mut self, event: &LineMoves) -> Result<(), Halt> {
+        let served = self.product(&event.product_id)?.and_then(|product| product.line.served);
+        let Some(served) = served.filter(|served| served.ticket == event.after) else {
+            return Ok(());
+        };
+        let mut walks = BTreeMap::from([(event.product_id.clone(), Walk::from(served))]);
+        self.walk(&mut walks)?;
+        for (product_id, Walk { began, now }) in walks {
+            self.set_served(&product_id, Some(now))?;
+            // The event of a line that was joined and did not move is still to come.
+            if now != began || product_id == event.product_id {
+                self.changes.append(&LineMoves { product_id, after: now.ticket });
             }
-            if let Some((other, Served { ticket, page })) = joined {
-                walks.insert(other, Walk { page, after: ticket });
-                continue;
+        }
+        Ok(())
+    }
+
+    /// Walks through these lines by ticket. Those that are left have not come to their ends.
+    fn walk(&mut self, walks: &mut BTreeMap<ProductId, Walk>) -> Result<(), Halt> {
+        let mut progress = Progress::default();
+        loop {
+            let mut heads: Vec<(Spot, ProductId)> = Vec::new();
+            let (mut over, mut enough) = (Vec::new(), false);
+            for (id, walk) in &mut *walks {
+                match self.next_in_line(id, walk, &mut progress)? {
+                    Next::Order(spot) => heads.push((spot, id.clone())),
+                    Next::End => over.push(id.clone()),
+                    Next::Enough => enough = true,
+                }
             }
             for id in over {
                 walks.remove(&id);
                 self.set_served(&id, None)?;
             }
-            let Some((ticket, order, _)) = heads.iter().min().cloned() else { return Ok(()) };
-            // The first one has its turn in any case, or nothing would ever move.
-            let enough = turns >= self.limits.turns || self.seen() > self.limits.entities;
-            if turns > 0 && enough {
-                break;
+            if enough {
+                return Ok(());
             }
-            turns += 1;
-            for (_, _, id) in heads.iter().filter(|head| (head.0, head.1) == (ticket, order)) {
+            heads.sort_unstable_by_key(|(spot, _)| (spot.ticket, spot.order));
+            let Some((spot, id)) = heads.first() else { return Ok(()) };
+            let affords = self.affords(spot);
+            if progress.moved && (!affords || progress.filled >= self.limits.turns) {
+                return Ok(());
+            }
+            if !affords && walks.len() > 1 {
+                // A decision that begins with this line looks at its next order in any case.
+                return self.ask_to_serve_on([id]);
+            }
+            let others = heads.iter().find(|(head, _)| head.order != spot.order);
+            let until = others.map_or(u64::MAX, |(head, _)| head.ticket);
+            match self.turn(spot, id, walks, &progress, until)? {
+                Turn::Behind(other, _) if progress.joined >= self.limits.lines => {
+                    return self.ask_to_serve_on([&other]);
+                }
+                Turn::Behind(other, served) => {
+                    progress.joined += 1;
+                    walks.insert(other, Walk::from(served));
+                    continue;
+                }
+                Turn::Enough => return Ok(()),
+                Turn::Filled => progress.filled += 1,
+                Turn::Passed => {}
+            }
+            progress.moved = true;
+            let order = (spot.ticket, spot.order);
+            for (_, id) in heads.iter().filter(|(head, _)| (head.ticket, head.order) == order) {
                 if let Some(walk) = walks.get_mut(id) {
-                    walk.after = ticket;
+                    walk.now.ticket = spot.ticket;
                 }
             }
-            self.fill(order)?;
         }
-        // Enough for one decision: whoever comes next has to join the line until the rest is done.
-        for (product_id, Walk { after, page }) in walks {
-            self.set_served(&product_id, Some(Served { ticket: after, page }))?;
-            self.changes.append(&LineMoves { product_id, after });
-        }
-        Ok(())
     }
 
-    /// Goes on in the line to the first order that can be filled whole. `served` are the lines that
-    /// this decision serves.
+    /// Goes on in the line to the first order that does not need more pieces of the product than
+    /// there are.
     fn next_in_line(
         &mut self,
         id: &ProductId,
         walk: &mut Walk,
-        served: &BTreeSet<ProductId>,
-        pages: &mut usize,
+        progress: &mut Progress,
     ) -> Result<Next, Halt> {
         let Some(product) = self.product(id)? else { return Ok(Next::End) };
         let (amount, first, last) = (product.amount, product.line.first, product.line.last);
@@ -143,127 +197,229 @@ impl Desk<'_> {
             return Ok(Next::End);
         }
         let page_id = |number| PageId { product: id.clone(), number };
-        walk.page = walk.page.max(first);
-        while walk.page <= last {
-            let ahead = (walk.page..=last.min(walk.page + PAGES_AHEAD)).map(page_id);
-            look_at_all(ahead.map(|page| self.pages.see(self.world, &page).map(|_| ())))?;
-            let page = self.pages.see(self.world, &page_id(walk.page))?;
-            let spots = page.map_or(&[][..], |page| &page.spots);
-            let is_empty = spots.is_empty();
-            let last_ticket = spots.last().map_or(0, |spot| spot.ticket);
-            let candidates =
-                spots.iter().filter(|it| it.ticket > walk.after && it.pieces <= amount);
-            let candidates = candidates.cloned().collect();
-            let candidates = match self.fillable(candidates, served)? {
-                Fillable::Whole(spots) => spots,
-                Fillable::Behind(other, line) => return Ok(Next::Join(other, line)),
-            };
-            if let Some(next) = candidates.first() {
-                self.look_ahead(&candidates, amount)?;
-                return Ok(Next::Turn(next.ticket, next.order));
+        let Served { ticket, page } = &mut walk.now;
+        *page = (*page).max(first);
+        while *page <= last {
+            if !self.pages.was_seen(&page_id(*page)) {
+                if progress.moved && self.seen() >= self.limits.entities {
+                    return Ok(Next::Enough);
+                }
+                let room = self.limits.entities.saturating_sub(self.seen()).max(1);
+                let ahead = (*page..=last.min(*page + PAGES_AHEAD)).map(page_id).take(room);
+                look_at_all(ahead.map(|page| self.pages.see(self.world, &page).map(|_| ())))?;
             }
-            if walk.page < last && *pages >= self.limits.pages {
+            let spots = self.pages.see(self.world, &page_id(*page))?;
+            let spots = spots.map_or(&[][..], |page| &page.spots);
+            let mut next = spots.iter().filter(|it| it.ticket > *ticket && it.pieces <= amount);
+            if let Some(spot) = next.next() {
+                return Ok(Next::Order(spot.clone()));
+            }
+            let last_ticket = spots.last().map_or(0, |spot| spot.ticket);
+            let is_empty = spots.is_empty();
+            if *page < last && progress.pages >= self.limits.pages {
                 return Ok(Next::Enough);
             }
-            *pages += 1;
+            progress.pages += 1;
+            progress.moved = true;
             // A page may have emptied before the one in front of it: nobody walks it twice.
             if is_empty
-                && walk.page < last
+                && *page < last
                 && let Some(product) = self.change_product(id)?
-                && product.line.first == walk.page
+                && product.line.first == *page
             {
                 product.line.first += 1;
             }
-            walk.page += 1;
-            walk.after = walk.after.max(last_ticket);
+            *page += 1;
+            *ticket = (*ticket).max(last_ticket);
         }
         Ok(Next::End)
     }
 
-    /// Those of which everything else is on hand, too.
-    fn fillable(
+    /// Whether the order can be looked at and filled within the limit.
+    fn affords(&mut self, spot: &Spot) -> bool {
+        let unseen = self.unseen(spot);
+        unseen == 0 || self.seen() + unseen <= self.limits.entities
+    }
+
+    /// How many entities are still to be looked at for the order, at most: its reservation, its
+    /// products and a page of the line of each.
+    fn unseen(&mut self, spot: &Spot) -> usize {
+        let seen = self.reservations.was_seen(&spot.order);
+        let Some(reservation) = seen.then(|| self.reservation(&spot.order).ok()).flatten() else {
+            return 1 + 2 * (1 + spot.others.len().max(spot.unlisted));
+        };
+        let reservation = reservation.cloned();
+        let products = reservation.iter().flat_map(|it| it.pieces.keys());
+        let pages = reservation.iter().filter_map(|it| it.spot.as_ref()).flat_map(page_ids);
+        products.filter(|id| !self.products.was_seen(id)).count()
+            + pages.filter(|id| !self.pages.was_seen(id)).count()
+    }
+
+    /// Fills the order, if that can be done. The orders that come next in its line, up to the ticket
+    /// `until`, are looked at together with it.
+    fn turn(
         &mut self,
-        spots: Vec<Spot>,
-        served: &BTreeSet<ProductId>,
-    ) -> Result<Fillable, Halt> {
-        let others: BTreeSet<&ProductId> = spots.iter().flat_map(|it| it.others.keys()).collect();
-        look_at_all(others.iter().map(|id| self.products.see(self.world, id).map(|_| ())))?;
-        let mut on_hand = BTreeMap::new();
-        for &id in &others {
-            let product = self.products.see(self.world, id)?;
-            let elsewhere = product.and_then(|it| it.line.served).filter(|_| !served.contains(id));
-            on_hand.insert(id, (product.map_or(0, |product| product.amount), elsewhere));
-        }
-        let mut fillable = Vec::new();
-        for spot in &spots {
-            if spot.others.iter().any(|(id, wanted)| on_hand[id].0 < *wanted) {
-                continue;
+        spot: &Spot,
+        id: &ProductId,
+        walks: &BTreeMap<ProductId, Walk>,
+        progress: &Progress,
+        until: u64,
+    ) -> Result<Turn, Halt> {
+        let (reservation, ready) = match self.look_at(spot) {
+            Ok(Look::Fillable { reservation, ready }) => (reservation, ready),
+            Ok(Look::Short) => return Ok(Turn::Passed),
+            Ok(Look::Unknown | Look::Likely) => {
+                return Err(self.look_ahead(id, walks, progress, until));
             }
-            let mut lines = spot.others.keys().filter_map(|id| Some((id, on_hand[id].1?)));
-            match lines.find(|(_, line)| line.ticket < spot.ticket) {
-                None => fillable.push(spot.clone()),
-                Some((id, line)) if fillable.is_empty() && served.len() < LINES => {
-                    return Ok(Fillable::Behind(id.clone(), line));
-                }
-                // It has its turn there.
-                Some(_) => {}
+            // What cannot be read holds up nobody but its own order.
+            Err(Halt::Fault(reason)) => {
+                self.changes.note(spot.order, format!("it cannot be filled: {reason}"));
+                return Ok(Turn::Passed);
             }
-        }
-        Ok(Fillable::Whole(fillable))
-    }
-
-    /// Looks at what it takes to fill these orders, so that all of it is loaded together; `amount`
-    /// is what they share.
-    fn look_ahead(&mut self, candidates: &[Spot], amount: u64) -> Result<(), Halt> {
-        if candidates.first().is_some_and(|spot| self.look_at(spot).is_ok()) {
-            return Ok(());
-        }
-        let mut left = amount;
-        let likely = candidates.iter().take(self.limits.turns).take_while(|spot| {
-            let enough = spot.pieces <= left;
-            left = left.saturating_sub(spot.pieces);
-            enough
-        });
-        let mut missing = 0;
-        for spot in likely {
-            if self.seen() + missing <= self.limits.entities {
-                missing += usize::from(self.look_at(spot).is_err());
+            Err(halt) => return Err(halt),
+        };
+        let mut lines = Vec::new();
+        for id in reservation.pieces.keys() {
+            if let Some(served) = self.is_served_apart(id, spot, walks) {
+                let first = self.product(id)?.map_or(0, |product| product.line.first);
+                let number = served.page.max(first);
+                lines.push((PageId { product: id.clone(), number }, served));
             }
         }
-        if missing > 0 { Err(Halt::Missing) } else { Ok(()) }
-    }
-
-    /// Looks at what it takes to fill this order.
-    fn look_at(&mut self, spot: &Spot) -> Result<(), Halt> {
-        let waiting = self.reservations.see(self.world, &spot.order)?;
-        let waiting = waiting.and_then(|reservation| reservation.spot.clone());
-        look_at_all(waiting.iter().flat_map(page_ids).flat_map(|page| {
-            [
-                self.products.see(self.world, &page.product).map(|_| ()),
-                self.pages.see(self.world, &page).map(|_| ()),
-            ]
-        }))
-    }
-
-    /// Fills the order if everything is on hand, as its place in the line says.
-    fn fill(&mut self, order: OrderId) -> Result<(), Halt> {
-        let Some(reservation) = self.reservation(&order)?.cloned() else { return Ok(()) };
-        if reservation.state != Holding::Waiting {
-            return Ok(());
+        let unseen = lines.iter().filter(|(page, _)| !self.pages.was_seen(page)).count();
+        if progress.moved && unseen > 0 && self.seen() + unseen > self.limits.entities {
+            return Ok(Turn::Enough);
         }
-        look_at_all(
-            reservation.pieces.keys().map(|id| self.products.see(self.world, id).map(|_| ())),
-        )?;
-        for (id, wanted) in &reservation.pieces {
-            if self.product(id)?.is_none_or(|product| product.amount < *wanted) {
-                return Ok(());
+        look_at_all(lines.iter().map(|(id, _)| self.pages.see(self.world, id).map(|_| ())))?;
+        for (page, served) in lines {
+            let amount = self.product(&page.product)?.map_or(0, |product| product.amount);
+            let spots = self.pages.see(self.world, &page)?.map_or(&[][..], |page| &page.spots);
+            let mut next =
+                spots.iter().filter(|it| it.ticket > served.ticket && it.pieces <= amount);
+            if next.next().is_none_or(|next| next.order != spot.order) {
+                return Ok(Turn::Behind(page.product, served));
             }
+        }
+        if !ready {
+            return Err(self.look_ahead(id, walks, progress, until));
         }
         self.leave_lines(&reservation)?;
-        let mut filled = Reservation { spot: None, ..reservation };
+        let mut filled = Reservation { spot: None, ..*reservation };
         self.take(&mut filled)?;
         self.publish(filled, false);
-        Ok(())
+        Ok(Turn::Filled)
+    }
+
+    /// How far the line of a product was served by other decisions, if they did not come to this
+    /// order yet.
+    fn is_served_apart(
+        &mut self,
+        id: &ProductId,
+        spot: &Spot,
+        walks: &BTreeMap<ProductId, Walk>,
+    ) -> Option<Served> {
+        let product = self.product(id).ok().flatten().filter(|_| !walks.contains_key(id))?;
+        product.line.served.filter(|served| served.ticket < spot.ticket)
+    }
+
+    /// Looks at all that decides whether the order can be filled, and at what is written then.
+    fn look_at(&mut self, spot: &Spot) -> Result<Look, Halt> {
+        match self.are_available(&spot.others)? {
+            None => return Ok(Look::Unknown),
+            Some(false) => return Ok(Look::Short),
+            Some(true) => {}
+        }
+        let reservation = match self.reservation(&spot.order) {
+            Ok(Some(reservation)) if reservation.state == Holding::Waiting => reservation.clone(),
+            Ok(_) => return Ok(Look::Short),
+            Err(Halt::Missing) if spot.unlisted == 0 => return Ok(Look::Likely),
+            Err(Halt::Missing) => return Ok(Look::Unknown),
+            Err(fault) => return Err(fault),
+        };
+        match self.are_available(&reservation.pieces)? {
+            None => return Ok(Look::Unknown),
+            Some(false) => return Ok(Look::Short),
+            Some(true) => {}
+        }
+        let pages: Vec<PageId> = reservation.spot.iter().flat_map(page_ids).collect();
+        let ready = are_loaded(pages.iter().map(|id| self.pages.see(self.world, id).map(|_| ())))?;
+        Ok(Look::Fillable { reservation: Box::new(reservation), ready })
+    }
+
+    /// Whether there are so many pieces of each product; `None` while one of them is not loaded.
+    fn are_available(&mut self, pieces: &BTreeMap<ProductId, u64>) -> Result<Option<bool>, Halt> {
+        if !are_loaded(pieces.keys().map(|id| self.products.see(self.world, id).map(|_| ())))? {
+            return Ok(None);
+        }
+        for (id, wanted) in pieces {
+            if self.product(id)?.is_none_or(|product| product.amount < *wanted) {
+                return Ok(Some(false));
+            }
+        }
+        Ok(Some(true))
+    }
+
+    /// Looks at the orders that come next in this line as well, so that all of it is loaded
+    /// together: as far as they can be filled after the ones before them.
+    fn look_ahead(
+        &mut self,
+        id: &ProductId,
+        walks: &BTreeMap<ProductId, Walk>,
+        progress: &Progress,
+        until: u64,
+    ) -> Halt {
+        let most = self.seen() + ENTITIES_AHEAD;
+        let mut turns = self.limits.turns.saturating_sub(progress.filled);
+        let mut taken: BTreeMap<ProductId, u64> = BTreeMap::new();
+        let last = self.product(id).ok().flatten().map_or(0, |product| product.line.last);
+        let Served { ticket, page } = walks[id].now;
+        for number in page..=last {
+            let page = PageId { product: id.clone(), number };
+            if !self.pages.was_seen(&page) {
+                break;
+            }
+            let Ok(Some(page)) = self.pages.see(self.world, &page) else { break };
+            let next = page.spots.iter().filter(|spot| spot.ticket > ticket && spot.ticket < until);
+            for spot in next.cloned().collect::<Vec<Spot>>() {
+                if turns == 0 || self.seen() >= most || !self.affords(&spot) {
+                    return Halt::Missing;
+                }
+                let mut pieces = spot.others.clone();
+                pieces.insert(id.clone(), spot.pieces);
+                if !self.are_left(&pieces, &taken) {
+                    continue;
+                }
+                match self.look_at(&spot) {
+                    Ok(Look::Fillable { reservation, .. }) => pieces = reservation.pieces,
+                    Ok(Look::Likely) => {}
+                    _ => continue,
+                }
+                if pieces.keys().any(|id| self.is_served_apart(id, &spot, walks).is_some()) {
+                    return Halt::Missing;
+                }
+                if self.are_left(&pieces, &taken) {
+                    pieces.into_iter().for_each(|(id, it)| *taken.entry(id).or_default() += it);
+                    turns -= 1;
+                }
+            }
+        }
+        Halt::Missing
+    }
+
+    /// Whether so many pieces of each product are left once others are taken; yes where that is not
+    /// loaded yet.
+    fn are_left(
+        &mut self,
+        pieces: &BTreeMap<ProductId, u64>,
+        taken: &BTreeMap<ProductId, u64>,
+    ) -> bool {
+        pieces.iter().all(|(id, wanted)| {
+            let taken = taken.get(id).copied().unwrap_or(0);
+            let seen = self.products.was_seen(id).then(|| self.product(id).ok()).flatten();
+            seen.is_none_or(|product| {
+                product.is_some_and(|it| it.amount.saturating_sub(taken) >= *wanted)
+            })
+        })
     }
 
     fn set_served(&mut self, id: &ProductId, served: Option<Served>) -> Result<(), Halt> {

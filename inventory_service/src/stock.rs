@@ -1,8 +1,11 @@
 //! Stock: which orders hold what of it, and who waits for it. Pure: no IO, no clock.
 //!
 //! A reservation is all or nothing. It is also the trace of its order's event: an event that comes
-//! again finds it and changes nothing. Stock that is on hand goes to whoever orders it next; stock
-//! that comes in first serves those who wait.
+//! again finds it and changes nothing. Available stock goes to the next order. Incoming stock first
+//! fills waiting orders, each time in a decision of its own ([`Input::LineMoves`]): a decision that
+//! brings stock in never depends on those who wait for it.
+
+use std::collections::BTreeMap;
 
 use common::{
     decision::{Changes, Decider, Halt, Millis, Reads, World},
@@ -11,7 +14,8 @@ use common::{
         LineMoves, OrderCancelled, OrderCreated, OrderShipped, ProductCreated, Restock, Topic,
         WalletChecked, WalletOutcome,
     },
-    ids::{EntryId, ProductId},
+    http::PRODUCTS_LIMIT,
+    ids::EntryId,
 };
 
 use crate::{
@@ -34,7 +38,7 @@ pub enum Input {
     Cancelled(OrderCancelled),
     /// An order left the house, and what it holds with it.
     Shipped(OrderShipped),
-    /// A long line is to be served on.
+    /// The line of a product is to be served, or served on.
     LineMoves(LineMoves),
 }
 
@@ -64,8 +68,9 @@ impl Decider for Stock {
                 } else {
                     reads.load::<Reservation>(&order.id);
                 }
-                for product in pieces(&order.product_ids).keys() {
-                    reads.load::<Product>(product);
+                let pieces = pieces(&order.product_ids);
+                if pieces.len() <= PRODUCTS_LIMIT {
+                    pieces.keys().for_each(|product| reads.load::<Product>(product));
                 }
             }
             Input::Unpaid(payment) => reads.load::<Reservation>(&payment.order_id),
@@ -84,12 +89,7 @@ impl Decider for Stock {
             Input::Unpaid(payment) => release(&mut desk, payment)?,
             Input::Cancelled(order) => cancel(&mut desk, order)?,
             Input::Shipped(order) => ship(&mut desk, order)?,
-            Input::LineMoves(event) => {
-                let served = desk.product(&event.product_id)?.and_then(|it| it.line.served);
-                if served.is_some_and(|served| served.ticket == event.after) {
-                    desk.serve_on([&event.product_id])?;
-                }
-            }
+            Input::LineMoves(event) => desk.serve(event)?,
         }
         Ok(desk.finish())
     }
@@ -128,10 +128,7 @@ fn create(desk: &mut Desk<'_>, event: &ProductCreated, entry: EntryId) -> Result
     let came_in = product.amount > before;
     desk.changes.remark(note);
     desk.set_product(product);
-    if came_in {
-        desk.serve(&[event.id.clone()].into())?;
-    }
-    Ok(())
+    if came_in { desk.begin_to_serve([&event.id]) } else { Ok(()) }
 }
 
 fn restock(
@@ -153,9 +150,9 @@ fn restock(
     };
     match with_more(desk.product(&event.product_id)?, event.amount) {
         Ok(product) => {
+            delivery.on_hand = Some(product.amount);
             desk.set_product(product);
-            desk.serve(&[event.product_id.clone()].into())?;
-            delivery.on_hand = desk.product(&event.product_id)?.map(|product| product.amount);
+            desk.begin_to_serve([&event.product_id])?;
             desk.changes
                 .remark(format!("{} of product {} came in", event.amount, event.product_id));
         }
@@ -207,10 +204,9 @@ fn reserve(desk: &mut Desk<'_>, order: &OrderCreated, now: Millis) -> Result<(),
             spot: None,
             ..existing.clone()
         });
-        desk.serve(&came_in)?;
+        desk.begin_to_serve(&came_in)?;
     }
     let pieces = pieces(&order.product_ids);
-    let products: Vec<ProductId> = pieces.keys().cloned().collect();
     let reservation = Reservation {
         order_id: order.id,
         customer_id: order.customer_id.clone(),
@@ -223,10 +219,16 @@ fn reserve(desk: &mut Desk<'_>, order: &OrderCreated, now: Millis) -> Result<(),
         shipped: false,
         spot: None,
     };
-    desk.reserve(reservation, order.resend, now)?;
-    // Whoever has to wait while a line is being served lends a hand: no line stands still because
-    // the event that should move it was lost.
-    desk.serve_on(&products)
+    if reservation.pieces.len() > PRODUCTS_LIMIT {
+        let count = reservation.pieces.len();
+        let reason = format!("it names {count} products; {PRODUCTS_LIMIT} are the most");
+        let pieces = BTreeMap::new();
+        let state = Holding::Rejected;
+        let rejected = Reservation { state, pieces, reason: Some(reason), ..reservation };
+        desk.publish(rejected, order.resend);
+        return Ok(());
+    }
+    desk.reserve(reservation, order.resend, now)
 }
 
 fn release(desk: &mut Desk<'_>, payment: &WalletChecked) -> Result<(), Halt> {
@@ -238,7 +240,7 @@ fn release(desk: &mut Desk<'_>, payment: &WalletChecked) -> Result<(), Halt> {
     let came_in = desk.undo(&reservation)?;
     desk.set_reservation(Reservation { state: Holding::Released, ..reservation });
     desk.changes.note(payment.order_id, "its stock is free again");
-    desk.serve(&came_in)
+    desk.begin_to_serve(&came_in)
 }
 
 fn cancel(desk: &mut Desk<'_>, order: &OrderCancelled) -> Result<(), Halt> {
@@ -250,7 +252,7 @@ fn cancel(desk: &mut Desk<'_>, order: &OrderCancelled) -> Result<(), Halt> {
         product_ids: Vec::new(),
         attempt: order.attempt,
         state: Holding::Rejected,
-        pieces: std::collections::BTreeMap::new(),
+        pieces: BTreeMap::new(),
         total: None,
         reason: None,
         shipped: false,
@@ -262,7 +264,7 @@ fn cancel(desk: &mut Desk<'_>, order: &OrderCancelled) -> Result<(), Halt> {
     let came_in = desk.undo(&reservation)?;
     desk.set_reservation(Reservation { state: Holding::Cancelled, spot: None, ..reservation });
     desk.changes.note(order.id, "it is called off and holds nothing");
-    desk.serve(&came_in)
+    desk.begin_to_serve(&came_in)
 }
 
 fn ship(desk: &mut Desk<'_>, order: &OrderShipped) -> Result<(), Halt> {

@@ -86,7 +86,7 @@ fn describe(stream: Stream) -> Description {
         Stream::InventoryRestock => event(
             "Restock",
             "Deliveries of stock, by `POST /inventory/{id}/restock`. inventory_service takes each \
-             `id` once, and serves the line of orders that wait for the product.",
+             `id` once; then it fills orders that wait for the product.",
             &examples::restock(),
         ),
         Stream::InventoryCheck => event(
@@ -98,8 +98,8 @@ fn describe(stream: Stream) -> Description {
         ),
         Stream::InventoryLine => event(
             "LineMoves",
-            "inventory_service's note to itself: a line of waiting orders is longer than one \
-             decision looks at, and the next part of it is due.",
+            "inventory_service's note to itself: orders wait for a product that came in, and the \
+             next part of its line is to be served.",
             &examples::line_moves(),
         ),
         Stream::InventoryUpdated => whole::<Product>(

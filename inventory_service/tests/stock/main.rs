@@ -9,3 +9,4 @@ mod random;
 mod reservations;
 mod subscriptions;
 mod support;
+mod wide;

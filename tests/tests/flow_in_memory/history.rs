@@ -106,11 +106,15 @@ pub(crate) fn histories() -> impl Strategy<Value = History> {
     ];
     let limits = prop_oneof![
         Just(Limits::default()),
-        (1..3_usize, 1..3_usize, 1..12_usize).prop_map(|(turns, pages, entities)| Limits {
-            turns,
-            pages,
-            entities
-        }),
+        (1..3_usize, 1..3_usize, 1..12_usize, 1..3_usize, 0..3_usize).prop_map(
+            |(turns, pages, entities, lines, others)| Limits {
+                turns,
+                pages,
+                entities,
+                lines,
+                others
+            }
+        ),
     ];
     (
         vec((price(), amount()), PRODUCTS.len()),

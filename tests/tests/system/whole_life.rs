@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use common::{
     entities::{Order, OrderStatus},
-    events::{MessageKind, MessageSent, Stream},
+    events::{MessageKind, MessageSent, Stream, Topic},
     ids::OrderId,
 };
 use http::{Method, StatusCode};
+use redis::AsyncCommands;
 use serde_json::{Value, json};
 use stack::{Service, StackOptions};
 use system_tests::{Answer, Ask, Client, Entry, SOON, System, eventually, order_body};
@@ -140,6 +141,45 @@ async fn stock_on_hand_goes_to_whoever_orders_next_and_a_cancelled_order_or_fail
     });
     assert_eq!(system.ended(&unpaid).await.status, OrderStatus::InsufficientFund);
     system.reaches(&heir, OrderStatus::ToBeShipped).await;
+    system.assert_balanced(SOON).await;
+}
+
+#[tokio::test]
+async fn orders_of_many_products_in_one_line_are_filled_and_hold_up_no_cancellation() {
+    const ORDERS: usize = 21;
+    let system = shop().await;
+    put(&system, "/inventory/wanted", &json!({ "name": "Wanted", "price": 1, "amount": 1 })).await;
+    let id = |order: usize, other: usize| format!("{order}-{other}");
+    for (order, other) in (0..ORDERS).flat_map(|order| (0..99).map(move |other| (order, other))) {
+        let product = json!({ "id": id(order, other), "name": "Other", "price": 1, "amount": 100 });
+        system.publish(Stream::InventoryCreated, &product).await;
+    }
+    system.quiet(SOON).await;
+    let holder = system.order(&["wanted"], "rich").await;
+    assert_eq!(holder.status, OrderStatus::ToBeShipped);
+    let mut waiting = Vec::new();
+    for order in 0..ORDERS {
+        let others: Vec<String> = (0..99).map(|other| id(order, other)).collect();
+        let ids = others.iter().map(String::as_str).chain(["wanted"]);
+        let order = system.order(&ids.collect::<Vec<_>>(), "rich").await;
+        assert_eq!(order.status, OrderStatus::OutOfStock);
+        waiting.push(order);
+    }
+    // What cannot be read holds up only the order that it belongs to.
+    let mut redis = system.redis_of(Topic::Inventory).await;
+    let key = format!("{{inventory}}:reservation:{}", waiting[0].id);
+    let reservation: String = redis.get(&key).await.unwrap();
+    let () = redis.set(&key, "7 {]").await.unwrap();
+
+    assert_eq!(system.cancel(&holder).await.status, StatusCode::OK);
+    system.reaches(&waiting[1], OrderStatus::ToBeShipped).await;
+    let () = redis.set(&key, reservation).await.unwrap();
+    system.restock("wanted", ORDERS as u64 - 1).await;
+    for order in &waiting {
+        system.reaches(order, OrderStatus::ToBeShipped).await;
+    }
+    assert_eq!(on_hand(&system, "wanted").await, (0, ORDERS as u64));
+    assert!(system.entries(Stream::Dead(Topic::Inventory)).await.is_empty());
     system.assert_balanced(SOON).await;
 }
 

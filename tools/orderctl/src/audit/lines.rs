@@ -75,18 +75,19 @@ impl Books {
             }
         }
         for LinePage { id, spots } in self.line_pages.values() {
-            for Spot { ticket, order, pieces, others } in spots {
+            for spot in spots {
+                let Spot { ticket, order, pieces, .. } = spot;
                 let stands = Place { page: id.number, ticket: *ticket, pieces: *pieces };
                 match due.remove(&(*order, &id.product)) {
                     Some(due) if due == stands => {
-                        let mut needs = others.clone();
-                        needs.insert(id.product.clone(), *pieces);
-                        let held = self.reservations.get(order).map(|it| &it.pieces);
-                        if held != Some(&needs) {
+                        let held = self.reservations.get(order);
+                        if !held.is_some_and(|held| spot.agrees_with(held, &id.product)) {
                             findings.push(format!(
-                                "order {order}: the line of product {} says that it needs \
-                                 {needs:?}, but its reservation {held:?}",
-                                id.product
+                                "order {order}: the line of product {} says that it needs {}, but \
+                                 its reservation {:?}",
+                                id.product,
+                                needs(spot),
+                                held.map(|held| &held.pieces)
                             ));
                         }
                     }
@@ -162,6 +163,14 @@ impl Books {
         for (id, stand) in lines.into_iter().filter(|(_, stand)| !stand.is_empty()) {
             findings.push(format!("product {id}: does not exist, but {} wait for it", stand.len()));
         }
+    }
+}
+
+/// What an order needs besides the product that it stands in line for.
+fn needs(spot: &Spot) -> String {
+    match spot.unlisted {
+        0 => format!("{} and of others {:?}", spot.pieces, spot.others),
+        count => format!("{} and some of {count} others", spot.pieces),
     }
 }
 
