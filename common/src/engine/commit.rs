@@ -56,7 +56,8 @@ pub(super) fn command(groups: &[Group], world: &World, now: u64) -> (Cmd, Vec<Ke
                 }
                 if let Some(stream) = change.updates {
                     let trace = slot.trace();
-                    announced.push((number, places.stream(stream), change.json, trace));
+                    let json = change.announcement.unwrap_or(change.json);
+                    announced.push((number, places.stream(stream), json, trace));
                 }
             }
             checks.push((expected, new));
