@@ -567,10 +567,11 @@ async fn the_hundredth_try_to_pay_costs_what_the_twentieth_does() {
     for _ in 0..6 {
         let before = input_bytes(&mut redis).await;
         for _ in 0..20 {
-            let answer = pay_with(&system, &unpaid, &uuid::Uuid::new_v4().to_string()).await;
+            let key = uuid::Uuid::new_v4().to_string();
+            let answer = pay_with(&system, &unpaid, &key).await;
             assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
             system.reaches(&unpaid, OrderStatus::InsufficientFund).await;
-            first.get_or_insert_with(|| pay_key(&answer));
+            first.get_or_insert_with(|| (key, answer.json()));
         }
         system.quiet(SOON).await;
         costs.push(input_bytes(&mut redis).await - before);
@@ -591,11 +592,6 @@ async fn pay_with(system: &System, order: &Order, key: &str) -> Answer {
     let url = format!("{}/order/{}/pay", system.url(), order.id);
     let key = [("idempotency-key", key)];
     system.client.post(&url, &Value::Null, &key).await.expect("the gateway answers")
-}
-
-/// The key under which a request was made, and its answer.
-fn pay_key(answer: &Answer) -> (String, Value) {
-    (answer.header("idempotency-key").to_owned(), answer.json())
 }
 
 #[tokio::test]
