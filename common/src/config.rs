@@ -12,6 +12,7 @@ use clap::{
 use crate::{
     events::Topic,
     redis_link::{RedisAccess, RedisUrl},
+    trim::Retention,
 };
 
 /// The exit code for a configuration that cannot be used (EX_USAGE of BSD's sysexits).
@@ -51,9 +52,13 @@ pub struct CommonConfig {
     /// Milliseconds after which entries that another instance left behind are taken over
     #[arg(long, env, default_value = "15000", value_parser = clap::value_parser!(u64).range(1_000..=3_600_000))]
     pub claim_idle_ms: u64,
-    /// How many entries each stream keeps at least, after all its groups are through with them
-    #[arg(long, env, default_value = "100000")]
+    /// How many entries each stream keeps after all its groups have acknowledged them
+    #[arg(long, env, default_value_t = Retention::default().entries)]
     pub stream_keep: u64,
+    /// How many bytes of memory each stream may take: beyond them it keeps fewer entries, but never
+    /// fewer than its groups need
+    #[arg(long, env, default_value_t = Retention::default().bytes)]
+    pub stream_keep_bytes: u64,
     /// Ask the running service whether it is ready, and exit with 0 or 1
     #[arg(long)]
     pub healthcheck: bool,

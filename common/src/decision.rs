@@ -72,6 +72,13 @@ pub trait Entity: Serialize + DeserializeOwned + Send + Sync + 'static {
     fn place(&self) -> Option<Place> {
         None
     }
+
+    /// The JSON object that [`Kind::updates`] carries when the entity has changed; `None` for the
+    /// entity as it is stored. Readers of those streams may expect strings, numbers and lists of
+    /// strings only.
+    fn announcement(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A member of a sorted set, sorted by itself: all scores are 0.
@@ -190,6 +197,7 @@ pub(crate) trait Stored: Send + Sync + 'static {
     fn json(&self) -> String;
     fn lists(&self) -> Vec<String>;
     fn place(&self) -> Option<Place>;
+    fn announcement(&self) -> Option<String>;
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
@@ -212,6 +220,10 @@ impl<E: Entity> Stored for E {
         Entity::place(self)
     }
 
+    fn announcement(&self) -> Option<String> {
+        Entity::announcement(self)
+    }
+
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         self
     }
@@ -230,6 +242,10 @@ impl Stored for Mark {
     }
 
     fn place(&self) -> Option<Place> {
+        None
+    }
+
+    fn announcement(&self) -> Option<String> {
         None
     }
 
@@ -428,13 +444,15 @@ impl Slot {
         let Source::Entity(entity) = &document.source else { return None };
         let (leaves, joins) = (self.place.clone(), entity.place());
         let moves = leaves != joins;
+        let updates = kind.updates.filter(|_| self.announce);
         Some(Change {
             json: entity.json(),
+            announcement: updates.and_then(|_| entity.announcement()),
             lists: if self.standing.is_none() { entity.lists() } else { Vec::new() },
             leaves: leaves.filter(|_| moves),
             joins: joins.filter(|_| moves),
             index: kind.index.filter(|_| self.standing.is_none()),
-            updates: kind.updates.filter(|_| self.announce),
+            updates,
             prefix: kind.prefix.len(),
         })
     }
@@ -443,6 +461,8 @@ impl Slot {
 /// One entity's write.
 pub(crate) struct Change {
     pub(crate) json: String,
+    /// What `updates` carries where that is not `json`.
+    pub(crate) announcement: Option<String>,
     /// The list that its id joins.
     pub(crate) index: Option<&'static str>,
     /// Further ones.
@@ -534,7 +554,7 @@ impl<A> Changes<A> {
         Self::default()
     }
 
-    /// Writes an entity, which `reads` must have named as loaded or fresh. It is announced whole, once
+    /// Writes an entity, which `reads` must have named as loaded or fresh. It is announced once
     /// per commit with its last state, where its kind has a stream for that; a new one joins its
     /// kind's index and its own lists. The sorted set that it is in follows what it says.
     pub fn put<E: Entity>(&mut self, entity: E) {
@@ -564,6 +584,11 @@ impl<A> Changes<A> {
     pub fn answering(mut self, answer: A) -> Self {
         self.answer = Some(answer);
         self
+    }
+
+    /// The answer to the caller, for tests.
+    pub fn into_answer(self) -> Option<A> {
+        self.answer
     }
 
     /// The events to publish, for tests.

@@ -1,5 +1,8 @@
-//! The entities that the report shows: stored by their owners, read by the gateway, published whole
-//! on the `…_updated` streams. The rules by which they change are in their owners' pure files.
+//! The entities that the report shows: stored by their owners, read by the gateway, published on the
+//! `…_updated` streams. The rules by which they change are in their owners' pure files.
+//!
+//! What those streams carry ([`OrderUpdated`], [`ProductUpdated`], and [`Account`] as it is) is flat:
+//! strings, numbers and lists of strings. Caches store each member on its own.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -10,6 +13,14 @@ use crate::{
     ids::{CustomerId, EntryId, OrderId, ProductId},
     keys::{self, Kind},
 };
+
+/// How many attempts an order may have.
+pub const MAX_ATTEMPTS: u32 = 10_000;
+/// How many attempts an order may have whose history was never shortened. Earlier versions stored all
+/// steps of all attempts, and what is shortened at once has to fit into one commit.
+pub const MAX_UNSHORTENED_ATTEMPTS: u32 = 50;
+/// The attempts whose steps an order keeps, the current one included.
+pub const KEPT_ATTEMPTS: u32 = 10;
 
 /// Where an order stands.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, ToSchema)]
@@ -134,14 +145,29 @@ pub struct Order {
     /// Why it was rejected, or what is short.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The statuses that it went through, oldest first.
+    /// The statuses that it went through, oldest first: the first step and those of the latest
+    /// attempts.
     pub history: Vec<Step>,
+    /// How many steps after the first one are not kept in `history` any more; they belong to
+    /// earlier attempts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = 27)]
+    pub omitted: Option<u32>,
     /// Only while an answer is overdue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resent: Option<Resent>,
 }
 
 impl Order {
+    /// How many attempts it may have.
+    pub const fn attempt_limit(&self) -> u32 {
+        if self.attempt > KEPT_ATTEMPTS && self.omitted.is_none() {
+            MAX_UNSHORTENED_ATTEMPTS
+        } else {
+            MAX_ATTEMPTS
+        }
+    }
+
     /// When it was placed.
     pub fn created(&self) -> Millis {
         self.history.first().map_or(0, |step| step.at)
@@ -163,12 +189,23 @@ impl Order {
             _ => step.order_total,
         };
         let order_total = history.iter().filter(|step| step.attempt == attempt).find_map(total);
-        Self { status, attempt, order_total, reason: None, history, resent: None, ..self.clone() }
+        // Steps are omitted when an attempt begins, so earlier answers had all of them.
+        let omitted = self.omitted.filter(|_| attempt == self.attempt);
+        Self {
+            status,
+            attempt,
+            order_total,
+            reason: None,
+            history,
+            omitted,
+            resent: None,
+            ..self.clone()
+        }
     }
 
     /// For each step of the history, how many were known before it. Those that came late tell; the
     /// others came one after the other.
-    fn arrivals(&self) -> Vec<u32> {
+    pub fn arrivals(&self) -> Vec<u32> {
         let late: Vec<u32> = self.history.iter().filter_map(|step| step.late).collect();
         let mut in_time = (0..).filter(|number| !late.contains(number));
         let arrival = |step: &Step| step.late.or_else(|| in_time.next()).unwrap_or(0);
@@ -190,6 +227,104 @@ impl Entity for Order {
     fn place(&self) -> Option<Place> {
         let member = format!("{:012x}-{}", self.created(), self.id);
         Some(Place { set: keys::orders_with(self.status), member })
+    }
+    fn announcement(&self) -> Option<String> {
+        Some(json(&OrderUpdated::from(self)))
+    }
+}
+
+fn json(announcement: &impl Serialize) -> String {
+    serde_json::to_string(announcement).expect("it has string keys only")
+}
+
+/// An order as `events:{order}_updated` carries it: without its history.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(from = "AnyOrderUpdated")]
+pub struct OrderUpdated {
+    /// The order.
+    #[schema(value_type = Uuid)]
+    pub id: OrderId,
+    /// A product id repeated n times means n pieces.
+    #[schema(example = json!(["201", "204"]))]
+    pub product_ids: Vec<ProductId>,
+    /// Who ordered, and pays.
+    pub customer_id: CustomerId,
+    /// Its status.
+    pub status: OrderStatus,
+    /// Counts the tries to fill the order, from 1.
+    #[schema(example = 1)]
+    pub attempt: u32,
+    /// What it costs, in whole units of money; known once its stock is reserved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 900)]
+    pub order_total: Option<u64>,
+    /// Why it was rejected, or what is short.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When it was placed, in milliseconds since 1970; absent where the publisher does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>, example = 1_767_225_600_000_u64)]
+    pub created_at: Option<Millis>,
+    /// The time of its last step, or when it was sent again after that, in milliseconds since 1970;
+    /// absent where the publisher does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>, example = 1_767_225_600_007_u64)]
+    pub updated_at: Option<Millis>,
+}
+
+impl From<&Order> for OrderUpdated {
+    fn from(order: &Order) -> Self {
+        Self {
+            id: order.id,
+            product_ids: order.product_ids.clone(),
+            customer_id: order.customer_id.clone(),
+            status: order.status,
+            attempt: order.attempt,
+            order_total: order.order_total,
+            reason: order.reason.clone(),
+            created_at: order.history.first().map(|step| step.at),
+            updated_at: last_change(&order.history, order.resent),
+        }
+    }
+}
+
+/// The time of the latest step, or of sending the order again.
+fn last_change(history: &[Step], resent: Option<Resent>) -> Option<Millis> {
+    history.iter().map(|step| step.at).chain(resent.map(|resent| resent.at)).max()
+}
+
+/// An entry of `events:{order}_updated` by any publisher: earlier versions of order_service published
+/// the whole order, and the original publishes four members.
+#[derive(Deserialize)]
+struct AnyOrderUpdated {
+    id: OrderId,
+    product_ids: Vec<ProductId>,
+    customer_id: CustomerId,
+    status: OrderStatus,
+    #[serde(default = "crate::events::first_attempt")]
+    attempt: u32,
+    order_total: Option<u64>,
+    reason: Option<String>,
+    created_at: Option<Millis>,
+    updated_at: Option<Millis>,
+    #[serde(default)]
+    history: Vec<Step>,
+    resent: Option<Resent>,
+}
+
+impl From<AnyOrderUpdated> for OrderUpdated {
+    fn from(any: AnyOrderUpdated) -> Self {
+        Self {
+            id: any.id,
+            product_ids: any.product_ids,
+            customer_id: any.customer_id,
+            status: any.status,
+            attempt: any.attempt,
+            order_total: any.order_total,
+            reason: any.reason,
+            created_at: any.created_at.or(any.history.first().map(|step| step.at)),
+            updated_at: any.updated_at.or(last_change(&any.history, any.resent)),
+        }
     }
 }
 
@@ -269,6 +404,74 @@ impl Entity for Product {
     }
     fn id(&self) -> &ProductId {
         &self.id
+    }
+    fn announcement(&self) -> Option<String> {
+        Some(json(&ProductUpdated::from(self)))
+    }
+}
+
+/// A product as `events:{inventory}_updated` carries it: of its line, only how many orders wait.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(from = "AnyProductUpdated")]
+pub struct ProductUpdated {
+    /// The product's id.
+    pub id: ProductId,
+    /// For people.
+    #[schema(example = "Denon Speakers")]
+    pub name: String,
+    /// Of one piece, in whole units of money.
+    #[schema(example = 800)]
+    pub price: u64,
+    /// Pieces on hand.
+    #[schema(example = 3)]
+    pub amount: u64,
+    /// Pieces that orders hold.
+    #[schema(example = 1)]
+    pub reserved: u64,
+    /// How many of those left the house with their orders.
+    #[schema(example = 0)]
+    pub sold: u64,
+    /// All pieces that ever came in.
+    #[schema(example = 4)]
+    pub received: u64,
+    /// How many orders wait for it.
+    #[schema(example = 0)]
+    pub waiting: u64,
+    /// The last `created` event that was applied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "1767225600000-0")]
+    pub created_by: Option<EntryId>,
+}
+
+impl From<&Product> for ProductUpdated {
+    fn from(product: &Product) -> Self {
+        Self {
+            id: product.id.clone(),
+            name: product.name.clone(),
+            price: product.price,
+            amount: product.amount,
+            reserved: product.reserved,
+            sold: product.sold,
+            received: product.received,
+            waiting: product.line.waiting,
+            created_by: product.created_by,
+        }
+    }
+}
+
+/// An entry of `events:{inventory}_updated` by any publisher: earlier versions of inventory_service
+/// published the whole product, with its line as an object.
+#[derive(Deserialize)]
+struct AnyProductUpdated {
+    #[serde(flatten)]
+    product: Product,
+    waiting: Option<u64>,
+}
+
+impl From<AnyProductUpdated> for ProductUpdated {
+    fn from(AnyProductUpdated { product, waiting }: AnyProductUpdated) -> Self {
+        let updated = Self::from(&product);
+        Self { waiting: waiting.unwrap_or(updated.waiting), ..updated }
     }
 }
 

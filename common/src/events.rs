@@ -55,7 +55,7 @@ impl Topic {
 pub enum Stream {
     /// [`OrderCreated`], by order_service.
     OrderCreated,
-    /// The whole order, by order_service.
+    /// [`OrderUpdated`](crate::entities::OrderUpdated), by order_service.
     OrderUpdated,
     /// [`OrderCancelled`], by order_service.
     OrderCancelled,
@@ -71,7 +71,7 @@ pub enum Stream {
     InventoryCheck,
     /// [`LineMoves`], by inventory_service for itself.
     InventoryLine,
-    /// The whole product, by inventory_service.
+    /// [`ProductUpdated`](crate::entities::ProductUpdated), by inventory_service.
     InventoryUpdated,
     /// [`AccountCreated`], by clients through the gateway.
     AccountCreated,
@@ -83,7 +83,7 @@ pub enum Stream {
     AccountWallet,
     /// [`Refunded`], by account_service.
     AccountRefunded,
-    /// The whole account, by account_service.
+    /// [`Account`](crate::entities::Account), by account_service.
     AccountUpdated,
     /// [`MessageSent`], by msg_service.
     MessageSent,
@@ -244,7 +244,7 @@ pub trait Event: Serialize {
     const STREAM: Stream;
 }
 
-const fn first_attempt() -> u32 {
+pub(crate) const fn first_attempt() -> u32 {
     1
 }
 

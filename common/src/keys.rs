@@ -22,7 +22,7 @@ pub struct Kind {
     /// The list to whose end the id of each new entity is pushed, if the kind is listed. It is only
     /// ever appended to: a page is a range of positions, stable while new ones arrive.
     pub index: Option<&'static str>,
-    /// Where the whole entity is published when it changes, if anywhere.
+    /// Where the entity is published when it changes, if anywhere.
     pub updates: Option<Stream>,
     /// Whether that includes that it is new. Where its owner has an event of its own for that, it
     /// does not.
@@ -36,6 +36,10 @@ pub static ORDER: Kind = Kind {
     updates: Some(Stream::OrderUpdated),
     announces_new: false,
 };
+/// Idempotency records of requests to pay for an order again, by order_service; see
+/// [`Order::omitted`](crate::entities::Order::omitted).
+pub static RETRY: Kind =
+    Kind { prefix: "{order}:retry:", index: None, updates: None, announces_new: false };
 /// Products, by inventory_service.
 pub static PRODUCT: Kind = Kind {
     prefix: "{inventory}:entity:",

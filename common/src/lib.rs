@@ -41,4 +41,4 @@ pub mod server;
 pub mod service;
 pub mod store;
 pub mod telemetry;
-mod trim;
+pub mod trim;

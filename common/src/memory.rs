@@ -74,7 +74,8 @@ impl<D: Decider> Memory<D> {
             self.written += change.json.len();
             self.stored.insert(key, format!("{} {}", self.versions, change.json));
             if let Some(stream) = change.updates {
-                self.published.push_back(Append { stream, json: change.json });
+                let json = change.announcement.unwrap_or(change.json);
+                self.published.push_back(Append { stream, json });
             }
         }
         self.published.extend(changes.appends);

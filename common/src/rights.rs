@@ -142,6 +142,7 @@ pub fn of_owner(topic: Topic) -> Vec<Right> {
             rights.extend([
                 Right::script(stream_key),
                 Right::new("XLEN", stream_key, &[]),
+                Right::new("MEMORY USAGE", stream_key, &[]),
                 Right::new("XINFO GROUPS", stream_key, &[]),
                 Right::new("XPENDING", stream_key, &[ANY]),
                 Right::new("XTRIM", stream_key, &["MAXLEN", "1"]),

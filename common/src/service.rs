@@ -29,7 +29,7 @@ use crate::{
     ops::{self, Operations},
     store::Keeper,
     telemetry,
-    trim::Trimmer,
+    trim::{Retention, Trimmer},
 };
 
 /// How long the work in hand may take after a signal to stop.
@@ -115,7 +115,7 @@ where
     let instance = common.instance_or_default(config.ops_addr());
     let mut life = Life::new(sources, &instance);
     life.claim_idle_ms = common.claim_idle_ms;
-    life.stream_keep = common.stream_keep;
+    life.retention = Retention { entries: common.stream_keep, bytes: common.stream_keep_bytes };
     let life_until_the_end = life.clone();
     let listener = listen("OPS_ADDR", config.ops_addr()).await?;
     info!(instance, "{name} {} starts", env!("CARGO_PKG_VERSION"));
@@ -172,8 +172,8 @@ pub struct Life {
     pub shutdown: CancellationToken,
     /// After how long entries that another instance left behind are taken over, in milliseconds.
     pub claim_idle_ms: u64,
-    /// How many entries each stream keeps at least.
-    pub stream_keep: u64,
+    /// How much of each stream stays.
+    pub retention: Retention,
     instance: String,
     tasks: Arc<Mutex<Tasks>>,
     registry: Arc<Mutex<Registry>>,
@@ -187,7 +187,7 @@ impl Life {
             health: Arc::default(),
             shutdown: CancellationToken::new(),
             claim_idle_ms: 15_000,
-            stream_keep: 100_000,
+            retention: Retention::default(),
             instance: instance.to_owned(),
             tasks: Arc::default(),
             registry: Arc::default(),
@@ -273,7 +273,7 @@ impl Life {
         let trimmer = Trimmer {
             topic: D::TOPIC,
             url: self.sources.of(D::TOPIC).clone(),
-            keep: self.stream_keep,
+            keep: self.retention,
             part: self.health.helper("the trimmer"),
             shutdown: self.shutdown.clone(),
         };

@@ -1,12 +1,21 @@
 -- Shortens a stream without taking anything from a group: what is removed was delivered to and
 -- acknowledged by every group, those that must exist and any other that does.
--- KEYS  1             the stream
--- ARGV  keep group…   how many entries stay in any case; the groups that must exist
--- Reply: the number of entries removed.
+-- KEYS  1                   the stream
+-- ARGV  keep bytes group…   how many entries stay, or fewer if the stream takes more memory than so many
+--                           bytes; the groups that must exist
+-- Reply: the number of entries removed. Whole nodes of the stream are removed, and one call may stop
+-- early: call until it is 0.
 if redis.call('TYPE', KEYS[1]).ok ~= 'stream' then return 0 end
-local keep = tonumber(ARGV[1])
-local surplus = redis.call('XLEN', KEYS[1]) - keep
-if surplus <= 0 then return 0 end
+local keep, bytes = tonumber(ARGV[1]), tonumber(ARGV[2])
+local length = redis.call('XLEN', KEYS[1])
+local surplus = length - keep
+-- Exact for this many nodes of about 4 KB; beyond them Redis estimates from the oldest.
+local size = redis.call('MEMORY', 'USAGE', KEYS[1], 'SAMPLES', 20000)
+-- Entries differ in size, so a call removes a part and the next one measures again. The newest entry
+-- stays: readers find their position by it.
+local excess = math.ceil(length * (1 - bytes / size))
+excess = math.min(excess, math.ceil(length / 10), length - 1)
+if surplus <= 0 and excess <= 0 then return 0 end
 
 local function parts(id)
   local time, sequence = string.match(id, '^(%d+)-(%d+)$')
@@ -35,11 +44,23 @@ for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   end
   if first == nil or less(needed, first) then first = needed end
 end
-for at = 2, #ARGV do
+for at = 3, #ARGV do
   if not seen[ARGV[at]] then return 0 end
 end
--- A stream that nobody reads through a group is bounded by its length alone.
-if first == nil then return redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', keep) end
 if first == '0-0' then return 0 end
--- MINID keeps `first` itself. Of what may go, only the surplus does.
-return redis.call('XTRIM', KEYS[1], 'MINID', '~', first, 'LIMIT', math.min(surplus, 100000))
+local function remove(count)
+  -- A stream that nobody reads through a group is bounded by length and size alone.
+  if first == nil then return redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', length - count) end
+  -- MINID keeps `first` itself. Of what may go, only the surplus does.
+  return redis.call('XTRIM', KEYS[1], 'MINID', '~', first, 'LIMIT', math.min(count, 100000))
+end
+local removed = 0
+if surplus > 0 then removed = remove(surplus) end
+if excess > 0 then
+  -- The oldest node may hold more entries than that, by default up to 100.
+  for count = excess, math.min(excess + 100, length - 1) do
+    if removed > 0 then break end
+    removed = remove(count)
+  end
+end
+return removed

@@ -1,4 +1,5 @@
-//! Trimming: each owner shortens its streams, never past what some group still needs.
+//! Trimming: each owner shortens its streams, by entries and by bytes, but never past what some group
+//! still needs.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,12 +18,27 @@ const INTERVAL: Duration = Duration::from_secs(30);
 /// How often while it is denied.
 const DENIED: Duration = Duration::from_secs(1);
 
+/// How much of a stream stays once all its groups have acknowledged it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Retention {
+    /// How many entries.
+    pub entries: u64,
+    /// How much memory they may take; fewer entries stay if they take more.
+    pub bytes: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { entries: 100_000, bytes: 256 * 1024 * 1024 }
+    }
+}
+
 /// Shortens the streams of one topic. Looking and trimming are one script: a group that is made or
 /// set back at the same time is seen or comes after.
 pub(crate) struct Trimmer {
     pub(crate) topic: Topic,
     pub(crate) url: RedisUrl,
-    pub(crate) keep: u64,
+    pub(crate) keep: Retention,
     /// That Redis is away the engine tells.
     pub(crate) part: Arc<Part>,
     pub(crate) shutdown: CancellationToken,
@@ -72,7 +88,7 @@ impl Trimmer {
 
 /// Trims until nothing more may go: one call removes only so much, for Redis does nothing else
 /// meanwhile.
-async fn trim_down(link: &mut Link, stream: Stream, keep: u64) -> Result<i64, LinkError> {
+async fn trim_down(link: &mut Link, stream: Stream, keep: Retention) -> Result<i64, LinkError> {
     let mut removed = 0;
     loop {
         match trim(link, stream, keep).await? {
@@ -82,10 +98,15 @@ async fn trim_down(link: &mut Link, stream: Stream, keep: u64) -> Result<i64, Li
     }
 }
 
-/// Removes entries that all groups are through with, but for the last `keep`; gives their number.
-pub(crate) async fn trim(link: &mut Link, stream: Stream, keep: u64) -> Result<i64, LinkError> {
+/// Removes entries that all groups have acknowledged, apart from those to keep; gives their number.
+pub(crate) async fn trim(
+    link: &mut Link,
+    stream: Stream,
+    keep: Retention,
+) -> Result<i64, LinkError> {
     let mut command = redis::cmd("EVAL");
-    command.arg(include_str!("trim.lua")).arg(1).arg(stream.key()).arg(keep);
+    command.arg(include_str!("trim.lua")).arg(1).arg(stream.key());
+    command.arg(keep.entries).arg(keep.bytes);
     for reader in stream.readers() {
         command.arg(reader.service());
     }

@@ -108,6 +108,7 @@ fn story(statuses: &[OrderStatus]) -> Order {
         order_total: statuses.contains(&PaymentRequired).then_some(900),
         reason: None,
         history: statuses.iter().map(step).collect(),
+        omitted: None,
         resent: None,
     }
 }

@@ -29,8 +29,8 @@ const TRY_PATIENCE: Duration = Duration::from_millis(1_500);
 const REST: u64 = 5_000;
 /// How often a call is made, unless there are more instances.
 const TRIES: usize = 3;
-/// The largest answer taken.
-const ANSWER_LIMIT: usize = 1024 * 1024;
+/// The largest answer taken: orders of earlier versions may have thousands of steps.
+const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
 
 /// Where an instance of order_service is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -151,7 +151,8 @@ async fn change(
 /// Pay for an order again
 ///
 /// For an order that is `insufficient-fund`, after a top-up: a new attempt, as if just placed. Stock
-/// is reserved again, or the order joins the line, and the total is taken at the prices of then.
+/// is reserved again, or the order joins the line, and the total is taken at the prices of then. An
+/// order has at most 10,000 attempts.
 #[utoipa::path(
     post, path = "/order/{id}/pay", tag = "orders", operation_id = "pay_order",
     params(("id" = uuid::Uuid, Path, description = "The order's id", example = json!(examples::order_id())), RequestHeaders),

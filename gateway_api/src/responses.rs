@@ -140,7 +140,8 @@ pub(crate) enum NotAllowed {
     #[response(status = 404, content_type = "application/problem+json",
         example = json!(examples::no_order()))]
     NotFound(Problem),
-    /// The order's state does not take it: `state` names it, `allowed` what it takes
+    /// The order's state does not take it, or its attempts are used up: `state` names the state,
+    /// `allowed` what the order takes
     #[response(status = 409, content_type = "application/problem+json",
         example = json!(examples::wrong_state()))]
     WrongState(Problem),

@@ -12,7 +12,7 @@ use axum::{
 use common::{
     api::PlaceOrder,
     engine::{Door, Refusal, trace_id},
-    entities::Order,
+    entities::{Order, OrderStatus},
     http::{
         IDEMPOTENT_REPLAYED, JsonBody, caller, idempotency_key, path_id, trace, unknown_path,
         wrong_method,
@@ -108,14 +108,12 @@ async fn ask(
         }
         Answer::Unknown => return Err(unknown(id)),
         Answer::WrongState(status) => {
-            let fitting = Action::ALL.into_iter().filter(|action| action.fits(status));
-            let allowed: Vec<&str> = fitting.map(Action::name).collect();
-            let status = status.name();
-            let detail = match allowed.as_slice() {
-                [] => format!("the order is {status}; nothing more can be asked of it"),
-                some => format!("the order is {status}; allowed now: {}", some.join(", ")),
-            };
-            return Err(Problem::wrong_state(detail).in_state(status, &allowed));
+            return Err(not_allowed(status, &format!("the order is {}", status.name()), |_| true));
+        }
+        Answer::AttemptLimit { status, limit } => {
+            let state = status.name();
+            let why = format!("the order is {state} and has had its limit of {limit} attempts");
+            return Err(not_allowed(status, &why, |action| action != Action::Pay));
         }
         Answer::Nothing => return Err(Problem::internal("the order was not changed")),
     };
@@ -124,6 +122,17 @@ async fn ask(
         response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
     }
     Ok(response)
+}
+
+/// What an order of this status still takes, in words and as members.
+fn not_allowed(status: OrderStatus, why: &str, takes: impl Fn(Action) -> bool) -> Problem {
+    let fitting = Action::ALL.into_iter().filter(|action| action.fits(status) && takes(*action));
+    let allowed: Vec<&str> = fitting.map(Action::name).collect();
+    let detail = match allowed.as_slice() {
+        [] => format!("{why}; nothing more can be asked of it"),
+        some => format!("{why}; allowed now: {}", some.join(", ")),
+    };
+    Problem::wrong_state(detail).in_state(status.name(), &allowed)
 }
 
 fn unknown(id: OrderId) -> Problem {

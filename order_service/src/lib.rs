@@ -9,6 +9,7 @@
 pub mod api;
 mod chase;
 pub mod gateway_only;
+pub mod history;
 pub mod order;
 
 use std::{net::SocketAddr, sync::Arc};

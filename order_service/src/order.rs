@@ -15,6 +15,8 @@ use common::{
 };
 use uuid::Uuid;
 
+use crate::history::{self, Retry};
+
 /// How often that time doubles at most, as no answer comes.
 const DOUBLINGS: u32 = 6;
 
@@ -125,6 +127,13 @@ pub enum Answer {
     Unknown,
     /// The order is in a state that does not take it.
     WrongState(OrderStatus),
+    /// The order does not take it, and had as many attempts as an order may have.
+    AttemptLimit {
+        /// Its status.
+        status: OrderStatus,
+        /// How many those are.
+        limit: u32,
+    },
     /// There is nothing to chase.
     Nothing,
 }
@@ -151,7 +160,10 @@ impl Decider for Orders {
     fn reads(&self, input: &Input, reads: &mut Reads) {
         match input {
             Input::Place(place) => reads.fresh::<Order>(&place.id),
-            Input::Act(act) => reads.load::<Order>(&act.id),
+            Input::Act(act) => {
+                reads.load::<Order>(&act.id);
+                reads.load::<Retry>(&Retry::id_of(act.id, act.request));
+            }
             Input::Chase(id) | Input::Renew(id) => reads.load::<Order>(id),
             Input::Stock(check) => reads.load::<Order>(&check.order_id),
             Input::Wallet(payment) => reads.load::<Order>(&payment.order_id),
@@ -248,6 +260,7 @@ fn place(place: &Place, world: &World, now: Millis) -> Result<Changes<Answer>, H
         order_total: None,
         reason: None,
         history: vec![Step::new(OrderStatus::Pending, now, 1)],
+        omitted: None,
         resent: None,
     };
     let mut changes = Changes::none();
@@ -274,6 +287,13 @@ fn act(asked: &Act, world: &World, now: Millis) -> Result<Changes<Answer>, Halt>
     let Some(order) = world.get::<Order>(&id)? else {
         return Ok(changes.answering(Answer::Unknown));
     };
+    if let Some(record) = world.get::<Retry>(&Retry::id_of(id, request))? {
+        let answer = match action {
+            Action::Pay => Answer::Replayed(record.answer(order)),
+            _ => Answer::KeyReused,
+        };
+        return Ok(changes.answering(answer));
+    }
     if let Some(place) = order.history.iter().position(|step| step.request == Some(request)) {
         let answer = if order.history[place].status == action.status() {
             Answer::Replayed(order.as_of(place))
@@ -282,22 +302,32 @@ fn act(asked: &Act, world: &World, now: Millis) -> Result<Changes<Answer>, Halt>
         };
         return Ok(changes.answering(answer));
     }
-    if !action.fits(order.status) {
-        return Ok(changes.answering(Answer::WrongState(order.status)));
+    let (status, limit) = (order.status, order.attempt_limit());
+    let exhausted = Action::Pay.fits(status) && order.attempt >= limit;
+    if !action.fits(status) || exhausted && action == Action::Pay {
+        let answer = match exhausted {
+            true => Answer::AttemptLimit { status, limit },
+            false => Answer::WrongState(status),
+        };
+        return Ok(changes.answering(answer));
     }
     let mut order = order.clone();
     order.status = action.status();
     order.reason = None;
     order.resent = None;
     if action == Action::Pay {
-        order.attempt = order
-            .attempt
-            .checked_add(1)
-            .ok_or_else(|| Halt::fault("the order was tried too often to count"))?;
+        order.attempt += 1;
         order.order_total = None;
     }
     let (status, attempt) = (order.status, order.attempt);
     order.history.push(Step { request: Some(request), ..Step::new(status, now, attempt) });
+    if action == Action::Pay {
+        let records = history::condense(&mut order);
+        // Those of earlier requests were not named by `reads`; all of them are loaded together.
+        let known: Vec<_> = records.iter().map(|it| world.get::<Retry>(&it.id)).collect();
+        known.into_iter().collect::<Result<Vec<_>, Halt>>()?;
+        records.into_iter().for_each(|record| changes.put(record));
+    }
     let customer_id = order.customer_id.clone();
     match action {
         Action::Pay => changes.append(&created(&order, false)),

@@ -4,8 +4,11 @@ use std::collections::{HashSet, VecDeque};
 
 use common::{
     consumer::StreamEntry,
-    decision::{Append, Decider, Entity, Halt, Millis, World},
-    entities::{Order, OrderStatus, Resent, Step},
+    decision::{Append, Changes, Decider, Entity, Millis, World},
+    entities::{
+        KEPT_ATTEMPTS, MAX_ATTEMPTS, MAX_UNSHORTENED_ATTEMPTS, Order, OrderStatus, OrderUpdated,
+        Resent, Step,
+    },
     events::{
         Event, OrderCancelled, OrderCompleted, OrderCreated, OrderShipped, StockChecked,
         StockOutcome, Stream, WalletChecked, WalletOutcome,
@@ -14,6 +17,7 @@ use common::{
     memory::Memory,
 };
 use order_service::{
+    history::Retry,
     order::{Act, Action, Answer, Input, Orders, Place},
     subscriptions,
 };
@@ -198,6 +202,7 @@ fn new_order(at: Millis) -> Order {
         order_total: None,
         reason: None,
         history: vec![step(Pending, at, 1)],
+        omitted: None,
         resent: None,
     }
 }
@@ -217,9 +222,10 @@ fn append<E: Event>(event: &E) -> Append {
     Append { stream: E::STREAM, json: serde_json::to_string(event).unwrap() }
 }
 
-/// A changed order is published whole, before the events about it.
+/// A changed order is published without its history, before the events about it.
 fn updated(order: &Order) -> Append {
-    Append { stream: Stream::OrderUpdated, json: serde_json::to_string(order).unwrap() }
+    let json = serde_json::to_string(&OrderUpdated::from(order)).unwrap();
+    Append { stream: Stream::OrderUpdated, json }
 }
 
 /// The order after this happened at `now`; `None` if nothing came of it.
@@ -777,12 +783,176 @@ fn an_order_may_be_tried_again_and_again() {
     assert_eq!(steps(&service.order().unwrap()), expected);
 }
 
+/// What is stored of an order: the order and the records of requests to pay again.
+fn stored_bytes(service: &Service) -> (usize, Vec<usize>) {
+    let order = serde_json::to_string(&service.order().unwrap()).unwrap();
+    let records = service.0.all::<Retry>();
+    let records = records.iter().map(|it| serde_json::to_string(it).unwrap().len()).collect();
+    (order.len(), records)
+}
+
 #[test]
-fn an_order_that_was_tried_too_often_to_count_is_at_fault() {
-    let given = Order { status: InsufficientFund, attempt: u32::MAX, ..new_order(1) };
-    let world = World::for_tests().with(given);
-    let fault = ORDERS.decide(&Input::Act(act(Action::Pay, 7)), &world, 2).unwrap_err();
-    assert!(matches!(&fault, Halt::Fault(text) if text.contains("too often")), "{fault}");
+fn an_order_tried_hundreds_of_times_stays_small_and_repeats_every_answer() {
+    let mut service = Service::with(&[(placed(), 1_000_000)]);
+    let mut granted = Vec::new();
+    let mut largest_early = 0;
+    for attempt in 1..=300 {
+        let now = 1_000_000 + u64::from(attempt) * 10;
+        // Results come in every order, so some steps are known late.
+        let causes = permutations(&[SHORT, HELD, UNPAID]);
+        for cause in causes[attempt as usize % causes.len()].iter().rev() {
+            service.when(&result(*cause, attempt).unwrap(), now);
+        }
+        let (order, records) = stored_bytes(&service);
+        if attempt <= 2 * KEPT_ATTEMPTS {
+            largest_early = largest_early.max(order);
+        }
+        assert!(order <= largest_early + 100, "{order} bytes in attempt {attempt}");
+        assert!(records.iter().all(|size| *size <= largest_early), "{records:?}");
+        let Some(Answer::Done(answer)) = service.asked(Action::Pay, attempt.into(), now + 1) else {
+            panic!("attempt {attempt} was the last")
+        };
+        assert_eq!((answer.attempt, answer.status), (attempt + 1, Pending));
+        assert_eq!(answer.history[0], step(Pending, 1_000_000, 1), "the first step stays");
+        granted.push(answer);
+        if attempt % 60 != 0 && attempt > 2 * KEPT_ATTEMPTS {
+            continue;
+        }
+        let case = format!("in attempt {}", attempt + 1);
+        service.0.published.clear();
+        for (request, first) in (1..).zip(&granted) {
+            let again = Input::Act(act(Action::Pay, request));
+            let answer = service.when_nothing_happens(&again, now + 2, &case);
+            assert_eq!(answer, Some(Answer::Replayed(first.clone())), "{case}: {request}");
+            let reused = Input::Act(act(Action::Cancel, request));
+            let answer = service.when_nothing_happens(&reused, now + 2, &case);
+            assert_eq!(answer, Some(Answer::KeyReused), "{case}: {request}");
+        }
+        let answer = service.when_nothing_happens(&placed(), now + 2, &case);
+        assert_eq!(answer, Some(Answer::Replayed(new_order(1_000_000))), "{case}");
+    }
+    let order = service.order().unwrap();
+    let all_steps = 300 * 4 + 1;
+    assert_eq!(order.history.len() + order.omitted.unwrap() as usize, all_steps);
+    // The end is like that of any order.
+    let Some(Answer::Done(cancelled)) = service.asked(Action::Cancel, 1_000, 2_000_000) else {
+        panic!("not cancelled")
+    };
+    service.when(&result(HELD, 301).unwrap(), 2_000_001);
+    let answer = service.asked(Action::Cancel, 1_000, 2_000_002);
+    assert_eq!(answer, Some(Answer::Replayed(cancelled)));
+}
+
+#[test]
+fn an_order_with_its_limit_of_attempts_is_not_tried_again_but_can_be_cancelled() {
+    for attempt in [MAX_ATTEMPTS, MAX_ATTEMPTS + 1, u32::MAX] {
+        let given = Order { status: InsufficientFund, attempt, omitted: Some(9), ..new_order(1) };
+        let mut world = World::for_tests().with(given);
+        let mut ask = |action| {
+            let mut changes = ORDERS.decide(&Input::Act(act(action, 7)), &world, 2).unwrap();
+            let is_empty = changes.is_empty();
+            world.apply(&mut changes);
+            (is_empty, changes.into_answer().unwrap())
+        };
+        let refused = Answer::AttemptLimit { status: InsufficientFund, limit: MAX_ATTEMPTS };
+        for action in [Action::Pay, Action::Ship, Action::Complete] {
+            assert_eq!(ask(action), (true, refused.clone()), "{action:?}");
+        }
+        let (_, answer) = ask(Action::Cancel);
+        assert!(matches!(&answer, Answer::Done(order) if order.status == Cancelled), "{answer:?}");
+    }
+    let given = Order { status: InsufficientFund, attempt: MAX_ATTEMPTS - 1, ..new_order(1) };
+    let world = World::for_tests().with(Order { omitted: Some(9), ..given });
+    let changes = ORDERS.decide(&Input::Act(act(Action::Pay, 7)), &world, 2).unwrap();
+    assert!(matches!(changes.into_answer(), Some(Answer::Done(_))));
+}
+
+/// An order as earlier versions stored it: all steps of all attempts, and no records.
+fn of_an_earlier_version(attempts: u32) -> Order {
+    let mut order = new_order(1_000);
+    for attempt in 1..=attempts {
+        let at = 1_000 + u64::from(attempt) * 10;
+        if attempt > 1 {
+            let request = Some(Uuid::from_u128(attempt.into()));
+            order.history.push(Step { request, ..step(Pending, at, attempt) });
+        }
+        // The payment was known before the stock check.
+        let late = Some(order.history.len() as u32 + 1);
+        order.history.push(Step { late, ..step(PaymentRequired, at + 2, attempt) });
+        let order_total = Some(900);
+        order.history.push(Step { order_total, ..step(InsufficientFund, at + 1, attempt) });
+    }
+    Order { status: InsufficientFund, attempt: attempts, order_total: Some(900), ..order }
+}
+
+#[test]
+fn an_order_of_an_earlier_version_is_shortened_once_and_repeats_its_answers() {
+    for attempts in [2, KEPT_ATTEMPTS - 1, KEPT_ATTEMPTS, KEPT_ATTEMPTS + 1, 49] {
+        let given = of_an_earlier_version(attempts);
+        let replayed = |world: &World| -> Vec<Option<Answer>> {
+            let requests = (2..=attempts).map(|attempt| act(Action::Pay, attempt.into()));
+            let replays = requests.map(|it| ORDERS.decide(&Input::Act(it), world, 9_000).unwrap());
+            replays.map(Changes::into_answer).collect()
+        };
+        let mut world = World::for_tests().with(given.clone());
+        let before = replayed(&world);
+        for request in 1_000..1_003 {
+            let order = world.get::<Order>(&id()).unwrap().unwrap().clone();
+            world = world.with(Order { status: InsufficientFund, ..order });
+            let pay = Input::Act(act(Action::Pay, request));
+            let mut changes = ORDERS.decide(&pay, &world, 8_000).unwrap();
+            world.apply(&mut changes);
+            assert!(matches!(changes.into_answer(), Some(Answer::Done(_))), "{attempts}");
+            assert_eq!(replayed(&world), before, "{attempts} attempts, request {request}");
+        }
+        let order = world.get::<Order>(&id()).unwrap().unwrap();
+        assert!(order.history.len() <= 1 + 3 * KEPT_ATTEMPTS as usize, "{order:?}");
+    }
+}
+
+#[test]
+fn an_order_of_an_earlier_version_with_too_many_attempts_is_served_and_not_tried_again() {
+    let attempts = 4_000;
+    let given = of_an_earlier_version(attempts);
+    let world = World::for_tests().with(given.clone());
+    let ask = |action, request| {
+        let changes = ORDERS.decide(&Input::Act(act(action, request)), &world, 9_000).unwrap();
+        changes.into_answer().unwrap()
+    };
+    let limit = MAX_UNSHORTENED_ATTEMPTS;
+    let refused = Answer::AttemptLimit { status: InsufficientFund, limit };
+    assert_eq!(ask(Action::Pay, 1_000_000), refused);
+    assert!(matches!(ask(Action::Pay, 2), Answer::Replayed(order) if order.attempt == 2));
+    let Answer::Done(order) = ask(Action::Cancel, 1_000_000) else { panic!("not cancelled") };
+    assert_eq!(order.history[..given.history.len()], given.history, "nothing is lost");
+}
+
+#[test]
+fn a_changed_order_is_published_flat_and_without_its_history() {
+    let mut service = Service::with(&[(placed(), 1)]);
+    service.when(&Input::Chase(id()), PATIENCE + 1);
+    service.when(&result(UNPAID, 1).unwrap(), 2_002);
+    service.asked(Action::Pay, 1, 2_003);
+    service.asked(Action::Cancel, 2, 2_004);
+    let published = service.0.take(Stream::OrderUpdated);
+    let published: Vec<serde_json::Value> =
+        published.iter().map(|json| serde_json::from_str(json).unwrap()).collect();
+    let flat = |status: &str, attempt, updated_at: u64| {
+        serde_json::json!({
+            "id": id(), "product_ids": ["201", "204"], "customer_id": "101", "status": status,
+            "attempt": attempt, "created_at": 1, "updated_at": updated_at,
+        })
+    };
+    let mut unpaid = flat("insufficient-fund", 1, 2_002);
+    unpaid["order_total"] = 900.into();
+    unpaid["reason"] = reason(UNPAID).unwrap().into();
+    let expected = [
+        flat("pending", 1, PATIENCE + 1),
+        unpaid,
+        flat("pending", 2, 2_003),
+        flat("cancelled", 2, 2_004),
+    ];
+    assert_eq!(published, expected);
 }
 
 #[test]

@@ -115,7 +115,8 @@ pub(super) fn call(caller: &Caller<'_>, groups: &[Group], world: &World, now: u6
                 }
                 if let Some(stream) = change.updates {
                     let trace = slot.trace();
-                    announced.push((number, places.stream(stream), change.json, trace));
+                    let json = change.announcement.unwrap_or(change.json);
+                    announced.push((number, places.stream(stream), json, trace));
                 }
             }
             checks.push((expected, new));

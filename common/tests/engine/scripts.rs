@@ -338,8 +338,41 @@ async fn read(redis: &Redis, group: &str, count: usize) {
 }
 
 async fn trim(redis: &Redis, keep: &str, groups: &[&str]) -> i64 {
-    let arguments: Vec<&str> = std::iter::once(keep).chain(groups.iter().copied()).collect();
+    trim_to(redis, keep, u64::MAX, groups).await
+}
+
+async fn trim_to(redis: &Redis, keep: &str, bytes: u64, groups: &[&str]) -> i64 {
+    let bytes = bytes.to_string();
+    let arguments: Vec<&str> = [keep, &bytes].into_iter().chain(groups.iter().copied()).collect();
     redis.run(&script(TRIM, &["s"], &arguments)).await
+}
+
+/// Trims until nothing goes any more.
+async fn trim_down(redis: &Redis, bytes: u64, groups: &[&str]) {
+    while trim_to(redis, "1000000", bytes, groups).await > 0 {}
+}
+
+/// Appends entries of this many bytes after those that are there.
+async fn append(redis: &Redis, entries: usize, bytes: usize) {
+    let fill = "local value = string.rep('x', ARGV[2])
+        for _ = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', 'entity', value) end";
+    redis.run::<()>(&script(fill, &["s"], &[&entries.to_string(), &bytes.to_string()])).await;
+}
+
+async fn acknowledge_all(redis: &Redis, group: &str) {
+    type Entries = Vec<(String, Vec<String>)>;
+    let entries: Entries = redis.ask("XRANGE s - +").await;
+    let mut ack = redis::cmd("XACK");
+    ack.arg("s").arg(group).arg(entries.iter().map(|(id, _)| id).collect::<Vec<_>>());
+    redis.run::<u64>(&ack).await;
+}
+
+async fn size(redis: &Redis) -> u64 {
+    redis.ask("MEMORY USAGE s SAMPLES 0").await
+}
+
+async fn length(redis: &Redis) -> u64 {
+    redis.ask("XLEN s").await
 }
 
 async fn oldest(redis: &Redis) -> String {
@@ -435,6 +468,67 @@ async fn one_call_removes_only_so_much_and_calls_until_nothing_goes_remove_all_t
     assert!((1..4_900).contains(&first), "one call took {first}");
     while trim(&redis, "100", &[]).await > 0 {}
     assert_eq!(oldest(&redis).await, "4901-0");
+}
+
+#[tokio::test]
+async fn a_stream_of_large_entries_is_bounded_by_its_bytes() {
+    const LIMIT: u64 = 1_000_000;
+    /// Nodes are removed whole.
+    const NODE: u64 = 5_000;
+    // Small then large, large then small, and all alike.
+    for rounds in [
+        &[(3_000, 50), (300, 20_000)][..],
+        &[(100, 40_000), (10_000, 50)],
+        &[(150, 10), (100, 10_000), (150, 10)],
+        &[(5_000, 1_000)],
+    ] {
+        let redis = Redis::start();
+        redis.tell("XGROUP CREATE s one 0 MKSTREAM").await;
+        for (entries, bytes) in rounds {
+            append(&redis, *entries, *bytes).await;
+        }
+        let before = length(&redis).await;
+        read(&redis, "one", 20_000).await;
+        trim_down(&redis, LIMIT, &["one"]).await;
+        assert_eq!(length(&redis).await, before, "{rounds:?}: nothing is acknowledged");
+        acknowledge_all(&redis, "one").await;
+        trim_down(&redis, LIMIT, &["one", "two"]).await;
+        assert_eq!(length(&redis).await, before, "{rounds:?}: a group does not exist yet");
+        let large = size(&redis).await;
+        trim_down(&redis, large, &["one"]).await;
+        assert_eq!(length(&redis).await, before, "{rounds:?}: it is as large as it may be");
+        trim_down(&redis, LIMIT, &["one"]).await;
+        let after = size(&redis).await;
+        assert!(after <= LIMIT + NODE, "{rounds:?}: {after} bytes of {large}");
+        assert!(after > LIMIT / 2, "{rounds:?}: {after} bytes of {large} are left");
+    }
+}
+
+#[tokio::test]
+async fn trimming_by_bytes_keeps_what_a_group_needs_and_the_newest_entry() {
+    let redis = Redis::start();
+    redis.tell("XGROUP CREATE s one 0 MKSTREAM").await;
+    append(&redis, 100, 10_000).await;
+    read(&redis, "one", 60).await;
+    acknowledge_all(&redis, "one").await;
+    trim_down(&redis, 1, &["one"]).await;
+    let left = length(&redis).await;
+    assert!((40..=41).contains(&left), "{left} entries are left, 40 of them unread");
+    read(&redis, "one", 100).await;
+    acknowledge_all(&redis, "one").await;
+    trim_down(&redis, 1, &["one"]).await;
+    assert_eq!(length(&redis).await, 1, "the newest stays");
+}
+
+#[tokio::test]
+async fn a_stream_without_groups_is_bounded_by_its_bytes() {
+    let redis = Redis::start();
+    append(&redis, 500, 10_000).await;
+    trim_down(&redis, 1_000_000, &[]).await;
+    let left = length(&redis).await;
+    assert!((80..=100).contains(&left), "{left} entries of 10 kB in 1 MB");
+    trim_down(&redis, 1, &[]).await;
+    assert_eq!(length(&redis).await, 1, "the newest stays");
 }
 
 #[tokio::test]

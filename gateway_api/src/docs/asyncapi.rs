@@ -154,8 +154,13 @@ fn channel(description: &Description) -> Channel {
     let groups: Vec<&str> = stream.readers().iter().map(|reader| reader.service()).collect();
     let trimmed = match stream {
         Stream::Dead(_) => "never",
-        _ if groups.is_empty() => "all but the last STREAM_KEEP entries",
-        _ => "what all groups have acknowledged, but for the last STREAM_KEEP entries",
+        _ if groups.is_empty() => {
+            "all but the last STREAM_KEEP entries, or fewer beyond STREAM_KEEP_BYTES"
+        }
+        _ => {
+            "what all groups have acknowledged, but for the last STREAM_KEEP entries, or fewer beyond \
+             STREAM_KEEP_BYTES"
+        }
     };
     Channel {
         address: stream.key(),

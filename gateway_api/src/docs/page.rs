@@ -77,7 +77,8 @@ fn introduction() -> Markup {
                 "are optional. Each service reads through the consumer group of its name. An entry "
                 "is acknowledged once its effect is stored, and may be delivered again before: "
                 "its effect happens once. What all groups have acknowledged is trimmed, beyond "
-                "the last " code { "STREAM_KEEP" } " entries."
+                "the last " code { "STREAM_KEEP" } " entries, or beyond fewer entries if they take more "
+                "than " code { "STREAM_KEEP_BYTES" } " of memory."
             }
         }
     }

@@ -5,7 +5,7 @@
 //! that services write and read, and examples are values of them.
 
 use common::{
-    entities::{Account, Order, Product},
+    entities::{Account, OrderUpdated, ProductUpdated},
     events::{DeadLetter, EVENT_ID, Event, Stream, TRACEPARENT, Topic, Writer},
 };
 use serde::Serialize;
@@ -51,13 +51,13 @@ fn describe(stream: Stream) -> Description {
              and reserves stock, msg_service tells the customer.",
             &examples::order_created(),
         ),
-        Stream::OrderUpdated => whole::<Order>(
+        Stream::OrderUpdated => whole::<OrderUpdated>(
             stream,
             "OrderUpdated",
-            "The whole order whenever it has changed, with its status and history; what changes \
-             several times in one commit is told once. A new order is in `events:{order}_created`. \
-             For caches and for whoever watches.",
-            &examples::paid(),
+            "An order whenever it has changed, without its history; several changes in one commit \
+             are one entry. A new order is in `events:{order}_created`. For caches and for watchers: \
+             all members are strings, numbers or lists of strings.",
+            &OrderUpdated::from(&examples::paid()),
         ),
         Stream::OrderCancelled => event(
             "OrderCancelled",
@@ -102,12 +102,12 @@ fn describe(stream: Stream) -> Description {
              next part of its line is to be served.",
             &examples::line_moves(),
         ),
-        Stream::InventoryUpdated => whole::<Product>(
+        Stream::InventoryUpdated => whole::<ProductUpdated>(
             stream,
             "ProductUpdated",
-            "The whole product whenever it has changed; what changes several times in one commit \
-             is told once, with the last state. For caches and for whoever watches.",
-            &examples::product(),
+            "A product whenever it has changed; several changes in one commit are one entry, with \
+             the last state. For caches and for watchers: all members are strings or numbers.",
+            &ProductUpdated::from(&examples::product()),
         ),
         Stream::AccountCreated => event(
             "AccountCreated",
@@ -141,8 +141,9 @@ fn describe(stream: Stream) -> Description {
         Stream::AccountUpdated => whole::<Account>(
             stream,
             "AccountUpdated",
-            "The whole account whenever it has changed; what changes several times in one commit \
-             is told once, with the last state. For caches and for whoever watches.",
+            "The whole account whenever it has changed; several changes in one commit are one \
+             entry, with the last state. For caches and for watchers: all members are strings or \
+             numbers.",
             &examples::account(),
         ),
         Stream::MessageSent => event(

@@ -1,7 +1,7 @@
 //! What an entry of a stream means to clients.
 
 use common::{
-    entities::{Account, Order, OrderStatus, Product, Step},
+    entities::{Account, OrderStatus, OrderUpdated, ProductUpdated},
     entry::Entry,
     events::{DeadLetter, ENTITY, MessageSent, OrderCreated, Stream},
     ids::{CustomerId, EntryId, OrderId},
@@ -60,8 +60,8 @@ impl Change {
             }
             Stream::OrderUpdated => Some(Self::of_order(&entity(entry)?)),
             Stream::InventoryUpdated => {
-                let product = Self::new("product", Whose::Everybodys, &entity::<Product>(entry)?);
-                Some(product)
+                let product: ProductUpdated = entity(entry)?;
+                Some(Self::new("product", Whose::Everybodys, &product))
             }
             Stream::AccountUpdated => {
                 let mut account: Account = entity(entry)?;
@@ -85,7 +85,7 @@ impl Change {
         }
     }
 
-    fn of_order(order: &Order) -> Self {
+    fn of_order(order: &OrderUpdated) -> Self {
         let of = Whose::Customer(order.customer_id.clone());
         Self { order: Some(order.id), ..Self::new("order", of, order) }
     }
@@ -107,19 +107,18 @@ fn entity<E: DeserializeOwned>(entry: &Entry) -> Option<E> {
     serde_json::from_slice(entry.fields.get(ENTITY)?).ok()
 }
 
-/// A new order as order_service stores it.
-fn placed(created: OrderCreated, entry: EntryId) -> Order {
-    let (status, at) = (OrderStatus::Pending, entry.time);
-    Order {
+/// A new order as order_service would publish it.
+fn placed(created: OrderCreated, entry: EntryId) -> OrderUpdated {
+    OrderUpdated {
         id: created.id,
         product_ids: created.product_ids,
         customer_id: created.customer_id,
-        status,
+        status: OrderStatus::Pending,
         attempt: 1,
         order_total: None,
         reason: None,
-        history: vec![Step::new(status, at, 1)],
-        resent: None,
+        created_at: Some(entry.time),
+        updated_at: Some(entry.time),
     }
 }
 
@@ -146,11 +145,48 @@ mod tests {
         };
         let change = told(Stream::OrderCreated, &created(1, false)).unwrap();
         let order: Value = serde_json::from_str(&change.json).unwrap();
-        let history = json!([{"status": "pending", "at": 1_000, "attempt": 1}]);
         assert_eq!((change.kind, change.order), ("order", Some(ID.parse().unwrap())));
-        assert_eq!((&order["status"], &order["history"]), (&json!("pending"), &history));
+        assert_eq!((&order["status"], &order["created_at"]), (&json!("pending"), &json!(1_000)));
         assert!(told(Stream::OrderCreated, &created(2, false)).is_none());
         assert!(told(Stream::OrderCreated, &created(1, true)).is_none());
+    }
+
+    #[test]
+    fn an_entry_of_an_earlier_version_is_told_like_one_of_today() {
+        let whole = json!({"id": ID, "product_ids": ["201"], "customer_id": "101",
+            "status": "payment-required", "attempt": 2, "order_total": 800,
+            "history": [{"status": "pending", "at": 1_000, "attempt": 1},
+                {"status": "insufficient-fund", "at": 1_200, "attempt": 1},
+                {"status": "pending", "at": 1_300, "attempt": 2, "request": ID},
+                {"status": "payment-required", "at": 1_250, "attempt": 2}],
+            "resent": {"at": 1_400, "times": 1}});
+        let change = told(Stream::OrderUpdated, &whole.to_string()).unwrap();
+        let flat = json!({"id": ID, "product_ids": ["201"], "customer_id": "101",
+            "status": "payment-required", "attempt": 2, "order_total": 800, "created_at": 1_000,
+            "updated_at": 1_400});
+        assert_eq!(serde_json::from_str::<Value>(&change.json).unwrap(), flat);
+        let again = told(Stream::OrderUpdated, &flat.to_string()).unwrap();
+        assert_eq!((again.order, again.of, again.json), (change.order, change.of, change.json));
+
+        let whole = json!({"id": "201", "name": "N", "price": 8, "amount": 0, "reserved": 4,
+            "sold": 1, "received": 4, "created_by": "7-0",
+            "line": {"waiting": 3, "first": 0, "last": 1, "ticket": 9,
+                "served": {"ticket": 1, "page": 0}}});
+        let change = told(Stream::InventoryUpdated, &whole.to_string()).unwrap();
+        let flat = json!({"id": "201", "name": "N", "price": 8, "amount": 0, "reserved": 4,
+            "sold": 1, "received": 4, "created_by": "7-0", "waiting": 3});
+        assert_eq!(serde_json::from_str::<Value>(&change.json).unwrap(), flat);
+        let again = told(Stream::InventoryUpdated, &flat.to_string()).unwrap();
+        assert_eq!(again.json, change.json);
+    }
+
+    #[test]
+    fn an_order_that_the_original_publishes_is_told() {
+        let order = json!({"id": ID, "product_ids": ["201"], "customer_id": "101",
+            "status": "out-of-stock"});
+        let change = told(Stream::OrderUpdated, &order.to_string()).unwrap();
+        let told: Value = serde_json::from_str(&change.json).unwrap();
+        assert_eq!((&told["status"], &told["attempt"]), (&json!("out-of-stock"), &json!(1)));
     }
 
     #[test]

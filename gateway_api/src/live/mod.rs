@@ -138,8 +138,10 @@ pub(crate) struct ResumeHeaders {
 /// Server-sent events: a stream without an end. Each message has an `id`, an `event`, which says
 /// what `data` is, and `data`, a JSON object on one line:
 ///
-/// - `order`: an order that is new or has changed, as in `GET /order/{id}`
-/// - `product`: a product, as in `GET /inventory/{id}`
+/// - `order`: an order that is new or has changed: its members in `GET /order/{id}` apart from
+///   `history`, `omitted` and `resent`, and `created_at` and `updated_at` in milliseconds since 1970
+/// - `product`: a product, as in `GET /inventory/{id}`, but with `waiting`, the number of orders
+///   that wait for it, instead of `line`
 /// - `account`: an account, as in `GET /accounts/{id}`
 /// - `message`: a message that was sent to a customer, as in `GET /customers/{id}/messages`
 /// - `dead`: an entry that a service could not handle: `topic` of that service, `stream`, `entry`,

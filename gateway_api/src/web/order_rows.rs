@@ -148,6 +148,7 @@ mod tests {
             order_total: Some(1_200),
             reason: None,
             history: vec![Step::new(pending, 1_000, 1)],
+            omitted: None,
             resent: None,
         }
     }

@@ -46,6 +46,12 @@ pub(super) fn timeline(order: &Order) -> Markup {
                 }
             }
         }
+        @if let Some(omitted) = order.omitted {
+            p.hint #omitted {
+                "After the first step, " (words::counted(u64::from(omitted), "step"))
+                " of earlier attempts are not kept."
+            }
+        }
         @if let Some(resent) = order.resent {
             p.hint {
                 "No answer came: the order was sent again "

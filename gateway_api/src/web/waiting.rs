@@ -128,7 +128,7 @@ pub(super) fn next(facts: &Facts) -> Markup {
                     "Top up " (Grouped(missing))
                 }
             }
-            @for action in visitor.actions(order.status) {
+            @for action in visitor.actions(order.status).into_iter().filter(|it| takes(order, it)) {
                 button type="button" data-action=(action)
                     class=[match action { "cancel" => Some("danger"), "pay" if missing(facts).is_some() => None, _ => Some("primary") }] {
                     (action_label(action))
@@ -136,6 +136,11 @@ pub(super) fn next(facts: &Facts) -> Markup {
             }
         }
     }
+}
+
+/// Whether an order with a status that fits takes the action: it is tried only so often.
+fn takes(order: &Order, action: &str) -> bool {
+    action != "pay" || order.attempt < order.attempt_limit()
 }
 
 fn action_label(action: &str) -> &'static str {

@@ -37,6 +37,28 @@ async fn every_entry_of_every_stream_is_as_the_asyncapi_document_says() {
     }
 }
 
+/// The original's cache stores each member of these on its own: as text, or as a list of texts.
+#[tokio::test]
+async fn every_member_of_every_updated_event_is_flat() {
+    let system = System::start().await;
+    play(&system).await;
+    system.quiet(SOON).await;
+    for stream in [Stream::OrderUpdated, Stream::InventoryUpdated, Stream::AccountUpdated] {
+        let entries = system.entries(stream).await;
+        assert!(!entries.is_empty(), "{stream}: nothing to look at");
+        for entry in entries {
+            for (name, value) in entry.entity().as_object().expect("an object") {
+                let is_flat = match value {
+                    Value::String(_) | Value::Number(_) => true,
+                    Value::Array(items) => items.iter().all(Value::is_string),
+                    _ => false,
+                };
+                assert!(is_flat, "{stream} {}: {name} is {value}", entry.id);
+            }
+        }
+    }
+}
+
 /// What no service takes for an event.
 const SPOILT: &str = "{}";
 

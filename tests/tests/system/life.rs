@@ -112,6 +112,7 @@ fn a_bad_value_exits_64_and_names_its_variable_but_never_shows_a_password() {
         ("CLAIM_IDLE_MS", "999"),
         ("CLAIM_IDLE_MS", "soon"),
         ("STREAM_KEEP", "-1"),
+        ("STREAM_KEEP_BYTES", "1GB"),
     ];
     let gateway = [
         ("HTTP_ADDR", "5000"),
@@ -151,6 +152,7 @@ fn help_lists_every_variable_and_no_secret() {
         "LOG_LEVEL",
         "CLAIM_IDLE_MS",
         "STREAM_KEEP",
+        "STREAM_KEEP_BYTES",
     ];
     for service in Service::ALL {
         let own: &[&str] = match service {

@@ -8,7 +8,7 @@ use common::{
     ids::OrderId,
 };
 use http::{Method, StatusCode};
-use redis::AsyncCommands;
+use redis::{AsyncCommands, aio::MultiplexedConnection};
 use serde_json::{Value, json};
 use stack::{Service, StackOptions};
 use system_tests::{Answer, Ask, Client, Entry, SOON, System, eventually, order_body};
@@ -586,6 +586,89 @@ async fn an_order_whose_event_was_lost_is_sent_again_and_ends() {
     assert_eq!((balance(&system, "rich").await, on_hand(&system, "q").await), (before - 2, (3, 2)));
     let books = system.audit(SOON).await;
     assert_eq!(books.unfinished, 0, "{books}");
+}
+
+/// The bytes that Redis was sent so far.
+async fn input_bytes(redis: &mut MultiplexedConnection) -> u64 {
+    let stats: String = redis::cmd("INFO").arg("stats").query_async(redis).await.expect("stats");
+    let line = stats.lines().find_map(|line| line.strip_prefix("total_net_input_bytes:"));
+    line.expect("it is counted").trim().parse().expect("a number")
+}
+
+#[tokio::test]
+async fn the_hundredth_try_to_pay_costs_what_the_twentieth_does() {
+    let system = shop().await;
+    let mut redis = system.redis().await;
+    let unpaid = system.order(&["q"], "poor").await;
+    assert_eq!(unpaid.status, OrderStatus::InsufficientFund);
+    let mut costs = Vec::new();
+    let mut first = None;
+    for _ in 0..6 {
+        let before = input_bytes(&mut redis).await;
+        for _ in 0..20 {
+            let key = uuid::Uuid::new_v4().to_string();
+            let answer = pay_with(&system, &unpaid, &key).await;
+            assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+            system.reaches(&unpaid, OrderStatus::InsufficientFund).await;
+            first.get_or_insert_with(|| (key, answer.json()));
+        }
+        system.quiet(SOON).await;
+        costs.push(input_bytes(&mut redis).await - before);
+    }
+    // The same requests at the same time cost somewhat more or less, for batches differ.
+    assert!(costs.iter().all(|cost| *cost < 2 * costs[0]), "{costs:?}");
+    let order = system.order_now(&unpaid).await;
+    assert_eq!(order.attempt, 121);
+    assert!(order.history.len() <= 41 && order.omitted > Some(100), "{order:?}");
+    let (key, answered) = first.expect("it was tried");
+    let again = pay_with(&system, &unpaid, &key).await;
+    assert_eq!((again.status, again.header("idempotent-replayed")), (StatusCode::OK, "true"));
+    assert_eq!(again.json(), answered, "the first answer, though its steps are not kept");
+    system.assert_balanced(SOON).await;
+}
+
+async fn pay_with(system: &System, order: &Order, key: &str) -> Answer {
+    let url = format!("{}/order/{}/pay", system.url(), order.id);
+    let key = [("idempotency-key", key)];
+    system.client.post(&url, &Value::Null, &key).await.expect("the gateway answers")
+}
+
+#[tokio::test]
+async fn an_order_with_its_limit_of_attempts_answers_409_to_pay() {
+    let system = shop().await;
+    let unpaid = system.order(&["q"], "poor").await;
+    system.quiet(SOON).await;
+    let key = format!("{{order}}:entity:{}", unpaid.id);
+    let mut redis = system.redis().await;
+    let stored: String = redis::cmd("GET").arg(&key).query_async(&mut redis).await.expect("stored");
+    let (version, json) = stored.split_once(' ').expect("a version");
+    let mut order: Value = serde_json::from_str(json).expect("JSON");
+    // As an earlier version stored it: all steps of 10,000 attempts.
+    let pending = |attempt| json!({"status": "pending", "at": 1, "attempt": attempt});
+    order["history"] = (1..=10_000).map(pending).collect();
+    order["attempt"] = json!(10_000);
+    for (omitted, limit) in [(json!(7), "10000"), (Value::Null, "50")] {
+        order["omitted"] = omitted;
+        let () = redis::cmd("SET")
+            .arg(&key)
+            .arg(format!("{version} {order}"))
+            .query_async(&mut redis)
+            .await
+            .expect("stored");
+        assert_eq!(system.order_now(&unpaid).await.history.len(), 10_000);
+        for step in ["pay", "ship"] {
+            let answer = system.step(&unpaid, step).await;
+            assert_conflict(&answer, "insufficient-fund", &["cancel"]);
+            assert!(answer.text().contains(limit), "{}", answer.text());
+        }
+        let page = [("accept", "text/html")];
+        let url = format!("{}/order/{}", system.url(), unpaid.id);
+        let request = system_tests::request(Method::GET, &url, &page, bytes::Bytes::new());
+        let page = system.client.send(request).await.expect("a page").text();
+        assert!(page.contains("data-action=\"cancel\""), "it can be cancelled");
+        assert!(!page.contains("data-action=\"pay\""), "it cannot be paid");
+    }
+    assert_eq!(system.cancel(&unpaid).await.status, StatusCode::OK);
 }
 
 #[tokio::test]

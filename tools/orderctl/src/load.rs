@@ -17,7 +17,7 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use common::{
     config::Sources,
-    entities::{Order, OrderStatus},
+    entities::{Order, OrderStatus, OrderUpdated},
     events::{AccountCreated, ENTITY, EVENT_ID, Event, ProductCreated, Stream, Topic},
     ids::OrderId,
     redis_link::{Link, RedisUrl},
@@ -274,7 +274,7 @@ async fn watch(
         for entry in reply.keys.into_iter().flat_map(|stream| stream.ids) {
             after = entry.id.clone();
             let Some(json) = entry.get::<String>(ENTITY) else { continue };
-            let order: Order = serde_json::from_str(&json)?;
+            let order: OrderUpdated = serde_json::from_str(&json)?;
             let underway =
                 matches!(order.status, OrderStatus::Pending | OrderStatus::PaymentRequired);
             if !underway && finished.send((order.id, now)).await.is_err() {

@@ -27,6 +27,8 @@ export function report() {
   }
   let cap = Math.max(ROWS, body.rows.length);
 
+  // Events name the time of creation; orders that are read have their whole history.
+  const createdAt = (order) => order.created_at ?? order.history?.[0]?.at ?? 0;
   const rowOf = (id) => body.querySelector(`[data-order="${CSS.escape(id)}"]`);
   const fits = (order) =>
     (!wantedStatus || order.status === wantedStatus) &&
@@ -51,7 +53,7 @@ export function report() {
   }
 
   function fill(row, order) {
-    const at = order.history[0]?.at ?? 0;
+    const at = createdAt(order);
     const badge = row.querySelector(".badge");
     badge.dataset.status = order.status;
     setText(badge, chips.get(order.status)?.label ?? order.status);
@@ -226,7 +228,7 @@ export function report() {
     for (const account of purses.accounts) fillRow(accounts, account);
     if (!wantedCustomer) showCounts(numbers);
     const fresh = new Set(orders.orders.map((order) => order.id));
-    const last = Math.min(...orders.orders.map((order) => order.history[0]?.at ?? 0));
+    const last = Math.min(...orders.orders.map(createdAt));
     for (const row of [...body.rows]) {
       const gone = !fresh.has(row.dataset.order) && (!orders.next || Number(row.dataset.at) > last);
       if (gone) row.remove();

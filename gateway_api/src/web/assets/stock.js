@@ -34,7 +34,7 @@ export const products = list("products", "product-row", "data-product", (row, pr
   Object.assign(row.dataset, { product: product.id, price: product.price, amount: product.amount });
   const sold = product.sold ?? 0;
   const held = Math.max(0, (product.reserved ?? 0) - sold);
-  const waiting = product.line?.waiting ?? 0;
+  const waiting = product.waiting ?? product.line?.waiting ?? 0;
   const put = (name, text) => setText(row.querySelector(`.p-${name}`), text);
   setText(row.querySelector(".name"), short(product.name, NAME_LIMIT));
   put("id", product.id);
