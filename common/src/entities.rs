@@ -187,9 +187,9 @@ impl Entity for Order {
     fn lists(&self) -> Vec<String> {
         vec![keys::orders_of(&self.customer_id)]
     }
-    fn place(&self) -> Option<Place> {
+    fn places(&self) -> Vec<Place> {
         let member = format!("{:012x}-{}", self.created(), self.id);
-        Some(Place { set: keys::orders_with(self.status), member })
+        vec![Place { set: keys::orders_with(self.status), member }]
     }
 }
 

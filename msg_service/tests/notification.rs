@@ -245,7 +245,7 @@ fn a_message_is_listed_with_its_customers_and_nowhere_else() {
         service.handle(&input, 1).unwrap();
         let message = sent(&mut service).remove(0);
         assert_eq!(message.lists(), ["{message}:index:101"], "{input:?}");
-        assert_eq!(message.place(), None);
+        assert_eq!(message.places(), []);
         assert_eq!((MessageSent::kind().index, MessageSent::kind().updates), (None, None));
     }
     let mut service = service();

@@ -237,7 +237,7 @@ impl Books {
     async fn read_statuses(&mut self, links: &mut Links, orders: &[Order]) -> anyhow::Result<()> {
         let sets = OrderStatus::ALL.map(keys::orders_with);
         let mut sets = BTreeMap::from(sets.map(|key| (key, BTreeSet::new())));
-        for place in orders.iter().filter_map(Entity::place) {
+        for place in orders.iter().flat_map(Entity::places) {
             sets.entry(place.set).or_default().insert(place.member);
         }
         for (key, due) in sets {
