@@ -117,7 +117,7 @@ async fn ask(
             };
             return Err(Problem::wrong_state(detail).in_state(status, &allowed));
         }
-        Answer::Nothing => return Err(Problem::internal("the order was not changed")),
+        Answer::Nothing | Answer::Unconfirmed(_) => return Err(Problem::internal("the order was not changed")),
     };
     let mut response = Json(order).into_response();
     if replayed {

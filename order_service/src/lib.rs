@@ -2,9 +2,9 @@
 //!
 //! Owns: orders, under the tag `{order}`.
 //! Consumes: orders and what is asked of them from the gateway; `events:{inventory}_check`,
-//! `events:{account}_wallet`.
+//! `events:{account}_wallet`, `events:{inventory}_confirmed`, `events:{account}_confirmed`.
 //! Emits: `events:{order}_created`, `events:{order}_cancelled`, `events:{order}_shipped`,
-//! `events:{order}_completed`, `events:{order}_updated`.
+//! `events:{order}_completed`, `events:{order}_unpaid`, `events:{order}_updated`.
 
 pub mod api;
 mod chase;
@@ -18,7 +18,7 @@ use common::{
     auth::AuthConfig,
     config::{CommonConfig, Fault},
     consumer::Subscription,
-    events::{Stream, Topic},
+    events::{PaymentConfirmed, StockConfirmed, Stream, Topic},
     redis_link::SharedLink,
     service::{Life, ServiceConfig},
 };
@@ -27,7 +27,7 @@ use self::{
     api::Api,
     chase::Chase,
     gateway_only::Secrets,
-    order::{Input, Orders},
+    order::{Confirmed, Input, Orders},
 };
 
 /// Keeps orders and moves them on as stock and payment are settled.
@@ -81,7 +81,8 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
     };
     life.spawn("the chase", chase.run(life.shutdown.clone()));
     let secrets = Secrets::new(&config.auth.secrets()?)?;
-    life.serve(config.http_addr, api::router(Api { door, store }, secrets)).await
+    life.serve(config.http_addr, api::router(Api { door, store }, secrets))
+        .await
 }
 
 /// What the service reads.
@@ -100,6 +101,23 @@ pub fn subscriptions() -> Vec<Subscription<Input>> {
             parse: |entry| match entry.forgotten {
                 true => Ok(None),
                 false => Ok(Some(Input::Wallet(entry.parse()?))),
+            },
+        },
+        Subscription {
+            stream: Stream::InventoryConfirmed,
+            parse: |entry| match entry.forgotten {
+                true => Ok(None),
+                false => Ok(Some(Input::Confirmed(entry.parse::<StockConfirmed>()?.into()))),
+            },
+        },
+        Subscription {
+            stream: Stream::AccountConfirmed,
+            parse: |entry| match entry.forgotten {
+                true => Ok(None),
+                false => {
+                    let confirmed = Confirmed::of_payment(&entry.parse::<PaymentConfirmed>()?);
+                    Ok(confirmed.map(Input::Confirmed))
+                }
             },
         },
     ]

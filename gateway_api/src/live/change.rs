@@ -120,6 +120,7 @@ fn placed(created: OrderCreated, entry: EntryId) -> Order {
         reason: None,
         history: vec![Step::new(status, at, 1)],
         resent: None,
+        unconfirmed: Vec::new(),
     }
 }
 

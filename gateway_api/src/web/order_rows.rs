@@ -149,6 +149,7 @@ mod tests {
             reason: None,
             history: vec![Step::new(pending, 1_000, 1)],
             resent: None,
+            unconfirmed: Vec::new(),
         }
     }
 
