@@ -10,6 +10,8 @@ pub mod api;
 mod chase;
 pub mod gateway_only;
 pub mod order;
+pub mod progress;
+mod sampler;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -22,12 +24,14 @@ use common::{
     redis_link::SharedLink,
     service::{Life, ServiceConfig},
 };
+use prometheus_client::metrics::gauge::Gauge;
 
 use self::{
-    api::Api,
+    api::{Api, MaxBacklog},
     chase::Chase,
     gateway_only::Secrets,
     order::{Confirmed, Input, Orders},
+    sampler::Sampler,
 };
 
 /// Keeps orders and moves them on as stock and payment are settled.
@@ -43,6 +47,9 @@ pub struct Config {
     /// After how long an order that got no answer is sent again, in milliseconds
     #[arg(long, env, default_value = "60000", value_parser = clap::value_parser!(u64).range(100..))]
     resend_after_ms: u64,
+    /// How many entries a service may be behind before no more orders are accepted, or off
+    #[arg(long, env, default_value = "100000")]
+    max_backlog: MaxBacklog,
     #[command(flatten)]
     auth: AuthConfig,
     #[command(flatten)]
@@ -72,16 +79,26 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
     let orders = Orders { resend_after: config.resend_after_ms };
     let door = life.start_engine(orders, subscriptions());
     let store = Arc::new(SharedLink::new(life.sources.of(Topic::Order).clone()));
+    let backlog = Gauge::default();
+    let name = "order_backlog_entries";
+    let help = "Largest backlog of a consumer group on the path of an order";
+    life.register_metrics(|registry| registry.register(name, help, backlog.clone()));
+    let part = life.health.part("the backlog sampler");
+    let (sampler, progress) = Sampler::new(&life.sources, config.resend_after_ms, backlog, part);
+    life.spawn("the backlog sampler", sampler.run(life.shutdown.clone()));
+    let max_backlog = config.max_backlog;
     let chase = Chase {
         orders,
         door: door.clone(),
         store: Arc::clone(&store),
         inventory: SharedLink::new(life.sources.of(Topic::Inventory).clone()),
+        progress: progress.clone(),
+        max_backlog,
         part: life.health.part("the chase"),
     };
     life.spawn("the chase", chase.run(life.shutdown.clone()));
     let secrets = Secrets::new(&config.auth.secrets()?)?;
-    life.serve(config.http_addr, api::router(Api { door, store }, secrets))
+    life.serve(config.http_addr, api::router(Api { door, store, progress, max_backlog }, secrets))
         .await
 }
 

@@ -16,6 +16,7 @@ mod operator;
 mod own_tokens;
 mod readme;
 mod sign_in;
+mod steps;
 mod user_guide;
 mod web;
 mod whole_life;
