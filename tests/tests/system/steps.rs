@@ -1,7 +1,7 @@
 //! Steps of orders that are lost on their way are asked for again until they are confirmed, and
 //! nothing is asked for again, nor accepted without limit, while a service is away.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use common::{
     entities::{Order, OrderStatus},
@@ -74,7 +74,6 @@ async fn is_confirmed(system: &System, order: &Order) -> Order {
 
 /// The kinds of the messages about an order, each with its number.
 async fn messages(system: &System, customer: &str, order: &Order) -> HashMap<String, usize> {
-    system.quiet(SOON).await;
     let page = system.get(&format!("/customers/{customer}/messages?limit=1000")).await.json();
     let mut kinds = HashMap::new();
     for message in page["messages"].as_array().unwrap() {
@@ -98,6 +97,7 @@ async fn a_lost_cancellation_still_releases_stock_and_refunds_money() {
         system.restart(service, 1).await;
         books_become(&system, [1_000, missing, 0, 1_000]).await;
         is_confirmed(&system, &order).await;
+        system.quiet(SOON).await;
         let kinds = messages(&system, "rich", &order).await;
         assert_eq!(kinds.get("refunded"), Some(&1), "{kinds:?}");
         assert!(kinds.values().all(|count| *count == 1), "{kinds:?}");
@@ -125,6 +125,7 @@ async fn a_lost_shipment_is_still_counted_also_when_the_order_is_completed_befor
         system.restart(Service::Inventory, 1).await;
         books_become(&system, [1_000 - sold, sold, sold, 1_000 - sold]).await;
         is_confirmed(&system, &order).await;
+        system.quiet(SOON).await;
         let kinds = messages(&system, "rich", &order).await;
         assert!(kinds.values().all(|count| *count == 1), "{kinds:?}");
         system.assert_balanced(SOON).await;
@@ -141,6 +142,11 @@ async fn a_lost_failed_payment_still_releases_the_stock_and_the_order_can_be_pai
         system.first(Service::Inventory).process.kill().expect("killed");
         system.stack.instance(Service::Account, 1).unwrap().process.restart().expect("restarted");
         system.reaches(&order, OrderStatus::InsufficientFund).await;
+        eventually("msg_service has read it", SOON, async || {
+            let kinds = messages(&system, "poor", &order).await;
+            kinds.get("insufficient-fund").map(|_| ()).ok_or(format!("{kinds:?}"))
+        })
+        .await;
         lose(&system, Stream::AccountWallet, &order).await;
         let held = books(&system).await;
         assert_eq!(held[1], 2, "{held:?}");
@@ -156,6 +162,7 @@ async fn a_lost_failed_payment_still_releases_the_stock_and_the_order_can_be_pai
             books_become(&system, [1_000, 0, 0, 1_000]).await;
         }
         let order = is_confirmed(&system, &order).await;
+        system.quiet(SOON).await;
         let kinds = messages(&system, "poor", &order).await;
         assert_eq!(kinds.get("insufficient-fund"), Some(&1), "{kinds:?}");
         system.assert_balanced(SOON).await;
