@@ -4,7 +4,7 @@
 //! Consumes: `events:{account}_created`, `events:{account}_top-up`, `events:{inventory}_check`,
 //! `events:{order}_cancelled`.
 //! Emits: `events:{account}_wallet`, `events:{account}_topped-up`, `events:{account}_refunded`,
-//! `events:{account}_updated`.
+//! `events:{account}_confirmed`, `events:{account}_updated`.
 
 pub mod wallet;
 

@@ -7,8 +7,8 @@ use common::{
     decision::{Changes, Decider, Entity, Halt, Millis, Reads, World},
     entities::{Account, Deposit, Refused},
     events::{
-        AccountCreated, OrderCancelled, Refunded, TopUp, Topic, ToppedUp, WalletChecked,
-        WalletOutcome,
+        AccountCreated, ConfirmedStep, OrderCancelled, PaymentConfirmed, Refunded, TopUp, Topic,
+        ToppedUp, WalletChecked, WalletOutcome,
     },
     ids::{CustomerId, EntryId, OrderId},
     keys::{self, Kind},
@@ -271,8 +271,16 @@ fn publish(payment: &Payment, attempt: u32, changes: &mut Changes) {
 
 fn cancel(order: &OrderCancelled, world: &World) -> Result<Changes, Halt> {
     let mut changes = Changes::none();
+    let confirmed = PaymentConfirmed {
+        order_id: order.id,
+        attempt: order.attempt,
+        step: ConfirmedStep::Cancelled,
+    };
     let existing = world.get::<Payment>(&order.id)?;
     if existing.is_some_and(|payment| payment.cancelled) {
+        if order.resend > 0 {
+            changes.append(&confirmed);
+        }
         return Ok(changes);
     }
     // Where nothing was asked for yet, whoever asks will find that it is called off.
@@ -306,6 +314,7 @@ fn cancel(order: &OrderCancelled, world: &World) -> Result<Changes, Halt> {
     } else {
         changes.note(order.id, "it is called off and costs nothing");
     }
+    changes.append(&confirmed);
     changes.put(Payment { cancelled: true, ..payment });
     Ok(changes)
 }

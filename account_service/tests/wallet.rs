@@ -78,7 +78,17 @@ fn released(number: u128, attempt: u32, payer: &str, total: u64) -> Input {
 }
 
 fn cancelled(number: u128, attempt: u32, payer: &str) -> Input {
-    Input::Cancelled(OrderCancelled { id: order_id(number), customer_id: customer(payer), attempt })
+    cancelled_again(number, attempt, payer, 0)
+}
+
+/// The cancellation was published again this number of times.
+fn cancelled_again(number: u128, attempt: u32, payer: &str, resend: u32) -> Input {
+    Input::Cancelled(OrderCancelled {
+        id: order_id(number),
+        customer_id: customer(payer),
+        attempt,
+        resend,
+    })
 }
 
 fn topped_up(number: u128, payer: &str, amount: u64) -> Input {
@@ -594,6 +604,7 @@ fn a_cancelled_order_gets_back_what_it_cost_and_costs_nothing_more() {
         assert_eq!(events, Vec::from_iter(refunded), "{name}");
         let updated: Vec<Account> = bank.take(Stream::AccountUpdated);
         assert_eq!(updated, Vec::from_iter(refund.map(|_| bank.account("101"))), "{name}");
+        assert_eq!(bank.0.take(Stream::AccountConfirmed).len(), 1, "{name}");
         assert!(bank.0.published.is_empty(), "{name}");
         assert_eq!(bank.books("101"), (deposited, 0), "{name}");
         let payment = Payment {
@@ -738,5 +749,39 @@ fn other_entries_are_understood() {
     assert_eq!(money(500.into()), Ok(Some(Input::ToppedUp(event, entry(1)))));
     for wrong in [serde_json::json!(-1), serde_json::json!(0.5), serde_json::json!("5")] {
         assert!(money(wrong.clone()).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn a_cancellation_is_confirmed_with_its_effect_and_whenever_it_is_asked_for_again() {
+    let given: [(&str, Vec<Input>); 5] = [
+        ("unknown", vec![]),
+        ("paid", vec![charged(1, 1, "101", 400)]),
+        ("not paid", vec![charged(1, 1, "101", 4_000)]),
+        ("of an unknown customer", vec![charged(1, 1, "999", 1)]),
+        ("cancelled", vec![charged(1, 1, "101", 400), cancelled(1, 1, "101")]),
+    ];
+    for (name, inputs) in given {
+        let mut bank = Bank::with(&[("101", 1_000)]);
+        inputs.iter().for_each(|input| bank.when(input));
+        let mut confirmed = |input: &Input| {
+            bank.0.take(Stream::AccountConfirmed);
+            bank.when(input);
+            bank.take::<serde_json::Value>(Stream::AccountConfirmed)
+        };
+        let confirmation = serde_json::json!({
+            "order_id": order_id(1), "attempt": 2, "step": "cancelled",
+        });
+        let first = usize::from(name != "cancelled");
+        assert_eq!(confirmed(&cancelled(1, 2, "101")).len(), first, "{name}");
+        assert!(confirmed(&cancelled(1, 2, "101")).is_empty(), "{name}: it is only redelivered");
+        for resend in [1, 2] {
+            let again = confirmed(&cancelled_again(1, 2, "101", resend));
+            assert_eq!(again, [confirmation.clone()], "{name}");
+        }
+        assert_eq!(bank.books("101"), (1_000, 0), "{name}");
+        bank.when_nothing_happens(&resent(1, 3, "101", 400));
+        let refunds = bank.refunds().len();
+        assert_eq!(refunds, usize::from(matches!(name, "paid" | "cancelled")), "{name}");
     }
 }

@@ -68,9 +68,9 @@ pub trait Entity: Serialize + DeserializeOwned + Send + Sync + 'static {
         Vec::new()
     }
 
-    /// The sorted set that it is in for as long as it is as it is.
-    fn place(&self) -> Option<Place> {
-        None
+    /// The sorted sets that it belongs to in its present state, each at most once.
+    fn places(&self) -> Vec<Place> {
+        Vec::new()
     }
 
     /// The JSON object that [`Kind::updates`] carries when the entity has changed; `None` for the
@@ -82,7 +82,7 @@ pub trait Entity: Serialize + DeserializeOwned + Send + Sync + 'static {
 }
 
 /// A member of a sorted set, sorted by itself: all scores are 0.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Place {
     /// The key of the set.
     pub set: String,
@@ -165,8 +165,8 @@ pub(crate) struct Slot {
     kind: Option<&'static Kind>,
     /// Whether the change is to be told.
     announce: bool,
-    /// Where what stands is listed; known once a change was made.
-    place: Option<Place>,
+    /// The sorted sets that list what stands; known once a change was made.
+    places: Vec<Place>,
     /// Whether what stands is not shown.
     hidden: bool,
     /// The type of the key, if something other than a string lies there.
@@ -196,7 +196,7 @@ enum Source {
 pub(crate) trait Stored: Send + Sync + 'static {
     fn json(&self) -> String;
     fn lists(&self) -> Vec<String>;
-    fn place(&self) -> Option<Place>;
+    fn places(&self) -> Vec<Place>;
     fn announcement(&self) -> Option<String>;
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
@@ -216,8 +216,8 @@ impl<E: Entity> Stored for E {
         Entity::lists(self)
     }
 
-    fn place(&self) -> Option<Place> {
-        Entity::place(self)
+    fn places(&self) -> Vec<Place> {
+        Entity::places(self)
     }
 
     fn announcement(&self) -> Option<String> {
@@ -241,8 +241,8 @@ impl Stored for Mark {
         Vec::new()
     }
 
-    fn place(&self) -> Option<Place> {
-        None
+    fn places(&self) -> Vec<Place> {
+        Vec::new()
     }
 
     fn announcement(&self) -> Option<String> {
@@ -310,7 +310,7 @@ impl World {
                 Entry::Occupied(slot) => slot.into_mut(),
                 Entry::Vacant(place) => place.insert(Slot::standing(None)),
             };
-            slot.place_standing(put.place_of);
+            slot.place_standing(put.places_of);
             slot.put(put.kind, put.entity);
             slot.trace = trace.map(Into::into);
         }
@@ -402,17 +402,18 @@ impl Slot {
             changed: None,
             kind: None,
             announce: false,
-            place: None,
+            places: Vec::new(),
             hidden: false,
             foreign: None,
             trace: None,
         }
     }
 
-    /// Finds out where what stands is listed, before it is changed.
-    fn place_standing(&mut self, place_of: fn(&Document) -> Option<Place>) {
+    /// Remembers which sorted sets list what stands, before it is changed.
+    fn place_standing(&mut self, places_of: fn(&Document) -> Vec<Place>) {
         if self.changed.is_none() {
-            self.place = self.standing.as_ref().and_then(|(_, document)| place_of(document));
+            let standing = self.standing.as_ref();
+            self.places = standing.map_or_else(Vec::new, |(_, document)| places_of(document));
         }
     }
 
@@ -442,15 +443,17 @@ impl Slot {
         let document = self.changed.as_ref()?;
         let kind = self.kind?;
         let Source::Entity(entity) = &document.source else { return None };
-        let (leaves, joins) = (self.place.clone(), entity.place());
-        let moves = leaves != joins;
         let updates = kind.updates.filter(|_| self.announce);
+        let places = entity.places();
+        let missing_in = |others: &[Place], from: &[Place]| {
+            from.iter().filter(|place| !others.contains(place)).cloned().collect()
+        };
         Some(Change {
             json: entity.json(),
             announcement: updates.and_then(|_| entity.announcement()),
             lists: if self.standing.is_none() { entity.lists() } else { Vec::new() },
-            leaves: leaves.filter(|_| moves),
-            joins: joins.filter(|_| moves),
+            leaves: missing_in(&places, &self.places),
+            joins: missing_in(&self.places, &places),
             index: kind.index.filter(|_| self.standing.is_none()),
             updates,
             prefix: kind.prefix.len(),
@@ -467,10 +470,10 @@ pub(crate) struct Change {
     pub(crate) index: Option<&'static str>,
     /// Further ones.
     pub(crate) lists: Vec<String>,
-    /// Where it is listed no longer.
-    pub(crate) leaves: Option<Place>,
-    /// Where it is listed now.
-    pub(crate) joins: Option<Place>,
+    /// The sorted sets that it leaves.
+    pub(crate) leaves: Vec<Place>,
+    /// The sorted sets that it joins.
+    pub(crate) joins: Vec<Place>,
     /// The stream that tells of it.
     pub(crate) updates: Option<Stream>,
     /// How much of the key is not the id.
@@ -487,13 +490,13 @@ impl Document {
         Self { source: Source::Entity(entity), parsed }
     }
 
-    /// Where this entity of a known kind is listed; nowhere if it cannot be read.
-    fn place<E: Entity>(&self) -> Option<Place> {
+    /// The sorted sets of this entity of a known kind; none if it cannot be read.
+    fn places<E: Entity>(&self) -> Vec<Place> {
         if let Some(parsed) = self.parsed.get() {
-            return parsed.downcast_ref::<E>()?.place();
+            return parsed.downcast_ref::<E>().map_or_else(Vec::new, Entity::places);
         }
-        let Source::Json(json) = &self.source else { return None };
-        serde_json::from_str::<E>(json).ok()?.place()
+        let Source::Json(json) = &self.source else { return Vec::new() };
+        serde_json::from_str::<E>(json).map_or_else(|_| Vec::new(), |entity| entity.places())
     }
 
     fn parse<E: Entity>(&self, key: &Key) -> Result<Arc<dyn Any + Send + Sync>, Halt> {
@@ -521,7 +524,7 @@ pub(crate) struct Put {
     pub(crate) key: Key,
     kind: &'static Kind,
     entity: Arc<dyn Stored>,
-    place_of: fn(&Document) -> Option<Place>,
+    places_of: fn(&Document) -> Vec<Place>,
 }
 
 /// An event to publish.
@@ -556,11 +559,11 @@ impl<A> Changes<A> {
 
     /// Writes an entity, which `reads` must have named as loaded or fresh. It is announced once
     /// per commit with its last state, where its kind has a stream for that; a new one joins its
-    /// kind's index and its own lists. The sorted set that it is in follows what it says.
+    /// kind's index and its own lists. Its sorted sets follow [`Entity::places`].
     pub fn put<E: Entity>(&mut self, entity: E) {
         let key = Key::new(E::kind(), entity.id());
-        let place_of = Document::place::<E>;
-        self.puts.push(Put { key, kind: E::kind(), entity: Arc::new(entity), place_of });
+        let places_of = Document::places::<E>;
+        self.puts.push(Put { key, kind: E::kind(), entity: Arc::new(entity), places_of });
     }
 
     /// Publishes an event.
@@ -681,6 +684,40 @@ mod tests {
         world.apply(&mut changes);
         let change = world.slot(&key()).unwrap().change().unwrap();
         assert_eq!((change.index, change.updates), (None, keys::PRODUCT.updates));
+    }
+
+    #[test]
+    fn an_entity_leaves_and_joins_only_the_sorted_sets_that_differ() {
+        #[derive(Serialize, Deserialize)]
+        struct Listed {
+            id: String,
+            sets: Vec<String>,
+        }
+        impl Entity for Listed {
+            type Id = str;
+            fn kind() -> &'static Kind {
+                &keys::PRODUCT
+            }
+            fn id(&self) -> &str {
+                &self.id
+            }
+            fn places(&self) -> Vec<Place> {
+                let place = |set: &String| Place { set: set.clone(), member: self.id.clone() };
+                self.sets.iter().map(place).collect()
+            }
+        }
+        let mut world = World::default();
+        world.set_standing(key(), Some(r#"7 {"id":"1","sets":["stays","left"]}"#));
+        for sets in [&["other"][..], &["joined", "stays", "new"]] {
+            let sets = sets.iter().map(|&set| set.to_owned()).collect();
+            let mut changes = Changes::<()>::none();
+            changes.put(Listed { id: "1".into(), sets });
+            world.apply(&mut changes);
+        }
+        let change = world.slot(&key()).unwrap().change().unwrap();
+        let sets = |places: Vec<Place>| places.into_iter().map(|it| it.set).collect::<Vec<_>>();
+        assert_eq!(sets(change.leaves), ["left"]);
+        assert_eq!(sets(change.joins), ["joined", "new"]);
     }
 
     #[test]

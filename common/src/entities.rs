@@ -111,7 +111,24 @@ impl Step {
     }
 }
 
-/// How often an order was sent again because no answer came.
+/// The largest number of times that order_service asks for the confirmation of a step.
+pub const CONFIRMATION_RESENDS_MAX: u32 = 20;
+
+/// An effect of an order's last step that its owner has to confirm to order_service.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Confirmation {
+    /// The cancelled order holds no stock; by inventory_service.
+    StockCancelled,
+    /// The shipped order is counted as sold; by inventory_service.
+    StockShipped,
+    /// The order that was not paid holds no stock; by inventory_service.
+    StockReleased,
+    /// The payment of the cancelled order is refunded; by account_service.
+    PaymentCancelled,
+}
+
+/// How often an order was sent again because no answer or confirmation came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Resent {
     /// When for the last time, in milliseconds since 1970.
@@ -153,9 +170,13 @@ pub struct Order {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = 27)]
     pub omitted: Option<u32>,
-    /// Only while an answer is overdue.
+    /// Only while an answer or a confirmation is overdue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resent: Option<Resent>,
+    /// The effects of its last step that are not confirmed yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(example = json!([]))]
+    pub unconfirmed: Vec<Confirmation>,
 }
 
 impl Order {
@@ -171,6 +192,12 @@ impl Order {
     /// When it was placed.
     pub fn created(&self) -> Millis {
         self.history.first().map_or(0, |step| step.at)
+    }
+
+    /// Whether order_service still asks for the confirmation of a step.
+    pub fn awaits_confirmation(&self) -> bool {
+        let times = self.resent.map_or(0, |resent| resent.times);
+        !self.unconfirmed.is_empty() && times <= CONFIRMATION_RESENDS_MAX
     }
 
     /// As it was answered to the request that asked for the step at this place of its history:
@@ -199,6 +226,7 @@ impl Order {
             history,
             omitted,
             resent: None,
+            unconfirmed: Vec::new(),
             ..self.clone()
         }
     }
@@ -224,9 +252,14 @@ impl Entity for Order {
     fn lists(&self) -> Vec<String> {
         vec![keys::orders_of(&self.customer_id)]
     }
-    fn place(&self) -> Option<Place> {
+    fn places(&self) -> Vec<Place> {
         let member = format!("{:012x}-{}", self.created(), self.id);
-        Some(Place { set: keys::orders_with(self.status), member })
+        let unconfirmed = self
+            .awaits_confirmation()
+            .then(|| Place { set: keys::UNCONFIRMED_ORDERS.to_owned(), member: member.clone() });
+        let mut places = vec![Place { set: keys::orders_with(self.status), member }];
+        places.extend(unconfirmed);
+        places
     }
     fn announcement(&self) -> Option<String> {
         Some(json(&OrderUpdated::from(self)))

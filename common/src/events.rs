@@ -63,12 +63,16 @@ pub enum Stream {
     OrderShipped,
     /// [`OrderCompleted`], by order_service.
     OrderCompleted,
+    /// [`OrderUnpaid`], by order_service.
+    OrderUnpaid,
     /// [`ProductCreated`], by clients through the gateway.
     InventoryCreated,
     /// [`Restock`], by clients through the gateway.
     InventoryRestock,
     /// [`StockChecked`], by inventory_service.
     InventoryCheck,
+    /// [`StockConfirmed`], by inventory_service.
+    InventoryConfirmed,
     /// [`LineMoves`], by inventory_service for itself.
     InventoryLine,
     /// [`ProductUpdated`](crate::entities::ProductUpdated), by inventory_service.
@@ -83,6 +87,8 @@ pub enum Stream {
     AccountWallet,
     /// [`Refunded`], by account_service.
     AccountRefunded,
+    /// [`PaymentConfirmed`], by account_service.
+    AccountConfirmed,
     /// [`Account`](crate::entities::Account), by account_service.
     AccountUpdated,
     /// [`MessageSent`], by msg_service.
@@ -93,15 +99,17 @@ pub enum Stream {
 
 impl Stream {
     /// All streams.
-    pub const ALL: [Stream; 21] = [
+    pub const ALL: [Stream; 24] = [
         Self::OrderCreated,
         Self::OrderUpdated,
         Self::OrderCancelled,
         Self::OrderShipped,
         Self::OrderCompleted,
+        Self::OrderUnpaid,
         Self::InventoryCreated,
         Self::InventoryRestock,
         Self::InventoryCheck,
+        Self::InventoryConfirmed,
         Self::InventoryLine,
         Self::InventoryUpdated,
         Self::AccountCreated,
@@ -109,6 +117,7 @@ impl Stream {
         Self::AccountToppedUp,
         Self::AccountWallet,
         Self::AccountRefunded,
+        Self::AccountConfirmed,
         Self::AccountUpdated,
         Self::MessageSent,
         Self::Dead(Topic::Order),
@@ -125,9 +134,11 @@ impl Stream {
             Self::OrderCancelled => "events:{order}_cancelled",
             Self::OrderShipped => "events:{order}_shipped",
             Self::OrderCompleted => "events:{order}_completed",
+            Self::OrderUnpaid => "events:{order}_unpaid",
             Self::InventoryCreated => "events:{inventory}_created",
             Self::InventoryRestock => "events:{inventory}_restock",
             Self::InventoryCheck => "events:{inventory}_check",
+            Self::InventoryConfirmed => "events:{inventory}_confirmed",
             Self::InventoryLine => "events:{inventory}_line",
             Self::InventoryUpdated => "events:{inventory}_updated",
             Self::AccountCreated => "events:{account}_created",
@@ -135,6 +146,7 @@ impl Stream {
             Self::AccountToppedUp => "events:{account}_topped-up",
             Self::AccountWallet => "events:{account}_wallet",
             Self::AccountRefunded => "events:{account}_refunded",
+            Self::AccountConfirmed => "events:{account}_confirmed",
             Self::AccountUpdated => "events:{account}_updated",
             Self::MessageSent => "events:{message}_sent",
             Self::Dead(Topic::Order) => "events:{order}_dead",
@@ -151,10 +163,12 @@ impl Stream {
             | Self::OrderUpdated
             | Self::OrderCancelled
             | Self::OrderShipped
-            | Self::OrderCompleted => Topic::Order,
+            | Self::OrderCompleted
+            | Self::OrderUnpaid => Topic::Order,
             Self::InventoryCreated
             | Self::InventoryRestock
             | Self::InventoryCheck
+            | Self::InventoryConfirmed
             | Self::InventoryLine
             | Self::InventoryUpdated => Topic::Inventory,
             Self::AccountCreated
@@ -162,6 +176,7 @@ impl Stream {
             | Self::AccountToppedUp
             | Self::AccountWallet
             | Self::AccountRefunded
+            | Self::AccountConfirmed
             | Self::AccountUpdated => Topic::Account,
             Self::MessageSent => Topic::Message,
             Self::Dead(topic) => topic,
@@ -180,12 +195,15 @@ impl Stream {
             | Self::OrderCancelled
             | Self::OrderShipped
             | Self::OrderCompleted
+            | Self::OrderUnpaid
             | Self::InventoryCheck
+            | Self::InventoryConfirmed
             | Self::InventoryLine
             | Self::InventoryUpdated
             | Self::AccountToppedUp
             | Self::AccountWallet
             | Self::AccountRefunded
+            | Self::AccountConfirmed
             | Self::AccountUpdated
             | Self::MessageSent
             | Self::Dead(_) => Writer::Owner,
@@ -199,9 +217,11 @@ impl Stream {
             Self::OrderCancelled => &[Topic::Inventory, Topic::Account, Topic::Message],
             Self::OrderShipped => &[Topic::Inventory, Topic::Message],
             Self::OrderCompleted => &[Topic::Message],
-            Self::InventoryCreated | Self::InventoryRestock | Self::InventoryLine => {
-                &[Topic::Inventory]
-            }
+            Self::OrderUnpaid
+            | Self::InventoryCreated
+            | Self::InventoryRestock
+            | Self::InventoryLine => &[Topic::Inventory],
+            Self::InventoryConfirmed | Self::AccountConfirmed => &[Topic::Order],
             Self::InventoryCheck => &[Topic::Account, Topic::Order, Topic::Message],
             Self::AccountCreated => &[Topic::Account, Topic::Message],
             Self::AccountTopUp => &[Topic::Account],
@@ -254,6 +274,12 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
+/// Whether a member has its default, which is not written.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
 /// An order was accepted, or is to be tried again; nothing was looked at yet.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct OrderCreated {
@@ -284,7 +310,7 @@ impl Event for OrderCreated {
 }
 
 macro_rules! order_events {
-    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident { $($(#[$rest:meta])* $member:ident: $kind:ty)? })*) => {$(
         $(#[$doc])*
         #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
         pub struct $name {
@@ -296,6 +322,11 @@ macro_rules! order_events {
             /// The attempt that it was in.
             #[serde(default = "first_attempt")]
             pub attempt: u32,
+            $(
+                $(#[$rest])*
+                #[serde(default, skip_serializing_if = "is_zero")]
+                pub $member: $kind,
+            )?
         }
 
         impl Event for $name {
@@ -306,11 +337,68 @@ macro_rules! order_events {
 
 order_events! {
     /// An order was called off: what was done for it, and what still will be, is undone.
-    OrderCancelled;
+    OrderCancelled {
+        /// The number of times that it was published again because no confirmation arrived.
+        resend: u32
+    }
     /// An order left the house.
-    OrderShipped;
+    OrderShipped {
+        /// The number of times that it was published again because no confirmation arrived.
+        resend: u32
+    }
     /// An order arrived.
-    OrderCompleted;
+    OrderCompleted {}
+    /// The stock of an order whose payment failed is still to be confirmed as released.
+    OrderUnpaid {
+        /// The number of times that it was published.
+        resend: u32
+    }
+}
+
+/// A step of an order that is confirmed by the owner of its effect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConfirmedStep {
+    /// The cancelled order holds nothing and has paid nothing, and never will.
+    Cancelled,
+    /// The quantity of the shipped order is counted as sold.
+    Shipped,
+    /// The order that was not paid holds no stock.
+    Released,
+}
+
+/// A step of an order has had its effect on the stock.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct StockConfirmed {
+    /// The order.
+    #[schema(value_type = Uuid)]
+    pub order_id: OrderId,
+    /// The attempt that the confirmed event named.
+    #[serde(default = "first_attempt")]
+    pub attempt: u32,
+    /// The step.
+    pub step: ConfirmedStep,
+}
+
+impl Event for StockConfirmed {
+    const STREAM: Stream = Stream::InventoryConfirmed;
+}
+
+/// A step of an order has had its effect on the customer's account.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PaymentConfirmed {
+    /// The order.
+    #[schema(value_type = Uuid)]
+    pub order_id: OrderId,
+    /// The attempt that the confirmed event named.
+    #[serde(default = "first_attempt")]
+    pub attempt: u32,
+    /// The step; always `cancelled`.
+    pub step: ConfirmedStep,
+}
+
+impl Event for PaymentConfirmed {
+    const STREAM: Stream = Stream::AccountConfirmed;
 }
 
 /// What the stock check of an order came to.

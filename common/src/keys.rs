@@ -97,6 +97,10 @@ pub fn orders_with(status: OrderStatus) -> String {
     format!("{{order}}:status:{}", status.name())
 }
 
+/// The sorted set of the orders with a step that is not confirmed yet. Its members are those of
+/// [`orders_with`].
+pub const UNCONFIRMED_ORDERS: &str = "{order}:unconfirmed";
+
 /// What makes the owner's store this one and no other: `{<topic>}:store`, a
 /// [`StoreId`](crate::store::StoreId). Whoever reads the owner's streams may read it, too.
 pub fn store(owner: Topic) -> String {

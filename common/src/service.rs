@@ -228,6 +228,11 @@ impl Life {
         result
     }
 
+    /// Registers metrics that the service has besides those of the engine.
+    pub fn register_metrics(&self, register: impl FnOnce(&mut Registry)) {
+        register(&mut lock(&self.registry));
+    }
+
     /// Starts a task. It runs until [`Life::shutdown`]; if it ends earlier, the process does.
     pub fn spawn(
         &self,

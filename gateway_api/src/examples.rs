@@ -5,9 +5,10 @@ use common::{
     api::{Amount, DefineAccount, DefineProduct, PlaceOrder},
     entities::{Account, Delivery, Deposit, Order, OrderStatus, Product, Step},
     events::{
-        AccountCreated, DeadLetter, LineMoves, MessageKind, MessageSent, OrderCancelled,
-        OrderCompleted, OrderCreated, OrderShipped, ProductCreated, Refunded, Restock,
-        StockChecked, StockOutcome, Stream, TopUp, Topic, ToppedUp, WalletChecked, WalletOutcome,
+        AccountCreated, ConfirmedStep, DeadLetter, LineMoves, MessageKind, MessageSent,
+        OrderCancelled, OrderCompleted, OrderCreated, OrderShipped, OrderUnpaid, PaymentConfirmed,
+        ProductCreated, Refunded, Restock, StockChecked, StockConfirmed, StockOutcome, Stream,
+        TopUp, Topic, ToppedUp, WalletChecked, WalletOutcome,
     },
     ids::{CustomerId, EntryId, OrderId, ProductId},
     problem::Problem,
@@ -110,6 +111,7 @@ fn story(statuses: &[OrderStatus]) -> Order {
         history: statuses.iter().map(step).collect(),
         omitted: None,
         resent: None,
+        unconfirmed: Vec::new(),
     }
 }
 
@@ -244,11 +246,23 @@ pub(crate) fn order_created() -> OrderCreated {
 }
 
 pub(crate) fn order_cancelled() -> OrderCancelled {
-    OrderCancelled { id: order_id(), customer_id: customer_id(), attempt: 1 }
+    OrderCancelled { id: order_id(), customer_id: customer_id(), attempt: 1, resend: 0 }
 }
 
 pub(crate) fn order_shipped() -> OrderShipped {
-    OrderShipped { id: order_id(), customer_id: customer_id(), attempt: 1 }
+    OrderShipped { id: order_id(), customer_id: customer_id(), attempt: 1, resend: 0 }
+}
+
+pub(crate) fn order_unpaid() -> OrderUnpaid {
+    OrderUnpaid { id: order_id(), customer_id: customer_id(), attempt: 1, resend: 1 }
+}
+
+pub(crate) fn stock_confirmed() -> StockConfirmed {
+    StockConfirmed { order_id: order_id(), attempt: 1, step: ConfirmedStep::Cancelled }
+}
+
+pub(crate) fn payment_confirmed() -> PaymentConfirmed {
+    PaymentConfirmed { order_id: order_id(), attempt: 1, step: ConfirmedStep::Cancelled }
 }
 
 pub(crate) fn order_completed() -> OrderCompleted {

@@ -3,8 +3,10 @@
 //! Owns: products, reservations, lines of waiting orders and deliveries, under the tag
 //! `{inventory}`.
 //! Consumes: `events:{inventory}_created`, `events:{inventory}_restock`, `events:{order}_created`,
-//! `events:{order}_cancelled`, `events:{order}_shipped`, `events:{account}_wallet`; `events:{inventory}_line`, its own.
-//! Emits: `events:{inventory}_check`, `events:{inventory}_updated`, `events:{inventory}_line`.
+//! `events:{order}_cancelled`, `events:{order}_shipped`, `events:{order}_unpaid`,
+//! `events:{account}_wallet`; `events:{inventory}_line`, its own.
+//! Emits: `events:{inventory}_check`, `events:{inventory}_confirmed`, `events:{inventory}_updated`,
+//! `events:{inventory}_line`.
 
 mod desk;
 pub mod line;
@@ -87,6 +89,10 @@ pub fn subscriptions() -> Vec<Subscription<Input>> {
         Subscription {
             stream: Stream::OrderShipped,
             parse: |entry| Ok(Some(Input::Shipped(entry.parse()?))),
+        },
+        Subscription {
+            stream: Stream::OrderUnpaid,
+            parse: |entry| Ok(Some(Input::StillUnpaid(entry.parse()?))),
         },
         Subscription {
             stream: Stream::AccountWallet,

@@ -11,11 +11,11 @@ use common::{
     decision::{Changes, Decider, Halt, Millis, Reads, World},
     entities::{Delivery, Line, Product, Refused},
     events::{
-        LineMoves, OrderCancelled, OrderCreated, OrderShipped, ProductCreated, Restock, Topic,
-        WalletChecked, WalletOutcome,
+        ConfirmedStep, LineMoves, OrderCancelled, OrderCreated, OrderShipped, OrderUnpaid,
+        ProductCreated, Restock, StockConfirmed, Topic, WalletChecked, WalletOutcome,
     },
     http::PRODUCTS_LIMIT,
-    ids::EntryId,
+    ids::{EntryId, OrderId},
 };
 
 use crate::{
@@ -34,6 +34,8 @@ pub enum Input {
     Ordered(OrderCreated),
     /// The payment of an order failed: what it holds is free again.
     Unpaid(WalletChecked),
+    /// The release of the stock of an unpaid order is not confirmed yet.
+    StillUnpaid(OrderUnpaid),
     /// An order was called off.
     Cancelled(OrderCancelled),
     /// An order left the house, and what it holds with it.
@@ -74,6 +76,7 @@ impl Decider for Stock {
                 }
             }
             Input::Unpaid(payment) => reads.load::<Reservation>(&payment.order_id),
+            Input::StillUnpaid(order) => reads.load::<Reservation>(&order.id),
             Input::Cancelled(order) => reads.load::<Reservation>(&order.id),
             Input::Shipped(order) => reads.load::<Reservation>(&order.id),
             Input::LineMoves(line) => reads.load::<Product>(&line.product_id),
@@ -86,7 +89,8 @@ impl Decider for Stock {
             Input::Created(event, entry) => create(&mut desk, event, *entry)?,
             Input::Restocked(event, entry) => restock(&mut desk, world, event, *entry)?,
             Input::Ordered(order) => reserve(&mut desk, order, now)?,
-            Input::Unpaid(payment) => release(&mut desk, payment)?,
+            Input::Unpaid(it) => release(&mut desk, it.order_id, it.attempt, false)?,
+            Input::StillUnpaid(it) => release(&mut desk, it.id, it.attempt, true)?,
             Input::Cancelled(order) => cancel(&mut desk, order)?,
             Input::Shipped(order) => ship(&mut desk, order)?,
             Input::LineMoves(event) => desk.serve(event)?,
@@ -231,15 +235,25 @@ fn reserve(desk: &mut Desk<'_>, order: &OrderCreated, now: Millis) -> Result<(),
     desk.reserve(reservation, order.resend, now)
 }
 
-fn release(desk: &mut Desk<'_>, payment: &WalletChecked) -> Result<(), Halt> {
-    let Some(reservation) = desk.reservation(&payment.order_id)?.cloned() else { return Ok(()) };
-    let held = reservation.state == Holding::Held && !reservation.shipped;
-    if !held || reservation.attempt != payment.attempt {
+/// Confirms a step to order_service. An event that is only delivered again needs no other
+/// confirmation; one that order_service published again is confirmed again.
+fn confirm(desk: &mut Desk<'_>, order_id: OrderId, attempt: u32, step: ConfirmedStep) {
+    desk.changes.append(&StockConfirmed { order_id, attempt, step });
+}
+
+fn release(desk: &mut Desk<'_>, id: OrderId, attempt: u32, resent: bool) -> Result<(), Halt> {
+    let holds =
+        |it: &&Reservation| it.state == Holding::Held && !it.shipped && it.attempt == attempt;
+    let Some(reservation) = desk.reservation(&id)?.filter(holds).cloned() else {
+        if resent {
+            confirm(desk, id, attempt, ConfirmedStep::Released);
+        }
         return Ok(());
-    }
+    };
     let came_in = desk.undo(&reservation)?;
     desk.set_reservation(Reservation { state: Holding::Released, ..reservation });
-    desk.changes.note(payment.order_id, "its stock is free again");
+    desk.changes.note(id, "its stock is free again");
+    confirm(desk, id, attempt, ConfirmedStep::Released);
     desk.begin_to_serve(&came_in)
 }
 
@@ -258,21 +272,27 @@ fn cancel(desk: &mut Desk<'_>, order: &OrderCancelled) -> Result<(), Halt> {
         shipped: false,
         spot: None,
     });
+    if reservation.state == Holding::Cancelled && order.resend > 0 {
+        confirm(desk, order.id, order.attempt, ConfirmedStep::Cancelled);
+    }
     if reservation.state == Holding::Cancelled || reservation.shipped {
         return Ok(());
     }
     let came_in = desk.undo(&reservation)?;
     desk.set_reservation(Reservation { state: Holding::Cancelled, spot: None, ..reservation });
     desk.changes.note(order.id, "it is called off and holds nothing");
+    confirm(desk, order.id, order.attempt, ConfirmedStep::Cancelled);
     desk.begin_to_serve(&came_in)
 }
 
 fn ship(desk: &mut Desk<'_>, order: &OrderShipped) -> Result<(), Halt> {
-    let Some(reservation) = desk.reservation(&order.id)?.cloned() else { return Ok(()) };
-    let held = reservation.state == Holding::Held && reservation.attempt == order.attempt;
-    if !held || reservation.shipped {
-        return Ok(());
+    let holds =
+        |it: &&Reservation| it.state == Holding::Held && !it.shipped && it.attempt == order.attempt;
+    let reservation = desk.reservation(&order.id)?.filter(holds).cloned();
+    if reservation.is_some() || order.resend > 0 {
+        confirm(desk, order.id, order.attempt, ConfirmedStep::Shipped);
     }
+    let Some(reservation) = reservation else { return Ok(()) };
     desk.send_off(&reservation)?;
     desk.set_reservation(Reservation { shipped: true, ..reservation });
     Ok(())

@@ -1,6 +1,6 @@
 //! The HTTP interface towards the gateway: orders, and what is asked of them.
 
-use std::sync::Arc;
+use std::{str::FromStr, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -22,13 +22,44 @@ use common::{
     redis_link::SharedLink,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use tokio::sync::watch;
 use tracing::error;
 use uuid::Uuid;
 
 use crate::{
     gateway_only::{self, Secrets},
     order::{Act, Action, Answer, Input, Orders, Place},
+    progress::{Backlog, Progress},
 };
+
+/// The seconds after which a request that was refused because of a backlog may be repeated.
+const BACKLOG_RETRY_SECONDS: u16 = 5;
+
+/// The largest backlog of a service at which orders are accepted; `off` for no limit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MaxBacklog(Option<u64>);
+
+impl MaxBacklog {
+    /// The backlog that is beyond the limit, if there is one.
+    pub(crate) fn exceeded_by(self, progress: &Progress) -> Option<Backlog> {
+        let limit = self.0?;
+        progress.largest.filter(|largest| largest.entries > limit)
+    }
+}
+
+impl FromStr for MaxBacklog {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "off" => Ok(Self(None)),
+            number => match number.parse() {
+                Ok(entries) if entries > 0 => Ok(Self(Some(entries))),
+                _ => Err("expected a number of entries, at least 1, or off"),
+            },
+        }
+    }
+}
 
 /// What the handlers need.
 #[derive(Clone, Debug)]
@@ -37,6 +68,10 @@ pub struct Api {
     pub door: Door<Orders>,
     /// Where orders are read.
     pub store: Arc<SharedLink>,
+    /// How far the services are that have to handle an order.
+    pub progress: watch::Receiver<Progress>,
+    /// When no more orders are accepted.
+    pub max_backlog: MaxBacklog,
 }
 
 type OrderPath = Result<Path<OrderId>, PathRejection>;
@@ -97,6 +132,7 @@ async fn ask(
     command: Input,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
+    check_backlog(api, id, &command).await?;
     let trace = trace(headers);
     let answer = api.door.ask(command, trace.clone()).await;
     let (order, replayed) = match answer.map_err(|it| refused(id, it, trace.as_deref()))? {
@@ -115,7 +151,9 @@ async fn ask(
             let why = format!("the order is {state} and has had its limit of {limit} attempts");
             return Err(not_allowed(status, &why, |action| action != Action::Pay));
         }
-        Answer::Nothing => return Err(Problem::internal("the order was not changed")),
+        Answer::Nothing | Answer::Unconfirmed(_) => {
+            return Err(Problem::internal("the order was not changed"));
+        }
     };
     let mut response = Json(order).into_response();
     if replayed {
@@ -133,6 +171,39 @@ fn not_allowed(status: OrderStatus, why: &str, takes: impl Fn(Action) -> bool) -
         some => format!("{why}; allowed now: {}", some.join(", ")),
     };
     Problem::wrong_state(detail).in_state(status.name(), &allowed)
+}
+
+/// Refuses to start an attempt of an order while a service on its path is too far behind. Repeated
+/// requests and all other steps are answered as ever.
+async fn check_backlog(api: &Api, id: OrderId, command: &Input) -> Result<(), Problem> {
+    let starts_attempt = match command {
+        Input::Place(_) => true,
+        Input::Act(act) => act.action == Action::Pay,
+        _ => false,
+    };
+    if !starts_attempt {
+        return Ok(());
+    }
+    let Some(backlog) = api.max_backlog.exceeded_by(&api.progress.borrow()) else { return Ok(()) };
+    let is_new = match (command, api.store.get::<Order>(&id).await) {
+        (Input::Act(act), Ok(Some(order))) => {
+            let known = order.history.iter().any(|step| step.request == Some(act.request));
+            !known && act.action.fits(order.status)
+        }
+        (Input::Act(_), Ok(None)) | (_, Ok(Some(_))) => false,
+        (_, Ok(None) | Err(_)) => true,
+    };
+    if !is_new {
+        return Ok(());
+    }
+    let Backlog { service, stream, entries } = backlog;
+    let detail = format!(
+        "{service} is behind: {entries} entries of {stream} are to be handled; repeat the request later \
+         with the same Idempotency-Key"
+    );
+    let mut problem = Problem::unavailable(detail);
+    problem.retry_after = Some(BACKLOG_RETRY_SECONDS);
+    Err(problem)
 }
 
 fn unknown(id: OrderId) -> Problem {

@@ -1,8 +1,12 @@
-//! Goes after orders that wait for an answer for too long.
+//! Goes after orders that wait for an answer or a confirmation for too long.
 //!
-//! The sorted sets of the statuses in which a service is due name those orders. Every instance
-//! walks them from end to end, a page at a time; the engine decides about each, and one that another
-//! instance has just sent again is not overdue.
+//! The sorted sets of the statuses in which a service is due name those orders, and so does the set
+//! of the orders with a step that is not confirmed. Every instance walks them from end to end, a page
+//! at a time; the engine decides about each, and one that another instance has just sent again is
+//! not overdue.
+//!
+//! An order is sent again only if its last event was certainly handled by every group between it and
+//! its answer (see [`Progress`]): while a service is away its stream does not grow by repetitions.
 //!
 //! Orders that wait for stock are due with nobody, so they are left alone, with one exception: where
 //! inventory_service's store is another one than before, it has forgotten who stood in line.
@@ -15,7 +19,7 @@ use std::{
 use common::{
     decision::Millis,
     engine::Door,
-    entities::{Order, OrderStatus},
+    entities::{CONFIRMATION_RESENDS_MAX, Order, OrderStatus},
     events::Topic,
     health::Part,
     ids::OrderId,
@@ -25,10 +29,15 @@ use common::{
     store::StoreId,
 };
 use redis::{Pipeline, Value};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
-use crate::order::{Input, Orders};
+use crate::{
+    api::MaxBacklog,
+    order::{Answer, Input, Orders, last_published},
+    progress::{Path, Progress},
+};
 
 /// How many orders are looked at together.
 const PAGE: usize = 200;
@@ -47,6 +56,10 @@ pub(crate) struct Chase {
     pub(crate) store: Arc<SharedLink>,
     /// Where inventory_service keeps who waits for what.
     pub(crate) inventory: SharedLink,
+    /// How far the services are.
+    pub(crate) progress: watch::Receiver<Progress>,
+    /// The backlog beyond which no order is sent again.
+    pub(crate) max_backlog: MaxBacklog,
     /// It begins once its rights are known. That a Redis is away the engine and the readers tell.
     pub(crate) part: Arc<Part>,
 }
@@ -97,13 +110,19 @@ impl Chase {
     }
 
     async fn round(&self) -> Result<(), LinkError> {
-        for status in OrderStatus::ALL.into_iter().filter(|status| status.is_underway()) {
-            let before = now_millis().saturating_sub(self.orders.resend_after);
-            let overdue = |order: &Order| {
-                let due = self.orders.is_overdue(order, now_millis());
-                due.then_some(Input::Chase(order.id))
-            };
-            self.walk(status, before, overdue).await?;
+        let progress = self.progress.borrow().clone();
+        if self.max_backlog.exceeded_by(&progress).is_none() {
+            let underway = OrderStatus::ALL.into_iter().filter(|status| status.is_underway());
+            let sets = underway.map(keys::orders_with);
+            for set in sets.chain([keys::UNCONFIRMED_ORDERS.to_owned()]) {
+                let before = now_millis().saturating_sub(self.orders.resend_after);
+                let overdue = |order: &Order| {
+                    let due = self.orders.is_overdue(order, now_millis())
+                        && progress.has_handled(Path::of(order), last_published(order));
+                    due.then_some(Input::Chase(order.id))
+                };
+                self.walk(set, before, overdue).await?;
+            }
         }
         self.renew_lines().await
     }
@@ -130,7 +149,8 @@ impl Chase {
             }
             info!("inventory_service has another store: all orders that wait for stock go there");
             let renew = |order: &Order| Some(Input::Renew(order.id));
-            let all = self.walk(OrderStatus::OutOfStock, there.began, renew).await?;
+            let waiting = keys::orders_with(OrderStatus::OutOfStock);
+            let all = self.walk(waiting, there.began, renew).await?;
             if !all {
                 return Ok(());
             }
@@ -140,11 +160,11 @@ impl Chase {
         self.store.send(&note).await.map(drop)
     }
 
-    /// Looks at all orders that have this status and were placed before this time, and has done what
-    /// is due; gives whether that succeeded with each of them.
+    /// Looks at all orders of this set that were placed before this time, and has done what is due;
+    /// gives whether that succeeded with each of them.
     async fn walk(
         &self,
-        status: OrderStatus,
+        set: String,
         before: Millis,
         due: impl Fn(&Order) -> Option<Input>,
     ) -> Result<bool, LinkError> {
@@ -153,7 +173,7 @@ impl Chase {
         let mut all = true;
         loop {
             let mut pipeline = Pipeline::with_capacity(1);
-            pipeline.cmd("ZRANGEBYLEX").arg(keys::orders_with(status)).arg(&start).arg(&end);
+            pipeline.cmd("ZRANGEBYLEX").arg(&set).arg(&start).arg(&end);
             pipeline.arg("LIMIT").arg(0).arg(PAGE);
             let Some(Value::Array(members)) = self.store.send(&pipeline).await?.pop() else {
                 return Ok(all);
@@ -164,6 +184,14 @@ impl Chase {
                 if let Some(input) = due(&order) {
                     let asked = self.door.ask(input, None).await;
                     all &= asked.is_ok();
+                    if let Ok(Answer::Unconfirmed(order)) = &asked {
+                        let (status, missing) = (order.status.name(), &order.unconfirmed);
+                        warn!(
+                            order.id = %order.id,
+                            "{status} was published {CONFIRMATION_RESENDS_MAX} times again and is not \
+                             confirmed ({missing:?}); it is not published any more"
+                        );
+                    }
                     debug!(order.id = %order.id, "an overdue order: {asked:?}");
                 }
             }

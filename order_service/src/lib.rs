@@ -2,15 +2,17 @@
 //!
 //! Owns: orders, under the tag `{order}`.
 //! Consumes: orders and what is asked of them from the gateway; `events:{inventory}_check`,
-//! `events:{account}_wallet`.
+//! `events:{account}_wallet`, `events:{inventory}_confirmed`, `events:{account}_confirmed`.
 //! Emits: `events:{order}_created`, `events:{order}_cancelled`, `events:{order}_shipped`,
-//! `events:{order}_completed`, `events:{order}_updated`.
+//! `events:{order}_completed`, `events:{order}_unpaid`, `events:{order}_updated`.
 
 pub mod api;
 mod chase;
 pub mod gateway_only;
 pub mod history;
 pub mod order;
+pub mod progress;
+mod sampler;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -19,16 +21,18 @@ use common::{
     auth::AuthConfig,
     config::{CommonConfig, Fault},
     consumer::Subscription,
-    events::{Stream, Topic},
+    events::{PaymentConfirmed, StockConfirmed, Stream, Topic},
     redis_link::SharedLink,
     service::{Life, ServiceConfig},
 };
+use prometheus_client::metrics::gauge::Gauge;
 
 use self::{
-    api::Api,
+    api::{Api, MaxBacklog},
     chase::Chase,
     gateway_only::Secrets,
-    order::{Input, Orders},
+    order::{Confirmed, Input, Orders},
+    sampler::Sampler,
 };
 
 /// Keeps orders and moves them on as stock and payment are settled.
@@ -44,6 +48,9 @@ pub struct Config {
     /// After how long an order that got no answer is sent again, in milliseconds
     #[arg(long, env, default_value = "60000", value_parser = clap::value_parser!(u64).range(100..))]
     resend_after_ms: u64,
+    /// How many entries a service may be behind before no more orders are accepted, or off
+    #[arg(long, env, default_value = "100000")]
+    max_backlog: MaxBacklog,
     #[command(flatten)]
     auth: AuthConfig,
     #[command(flatten)]
@@ -73,16 +80,27 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
     let orders = Orders { resend_after: config.resend_after_ms };
     let door = life.start_engine(orders, subscriptions());
     let store = Arc::new(SharedLink::new(life.sources.of(Topic::Order).clone()));
+    let backlog = Gauge::default();
+    let name = "order_backlog_entries";
+    let help = "Largest backlog of a consumer group on the path of an order";
+    life.register_metrics(|registry| registry.register(name, help, backlog.clone()));
+    let part = life.health.part("the backlog sampler");
+    let (sampler, progress) = Sampler::new(&life.sources, config.resend_after_ms, backlog, part);
+    life.spawn("the backlog sampler", sampler.run(life.shutdown.clone()));
+    let max_backlog = config.max_backlog;
     let chase = Chase {
         orders,
         door: door.clone(),
         store: Arc::clone(&store),
         inventory: SharedLink::new(life.sources.of(Topic::Inventory).clone()),
+        progress: progress.clone(),
+        max_backlog,
         part: life.health.part("the chase"),
     };
     life.spawn("the chase", chase.run(life.shutdown.clone()));
     let secrets = Secrets::new(&config.auth.secrets()?)?;
-    life.serve(config.http_addr, api::router(Api { door, store }, secrets)).await
+    life.serve(config.http_addr, api::router(Api { door, store, progress, max_backlog }, secrets))
+        .await
 }
 
 /// What the service reads.
@@ -101,6 +119,23 @@ pub fn subscriptions() -> Vec<Subscription<Input>> {
             parse: |entry| match entry.forgotten {
                 true => Ok(None),
                 false => Ok(Some(Input::Wallet(entry.parse()?))),
+            },
+        },
+        Subscription {
+            stream: Stream::InventoryConfirmed,
+            parse: |entry| match entry.forgotten {
+                true => Ok(None),
+                false => Ok(Some(Input::Confirmed(entry.parse::<StockConfirmed>()?.into()))),
+            },
+        },
+        Subscription {
+            stream: Stream::AccountConfirmed,
+            parse: |entry| match entry.forgotten {
+                true => Ok(None),
+                false => {
+                    let confirmed = Confirmed::of_payment(&entry.parse::<PaymentConfirmed>()?);
+                    Ok(confirmed.map(Input::Confirmed))
+                }
             },
         },
     ]

@@ -6,10 +6,11 @@
 
 use common::{
     decision::{Changes, Decider, Halt, Millis, Reads, World},
-    entities::{Order, OrderStatus, Resent, Step},
+    entities::{CONFIRMATION_RESENDS_MAX, Confirmation, Order, OrderStatus, Resent, Step},
     events::{
-        OrderCancelled, OrderCompleted, OrderCreated, OrderShipped, StockChecked, StockOutcome,
-        Topic, WalletChecked, WalletOutcome,
+        ConfirmedStep, OrderCancelled, OrderCompleted, OrderCreated, OrderShipped, OrderUnpaid,
+        PaymentConfirmed, StockChecked, StockConfirmed, StockOutcome, Topic, WalletChecked,
+        WalletOutcome,
     },
     ids::{CustomerId, OrderId, ProductId},
 };
@@ -35,6 +36,39 @@ pub enum Input {
     Stock(StockChecked),
     /// The payment's result.
     Wallet(WalletChecked),
+    /// An owner's confirmation of a step.
+    Confirmed(Confirmed),
+}
+
+/// The confirmation of one effect of an order's step.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Confirmed {
+    /// The order.
+    pub order_id: OrderId,
+    /// The attempt that the step was part of.
+    pub attempt: u32,
+    /// The effect.
+    pub confirmation: Confirmation,
+}
+
+impl From<StockConfirmed> for Confirmed {
+    fn from(event: StockConfirmed) -> Self {
+        let confirmation = match event.step {
+            ConfirmedStep::Cancelled => Confirmation::StockCancelled,
+            ConfirmedStep::Shipped => Confirmation::StockShipped,
+            ConfirmedStep::Released => Confirmation::StockReleased,
+        };
+        Self { order_id: event.order_id, attempt: event.attempt, confirmation }
+    }
+}
+
+impl Confirmed {
+    /// The confirmation by account_service; `None` for a step that does not concern payments.
+    pub fn of_payment(event: &PaymentConfirmed) -> Option<Self> {
+        let PaymentConfirmed { order_id, attempt, step } = *event;
+        let confirmation = Confirmation::PaymentCancelled;
+        (step == ConfirmedStep::Cancelled).then_some(Self { order_id, attempt, confirmation })
+    }
 }
 
 /// A new order, already given its id.
@@ -136,6 +170,8 @@ pub enum Answer {
     },
     /// There is nothing to chase.
     Nothing,
+    /// Its last step was not confirmed after the last time that it was published.
+    Unconfirmed(Order),
 }
 
 /// Decides about orders.
@@ -167,6 +203,7 @@ impl Decider for Orders {
             Input::Chase(id) | Input::Renew(id) => reads.load::<Order>(id),
             Input::Stock(check) => reads.load::<Order>(&check.order_id),
             Input::Wallet(payment) => reads.load::<Order>(&payment.order_id),
+            Input::Confirmed(confirmed) => reads.load::<Order>(&confirmed.order_id),
         }
     }
 
@@ -182,8 +219,8 @@ impl Decider for Orders {
                     StockOutcome::OutOfStock => (OrderStatus::OutOfStock, check.reason.as_ref()),
                     StockOutcome::Rejected => (OrderStatus::Rejected, check.reason.as_ref()),
                 };
-                let result =
-                    StepResult { status, attempt: check.attempt, reason, total: check.order_total };
+                let (attempt, total) = (check.attempt, check.order_total);
+                let result = StepResult { status, attempt, reason, total, unconfirmed: &[] };
                 apply_result(check.order_id, &result, world, now)
             }
             Input::Wallet(payment) => {
@@ -193,10 +230,17 @@ impl Decider for Orders {
                     WalletOutcome::InsufficientFund => (OrderStatus::InsufficientFund, reason),
                     WalletOutcome::Rejected => (OrderStatus::Rejected, reason),
                 };
-                let total = payment.order_total;
-                let result = StepResult { status, attempt: payment.attempt, reason, total };
+                let unconfirmed: &[Confirmation] = match payment.account {
+                    WalletOutcome::ToBeShipped => &[],
+                    WalletOutcome::InsufficientFund | WalletOutcome::Rejected => {
+                        &[Confirmation::StockReleased]
+                    }
+                };
+                let (attempt, total) = (payment.attempt, payment.order_total);
+                let result = StepResult { status, attempt, reason, total, unconfirmed };
                 apply_result(payment.order_id, &result, world, now)
             }
+            Input::Confirmed(confirmed) => confirm(confirmed, world),
         }
     }
 }
@@ -211,24 +255,71 @@ impl Orders {
         let mut order = order.clone();
         let times = order.resent.map_or(0, |resent| resent.times).saturating_add(1);
         order.resent = Some(Resent { at: now, times });
-        changes.append(&created(&order, true));
-        changes.note(id, format!("no answer came: the order is sent again, the {times}. time"));
+        if order.status.is_underway() {
+            changes.append(&created(&order, true));
+            changes.note(id, format!("no answer came: the order is sent again, the {times}. time"));
+        } else if times > CONFIRMATION_RESENDS_MAX {
+            changes.put(order.clone());
+            return Ok(changes.answering(Answer::Unconfirmed(order)));
+        } else {
+            publish_step_again(&order, times, &mut changes);
+            let status = order.status.name();
+            changes.note(id, format!("{status} is not confirmed: published again, resend {times}"));
+        }
         changes.put(order.clone());
         Ok(changes.answering(Answer::Done(order)))
     }
 
-    /// Whether an order waits for a service that should have answered by now. Each time that it was
-    /// sent again it is given twice as long: a service that is away for hours must not find the same
-    /// order a hundred times.
+    /// Whether an order waits for an answer or a confirmation that should have come by now. Each time
+    /// that it was sent again it is given twice as long: a service that is away for hours must not
+    /// find the same order a hundred times.
     pub fn is_overdue(&self, order: &Order, now: Millis) -> bool {
-        if !order.status.is_underway() {
+        if !order.status.is_underway() && !order.awaits_confirmation() {
             return false;
         }
-        let last_step = order.history.iter().map(|step| step.at).max().unwrap_or(0);
-        let (since, times) =
-            order.resent.map_or((last_step, 0), |resent| (resent.at.max(last_step), resent.times));
-        now.saturating_sub(since) >= self.resend_after << times.min(DOUBLINGS)
+        let times = order.resent.map_or(0, |resent| resent.times);
+        now.saturating_sub(last_published(order)) >= self.resend_after << times.min(DOUBLINGS)
     }
+}
+
+/// The time of the last event that asks a service for something about the order.
+pub fn last_published(order: &Order) -> Millis {
+    let last_step = order.history.iter().map(|step| step.at).max().unwrap_or(0);
+    order.resent.map_or(last_step, |resent| resent.at.max(last_step))
+}
+
+/// Publishes what the owners need to confirm once more.
+fn publish_step_again(order: &Order, resend: u32, changes: &mut Changes<Answer>) {
+    let (id, customer_id, attempt) = (order.id, order.customer_id.clone(), order.attempt);
+    match order.unconfirmed.first() {
+        Some(Confirmation::StockCancelled | Confirmation::PaymentCancelled) => {
+            changes.append(&OrderCancelled { id, customer_id, attempt, resend });
+        }
+        Some(Confirmation::StockShipped) => {
+            changes.append(&OrderShipped { id, customer_id, attempt, resend });
+        }
+        Some(Confirmation::StockReleased) => {
+            changes.append(&OrderUnpaid { id, customer_id, attempt, resend });
+        }
+        None => {}
+    }
+}
+
+/// Takes a confirmation that is still outstanding; one of an older attempt or step is ignored.
+fn confirm(confirmed: &Confirmed, world: &World) -> Result<Changes<Answer>, Halt> {
+    let mut changes = Changes::none();
+    let Some(order) = world.get::<Order>(&confirmed.order_id)?.filter(|order| {
+        order.attempt == confirmed.attempt && order.unconfirmed.contains(&confirmed.confirmation)
+    }) else {
+        return Ok(changes);
+    };
+    let mut order = order.clone();
+    order.unconfirmed.retain(|it| *it != confirmed.confirmation);
+    if order.unconfirmed.is_empty() {
+        order.resent = None;
+    }
+    changes.put(order);
+    Ok(changes)
 }
 
 /// Sends an order again that waits for stock, so that it joins the line, or whatever else becomes of
@@ -262,6 +353,7 @@ fn place(place: &Place, world: &World, now: Millis) -> Result<Changes<Answer>, H
         history: vec![Step::new(OrderStatus::Pending, now, 1)],
         omitted: None,
         resent: None,
+        unconfirmed: Vec::new(),
     };
     let mut changes = Changes::none();
     changes.append(&created(&order, false));
@@ -314,7 +406,16 @@ fn act(asked: &Act, world: &World, now: Millis) -> Result<Changes<Answer>, Halt>
     let mut order = order.clone();
     order.status = action.status();
     order.reason = None;
-    order.resent = None;
+    if action != Action::Complete {
+        order.resent = None;
+        order.unconfirmed = match action {
+            Action::Cancel => CANCELLATION.to_vec(),
+            Action::Ship => vec![Confirmation::StockShipped],
+            // A release that is still outstanding becomes part of the next attempt, which
+            // inventory_service reserves only after it has released the one before.
+            Action::Pay | Action::Complete => Vec::new(),
+        };
+    }
     if action == Action::Pay {
         order.attempt += 1;
         order.order_total = None;
@@ -331,14 +432,20 @@ fn act(asked: &Act, world: &World, now: Millis) -> Result<Changes<Answer>, Halt>
     let customer_id = order.customer_id.clone();
     match action {
         Action::Pay => changes.append(&created(&order, false)),
-        Action::Ship => changes.append(&OrderShipped { id, customer_id, attempt }),
+        Action::Ship => changes.append(&OrderShipped { id, customer_id, attempt, resend: 0 }),
         Action::Complete => changes.append(&OrderCompleted { id, customer_id, attempt }),
-        Action::Cancel => changes.append(&OrderCancelled { id, customer_id, attempt }),
+        Action::Cancel => changes.append(&OrderCancelled { id, customer_id, attempt, resend: 0 }),
     }
     changes.note(id, format!("{}: the order is {}", action.name(), status.name()));
     changes.put(order.clone());
-    Ok(changes.answering(Answer::Done(order)))
+    // A repetition of the request gets the same answer, when the step may be confirmed.
+    let answer = Order { resent: None, unconfirmed: Vec::new(), ..order };
+    Ok(changes.answering(Answer::Done(answer)))
 }
+
+/// The confirmations of a cancellation.
+const CANCELLATION: [Confirmation; 2] =
+    [Confirmation::StockCancelled, Confirmation::PaymentCancelled];
 
 /// The result of a stock check or a payment, as an order sees it.
 struct StepResult<'a> {
@@ -346,6 +453,8 @@ struct StepResult<'a> {
     attempt: u32,
     reason: Option<&'a String>,
     total: Option<u64>,
+    /// What has to be confirmed if the order takes this status.
+    unconfirmed: &'a [Confirmation],
 }
 
 fn apply_result(
@@ -367,9 +476,10 @@ fn apply_result(
         if paid && order.status == OrderStatus::Rejected {
             // Only where inventory_service lost what the order held and, asked again, turned it
             // down while the payment was on its way: the money goes back.
-            let customer_id = order.customer_id.clone();
-            changes.append(&OrderCancelled { id, customer_id, attempt: order.attempt });
+            let (customer_id, attempt) = (order.customer_id.clone(), order.attempt);
+            changes.append(&OrderCancelled { id, customer_id, attempt, resend: 0 });
             changes.note(id, "it was paid and cannot be filled: the money is to be given back");
+            changes.put(Order { unconfirmed: CANCELLATION.to_vec(), ..order.clone() });
         }
         return Ok(changes);
     }
@@ -388,6 +498,7 @@ fn apply_result(
         order.status = result.status;
         order.reason = result.reason.cloned();
         order.resent = None;
+        order.unconfirmed = result.unconfirmed.to_vec();
     }
     changes.note(id, format!("the order is {}", order.status.name()));
     changes.put(order);

@@ -4,25 +4,26 @@ use std::collections::{HashSet, VecDeque};
 
 use common::{
     consumer::StreamEntry,
-    decision::{Append, Changes, Decider, Entity, Millis, World},
+    decision::{Append, Changes, Decider, Entity, Halt, Millis, World},
     entities::{
-        KEPT_ATTEMPTS, MAX_ATTEMPTS, MAX_UNSHORTENED_ATTEMPTS, Order, OrderStatus, OrderUpdated,
-        Resent, Step,
+        CONFIRMATION_RESENDS_MAX, Confirmation, KEPT_ATTEMPTS, MAX_ATTEMPTS,
+        MAX_UNSHORTENED_ATTEMPTS, Order, OrderStatus, OrderUpdated, Resent, Step,
     },
     events::{
-        Event, OrderCancelled, OrderCompleted, OrderCreated, OrderShipped, StockChecked,
-        StockOutcome, Stream, WalletChecked, WalletOutcome,
+        Event, OrderCancelled, OrderCompleted, OrderCreated, OrderShipped, OrderUnpaid,
+        StockChecked, StockOutcome, Stream, WalletChecked, WalletOutcome,
     },
     ids::{CustomerId, EntryId, OrderId, ProductId},
     memory::Memory,
 };
 use order_service::{
     history::Retry,
-    order::{Act, Action, Answer, Input, Orders, Place},
+    order::{Act, Action, Answer, Confirmed, Input, Orders, Place, last_published},
     subscriptions,
 };
 use uuid::Uuid;
 
+use Confirmation::{PaymentCancelled, StockCancelled, StockReleased, StockShipped};
 use OrderStatus::{
     Cancelled, Completed, InsufficientFund, OutOfStock, PaymentRequired, Pending, Rejected,
     Shipped, ToBeShipped,
@@ -187,6 +188,28 @@ fn reason(cause: Cause) -> Option<String> {
     }
 }
 
+const CONFIRMATIONS: [Confirmation; 4] =
+    [StockCancelled, StockShipped, StockReleased, PaymentCancelled];
+
+fn confirmed(confirmation: Confirmation, attempt: u32) -> Input {
+    Input::Confirmed(Confirmed { order_id: id(), attempt, confirmation })
+}
+
+/// What has to be confirmed once this moved an order.
+fn unconfirmed(cause: Cause) -> Vec<Confirmation> {
+    match cause {
+        CANCEL => vec![StockCancelled, PaymentCancelled],
+        SHIP => vec![StockShipped],
+        UNPAID | STRANGER => vec![StockReleased],
+        _ => Vec::new(),
+    }
+}
+
+/// The answer to the request that made the order like this.
+fn answered(order: &Order) -> Order {
+    Order { resent: None, unconfirmed: Vec::new(), ..order.clone() }
+}
+
 fn step(status: OrderStatus, at: Millis, attempt: u32) -> Step {
     Step::new(status, at, attempt)
 }
@@ -204,6 +227,7 @@ fn new_order(at: Millis) -> Order {
         history: vec![step(Pending, at, 1)],
         omitted: None,
         resent: None,
+        unconfirmed: Vec::new(),
     }
 }
 
@@ -319,7 +343,7 @@ impl Story {
         let order = after(&self.order, &input, now)?;
         let mut story = self.clone();
         if let Input::Act(act) = &input {
-            story.granted.push((act.clone(), order.clone()));
+            story.granted.push((act.clone(), answered(&order)));
         }
         story.inputs.push((input, now));
         story.order = order;
@@ -328,7 +352,8 @@ impl Story {
 
     /// When it is overdue if it ever is, having been sent again so often.
     fn overdue_at(&self) -> Millis {
-        self.now() + (PATIENCE << self.order.resent.map_or(0, |resent| resent.times))
+        let times = self.order.resent.map_or(0, |resent| resent.times);
+        last_published(&self.order) + (PATIENCE << times)
     }
 }
 
@@ -347,7 +372,7 @@ fn stories(tick: fn(Millis) -> Millis) -> Vec<Story> {
         let order = &story.order;
         let seen = (
             (order.status, order.attempt, order.order_total),
-            (order.reason.clone(), order.resent.is_some()),
+            (order.reason.clone(), order.resent.is_some(), order.unconfirmed.clone()),
             steps(order),
         );
         if order.attempt > 2 || !known.insert(seen) {
@@ -357,6 +382,8 @@ fn stories(tick: fn(Millis) -> Millis) -> Vec<Story> {
         let asked = Action::ALL.map(|action| Input::Act(story.fresh_request(action)));
         let learned = results(order.attempt).map(|(_, input)| input);
         due.extend(learned.chain(asked).filter_map(|input| story.then(input, now)));
+        let confirmed = CONFIRMATIONS.map(|it| confirmed(it, order.attempt));
+        due.extend(confirmed.into_iter().filter_map(|input| story.then(input, now)));
         due.extend(story.then(Input::Chase(id()), story.overdue_at()));
         stories.push(story);
     }
@@ -374,7 +401,10 @@ fn expected(given: &Order, cause: Cause, act: Option<&Act>, now: Millis) -> (Ord
     if let Some(to) = to {
         order.status = to;
         order.reason = reason(cause);
-        order.resent = None;
+        if cause != COMPLETE {
+            order.resent = None;
+            order.unconfirmed = unconfirmed(cause);
+        }
     }
     if cause == PAY {
         order.attempt += 1;
@@ -404,9 +434,9 @@ fn expected(given: &Order, cause: Cause, act: Option<&Act>, now: Millis) -> (Ord
     let (id, customer_id, attempt) = (order.id, order.customer_id.clone(), order.attempt);
     let event = match cause {
         PAY => Some(append(&announced(&order, false))),
-        SHIP => Some(append(&OrderShipped { id, customer_id, attempt })),
+        SHIP => Some(append(&OrderShipped { id, customer_id, attempt, resend: 0 })),
         COMPLETE => Some(append(&OrderCompleted { id, customer_id, attempt })),
-        CANCEL => Some(append(&OrderCancelled { id, customer_id, attempt })),
+        CANCEL => Some(append(&OrderCancelled { id, customer_id, attempt, resend: 0 })),
         _ => None,
     };
     let published = [updated(&order)].into_iter().chain(event).collect();
@@ -506,7 +536,7 @@ fn a_request_is_granted_as_the_table_says_and_else_told_the_status() {
             }
             let mut service = Service::with(&story.inputs);
             let (then, published) = expected(given, cause, Some(&asked), now);
-            assert_eq!(service.when(&input, now), Some(Answer::Done(then.clone())), "{case}");
+            assert_eq!(service.when(&input, now), Some(Answer::Done(answered(&then))), "{case}");
             assert_eq!(service.order(), Some(then), "{case}");
             assert_eq!(service.published(), published, "{case}");
         }
@@ -583,7 +613,7 @@ fn a_request_made_again_is_answered_as_at_first_though_the_clocks_of_instances_d
 }
 
 #[test]
-fn an_order_that_waits_for_too_long_is_sent_again_and_no_other() {
+fn an_order_that_waits_for_too_long_or_is_not_confirmed_is_sent_again_and_no_other() {
     for story in stories(rising) {
         let (given, case) = (&story.order, story.told());
         let chase = Input::Chase(id());
@@ -591,7 +621,7 @@ fn an_order_that_waits_for_too_long_is_sent_again_and_no_other() {
         let early = story.overdue_at() - 1;
         let answer = service.when_nothing_happens(&chase, early, &case);
         assert_eq!(answer, Some(Answer::Nothing), "{case}, a millisecond too early");
-        if !WAITS.contains(&given.status) {
+        if !WAITS.contains(&given.status) && given.unconfirmed.is_empty() {
             for now in [story.overdue_at(), u64::MAX] {
                 let answer = service.when_nothing_happens(&chase, now, &case);
                 assert_eq!(answer, Some(Answer::Nothing), "{case}: nobody owes an answer");
@@ -602,8 +632,17 @@ fn an_order_that_waits_for_too_long_is_sent_again_and_no_other() {
         let times = given.resent.map_or(0, |resent| resent.times) + 1;
         let then = Order { resent: Some(Resent { at: now, times }), ..given.clone() };
         assert_eq!(service.when(&chase, now), Some(Answer::Done(then.clone())), "{case}");
-        let published = [updated(&then), append(&announced(&then, true))];
-        assert_eq!(service.published(), published, "{case}");
+        let (id, customer_id, attempt) = (id(), customer("101"), given.attempt);
+        let resend = times;
+        let event = match given.unconfirmed.first() {
+            None => append(&announced(&then, true)),
+            Some(StockCancelled | PaymentCancelled) => {
+                append(&OrderCancelled { id, customer_id, attempt, resend })
+            }
+            Some(StockShipped) => append(&OrderShipped { id, customer_id, attempt, resend }),
+            Some(StockReleased) => append(&OrderUnpaid { id, customer_id, attempt, resend }),
+        };
+        assert_eq!(service.published(), [updated(&then), event], "{case}");
         assert_eq!(service.order(), Some(then), "{case}");
         // Another instance looked at the same time.
         let answer = service.when_nothing_happens(&chase, now, &case);
@@ -649,6 +688,7 @@ fn a_step_ends_the_wait_and_the_next_one_is_short_again() {
 
     service.when(&result(UNPAID, 1), 9_500);
     assert_eq!(service.order().unwrap().resent, None);
+    service.when(&confirmed(StockReleased, 1), 9_600);
     assert_eq!(service.when(&chase, 1_000_000), Some(Answer::Nothing), "it waits for a customer");
     service.asked(Action::Pay, 1, 20_000);
     assert_eq!(service.when(&chase, 20_999), Some(Answer::Nothing));
@@ -657,8 +697,116 @@ fn a_step_ends_the_wait_and_the_next_one_is_short_again() {
     assert_eq!(order.attempt, 2);
 
     service.asked(Action::Cancel, 2, 21_500);
-    assert_eq!(service.order().unwrap().resent, None, "nothing is waited for");
-    assert_eq!(service.when(&chase, u64::MAX), Some(Answer::Nothing));
+    assert_eq!(service.order().unwrap().resent, None, "another wait begins");
+    assert_eq!(service.when(&chase, 22_499), Some(Answer::Nothing));
+    service.when(&confirmed(StockCancelled, 2), 22_499);
+    service.when(&confirmed(PaymentCancelled, 2), 22_499);
+    assert_eq!(service.when(&chase, u64::MAX), Some(Answer::Nothing), "nothing is waited for");
+}
+
+#[test]
+fn a_confirmation_ends_the_wait_for_it_and_for_nothing_else() {
+    let mut ended = 0;
+    for story in stories(rising) {
+        let (given, now) = (&story.order, story.now() + 10);
+        let mut at_rest = Service::with(&story.inputs);
+        for confirmation in CONFIRMATIONS {
+            for attempt in [given.attempt - 1, given.attempt, given.attempt + 1] {
+                let case = format!("{}, when {confirmation:?} of {attempt}", story.told());
+                let input = confirmed(confirmation, attempt);
+                let is_due = given.unconfirmed.contains(&confirmation);
+                if !is_due || attempt != given.attempt {
+                    at_rest.when_nothing_happens(&input, now, &case);
+                    continue;
+                }
+                let mut then = given.clone();
+                then.unconfirmed.retain(|it| *it != confirmation);
+                then.resent = then.resent.filter(|_| !then.unconfirmed.is_empty());
+                let mut service = Service::with(&story.inputs);
+                service.when(&input, now);
+                assert_eq!(service.published(), [updated(&then)], "{case}");
+                assert_eq!(service.order(), Some(then), "{case}");
+                service.when_nothing_happens(&input, now, &case);
+                ended += 1;
+            }
+        }
+    }
+    assert!(ended > 20, "{ended}");
+}
+
+#[test]
+fn a_step_that_is_never_confirmed_is_published_twenty_times_and_reported_once() {
+    let paid = [(placed(), 0), (result(PAID, 1).unwrap(), 0)];
+    for (action, stream) in [(CANCEL, Stream::OrderCancelled), (SHIP, Stream::OrderShipped)] {
+        let Cause::Asked(action) = action else { panic!("a request") };
+        let mut service = Service::with(&paid);
+        service.asked(action, 1, 0);
+        let listed = |service: &Service| service.order().unwrap().places().len() == 2;
+        let mut last = 0;
+        for times in 1..=CONFIRMATION_RESENDS_MAX {
+            let due = last + (PATIENCE << (times - 1).min(6));
+            assert_eq!(service.when(&Input::Chase(id()), due - 1), Some(Answer::Nothing));
+            let answer = service.when(&Input::Chase(id()), due);
+            assert!(matches!(answer, Some(Answer::Done(_))), "{times}: {answer:?}");
+            assert!(listed(&service));
+            last = due;
+        }
+        let published = service.0.take(stream).len() as u32;
+        assert_eq!(published, 1 + CONFIRMATION_RESENDS_MAX);
+        let answer = service.when(&Input::Chase(id()), last + 64 * PATIENCE);
+        assert!(matches!(answer, Some(Answer::Unconfirmed(_))), "{answer:?}");
+        assert!(!listed(&service), "nobody looks at it any more");
+        service.published();
+        let answer = service.when_nothing_happens(&Input::Chase(id()), u64::MAX, "the chase");
+        assert_eq!(answer, Some(Answer::Nothing));
+        // It is taken all the same if it comes late.
+        for confirmation in CONFIRMATIONS {
+            service.when(&confirmed(confirmation, 1), u64::MAX);
+        }
+        assert_eq!(service.order().unwrap().unconfirmed, []);
+    }
+}
+
+#[test]
+fn an_order_is_listed_as_unconfirmed_as_long_as_it_is() {
+    for story in stories(rising) {
+        let places = story.order.places();
+        let sets: Vec<&str> = places[1..].iter().map(|place| place.set.as_str()).collect();
+        let expected: &[&str] = match story.order.unconfirmed.is_empty() {
+            true => &[],
+            false => &["{order}:unconfirmed"],
+        };
+        assert_eq!(sets, expected, "{}", story.told());
+        assert!(places.iter().all(|place| place.member == places[0].member));
+    }
+}
+
+#[test]
+fn an_order_of_the_version_before_counts_as_confirmed() {
+    let stored = serde_json::to_value(new_order(1)).unwrap();
+    assert_eq!(stored.get("unconfirmed"), None, "nothing is stored where nothing is outstanding");
+    let mut stored = Order { status: Cancelled, ..serde_json::from_value(stored).unwrap() };
+    stored.history.push(step(Cancelled, 2, 1));
+    assert_eq!(after(&stored, &Input::Chase(id()), u64::MAX), None);
+    assert_eq!(stored.places().len(), 1);
+}
+
+#[test]
+fn confirmations_are_read_from_the_streams_of_both_owners() {
+    let table = [
+        (Stream::InventoryConfirmed, "cancelled", Some(StockCancelled)),
+        (Stream::InventoryConfirmed, "shipped", Some(StockShipped)),
+        (Stream::InventoryConfirmed, "released", Some(StockReleased)),
+        (Stream::AccountConfirmed, "cancelled", Some(PaymentCancelled)),
+        (Stream::AccountConfirmed, "shipped", None),
+    ];
+    for (stream, step, confirmation) in table {
+        let entity = format!(r#"{{"order_id": "{}", "attempt": 2, "step": "{step}"}}"#, id());
+        let subscription = subscriptions().into_iter().find(|it| it.stream == stream).unwrap();
+        let entry = StreamEntry { id: EntryId::default(), entity: &entity, forgotten: false };
+        let expected = confirmation.map(|it| confirmed(it, 2));
+        assert_eq!((subscription.parse)(&entry), Ok(expected), "{stream} {step}");
+    }
 }
 
 #[test]
@@ -1014,7 +1162,7 @@ fn an_order_is_listed_with_its_customers_and_with_those_of_its_status() {
     ];
     for story in stories(rising) {
         let (_, name) = names.iter().find(|(status, _)| *status == story.order.status).unwrap();
-        let place = story.order.place().unwrap();
+        let place = &story.order.places()[0];
         assert_eq!(place.set, format!("{{order}}:status:{name}"), "{}", story.told());
         // 1,000,000 ms; however often it is tried, it was placed then.
         assert_eq!(place.member, "0000000f4240-00000000-0000-0000-0000-000000000001");
@@ -1028,7 +1176,7 @@ fn orders_of_one_status_sort_by_their_age() {
     let ages = [(0, 9), (1, 2), (999, 1), (1_767_225_600_000, 5), (1_767_225_600_000, 6)];
     let members = ages.map(|(at, number)| {
         let order = Order { id: OrderId(Uuid::from_u128(number)), ..new_order(at) };
-        order.place().unwrap().member
+        order.places().remove(0).member
     });
     assert!(members.is_sorted(), "{members:?}");
     // The chase looks for those before a time, and takes the id from behind the first dash.
@@ -1041,13 +1189,13 @@ fn orders_of_one_status_sort_by_their_age() {
 #[test]
 fn an_order_is_found_where_its_status_was_and_moved_to_where_it_is() {
     let (given, mut places) = (new_order(1), Vec::new());
-    places.push(given.place().unwrap());
+    places.push(given.places());
     let held = after(&given, &result(HELD, 1).unwrap(), 2).unwrap();
-    places.push(held.place().unwrap());
+    places.push(held.places());
     let sent_again = after(&held, &Input::Chase(id()), 5_000).unwrap();
-    places.push(sent_again.place().unwrap());
+    places.push(sent_again.places());
     let late = after(&sent_again, &result(SHORT, 1).unwrap(), 5_001).unwrap();
-    places.push(late.place().unwrap());
+    places.push(late.places());
     assert_ne!(places[0], places[1], "a step moves it");
     assert_eq!(places[1], places[2], "being sent again does not");
     assert_eq!(places[1], places[3], "nor does what is learned late");
@@ -1076,9 +1224,10 @@ fn what_was_paid_for_an_order_that_was_turned_down_is_given_back() {
     let order = service.order().unwrap();
     service.when(&result(PAID, 1).unwrap(), 3);
     let customer_id = order.customer_id.clone();
-    let called_off = OrderCancelled { id: id(), customer_id, attempt: 1 };
-    assert_eq!(service.published(), [append(&called_off)]);
-    assert_eq!(service.order(), Some(order), "it stays turned down");
+    let called_off = OrderCancelled { id: id(), customer_id, attempt: 1, resend: 0 };
+    let then = Order { unconfirmed: vec![StockCancelled, PaymentCancelled], ..order };
+    assert_eq!(service.published(), [updated(&then), append(&called_off)]);
+    assert_eq!(service.order(), Some(then), "it stays turned down");
 }
 
 #[test]

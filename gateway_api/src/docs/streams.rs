@@ -63,19 +63,29 @@ fn describe(stream: Stream) -> Description {
             "OrderCancelled",
             "Orders that were called off. inventory_service gives their stock back, \
              account_service their money, msg_service tells the customer; what of the order is \
-             still under way is undone, too.",
+             still under way is undone, too. Published again with the number of the `resend` until \
+             both owners have confirmed the cancellation.",
             &examples::order_cancelled(),
         ),
         Stream::OrderShipped => event(
             "OrderShipped",
             "Orders that left the house. inventory_service counts their pieces as sold, \
-             msg_service tells the customer.",
+             msg_service tells the customer. Published again with the number of the `resend` until \
+             inventory_service has confirmed it.",
             &examples::order_shipped(),
         ),
         Stream::OrderCompleted => event(
             "OrderCompleted",
             "Orders that arrived. msg_service tells the customer.",
             &examples::order_completed(),
+        ),
+        Stream::OrderUnpaid => event(
+            "OrderUnpaid",
+            "Orders whose payment failed and whose stock is not confirmed as released. Published \
+             only if the confirmation is overdue: as a rule inventory_service learns of the failed \
+             payment from `events:{account}_wallet`. It releases the stock if the order still holds \
+             it, and confirms.",
+            &examples::order_unpaid(),
         ),
         Stream::InventoryCreated => event(
             "ProductCreated",
@@ -95,6 +105,13 @@ fn describe(stream: Stream) -> Description {
              once a waiting order was served. order_service sets the status, account_service takes \
              the money of what is reserved, msg_service tells the customer.",
             &examples::stock_checked(),
+        ),
+        Stream::InventoryConfirmed => event(
+            "StockConfirmed",
+            "Steps of orders that have had their effect on the stock: `cancelled`, `shipped`, and \
+             `released` after a failed payment. Published with the effect, and again if order_service \
+             asks again. order_service repeats a step until it is confirmed.",
+            &examples::stock_confirmed(),
         ),
         Stream::InventoryLine => event(
             "LineMoves",
@@ -137,6 +154,13 @@ fn describe(stream: Stream) -> Description {
             "Refunded",
             "Money given back for orders that were called off. msg_service tells the customer.",
             &examples::refunded(),
+        ),
+        Stream::AccountConfirmed => event(
+            "PaymentConfirmed",
+            "Cancellations of orders that have had their effect on the customer's account. Published \
+             with the effect, and again if order_service asks again. order_service repeats a \
+             cancellation until it is confirmed.",
+            &examples::payment_confirmed(),
         ),
         Stream::AccountUpdated => whole::<Account>(
             stream,

@@ -150,6 +150,7 @@ mod tests {
             history: vec![Step::new(pending, 1_000, 1)],
             omitted: None,
             resent: None,
+            unconfirmed: Vec::new(),
         }
     }
 

@@ -1,11 +1,13 @@
 //! The whole life of a reservation: every input in every state.
 
-use common::events::{LineMoves, OrderCreated, StockChecked, StockOutcome};
+use common::events::{
+    ConfirmedStep, LineMoves, OrderCreated, StockChecked, StockConfirmed, StockOutcome, Stream,
+};
 use inventory_service::{reservation::Holding, stock::Input};
 
 use crate::support::{
-    Ids, Warehouse, cancelled, created, entry, ordered, product_id, redefined, resent, restocked,
-    shipped, unpaid,
+    Ids, Warehouse, cancelled, cancelled_again, created, entry, order_id, ordered, product_id,
+    redefined, resent, restocked, shipped, shipped_again, still_unpaid, unpaid,
 };
 
 /// What order 1 wants.
@@ -225,4 +227,54 @@ fn an_order_that_was_not_heard_of_is_decided_when_it_is_sent_again() {
     // What comes of waiting is no answer to being sent again.
     warehouse.when(&restocked(1, "205", 1));
     assert!(!warehouse.outcome().resend);
+}
+
+#[test]
+fn a_step_is_confirmed_with_its_effect_and_whenever_it_is_asked_for_again() {
+    use ConfirmedStep::{Cancelled, Released, Shipped};
+    use Given as G;
+    // A step, the same asked for again, its attempt, and where it has its effect.
+    let steps: [(Input, Input, ConfirmedStep, u32, &[Given]); 3] = [
+        (
+            cancelled(1),
+            cancelled_again(1, 1),
+            Cancelled,
+            1,
+            &[G::Unheard, G::Held, G::Waiting, G::Rejected, G::Released],
+        ),
+        (shipped(1, 2), shipped_again(1, 2, 1), Shipped, 2, &[G::Held]),
+        (unpaid(1, 2), still_unpaid(1, 2), Released, 2, &[G::Held]),
+    ];
+    for (first, again, step, attempt, effective) in steps {
+        for state in COLUMNS {
+            let case = format!("{step:?} where it is {state:?}");
+            let has_effect = effective.iter().any(|it| format!("{it:?}") == format!("{state:?}"));
+            let is_denied = step == Cancelled && matches!(state, Given::Shipped);
+            let confirmed = |warehouse: &mut Warehouse, input: &Input| {
+                warehouse.memory.take(Stream::InventoryConfirmed);
+                warehouse.when(input);
+                let published = warehouse.memory.take(Stream::InventoryConfirmed);
+                let events = published.iter().map(|json| serde_json::from_str(json).unwrap());
+                events.collect::<Vec<StockConfirmed>>()
+            };
+            let due = StockConfirmed { order_id: order_id(1), attempt, step };
+            let mut warehouse = given(state);
+            let at_first = confirmed(&mut warehouse, &first);
+            assert_eq!(at_first, vec![due; usize::from(has_effect)], "{case}");
+            assert_eq!(confirmed(&mut warehouse, &first), [], "{case}: it is only redelivered");
+            let stored = warehouse.stored();
+            for _ in 0..2 {
+                let again = confirmed(&mut warehouse, &again);
+                assert_eq!(again, vec![due; usize::from(!is_denied)], "{case}");
+                assert_eq!(warehouse.stored(), stored, "{case}");
+            }
+            // Where the first event was lost, the second has its effect.
+            let mut other = given(state);
+            let at_first = confirmed(&mut other, &again);
+            assert_eq!(at_first, vec![due; usize::from(!is_denied)], "{case}");
+            assert_eq!(other.stored(), stored, "{case}");
+            assert_eq!(confirmed(&mut other, &first), [], "{case}: the first one is late");
+            assert_eq!(other.stored(), stored, "{case}");
+        }
+    }
 }

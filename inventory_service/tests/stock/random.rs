@@ -26,8 +26,8 @@ use proptest::{
 use uuid::Uuid;
 
 use crate::support::{
-    Warehouse, cancelled, created, entry, ordered, product_id, redefined, resent, restocked,
-    shipped, unpaid,
+    Warehouse, cancelled_again, created, entry, ordered, product_id, redefined, resent, restocked,
+    shipped_again, still_unpaid, unpaid,
 };
 
 /// Histories that are tried unless `PROPTEST_CASES` says otherwise.
@@ -93,9 +93,10 @@ fn inputs(products: usize, attempts: u32, count: usize) -> impl Strategy<Value =
             match what {
                 0..8 => ordered(number, if flag { 1 } else { attempt }, ids),
                 8 => resent(number, attempt, ids),
-                9..12 => unpaid(number, attempt),
-                12..14 => cancelled(number),
-                14 => shipped(number, attempt),
+                9..12 if flag => unpaid(number, attempt),
+                9..12 => still_unpaid(number, attempt),
+                12..14 => cancelled_again(number, u32::from(flag)),
+                14 => shipped_again(number, attempt, u32::from(flag)),
                 15 if flag => redefined(id, huge, amount, by),
                 15 => created(id, huge, amount, by),
                 16 => restocked(place as u128, if flag { id } else { "999" }, huge),
@@ -174,7 +175,13 @@ fn what_had_its_effect_never_has_another() {
             warehouse.serve_to_the_end();
             let after = warehouse.stored();
             // What is to be said again is said each time that it is delivered.
-            let is_resent = matches!(input, Input::Ordered(OrderCreated { resend: true, .. }));
+            let is_resent = match input {
+                Input::Ordered(order) => order.resend,
+                Input::Cancelled(order) => order.resend > 0,
+                Input::Shipped(order) => order.resend > 0,
+                Input::StillUnpaid(_) => true,
+                _ => false,
+            };
             if !is_resent && after != before {
                 effective.push(input);
             }
@@ -274,6 +281,12 @@ impl Plain {
                 if self.holds(number, event.attempt) {
                     let came_in = self.give_up(number, Holding::Released);
                     self.serve(&came_in);
+                }
+            }
+            Input::StillUnpaid(event) => {
+                let number = event.id.0.as_u128();
+                if self.holds(number, event.attempt) {
+                    self.give_up(number, Holding::Released);
                 }
             }
             Input::Cancelled(event) => {

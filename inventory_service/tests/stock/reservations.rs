@@ -172,6 +172,7 @@ fn an_unpaid_order_gives_its_stock_back_once() {
         2,
         "only what changed is told"
     );
+    assert_eq!(warehouse.memory.take(Stream::InventoryConfirmed).len(), 1);
     assert!(warehouse.memory.published.is_empty(), "and nothing else");
     warehouse.when_nothing_happens(&unpaid(1, 1));
 }
@@ -346,6 +347,7 @@ fn an_order_that_was_cancelled_before_it_was_heard_of_gets_nothing() {
         warehouse.when_nothing_happens(&ordered(number, 1, ids));
         warehouse.when_nothing_happens(&cancelled(number));
     }
+    assert_eq!(warehouse.memory.take(Stream::InventoryConfirmed).len(), 3);
     assert!(warehouse.memory.published.is_empty());
     warehouse.when(&restocked(1, "205", 1));
     assert_eq!((warehouse.stock("201"), warehouse.stock("205")), ((4, 0), (1, 0)));

@@ -14,7 +14,9 @@ use inventory_service::{
 };
 use uuid::Uuid;
 
-use crate::support::{customer, entry, order_id, product_id};
+use crate::support::{
+    cancelled_again, customer, entry, order_id, product_id, shipped_again, still_unpaid,
+};
 
 /// What the entry with this JSON object means.
 fn parse(stream: Stream, entity: &str) -> Result<Option<Input>, String> {
@@ -59,10 +61,16 @@ fn every_entry_is_read_in_the_shape_of_the_original_and_in_ours() {
         Input::Created(product, entry(7))
     };
     let cancelled = |attempt| {
-        Input::Cancelled(OrderCancelled { id, customer_id: customer_id.clone(), attempt })
+        Input::Cancelled(OrderCancelled {
+            id,
+            customer_id: customer_id.clone(),
+            attempt,
+            resend: 0,
+        })
     };
-    let shipped =
-        |attempt| Input::Shipped(OrderShipped { id, customer_id: customer_id.clone(), attempt });
+    let shipped = |attempt| {
+        Input::Shipped(OrderShipped { id, customer_id: customer_id.clone(), attempt, resend: 0 })
+    };
     let restock = Restock { id: Uuid::from_u128(1), product_id: product_id("201"), amount: 5 };
     let moves = LineMoves { product_id: product_id("201"), after: 12 };
     let head = format!(r#""id": "{order}", "customer_id": "101""#);
@@ -104,6 +112,13 @@ fn every_entry_is_read_in_the_shape_of_the_original_and_in_ours() {
         (Stream::OrderCancelled, format!(r#"{head}, "attempt": 3"#), cancelled(3)),
         (Stream::OrderShipped, head.clone(), shipped(1)),
         (Stream::OrderShipped, format!(r#"{head}, "attempt": 3"#), shipped(3)),
+        (Stream::OrderUnpaid, format!(r#"{head}, "attempt": 3, "resend": 1"#), still_unpaid(1, 3)),
+        (Stream::OrderCancelled, format!(r#"{head}, "resend": 4"#), cancelled_again(1, 4)),
+        (
+            Stream::OrderShipped,
+            format!(r#"{head}, "attempt": 3, "resend": 4"#),
+            shipped_again(1, 3, 4),
+        ),
     ];
     for (stream, members, input) in table {
         let plain = format!("{{{members}}}");

@@ -7,8 +7,8 @@ use common::{
     decision::{Decider, Millis},
     entities::{Delivery, Line, Product},
     events::{
-        OrderCancelled, OrderCreated, OrderShipped, ProductCreated, Restock, StockChecked,
-        StockOutcome, Stream, WalletChecked, WalletOutcome,
+        OrderCancelled, OrderCreated, OrderShipped, OrderUnpaid, ProductCreated, Restock,
+        StockChecked, StockOutcome, Stream, WalletChecked, WalletOutcome,
     },
     ids::{CustomerId, EntryId, OrderId, ProductId},
     memory::Memory,
@@ -92,12 +92,30 @@ pub(crate) fn unpaid(number: u128, attempt: u32) -> Input {
     })
 }
 
+/// The release of an unpaid order's stock is asked for again.
+pub(crate) fn still_unpaid(number: u128, attempt: u32) -> Input {
+    let (id, customer_id) = (order_id(number), customer());
+    Input::StillUnpaid(OrderUnpaid { id, customer_id, attempt, resend: 1 })
+}
+
 pub(crate) fn cancelled(number: u128) -> Input {
-    Input::Cancelled(OrderCancelled { id: order_id(number), customer_id: customer(), attempt: 1 })
+    cancelled_again(number, 0)
+}
+
+/// The cancellation was published again this number of times.
+pub(crate) fn cancelled_again(number: u128, resend: u32) -> Input {
+    let (id, customer_id) = (order_id(number), customer());
+    Input::Cancelled(OrderCancelled { id, customer_id, attempt: 1, resend })
 }
 
 pub(crate) fn shipped(number: u128, attempt: u32) -> Input {
-    Input::Shipped(OrderShipped { id: order_id(number), customer_id: customer(), attempt })
+    shipped_again(number, attempt, 0)
+}
+
+/// The shipment was published again this number of times.
+pub(crate) fn shipped_again(number: u128, attempt: u32, resend: u32) -> Input {
+    let (id, customer_id) = (order_id(number), customer());
+    Input::Shipped(OrderShipped { id, customer_id, attempt, resend })
 }
 
 /// Everything that is stored.

@@ -77,7 +77,12 @@ fn repetitions_leave_no_trace() {
             plain.wallets.all()
         );
         prop_assert_eq!(system.wallets.all::<Deposit>(), plain.wallets.all());
-        prop_assert_eq!(system.orders.all::<Order>(), plain.orders.all());
+        // A confirmation that overtakes the result of the payment is ignored; repeated, it counts.
+        let settled = |mut orders: Vec<Order>| {
+            orders.iter_mut().for_each(|order| order.unconfirmed.clear());
+            orders
+        };
+        prop_assert_eq!(settled(system.orders.all()), settled(plain.orders.all()));
         prop_assert_eq!(system.messages.all::<MessageSent>(), plain.messages.all());
         Ok(())
     });

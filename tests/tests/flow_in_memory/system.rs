@@ -201,13 +201,27 @@ impl System {
                 let reader = reader(*meant, &|reader| {
                     let asked_again = matches!(
                         (reader.topic, reader.stream),
-                        (Topic::Inventory, Stream::OrderCreated)
-                            | (Topic::Account | Topic::Order, Stream::InventoryCheck)
-                            | (Topic::Order, Stream::AccountWallet)
+                        (
+                            Topic::Inventory,
+                            Stream::OrderCreated
+                                | Stream::OrderCancelled
+                                | Stream::OrderShipped
+                                | Stream::OrderUnpaid
+                                | Stream::AccountWallet
+                        ) | (Topic::Account, Stream::InventoryCheck | Stream::OrderCancelled)
+                            | (
+                                Topic::Order,
+                                Stream::InventoryCheck
+                                    | Stream::AccountWallet
+                                    | Stream::InventoryConfirmed
+                                    | Stream::AccountConfirmed
+                            )
                     );
                     asked_again && !reader.waiting.is_empty()
                 })?;
+                let stream = self.readers[reader].stream;
                 let entry = self.readers[reader].waiting[0];
+                self.seen.lost_steps += u32::from(stream.topic() == Topic::Order);
                 if self.is_last_word(&self.readers[reader], entry) {
                     return None;
                 }
@@ -278,12 +292,12 @@ impl System {
         self.choose(&Step::Deliver { reader: 0, ahead: 0 })
     }
 
-    /// Whoever was not answered because an event was lost is chased until all orders rest.
+    /// Chases the orders whose answer or confirmation was lost until all orders rest.
     pub(crate) fn settle(&mut self) -> Checked {
         for _ in 0..5 {
             let orders = self.orders.all::<Order>();
-            let stuck: Vec<OrderId> =
-                orders.iter().filter(|order| !rests(order.status)).map(|order| order.id).collect();
+            let waits = |order: &&Order| !rests(order.status) || order.awaits_confirmation();
+            let stuck: Vec<OrderId> = orders.iter().filter(waits).map(|order| order.id).collect();
             if stuck.is_empty() {
                 return Ok(());
             }
@@ -312,6 +326,8 @@ impl System {
                 self.clock += 64 * self.resend_after() + 1;
                 let answer = self.command(&Input::Chase(*id))?;
                 prop_assert!(matches!(answer, Answer::Done(_) | Answer::Nothing), "{:?}", answer);
+                let asks_again = matches!(&answer, Answer::Done(it) if rests(it.status));
+                self.seen.asked_again += u32::from(asks_again);
                 self.seen.resent += u32::from(answer != Answer::Nothing);
                 Ok(answer != Answer::Nothing)
             }
@@ -361,6 +377,9 @@ impl System {
         match &answer {
             Answer::Done(order) => {
                 let fits = granted.is_none() && act.action.fits(before.status);
+                let unreleased = act.action == order_service::order::Action::Pay
+                    && !before.unconfirmed.is_empty();
+                self.seen.paid_before_release += u32::from(unreleased);
                 prop_assert!(fits, "{:?} was granted to {:?}", act, before);
                 prop_assert_eq!(order.status, act.action.status());
                 self.granted.insert(act.request, order.clone());

@@ -9,7 +9,7 @@ use system_tests::{SOON, System, eventually};
 use crate::support::{Guarded, ask, process};
 
 /// What is taken from whom in the ACL file, and what the service then says.
-const MISSING: [(Service, &str, &str, &str); 11] = [
+const MISSING: [(Service, &str, &str, &str); 12] = [
     (
         Service::Order,
         "~events:{inventory}_check ",
@@ -17,6 +17,7 @@ const MISSING: [(Service, &str, &str, &str); 11] = [
         "+xreadgroup)",
     ),
     (Service::Order, " +zrangebylex", "ZRANGEBYLEX on {order}:status:pending", "+zrangebylex)"),
+    (Service::Order, " +xinfo|stream", "XINFO STREAM on events:{order}_created", "+xinfo|stream)"),
     (
         Service::Order,
         "(~{inventory}:store ~{account}:store +get)",

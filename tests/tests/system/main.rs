@@ -19,6 +19,7 @@ mod own_tokens;
 mod power_loss;
 mod readme;
 mod sign_in;
+mod steps;
 mod unreadable;
 mod user_guide;
 mod web;

@@ -161,14 +161,16 @@ async fn an_index_of_another_type_is_a_500_on_every_route_that_reads_it() {
 fn list(stream: Stream, id: Uuid) -> Option<Value> {
     Some(match stream {
         Stream::OrderCreated => json!([id, ["201"], "101", "pending", 1, false]),
-        Stream::OrderCancelled | Stream::OrderShipped | Stream::OrderCompleted => {
-            json!([id, "101", 1])
-        }
+        Stream::OrderCancelled
+        | Stream::OrderShipped
+        | Stream::OrderCompleted
+        | Stream::OrderUnpaid => json!([id, "101", 1]),
         Stream::InventoryCheck => {
             json!(["payment-required", id, "101", ["201"], 800, 1, null, false, false])
         }
         Stream::InventoryCreated => json!(["new", "n", 1, 1, false]),
         Stream::InventoryRestock => json!([id, "201", 5]),
+        Stream::InventoryConfirmed | Stream::AccountConfirmed => json!([id, 1, "cancelled"]),
         Stream::InventoryLine => json!(["201", 0]),
         Stream::AccountCreated => json!(["new", "n", "n@example.org", 5, false]),
         Stream::AccountTopUp => json!([id, "101", 500]),

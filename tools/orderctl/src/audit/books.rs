@@ -8,8 +8,9 @@ use common::{
     decision::{Entity, Millis},
     entities::{Account, Delivery, Deposit, Order, OrderStatus, Product},
     events::{
-        AccountCreated, ENTITY, MessageSent, OrderCreated, ProductCreated, Refunded, Restock,
-        StockChecked, Stream, TopUp, Topic, ToppedUp, WalletChecked,
+        AccountCreated, ConfirmedStep, ENTITY, MessageSent, OrderCreated, OrderUnpaid,
+        PaymentConfirmed, ProductCreated, Refunded, Restock, StockChecked, StockConfirmed, Stream,
+        TopUp, Topic, ToppedUp, WalletChecked,
     },
     ids::{CustomerId, EntryId, OrderId, ProductId},
     keys,
@@ -49,6 +50,17 @@ pub(super) struct Act {
     pub(super) order: OrderId,
     pub(super) stream: Stream,
     pub(super) attempt: u32,
+    /// Published again because no confirmation arrived.
+    pub(super) resend: bool,
+}
+
+/// An entry of one of the streams on which owners confirm steps.
+#[derive(Clone, Copy)]
+pub(super) struct ConfirmedEntry {
+    pub(super) order: OrderId,
+    pub(super) stream: Stream,
+    pub(super) attempt: u32,
+    pub(super) step: ConfirmedStep,
 }
 
 /// All that the services have stored and published, as it was read.
@@ -70,6 +82,8 @@ pub(super) struct Books {
     pub(super) checks: Vec<StockChecked>,
     pub(super) wallets: Vec<WalletChecked>,
     pub(super) refunds: Vec<Refunded>,
+    pub(super) unpaid: Vec<OrderUnpaid>,
+    pub(super) confirmed: Vec<ConfirmedEntry>,
     pub(super) topped_up: Vec<ToppedUp>,
     pub(super) sent: Vec<MessageSent>,
     pub(super) products_defined: Vec<ProductCreated>,
@@ -160,9 +174,11 @@ impl Books {
                     struct OfOrder {
                         id: OrderId,
                         attempt: Option<u32>,
+                        resend: Option<u32>,
                     }
-                    let OfOrder { id: order, attempt } = parse(json)?;
-                    Ok(Act { order, stream, attempt: attempt.unwrap_or(1) })
+                    let OfOrder { id: order, attempt, resend } = parse(json)?;
+                    let resend = resend.unwrap_or(0) > 0;
+                    Ok(Act { order, stream, attempt: attempt.unwrap_or(1), resend })
                 })
                 .await?;
             self.acts.extend(acts);
@@ -170,6 +186,20 @@ impl Books {
         self.checks = self.events(links, Stream::InventoryCheck, |_, json| parse(json)).await?;
         self.wallets = self.events(links, Stream::AccountWallet, |_, json| parse(json)).await?;
         self.refunds = self.events(links, Stream::AccountRefunded, |_, json| parse(json)).await?;
+        self.unpaid = self.events(links, Stream::OrderUnpaid, |_, json| parse(json)).await?;
+        self.confirmed = self
+            .events(links, Stream::InventoryConfirmed, |_, json| {
+                let StockConfirmed { order_id: order, attempt, step } = parse(json)?;
+                Ok(ConfirmedEntry { order, stream: Stream::InventoryConfirmed, attempt, step })
+            })
+            .await?;
+        let payments = self
+            .events(links, Stream::AccountConfirmed, |_, json| {
+                let PaymentConfirmed { order_id: order, attempt, step } = parse(json)?;
+                Ok(ConfirmedEntry { order, stream: Stream::AccountConfirmed, attempt, step })
+            })
+            .await?;
+        self.confirmed.extend(payments);
         self.topped_up = self.events(links, Stream::AccountToppedUp, |_, json| parse(json)).await?;
         self.sent = self.events(links, Stream::MessageSent, |_, json| parse(json)).await?;
         self.products_defined =
@@ -233,13 +263,14 @@ impl Books {
         Ok(())
     }
 
-    /// The sorted sets of the orders that have each status.
+    /// The sorted sets of the orders that have each status, and of those with a step to confirm.
     async fn read_statuses(&mut self, links: &mut Links, orders: &[Order]) -> anyhow::Result<()> {
         let sets = OrderStatus::ALL.map(keys::orders_with);
         let mut sets = BTreeMap::from(sets.map(|key| (key, BTreeSet::new())));
-        for place in orders.iter().filter_map(Entity::place) {
+        for place in orders.iter().flat_map(Entity::places) {
             sets.entry(place.set).or_default().insert(place.member);
         }
+        sets.entry(keys::UNCONFIRMED_ORDERS.to_owned()).or_default();
         for (key, due) in sets {
             let listed = links.members(Topic::Order, &key).await?;
             self.indexes.push(Index { key, listed, due });
@@ -355,6 +386,12 @@ impl Books {
         }
         for event in &self.refunds {
             stories.entry(event.order_id).or_default().refunds.push(event);
+        }
+        for event in &self.unpaid {
+            stories.entry(event.id).or_default().unpaid.push(event);
+        }
+        for event in &self.confirmed {
+            stories.entry(event.order).or_default().confirmed.push(event);
         }
         for message in &self.sent {
             let Some(order) = message.order else { continue };

@@ -4,11 +4,13 @@ use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use common::{
     entities::OrderStatus,
-    events::{Refunded, StockChecked, StockOutcome, Stream, WalletOutcome},
+    events::{ConfirmedStep, Refunded, StockChecked, StockOutcome, Stream, WalletOutcome},
 };
 
+use inventory_service::reservation::Holding;
+
 use super::{
-    books::{ACTS, Trimmed},
+    books::{ACTS, ConfirmedEntry, Trimmed},
     story::{Story, name},
 };
 
@@ -54,7 +56,9 @@ impl Story<'_> {
         let checks = self.checks.iter().map(|event| event.attempt);
         let wallets = self.wallets.iter().map(|event| event.attempt);
         let refunds = self.refunds.iter().map(|event| event.attempt);
+        let confirmed = self.confirmed.iter().map(|event| event.attempt);
         let events = created.chain(acts).chain(checks).chain(wallets).chain(refunds);
+        let events = events.chain(confirmed);
         let attempts: BTreeSet<u32> = events.chain(1..=last).collect();
         let newest = attempts.last().copied();
         for number in attempts {
@@ -66,6 +70,7 @@ impl Story<'_> {
             self.check_wallets(&mut attempt, called_off);
             self.check_acts(&mut attempt);
             self.check_refunds(&mut attempt);
+            self.check_confirmations(&mut attempt);
         }
     }
 
@@ -159,10 +164,10 @@ impl Story<'_> {
         }
     }
 
-    /// What a client did to the order is told once.
+    /// What a client did to the order is published once, and again only until it is confirmed.
     fn check_acts(&self, attempt: &mut Attempt<'_>) {
         for stream in ACTS {
-            let mine = self.acts.iter().filter(|event| event.stream == stream);
+            let mine = self.acts.iter().filter(|event| event.stream == stream && !event.resend);
             let found = mine.filter(|event| event.attempt == attempt.number).count();
             let due = match self.order {
                 Some(order) => {
@@ -178,6 +183,63 @@ impl Story<'_> {
             };
             attempt.expect(stream, found, due, &[]);
         }
+    }
+
+    /// Owners confirm what is so, and once unless order_service asks again.
+    fn check_confirmations(&self, attempt: &mut Attempt<'_>) {
+        let number = attempt.number;
+        let held = self.reservation;
+        let stock = |step| match step {
+            ConfirmedStep::Cancelled => {
+                held.is_some_and(|reservation| reservation.state == Holding::Cancelled)
+            }
+            // Where the reservation is lost, nothing is left to be counted.
+            ConfirmedStep::Shipped => held.is_none_or(|reservation| reservation.shipped),
+            ConfirmedStep::Released => held.is_none_or(|reservation| {
+                reservation.attempt != number || reservation.state != Holding::Held
+            }),
+        };
+        let cancelled =
+            |step| step == ConfirmedStep::Cancelled && self.payment.is_some_and(|it| it.cancelled);
+        for (stream, step, is_so) in [
+            (Stream::InventoryConfirmed, ConfirmedStep::Cancelled, stock(ConfirmedStep::Cancelled)),
+            (Stream::InventoryConfirmed, ConfirmedStep::Shipped, stock(ConfirmedStep::Shipped)),
+            (Stream::InventoryConfirmed, ConfirmedStep::Released, stock(ConfirmedStep::Released)),
+            (
+                Stream::AccountConfirmed,
+                ConfirmedStep::Cancelled,
+                cancelled(ConfirmedStep::Cancelled),
+            ),
+        ] {
+            let mine =
+                |it: &&&ConfirmedEntry| (it.stream, it.step, it.attempt) == (stream, step, number);
+            let found = self.confirmed.iter().filter(mine).count();
+            if found > 0 && !is_so {
+                attempt.findings.push(format!(
+                    "{stream} says {} of attempt {number}, which is not so",
+                    name(&step)
+                ));
+            }
+            let found = if self.is_repeated(step, attempt) { found.min(1) } else { found };
+            attempt.expect(stream, found, 0..=1, &[]);
+        }
+    }
+
+    /// Whether order_service published the step again, or may have.
+    fn is_repeated(&self, step: ConfirmedStep, attempt: &Attempt<'_>) -> bool {
+        let stream = match step {
+            ConfirmedStep::Cancelled => Stream::OrderCancelled,
+            ConfirmedStep::Shipped => Stream::OrderShipped,
+            ConfirmedStep::Released => Stream::OrderUnpaid,
+        };
+        let again = |stream| {
+            let mut acts = self.acts.iter();
+            acts.any(|it| (it.stream, it.attempt, it.resend) == (stream, attempt.number, true))
+        };
+        attempt.trimmed.has(stream)
+            || again(stream)
+            || step == ConfirmedStep::Released
+                && self.unpaid.iter().any(|event| event.attempt == attempt.number)
     }
 
     /// What had been paid for an order that was called off is given back once, all of it.

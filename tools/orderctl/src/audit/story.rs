@@ -7,13 +7,14 @@ use account_service::wallet::Payment;
 use common::{
     entities::{Order, OrderStatus},
     events::{
-        MessageSent, Refunded, StockChecked, StockOutcome, Stream, WalletChecked, WalletOutcome,
+        MessageSent, OrderUnpaid, Refunded, StockChecked, StockOutcome, Stream, WalletChecked,
+        WalletOutcome,
     },
     ids::ProductId,
 };
 use inventory_service::reservation::{Holding, Reservation};
 
-use super::books::{Act, Created, Trimmed};
+use super::books::{Act, ConfirmedEntry, Created, Trimmed};
 
 /// What is known about one order.
 #[derive(Default)]
@@ -26,6 +27,8 @@ pub(super) struct Story<'a> {
     pub(super) checks: Vec<&'a StockChecked>,
     pub(super) wallets: Vec<&'a WalletChecked>,
     pub(super) refunds: Vec<&'a Refunded>,
+    pub(super) unpaid: Vec<&'a OrderUnpaid>,
+    pub(super) confirmed: Vec<&'a ConfirmedEntry>,
     pub(super) sent: Vec<&'a MessageSent>,
     pub(super) stored: Vec<&'a MessageSent>,
 }

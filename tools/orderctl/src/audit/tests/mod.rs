@@ -6,11 +6,14 @@ mod stock;
 
 use common::{
     entities::OrderStatus,
-    events::{StockOutcome, Stream},
+    events::{ConfirmedStep, StockOutcome, Stream},
 };
 
 use self::samples::{balanced, brought, cancelled, id, paid_again, shipped, waiting};
-use super::{Report, books::Books};
+use super::{
+    Report,
+    books::{Act, Books, ConfirmedEntry},
+};
 
 const NOTHING: &str = "";
 
@@ -197,4 +200,47 @@ fn an_order_of_another_order_service_is_known_by_its_events() {
     let expected = "it did not come to its end: its reservation is held and its payment missing";
     assert!(report.findings.iter().any(|it| it.contains(expected)), "{:?}", report.findings);
     assert_eq!(report.unfinished, 1);
+}
+
+fn confirmed(books: &mut Books, stream: Stream, step: ConfirmedStep) {
+    books.confirmed.push(ConfirmedEntry { order: id(1), stream, attempt: 1, step });
+}
+
+#[test]
+fn a_step_is_confirmed_once_and_only_if_it_had_its_effect() {
+    use ConfirmedStep::{Cancelled, Released, Shipped};
+    let stock = Stream::InventoryConfirmed;
+    let cases: &[(Spoil, &str)] = &[
+        (
+            |b| confirmed(b, Stream::InventoryConfirmed, Shipped),
+            "says shipped of attempt 1, which is not so",
+        ),
+        (
+            |b| confirmed(b, Stream::InventoryConfirmed, Released),
+            "says released of attempt 1, which is not so",
+        ),
+        (
+            |b| confirmed(b, Stream::InventoryConfirmed, Cancelled),
+            "says cancelled of attempt 1, which is not so",
+        ),
+        (
+            |b| confirmed(b, Stream::AccountConfirmed, Cancelled),
+            "says cancelled of attempt 1, which is not so",
+        ),
+    ];
+    assert_found(balanced, cases);
+    assert_eq!(findings(shipped(), |b| confirmed(b, stock, Shipped)), NOTHING);
+    let twice = |b: &mut Books| {
+        confirmed(b, stock, Cancelled);
+        confirmed(b, stock, Cancelled);
+    };
+    let found = findings(cancelled(), twice);
+    assert!(found.contains("2 entries on events:{inventory}_confirmed for attempt 1"), "{found}");
+    // Unless it was asked for again, as often as it may be.
+    let again = |b: &mut Books| {
+        twice(b);
+        let stream = Stream::OrderCancelled;
+        b.acts.push(Act { order: id(1), stream, attempt: 1, resend: true });
+    };
+    assert_eq!(findings(cancelled(), again), NOTHING);
 }

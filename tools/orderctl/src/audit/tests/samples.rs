@@ -52,7 +52,7 @@ pub(super) fn shipped() -> Books {
     books.order(id(1)).status = OrderStatus::Shipped;
     books.reservation(id(1)).shipped = true;
     books.products.values_mut().for_each(|product| product.sold = 2);
-    books.acts.push(Act { order: id(1), stream: Stream::OrderShipped, attempt: 1 });
+    books.acts.push(Act { order: id(1), stream: Stream::OrderShipped, attempt: 1, resend: false });
     books.tell(id(1), &["shipped"]);
     books.index();
     books
@@ -66,7 +66,12 @@ pub(super) fn cancelled() -> Books {
     books.payments.values_mut().for_each(|payment| payment.cancelled = true);
     books.products.values_mut().for_each(|it| (it.amount, it.reserved) = (5, 0));
     books.accounts.values_mut().for_each(|it| (it.balance, it.paid) = (100, 0));
-    books.acts.push(Act { order: id(1), stream: Stream::OrderCancelled, attempt: 1 });
+    books.acts.push(Act {
+        order: id(1),
+        stream: Stream::OrderCancelled,
+        attempt: 1,
+        resend: false,
+    });
     books.refunds.push(refund(20));
     books.tell(id(1), &["cancelled", "refunded"]);
     books.index();

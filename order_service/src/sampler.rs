@@ -1,0 +1,209 @@
+//! Samples the streams between order_service and its answers, for [`Progress`].
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use common::{
+    config::Sources,
+    decision::Millis,
+    engine::now_millis,
+    events::Stream,
+    health::Part,
+    ids::EntryId,
+    redis_link::{Backoff, Link, LinkError},
+    rights::Right,
+};
+use prometheus_client::metrics::gauge::Gauge;
+use redis::{Pipeline, Value, from_redis_value};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::progress::{GroupProgress, Progress, SAMPLED, Sample, StreamProgress, Tracker};
+
+/// The longest time between two samples.
+const INTERVAL_MAX: Duration = Duration::from_secs(1);
+/// How long Redis may take for a sample.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+const STREAM_ENDS: &str = include_str!("stream_ends.lua");
+
+/// The right to look at the ends of the sampled streams; all others belong to readers and owners.
+fn rights(sources: &Sources, server: usize) -> Vec<Right> {
+    let there = SAMPLED.into_iter().filter(|stream| sources.index(stream.topic()) == server);
+    there.map(|stream| Right::new("XINFO STREAM", stream.key(), &[])).collect()
+}
+
+/// Takes samples for as long as the process lives.
+pub(crate) struct Sampler {
+    sources: Sources,
+    links: Vec<Link>,
+    interval: Duration,
+    tracker: Tracker,
+    progress: watch::Sender<Progress>,
+    backlog: Gauge,
+    part: Arc<Part>,
+}
+
+impl Sampler {
+    /// A sampler, and where its findings are.
+    pub(crate) fn new(
+        sources: &Sources,
+        resend_after: Millis,
+        backlog: Gauge,
+        part: Arc<Part>,
+    ) -> (Self, watch::Receiver<Progress>) {
+        let (progress, findings) = watch::channel(Progress::default());
+        let links = sources.servers().iter().map(|url| Link::new(url.clone(), TIMEOUT));
+        let sampler = Self {
+            sources: sources.clone(),
+            links: links.collect(),
+            interval: INTERVAL_MAX.min(Duration::from_millis(resend_after) / 4),
+            tracker: Tracker::default(),
+            progress,
+            backlog,
+            part,
+        };
+        (sampler, findings)
+    }
+
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        tokio::select! {
+            denied = self.sample_forever() => Err(denied.into()),
+            () = shutdown.cancelled() => Ok(()),
+        }
+    }
+
+    /// Ends only if a right is missing at the start.
+    async fn sample_forever(&mut self) -> LinkError {
+        let mut backoff = Backoff::default();
+        for server in 0..self.links.len() {
+            let rights = rights(&self.sources, server);
+            while let Err(error) = self.links[server].check_rights(&rights).await {
+                if matches!(error, LinkError::Unsuitable { .. }) {
+                    return error;
+                }
+                self.part.denied(&error);
+                backoff.wait().await;
+            }
+        }
+        self.part.answered();
+        loop {
+            let began = now_millis();
+            let (sample, failure) = self.sample().await;
+            match failure {
+                // That a Redis is away the engine and the readers report.
+                Some(error) => self.part.denied(&error),
+                None => self.part.answered(),
+            }
+            let progress = self.tracker.take(sample, began);
+            let largest = progress.largest.map_or(0, |backlog| backlog.entries);
+            self.backlog.set(i64::try_from(largest).unwrap_or(i64::MAX));
+            self.progress.send_replace(progress.clone());
+            tokio::time::sleep(self.interval).await;
+        }
+    }
+
+    /// The streams in the order of [`SAMPLED`], and the last error. Neighbours in that order that lie
+    /// in one Redis are asked about together.
+    async fn sample(&mut self) -> (Sample, Option<LinkError>) {
+        let (mut sample, mut failure) = (Sample::new(), None);
+        let server = |stream: &Stream| self.sources.index(stream.topic());
+        for streams in SAMPLED.chunk_by(|one, other| server(one) == server(other)) {
+            let link = &mut self.links[server(&streams[0])];
+            let mut commands = Pipeline::new();
+            for stream in streams {
+                commands.cmd("EVAL").arg(STREAM_ENDS).arg(1).arg(stream.key());
+                commands.cmd("XINFO").arg("GROUPS").arg(stream.key());
+                for reader in stream.readers() {
+                    commands.cmd("XPENDING").arg(stream.key()).arg(reader.service());
+                }
+            }
+            let answers = match link.send(&commands).await {
+                Ok(answers) => answers,
+                Err(error) => {
+                    failure = Some(error);
+                    continue;
+                }
+            };
+            let mut answers = answers.into_iter();
+            for stream in streams {
+                let of_stream: Vec<Value> =
+                    answers.by_ref().take(2 + stream.readers().len()).collect();
+                match progress(link, *stream, of_stream) {
+                    Ok(progress) => drop(sample.insert(*stream, progress)),
+                    Err(error) => failure = Some(error),
+                }
+            }
+        }
+        (sample, failure)
+    }
+}
+
+/// Reads what Redis says about one stream. Without the stream or a group it answers with an error.
+fn progress(link: &Link, stream: Stream, answers: Vec<Value>) -> Result<StreamProgress, LinkError> {
+    let mut answers = answers.into_iter();
+    let mut next = |command| match answers.next() {
+        Some(Value::ServerError(error)) if is_absence(&error) => Ok(None),
+        Some(answer) => link.accept(command, answer).map(Some),
+        None => Ok(None),
+    };
+    let ends = match next("XINFO STREAM")? {
+        Some(Value::Array(ends)) => ends,
+        _ => return Ok(StreamProgress::default()),
+    };
+    let end = |place| ends.get(place).and_then(id).unwrap_or_default();
+    let mut progress = StreamProgress {
+        length: ends.first().and_then(number).unwrap_or(0),
+        added: ends.get(1).and_then(number),
+        first: end(2),
+        last: end(3),
+        groups: HashMap::new(),
+    };
+    let groups = match next("XINFO GROUPS")? {
+        Some(Value::Array(groups)) => groups.into_iter().map(members).collect(),
+        _ => Vec::new(),
+    };
+    for reader in stream.readers() {
+        let pending = next("XPENDING")?;
+        let is_named = |group: &&HashMap<String, Value>| {
+            group.get("name").and_then(text).is_some_and(|name| name == reader.service())
+        };
+        let Some(group) = groups.iter().find(is_named) else { continue };
+        let summary = match &pending {
+            Some(Value::Array(summary)) => summary.as_slice(),
+            _ => &[],
+        };
+        let group = GroupProgress {
+            delivered: group.get("last-delivered-id").and_then(id).unwrap_or_default(),
+            oldest_pending: summary.get(1).and_then(id),
+            pending: summary.first().and_then(number).unwrap_or(0),
+            lag: group.get("lag").and_then(number),
+        };
+        progress.groups.insert(*reader, group);
+    }
+    Ok(progress)
+}
+
+/// Whether the stream or the group does not exist.
+fn is_absence(error: &redis::ServerError) -> bool {
+    let says = |what: &str| error.details().is_some_and(|it| it.contains(what));
+    error.code() == "NOGROUP" || error.code() == "ERR" && says("no such key")
+}
+
+fn members(value: Value) -> HashMap<String, Value> {
+    from_redis_value(value).unwrap_or_default()
+}
+
+fn number(value: &Value) -> Option<u64> {
+    match value {
+        Value::Int(number) => u64::try_from(*number).ok(),
+        _ => None,
+    }
+}
+
+fn text(value: &Value) -> Option<String> {
+    from_redis_value(value.clone()).ok()
+}
+
+fn id(value: &Value) -> Option<EntryId> {
+    text(value)?.parse().ok()
+}

@@ -1,0 +1,349 @@
+//! Steps of orders that are lost on their way are asked for again until they are confirmed, and
+//! nothing is asked for again, nor accepted without limit, while a service is away.
+
+use std::collections::HashMap;
+
+use common::{
+    entities::{Order, OrderStatus},
+    events::Stream,
+};
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use stack::{Service, StackOptions};
+use system_tests::{Answer, Ask, Entry, SOON, System, eventually, order_body};
+use uuid::Uuid;
+
+async fn start(env: &[(&str, &str)]) -> System {
+    let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let system =
+        System::start_with(StackOptions { env: env.collect(), ..Default::default() }).await;
+    for (path, body) in [
+        ("/inventory/q", json!({ "name": "Q", "price": 1, "amount": 1_000 })),
+        ("/accounts/rich", json!({ "name": "Rich", "email": "r@example.com", "balance": 1_000 })),
+        ("/accounts/poor", json!({ "name": "Poor", "email": "p@example.com", "balance": 0 })),
+    ] {
+        let answer = system.ask(Method::PUT, path, Some(&body)).await;
+        assert!(answer.status.is_success(), "{path}: {}", answer.text());
+    }
+    system
+}
+
+/// Amount, reserved and sold of the product, balance of the rich.
+async fn books(system: &System) -> [u64; 4] {
+    let product = system.get("/inventory/q").await.json();
+    let account = system.get("/accounts/rich").await.json();
+    let [amount, reserved, sold] =
+        ["amount", "reserved", "sold"].map(|name| product[name].as_u64().unwrap());
+    [amount, reserved, sold, account["balance"].as_u64().unwrap()]
+}
+
+async fn books_become(system: &System, expected: [u64; 4]) {
+    eventually("the books", SOON, async || {
+        let found = books(system).await;
+        if found == expected { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
+}
+
+/// Waits for the order's entry on the stream and deletes it with all others, as an operator may.
+async fn lose(system: &System, stream: Stream, order: &Order) {
+    let id = order.id.to_string();
+    let entries = eventually("it is published", SOON, async || {
+        let entries = system.entries(stream).await;
+        let is_there = entries.iter().any(|it| it.fields["entity"].contains(&id));
+        if is_there { Ok(entries) } else { Err(format!("{entries:?}")) }
+    })
+    .await;
+    let mut redis = system.redis().await;
+    for Entry { id, .. } in entries {
+        let deleted: usize =
+            redis::cmd("XDEL").arg(stream.key()).arg(id).query_async(&mut redis).await.unwrap();
+        assert_eq!(deleted, 1);
+    }
+}
+
+async fn is_confirmed(system: &System, order: &Order) -> Order {
+    let order = eventually("the step is confirmed", SOON, async || {
+        let order = system.order_now(order).await;
+        if order.unconfirmed.is_empty() { Ok(order) } else { Err(format!("{order:?}")) }
+    })
+    .await;
+    assert_eq!(order.resent, None);
+    order
+}
+
+/// The kinds of the messages about an order, each with its number.
+async fn messages(system: &System, customer: &str, order: &Order) -> HashMap<String, usize> {
+    let page = system.get(&format!("/customers/{customer}/messages?limit=1000")).await.json();
+    let mut kinds = HashMap::new();
+    for message in page["messages"].as_array().unwrap() {
+        if message["order"] == json!(order.id) {
+            *kinds.entry(message["kind"].as_str().unwrap().to_owned()).or_default() += 1;
+        }
+    }
+    kinds
+}
+
+#[tokio::test]
+async fn a_lost_cancellation_still_releases_stock_and_refunds_money() {
+    let mut system = start(&[("RESEND_AFTER_MS", "300")]).await;
+    for (service, missing) in [(Service::Inventory, 0), (Service::Account, 0)] {
+        let order = system.order(&["q", "q"], "rich").await;
+        assert_eq!(order.status, OrderStatus::ToBeShipped);
+        system.quiet(SOON).await;
+        system.first(service).process.kill().expect("killed");
+        assert_eq!(system.cancel(&order).await.status, StatusCode::OK);
+        lose(&system, Stream::OrderCancelled, &order).await;
+        system.restart(service, 1).await;
+        books_become(&system, [1_000, missing, 0, 1_000]).await;
+        is_confirmed(&system, &order).await;
+        system.quiet(SOON).await;
+        let kinds = messages(&system, "rich", &order).await;
+        assert_eq!(kinds.get("refunded"), Some(&1), "{kinds:?}");
+        assert!(kinds.values().all(|count| *count == 1), "{kinds:?}");
+        system.assert_balanced(SOON).await;
+    }
+    // Without another loss there is nothing to ask again, and nobody looks at these orders.
+    let mut redis = system.redis().await;
+    let listed: u64 =
+        redis::cmd("ZCARD").arg("{order}:unconfirmed").query_async(&mut redis).await.unwrap();
+    assert_eq!(listed, 0);
+}
+
+#[tokio::test]
+async fn a_lost_shipment_is_still_counted_also_when_the_order_is_completed_before() {
+    let mut system = start(&[("RESEND_AFTER_MS", "300")]).await;
+    for (sold, completes) in [(2, false), (4, true)] {
+        let order = system.order(&["q", "q"], "rich").await;
+        system.quiet(SOON).await;
+        system.first(Service::Inventory).process.kill().expect("killed");
+        assert_eq!(system.step(&order, "ship").await.status, StatusCode::OK);
+        if completes {
+            assert_eq!(system.step(&order, "complete").await.status, StatusCode::OK);
+        }
+        lose(&system, Stream::OrderShipped, &order).await;
+        system.restart(Service::Inventory, 1).await;
+        books_become(&system, [1_000 - sold, sold, sold, 1_000 - sold]).await;
+        is_confirmed(&system, &order).await;
+        system.quiet(SOON).await;
+        let kinds = messages(&system, "rich", &order).await;
+        assert!(kinds.values().all(|count| *count == 1), "{kinds:?}");
+        system.assert_balanced(SOON).await;
+    }
+}
+
+#[tokio::test]
+async fn a_lost_failed_payment_still_releases_the_stock_and_the_order_can_be_paid_again() {
+    let mut system = start(&[("RESEND_AFTER_MS", "300")]).await;
+    for pays_before in [false, true] {
+        system.first(Service::Account).process.kill().expect("killed");
+        let order = system.place(&["q", "q"], "poor").await;
+        system.reaches(&order, OrderStatus::PaymentRequired).await;
+        system.first(Service::Inventory).process.kill().expect("killed");
+        system.stack.instance(Service::Account, 1).unwrap().process.restart().expect("restarted");
+        system.reaches(&order, OrderStatus::InsufficientFund).await;
+        eventually("msg_service has read it", SOON, async || {
+            let kinds = messages(&system, "poor", &order).await;
+            kinds.get("insufficient-fund").map(|_| ()).ok_or(format!("{kinds:?}"))
+        })
+        .await;
+        lose(&system, Stream::AccountWallet, &order).await;
+        let held = books(&system).await;
+        assert_eq!(held[1], 2, "{held:?}");
+        if pays_before {
+            system.top_up("poor", 2).await;
+            assert_eq!(system.step(&order, "pay").await.status, StatusCode::OK);
+            system.restart(Service::Inventory, 1).await;
+            let paid = system.reaches(&order, OrderStatus::ToBeShipped).await;
+            assert_eq!(paid.attempt, 2);
+            books_become(&system, [998, 2, 0, 1_000]).await;
+        } else {
+            system.restart(Service::Inventory, 1).await;
+            books_become(&system, [1_000, 0, 0, 1_000]).await;
+        }
+        let order = is_confirmed(&system, &order).await;
+        system.quiet(SOON).await;
+        let kinds = messages(&system, "poor", &order).await;
+        assert_eq!(kinds.get("insufficient-fund"), Some(&1), "{kinds:?}");
+        system.assert_balanced(SOON).await;
+    }
+}
+
+/// Waits until the chase has walked through the orders this number of times.
+async fn walks(system: &System, times: u64) {
+    let calls = async || {
+        let mut redis = system.redis().await;
+        let info: String =
+            redis::cmd("INFO").arg("commandstats").query_async(&mut redis).await.expect("INFO");
+        let line = info.lines().find_map(|it| it.strip_prefix("cmdstat_zrangebylex:calls="));
+        line.and_then(|it| it.split(',').next()?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    // A walk reads three sets at least.
+    let until = calls().await + 3 * times;
+    eventually("the chase walks", SOON * 2, async || {
+        let now = calls().await;
+        if now >= until { Ok(()) } else { Err(format!("{now} of {until}")) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_is_sent_again_while_the_service_that_has_to_answer_is_away() {
+    let mut system = start(&[("RESEND_AFTER_MS", "200")]).await;
+    for service in [Service::Inventory, Service::Account] {
+        let before = system.entries(Stream::OrderCreated).await.len();
+        let checks = system.entries(Stream::InventoryCheck).await.len();
+        let mut cancelled = Vec::new();
+        for _ in 0..5 {
+            cancelled.push(system.order(&["q"], "rich").await);
+        }
+        system.quiet(SOON).await;
+        system.first(service).process.kill().expect("killed");
+        let mut orders = Vec::new();
+        for _ in 0..20 {
+            orders.push(system.place(&["q"], "rich").await);
+        }
+        for order in &cancelled {
+            assert_eq!(system.cancel(order).await.status, StatusCode::OK);
+        }
+        // About 50 ms each: time enough to ask four times, and once more.
+        walks(&system, 80).await;
+        assert_eq!(system.entries(Stream::OrderCreated).await.len(), before + 25, "{service:?}");
+        system.restart(service, 1).await;
+        for order in &orders {
+            system.reaches(order, OrderStatus::ToBeShipped).await;
+        }
+        for order in &cancelled {
+            is_confirmed(&system, order).await;
+        }
+        system.quiet(SOON).await;
+        assert_eq!(system.entries(Stream::OrderCreated).await.len(), before + 25, "{service:?}");
+        assert_eq!(system.entries(Stream::InventoryCheck).await.len(), checks + 25, "{service:?}");
+    }
+    assert_eq!(system.entries(Stream::OrderCancelled).await.len(), 10);
+    system.assert_balanced(SOON).await;
+}
+
+/// Places orders until one is refused for the moment; gives those that were accepted, with their
+/// keys, and the refusal.
+async fn place_until_refused(system: &System) -> (Vec<(String, Order)>, Answer) {
+    let mut accepted = Vec::new();
+    let body = order_body(&["q"], "rich");
+    let refusal = eventually("an order is refused", SOON, async || {
+        let key = Uuid::new_v4().to_string();
+        let ask = Ask { method: Method::POST, path: "/order", key: &key, body: Some(&body) };
+        let answer = ask.once(&system.client, &system.url()).await?;
+        if answer.status != StatusCode::OK {
+            return Ok(answer);
+        }
+        accepted.push((key, answer.parse()));
+        Err(format!("{} are accepted", accepted.len()))
+    })
+    .await;
+    (accepted, refusal)
+}
+
+fn assert_names(refusal: &Answer, service: &str, stream: Stream) {
+    let problem: Value = refusal.json();
+    assert_eq!(refusal.status, StatusCode::SERVICE_UNAVAILABLE, "{problem}");
+    assert_eq!(refusal.header("retry-after"), "5");
+    assert_eq!(refusal.header("content-type"), "application/problem+json");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains(service) && detail.contains(stream.key()), "{detail}");
+}
+
+#[tokio::test]
+async fn orders_are_refused_while_a_service_is_too_far_behind_and_accepted_once_it_is_not() {
+    let mut system = start(&[("RESEND_AFTER_MS", "400"), ("MAX_BACKLOG", "10")]).await;
+    let poor = system.order(&["q"], "poor").await;
+    assert_eq!(poor.status, OrderStatus::InsufficientFund);
+    for (service, name, stream) in [
+        (Service::Inventory, "inventory_service", Stream::OrderCreated),
+        (Service::Account, "account_service", Stream::InventoryCheck),
+        (Service::Message, "msg_service", Stream::OrderCreated),
+    ] {
+        let paid = system.order(&["q"], "rich").await;
+        let other = system.order(&["q"], "rich").await;
+        system.quiet(SOON).await;
+        system.first(service).process.kill().expect("killed");
+        let (accepted, refusal) = place_until_refused(&system).await;
+        if service == Service::Message {
+            assert_eq!(refusal.status, StatusCode::SERVICE_UNAVAILABLE);
+            assert!(refusal.text().contains(name), "{}", refusal.text());
+        } else {
+            assert_names(&refusal, name, stream);
+        }
+        assert!(accepted.len() > 10, "{}", accepted.len());
+        // What is no new order is answered as ever.
+        let body = order_body(&["q"], "rich");
+        let (key, first) = &accepted[0];
+        let again = Ask { method: Method::POST, path: "/order", key, body: Some(&body) };
+        let again = again.once(&system.client, &system.url()).await.unwrap();
+        assert_eq!((again.status, again.parse::<Order>().id), (StatusCode::OK, first.id));
+        assert_eq!(again.header("idempotent-replayed"), "true");
+        assert_eq!(system.cancel(&other).await.status, StatusCode::OK);
+        assert_eq!(system.step(&paid, "ship").await.status, StatusCode::OK);
+        assert_eq!(system.step(&paid, "complete").await.status, StatusCode::OK);
+        assert_eq!(system.step(&paid, "pay").await.status, StatusCode::CONFLICT);
+        let refusal = system.step(&poor, "pay").await;
+        assert_eq!(refusal.status, StatusCode::SERVICE_UNAVAILABLE, "{}", refusal.text());
+        assert_eq!(refusal.header("retry-after"), "5");
+        let ops = system.first(Service::Order).ops;
+        let metrics = system.client.get(&format!("http://{ops}/metrics")).await.unwrap().text();
+        let gauge = metrics.lines().find_map(|it| it.strip_prefix("order_backlog_entries "));
+        assert!(gauge.unwrap().parse::<u64>().unwrap() > 10, "{metrics}");
+
+        system.restart(service, 1).await;
+        for (_, order) in &accepted {
+            system.reaches(order, OrderStatus::ToBeShipped).await;
+        }
+        let next = eventually("orders are accepted again", SOON, async || {
+            let answer = system.post("/order", &order_body(&["q"], "rich")).await;
+            let text = answer.text();
+            (answer.status == StatusCode::OK).then(|| answer.parse::<Order>()).ok_or(text)
+        })
+        .await;
+        system.reaches(&next, OrderStatus::ToBeShipped).await;
+    }
+    system.assert_balanced(SOON).await;
+}
+
+#[tokio::test]
+async fn a_backlog_that_is_none_refuses_nothing() {
+    let mut system = start(&[("RESEND_AFTER_MS", "300"), ("MAX_BACKLOG", "10")]).await;
+    system.first(Service::Inventory).process.kill().expect("killed");
+    let (accepted, _) = place_until_refused(&system).await;
+    // Deleted unread, they are in nobody's way, though Redis cannot say how far the group is behind.
+    for (_, order) in &accepted[accepted.len() - 1..] {
+        lose(&system, Stream::OrderCreated, order).await;
+    }
+    let next = eventually("orders are accepted again", SOON, async || {
+        let answer = system.post("/order", &order_body(&["q"], "rich")).await;
+        let text = answer.text();
+        (answer.status == StatusCode::OK).then(|| answer.parse::<Order>()).ok_or(text)
+    })
+    .await;
+    system.restart(Service::Inventory, 1).await;
+    system.reaches(&next, OrderStatus::ToBeShipped).await;
+    // And what was lost is asked for again.
+    for (_, order) in &accepted {
+        system.reaches(order, OrderStatus::ToBeShipped).await;
+    }
+    system.assert_balanced(SOON).await;
+}
+
+#[tokio::test]
+async fn the_limit_can_be_switched_off() {
+    let mut system = start(&[("RESEND_AFTER_MS", "100"), ("MAX_BACKLOG", "off")]).await;
+    system.first(Service::Inventory).process.kill().expect("killed");
+    let mut orders = Vec::new();
+    for _ in 0..20 {
+        orders.push(system.place(&["q"], "rich").await);
+    }
+    walks(&system, 20).await;
+    orders.push(system.place(&["q"], "rich").await);
+    system.restart(Service::Inventory, 1).await;
+    for order in &orders {
+        system.reaches(order, OrderStatus::ToBeShipped).await;
+    }
+}
