@@ -89,9 +89,10 @@ async fn keys(system: &System, topic: Topic) -> BTreeSet<String> {
     let mut redis = system.redis_of(topic).await;
     let keys: BTreeSet<String> =
         redis::cmd("KEYS").arg("*").query_async(&mut redis).await.expect("KEYS");
-    // Streams that are read, entities and indexes stay; the set of a status goes with its last
-    // order, and a turn is over after some milliseconds.
-    let lasting = |key: &String| !key.contains(":status:") && !key.contains(":turn:");
+    // Streams that are read, entities and indexes stay; the sets of a status and of unconfirmed
+    // orders go with their last order, and a turn is over after some milliseconds.
+    let passing = [":status:", ":unconfirmed", ":turn:"];
+    let lasting = |key: &String| !passing.iter().any(|part| key.contains(part));
     keys.into_iter().filter(lasting).collect()
 }
 
