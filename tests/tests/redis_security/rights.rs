@@ -72,7 +72,8 @@ const OWNERS: [&str; 14] = [
 ];
 
 /// What only the owner of a stream, or nobody, may do with it, even if others read it.
-const WRITERS: [&str; 10] = [
+const WRITERS: [&str; 11] = [
+    "MEMORY USAGE {}",
     "XTRIM {} MAXLEN 0",
     "XDEL {} 0-1",
     "XSETID {} 9-9",
