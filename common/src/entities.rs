@@ -373,8 +373,7 @@ pub struct Line {
     pub last: u64,
     /// The ticket given last; they rise.
     pub ticket: u64,
-    /// Stock came in and the line is being served: how far. An order that comes now joins its end,
-    /// unless there is more than those before it can need.
+    /// Stock came in and the line is being served: how far. Whoever comes now joins its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub served: Option<Served>,
 }
