@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 
 use common::{
     consumer::StreamEntry,
-    decision::{Append, Changes, Decider, Entity, Halt, Millis, World},
+    decision::{Append, Changes, Decider, Entity, Millis, World},
     entities::{
         CONFIRMATION_RESENDS_MAX, Confirmation, KEPT_ATTEMPTS, MAX_ATTEMPTS,
         MAX_UNSHORTENED_ATTEMPTS, Order, OrderStatus, OrderUpdated, Resent, Step,

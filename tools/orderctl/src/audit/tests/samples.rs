@@ -1,6 +1,6 @@
 //! Books that balance, to be spoilt.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::{
     decision::Entity,
@@ -265,10 +265,14 @@ impl Books {
         self.indexes.clear();
         let ids: BTreeSet<String> = self.orders.keys().map(ToString::to_string).collect();
         self.list("{order}:index".to_owned(), ids);
-        for status in OrderStatus::ALL {
-            let here = self.orders.values().filter(|order| order.status == status);
-            let members = here.filter_map(Entity::place).map(|place| place.member).collect();
-            self.list(keys::orders_with(status), members);
+        let mut sets: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for place in self.orders.values().flat_map(Entity::places) {
+            sets.entry(place.set).or_default().insert(place.member);
+        }
+        let statuses = OrderStatus::ALL.map(keys::orders_with);
+        for set in statuses.into_iter().chain([keys::UNCONFIRMED_ORDERS.to_owned()]) {
+            let members = sets.remove(&set).unwrap_or_default();
+            self.list(set, members);
         }
     }
 
