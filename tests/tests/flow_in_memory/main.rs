@@ -111,7 +111,9 @@ fn play(history: &History) -> Checked<(System, Vec<(u64, Action)>)> {
     let mut firsts = Vec::new();
     let mut act = |system: &mut System, action: Action| -> Checked {
         system.clock += 1;
-        if system.act(&action)? {
+        // A line that was begun again moves by the event of the time before as well.
+        let moves_line = system.is_for_line(&action);
+        if system.act(&action)? || moves_line {
             firsts.push((system.clock, action));
         }
         Ok(())

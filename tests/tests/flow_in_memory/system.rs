@@ -261,6 +261,12 @@ impl System {
         })
     }
 
+    /// Whether a line moves by this, if it is the turn of its event.
+    pub(crate) fn is_for_line(&self, action: &Action) -> bool {
+        let Action::Deliver { reader, .. } = action else { return false };
+        self.readers[*reader].stream == Stream::InventoryLine
+    }
+
     /// Whether order_service would wait for ever without this entry: it believes that the order
     /// waits for stock, and nobody asks again for that.
     fn is_last_word(&self, reader: &Reader, entry: usize) -> bool {
