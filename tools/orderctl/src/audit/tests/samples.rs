@@ -265,10 +265,11 @@ impl Books {
         self.indexes.clear();
         let ids: BTreeSet<String> = self.orders.keys().map(ToString::to_string).collect();
         self.list("{order}:index".to_owned(), ids);
-        for status in OrderStatus::ALL {
-            let here = self.orders.values().filter(|order| order.status == status);
-            let members = here.filter_map(Entity::place).map(|place| place.member).collect();
-            self.list(keys::orders_with(status), members);
+        let sets = OrderStatus::ALL.map(keys::orders_with).into_iter();
+        for set in sets.chain([keys::UNCONFIRMED_ORDERS.to_owned()]) {
+            let places = self.orders.values().flat_map(Entity::places);
+            let members = places.filter(|it| it.set == set).map(|it| it.member).collect();
+            self.list(set, members);
         }
     }
 
