@@ -777,7 +777,7 @@ fn a_cancellation_is_confirmed_with_its_effect_and_whenever_it_is_asked_for_agai
         assert!(confirmed(&cancelled(1, 2, "101")).is_empty(), "{name}: it is only redelivered");
         for resend in [1, 2] {
             let again = confirmed(&cancelled_again(1, 2, "101", resend));
-            assert_eq!(again, [confirmation.clone()], "{name}");
+            assert_eq!(again, std::slice::from_ref(&confirmation), "{name}");
         }
         assert_eq!(bank.books("101"), (1_000, 0), "{name}");
         bank.when_nothing_happens(&resent(1, 3, "101", 400));

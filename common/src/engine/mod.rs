@@ -296,6 +296,12 @@ impl<D: Decider> Engine<D> {
             let mut reads = Reads::default();
             let asked = catch_unwind(AssertUnwindSafe(|| self.decider.reads(input, &mut reads)));
             job.panicked = asked.is_err();
+            if reads.keys.len() + job.missed.len() > BATCH_KEYS && !job.narrowed {
+                // Behind others in its batch it may have looked at different entities each time: once,
+                // only those count that it looks at from now on.
+                job.narrowed = true;
+                job.missed.clear();
+            }
             let missed = job.missed.iter().map(|key| (key.clone(), Access::Load));
             job.keys = reads.keys.into_iter().chain(missed).collect();
             if job.keys.len() > BATCH_KEYS {

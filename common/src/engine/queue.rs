@@ -25,6 +25,8 @@ pub(crate) struct Job<D: Decider> {
     /// What it looked at without having named it.
     pub(super) missed: Vec<Key>,
     pub(super) panicked: bool,
+    /// Whether [`missed`](Self::missed) was emptied because it had grown too long.
+    pub(super) narrowed: bool,
     /// How often it was decided.
     pub(super) tries: u32,
     /// How many entities it named, if those are too many.
@@ -64,6 +66,7 @@ impl<D: Decider> Job<D> {
             missed: Vec::new(),
             oversized: None,
             panicked: false,
+            narrowed: false,
             tries: 0,
             fault: None,
             dead: None,

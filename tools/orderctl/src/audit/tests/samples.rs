@@ -265,13 +265,10 @@ impl Books {
         self.indexes.clear();
         let ids: BTreeSet<String> = self.orders.keys().map(ToString::to_string).collect();
         self.list("{order}:index".to_owned(), ids);
-        let mut sets: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for place in self.orders.values().flat_map(Entity::places) {
-            sets.entry(place.set).or_default().insert(place.member);
-        }
-        let statuses = OrderStatus::ALL.map(keys::orders_with);
-        for set in statuses.into_iter().chain([keys::UNCONFIRMED_ORDERS.to_owned()]) {
-            let members = sets.remove(&set).unwrap_or_default();
+        let sets = OrderStatus::ALL.map(keys::orders_with).into_iter();
+        for set in sets.chain([keys::UNCONFIRMED_ORDERS.to_owned()]) {
+            let places = self.orders.values().flat_map(Entity::places);
+            let members = places.filter(|it| it.set == set).map(|it| it.member).collect();
             self.list(set, members);
         }
     }
