@@ -15,6 +15,8 @@ pub struct EngineMetrics {
     pub conflicts: Counter,
     /// Entries that could not be handled.
     pub dead_letters: Counter,
+    /// Entries that were deleted while they were pending.
+    pub lost_entries: Counter,
     /// Round trips to Redis that failed and were tried again.
     pub failures: Counter,
 }
@@ -29,6 +31,7 @@ impl EngineMetrics {
             ("engine_commits", "Groups of inputs that were committed", &metrics.commits),
             ("engine_conflicts", "Groups that lost to another instance", &metrics.conflicts),
             ("engine_dead_letters", "Entries that could not be handled", &metrics.dead_letters),
+            ("engine_lost_entries", "Entries deleted while pending", &metrics.lost_entries),
             ("engine_redis_failures", "Round trips that failed", &metrics.failures),
         ] {
             registry.register(name, help, counter.clone());
