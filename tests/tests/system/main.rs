@@ -14,6 +14,7 @@ mod live;
 mod many_instances;
 mod operator;
 mod own_tokens;
+mod poison;
 mod readme;
 mod sign_in;
 mod user_guide;
