@@ -351,7 +351,7 @@ fn oldest_pending(reply: Value) -> Option<Option<EntryId>> {
 }
 
 /// The greatest id below this one.
-fn before(id: EntryId) -> EntryId {
+pub(crate) fn before(id: EntryId) -> EntryId {
     match (id.time, id.sequence) {
         (0, 0) => id,
         (time, 0) => EntryId { time: time - 1, sequence: u64::MAX },

@@ -2,25 +2,40 @@
 //!
 //! One reader per source Redis, each with a connection of its own that may block in XREADGROUP. It
 //! hands entries to the engine, which acknowledges them; the reader itself never does.
+//!
+//! Memory is bounded: a read by its [`Pace`], the entries in the process by a semaphore from which
+//! each job holds its share. An entry that was delivered [`SUSPECT_DELIVERIES`] times is handled while
+//! nothing else is; if processes die of it all the same it becomes a dead letter without being read.
+
+mod pace;
+mod pending;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use redis::{Cmd, Value};
-use tokio::{sync::mpsc, time::Instant};
+use redis::{Cmd, from_redis_value};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::{
+    pace::Pace,
+    pending::{Pending, Watch},
+};
 use crate::{
     bookmarks::Bookmarks,
     decision::Decider,
-    engine::{BATCH_INPUTS, Job, Origin, Work},
-    entry::{Entry, entries, read_reply, text},
+    engine::{BATCH_INPUTS, Job, Origin, QUEUE_KIB, Work},
+    entry::{EVENT_BYTES, Entry, Fields, read_reply, short_reason},
     events::{ENTITY, Stream, TRACEPARENT, Topic},
     health::Part,
     ids::EntryId,
+    keys,
     redis_link::{Backoff, Link, LinkError, RedisUrl, await_server, from_object},
     rights,
     store::{self, Provenance},
@@ -36,6 +51,19 @@ const BUSY: Duration = Duration::from_millis(1);
 const PAUSE: Duration = Duration::from_micros(500);
 /// A consumer that was not seen for so long and has nothing pending is removed from its group.
 const FORGET_MILLIS: u64 = 24 * 3_600 * 1_000;
+/// An entry that was delivered this often is handled alone: processes may have died of it. Most did not kill
+/// anybody: each reconnect and each innocent restart delivers what is pending once more.
+const SUSPECT_DELIVERIES: u64 = 5;
+/// An entry during whose lonely handling so many processes have died is not read again.
+const SUSPECT_DEATHS: u64 = 3;
+/// How long a death is remembered, in seconds.
+const SUSPECT_SECONDS: u64 = 24 * 3_600;
+/// How often a reader looks whether the engine has acknowledged an entry that must not be read.
+const ACKNOWLEDGED_POLL: Duration = Duration::from_millis(5);
+/// The most memory of jobs that are handed over together, in KiB.
+const CHUNK_KIB: usize = 2 * 1_024;
+/// How much larger a byte of an entry may be in its dead letter, which is JSON.
+const ESCAPED: usize = 8;
 /// How often it is looked whether both Redis are still the ones they were.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -79,12 +107,14 @@ impl<I> std::fmt::Debug for Subscription<I> {
 /// Reads the subscribed streams of one Redis.
 pub(crate) struct Reader<D: Decider> {
     pub(crate) url: RedisUrl,
-    /// The service's own Redis, if that is another one.
-    pub(crate) own: Option<RedisUrl>,
+    /// The service's own Redis, which may be the same.
+    pub(crate) own: RedisUrl,
     pub(crate) subscriptions: Vec<Subscription<D::Input>>,
     pub(crate) instance: String,
     pub(crate) claim_idle_ms: u64,
     pub(crate) queue: mpsc::Sender<Job<D>>,
+    /// Room for entries, in KiB; all readers of the process share it.
+    pub(crate) memory: Arc<Semaphore>,
     pub(crate) part: Arc<Part>,
     /// What it does besides reading, which goes on when that is denied.
     pub(crate) upkeep: Arc<Part>,
@@ -97,6 +127,10 @@ pub(crate) struct Reader<D: Decider> {
 struct Helper {
     /// To the Redis that is read from.
     link: Link,
+    /// To the service's own Redis.
+    own: Link,
+    /// How long entries have been pending.
+    watch: Watch,
     /// Where the service's own store is in another Redis.
     bookmarks: Option<Bookmarks>,
 }
@@ -151,14 +185,20 @@ impl<D: Decider> Reader<D> {
         let mut blocking = Link::new(self.url.clone(), patience);
         let mut helper = Helper {
             link: Link::new(self.url.clone(), GRACE),
-            bookmarks: self.own.as_ref().map(|own| {
+            own: Link::new(self.own.clone(), GRACE),
+            watch: Watch::default(),
+            bookmarks: (self.own != self.url).then(|| {
                 let streams = self.subscriptions.iter().map(|it| it.stream).collect();
-                Bookmarks::new(Link::new(own.clone(), GRACE), D::TOPIC, streams)
+                Bookmarks::new(Link::new(self.own.clone(), GRACE), D::TOPIC, streams)
             }),
         };
         let mut backoff = Backoff::default();
+        let mut begun = false;
         loop {
-            match self.read_until_interrupted(&mut blocking, &mut helper, &mut backoff).await {
+            match self
+                .read_until_interrupted(&mut blocking, &mut helper, &mut backoff, &mut begun)
+                .await
+            {
                 Ok(()) => {}
                 Err(Interruption::Closed) => return,
                 Err(Interruption::Link(error)) => {
@@ -176,25 +216,39 @@ impl<D: Decider> Reader<D> {
         blocking: &mut Link,
         helper: &mut Helper,
         backoff: &mut Backoff,
+        begun: &mut bool,
     ) -> Result<(), Interruption> {
         blocking.check_server().await?;
         self.create_groups(&mut helper.link).await?;
         helper.look().await?;
         self.note_provenance(blocking, helper).await?;
+        // The process before this one may have died of what it had read.
+        if !*begun {
+            self.handle_own_suspects(helper).await?;
+            *begun = true;
+        }
+        let mut pace = Pace::slow_start();
         // Entries whose delivery got lost with a connection, or with the process before this one.
-        self.drain_own(blocking, helper.bookmarks.as_ref()).await?;
+        self.drain_own(blocking, helper.bookmarks.as_ref(), &mut pace).await?;
         backoff.reset();
         self.part.answered();
         let mut next_claim = Instant::now() + self.claim_interval();
         let mut next_look = Instant::now() + LOOK;
         let mut pause = PAUSE;
+        let mut streams: Vec<usize> = (0..self.subscriptions.len()).collect();
         loop {
             if self.provenance().is_lost() {
                 // The engine has dropped entries of ours: begin anew.
                 return Ok(());
             }
             let asked = Instant::now();
-            let reply = blocking.ask("XREADGROUP", self.read_command(None)).await;
+            // Where a read takes only some of the streams, the others are next.
+            let width = pace.streams(streams.len());
+            let (waits, count) = (width == streams.len(), pace.count(width));
+            let new = streams[..width].iter().map(|stream| (*stream, ">".to_owned()));
+            let read = self.read_command(count, waits, new);
+            streams.rotate_left(width);
+            let reply = blocking.ask("XREADGROUP", read).await;
             let entries = match reply {
                 Ok(value) => read_reply(value),
                 // FLUSHALL, DEL or an empty Redis in its place: begin anew.
@@ -205,7 +259,9 @@ impl<D: Decider> Reader<D> {
                 Err(error) => return Err(error.into()),
             };
             self.part.answered();
-            let count: usize = entries.iter().map(|(_, entries)| entries.len()).sum();
+            let found: usize = entries.iter().map(|(_, entries)| entries.len()).sum();
+            let is_full = !waits || entries.iter().any(|(_, entries)| entries.len() >= count);
+            pace.saw(entries.iter().map(|(_, entries)| &entries[..]), waits);
             if self.goes_back(&entries, helper) {
                 helper.look().await?;
             }
@@ -225,7 +281,7 @@ impl<D: Decider> Reader<D> {
             }
             // Under traffic a small read means that the next one would be as small: waiting a
             // little makes fewer and fuller ones. After a silence nothing waits.
-            if count > 0 && count < BATCH_INPUTS / 2 && asked.elapsed() < BUSY {
+            if found > 0 && found < BATCH_INPUTS / 2 && !is_full && asked.elapsed() < BUSY {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PAUSE * 4);
             } else {
@@ -300,29 +356,25 @@ impl<D: Decider> Reader<D> {
         Ok(())
     }
 
-    /// With `after`: what is pending for this instance behind that entry; without: what is new.
-    fn read_command(&self, after: Option<&[EntryId]>) -> Cmd {
+    /// Reads so many entries of each of these streams behind an id: `>` is what is new, a number what is
+    /// pending for this instance.
+    fn read_command(
+        &self,
+        count: usize,
+        waits: bool,
+        after: impl Iterator<Item = (usize, String)>,
+    ) -> Cmd {
         let mut read = redis::cmd("XREADGROUP");
-        read.arg("GROUP")
-            .arg(D::TOPIC.service())
-            .arg(&self.instance)
-            .arg("COUNT")
-            .arg(BATCH_INPUTS);
-        if after.is_none() {
+        read.arg("GROUP").arg(D::TOPIC.service()).arg(&self.instance).arg("COUNT").arg(count);
+        if waits {
             read.arg("BLOCK").arg(BLOCK_MILLIS);
         }
+        let (streams, ids): (Vec<usize>, Vec<String>) = after.unzip();
         read.arg("STREAMS");
-        for subscription in &self.subscriptions {
-            read.arg(subscription.stream.key());
+        for stream in streams {
+            read.arg(self.subscriptions[stream].stream.key());
         }
-        match after {
-            None => self.subscriptions.iter().for_each(|_| {
-                read.arg(">");
-            }),
-            Some(after) => after.iter().for_each(|id| {
-                read.arg(id.to_string());
-            }),
-        }
+        read.arg(ids);
         read
     }
 
@@ -343,66 +395,155 @@ impl<D: Decider> Reader<D> {
         &self,
         link: &mut Link,
         bookmarks: Option<&Bookmarks>,
+        pace: &mut Pace,
     ) -> Result<(), Interruption> {
-        let mut after = vec![EntryId::default(); self.subscriptions.len()];
-        loop {
-            let reply = link.ask("XREADGROUP", self.read_command(Some(&after))).await?;
-            let entries = read_reply(reply);
-            let mut found = 0;
-            for (name, entries) in &entries {
-                let place = self.subscriptions.iter().position(|s| s.stream.key() == name);
-                if let (Some(place), Some(last)) = (place, entries.last()) {
-                    after[place] = last.id;
-                    found += entries.len();
+        let mut left: Vec<(usize, EntryId)> =
+            (0..self.subscriptions.len()).map(|stream| (stream, EntryId::default())).collect();
+        while !left.is_empty() {
+            let width = pace.streams(left.len());
+            let count = pace.count(width);
+            let after = left[..width].iter().map(|(stream, id)| (*stream, id.to_string()));
+            let read = self.read_command(count, false, after);
+            let entries = read_reply(link.ask("XREADGROUP", read).await?);
+            let mut number = 0;
+            left.retain_mut(|(stream, after)| {
+                number += 1;
+                if number > width {
+                    return true;
                 }
+                let name = self.subscriptions[*stream].stream.key();
+                let found = entries.iter().find(|(it, _)| it == name);
+                let Some((_, [.., last])) = found.map(|(name, found)| (name, &found[..])) else {
+                    return false;
+                };
+                *after = last.id;
+                true
+            });
+            let found: usize = entries.iter().map(|(_, entries)| entries.len()).sum();
+            if found > 0 {
+                info!(entries = found, "taking up what was left pending");
+                pace.saw(entries.iter().map(|(_, entries)| &entries[..]), false);
             }
-            if found == 0 {
-                return Ok(());
-            }
-            info!(entries = found, "taking up what was left pending");
             self.hand_over(entries, bookmarks).await?;
         }
+        Ok(())
+    }
+
+    /// Handles alone what was often delivered to this consumer.
+    async fn handle_own_suspects(&self, helper: &mut Helper) -> Result<(), Interruption> {
+        for subscription in &self.subscriptions {
+            let stream = subscription.stream;
+            let own = Some(self.instance.as_str());
+            let pending = pending::list(&mut helper.link, stream, D::TOPIC, own).await?;
+            let suspects = pending.into_iter().filter(is_suspect).collect();
+            self.handle_alone(helper, subscription, suspects).await?;
+        }
+        Ok(())
     }
 
     /// Takes over what other instances left pending for too long, and removes instances that are
     /// long gone.
     async fn claim(&self, helper: &mut Helper) -> Result<(), Interruption> {
-        let (link, bookmarks) = (&mut helper.link, helper.bookmarks.as_ref());
+        let idle = Duration::from_millis(self.claim_idle_ms);
         for subscription in &self.subscriptions {
-            let mut cursor = "0-0".to_owned();
-            loop {
-                let mut claim = redis::cmd("XAUTOCLAIM");
-                claim.arg(subscription.stream.key()).arg(D::TOPIC.service()).arg(&self.instance);
-                claim.arg(self.claim_idle_ms).arg(&cursor).arg("COUNT").arg(BATCH_INPUTS);
-                let reply = match link.ask("XAUTOCLAIM", claim).await {
-                    Err(LinkError::Refused { message, .. }) if group_is_gone(&message) => {
-                        return Ok(());
-                    }
-                    reply => reply?,
-                };
-                let Value::Array(parts) = reply else { break };
-                let mut parts = parts.into_iter();
-                let next = parts.next().and_then(text).unwrap_or_else(|| "0-0".to_owned());
-                let claimed = parts.next().unwrap_or(Value::Nil);
-                // Redis 6.2 shows an entry that was deleted while it was pending as nil, and has
-                // it pending here now.
-                if matches!(&claimed, Value::Array(items) if items.contains(&Value::Nil)) {
-                    self.drain_own(link, bookmarks).await?;
+            let stream = subscription.stream;
+            let pending = match pending::list(&mut helper.link, stream, D::TOPIC, None).await {
+                Err(LinkError::Refused { message, .. }) if group_is_gone(&message) => {
+                    return Ok(());
                 }
-                let entries = entries(claimed);
+                pending => pending?,
+            };
+            let idle = helper.watch.idle_for(idle, stream, pending, Instant::now().into_std());
+            let (suspects, others): (Vec<_>, Vec<_>) = idle.into_iter().partition(is_suspect);
+            // What others did not finish may be why.
+            let mut pace = Pace::slow_start();
+            let mut others = &others[..];
+            while !others.is_empty() {
+                let (some, rest) = others.split_at(pace.count(1).min(others.len()));
+                let link = &mut helper.link;
+                let entries =
+                    pending::take_over(link, stream, D::TOPIC, &self.instance, some).await?;
+                pace.saw([&entries[..]].into_iter(), false);
                 if !entries.is_empty() {
-                    let stream = subscription.stream;
                     info!(%stream, entries = entries.len(), "taking over what was left behind");
-                    self.hand_over(vec![(stream.key().to_owned(), entries)], bookmarks).await?;
                 }
-                if next == "0-0" {
-                    break;
-                }
-                cursor = next;
+                let entries = vec![(stream.key().to_owned(), entries)];
+                self.hand_over(entries, helper.bookmarks.as_ref()).await?;
+                others = rest;
             }
-            self.forget_the_dead(link, subscription.stream).await?;
+            self.handle_alone(helper, subscription, suspects).await?;
+            self.forget_the_dead(&mut helper.link, stream).await?;
         }
         Ok(())
+    }
+
+    /// Handles entries one by one while no other entry is read or handled by this process. One of which
+    /// processes died nevertheless becomes a dead letter unread.
+    async fn handle_alone(
+        &self,
+        helper: &mut Helper,
+        subscription: &Subscription<D::Input>,
+        mut suspects: Vec<Pending>,
+    ) -> Result<(), Interruption> {
+        // Else the first of them would be suspected of whatever else ends processes soon after their start.
+        fastrand::shuffle(&mut suspects);
+        let stream = subscription.stream;
+        for suspect in suspects {
+            let all = self.all_memory().await?;
+            let Helper { link, own, .. } = helper;
+            // Its acknowledgement may have been under way.
+            if !pending::is_still(link, stream, D::TOPIC, &suspect).await? {
+                continue;
+            }
+            let key = keys::suspect(D::TOPIC, stream, suspect.id);
+            let deaths = own.ask("GET", redis::cmd("GET").arg(&key).clone()).await?;
+            let deaths = from_redis_value::<Option<u64>>(deaths).ok().flatten().unwrap_or(0);
+            if deaths >= SUSPECT_DEATHS {
+                let reason = format!(
+                    "it was delivered {} times, and {deaths} processes died while they handled nothing else; \
+                     it was not read again",
+                    suspect.deliveries
+                );
+                let (id, fields, provenance) = (suspect.id, Fields::default(), self.provenance());
+                let origin = Origin::Entry { stream, id, fields, provenance };
+                self.send(Job::new(Work::Unreadable(reason), origin, None), all).await?;
+                // As long as it is pending, reading what is pending would read it.
+                while pending::is_still(link, stream, D::TOPIC, &suspect).await? {
+                    tokio::time::sleep(ACKNOWLEDGED_POLL).await;
+                }
+                continue;
+            }
+            info!(%stream, entry = %suspect.id, deliveries = suspect.deliveries, deaths,
+                "handling an entry alone");
+            remember_deaths(own, &key, deaths + 1).await?;
+            let one = std::slice::from_ref(&suspect);
+            let taken = pending::take_over(link, stream, D::TOPIC, &self.instance, one).await?;
+            let mut deaths = deaths;
+            if let Some(entry) = taken.into_iter().next() {
+                let job = self.job(subscription, entry, helper.bookmarks.as_ref()).0;
+                self.send(job, all).await?;
+                // It is finished when its share of the memory is free again.
+                drop(self.all_memory().await?);
+                deaths = 0;
+            }
+            remember_deaths(&mut helper.own, &key, deaths).await?;
+        }
+        Ok(())
+    }
+
+    /// All the memory that entries may take: no other is in the process.
+    async fn all_memory(&self) -> Result<OwnedSemaphorePermit, Interruption> {
+        let all = Arc::clone(&self.memory).acquire_many_owned(QUEUE_KIB).await;
+        all.map_err(|_| Interruption::Closed)
+    }
+
+    async fn send(
+        &self,
+        mut job: Job<D>,
+        memory: OwnedSemaphorePermit,
+    ) -> Result<(), Interruption> {
+        job.memory = Some(memory);
+        self.queue.send(job).await.map_err(|_| Interruption::Closed)
     }
 
     /// Removes consumers that have nothing pending, in one step that sees that they have not: a
@@ -427,52 +568,90 @@ impl<D: Decider> Reader<D> {
         entries: Vec<(String, Vec<Entry>)>,
         bookmarks: Option<&Bookmarks>,
     ) -> Result<(), Interruption> {
+        let (mut chunk, mut chunk_kib) = (Vec::new(), 0);
         for (name, entries) in entries {
             let Some(subscription) = self.subscriptions.iter().find(|s| s.stream.key() == name)
             else {
                 continue;
             };
-            // Places for all at once: one by one, each would wait behind the commands of callers.
-            let mut entries = entries.into_iter().peekable();
-            while entries.peek().is_some() {
-                let count = entries.len().min(BATCH_INPUTS);
-                let places = self.queue.reserve_many(count).await;
-                for place in places.map_err(|_| Interruption::Closed)? {
-                    let Some(entry) = entries.next() else { break };
-                    place.send(self.job(subscription, entry, bookmarks));
+            for entry in entries {
+                let (job, bytes) = self.job(subscription, entry, bookmarks);
+                let kib = bytes.div_ceil(1_024).clamp(1, QUEUE_KIB as usize);
+                if chunk.len() == BATCH_INPUTS || chunk_kib + kib > CHUNK_KIB {
+                    self.send_all(std::mem::take(&mut chunk)).await?;
+                    chunk_kib = 0;
                 }
+                chunk_kib += kib;
+                chunk.push((job, kib));
             }
+        }
+        self.send_all(chunk).await
+    }
+
+    /// Sends jobs with the KiB that each takes.
+    async fn send_all(&self, jobs: Vec<(Job<D>, usize)>) -> Result<(), Interruption> {
+        let kib: usize = jobs.iter().map(|(_, kib)| kib).sum();
+        let kib = u32::try_from(kib).unwrap_or(QUEUE_KIB).min(QUEUE_KIB);
+        let memory = Arc::clone(&self.memory).acquire_many_owned(kib).await;
+        let mut memory = memory.map_err(|_| Interruption::Closed)?;
+        // Places for all at once: one by one, each would wait behind the commands of callers.
+        let places = self.queue.reserve_many(jobs.len()).await;
+        let places = places.map_err(|_| Interruption::Closed)?;
+        for (place, (mut job, kib)) in places.zip(jobs) {
+            job.memory = memory.split(kib);
+            place.send(job);
         }
         Ok(())
     }
 
+    /// The job that an entry is, and the memory that it takes.
     fn job(
         &self,
         subscription: &Subscription<D::Input>,
         entry: Entry,
         bookmarks: Option<&Bookmarks>,
-    ) -> Job<D> {
-        let Entry { id, fields } = entry;
+    ) -> (Job<D>, usize) {
+        let Entry { id, mut fields } = entry;
         let forgotten = bookmarks.is_some_and(|it| it.is_forgotten(subscription.stream, id));
         let trace = fields.get(TRACEPARENT).and_then(traceparent);
+        let bytes = fields.memory();
         let work = match fields.get(ENTITY).map(std::str::from_utf8) {
-            // Deleted from the stream while it was pending: there is nothing left to do.
-            None if fields.0.is_empty() => Work::Nothing,
+            None if fields.0.is_empty() => Work::Deleted,
+            _ if bytes > EVENT_BYTES => Work::Unreadable(format!(
+                "it has {} bytes; {EVENT_BYTES} are the most",
+                fields.bytes()
+            )),
             None => Work::Unreadable(format!("it has no field `{ENTITY}`")),
             Some(Err(_)) => Work::Unreadable(format!("field `{ENTITY}` is not UTF-8")),
             Some(Ok(entity)) => {
                 match (subscription.parse)(&StreamEntry { id, entity, forgotten }) {
                     Ok(Some(input)) => Work::Input(input),
                     Ok(None) => Work::Nothing,
-                    Err(reason) => Work::Unreadable(reason),
+                    Err(reason) => Work::Unreadable(short_reason(reason)),
                 }
             }
         };
         // The fields are kept for the dead letter that it may become.
+        let (whole, bytes) = match work {
+            Work::Unreadable(_) => (fields.cut(), fields.memory() * ESCAPED),
+            _ => (None, bytes),
+        };
         let (stream, provenance) = (subscription.stream, self.provenance());
         let origin = Origin::Entry { stream, id, fields, provenance };
-        Job::new(work, origin, trace)
+        let mut job = Job::new(work, origin, trace);
+        job.whole = whole;
+        (job, bytes)
     }
+}
+
+fn is_suspect(pending: &Pending) -> bool {
+    pending.deliveries >= SUSPECT_DELIVERIES
+}
+
+async fn remember_deaths(own: &mut Link, key: &str, deaths: u64) -> Result<(), LinkError> {
+    let mut set = redis::cmd("SET");
+    set.arg(key).arg(deaths).arg("EX").arg(SUSPECT_SECONDS);
+    own.ask("SET", set).await.map(drop)
 }
 
 /// A `traceparent` that is one: two hexadecimal digits, 32, 16 and 2, with dashes between

@@ -1,11 +1,22 @@
 //! Entries of streams, as Redis gives them.
 
 use redis::Value;
+use sha1_smol::Sha1;
 
 use crate::{
     events::{ENTITY, Stream},
     ids::EntryId,
 };
+
+/// The most bytes of an event's entry. The gateway accepts bodies of 64 KiB, and an event carries little
+/// more than the body that caused it.
+pub(crate) const EVENT_BYTES: usize = 1024 * 1024;
+/// The most bytes of an entry that its dead letter keeps.
+pub(crate) const LETTER_BYTES: usize = 64 * 1024;
+/// The most bytes of the reason in a dead letter.
+const REASON_BYTES: usize = 1024;
+/// What a field costs in memory besides its bytes.
+const FIELD_BYTES: usize = 128;
 
 /// An entry of a stream.
 #[derive(Debug)]
@@ -38,6 +49,75 @@ impl Fields {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         self.0.iter().map(|(name, value)| (text(name), text(value).into())).collect()
     }
+
+    /// The bytes of all names and values.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+
+    /// The memory that the fields take, roughly.
+    pub(crate) fn memory(&self) -> usize {
+        self.bytes() + self.0.len() * FIELD_BYTES
+    }
+
+    /// Keeps what a dead letter has room for; gives what identifies the whole if anything was cut.
+    pub(crate) fn cut(&mut self) -> Option<Whole> {
+        if self.memory() <= LETTER_BYTES {
+            return None;
+        }
+        let mut digest = Sha1::new();
+        for (name, value) in &self.0 {
+            digest.update(name);
+            digest.update(value);
+        }
+        let whole = Whole { bytes: self.bytes(), digest: format!("sha1:{}", digest.digest()) };
+        let mut room = LETTER_BYTES;
+        self.0.retain_mut(|(name, value)| {
+            let Some(left) = room.checked_sub(FIELD_BYTES) else { return false };
+            room = left;
+            for text in [name, value] {
+                cut_text(text, room);
+                room -= text.len();
+            }
+            true
+        });
+        self.0.shrink_to_fit();
+        Some(whole)
+    }
+}
+
+/// What identifies an entry of which only the beginning was kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Whole {
+    /// The bytes of all names and values.
+    pub(crate) bytes: usize,
+    /// The SHA-1 of all names and values, one after the other.
+    pub(crate) digest: String,
+}
+
+/// A reason as a dead letter and the log have it: the errors of parsers quote what they could not parse.
+pub(crate) fn short_reason(mut reason: String) -> String {
+    if reason.len() > REASON_BYTES {
+        let end = (0..=REASON_BYTES).rev().find(|end| reason.is_char_boundary(*end));
+        reason.truncate(end.unwrap_or(0));
+        reason.push('…');
+        reason.shrink_to_fit();
+    }
+    reason
+}
+
+/// Shortens a text to at most this many bytes, and does not leave half a character at its end.
+fn cut_text(text: &mut Vec<u8>, most: usize) {
+    if text.len() <= most {
+        return;
+    }
+    text.truncate(most);
+    if let Err(error) = std::str::from_utf8(text)
+        && error.error_len().is_none()
+    {
+        text.truncate(error.valid_up_to());
+    }
+    text.shrink_to_fit();
 }
 
 /// The answer to XREAD and XREADGROUP: `[[stream, [entry…]]…]`, or a map in RESP3; nil when nothing
@@ -86,5 +166,42 @@ pub(crate) fn text(value: Value) -> Option<String> {
         Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
         Value::SimpleString(text) => Some(text),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(pairs: &[(&str, &[u8])]) -> Fields {
+        Fields(pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect())
+    }
+
+    #[test]
+    fn a_small_entry_is_not_cut() {
+        let mut small = fields(&[("event_id", b"1"), ("entity", &[b'x'; 60_000])]);
+        assert_eq!(small.cut(), None);
+        assert_eq!(small.bytes(), 60_015);
+    }
+
+    #[test]
+    fn a_large_entry_keeps_its_beginning_its_length_and_its_digest() {
+        let value = "ä".repeat(100_000);
+        let mut large = fields(&[("a", b"1"), ("entity", value.as_bytes()), ("z", b"2")]);
+        let whole = large.cut().unwrap();
+        assert_eq!(whole.bytes, 200_000 + 9);
+        let digest = Sha1::from(format!("a1entity{value}z2")).hexdigest();
+        assert_eq!(whole.digest, format!("sha1:{digest}"));
+        assert!(large.memory() <= LETTER_BYTES);
+        assert_eq!(large.get("a"), Some(&b"1"[..]));
+        let kept = std::str::from_utf8(large.get("entity").unwrap()).expect("whole characters");
+        assert!(kept.len() > LETTER_BYTES - 500 && value.starts_with(kept), "{}", kept.len());
+    }
+
+    #[test]
+    fn an_entry_of_many_small_fields_is_cut_by_their_number() {
+        let mut many = Fields((0..100_000_u32).map(|n| (n.to_string().into(), vec![])).collect());
+        assert!(many.cut().is_some());
+        assert!(many.0.len() <= LETTER_BYTES / FIELD_BYTES, "{}", many.0.len());
     }
 }

@@ -690,9 +690,16 @@ pub struct DeadLetter {
     pub reason: String,
     /// When, in milliseconds since 1970.
     pub at: u64,
-    /// Its fields as they were, bytes that are not UTF-8 replaced.
+    /// Its fields, bytes that are not UTF-8 replaced: whole, or their first 64 KiB. None if it was deleted
+    /// while it was pending, or not read because it had stopped the processes that read it.
     #[schema(value_type = BTreeMap<String, String>)]
     pub fields: serde_json::Map<String, serde_json::Value>,
+    /// The bytes of all its names and values; only if `fields` were cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole_bytes: Option<u64>,
+    /// `sha1:` and the SHA-1 of all its names and values, one after the other; only if `fields` were cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole_digest: Option<String>,
 }
 
 #[cfg(test)]

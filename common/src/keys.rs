@@ -128,6 +128,12 @@ pub fn dead_letter(owner: Topic, stream: Stream, entry: impl fmt::Display) -> Ke
     Key(format!("{{{}}}:dead:{stream}:{entry}", owner.name()).into())
 }
 
+/// How often a process of the owner has died while it handled nothing but this entry:
+/// `{<topic>}:suspect:<stream>:<entry>`, a number that expires.
+pub fn suspect(owner: Topic, stream: Stream, entry: impl fmt::Display) -> String {
+    format!("{{{}}}:suspect:{stream}:{entry}", owner.name())
+}
+
 /// The key of one entity.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(Arc<str>);

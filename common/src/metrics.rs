@@ -18,6 +18,8 @@ pub struct EngineMetrics {
     pub conflicts: Counter,
     /// Entries that could not be handled.
     pub dead_letters: Counter,
+    /// Entries that were deleted while they were pending.
+    pub lost_entries: Counter,
     /// Round trips to Redis that failed and were tried again.
     pub failures: Counter,
     /// Groups that waited for an instance that held the lease.
@@ -39,6 +41,7 @@ impl Default for EngineMetrics {
             commits: Counter::default(),
             conflicts: Counter::default(),
             dead_letters: Counter::default(),
+            lost_entries: Counter::default(),
             failures: Counter::default(),
             deferrals: Counter::default(),
             dropped: Counter::default(),
@@ -57,6 +60,7 @@ impl EngineMetrics {
             ("engine_commits", "Groups of inputs that were committed", &metrics.commits),
             ("engine_conflicts", "Groups that lost to another instance", &metrics.conflicts),
             ("engine_dead_letters", "Entries that could not be handled", &metrics.dead_letters),
+            ("engine_lost_entries", "Entries deleted while pending", &metrics.lost_entries),
             ("engine_redis_failures", "Round trips that failed", &metrics.failures),
             ("engine_deferrals", "Groups that waited for another instance", &metrics.deferrals),
             ("engine_dropped", "Entries dropped because their data was lost", &metrics.dropped),

@@ -123,6 +123,8 @@ pub fn of_owner(topic: Topic) -> Vec<Right> {
         Right::new("ZREM", &set, &[ANY]),
         Right::new("SET", &keys::lease(topic), &[ANY, "PX", "1"]),
         Right::new("SETNX", &keys::store(topic), &[ANY]),
+        Right::new("GET", &key("suspect:0"), &[]),
+        Right::new("SET", &key("suspect:0"), &[ANY, "EX", "1"]),
     ]);
     let bookmarks = keys::bookmarks(topic);
     rights.extend([
@@ -160,7 +162,7 @@ pub fn of_reader(reader: Topic, streams: &[Stream]) -> Vec<Right> {
     for stream in streams.iter().map(|it| it.key()) {
         rights.extend([
             Right::new("XACK", stream, &[group, ANY]),
-            Right::new("XAUTOCLAIM", stream, &[group, ANY, "1", ANY]),
+            Right::new("XCLAIM", stream, &[group, ANY, "0", ANY]),
             Right::new("XPENDING", stream, &[group]),
             Right::new("XGROUP CREATE", stream, &[group, "0", "MKSTREAM"]),
             Right::new("XGROUP SETID", stream, &[group, "0"]),

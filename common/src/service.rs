@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    sync::Semaphore,
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -23,7 +24,7 @@ use crate::{
     config::{self, CommonConfig, Fault, Sources},
     consumer::{self, Reader, Subscription},
     decision::Decider,
-    engine::{Door, Engine},
+    engine::{Door, Engine, QUEUE_KIB},
     health::Health,
     metrics::EngineMetrics,
     ops::{self, Operations},
@@ -233,6 +234,14 @@ impl Life {
         register(&mut lock(&self.registry));
     }
 
+    /// The metrics in Prometheus' text format, until the operations port has them.
+    pub fn metrics(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &lock(&self.registry))
+            .expect("a String takes everything");
+        text
+    }
+
     /// Starts a task. It runs until [`Life::shutdown`]; if it ends earlier, the process does.
     pub fn spawn(
         &self,
@@ -260,14 +269,16 @@ impl Life {
         let part = engine.part();
         self.spawn("the engine", engine.run());
         let own = self.sources.of(D::TOPIC);
+        let memory = Arc::new(Semaphore::new(QUEUE_KIB as usize));
         for (url, subscriptions) in consumer::by_server(&self.sources, subscriptions) {
             let reader = Reader {
-                own: (url != *own).then(|| own.clone()),
+                own: own.clone(),
                 url,
                 subscriptions,
                 instance: self.instance.clone(),
                 claim_idle_ms: self.claim_idle_ms,
                 queue: queue.clone(),
+                memory: Arc::clone(&memory),
                 part: self.health.part("the stream reader"),
                 upkeep: self.health.helper("the upkeep of the streams"),
                 shutdown: self.shutdown.clone(),

@@ -334,6 +334,8 @@ pub(crate) fn dead_letter(stream: Stream, owner: Topic) -> DeadLetter {
         reason: "field `entity`: missing field `id` at line 1 column 14".to_owned(),
         at: START,
         fields: fields.as_object().cloned().unwrap_or_default(),
+        whole_bytes: None,
+        whole_digest: None,
     }
 }
 

@@ -32,6 +32,7 @@ use self::{
 use crate::{
     config::Sources,
     decision::{Access, Append, Changes, Decider, Halt, Note, Reads, World},
+    entry::short_reason,
     events::{DeadLetter, Stream, Topic},
     health::{Health, Part},
     ids::EntryId,
@@ -50,10 +51,16 @@ pub const BATCH_KEYS: usize = 2_000;
 const MISSED_KEYS: usize = BATCH_KEYS / 4;
 /// How many inputs wait for the engine before readers and callers do.
 pub const QUEUE: usize = 1_024;
+/// The most memory that the entries of one batch take, in KiB, unless a single one takes more.
+const BATCH_KIB: usize = 2 * 1_024;
+/// The most memory that entries in the process take from being read to being finished, in KiB.
+pub(crate) const QUEUE_KIB: u32 = 8 * 1_024;
 /// How long an acknowledgement waits for another command to travel with.
 const ACK_DELAY: Duration = Duration::from_millis(10);
 /// What they are called in the log.
 const ACKS: &str = "the acknowledgements";
+/// The reason in the dead letter of an entry that is gone.
+const DELETED: &str = "it was deleted while it was pending; whether it had its effect is not known";
 /// How often a Redis that failed is asked whether it is back.
 const PROBE: Duration = Duration::from_millis(100);
 /// How long Redis may take to answer a batch.
@@ -71,7 +78,7 @@ const SMALL_BATCH: usize = 16;
 pub(crate) struct Engine<D: Decider> {
     decider: D,
     queue: tokio::sync::mpsc::Receiver<Job<D>>,
-    /// Taken from the queue, but one too many for its batch.
+    /// Taken from the queue, but too many or too large for their batch.
     carried: VecDeque<Job<D>>,
     own: Link,
     /// By the number of the server.
@@ -186,6 +193,13 @@ impl<D: Decider> Engine<D> {
         }
         self.metrics.batches.inc();
         self.metrics.inputs.inc_by((jobs.len() - carried) as u64);
+        let mut kib = 0;
+        let mut fits = |job: &Job<D>| {
+            kib += job.kib();
+            kib <= BATCH_KIB
+        };
+        let count = jobs.iter().map_while(|job| fits(job).then_some(())).count();
+        self.carried = jobs.split_off(count.clamp(1, jobs.len())).into();
         Some(jobs)
     }
 
@@ -489,6 +503,7 @@ impl<D: Decider> Engine<D> {
         let input = match &job.work {
             Work::Nothing => return Verdict::Changes(Changes::none()),
             Work::Unreadable(reason) => return Verdict::Unreadable(reason.clone()),
+            Work::Deleted => return Verdict::Unreadable(DELETED.to_owned()),
             Work::Input(input) => input,
         };
         if let Some(named) = job.oversized {
@@ -539,10 +554,11 @@ impl<D: Decider> Engine<D> {
     ) -> Changes<D::Answer> {
         let mut changes = Changes::none();
         job.keys.clear();
-        match &job.origin {
+        match &mut job.origin {
             Origin::Caller { .. } => job.fault = Some(reason),
             Origin::Entry { stream, id, fields, .. } => {
-                let trace = keys::dead_letter(D::TOPIC, *stream, id);
+                let reason = short_reason(reason);
+                let trace = keys::dead_letter(D::TOPIC, *stream, *id);
                 job.keys.push((trace.clone(), Access::Fresh));
                 if !world.knows(&trace) {
                     world.set_standing(trace.clone(), None);
@@ -554,6 +570,8 @@ impl<D: Decider> Engine<D> {
                 {
                     return changes;
                 }
+                // Readers have cut what they could not parse.
+                let whole = job.whole.take().or_else(|| fields.cut());
                 let letter = DeadLetter {
                     stream: stream.key().to_owned(),
                     entry: id.to_string(),
@@ -561,7 +579,10 @@ impl<D: Decider> Engine<D> {
                     reason: reason.clone(),
                     at: now,
                     fields: fields.to_json(),
+                    whole_bytes: whole.as_ref().map(|it| it.bytes as u64),
+                    whole_digest: whole.as_ref().map(|it| it.digest.clone()),
                 };
+                job.whole = whole;
                 changes.appends.push(Append {
                     stream: Stream::Dead(D::TOPIC),
                     json: serde_json::to_string(&letter).expect("it has string keys only"),
@@ -628,6 +649,7 @@ impl<D: Decider> Engine<D> {
             Origin::Entry { stream, id, fields, .. } => {
                 if let Some(reason) = job.dead {
                     self.metrics.dead_letters.inc();
+                    self.metrics.lost_entries.inc_by(matches!(job.work, Work::Deleted).into());
                     let order = fields.order(stream);
                     error!(%stream, entry = %id, reason, order.id = order,
                         trace.id = trace_id(trace),

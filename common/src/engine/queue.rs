@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::{
     decision::{Access, Decider},
-    entry::Fields,
+    entry::{Fields, Whole},
     events::Stream,
     health::Part,
     ids::EntryId,
@@ -20,6 +20,10 @@ pub(crate) struct Job<D: Decider> {
     pub(crate) origin: Origin<D::Answer>,
     /// The `traceparent` that it came with.
     pub(crate) trace: Option<Box<str>>,
+    /// What identifies its entry, if the fields were cut.
+    pub(crate) whole: Option<Whole>,
+    /// Its share of the memory that entries in the process may take, in KiB; held until it is finished.
+    pub(crate) memory: Option<OwnedSemaphorePermit>,
     /// What it named when it was last asked.
     pub(super) keys: Vec<(Key, Access)>,
     /// What it looked at without having named it.
@@ -42,6 +46,8 @@ pub(crate) enum Work<I> {
     Nothing,
     /// It could not be parsed, for this reason.
     Unreadable(String),
+    /// Its entry was deleted while it was pending.
+    Deleted,
 }
 
 /// Where an input came from, and so what becomes of it in the end.
@@ -62,6 +68,8 @@ impl<D: Decider> Job<D> {
             work,
             origin,
             trace,
+            whole: None,
+            memory: None,
             keys: Vec::new(),
             missed: Vec::new(),
             oversized: None,
@@ -79,6 +87,11 @@ impl<D: Decider> Job<D> {
             Origin::Entry { provenance, .. } => Some(provenance),
             Origin::Caller { .. } => None,
         }
+    }
+
+    /// What it counts in a batch, in KiB.
+    pub(super) fn kib(&self) -> usize {
+        self.memory.as_ref().map_or(1, OwnedSemaphorePermit::num_permits)
     }
 
     /// Whether nobody waits for it any more.

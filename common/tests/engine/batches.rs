@@ -48,6 +48,105 @@ async fn entries_share_a_write_and_an_acknowledgement() {
 }
 
 #[tokio::test]
+async fn a_burst_of_small_entries_costs_one_read_and_one_commit() {
+    const BURSTS: u64 = 40;
+    let redis = Redis::start();
+    let service = Service::start(&redis, "one").await;
+    service.warm_up(&redis).await;
+    for burst in 0..BURSTS + 3 {
+        if burst == 3 {
+            redis.tell("CONFIG RESETSTAT").await;
+        }
+        let deposits: Vec<_> =
+            (0..100).map(|n| Deposit::new(format!("d{burst}.{n}"), "c", 1)).collect();
+        redis.deposit_at_once(&deposits).await;
+        until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+    }
+    let (reads, commits) = (redis.calls("xreadgroup").await, redis.calls("evalsha").await);
+    assert!(reads <= BURSTS + 8, "{reads} reads for {BURSTS} bursts");
+    assert!(commits <= BURSTS + 4, "{commits} commits for {BURSTS} bursts");
+    service.stop().await.unwrap();
+}
+
+/// Deposits whose JSON has so many bytes more than it takes.
+async fn large_deposits(redis: &Redis, count: usize, bytes: usize) {
+    for n in 0..count {
+        let mut deposit = serde_json::to_value(Deposit::new(format!("d{n}"), "c", 1)).unwrap();
+        deposit["padding"] = "x".repeat(bytes).into();
+        redis.append(Stream::OrderCreated, &deposit.to_string()).await;
+    }
+}
+
+#[tokio::test]
+async fn entries_in_the_process_are_bounded_by_bytes() {
+    let redis = Redis::start();
+    // What keeps the engine busy while entries gather behind it.
+    redis.tell("HSET {inventory}:counter:blocked a hash").await;
+    redis.deposit(&Deposit::new("blocked", "blocked", 1)).await;
+    let service = Service::start(&redis, "one").await;
+    service.in_trouble().await;
+    large_deposits(&redis, 100, 500_000).await;
+    // 8 MiB in the queue, 2 MiB that wait for it and 4 MiB that were read behind these, or twice as much: sizes
+    // are guessed from what came before.
+    let most = 2 * 14 * 1024 * 1024 / 500_000;
+    until("the queue is full", async || redis.pending(Stream::OrderCreated).await > Some(12)).await;
+    for _ in 0..200 {
+        let pending = redis.pending(Stream::OrderCreated).await.unwrap();
+        assert!(pending <= most, "{pending} entries of 500 kB were taken");
+        tokio::task::yield_now().await;
+    }
+    redis.tell("DEL {inventory}:counter:blocked").await;
+    redis.tell("CONFIG RESETSTAT").await;
+    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+    assert_eq!(redis.audited().await.len(), 101);
+    let batches = redis.calls("evalsha").await;
+    let least = 100 * 500_000 / (2 * 1024 * 1024);
+    assert!(batches >= least, "{batches} batches for 50 MB");
+    service.stop().await.unwrap();
+}
+
+/// The COUNT of each XREADGROUP for new entries, oldest first.
+async fn counts(redis: &Redis) -> Vec<usize> {
+    type Line = (u64, u64, u64, Vec<String>);
+    let log: Vec<redis::Value> = redis.ask("SLOWLOG GET -1").await;
+    let mut counts = Vec::new();
+    for line in log {
+        let redis::Value::Array(mut line) = line else { panic!("no line: {line:?}") };
+        line.truncate(4);
+        let (_, _, _, words): Line = redis::from_redis_value(redis::Value::Array(line)).unwrap();
+        let at = words.iter().position(|word| word == "COUNT");
+        if let ("XREADGROUP", Some(at), Some(">")) =
+            (words[0].as_str(), at, words.last().map(String::as_str))
+        {
+            counts.push(words[at + 1].parse().unwrap());
+        }
+    }
+    counts.reverse();
+    counts
+}
+
+#[tokio::test]
+async fn a_read_asks_for_as_many_entries_as_their_size_allows() {
+    let redis = Redis::start();
+    for setting in ["slowlog-max-len 100000", "slowlog-log-slower-than 0"] {
+        redis.tell(&format!("CONFIG SET {setting}")).await;
+    }
+    redis.deposit_all((0..2_000).map(|n| Deposit::new(format!("s{n}"), "c", 1))).await;
+    large_deposits(&redis, 1, 900_000).await;
+    let service = Service::start(&redis, "one").await;
+    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+    let small = counts(&redis).await;
+    let full = small.iter().position(|count| *count == BATCH_INPUTS).expect("full speed");
+    assert!(small[0] == 1 && full <= 12 && small[..full].is_sorted(), "{small:?}");
+    redis.tell("SLOWLOG RESET").await;
+    large_deposits(&redis, 30, 900_000).await;
+    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+    let large = counts(&redis).await;
+    assert!(large[large.len() - 10..].iter().all(|count| *count <= 4), "{large:?}");
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_new_entity_is_listed_and_a_changed_one_is_announced() {
     let redis = Redis::start();
     let service = Service::start(&redis, "one").await;

@@ -6,6 +6,7 @@ use std::{
 };
 
 use common::events::{DeadLetter, Stream, Topic};
+use stack::RedisOptions;
 
 use crate::support::{Deposit, How, Redis, Service, until};
 
@@ -15,7 +16,7 @@ type Fields<'a> = &'a [(&'a str, &'a [u8])];
 const DEAD: Stream = Stream::Dead(Topic::Inventory);
 
 /// The dead letters by the entry that each is about; there are no two about one.
-async fn letters(redis: &Redis) -> BTreeMap<String, DeadLetter> {
+pub(crate) async fn letters(redis: &Redis) -> BTreeMap<String, DeadLetter> {
     let mut letters = BTreeMap::new();
     for entry in redis.entries(DEAD).await {
         let letter: DeadLetter = serde_json::from_value(entry.entity()).expect("a dead letter");
@@ -87,6 +88,40 @@ async fn poison_beside_good_entries_goes_to_the_dead_letters_once() {
 }
 
 #[tokio::test]
+async fn a_dead_letter_keeps_64_kib_and_fits_into_what_redis_takes_as_one_string() {
+    let args = ["--proto-max-bulk-len", "2mb"].map(str::to_owned).into();
+    let redis = Redis::start_with(RedisOptions { args, ..RedisOptions::default() });
+    let control = "\u{1}".repeat(400_000);
+    let quoted = serde_json::to_string(&"\u{1}".repeat(60_000)).unwrap();
+    let huge = vec![b'x'; 1_900_000];
+    let mut ids = Vec::new();
+    for value in [control.as_bytes(), quoted.as_bytes(), &huge] {
+        let fields = [("event_id", &b"1"[..]), ("entity", value)];
+        ids.push(redis.append_fields(Stream::OrderCreated, &fields).await);
+        redis.deposit(&Deposit::new(format!("good{}", ids.len()), "c", 1)).await;
+    }
+    let service = Service::start(&redis, "one").await;
+    until("all is acknowledged", async || is_through(&redis).await).await;
+    assert_eq!(redis.audited().await.len(), 3);
+    let found = letters(&redis).await;
+    assert!(found.keys().eq(&ids), "{:?}", found.keys());
+    for (id, value) in ids.iter().zip([control.as_bytes(), quoted.as_bytes(), &huge]) {
+        let letter = &found[id];
+        let kept = letter.fields["entity"].as_str().unwrap();
+        assert!((60_000..=64 * 1024).contains(&kept.len()), "{}", kept.len());
+        assert!(value.starts_with(kept.as_bytes()));
+        assert_eq!(letter.fields["event_id"], "1");
+        assert_eq!(letter.whole_bytes, Some(15 + value.len() as u64));
+        let whole = [&b"event_id1entity"[..], value].concat();
+        let digest = sha1_smol::Sha1::from(whole).hexdigest();
+        assert_eq!(letter.whole_digest, Some(format!("sha1:{digest}")));
+        assert!(letter.reason.len() < 1_100, "{}", letter.reason.len());
+    }
+    assert!(found[&ids[2]].reason.contains("1048576 are the most"), "{}", found[&ids[2]].reason);
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn poison_that_lies_in_one_batch_twice_is_written_once() {
     let redis = Redis::start();
     let service = Service::with(
@@ -118,33 +153,48 @@ async fn poison_that_lies_in_one_batch_twice_is_written_once() {
 #[tokio::test]
 async fn an_input_that_panics_is_tried_alone_and_its_neighbours_go_on() {
     let redis = Redis::start();
-    redis.deposit(&Deposit::new("a", "c", 1)).await;
-    let panicking = redis.deposit(&Deposit::new("b", "c", 1).how(How::Panicking)).await;
-    let in_reads = redis.deposit(&Deposit::new("c", "c", 1).how(How::PanickingInReads)).await;
-    redis.deposit(&Deposit::new("d", "c", 1)).await;
     let service = Service::start(&redis, "one").await;
+    let before = service.warm_up(&redis).await;
+    let ids = redis
+        .deposit_at_once(&[
+            Deposit::new("a", "c", 1),
+            Deposit::new("b", "c", 1).how(How::Panicking),
+            Deposit::new("c", "c", 1).how(How::PanickingInReads),
+            Deposit::new("d", "c", 1),
+        ])
+        .await;
+    let (panicking, in_reads) = (&ids[1], &ids[2]);
     until("all is acknowledged", async || is_through(&redis).await).await;
-    assert_eq!(redis.audited().await.len(), 2);
+    assert_eq!(redis.audited().await.len(), before + 2);
     let letters = letters(&redis).await;
     assert_eq!(letters.len(), 2);
-    assert_eq!(letters[&panicking].reason, "its handling panicked: told to panic");
-    assert!(letters[&in_reads].reason.contains("panicked"), "{letters:?}");
+    assert_eq!(letters[panicking].reason, "its handling panicked: told to panic");
+    assert!(letters[in_reads].reason.contains("panicked"), "{letters:?}");
     let ledger = service.stop().await.unwrap();
-    assert_eq!(ledger.decided(), ["a", "b", "d", "b"], "the one that panicked is tried alone");
+    assert_eq!(
+        ledger.decided()[before..],
+        ["a", "b", "d", "b"],
+        "the one that panicked is tried alone"
+    );
 }
 
 #[tokio::test]
 async fn an_input_that_panics_only_in_company_succeeds_alone() {
     let redis = Redis::start();
-    redis.deposit(&Deposit::new("a", "c", 13)).await;
-    redis.deposit(&Deposit::new("b", "c", 1).how(How::PanickingAt(13))).await;
-    redis.deposit(&Deposit::new("c", "c", 7)).await;
     let service = Service::start(&redis, "one").await;
+    let before = service.warm_up(&redis).await;
+    redis
+        .deposit_at_once(&[
+            Deposit::new("a", "c", 13),
+            Deposit::new("b", "c", 1).how(How::PanickingAt(13)),
+            Deposit::new("c", "c", 7),
+        ])
+        .await;
     until("all is acknowledged", async || is_through(&redis).await).await;
     assert_eq!(redis.total("c").await, Some(21));
-    assert_eq!(redis.audited().await.len(), 3);
+    assert_eq!(redis.audited().await.len(), before + 3);
     assert!(letters(&redis).await.is_empty());
-    assert_eq!(service.stop().await.unwrap().decided(), ["a", "b", "c", "b"]);
+    assert_eq!(service.stop().await.unwrap().decided()[before..], ["a", "b", "c", "b"]);
 }
 
 #[tokio::test]

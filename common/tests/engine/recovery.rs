@@ -1,8 +1,12 @@
 //! What was delivered and not acknowledged: by this instance before it was restarted, or by another.
 
 use common::events::Stream;
+use stack::RedisOptions;
 
-use crate::support::{Deposit, Ledger, Redis, Service, redis::command, service::sources, until};
+use crate::{
+    dead_letters::letters,
+    support::{Deposit, Ledger, Redis, Service, redis::command, service::sources, until},
+};
 
 const READ: Stream = Stream::OrderCreated;
 
@@ -64,21 +68,158 @@ async fn what_a_living_instance_has_in_hand_is_left_to_it() {
 }
 
 #[tokio::test]
-async fn entries_that_were_deleted_while_they_were_pending_block_nothing() {
+async fn entries_deleted_while_pending_block_nothing_and_are_dead_lettered_once() {
     let redis = Redis::start();
-    deposit(&redis, 0..4).await;
+    deposit(&redis, 0..6).await;
     deliver_to(&redis, "one", 2).await;
-    deliver_to(&redis, "dead", 2).await;
+    deliver_to(&redis, "dead", 4).await;
     let ids: Vec<String> = redis.entries(READ).await.into_iter().map(|entry| entry.id).collect();
     redis.tell(&format!("XDEL {} {} {}", READ.key(), ids[0], ids[2])).await;
+    // Trimming takes the first that are left, among them one more that is pending for the dead instance.
+    redis.tell(&format!("XTRIM {} MINID {}", READ.key(), ids[4])).await;
     let settings = sources(&redis, &redis);
     let service =
         Service::with(settings, "one", Ledger::default(), |life| life.claim_idle_ms = 200);
     until("nothing is pending", async || redis.pending(READ).await == Some(0)).await;
-    assert!(redis.audited().await.keys().eq(["d1", "d3"]));
-    let dead = redis.entries(Stream::Dead(common::events::Topic::Inventory)).await;
-    assert!(dead.is_empty(), "{dead:?}");
+    assert!(redis.audited().await.keys().eq(["d4", "d5"]));
+    let letters = letters(&redis).await;
+    assert!(letters.keys().eq(&ids[..4]), "{letters:?}");
+    for letter in letters.values() {
+        assert!(letter.reason.contains("deleted while it was pending"), "{letter:?}");
+        assert!(letter.fields.is_empty(), "{letter:?}");
+    }
+    assert!(service.metrics().contains("engine_lost_entries_total 4"), "{}", service.metrics());
     service.stop().await.unwrap();
+}
+
+/// The pending entry as the group lists it: its consumer and how often it was delivered.
+async fn listed(redis: &Redis, id: &str) -> Option<(String, u64)> {
+    let list = format!("XPENDING {} inventory_service {id} {id} 1", READ.key());
+    let rows: Vec<(String, String, u64, u64)> = redis.ask(&list).await;
+    rows.into_iter().next().map(|(_, consumer, _, deliveries)| (consumer, deliveries))
+}
+
+#[tokio::test]
+async fn a_dead_instance_is_taken_over_although_the_clock_of_redis_went_back() {
+    let args = ["--enable-debug-command", "yes"].map(str::to_owned).into();
+    let redis = Redis::start_with(RedisOptions { args, ..RedisOptions::default() });
+    deposit(&redis, 0..3).await;
+    deliver_to(&redis, "dead", 3).await;
+    redis.deliver_in_the_future(READ).await;
+    let idle = format!("XPENDING {} inventory_service IDLE 1 - + 10", READ.key());
+    assert!(redis.ask::<Vec<redis::Value>>(&idle).await.is_empty(), "nothing is idle");
+    let settings = sources(&redis, &redis);
+    let service =
+        Service::with(settings, "one", Ledger::default(), |life| life.claim_idle_ms = 200);
+    until("all is acknowledged", async || redis.is_through(READ).await).await;
+    assert_eq!(redis.audited().await.len(), 3);
+    service.stop().await.unwrap();
+}
+
+/// Has an entry look as if it had been delivered this often.
+async fn delivered(redis: &Redis, id: &str, consumer: &str, deliveries: u64) {
+    let claim = format!(
+        "XCLAIM {} inventory_service {consumer} 0 {id} RETRYCOUNT {deliveries} JUSTID",
+        READ.key()
+    );
+    redis.tell(&claim).await;
+    assert_eq!(listed(redis, id).await, Some((consumer.to_owned(), deliveries)));
+}
+
+fn suspect_key(id: &str) -> String {
+    format!("{{inventory}}:suspect:{}:{id}", READ.key())
+}
+
+#[tokio::test]
+async fn an_entry_that_was_delivered_often_is_handled_alone_and_before_all_others() {
+    let redis = Redis::start();
+    deposit(&redis, 0..20).await;
+    deliver_to(&redis, "one", 10).await;
+    let ids: Vec<String> = redis.entries(READ).await.into_iter().map(|entry| entry.id).collect();
+    delivered(&redis, &ids[7], "one", 5).await;
+    delivered(&redis, &ids[3], "one", 40).await;
+    delivered(&redis, &ids[4], "one", 4).await;
+    let ledger = Ledger::default();
+    let alone = ids[7].clone();
+    let mut second = redis.blocking();
+    ledger.meanwhile("d7", move || {
+        let deaths: String = redis::cmd("GET").arg(suspect_key(&alone)).query(&mut second).unwrap();
+        assert_eq!(deaths, "1", "a death would count");
+    });
+    let service = Service::with(sources(&redis, &redis), "one", ledger, |_| {});
+    until("all is acknowledged", async || redis.is_through(READ).await).await;
+    assert_eq!(redis.audited().await.len(), 20);
+    assert!(letters(&redis).await.is_empty());
+    for id in [&ids[3], &ids[7]] {
+        until("it is innocent", async || {
+            redis.ask::<String>(&format!("GET {}", suspect_key(id))).await == "0"
+        })
+        .await;
+        let left: i64 = redis.ask(&format!("TTL {}", suspect_key(id))).await;
+        assert!((1..=24 * 3_600).contains(&left), "{left}");
+    }
+    assert!(redis.ask::<Option<String>>(&format!("GET {}", suspect_key(&ids[4]))).await.is_none());
+    let mut decided = service.stop().await.unwrap().decided();
+    decided[..2].sort();
+    assert_eq!(decided[..4], ["d3", "d7", "d0", "d1"], "{decided:?}");
+}
+
+#[tokio::test]
+async fn an_entry_of_which_processes_died_alone_is_dead_lettered_unread() {
+    let redis = Redis::start();
+    deposit(&redis, 0..5).await;
+    deliver_to(&redis, "one", 3).await;
+    deliver_to(&redis, "dead", 2).await;
+    let ids: Vec<String> = redis.entries(READ).await.into_iter().map(|entry| entry.id).collect();
+    for (id, consumer, deaths) in [(&ids[1], "one", 3), (&ids[2], "one", 2), (&ids[3], "dead", 3)] {
+        delivered(&redis, id, consumer, 8).await;
+        redis.tell(&format!("SET {} {deaths}", suspect_key(id))).await;
+    }
+    let settings = sources(&redis, &redis);
+    let service =
+        Service::with(settings, "one", Ledger::default(), |life| life.claim_idle_ms = 200);
+    until("all is acknowledged", async || redis.is_through(READ).await).await;
+    let receipts = redis.audited().await;
+    assert!(receipts.keys().eq(["d0", "d2", "d4"]), "{receipts:?}");
+    let letters = letters(&redis).await;
+    assert!(letters.keys().eq([&ids[1], &ids[3]]), "{letters:?}");
+    for letter in letters.values() {
+        assert!(letter.reason.contains("3 processes died"), "{letter:?}");
+        assert!(letter.fields.is_empty(), "{letter:?}");
+    }
+    let ledger = service.stop().await.unwrap();
+    assert!(!ledger.decided().contains(&"d1".to_owned()), "it was read");
+}
+
+#[tokio::test]
+async fn an_entry_that_the_process_survives_is_never_dead_lettered() {
+    let redis = Redis::start();
+    deposit(&redis, 0..1).await;
+    deliver_to(&redis, "one", 1).await;
+    let id = redis.entries(READ).await[0].id.clone();
+    let settings = sources(&redis, &redis);
+    let service = Service::with(settings, "one", Ledger::default(), |life| life.claim_idle_ms = 60);
+    until("it is acknowledged", async || redis.is_through(READ).await).await;
+    // However often it is pending again, the process lives on.
+    for round in 0..4 {
+        delivered_again(&redis, &id).await;
+        until("it is handled alone", async || {
+            let key = suspect_key(&id);
+            redis.is_through(READ).await
+                && redis.ask::<Option<String>>(&format!("GET {key}")).await.as_deref() == Some("0")
+        })
+        .await;
+        assert!(letters(&redis).await.is_empty(), "round {round}");
+        redis.tell(&format!("DEL {}", suspect_key(&id))).await;
+    }
+    assert_eq!(redis.audited().await.len(), 1);
+    service.stop().await.unwrap();
+}
+
+async fn delivered_again(redis: &Redis, id: &str) {
+    let claim =
+        format!("XCLAIM {} inventory_service gone 0 {id} FORCE RETRYCOUNT 100 JUSTID", READ.key());
+    redis.tell(&claim).await;
 }
 
 #[tokio::test]

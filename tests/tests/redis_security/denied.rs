@@ -232,7 +232,7 @@ async fn what_is_denied_while_it_runs_is_told_once_and_goes_on_when_it_is_mended
         (Service::Order, "xack", "denies XACK to the user order", false),
         (Service::Order, "zrangebylex", "'zrangebylex'", false),
         (Service::Message, "setnx", "denies SETNX to the user message", false),
-        (Service::Inventory, "xautoclaim", "denies XAUTOCLAIM to the user inventory", false),
+        (Service::Inventory, "xpending", "denies XPENDING to the user inventory", false),
     ];
     for (service, right, expected, waits) in cases {
         let user = service.redis_user();

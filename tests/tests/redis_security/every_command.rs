@@ -14,7 +14,7 @@ const ABOUT_NOTHING: [&str; 9] =
 const READERS: [&str; 10] = [
     "eval",
     "xack",
-    "xautoclaim",
+    "xclaim",
     "xgroup|create",
     "xgroup|delconsumer",
     "xgroup|setid",

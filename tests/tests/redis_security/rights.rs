@@ -90,7 +90,7 @@ const WRITERS: [&str; 11] = [
 const READERS: [&str; 9] = [
     "XREADGROUP GROUP g i STREAMS {} >",
     "XACK {} g 0-1",
-    "XAUTOCLAIM {} g i 1 0",
+    "XCLAIM {} g i 1 0-1",
     "XPENDING {} g",
     "XINFO GROUPS {}",
     "XINFO CONSUMERS {} g",

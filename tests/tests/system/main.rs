@@ -16,6 +16,7 @@ mod live;
 mod many_instances;
 mod operator;
 mod own_tokens;
+mod poison;
 mod power_loss;
 mod readme;
 mod sign_in;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -22,6 +22,7 @@ pub struct ServiceCommand {
     env: BTreeMap<String, String>,
     output: Output,
     stdin: Option<File>,
+    data_limit: Option<u64>,
 }
 
 impl ServiceCommand {
@@ -37,6 +38,7 @@ impl ServiceCommand {
             env: inherited.collect(),
             output,
             stdin: None,
+            data_limit: None,
         }
     }
 
@@ -62,6 +64,13 @@ impl ServiceCommand {
     ) -> Self {
         let env = env.into_iter().map(|(key, value)| (key.to_string(), value.to_string()));
         self.env.extend(env);
+        self
+    }
+
+    /// Bounds the private memory that it may write to (RLIMIT_DATA), in bytes: heap, and stacks of its threads.
+    #[must_use]
+    pub(crate) fn data_limit(mut self, bytes: Option<u64>) -> Self {
+        self.data_limit = bytes;
         self
     }
 
@@ -208,7 +217,15 @@ fn launch(command: &ServiceCommand) -> Result<(Child, u64, Option<JoinHandle<()>
         Some(file) => Stdio::from(file.try_clone().map_err(failed())?),
         None => Stdio::null(),
     };
-    let mut process = spawn::command(&command.program);
+    let mut process = match command.data_limit {
+        None => spawn::command(&command.program),
+        // util-linux' prlimit becomes the program (same pid).
+        Some(bytes) => {
+            let mut process = spawn::command(Path::new("prlimit"));
+            process.arg(format!("--data={bytes}")).arg("--").arg(&command.program);
+            process
+        }
+    };
     process
         .args(&command.args)
         .env_clear()

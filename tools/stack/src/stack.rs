@@ -62,6 +62,8 @@ pub struct StackOptions {
     pub gateway_port: Option<u16>,
     /// Whether the (first) gateway publishes the demo data where there is none.
     pub seed_demo_data: bool,
+    /// The most private memory, in bytes, that each service may have (RLIMIT_DATA).
+    pub service_data_limit: Option<u64>,
     /// Environment of all services; what the stack itself sets wins over it.
     pub env: BTreeMap<String, String>,
     /// Environment of single services; wins over everything.
@@ -169,6 +171,7 @@ impl Stack {
             let output = output(options.logs, place, &places, &log_dir);
             let program = binaries.join(place.service.name());
             let command = ServiceCommand::new(&place.name, program, output)
+                .data_limit(options.service_data_limit)
                 .envs(&options.env)
                 .envs(auth.iter().filter(|_| place.service.has_http()))
                 .envs(&stack.databases.variables(place.service, &stack.entrance))

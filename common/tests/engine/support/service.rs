@@ -53,6 +53,19 @@ impl Service {
         until("the service is ready", async || self.life.health.ready().is_ok()).await;
     }
 
+    /// Has the reader handle small deposits until it reads many at once; gives their number.
+    pub(crate) async fn warm_up(&self, redis: &Redis) -> usize {
+        const DEPOSITS: usize = 64;
+        redis.deposit_all((0..DEPOSITS).map(|n| Deposit::new(format!("w{n}"), "warm", 1))).await;
+        until("it is warm", async || redis.is_through(Stream::OrderCreated).await).await;
+        DEPOSITS
+    }
+
+    /// What the operations port shows as metrics.
+    pub(crate) fn metrics(&self) -> String {
+        self.life.metrics()
+    }
+
     /// Waits until the operations port would say that something is wrong.
     pub(crate) async fn in_trouble(&self) {
         until("the service is in trouble", async || self.life.health.redis_is_failing()).await;

@@ -1,6 +1,6 @@
 //! Books that balance, to be spoilt.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use common::{
     decision::Entity,
