@@ -9,16 +9,20 @@ use common::{
 use http::{Method, StatusCode};
 use jsonschema::Validator;
 use serde_json::{Value, json};
-use system_tests::{Client, SOON, System, order_body};
+use stack::StackOptions;
+use system_tests::{Client, SOON, System, eventually, order_body};
 
 /// One more than inventory_service serves in one decision.
 const LONG_LINE: usize = 101;
 
 #[tokio::test]
 async fn every_entry_of_every_stream_is_as_the_asyncapi_document_says() {
-    let system = System::start().await;
+    let env = [("RESEND_AFTER_MS".to_owned(), "1000".to_owned())];
+    let options = StackOptions { env: env.into(), ..StackOptions::default() };
+    let system = System::start_with(options).await;
     let document = system.get("/asyncapi.json").await.json();
     play(&system).await;
+    ask_for_a_release(&system).await;
     system.quiet(SOON).await;
 
     let messages = messages(&document);
@@ -102,6 +106,32 @@ async fn play(system: &System) {
     for stream in [Stream::OrderCreated, Stream::InventoryCheck] {
         system.publish(stream, &json!({})).await;
     }
+}
+
+/// An order whose stock is not confirmed as released, as it is after the failed payment was lost.
+async fn ask_for_a_release(system: &System) {
+    let (mut redis, id) = (system.redis().await, uuid::Uuid::new_v4());
+    let order = json!({
+        "id": id, "product_ids": ["201"], "customer_id": "101", "status": "insufficient-fund",
+        "attempt": 1, "history": [{ "status": "pending", "at": 1, "attempt": 1 }],
+        "unconfirmed": ["stock-released"],
+    });
+    let () = redis::pipe()
+        .cmd("SET")
+        .arg(format!("{{order}}:entity:{id}"))
+        .arg(format!("1 {order}"))
+        .cmd("ZADD")
+        .arg("{order}:unconfirmed")
+        .arg(0)
+        .arg(format!("{:012x}-{id}", 1))
+        .query_async(&mut redis)
+        .await
+        .expect("stored");
+    eventually("the release is confirmed", SOON, async || {
+        let order = system.get(&format!("/order/{id}")).await.json();
+        if order["unconfirmed"] == Value::Null { Ok(()) } else { Err(order.to_string()) }
+    })
+    .await;
 }
 
 /// By the key of its stream: what the fields beside the event, and the event, must be.
