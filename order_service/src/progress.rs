@@ -56,8 +56,8 @@ impl StreamProgress {
         !is_pending && group.delivered >= entry.min(self.last)
     }
 
-    /// The number of unread entries as far as ids tell: most of the stream is taken to be spread
-    /// evenly over time.
+    /// An estimate of the number of unread entries. It assumes that entries are spread evenly over
+    /// time.
     fn estimated_unread(&self, delivered: EntryId) -> u64 {
         let span = self.last.time.saturating_sub(self.first.time);
         let behind = self.last.time.saturating_sub(delivered.time);
