@@ -36,6 +36,7 @@ use crate::{
     health::Part,
     ids::EntryId,
     keys,
+    metrics::EngineMetrics,
     redis_link::{Backoff, Link, LinkError, RedisUrl, await_server, from_object},
     rights,
     store::{self, Provenance},
@@ -119,6 +120,7 @@ pub(crate) struct Reader<D: Decider> {
     /// What it does besides reading, which goes on when that is denied.
     pub(crate) upkeep: Arc<Part>,
     pub(crate) shutdown: CancellationToken,
+    pub(crate) metrics: Arc<EngineMetrics>,
     /// What entries are read under now.
     pub(crate) provenance: Mutex<Option<Arc<Provenance>>>,
 }
@@ -221,7 +223,9 @@ impl<D: Decider> Reader<D> {
         blocking.check_server().await?;
         self.create_groups(&mut helper.link).await?;
         helper.look().await?;
-        self.note_provenance(blocking, helper).await?;
+        if self.note_provenance(blocking, helper).await? {
+            helper.watch = Watch::default();
+        }
         // The process before this one may have died of what it had read.
         if !*begun {
             self.handle_own_suspects(helper).await?;
@@ -453,7 +457,9 @@ impl<D: Decider> Reader<D> {
                 }
                 pending => pending?,
             };
-            let idle = helper.watch.idle_for(idle, stream, pending, Instant::now().into_std());
+            let now = Instant::now().into_std();
+            let (idle, vanished) = helper.watch.idle_for(idle, stream, pending, now);
+            self.restore(helper, stream, vanished).await?;
             let (suspects, others): (Vec<_>, Vec<_>) = idle.into_iter().partition(is_suspect);
             // What others did not finish may be why.
             let mut pace = Pace::slow_start();
@@ -475,6 +481,35 @@ impl<D: Decider> Reader<D> {
             self.forget_the_dead(&mut helper.link, stream).await?;
         }
         Ok(())
+    }
+
+    /// Has entries delivered again that were pending for a consumer which is gone now: whoever removed it
+    /// removed them from the pending entries list as well. Those that it had acknowledged before find
+    /// their idempotency records.
+    async fn restore(
+        &self,
+        helper: &mut Helper,
+        stream: Stream,
+        mut vanished: Vec<(EntryId, String)>,
+    ) -> Result<(), Interruption> {
+        vanished.retain(|(_, holder)| *holder != self.instance);
+        if vanished.is_empty() {
+            return Ok(());
+        }
+        let consumers = pending::consumers(&mut helper.link, stream, D::TOPIC).await?;
+        vanished.retain(|(_, holder)| !consumers.contains(holder));
+        if vanished.is_empty() {
+            return Ok(());
+        }
+        for (id, holder) in &vanished {
+            self.metrics.lost_entries.inc();
+            warn!(%stream, entry = %id, consumer = holder,
+                "the consumer was removed while the entry was pending for it; it is delivered again");
+        }
+        let ids = vanished.iter().map(|(id, _)| *id);
+        pending::force(&mut helper.link, stream, D::TOPIC, &self.instance, ids).await?;
+        let mut pace = Pace::slow_start();
+        self.drain_own(&mut helper.link, helper.bookmarks.as_ref(), &mut pace).await
     }
 
     /// Handles entries one by one while no other entry is read or handled by this process. One of which
@@ -508,7 +543,9 @@ impl<D: Decider> Reader<D> {
                 let origin = Origin::Entry { stream, id, fields, provenance };
                 self.send(Job::new(Work::Unreadable(reason), origin, None), all).await?;
                 // As long as it is pending, reading what is pending would read it.
-                while pending::is_still(link, stream, D::TOPIC, &suspect).await? {
+                while pending::is_still(link, stream, D::TOPIC, &suspect).await?
+                    && !self.provenance().is_lost()
+                {
                     tokio::time::sleep(ACKNOWLEDGED_POLL).await;
                 }
                 continue;

@@ -263,7 +263,7 @@ impl Life {
             self.sources.clone(),
             self.instance.clone(),
             Arc::clone(&self.health),
-            metrics,
+            Arc::clone(&metrics),
             self.shutdown.clone(),
         );
         let part = engine.part();
@@ -282,6 +282,7 @@ impl Life {
                 part: self.health.part("the stream reader"),
                 upkeep: self.health.helper("the upkeep of the streams"),
                 shutdown: self.shutdown.clone(),
+                metrics: Arc::clone(&metrics),
                 provenance: Mutex::default(),
             };
             self.spawn("a stream reader", reader.run());

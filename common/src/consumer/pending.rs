@@ -92,6 +92,38 @@ pub(super) async fn take_over(
     link.ask("EVAL take_over.lua", eval).await.map(entries)
 }
 
+/// The consumers of the reader's group.
+pub(super) async fn consumers(
+    link: &mut Link,
+    stream: Stream,
+    reader: Topic,
+) -> Result<Vec<String>, LinkError> {
+    let mut info = redis::cmd("XINFO");
+    info.arg("CONSUMERS").arg(stream.key()).arg(reader.service());
+    let reply = link.ask("XINFO CONSUMERS", info).await?;
+    let consumers: Vec<HashMap<String, Value>> = from_redis_value(reply).unwrap_or_default();
+    let names = consumers.into_iter().filter_map(|mut it| it.remove("name"));
+    Ok(names.filter_map(|name| from_redis_value(name).ok()).collect())
+}
+
+/// Makes these entries pending for this instance, those that are not pending as well. Entries that
+/// were deleted from the stream stay away.
+pub(super) async fn force(
+    link: &mut Link,
+    stream: Stream,
+    reader: Topic,
+    instance: &str,
+    ids: impl Iterator<Item = EntryId>,
+) -> Result<(), LinkError> {
+    let mut claim = redis::cmd("XCLAIM");
+    claim.arg(stream.key()).arg(reader.service()).arg(instance).arg(0);
+    for id in ids {
+        claim.arg(id.to_string());
+    }
+    claim.arg("FORCE").arg("JUSTID");
+    link.ask("XCLAIM", claim).await.map(drop)
+}
+
 /// For how long entries have been pending without being delivered again, by this machine's monotonic clock.
 ///
 /// Redis measures that with its wall clock: once it is set back, nothing is idle until it has caught up.
@@ -106,14 +138,15 @@ struct Seen {
 }
 
 impl Watch {
-    /// Those of all the stream's pending entries that have been idle for that long by either clock.
+    /// Those of all the stream's pending entries that have been idle for that long by either clock, and
+    /// those that were pending before and are not now, with the consumers that held them.
     pub(super) fn idle_for(
         &mut self,
         idle: Duration,
         stream: Stream,
         pending: Vec<Pending>,
         now: Instant,
-    ) -> Vec<Pending> {
+    ) -> (Vec<Pending>, Vec<(EntryId, String)>) {
         let mut known = self.0.remove(&stream).unwrap_or_default();
         let seen = self.0.entry(stream).or_default();
         let is_idle = |it: &Pending| {
@@ -127,7 +160,8 @@ impl Watch {
             );
             it.idle.max(now.saturating_duration_since(since)) >= idle
         };
-        pending.into_iter().filter(is_idle).collect()
+        let idle = pending.into_iter().filter(is_idle).collect();
+        (idle, known.into_iter().map(|(id, seen)| (id, seen.holder)).collect())
     }
 }
 
@@ -144,7 +178,7 @@ mod tests {
     }
 
     fn idle(watch: &mut Watch, rows: &[Pending], now: Instant) -> Vec<u64> {
-        let found = watch.idle_for(IDLE, STREAM, rows.to_vec(), now);
+        let (found, _) = watch.idle_for(IDLE, STREAM, rows.to_vec(), now);
         found.into_iter().map(|it| it.id.time).collect()
     }
 

@@ -228,10 +228,9 @@ impl<D: Decider> Engine<D> {
                 Ok(progress) => {
                     self.answered();
                     backoff.reset();
-                    losses += u32::from(progress != Progress::Done);
-                    match progress {
-                        Progress::Done | Progress::Lost => {}
-                        Progress::Deferred => self.await_lease().await,
+                    losses += u32::from(progress == Progress::Lost);
+                    if progress == Progress::Deferred {
+                        self.await_lease().await;
                     }
                     if losses > HALVE_AFTER && open.len() > SMALL_BATCH {
                         let rest = open.drain(open.len() / 2..);

@@ -81,7 +81,7 @@ async fn large_deposits(redis: &Redis, count: usize, bytes: usize) {
 async fn entries_in_the_process_are_bounded_by_bytes() {
     let redis = Redis::start();
     // What keeps the engine busy while entries gather behind it.
-    redis.tell("HSET {inventory}:counter:blocked a hash").await;
+    redis.tell("SET {inventory}:counters string").await;
     redis.deposit(&Deposit::new("blocked", "blocked", 1)).await;
     let service = Service::start(&redis, "one").await;
     service.in_trouble().await;
@@ -95,7 +95,7 @@ async fn entries_in_the_process_are_bounded_by_bytes() {
         assert!(pending <= most, "{pending} entries of 500 kB were taken");
         tokio::task::yield_now().await;
     }
-    redis.tell("DEL {inventory}:counter:blocked").await;
+    redis.tell("DEL {inventory}:counters").await;
     redis.tell("CONFIG RESETSTAT").await;
     until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
     assert_eq!(redis.audited().await.len(), 101);

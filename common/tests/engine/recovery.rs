@@ -116,6 +116,24 @@ async fn a_dead_instance_is_taken_over_although_the_clock_of_redis_went_back() {
     service.stop().await.unwrap();
 }
 
+#[tokio::test]
+async fn entries_of_a_consumer_that_was_removed_are_delivered_again() {
+    let redis = Redis::start();
+    deposit(&redis, 0..3).await;
+    deliver_to(&redis, "removed", 3).await;
+    let settings = sources(&redis, &redis);
+    let service =
+        Service::with(settings, "one", Ledger::default(), |life| life.claim_idle_ms = 3_000);
+    service.ready().await;
+    let before = redis.calls("xpending").await;
+    until("a round has seen them", async || redis.calls("xpending").await > before + 1).await;
+    redis.tell(&format!("XGROUP DELCONSUMER {} inventory_service removed", READ.key())).await;
+    until("they are handled", async || redis.audited().await.len() == 3).await;
+    until("all is acknowledged", async || redis.is_through(READ).await).await;
+    assert!(service.life.metrics().contains("engine_lost_entries_total 3"));
+    service.stop().await.unwrap();
+}
+
 /// Has an entry look as if it had been delivered this often.
 async fn delivered(redis: &Redis, id: &str, consumer: &str, deliveries: u64) {
     let claim = format!(
@@ -269,7 +287,7 @@ async fn streams_that_lie_in_another_redis_are_read_and_acknowledged_there() {
 async fn a_redis_that_hangs_does_not_hold_up_the_end() {
     let redis = Redis::start();
     // What keeps the first batch in the engine, so that others queue up behind it.
-    redis.tell("HSET {inventory}:counter:blocked a hash").await;
+    redis.tell("SET {inventory}:counters string").await;
     redis.deposit(&Deposit::new("blocked", "blocked", 1)).await;
     deposit(&redis, 0..1_200).await;
     let service = Service::begin(&redis, "one");
