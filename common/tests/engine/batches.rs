@@ -83,7 +83,7 @@ async fn entries_in_the_process_are_bounded_by_bytes() {
     // What keeps the engine busy while entries gather behind it.
     redis.tell("SET {inventory}:counters string").await;
     redis.deposit(&Deposit::new("blocked", "blocked", 1)).await;
-    let service = Service::start(&redis, "one").await;
+    let service = Service::begin(&redis, "one");
     service.in_trouble().await;
     large_deposits(&redis, 100, 500_000).await;
     // 8 MiB in the queue, 2 MiB that wait for it and 4 MiB that were read behind these, or twice as much: sizes
