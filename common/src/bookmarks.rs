@@ -27,7 +27,7 @@ use crate::{
     ids::EntryId,
     keys,
     redis_link::{Link, LinkError, is_error},
-    store::{self, Identity, StoreId},
+    store::StoreId,
 };
 
 /// Stands for what is not known, or not done yet.
@@ -129,15 +129,6 @@ impl Bookmarks {
     /// The stores that the streams are part of, as far as they are known.
     pub(crate) fn upstream(&self) -> Vec<String> {
         self.upstream.clone()
-    }
-
-    /// The own store as it is now.
-    ///
-    /// # Errors
-    ///
-    /// As [`store::identify`].
-    pub(crate) async fn own_identity(&mut self) -> Result<Identity, LinkError> {
-        store::identify(&mut self.own, self.reader).await
     }
 
     /// Looks at both servers and sets back the groups for which the bookmarks ask for it.

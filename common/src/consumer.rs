@@ -35,9 +35,10 @@ use crate::{
     events::{ENTITY, Stream, TRACEPARENT, Topic},
     health::Part,
     ids::EntryId,
+    json::from_object,
     keys,
     metrics::EngineMetrics,
-    redis_link::{Backoff, Link, LinkError, RedisUrl, await_server, from_object},
+    redis_link::{Backoff, Link, LinkError, RedisUrl, await_server},
     rights,
     store::{self, Provenance},
 };
@@ -57,6 +58,8 @@ const FORGET_MILLIS: u64 = 24 * 3_600 * 1_000;
 const SUSPECT_DELIVERIES: u64 = 5;
 /// An entry during whose lonely handling so many processes have died is not read again.
 const SUSPECT_DEATHS: u64 = 3;
+/// A process that has lived for this long with an entry does not die of it.
+const SUSPECT_TIME: Duration = Duration::from_secs(2);
 /// How long a death is remembered, in seconds.
 const SUSPECT_SECONDS: u64 = 24 * 3_600;
 /// How often a reader looks whether the engine has acknowledged an entry that must not be read.
@@ -121,6 +124,8 @@ pub(crate) struct Reader<D: Decider> {
     pub(crate) upkeep: Arc<Part>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) metrics: Arc<EngineMetrics>,
+    /// Fails while the engine waits for its Redis.
+    pub(crate) engine: Arc<Part>,
     /// What entries are read under now.
     pub(crate) provenance: Mutex<Option<Arc<Provenance>>>,
 }
@@ -305,14 +310,14 @@ impl<D: Decider> Reader<D> {
     async fn note_provenance(
         &self,
         blocking: &mut Link,
-        helper: &mut Helper,
+        helper: &Helper,
     ) -> Result<bool, LinkError> {
-        let (own, source) = match &mut helper.bookmarks {
-            None => (store::identify(blocking, D::TOPIC).await?, Vec::new()),
+        let (own, source) = match &helper.bookmarks {
+            None => (Some(store::identify(blocking, D::TOPIC).await?), Vec::new()),
             Some(bookmarks) => {
                 let mut source = bookmarks.upstream();
                 source.push(blocking.run_id().await?.to_string());
-                (bookmarks.own_identity().await?, source)
+                (None, source)
             }
         };
         let new = Provenance::new(own, source);
@@ -458,7 +463,10 @@ impl<D: Decider> Reader<D> {
                 pending => pending?,
             };
             let now = Instant::now().into_std();
-            let (idle, vanished) = helper.watch.idle_for(idle, stream, pending, now);
+            let (mut idle, vanished) = helper.watch.idle_for(idle, stream, pending, now);
+            // The engine has these, and gets on with them once its Redis takes writes.
+            let waits = self.engine.is_failing();
+            idle.retain(|it| !waits || it.holder != self.instance);
             self.restore(helper, stream, vanished).await?;
             let (suspects, others): (Vec<_>, Vec<_>) = idle.into_iter().partition(is_suspect);
             // What others did not finish may be why.
@@ -560,12 +568,31 @@ impl<D: Decider> Reader<D> {
                 let job = self.job(subscription, entry, helper.bookmarks.as_ref()).0;
                 self.send(job, all).await?;
                 // It is finished when its share of the memory is free again.
-                drop(self.all_memory().await?);
+                let finished = tokio::select! {
+                    all = self.all_memory() => Some(all?),
+                    () = self.is_innocent() => None,
+                };
+                if finished.is_none() {
+                    remember_deaths(&mut helper.own, &key, deaths).await?;
+                    drop(self.all_memory().await?);
+                }
                 deaths = 0;
             }
             remember_deaths(&mut helper.own, &key, deaths).await?;
         }
         Ok(())
+    }
+
+    /// Waits until it is certain that a process does not die of the entry that it handles alone: it has
+    /// lived on for a while, or the engine merely waits for Redis.
+    async fn is_innocent(&self) {
+        let start = Instant::now();
+        while start.elapsed() < SUSPECT_TIME
+            && !self.engine.is_failing()
+            && !self.provenance().is_lost()
+        {
+            tokio::time::sleep(ACKNOWLEDGED_POLL).await;
+        }
     }
 
     /// All the memory that entries may take: no other is in the process.

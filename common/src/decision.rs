@@ -17,6 +17,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     events::{Event, Stream, Topic},
     ids::OrderId,
+    json::from_object,
     keys::{self, Key, Kind},
 };
 
@@ -496,14 +497,14 @@ impl Document {
             return parsed.downcast_ref::<E>().map_or_else(Vec::new, Entity::places);
         }
         let Source::Json(json) = &self.source else { return Vec::new() };
-        serde_json::from_str::<E>(json).map_or_else(|_| Vec::new(), |entity| entity.places())
+        from_object::<E>(json).map_or_else(|_| Vec::new(), |entity| entity.places())
     }
 
     fn parse<E: Entity>(&self, key: &Key) -> Result<Arc<dyn Any + Send + Sync>, Halt> {
         let Source::Json(json) = &self.source else {
             return Err(Halt::fault(format!("{key} is used as two kinds of entity")));
         };
-        let entity: E = serde_json::from_str(json).map_err(|error| {
+        let entity: E = from_object(json).map_err(|error| {
             Halt::fault(format!("what is stored at {key} cannot be read: {error}"))
         })?;
         Ok(Arc::new(entity))

@@ -23,6 +23,7 @@ pub mod events;
 pub mod health;
 pub mod http;
 pub mod ids;
+pub mod json;
 pub mod keys;
 pub mod lag;
 pub mod memory;

@@ -19,6 +19,7 @@ pub use crate::redis_url::{Access, RedisAccess, RedisUrl};
 use crate::{
     decision::Entity,
     health::Part,
+    json::from_object,
     keys::Key,
     problem::Problem,
     redis_connect::connect,
@@ -465,10 +466,24 @@ impl SharedLink {
         }
     }
 
+    /// Makes a read again at once if its connection turns out to be closed: Redis may have been started
+    /// anew, or have closed it while it was idle.
     async fn exchange(&self, commands: &Pipeline) -> Result<Vec<Value>, LinkError> {
+        let begun = Instant::now();
         let mut exchange = self.link.lock().await.begin().await?;
         let answers = exchange.run(commands).await;
-        self.link.lock().await.end(&exchange, answers)
+        let answers = self.link.lock().await.end(&exchange, answers);
+        let was_idle = exchange.connection.opened < begun;
+        match answers {
+            Err(LinkError::Away { source, .. })
+                if was_idle && source.is_io_error() && !source.is_timeout() && reads(commands) =>
+            {
+                let mut again = self.link.lock().await.begin().await?;
+                let answers = again.run(commands).await;
+                self.link.lock().await.end(&again, answers)
+            }
+            answers => answers,
+        }
     }
 
     /// Turns an error answer into an error; one about the type of a key names the key.
@@ -610,6 +625,25 @@ impl SharedLink {
     }
 }
 
+/// Whether the commands change nothing, so that they can be sent twice.
+fn reads(commands: &Pipeline) -> bool {
+    const READS: [&[u8]; 9] = [
+        b"GET",
+        b"MGET",
+        b"LLEN",
+        b"LRANGE",
+        b"ZCARD",
+        b"ZREVRANGEBYLEX",
+        b"ZRANGEBYLEX",
+        b"TYPE",
+        b"XINFO",
+    ];
+    commands.cmd_iter().all(|command| match command.args_iter().next() {
+        Some(redis::Arg::Simple(name)) => READS.contains(&name),
+        _ => false,
+    })
+}
+
 /// The document in the stored form of an entity, `<version> <JSON>`.
 fn document(stored: &[u8]) -> Result<&str, String> {
     let text = std::str::from_utf8(stored).map_err(|_| "it is not UTF-8".to_owned())?;
@@ -620,20 +654,6 @@ fn document(stored: &[u8]) -> Result<&str, String> {
 /// The entity in its document.
 fn entity<E: Entity>(document: &str) -> Result<E, String> {
     from_object(document)
-}
-
-/// Parses a JSON object. serde takes a list for a struct, member by member; the writer of a list means
-/// something else.
-///
-/// # Errors
-///
-/// It is not an object, or says what does not fit and where.
-pub fn from_object<'a, T: serde::Deserialize<'a>>(json: &'a str) -> Result<T, String> {
-    // The parser describes everything else that is no object.
-    if json.trim_ascii_start().starts_with('[') {
-        return Err("it is a list and not an object".to_owned());
-    }
-    serde_json::from_str(json).map_err(|error| error.to_string())
 }
 
 /// Whether an answer is this kind of error.

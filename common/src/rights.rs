@@ -133,12 +133,13 @@ pub fn of_owner(topic: Topic) -> Vec<Right> {
         Right::new("HGET", &bookmarks, &[ANY]),
         Right::new("HMGET", &bookmarks, &[ANY]),
     ]);
-    for stream in Stream::ALL.into_iter().filter(|it| it.topic() == topic) {
+    let own = Stream::ALL.into_iter().filter(|it| it.topic() == topic);
+    for stream in own.clone().filter(|it| it.writer() == Writer::Owner) {
+        rights.push(Right::new("XADD", stream.key(), &["*", ANY, ANY]));
+        rights.push(Right::new("XINFO STREAM", stream.key(), &[]));
+    }
+    for stream in own {
         let stream_key = stream.key();
-        if stream.writer() == Writer::Owner {
-            rights.push(Right::new("XADD", stream_key, &["*", ANY, ANY]));
-            rights.push(Right::new("XINFO STREAM", stream_key, &[]));
-        }
         // Dead letters are not trimmed.
         if !matches!(stream, Stream::Dead(_)) {
             rights.extend([

@@ -283,6 +283,7 @@ impl Life {
                 upkeep: self.health.helper("the upkeep of the streams"),
                 shutdown: self.shutdown.clone(),
                 metrics: Arc::clone(&metrics),
+                engine: Arc::clone(&part),
                 provenance: Mutex::default(),
             };
             self.spawn("a stream reader", reader.run());

@@ -116,15 +116,16 @@ async fn begin(link: &mut Link, topic: Topic) -> Result<(), LinkError> {
 /// where they still exist they are delivered again.
 #[derive(Debug)]
 pub(crate) struct Provenance {
-    /// The reading service's own store at that time.
-    own: Identity,
+    /// The store and the server that they were read from, where these are the reading service's own:
+    /// a commit checks that they still are.
+    own: Option<Identity>,
     /// The server and the stores that the entries were read from, where these are others.
     source: Vec<String>,
     lost: AtomicBool,
 }
 
 impl Provenance {
-    pub(crate) fn new(own: Identity, source: Vec<String>) -> Self {
+    pub(crate) fn new(own: Option<Identity>, source: Vec<String>) -> Self {
         Self { own, source, lost: AtomicBool::new(false) }
     }
 
@@ -133,9 +134,9 @@ impl Provenance {
         self.own == other.own && self.source == other.source && !self.is_lost()
     }
 
-    /// Whether the own store was this one when the entries were read.
-    pub(crate) fn is_of(&self, own: &Identity) -> bool {
-        self.own == *own
+    /// Whether the entries were read from this store, or from another owner's.
+    pub(crate) fn fits(&self, own: Option<&Identity>) -> bool {
+        self.own.is_none() || self.own.as_ref() == own
     }
 
     /// Has the entries dropped that were read under this, and the reader read again.

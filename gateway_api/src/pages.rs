@@ -10,9 +10,10 @@ use common::{
     entities::{Order, OrderStatus},
     events::{MessageKind, MessageSent},
     ids::{CustomerId, OrderId},
+    json::from_object,
     keys,
     problem::Problem,
-    redis_link::{LinkError, SharedLink, from_object},
+    redis_link::{LinkError, SharedLink},
     service::REQUEST_PATIENCE,
 };
 use http::{HeaderValue, header};

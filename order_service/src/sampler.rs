@@ -52,7 +52,8 @@ impl Sampler {
         part: Arc<Part>,
     ) -> (Self, watch::Receiver<Progress>) {
         let (progress, findings) = watch::channel(Progress::default());
-        let links = sources.servers().iter().map(|url| Link::new(url.clone(), TIMEOUT));
+        let links =
+            sources.servers().iter().map(|url| Link::new(url.clone(), TIMEOUT).primary_only());
         let sampler = Self {
             sources: sources.clone(),
             links: links.collect(),

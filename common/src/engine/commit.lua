@@ -11,7 +11,7 @@
 -- ARGV  G E S L Z    the number of groups, entities, streams, lists and sorted sets
 --       store        the identity that the store had when the entries were read; "": any
 --       instance     the caller
---       lease        how long a lease lasts, in milliseconds
+--       lease        how long a lease lasts, in milliseconds; "0": leases are not looked at
 --       n            for each group: how many of the entities are its own
 --       expected new for each entity: "<version> " as it was seen, "" for absent;
 --                    the whole string to store, "" to leave it
@@ -95,6 +95,10 @@ for position = first_set, #KEYS do
   may(position, 'ZREM', 'member')
 end
 
+if redis.acl_check_cmd and not redis.acl_check_cmd('SET', KEYS[2], 'instance', 'PX', '1') then
+  return redis.error_reply('NOPERM it has no right to SET on ' .. KEYS[2])
+end
+
 local reply = {}
 local operations = 9 + groups + 2 * entities
 local function each_operation(visit)
@@ -130,7 +134,7 @@ if #absent > 0 and call('EXISTS', unpack(absent)) > 0 then
   end
 end
 
-local lease = standing[2] or ''
+local lease = ttl ~= '0' and standing[2] or ''
 local names, leased_keys = string.match(lease, '^([^\n]*)(.*)$')
 local holder = string.match(names, '^(%S+)')
 local leased = {}
@@ -216,6 +220,7 @@ for place = first_list, #KEYS do
   if added[place] then call('ZADD', KEYS[place], unpack(added[place])) end
 end
 
+if ttl == '0' then return reply end
 if lost and (not holder or holder == instance) then
   -- Instances that wait already keep their turn.
   names = instance .. string.sub(names, #(holder or '') + 1)

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::HashMap, sync::LazyLock};
 
 use redis::{Cmd, Value};
 
-use super::{LEASE_MILLIS, group::Group};
+use super::group::Group;
 use crate::{
     decision::World,
     events::{ENTITY, EVENT_ID, Stream, TRACEPARENT, Topic},
@@ -80,6 +80,8 @@ pub(super) struct Caller<'a> {
     pub(super) instance: &'a str,
     /// The identity that the store has to have.
     pub(super) store: &'a str,
+    /// How long a lease lasts; 0 to take no notice of leases.
+    pub(super) lease_millis: u64,
 }
 
 /// The keys before those of entities: the store and the lease.
@@ -151,7 +153,7 @@ pub(super) fn call(caller: &Caller<'_>, groups: &[Group], world: &World, now: u6
         .collect();
     let mut cmd = begin(caller, &entities, &others);
     cmd.arg(groups.len()).arg(entities.len()).arg(&counts);
-    cmd.arg(caller.store).arg(caller.instance).arg(LEASE_MILLIS);
+    cmd.arg(caller.store).arg(caller.instance).arg(caller.lease_millis);
     for group in groups {
         cmd.arg(group.keys.len());
     }
@@ -185,7 +187,7 @@ pub(super) fn check(caller: &Caller<'_>, key: &str, kind: KeyKind) -> Cmd {
         KeyKind::List | KeyKind::OwnList => [0, 1, 0],
         KeyKind::Set => [0, 0, 1],
     };
-    cmd.arg(0).arg(0).arg(&counts).arg("").arg(caller.instance).arg(LEASE_MILLIS).arg(0);
+    cmd.arg(0).arg(0).arg(&counts).arg("").arg(caller.instance).arg(caller.lease_millis).arg(0);
     cmd
 }
 

@@ -14,7 +14,7 @@ use std::{
     collections::{HashMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use redis::{Pipeline, Value};
@@ -94,8 +94,14 @@ pub(crate) struct Engine<D: Decider> {
     shutdown: CancellationToken,
     /// The own store as the entries of this batch were read from it.
     identity: Option<Identity>,
-    /// A stream, list or sorted set that could not be written when it was last tried.
-    obstacle: Option<Refused>,
+    /// Streams, lists and sorted sets that could not be written when they were last tried.
+    obstacles: Vec<Refused>,
+    /// Inputs that need one of them. Others go on meanwhile.
+    parked: Vec<Job<D>>,
+    /// When the obstacles were last looked at.
+    probed: Instant,
+    /// Whether the next commit is not deferred: the holder of the lease did not come in time.
+    ignores_lease: bool,
     /// Whether Redis failed during the shutdown: what is left is for the next start.
     given_up: bool,
     /// Whether redelivered events are treated as new ones: only to show that the tests notice.
@@ -130,7 +136,10 @@ impl<D: Decider> Engine<D> {
             metrics,
             shutdown,
             identity: None,
-            obstacle: None,
+            obstacles: Vec::new(),
+            parked: Vec::new(),
+            probed: Instant::now(),
+            ignores_lease: false,
             given_up: false,
             ignore_traces: ignore_traces(),
         };
@@ -174,7 +183,13 @@ impl<D: Decider> Engine<D> {
     /// Redis that failed is asked until it answers: commands are refused until then, so none of
     /// them would find out.
     async fn take(&mut self) -> Option<Vec<Job<D>>> {
+        if !self.obstacles.is_empty() && self.probed.elapsed() >= PROBE {
+            self.probe().await;
+        }
         let mut jobs: Vec<Job<D>> = self.carried.drain(..).collect();
+        if self.obstacles.is_empty() {
+            jobs.append(&mut self.parked);
+        }
         let carried = jobs.len();
         while jobs.is_empty() {
             let receive = self.queue.recv_many(&mut jobs, BATCH_INPUTS);
@@ -187,12 +202,18 @@ impl<D: Decider> Engine<D> {
             match tokio::time::timeout(quiet, receive).await {
                 Ok(0) => return None,
                 Ok(_) => {}
-                Err(_) if self.part.is_failing() => self.probe().await,
+                Err(_) if self.part.is_failing() => {
+                    self.probe().await;
+                    if self.obstacles.is_empty() && !self.parked.is_empty() {
+                        jobs.append(&mut self.parked);
+                        break;
+                    }
+                }
                 Err(_) => self.flush_acks().await,
             }
         }
         self.metrics.batches.inc();
-        self.metrics.inputs.inc_by((jobs.len() - carried) as u64);
+        self.metrics.inputs.inc_by(jobs.len().saturating_sub(carried) as u64);
         let mut kib = 0;
         let mut fits = |job: &Job<D>| {
             kib += job.kib();
@@ -210,7 +231,7 @@ impl<D: Decider> Engine<D> {
         let mut open = jobs;
         let mut failed = Vec::new();
         let mut backoff = Backoff::default();
-        let mut losses = 0;
+        let (mut losses, mut moves) = (0, 0);
         loop {
             // A caller who went away was promised nothing.
             open.retain(|job| !job.is_abandoned());
@@ -228,10 +249,10 @@ impl<D: Decider> Engine<D> {
                 Ok(progress) => {
                     self.answered();
                     backoff.reset();
+                    moves = 0;
                     losses += u32::from(progress == Progress::Lost);
-                    if progress == Progress::Deferred {
-                        self.await_lease().await;
-                    }
+                    self.ignores_lease =
+                        progress == Progress::Deferred && !self.await_lease().await;
                     if losses > HALVE_AFTER && open.len() > SMALL_BATCH {
                         let rest = open.drain(open.len() / 2..);
                         rest.rev().for_each(|job| self.carried.push_front(job));
@@ -241,6 +262,10 @@ impl<D: Decider> Engine<D> {
                 Err(Setback::Moved) => {
                     self.identity = None;
                     world = World::default();
+                    moves += 1;
+                    if moves > 1 {
+                        backoff.wait().await;
+                    }
                 }
                 Err(Setback::Link(error)) => {
                     self.metrics.failures.inc();
@@ -267,9 +292,7 @@ impl<D: Decider> Engine<D> {
     async fn drop_lost(&mut self, open: &mut Vec<Job<D>>) -> Result<(), LinkError> {
         let run_id = self.own.run_id().await?;
         let is_lost = |identity: &Option<Identity>, job: &Job<D>| {
-            job.provenance().is_some_and(|it| {
-                it.is_lost() || !identity.as_ref().is_some_and(|identity| it.is_of(identity))
-            })
+            job.provenance().is_some_and(|it| it.is_lost() || !it.fits(identity.as_ref()))
         };
         let known = self.identity.as_ref().is_some_and(|identity| identity.run_id == run_id);
         if !known || open.iter().any(|job| is_lost(&self.identity, job)) {
@@ -407,25 +430,32 @@ impl<D: Decider> Engine<D> {
                     .any(|key| world.slot(key).is_some_and(|slot| slot.change().is_some()))
         };
         let (writing, idle): (Vec<Group>, Vec<Group>) = groups.into_iter().partition(writes);
-        let outcomes = if writing.is_empty() {
-            Vec::new()
-        } else {
-            match self.commit(&writing, world, now).await {
-                Ok(outcomes) => outcomes,
-                Err(setback) => {
-                    open.extend(jobs);
-                    open.extend(missed);
-                    return Err(setback);
-                }
+        let done = match self.find_foreign(&idle, world).await {
+            Ok(()) if writing.is_empty() => Ok(Vec::new()),
+            Ok(()) => self.commit(&writing, world, now).await,
+            Err(error) => Err(error.into()),
+        };
+        let outcomes = match done {
+            Ok(outcomes) => outcomes,
+            Err(setback) => {
+                open.extend(jobs);
+                open.extend(missed);
+                return Err(setback);
             }
         };
         let mut fates: Vec<Fate> = jobs.iter().map(|_| Fate::Committed).collect();
-        let mut obstacle = None;
+        for group in &idle {
+            if group.keys.iter().any(|key| world.foreign(key).is_some()) {
+                group.jobs.iter().for_each(|job| fates[*job] = Fate::Lost);
+            }
+        }
+        let all_committed =
+            missed.is_empty() && outcomes.iter().all(|it| *it == Outcome::Committed);
         for (group, outcome) in writing.iter().zip(outcomes) {
             let fate = match outcome {
                 Outcome::Committed => {
-                    // Only who missed something looks at the world again.
-                    if !missed.is_empty() {
+                    // Inputs that stay open look at the world again.
+                    if !all_committed {
                         group.keys.iter().for_each(|key| world.settle(key, now));
                     }
                     continue;
@@ -453,7 +483,7 @@ impl<D: Decider> Engine<D> {
                         // Only these inputs write there, so it is their fault alone.
                         KeyKind::OwnList if !refused.is_denied() => Fate::Failed(refused.reason),
                         _ => {
-                            obstacle = Some(refused);
+                            self.note_obstacle(refused);
                             Fate::Refused
                         }
                     }
@@ -471,7 +501,7 @@ impl<D: Decider> Engine<D> {
                     open.push(job);
                 }
                 Fate::Failed(_) => failed.push(job),
-                Fate::Refused => open.push(job),
+                Fate::Refused => self.parked.push(job),
                 Fate::Deferred => {
                     progress = progress.max(Progress::Deferred);
                     open.push(job);
@@ -487,14 +517,15 @@ impl<D: Decider> Engine<D> {
             }
         }
         open.extend(missed);
-        match obstacle {
-            None => Ok(progress),
-            Some(refused) => {
-                let error = self.own.error_of("the commit", &refused.reason);
-                self.obstacle = Some(refused);
-                Err(error.into())
-            }
-        }
+        Ok(progress)
+    }
+
+    /// A key that inputs need cannot be written: the engine is not ready until it can.
+    fn note_obstacle(&mut self, refused: Refused) {
+        self.part.failed(&self.own.error_of("the commit", &refused.reason));
+        self.metrics.failures.inc();
+        self.obstacles.retain(|known| known.key != refused.key);
+        self.obstacles.push(refused);
     }
 
     fn decide(&self, world: &mut World, job: &mut Job<D>, now: u64) -> Verdict<D::Answer> {
@@ -515,7 +546,6 @@ impl<D: Decider> Engine<D> {
         if let Some(reason) = job.keys.iter().find_map(|(key, _)| world.foreign(key)) {
             return Verdict::Failed(reason);
         }
-        job.tries += 1;
         let decision = catch_unwind(AssertUnwindSafe(|| self.decider.decide(input, world, now)));
         let missing = world.take_missing();
         match decision {
@@ -529,6 +559,7 @@ impl<D: Decider> Engine<D> {
             }
             Ok(Err(halt @ Halt::Missing)) => Verdict::Failed(halt.to_string()),
             Ok(Ok(mut changes)) => {
+                job.tries += 1;
                 let may_write = |key: &Key| {
                     job.keys.iter().any(|(name, access)| name == key && *access != Access::Peek)
                 };
@@ -612,15 +643,40 @@ impl<D: Decider> Engine<D> {
         let value = self.own.accept("the commit", value)?;
         let outcomes = call.outcomes(value).filter(|outcomes| outcomes.len() == groups.len());
         let outcomes = outcomes.ok_or_else(|| self.strange("the commit"))?;
-        if self.obstacle.as_ref().is_some_and(|obstacle| call.writes(&obstacle.key)) {
-            self.obstacle = None;
-        }
+        self.obstacles.retain(|obstacle| !call.writes(&obstacle.key));
         Ok(outcomes)
+    }
+
+    /// Finds out which entities that decisions without an effect took for absent are something else: a
+    /// read shows a key of another type as absent. The script looks at those of all other decisions.
+    async fn find_foreign(&mut self, idle: &[Group], world: &mut World) -> Result<(), LinkError> {
+        let is_absent = |key: &&Key| {
+            world.slot(key).is_some_and(|it| it.version().is_none() && it.change().is_none())
+        };
+        let absent: Vec<Key> =
+            idle.iter().flat_map(|group| &group.keys).filter(is_absent).cloned().collect();
+        if absent.is_empty() {
+            return Ok(());
+        }
+        let mut types = Pipeline::with_capacity(absent.len());
+        for key in &absent {
+            types.cmd("TYPE").arg(key.as_str());
+        }
+        let types = self.own.send(&types).await?;
+        for (key, answer) in absent.into_iter().zip(types) {
+            if let Value::SimpleString(kind) = self.own.accept("TYPE", answer)?
+                && !matches!(&*kind, "none" | "string")
+            {
+                world.set_foreign(key, &kind);
+            }
+        }
+        Ok(())
     }
 
     fn caller(&self) -> Caller<'_> {
         let store = self.identity.as_ref().map_or("", |identity| &identity.store);
-        Caller { topic: D::TOPIC, instance: &self.instance, store }
+        let lease_millis = if self.ignores_lease { 0 } else { LEASE_MILLIS };
+        Caller { topic: D::TOPIC, instance: &self.instance, store, lease_millis }
     }
 
     async fn load_script(&mut self) -> Result<(), LinkError> {
@@ -631,7 +687,7 @@ impl<D: Decider> Engine<D> {
 
     /// Redis did what it was asked to do; the engine works unless there is a key that it cannot write.
     fn answered(&self) {
-        if self.obstacle.is_none() {
+        if self.obstacles.is_empty() {
             self.part.answered();
         }
     }
@@ -700,6 +756,8 @@ impl<D: Decider> Engine<D> {
 
     /// Finds out whether the own Redis takes writes again, also to the key that it did not take last.
     async fn probe(&mut self) {
+        self.parked.retain(|job| !job.is_abandoned());
+        self.probed = Instant::now();
         match self.try_to_write().await {
             Ok(()) => self.answered(),
             Err(error) => self.part.failed(&error),
@@ -710,23 +768,28 @@ impl<D: Decider> Engine<D> {
         let mut write = redis::cmd("SET");
         write.arg(keys::probe(D::TOPIC)).arg("").arg("PX").arg(1);
         self.own.ask("SET", write).await?;
-        let Some(Refused { key, kind, .. }) = &self.obstacle else { return Ok(()) };
-        let check = commit::check(&self.caller(), key, *kind);
-        self.load_script().await?;
-        let reply = self.own.ask("the commit", check).await?;
-        match reply {
-            Value::Array(reasons) => match reasons.into_iter().next() {
-                None => {
-                    self.obstacle = None;
-                    Ok(())
-                }
-                Some(Value::BulkString(reason)) => {
-                    Err(self.own.error_of("the commit", &String::from_utf8_lossy(&reason)))
-                }
-                Some(_) => Err(self.strange("the commit")),
-            },
-            _ => Err(self.strange("the commit")),
+        if self.obstacles.is_empty() {
+            return Ok(());
         }
+        self.load_script().await?;
+        let mut checks = Pipeline::with_capacity(self.obstacles.len());
+        for obstacle in &self.obstacles {
+            checks.add_command(commit::check(&self.caller(), &obstacle.key, obstacle.kind));
+        }
+        let mut left = None;
+        let mut obstacles = std::mem::take(&mut self.obstacles).into_iter();
+        for reply in self.own.send(&checks).await? {
+            let Some(mut obstacle) = obstacles.next() else { break };
+            let Value::Array(mut reasons) = self.own.accept("the commit", reply)? else {
+                return Err(self.strange("the commit"));
+            };
+            if let Some(Value::BulkString(reason)) = reasons.pop() {
+                obstacle.reason = String::from_utf8_lossy(&reason).into_owned();
+                left = Some(self.own.error_of("the commit", &obstacle.reason));
+                self.obstacles.push(obstacle);
+            }
+        }
+        left.map_or(Ok(()), Err)
     }
 
     async fn flush_acks(&mut self) {
@@ -819,22 +882,27 @@ impl<D: Decider> Engine<D> {
         }
     }
 
-    /// Waits until the lease comes to this instance, or has run out.
-    async fn await_lease(&mut self) {
+    /// Waits until the lease comes to this instance, or has run out; gives whether that came true. A
+    /// lease outlives its time if the clock of Redis is set back.
+    async fn await_lease(&mut self) -> bool {
         for _ in 0..LEASE_MILLIS * 2 {
             tokio::time::sleep(LEASE_POLL).await;
             let mut get = redis::cmd("GET");
             get.arg(keys::lease(D::TOPIC));
             let names = match self.own.ask("GET", get).await {
                 Ok(Value::BulkString(lease)) => lease,
-                Ok(_) => return,
-                Err(error) => return self.part.denied(&error),
+                Ok(_) => return true,
+                Err(error) => {
+                    self.part.denied(&error);
+                    return true;
+                }
             };
             let holder = names.split(|byte| *byte == b' ' || *byte == b'\n').next();
             if holder.is_none_or(|it| it.is_empty() || it == self.instance.as_bytes()) {
-                return;
+                return true;
             }
         }
+        false
     }
 
     fn strange(&self, command: &'static str) -> LinkError {

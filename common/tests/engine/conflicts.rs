@@ -30,6 +30,19 @@ async fn two_instances_that_hammer_one_counter_lose_no_update() {
     two.stop().await.unwrap();
 }
 
+#[tokio::test]
+async fn a_lease_that_never_runs_out_holds_nobody_up_for_long() {
+    let redis = Redis::start();
+    let service = Service::start(&redis, "one").await;
+    assert!(service.ask(Deposit::new("a", "c", 1)).await.is_ok());
+    // As after the clock of Redis was set back while the holder died.
+    let mut set = redis::cmd("SET");
+    set.arg("{inventory}:lease").arg("gone\n{inventory}:counter:c");
+    redis.run::<()>(&set).await;
+    assert_eq!(service.ask(Deposit::new("b", "c", 1)).await, Ok(Answer::Done(2)));
+    service.stop().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_instance_with_slow_batches_is_not_starved_by_one_with_quick_ones() {
     const ROUNDS: usize = 10;

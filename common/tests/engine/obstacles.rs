@@ -63,6 +63,38 @@ async fn its_own_fault(put: &str, how: How, what: &str) {
     service.stop().await.unwrap();
 }
 
+#[tokio::test]
+async fn a_hash_is_found_out_also_by_a_decision_that_would_change_nothing() {
+    let redis = Redis::start();
+    redis.tell("HSET {inventory}:receipt:a a hash").await;
+    let service = Service::start(&redis, "one").await;
+    let asked = service.ask(Deposit::new("a", "c", 0).how(How::Asking)).await;
+    assert!(matches!(&asked, Err(Refusal::Fault(reason)) if reason.contains("hash")), "{asked:?}");
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn inputs_that_do_not_need_the_key_that_cannot_be_written_go_on() {
+    let redis = Redis::start();
+    let service = Service::start(&redis, "one").await;
+    assert!(service.ask(Deposit::new("first", "old", 1)).await.is_ok());
+    // A new counter joins the list, and a known one does not.
+    redis.tell("RENAME {inventory}:counters aside").await;
+    redis.tell("SET {inventory}:counters string").await;
+    redis.deposit(&Deposit::new("parked", "new", 1)).await;
+    service.in_trouble().await;
+    redis.deposit_all((0..20).map(|n| Deposit::new(format!("d{n}"), "old", 1))).await;
+    until("they are counted", async || redis.total("old").await == Some(21)).await;
+    assert!(service.life.health.ready().is_err());
+    assert_eq!(redis.pending(Stream::OrderCreated).await.map(|it| it > 0), Some(true));
+    redis.tell("DEL {inventory}:counters").await;
+    redis.tell("RENAME aside {inventory}:counters").await;
+    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+    service.ready().await;
+    assert_eq!(redis.audited().await.len(), 22);
+    service.stop().await.unwrap();
+}
+
 const LAST_ID: &str = "18446744073709551615-18446744073709551615";
 
 #[tokio::test]

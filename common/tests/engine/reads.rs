@@ -1,6 +1,9 @@
 //! Reads of what is stored, where something else lies at the key.
 
-use common::redis_link::{LinkError, SharedLink, from_object};
+use common::{
+    json::from_object,
+    redis_link::{LinkError, SharedLink},
+};
 use redis::Pipeline;
 
 use crate::support::{Redis, ledger::Counter};

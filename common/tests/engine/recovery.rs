@@ -1,6 +1,6 @@
 //! What was delivered and not acknowledged: by this instance before it was restarted, or by another.
 
-use common::events::Stream;
+use common::events::{Stream, Topic};
 use stack::RedisOptions;
 
 use crate::{
@@ -128,9 +128,39 @@ async fn entries_of_a_consumer_that_was_removed_are_delivered_again() {
     let before = redis.calls("xpending").await;
     until("a round has seen them", async || redis.calls("xpending").await > before + 1).await;
     redis.tell(&format!("XGROUP DELCONSUMER {} inventory_service removed", READ.key())).await;
-    until("they are handled", async || redis.audited().await.len() == 3).await;
+    until("they are handled", async || redis.total("c").await == Some(3)).await;
+    assert_eq!(redis.audited().await.len(), 3);
     until("all is acknowledged", async || redis.is_through(READ).await).await;
     assert!(service.life.metrics().contains("engine_lost_entries_total 3"));
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_entry_that_waits_for_its_redis_is_not_blamed_for_restarts() {
+    let redis = Redis::start();
+    // The entry cannot be committed, and its service is started again and again meanwhile.
+    redis.tell("SET {inventory}:counters string").await;
+    deposit(&redis, 0..1).await;
+    for _ in 0..6 {
+        let service = Service::begin(&redis, "one");
+        service.in_trouble().await;
+        let id = redis.entries(READ).await.remove(0).id;
+        until("it is not blamed", async || {
+            let deaths: Option<u64> = redis.run(redis::cmd("GET").arg(suspect_key(&id))).await;
+            deaths.unwrap_or(0) == 0
+        })
+        .await;
+        delivered(&redis, &id, "one", 40).await;
+        drop(service.door);
+        // As SIGKILL would: nothing is finished.
+        service.life.shutdown.cancel();
+        let _ = service.life.stop().await;
+    }
+    redis.tell("DEL {inventory}:counters").await;
+    let service = Service::begin(&redis, "one");
+    until("all is acknowledged", async || redis.is_through(READ).await).await;
+    assert_eq!(redis.audited().await.len(), 1);
+    assert!(redis.entries(Stream::Dead(Topic::Inventory)).await.is_empty());
     service.stop().await.unwrap();
 }
 

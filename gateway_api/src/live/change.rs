@@ -5,6 +5,7 @@ use common::{
     entry::Entry,
     events::{DeadLetter, ENTITY, MessageSent, OrderCreated, Stream},
     ids::{CustomerId, EntryId, OrderId},
+    json::from_object,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -104,7 +105,7 @@ fn json(what: &impl Serialize) -> String {
 }
 
 fn entity<E: DeserializeOwned>(entry: &Entry) -> Option<E> {
-    serde_json::from_slice(entry.fields.get(ENTITY)?).ok()
+    from_object(std::str::from_utf8(entry.fields.get(ENTITY)?).ok()?).ok()
 }
 
 /// A new order as order_service would publish it.

@@ -331,12 +331,18 @@ async fn are_tried_again(operator: &mut MultiplexedConnection) {
     .await;
 }
 
-/// How many errors this Redis has answered with since it began.
+/// How many errors this Redis has answered with since it began, and how many commits it has looked at: a
+/// commit that lacks a right is answered in its reply.
 async fn refusals(operator: &mut MultiplexedConnection) -> u64 {
     let info = ask(operator, "INFO errorstats").await.unwrap();
     let info: String = redis::from_redis_value(info).unwrap();
     let counts = info.lines().filter_map(|line| line.split_once(":count="));
-    counts.map(|(_, count)| count.trim().parse::<u64>().expect("a number")).sum()
+    let errors: u64 = counts.map(|(_, count)| count.trim().parse::<u64>().expect("a number")).sum();
+    let stats = ask(operator, "INFO commandstats").await.unwrap();
+    let stats: String = redis::from_redis_value(stats).unwrap();
+    let commits = stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
+    let commits = commits.and_then(|rest| rest.split(',').next()?.parse::<u64>().ok());
+    errors + commits.unwrap_or(0)
 }
 
 /// What the operations port says at last. The trimmer looks every half a minute.
