@@ -12,6 +12,7 @@
 
 pub mod api;
 pub mod auth;
+pub mod backlog;
 pub mod bookmarks;
 pub mod config;
 pub mod consumer;

@@ -455,7 +455,11 @@ impl SharedLink {
     }
 
     /// The answers to the commands, errors of single commands among them.
-    async fn answers(&self, commands: &Pipeline) -> Result<Vec<Value>, LinkError> {
+    ///
+    /// # Errors
+    ///
+    /// The server is away.
+    pub async fn answers(&self, commands: &Pipeline) -> Result<Vec<Value>, LinkError> {
         // Connecting is one at a time: those that wait for it must not wait for ever.
         match tokio::time::timeout(READ_PATIENCE, self.exchange(commands)).await {
             Ok(answers) => answers,

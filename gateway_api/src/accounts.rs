@@ -171,7 +171,7 @@ pub async fn define(
     };
     let applied_by = |account: &Account| account.created_by;
     let trace = trace(&parts.headers);
-    let account = commands::define(store, &id, &event, applied_by, trace.as_deref()).await?;
+    let account = commands::define(&gateway, &id, &event, applied_by, trace.as_deref()).await?;
     let mut response = Json(shown(account, &caller)).into_response();
     if is_new {
         *response.status_mut() = StatusCode::CREATED;
@@ -215,7 +215,7 @@ pub async fn top_up(
         refused: None,
         entry: EntryId::default(),
     };
-    commands::bring_in(&gateway.stores.account, &wanted, &caller, &parts.headers).await
+    commands::bring_in(&gateway, &wanted, &caller, &parts.headers).await
 }
 
 fn unknown(id: &CustomerId) -> Problem {

@@ -22,7 +22,7 @@ use serde::Serialize;
 use tracing::error;
 use uuid::Uuid;
 
-use crate::auth::Caller;
+use crate::{Gateway, auth::Caller};
 
 /// How long the owner may take to take up an event.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
@@ -88,13 +88,19 @@ impl RequestKey {
 }
 
 /// Publishes a definition and gives what it came to, once its owner has taken it up.
+///
+/// # Errors
+///
+/// 503 as well if a service that reads definitions is too far behind.
 pub(crate) async fn define<E: Entity, V: Event>(
-    store: &SharedLink,
+    gateway: &Gateway,
     id: &E::Id,
     event: &V,
     applied_by: impl Fn(&E) -> Option<EntryId>,
     trace: Option<&str>,
 ) -> Result<E, Problem> {
+    let store = gateway.stores.of(V::STREAM.topic());
+    gateway.backlogs.check::<V>(&gateway.stores).await?;
     let entry = look(publish(store, std::slice::from_ref(event), trace).await)?.pop();
     let begun = Instant::now();
     loop {
@@ -133,23 +139,24 @@ pub(crate) trait Incoming: Entity<Id = Uuid> {
 
 /// Has something come in, once for each key.
 pub(crate) async fn bring_in<R: Incoming + Serialize>(
-    store: &SharedLink,
+    gateway: &Gateway,
     wanted: &R,
     caller: &Caller,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     let key = RequestKey::of(headers)?;
-    let answered = bring_in_with(store, wanted, caller, &key, trace(headers).as_deref()).await;
+    let answered = bring_in_with(gateway, wanted, caller, &key, trace(headers).as_deref()).await;
     Ok(key.name_in(answered.unwrap_or_else(IntoResponse::into_response)))
 }
 
 async fn bring_in_with<R: Incoming + Serialize>(
-    store: &SharedLink,
+    gateway: &Gateway,
     wanted: &R,
     caller: &Caller,
     key: &RequestKey,
     trace: Option<&str>,
 ) -> Result<Response, Problem> {
+    let store = gateway.stores.of(R::Event::STREAM.topic());
     let id = request_id(R::KIND, caller.key(), &key.text);
     if key.given
         && let Some(record) = look(store.get::<R>(&id).await)?
@@ -161,6 +168,7 @@ async fn bring_in_with<R: Incoming + Serialize>(
     if look(store.get::<R::Owner>(wanted.owner()).await)?.is_none() {
         return Err(wanted.unknown());
     }
+    gateway.backlogs.check::<R::Event>(&gateway.stores).await?;
     let entry = look(publish(store, &[wanted.event(id)], trace).await)?.pop();
     let begun = Instant::now();
     loop {

@@ -44,25 +44,29 @@ pub struct InitData {
         (status = 200, description = "The demo customers and products are there", body = InitData, example = json!({ "result": "success" })),
         (status = 500, description = "What is stored cannot be read", body = Problem, content_type = "application/problem+json",
             example = json!(Problem::internal("what is stored cannot be read"))),
-        (status = 503, description = "Nothing can be published at the moment; see Retry-After", body = Problem, content_type = "application/problem+json",
+        (status = 503, description = "Nothing can be published at the moment, or a service is too far behind; see Retry-After", body = Problem, content_type = "application/problem+json",
             example = json!(Problem::unavailable("the demo data cannot be published at the moment"))),
         (status = 504, description = "It is published, but inventory_service or account_service has not taken it up yet", body = Problem, content_type = "application/problem+json",
             example = json!(not_taken_up())),
     ),
 )]
 pub async fn init_data(State(gateway): State<Gateway>) -> Result<Json<InitData>, Problem> {
-    let seeded = tokio::time::timeout(REQUEST_PATIENCE, seed(&gateway.stores)).await;
-    match seeded.unwrap_or(Ok(false)) {
-        Ok(true) => Ok(Json(InitData { result: "success".to_owned() })),
-        Ok(false) => Err(not_taken_up()),
-        Err(error) => {
-            error!("publishing the demo data failed: {error}");
-            Err(error.problem(
-                "what is stored cannot be read",
-                "the demo data cannot be published at the moment",
-            ))
-        }
+    let seeded = tokio::time::timeout(REQUEST_PATIENCE, async {
+        gateway.backlogs.check::<AccountCreated>(&gateway.stores).await?;
+        gateway.backlogs.check::<ProductCreated>(&gateway.stores).await?;
+        seed(&gateway.stores).await.map_err(|error| not_published(&error))
+    });
+    if seeded.await.unwrap_or(Ok(false))? {
+        Ok(Json(InitData { result: "success".to_owned() }))
+    } else {
+        Err(not_taken_up())
     }
+}
+
+fn not_published(error: &LinkError) -> Problem {
+    error!("publishing the demo data failed: {error}");
+    error
+        .problem("what is stored cannot be read", "the demo data cannot be published at the moment")
 }
 
 fn not_taken_up() -> Problem {

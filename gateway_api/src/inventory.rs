@@ -127,7 +127,7 @@ pub async fn define(
     };
     let applied_by = |product: &Product| product.created_by;
     let trace = trace(&parts.headers);
-    let product = commands::define(store, &id, &event, applied_by, trace.as_deref()).await?;
+    let product = commands::define(&gateway, &id, &event, applied_by, trace.as_deref()).await?;
     let mut response = Json(product).into_response();
     if is_new {
         *response.status_mut() = StatusCode::CREATED;
@@ -171,7 +171,7 @@ pub async fn restock(
         refused: None,
         entry: EntryId::default(),
     };
-    commands::bring_in(&gateway.stores.inventory, &wanted, &caller, &parts.headers).await
+    commands::bring_in(&gateway, &wanted, &caller, &parts.headers).await
 }
 
 fn unknown(id: &ProductId) -> Problem {

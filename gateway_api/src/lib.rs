@@ -9,6 +9,7 @@
 
 pub mod accounts;
 pub mod auth;
+mod backlogs;
 mod commands;
 pub mod demo;
 pub mod docs;
@@ -34,6 +35,7 @@ use std::{net::SocketAddr, sync::Arc};
 use axum::{Router, middleware};
 use clap::Parser;
 use common::{
+    backlog::MaxBacklog,
     config::{CommonConfig, Fault},
     events::Topic,
     http::wrong_method,
@@ -46,6 +48,7 @@ use tokio::sync::Semaphore;
 
 use self::{
     auth::{Gate, OidcConfig, gate},
+    backlogs::Backlogs,
     flow::Sampler,
     guard::{Guard, GuardConfig},
     live::Live,
@@ -68,6 +71,10 @@ pub struct Config {
     /// Publish the demo customers and products at the start, if there are none yet: true or false
     #[arg(long, env, default_value = "false", value_parser = clap::value_parser!(bool), action = clap::ArgAction::Set)]
     seed_demo_data: bool,
+    /// How many entries a service may be behind on a stream before no more definitions, deliveries and
+    /// deposits are accepted for it, or off
+    #[arg(long, env, default_value = "10000")]
+    max_command_backlog: MaxBacklog,
     #[command(flatten)]
     tls: TlsConfig,
     #[command(flatten)]
@@ -102,6 +109,8 @@ pub struct Gateway {
     pub orders: Arc<OrderClient>,
     /// The Redis of each topic.
     pub stores: Arc<Stores>,
+    /// The limit of what is published for a service that does not read it.
+    pub(crate) backlogs: Arc<Backlogs>,
     /// How many more reports and lists may be read at the moment: they may be large.
     pub reads: Arc<Semaphore>,
     /// What changes, for those who follow it.
@@ -155,6 +164,7 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
             account: link(Topic::Account),
             message: link(Topic::Message),
         }),
+        backlogs: Arc::new(Backlogs::new(config.max_command_backlog)),
         reads: Arc::new(Semaphore::new(READS)),
         live: Arc::new(Live::start(&life)),
         flow: Sampler::start(&life),

@@ -116,8 +116,8 @@ pub(crate) enum NotDone {
     #[response(status = 500, content_type = "application/problem+json",
         example = json!(Problem::internal("what is stored cannot be read")))]
     Unreadable(Problem),
-    /// It cannot be stored at the moment; see Retry-After. Repeat it with the Idempotency-Key of
-    /// this answer
+    /// It cannot be stored at the moment, or a service is too far behind; see Retry-After. Repeat it
+    /// with the Idempotency-Key of this answer
     #[response(status = 503, content_type = "application/problem+json",
         example = json!(examples::not_stored()))]
     Unavailable(Problem),

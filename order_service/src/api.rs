@@ -1,6 +1,6 @@
 //! The HTTP interface towards the gateway: orders, and what is asked of them.
 
-use std::{str::FromStr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Json, Router,
@@ -11,6 +11,7 @@ use axum::{
 };
 use common::{
     api::PlaceOrder,
+    backlog::MaxBacklog,
     engine::{Door, Refusal, trace_id},
     entities::{Order, OrderStatus},
     http::{
@@ -29,37 +30,8 @@ use uuid::Uuid;
 use crate::{
     gateway_only::{self, Secrets},
     order::{Act, Action, Answer, Input, Orders, Place},
-    progress::{Backlog, Progress},
+    progress::Progress,
 };
-
-/// The seconds after which a request that was refused because of a backlog may be repeated.
-const BACKLOG_RETRY_SECONDS: u16 = 5;
-
-/// The largest backlog of a service at which orders are accepted; `off` for no limit.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct MaxBacklog(Option<u64>);
-
-impl MaxBacklog {
-    /// The backlog that is beyond the limit, if there is one.
-    pub(crate) fn exceeded_by(self, progress: &Progress) -> Option<Backlog> {
-        let limit = self.0?;
-        progress.largest.filter(|largest| largest.entries > limit)
-    }
-}
-
-impl FromStr for MaxBacklog {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "off" => Ok(Self(None)),
-            number => match number.parse() {
-                Ok(entries) if entries > 0 => Ok(Self(Some(entries))),
-                _ => Err("expected a number of entries, at least 1, or off"),
-            },
-        }
-    }
-}
 
 /// What the handlers need.
 #[derive(Clone, Debug)]
@@ -184,7 +156,9 @@ async fn check_backlog(api: &Api, id: OrderId, command: &Input) -> Result<(), Pr
     if !starts_attempt {
         return Ok(());
     }
-    let Some(backlog) = api.max_backlog.exceeded_by(&api.progress.borrow()) else { return Ok(()) };
+    let Some(backlog) = api.max_backlog.exceeded_by(api.progress.borrow().largest) else {
+        return Ok(());
+    };
     let is_new = match (command, api.store.get::<Order>(&id).await) {
         (Input::Act(act), Ok(Some(order))) => {
             let known = order.history.iter().any(|step| step.request == Some(act.request));
@@ -196,14 +170,7 @@ async fn check_backlog(api: &Api, id: OrderId, command: &Input) -> Result<(), Pr
     if !is_new {
         return Ok(());
     }
-    let Backlog { service, stream, entries } = backlog;
-    let detail = format!(
-        "{service} is behind: {entries} entries of {stream} are to be handled; repeat the request later \
-         with the same Idempotency-Key"
-    );
-    let mut problem = Problem::unavailable(detail);
-    problem.retry_after = Some(BACKLOG_RETRY_SECONDS);
-    Err(problem)
+    Err(backlog.problem())
 }
 
 fn unknown(id: OrderId) -> Problem {

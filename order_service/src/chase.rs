@@ -17,6 +17,7 @@ use std::{
 };
 
 use common::{
+    backlog::MaxBacklog,
     decision::Millis,
     engine::Door,
     entities::{CONFIRMATION_RESENDS_MAX, Order, OrderStatus},
@@ -34,7 +35,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{
-    api::MaxBacklog,
     order::{Answer, Input, Orders, last_published},
     progress::{Path, Progress},
 };
@@ -111,7 +111,7 @@ impl Chase {
 
     async fn round(&self) -> Result<(), LinkError> {
         let progress = self.progress.borrow().clone();
-        if self.max_backlog.exceeded_by(&progress).is_none() {
+        if self.max_backlog.exceeded_by(progress.largest).is_none() {
             let underway = OrderStatus::ALL.into_iter().filter(|status| status.is_underway());
             let sets = underway.map(keys::orders_with);
             for set in sets.chain([keys::UNCONFIRMED_ORDERS.to_owned()]) {

@@ -19,6 +19,7 @@ use std::{net::SocketAddr, sync::Arc};
 use clap::Parser;
 use common::{
     auth::AuthConfig,
+    backlog::MaxBacklog,
     config::{CommonConfig, Fault},
     consumer::Subscription,
     events::{PaymentConfirmed, StockConfirmed, Stream, Topic},
@@ -28,7 +29,7 @@ use common::{
 use prometheus_client::metrics::gauge::Gauge;
 
 use self::{
-    api::{Api, MaxBacklog},
+    api::Api,
     chase::Chase,
     gateway_only::Secrets,
     order::{Confirmed, Input, Orders},

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 
 use common::{
+    backlog::Backlog,
     decision::Millis,
     entities::{Confirmation, Order},
     events::{Stream, Topic},
@@ -141,17 +142,6 @@ pub const SAMPLED: [Stream; 8] = [
 
 /// The streams whose backlog limits the acceptance of orders.
 const LIMITED: [Stream; 3] = [Stream::OrderCreated, Stream::InventoryCheck, Stream::AccountWallet];
-
-/// The backlog of a group.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Backlog {
-    /// The service that is behind.
-    pub service: &'static str,
-    /// The stream that it reads.
-    pub stream: Stream,
-    /// The number of unread and pending entries.
-    pub entries: u64,
-}
 
 /// The facts that follow from the samples so far.
 #[derive(Clone, Debug, Default)]

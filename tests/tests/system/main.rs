@@ -4,6 +4,7 @@
 
 mod auth;
 mod chaos;
+mod command_limit;
 mod control;
 mod documents;
 mod failover;
