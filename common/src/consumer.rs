@@ -3,8 +3,8 @@
 //! One reader per source Redis, each with a connection of its own that may block in XREADGROUP. It
 //! hands entries to the engine, which acknowledges them; the reader itself never does.
 //!
-//! Memory is bounded: a read by its [`Pace`], the entries in the process by a semaphore from which
-//! each job holds its share. An entry that was delivered [`SUSPECT_DELIVERIES`] times is handled while
+//! Memory is bounded: a read by its `Pace`, the entries in the process by a semaphore from which
+//! each job holds its share. An entry that was delivered `SUSPECT_DELIVERIES` times is handled while
 //! nothing else is; if processes die of it all the same it becomes a dead letter without being read.
 
 mod pace;

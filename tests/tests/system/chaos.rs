@@ -16,6 +16,10 @@ use std::{
 use common::{events::Stream, ids::OrderId};
 use fastrand::Rng;
 use http::{Method, StatusCode};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use orderctl::audit::Report;
 use redis::aio::MultiplexedConnection;
 use serde_json::Value;
@@ -321,6 +325,102 @@ impl Original {
         let id = format!("{seconds}-{micros}");
         publish(&mut self.redis, Stream::OrderCreated, &id, &order).await;
     }
+}
+
+/// What an operator, another program and a slow machine do to a running system.
+struct Trouble {
+    random: Rng,
+    /// The dead letters that follow from it.
+    poison: usize,
+    frozen: Option<usize>,
+    /// How often each kind of trouble was made.
+    made: [usize; 3],
+}
+
+impl Trouble {
+    async fn make(&mut self, system: &mut System, redis: &mut MultiplexedConnection) {
+        self.thaw(system);
+        let read = Stream::ALL.into_iter().filter(|stream| !stream.readers().is_empty());
+        let stream = self.random.choice(read.collect::<Vec<_>>()).expect("some");
+        let kind = self.random.usize(0..3);
+        self.made[kind] += 1;
+        let command = match kind {
+            // No object, no JSON, or far too large.
+            0 => {
+                self.poison += stream.readers().len();
+                let large = "x".repeat(2_000_000);
+                let poison = self.random.choice(["[]", "{nope", &*large]).expect("some").to_owned();
+                let mut add = redis::cmd("XADD");
+                add.arg(stream.key()).arg("*").arg("entity").arg(poison);
+                add
+            }
+            // All that the service has ever read is delivered again.
+            1 => {
+                let reader = self.random.choice(stream.readers()).expect("some");
+                let mut back = redis::cmd("XGROUP");
+                back.arg("SETID").arg(stream.key()).arg(reader.service()).arg("0");
+                back
+            }
+            // An instance stands still with what it has read.
+            _ => {
+                let victim = self.random.usize(0..system.stack.instances().len());
+                self.signal(system, victim, Signal::SIGSTOP);
+                self.frozen = Some(victim);
+                redis::cmd("PING")
+            }
+        };
+        let done: redis::RedisResult<redis::Value> = command.query_async(redis).await;
+        done.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    }
+
+    fn thaw(&mut self, system: &System) {
+        if let Some(victim) = self.frozen.take() {
+            self.signal(system, victim, Signal::SIGCONT);
+        }
+    }
+
+    fn signal(&self, system: &System, victim: usize, signal: Signal) {
+        let pid = system.stack.instances()[victim].process.pid();
+        // It may just have been killed.
+        let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn books_stay_exact_with_poison_repeated_deliveries_freezes_and_kills() {
+    const ORDERS: usize = 800;
+    let seed = Seed::take();
+    let mut random = seed.random();
+    let env = [("CLAIM_IDLE_MS".to_owned(), "2000".to_owned())].into();
+    let mut system = System::start_alone(StackOptions { env, ..pairs() }).await;
+    fill(&system).await;
+    let mut redis = system.redis().await;
+    let load = Load::start(&system, &mut random, ORDERS);
+    let mut monkey = Monkey::new(random.fork());
+    let mut trouble = Trouble { random: random.fork(), poison: 0, frozen: None, made: [0; 3] };
+    let deadline = Instant::now() + PATIENCE;
+    let mut moment = 0;
+    while moment < ORDERS {
+        trouble.make(&mut system, &mut redis).await;
+        if random.u8(0..3) == 0 {
+            trouble.thaw(&system);
+            tokio::task::block_in_place(|| monkey.act(&mut system));
+        }
+        moment = (moment + random.usize(5..40)).min(ORDERS);
+        while load.accepted() < moment {
+            assert!(Instant::now() < deadline, "stuck at {} of {ORDERS}", load.accepted());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    trouble.thaw(&system);
+    tokio::task::block_in_place(|| monkey.recover(&mut system));
+    let placed = load.finish().await;
+    assert!(trouble.made.iter().all(|made| *made > 3), "{:?}", trouble.made);
+
+    let report = system.assert_balanced(PATIENCE).await;
+    assert_eq!((report.orders, report.unfinished), (placed.len(), 0), "{report}");
+    let dead: usize = report.dead_letters.values().sum();
+    assert_eq!(dead, trouble.poison, "each reader has each poison once: {report}");
 }
 
 /// How many orders live their whole lives.
