@@ -43,6 +43,8 @@ use crate::{
     store::{self, Provenance},
 };
 
+/// The pause before entries are read again that the engine has dropped.
+const LOST_PAUSE: Duration = Duration::from_millis(50);
 /// How long a read waits for entries, in milliseconds.
 const BLOCK_MILLIS: u64 = 2_000;
 /// How much longer than that its answer may take.
@@ -247,7 +249,9 @@ impl<D: Decider> Reader<D> {
         let mut streams: Vec<usize> = (0..self.subscriptions.len()).collect();
         loop {
             if self.provenance().is_lost() {
-                // The engine has dropped entries of ours: begin anew.
+                // The engine has dropped entries of ours: begin anew, and not at once, in case it does so
+                // again.
+                tokio::time::sleep(LOST_PAUSE).await;
                 return Ok(());
             }
             let asked = Instant::now();

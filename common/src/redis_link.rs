@@ -242,6 +242,11 @@ impl Link {
         Ok(answers)
     }
 
+    /// Has the next command resolve the name again and connect anew, unless the connection is new.
+    pub(crate) fn renew(&mut self) {
+        self.connection.take_if(|it| it.opened.elapsed() >= RECONNECT_AFTER);
+    }
+
     /// Fails if the server says that it is a replica.
     fn check_role(&mut self, opened: Instant, info: &str) -> Result<(), LinkError> {
         if info_field(info, "role") != Some("slave") {

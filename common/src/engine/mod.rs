@@ -296,12 +296,18 @@ impl<D: Decider> Engine<D> {
         };
         let known = self.identity.as_ref().is_some_and(|identity| identity.run_id == run_id);
         if !known || open.iter().any(|job| is_lost(&self.identity, job)) {
-            let identity = store::identify(&mut self.own, D::TOPIC).await?;
-            if self.identity.as_ref() != Some(&identity) {
+            let mut identity = Some(store::identify(&mut self.own, D::TOPIC).await?);
+            if open.iter().any(|job| is_lost(&identity, job)) {
+                // It may be this connection, and not the reader's, that leads to a server which is not
+                // the one any more: a demoted primary answers all that the engine has asked so far.
+                self.own.renew();
+                identity = Some(store::identify(&mut self.own, D::TOPIC).await?);
+            }
+            if self.identity != identity {
                 // The effects that these acknowledge may be lost.
                 let (own, sources) = (self.sources.index(D::TOPIC), &self.sources);
                 self.acks.retain(|stream, _| sources.index(stream.topic()) != own);
-                self.identity = Some(identity);
+                self.identity = identity;
             }
         }
         let before = open.len();

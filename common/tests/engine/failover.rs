@@ -79,6 +79,30 @@ async fn a_service_leaves_a_demoted_primary_as_soon_as_its_name_leads_elsewhere(
 }
 
 #[tokio::test]
+async fn an_engine_that_had_nothing_to_write_follows_its_reader_to_the_promoted_replica() {
+    let (old, new) = pair().await;
+    let name = Name::of(&old).await;
+    let service = Service::with(
+        common::config::Sources::new(|_| name.url().parse().expect("a URL")),
+        "one",
+        Ledger::default(),
+        |_| {},
+    );
+    service.ready().await;
+    old.deposit(&Deposit::new("a", "c", 1)).await;
+    until("all is acknowledged", async || old.is_through(Stream::OrderCreated).await).await;
+    in_step(&old, &new).await;
+    // Only the blocked read notices: the demoted primary answers everything else.
+    name.leads_to(&new);
+    swap(&old, &new).await;
+    new.deposit(&Deposit::new("b", "c", 1)).await;
+    until("it is counted", async || new.total("c").await == Some(2)).await;
+    until("all is acknowledged", async || new.is_through(Stream::OrderCreated).await).await;
+    assert_eq!(new.audited().await.len(), 2);
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_service_whose_name_leads_to_a_replica_waits_until_it_leads_to_a_primary() {
     let (primary, replica) = pair().await;
     let name = Name::of(&replica).await;
