@@ -58,7 +58,7 @@ const FORGET_MILLIS: u64 = 24 * 3_600 * 1_000;
 /// An entry that was delivered this often is handled alone: processes may have died of it. Most did not kill
 /// anybody: each reconnect and each innocent restart delivers what is pending once more.
 const SUSPECT_DELIVERIES: u64 = 5;
-/// An entry during whose lonely handling so many processes have died is not read again.
+/// An entry is not read again after this number of processes died while they handled nothing else.
 const SUSPECT_DEATHS: u64 = 3;
 /// A process that has lived for this long with an entry does not die of it.
 const SUSPECT_TIME: Duration = Duration::from_secs(2);
@@ -369,7 +369,7 @@ impl<D: Decider> Reader<D> {
         Ok(())
     }
 
-    /// Reads so many entries of each of these streams behind an id: `>` is what is new, a number what is
+    /// Reads `count` entries of each of these streams behind an id: `>` stands for new entries, a number for those that are
     /// pending for this instance.
     fn read_command(
         &self,
@@ -495,8 +495,8 @@ impl<D: Decider> Reader<D> {
         Ok(())
     }
 
-    /// Has entries delivered again that were pending for a consumer which is gone now: whoever removed it
-    /// removed them from the pending entries list as well. Those that it had acknowledged before find
+    /// Has entries delivered again that were pending for a consumer which is gone now: XGROUP DELCONSUMER
+    /// drops them from the pending entries list as well. Entries that had been acknowledged before find
     /// their idempotency records.
     async fn restore(
         &self,

@@ -153,7 +153,7 @@ pub struct LagMeter {
     ends: HashMap<(String, String), End>,
 }
 
-/// What was known of a group when it was at the end of its stream.
+/// The state of a group when it was at the end of its stream.
 #[derive(Clone, Copy, Debug)]
 struct End {
     delivered: EntryId,

@@ -346,7 +346,7 @@ impl Desk<'_> {
         Ok(Look::Fillable { reservation: Box::new(reservation), ready })
     }
 
-    /// Whether there are so many pieces of each product; `None` while one of them is not loaded.
+    /// Whether this quantity of each product is available; `None` while one of them is not loaded.
     fn are_available(&mut self, pieces: &BTreeMap<ProductId, u64>) -> Result<Option<bool>, Halt> {
         if !are_loaded(pieces.keys().map(|id| self.products.see(self.world, id).map(|_| ())))? {
             return Ok(None);

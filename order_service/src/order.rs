@@ -453,7 +453,7 @@ struct StepResult<'a> {
     attempt: u32,
     reason: Option<&'a String>,
     total: Option<u64>,
-    /// What has to be confirmed if the order takes this status.
+    /// The confirmations that this status of an order asks for.
     unconfirmed: &'a [Confirmation],
 }
 

@@ -195,7 +195,7 @@ fn confirmed(confirmation: Confirmation, attempt: u32) -> Input {
     Input::Confirmed(Confirmed { order_id: id(), attempt, confirmation })
 }
 
-/// What has to be confirmed once this moved an order.
+/// The confirmations that are due once this moved an order.
 fn unconfirmed(cause: Cause) -> Vec<Confirmation> {
     match cause {
         CANCEL => vec![StockCancelled, PaymentCancelled],
@@ -931,7 +931,7 @@ fn an_order_may_be_tried_again_and_again() {
     assert_eq!(steps(&service.order().unwrap()), expected);
 }
 
-/// What is stored of an order: the order and the records of requests to pay again.
+/// The stored form of an order: the order and the records of requests to pay again.
 fn stored_bytes(service: &Service) -> (usize, Vec<usize>) {
     let order = serde_json::to_string(&service.order().unwrap()).unwrap();
     let records = service.0.all::<Retry>();

@@ -34,7 +34,7 @@ impl Pace {
         (READ_BYTES / self.entry_bytes).clamp(1, all.max(1))
     }
 
-    /// How many entries to ask of each stream when so many streams are read at once.
+    /// The number of entries to ask of each stream when `streams` of them are read at once.
     pub(super) fn count(&self, streams: usize) -> usize {
         (READ_BYTES / self.entry_bytes / streams.max(1)).clamp(1, self.count)
     }

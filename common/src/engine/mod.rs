@@ -253,6 +253,9 @@ impl<D: Decider> Engine<D> {
                     losses += u32::from(progress == Progress::Lost);
                     self.ignores_lease =
                         progress == Progress::Deferred && !self.await_lease().await;
+                    if progress == Progress::Deferred && !alone {
+                        self.top_up(&mut open);
+                    }
                     if losses > HALVE_AFTER && open.len() > SMALL_BATCH {
                         let rest = open.drain(open.len() / 2..);
                         rest.rev().for_each(|job| self.carried.push_front(job));
@@ -284,6 +287,19 @@ impl<D: Decider> Engine<D> {
                     }
                 }
             }
+        }
+    }
+
+    /// Adds inputs that came in while the batch waited for the lease: its turn is worth more that way.
+    fn top_up(&mut self, open: &mut Vec<Job<D>>) {
+        let mut kib: usize = open.iter().map(Job::kib).sum();
+        while open.len() < BATCH_INPUTS
+            && kib < BATCH_KIB
+            && let Ok(job) = self.queue.try_recv()
+        {
+            self.metrics.inputs.inc();
+            kib += job.kib();
+            open.push(job);
         }
     }
 

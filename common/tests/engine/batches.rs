@@ -68,7 +68,7 @@ async fn a_burst_of_small_entries_costs_one_read_and_one_commit() {
     service.stop().await.unwrap();
 }
 
-/// Deposits whose JSON has so many bytes more than it takes.
+/// Deposits whose JSON is padded by this number of bytes.
 async fn large_deposits(redis: &Redis, count: usize, bytes: usize) {
     for n in 0..count {
         let mut deposit = serde_json::to_value(Deposit::new(format!("d{n}"), "c", 1)).unwrap();

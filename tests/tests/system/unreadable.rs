@@ -1,4 +1,4 @@
-//! What is stored or published cannot be read: it does no harm to anything else, and the answer says so.
+//! Stored or published data that cannot be read harms nothing else, and the answer says so.
 
 use std::collections::BTreeMap;
 
