@@ -286,7 +286,8 @@ impl Plain {
             Input::StillUnpaid(event) => {
                 let number = event.id.0.as_u128();
                 if self.holds(number, event.attempt) {
-                    self.give_up(number, Holding::Released);
+                    let came_in = self.give_up(number, Holding::Released);
+                    self.serve(&came_in);
                 }
             }
             Input::Cancelled(event) => {

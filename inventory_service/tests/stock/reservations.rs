@@ -2,7 +2,7 @@
 
 use common::{
     decision::{Decider, Halt, World},
-    entities::{Line, Product},
+    entities::{Line, Product, ProductUpdated},
     events::{StockChecked, StockOutcome, Stream},
 };
 use inventory_service::{
@@ -297,10 +297,11 @@ fn only_products_that_changed_are_told_as_updated() {
     for ((ids, updated), number) in table.into_iter().zip(1..) {
         warehouse.when(&ordered(number, 1, ids));
         let told = warehouse.memory.take(Stream::InventoryUpdated);
-        let told: Vec<Product> =
+        let told: Vec<ProductUpdated> =
             told.iter().map(|json| serde_json::from_str(json).unwrap()).collect();
-        let expected: Vec<Product> = updated.iter().map(|id| warehouse.product(id)).collect();
-        assert_eq!(told, expected, "{ids:?}: whole, with amount and line");
+        let expected: Vec<_> =
+            updated.iter().map(|id| ProductUpdated::from(&warehouse.product(id))).collect();
+        assert_eq!(told, expected, "{ids:?}: with amount and the number of waiting orders");
     }
 }
 

@@ -422,7 +422,11 @@ async fn books_stay_exact_with_poison_repeated_deliveries_freezes_and_kills() {
     let placed = load.finish().await;
     assert!(trouble.made.iter().all(|made| *made > 3), "{:?}", trouble.made);
 
-    let report = system.assert_balanced(PATIENCE).await;
+    let report = system.audit(PATIENCE).await;
+    // The auditor reads what only msg_service reads as well, and says that it cannot.
+    let is_poison = |finding: &&String| finding.starts_with("cannot be read: entry ");
+    let others: Vec<_> = report.findings.iter().filter(|it| !is_poison(it)).collect();
+    assert!(others.is_empty() && report.is_quiet(), "{report}");
     assert_eq!((report.orders, report.unfinished), (placed.len(), 0), "{report}");
     let dead: usize = report.dead_letters.values().sum();
     assert_eq!(dead, trouble.poison, "each reader has each poison once: {report}");
