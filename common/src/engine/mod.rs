@@ -190,7 +190,7 @@ impl<D: Decider> Engine<D> {
         if self.obstacles.is_empty() {
             jobs.append(&mut self.parked);
         }
-        let carried = jobs.len();
+        let mut counted = jobs.len();
         while jobs.is_empty() {
             let receive = self.queue.recv_many(&mut jobs, BATCH_INPUTS);
             let failing = self.part.is_failing() || self.acks_part.is_failing();
@@ -204,16 +204,16 @@ impl<D: Decider> Engine<D> {
                 Ok(_) => {}
                 Err(_) if self.part.is_failing() => {
                     self.probe().await;
-                    if self.obstacles.is_empty() && !self.parked.is_empty() {
+                    if self.obstacles.is_empty() {
                         jobs.append(&mut self.parked);
-                        break;
+                        counted = jobs.len();
                     }
                 }
                 Err(_) => self.flush_acks().await,
             }
         }
         self.metrics.batches.inc();
-        self.metrics.inputs.inc_by(jobs.len().saturating_sub(carried) as u64);
+        self.metrics.inputs.inc_by((jobs.len() - counted) as u64);
         let mut kib = 0;
         let mut fits = |job: &Job<D>| {
             kib += job.kib();

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use common::{
+    config::Sources,
     events::{Event as _, Stream},
     redis_link::{LinkError, SharedLink},
 };
@@ -39,16 +40,17 @@ async fn swap(primary: &Redis, replica: &Redis) {
     primary.tell(&format!("REPLICAOF 127.0.0.1 {}", replica.port())).await;
 }
 
+/// A service whose Redis is where the name leads.
+fn begin(name: &Name) -> Service {
+    let sources = Sources::new(|_| name.url().parse().expect("a URL"));
+    Service::with(sources, "one", Ledger::default(), |_| {})
+}
+
 #[tokio::test]
 async fn a_service_leaves_a_demoted_primary_as_soon_as_its_name_leads_elsewhere() {
     let (old, new) = pair().await;
     let name = Name::of(&old).await;
-    let service = Service::with(
-        common::config::Sources::new(|_| name.url().parse().expect("a URL")),
-        "one",
-        Ledger::default(),
-        |_| {},
-    );
+    let service = begin(&name);
     service.ready().await;
     service.ask(Deposit::new("a", "c", 1)).await.unwrap();
     old.deposit(&Deposit::new("b", "c", 1)).await;
@@ -82,12 +84,7 @@ async fn a_service_leaves_a_demoted_primary_as_soon_as_its_name_leads_elsewhere(
 async fn an_engine_that_had_nothing_to_write_follows_its_reader_to_the_promoted_replica() {
     let (old, new) = pair().await;
     let name = Name::of(&old).await;
-    let service = Service::with(
-        common::config::Sources::new(|_| name.url().parse().expect("a URL")),
-        "one",
-        Ledger::default(),
-        |_| {},
-    );
+    let service = begin(&name);
     service.ready().await;
     old.deposit(&Deposit::new("a", "c", 1)).await;
     until("all is acknowledged", async || old.is_through(Stream::OrderCreated).await).await;
@@ -106,12 +103,7 @@ async fn an_engine_that_had_nothing_to_write_follows_its_reader_to_the_promoted_
 async fn a_service_whose_name_leads_to_a_replica_waits_until_it_leads_to_a_primary() {
     let (primary, replica) = pair().await;
     let name = Name::of(&replica).await;
-    let service = Service::with(
-        common::config::Sources::new(|_| name.url().parse().expect("a URL")),
-        "one",
-        Ledger::default(),
-        |_| {},
-    );
+    let service = begin(&name);
     service.in_trouble().await;
     name.leads_to(&primary);
     service.ready().await;
