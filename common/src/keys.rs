@@ -112,6 +112,11 @@ pub(crate) fn lease(owner: Topic) -> String {
     format!("{{{}}}:lease", owner.name())
 }
 
+/// The list on which an instance waits for the lease: `{<topic>}:lease:<instance>`. See `take_turn.lua`.
+pub(crate) fn lease_turn(owner: Topic, instance: &str) -> String {
+    format!("{{{}}}:lease:{instance}", owner.name())
+}
+
 /// Written to find out whether the owner's Redis takes writes: `{<topic>}:probe`. Expires at once.
 pub(crate) fn probe(owner: Topic) -> String {
     format!("{{{}}}:probe", owner.name())

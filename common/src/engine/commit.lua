@@ -33,11 +33,11 @@
 --       Without groups: the reasons for the keys that cannot be written.
 -- Error FENCED: the store has another identity; nothing was written.
 --
--- The lease ends starvation: a batch that takes long to decide would lose to quick ones for ever. A
--- group that lost takes it, and until it has committed (or the lease has run out) other instances'
--- groups with the same entities are deferred. They queue for it, first come first served. Its value:
--- the holder and those who wait, separated by blanks, then a line for each entity. Safety rests on
--- the versions alone.
+-- The lease ends starvation: a batch that takes long to decide would lose to quick ones for ever. An
+-- instance that lost takes it (take_turn.lua), and until it has committed, or the lease has run out, other
+-- instances' groups with the same entities are deferred. Instances queue for it, first come, first served.
+-- Its value is JSON, [[instance, entity, ..], ..]: the holder, then those that wait. A commit of the holder
+-- passes it on and wakes the next. Correctness depends on the versions alone.
 
 local call, sub, tonumber = redis.call, string.sub, tonumber
 local groups, entities = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -95,10 +95,6 @@ for position = first_set, #KEYS do
   may(position, 'ZREM', 'member')
 end
 
-if redis.acl_check_cmd and not redis.acl_check_cmd('SET', KEYS[2], 'instance', 'PX', '1') then
-  return redis.error_reply('NOPERM it has no right to SET on ' .. KEYS[2])
-end
-
 local reply = {}
 local operations = 9 + groups + 2 * entities
 local function each_operation(visit)
@@ -134,16 +130,15 @@ if #absent > 0 and call('EXISTS', unpack(absent)) > 0 then
   end
 end
 
-local lease = ttl ~= '0' and standing[2] or ''
-local names, leased_keys = string.match(lease, '^([^\n]*)(.*)$')
-local holder = string.match(names, '^(%S+)')
+local readable, queue = pcall(cjson.decode, ttl ~= '0' and standing[2] or '')
+local holder = readable and type(queue) == 'table' and type(queue[1]) == 'table' and queue[1][1]
 local leased = {}
 if holder and holder ~= instance then
-  for key in string.gmatch(leased_keys, '\n([^\n]+)') do leased[key] = true end
+  for at = 2, #queue[1] do leased[queue[1][at]] = true end
 end
 
-local writes, contested = {}, {}
-local waits, lost = false, false
+local writes, contested = {}, {instance}
+local lost = false
 local position, argument = 2, 8 + groups
 for group = 1, groups do
   local conflict, deferred = false, false
@@ -175,7 +170,7 @@ for group = 1, groups do
   if reply[group] then
     conflict = reply[group]
   elseif deferred then
-    conflict, waits = 0, true
+    conflict = 0
   elseif conflict and conflict.lost then
     lost = true
     for at = 1, #keys do contested[#contested + 1] = keys[at] end
@@ -220,22 +215,24 @@ for place = first_list, #KEYS do
   if added[place] then call('ZADD', KEYS[place], unpack(added[place])) end
 end
 
-if ttl == '0' then return reply end
-if lost and (not holder or holder == instance) then
-  -- Instances that wait already keep their turn.
-  names = instance .. string.sub(names, #(holder or '') + 1)
-  call('SET', KEYS[2], names .. '\n' .. table.concat(contested, '\n'), 'PX', ttl)
-elseif (lost or waits) and holder then
-  if not string.find(' ' .. names .. ' ', ' ' .. instance .. ' ', 1, true) then
-    call('SET', KEYS[2], names .. ' ' .. instance .. leased_keys, 'KEEPTTL')
-  end
-elseif holder == instance then
-  local next_names = string.match(names, '^%S+ (.+)$')
-  if next_names then
-    call('SET', KEYS[2], next_names .. leased_keys, 'PX', ttl)
+if holder ~= instance then return reply end
+-- This may fail without harm: the lease runs out.
+pcall(function()
+  if lost then
+    queue[1] = contested
   else
-    call('SET', KEYS[2], '', 'PX', 1)
+    table.remove(queue, 1)
   end
-end
+  if #queue == 0 then
+    call('SET', KEYS[2], '', 'PX', 1)
+    return
+  end
+  call('SET', KEYS[2], cjson.encode(queue), 'PX', ttl)
+  if not lost then
+    local turn = KEYS[2] .. ':' .. queue[1][1]
+    call('RPUSH', turn, '')
+    call('PEXPIRE', turn, ttl)
+  end
+end)
 
 return reply

@@ -11,7 +11,7 @@ mod group;
 mod queue;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::{Duration, Instant},
@@ -26,7 +26,7 @@ pub(crate) use queue::{Job, Origin, Work};
 
 use self::{
     acknowledger::Acknowledger,
-    commit::{Caller, KeyKind, Outcome, Refused, Standing},
+    commit::{Call, Caller, KeyKind, Outcome, Refused, Standing},
     group::{Group, group},
 };
 use crate::{
@@ -67,9 +67,12 @@ const PROBE: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a lease lasts at most: as long as a large batch may take to be decided again.
 const LEASE_MILLIS: u64 = 50;
-/// How often an instance that was deferred asks whether it is its turn.
-const LEASE_POLL: Duration = Duration::from_millis(1);
-/// After this number of losses in a row a batch is halved, so that it is decided sooner.
+/// How often an instance joins the queue for the lease before it goes on without: the lease may have run
+/// out, and the queue with it.
+const LEASE_WAITS: usize = 2;
+/// After this number of losses a batch queues for the lease.
+const CONTENDED_AFTER: u32 = 2;
+/// After this number of losses a batch is halved, so that it is decided sooner.
 const HALVE_AFTER: u32 = 2;
 /// A batch of this size is not halved.
 const SMALL_BATCH: usize = 16;
@@ -100,8 +103,9 @@ pub(crate) struct Engine<D: Decider> {
     parked: Vec<Job<D>>,
     /// When the obstacles were last looked at.
     probed: Instant,
-    /// Whether the next commit is not deferred: the holder of the lease did not come in time.
-    ignores_lease: bool,
+    /// Entities that instances compete for: who decides upon them queues for the lease before it reads.
+    contested: HashSet<Key>,
+    turn: Turn,
     /// Whether Redis failed during the shutdown: what is left is for the next start.
     given_up: bool,
     /// Whether redelivered events are treated as new ones: only to show that the tests notice.
@@ -139,7 +143,8 @@ impl<D: Decider> Engine<D> {
             obstacles: Vec::new(),
             parked: Vec::new(),
             probed: Instant::now(),
-            ignores_lease: false,
+            contested: HashSet::new(),
+            turn: Turn::None,
             given_up: false,
             ignore_traces: ignore_traces(),
         };
@@ -232,12 +237,13 @@ impl<D: Decider> Engine<D> {
         let mut failed = Vec::new();
         let mut backoff = Backoff::default();
         let (mut losses, mut moves) = (0, 0);
+        self.turn = Turn::None;
         loop {
             // A caller who went away was promised nothing.
             open.retain(|job| !job.is_abandoned());
             let done = match self.drop_lost(&mut open).await {
                 Ok(()) if open.is_empty() => return failed,
-                Ok(()) => match self.load(&mut world, &mut open).await {
+                Ok(()) => match self.load(&mut world, &mut open, alone).await {
                     Ok(()) => {
                         self.decide_and_commit(&mut world, &mut open, alone, &mut failed).await
                     }
@@ -251,10 +257,10 @@ impl<D: Decider> Engine<D> {
                     backoff.reset();
                     moves = 0;
                     losses += u32::from(progress == Progress::Lost);
-                    self.ignores_lease =
-                        progress == Progress::Deferred && !self.await_lease().await;
-                    if progress == Progress::Deferred && !alone {
-                        self.top_up(&mut open);
+                    if progress == Progress::Deferred || losses >= CONTENDED_AFTER {
+                        let keys = open.iter().flat_map(|job| &job.keys);
+                        let loaded = keys.filter(|(_, access)| *access == Access::Load);
+                        self.contested = loaded.map(|(key, _)| key.clone()).collect();
                     }
                     if losses > HALVE_AFTER && open.len() > SMALL_BATCH {
                         let rest = open.drain(open.len() / 2..);
@@ -263,6 +269,7 @@ impl<D: Decider> Engine<D> {
                     }
                 }
                 Err(Setback::Moved) => {
+                    self.turn = Turn::None;
                     self.identity = None;
                     world = World::default();
                     moves += 1;
@@ -273,6 +280,7 @@ impl<D: Decider> Engine<D> {
                 Err(Setback::Link(error)) => {
                     self.metrics.failures.inc();
                     self.part.failed(&error);
+                    self.turn = Turn::None;
                     // What was decided may or may not be written: look again and decide again.
                     world = World::default();
                     if self.shutdown.is_cancelled() {
@@ -346,8 +354,83 @@ impl<D: Decider> Engine<D> {
         Ok(())
     }
 
-    /// Reads what the jobs concern. Jobs beyond the batch's limit are carried to the next one.
-    async fn load(&mut self, world: &mut World, open: &mut Vec<Job<D>>) -> Result<(), Setback> {
+    /// Reads what the jobs concern, when it is this instance's turn if they are about contested entities.
+    async fn load(
+        &mut self,
+        world: &mut World,
+        open: &mut Vec<Job<D>>,
+        alone: bool,
+    ) -> Result<(), Setback> {
+        let mut wanted = self.unread(world, open);
+        if self.turn == Turn::None && !self.is_contested(open) {
+            self.contested.clear();
+        } else if self.turn == Turn::None {
+            *world = World::default();
+            wanted = self.unread(world, open);
+            self.take_turn(world, wanted).await?;
+            if !alone {
+                self.top_up(open);
+            }
+            wanted = self.unread(world, open);
+        }
+        if !wanted.is_empty() {
+            let values = self.send_with_acks(vec![mget(&wanted)]).await?.pop();
+            self.take_in(world, wanted, values)?;
+        }
+        for (key, _) in open.iter().flat_map(|job| &job.keys).filter(|(_, a)| *a == Access::Fresh) {
+            if !world.knows(key) {
+                world.set_standing(key.clone(), None);
+            } else if self.ignore_traces {
+                world.hide(key);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_contested(&self, open: &[Job<D>]) -> bool {
+        !self.contested.is_empty()
+            && open
+                .iter()
+                .flat_map(|job| &job.keys)
+                .any(|(key, access)| *access != Access::Fresh && self.contested.contains(key))
+    }
+
+    /// Queues for the lease on the contested entities, waits for the turn, and reads.
+    async fn take_turn(&mut self, world: &mut World, wanted: Vec<Key>) -> Result<(), Setback> {
+        let turn = keys::lease_turn(D::TOPIC, &self.instance);
+        let mut join = redis::cmd("EVAL");
+        join.arg(include_str!("take_turn.lua")).arg(2).arg(keys::lease(D::TOPIC)).arg(&turn);
+        join.arg(&self.instance).arg(LEASE_MILLIS);
+        for key in &self.contested {
+            join.arg(key.as_str());
+        }
+        let mut wait = redis::cmd("BLPOP");
+        wait.arg(&turn).arg(LEASE_MILLIS as f64 / 1_000.0);
+        let mut values = None;
+        self.turn = Turn::Forced;
+        for _ in 0..LEASE_WAITS {
+            let commands = vec![join.clone(), wait.clone(), mget(&wanted)];
+            let mut answers = self.send_with_acks(commands).await?;
+            values = answers.pop();
+            if let Some(Value::Array(_)) = answers.pop() {
+                self.turn = Turn::Granted;
+                if answers.pop() == Some(Value::Int(1)) {
+                    // Nobody was before us: the next batch does not queue.
+                    self.contested.clear();
+                }
+                break;
+            }
+            let joined = answers.pop().unwrap_or(Value::Nil);
+            if let Err(error) = self.own.accept("EVAL take_turn.lua", joined) {
+                self.part.denied(&error);
+            }
+        }
+        self.take_in(world, wanted, values)
+    }
+
+    /// Finds out what the jobs concern, and gives what of it is not in the world yet. Jobs beyond the batch's
+    /// limit are carried to the next one.
+    fn unread(&mut self, world: &World, open: &mut Vec<Job<D>>) -> Vec<Key> {
         let (mut wanted, mut named) = (Vec::new(), 0);
         for (number, job) in open.iter_mut().enumerate() {
             let Work::Input(input) = &job.work else { continue };
@@ -383,27 +466,17 @@ impl<D: Decider> Engine<D> {
         }
         wanted.sort_unstable();
         wanted.dedup();
-        self.read(world, wanted).await?;
-        for (key, _) in open.iter().flat_map(|job| &job.keys).filter(|(_, a)| *a == Access::Fresh) {
-            if !world.knows(key) {
-                world.set_standing(key.clone(), None);
-            } else if self.ignore_traces {
-                world.hide(key);
-            }
-        }
-        Ok(())
+        wanted
     }
 
-    async fn read(&mut self, world: &mut World, wanted: Vec<Key>) -> Result<(), Setback> {
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        let mut command = redis::cmd("MGET");
-        for key in &wanted {
-            command.arg(key.as_str());
-        }
-        let value = self.send_with_acks(command).await?;
-        let Value::Array(values) = self.own.accept("MGET", value)? else {
+    fn take_in(
+        &mut self,
+        world: &mut World,
+        wanted: Vec<Key>,
+        values: Option<Value>,
+    ) -> Result<(), Setback> {
+        let values = self.own.accept("MGET", values.unwrap_or(Value::Nil))?;
+        let Value::Array(values) = values else {
             return Err(self.strange("MGET").into());
         };
         for (key, value) in wanted.into_iter().zip(values) {
@@ -453,7 +526,10 @@ impl<D: Decider> Engine<D> {
         };
         let (writing, idle): (Vec<Group>, Vec<Group>) = groups.into_iter().partition(writes);
         let done = match self.find_foreign(&idle, world).await {
-            Ok(()) if writing.is_empty() => Ok(Vec::new()),
+            // A commit passes the lease on, even if it has nothing to write.
+            Ok(()) if writing.is_empty() && (self.turn != Turn::Granted || jobs.is_empty()) => {
+                Ok(Vec::new())
+            }
             Ok(()) => self.commit(&writing, world, now).await,
             Err(error) => Err(error.into()),
         };
@@ -654,10 +730,10 @@ impl<D: Decider> Engine<D> {
     ) -> Result<Vec<Outcome>, Setback> {
         let caller = self.caller();
         let call = commit::call(&caller, groups, world, now);
-        let mut value = self.send_with_acks(call.command.clone()).await?;
+        let mut value = self.send_commit(&call).await?;
         if is_noscript(&value) {
             self.load_script().await?;
-            value = self.send_with_acks(call.command.clone()).await?;
+            value = self.send_commit(&call).await?;
         }
         if is_error(&value, "FENCED") {
             return Err(Setback::Moved);
@@ -665,8 +741,17 @@ impl<D: Decider> Engine<D> {
         let value = self.own.accept("the commit", value)?;
         let outcomes = call.outcomes(value).filter(|outcomes| outcomes.len() == groups.len());
         let outcomes = outcomes.ok_or_else(|| self.strange("the commit"))?;
+        let lost = |outcome: &Outcome| matches!(outcome, Outcome::Conflict(_));
+        if self.turn != Turn::Granted || !outcomes.iter().any(lost) {
+            self.turn = Turn::None;
+        }
         self.obstacles.retain(|obstacle| !call.writes(&obstacle.key));
         Ok(outcomes)
+    }
+
+    async fn send_commit(&mut self, call: &Call) -> Result<Value, Setback> {
+        let value = self.send_with_acks(vec![call.command.clone()]).await?.pop();
+        Ok(value.unwrap_or(Value::Nil))
     }
 
     /// Finds out which entities that decisions without an effect took for absent are something else: a
@@ -697,7 +782,7 @@ impl<D: Decider> Engine<D> {
 
     fn caller(&self) -> Caller<'_> {
         let store = self.identity.as_ref().map_or("", |identity| &identity.store);
-        let lease_millis = if self.ignores_lease { 0 } else { LEASE_MILLIS };
+        let lease_millis = if self.turn == Turn::Forced { 0 } else { LEASE_MILLIS };
         Caller { topic: D::TOPIC, instance: &self.instance, store, lease_millis }
     }
 
@@ -746,18 +831,20 @@ impl<D: Decider> Engine<D> {
         }
     }
 
-    /// Sends a command to the own Redis; acknowledgements travel with it.
-    async fn send_with_acks(&mut self, command: redis::Cmd) -> Result<Value, Setback> {
+    /// Sends commands to the own Redis; acknowledgements travel with them.
+    async fn send_with_acks(&mut self, commands: Vec<redis::Cmd>) -> Result<Vec<Value>, Setback> {
         self.check_process().await?;
         let mut pipeline = Pipeline::with_capacity(4);
         let acked = self.own_acks(&mut pipeline);
-        pipeline.add_command(command);
+        for command in commands {
+            pipeline.add_command(command);
+        }
         match self.own.send(&pipeline).await {
             Ok(mut values) => {
-                let value = values.pop().unwrap_or(Value::Nil);
+                let answers = values.split_off(acked.len().min(values.len()));
                 self.check_acks(&acked, values);
                 self.ack_others();
-                Ok(value)
+                Ok(answers)
             }
             Err(error) => {
                 self.restore_acks(acked);
@@ -904,29 +991,6 @@ impl<D: Decider> Engine<D> {
         }
     }
 
-    /// Waits until the lease comes to this instance, or has run out; gives whether that came true. A
-    /// lease outlives its time if the clock of Redis is set back.
-    async fn await_lease(&mut self) -> bool {
-        for _ in 0..LEASE_MILLIS * 2 {
-            tokio::time::sleep(LEASE_POLL).await;
-            let mut get = redis::cmd("GET");
-            get.arg(keys::lease(D::TOPIC));
-            let names = match self.own.ask("GET", get).await {
-                Ok(Value::BulkString(lease)) => lease,
-                Ok(_) => return true,
-                Err(error) => {
-                    self.part.denied(&error);
-                    return true;
-                }
-            };
-            let holder = names.split(|byte| *byte == b' ' || *byte == b'\n').next();
-            if holder.is_none_or(|it| it.is_empty() || it == self.instance.as_bytes()) {
-                return true;
-            }
-        }
-        false
-    }
-
     fn strange(&self, command: &'static str) -> LinkError {
         LinkError::Refused {
             address: self.own.address(),
@@ -945,6 +1009,17 @@ enum Progress {
     Deferred,
     /// Some inputs lost to another instance, and know what stands now.
     Lost,
+}
+
+/// Whether a batch has the lease on contested entities.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// It does not, or has passed it on.
+    None,
+    /// It does, until it has committed.
+    Granted,
+    /// It does not, but its holder did not commit in time: the next commit disregards the lease.
+    Forced,
 }
 
 /// What became of an input's group.
@@ -980,6 +1055,14 @@ enum Verdict<A> {
     Unreadable(String),
     /// Its decision failed or panicked: its own fault, if it does so alone.
     Failed(String),
+}
+
+fn mget(keys: &[Key]) -> redis::Cmd {
+    let mut command = redis::cmd("MGET");
+    for key in keys {
+        command.arg(key.as_str());
+    }
+    command
 }
 
 fn xack(reader: Topic, stream: Stream, ids: &[EntryId]) -> redis::Cmd {

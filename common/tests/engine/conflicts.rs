@@ -37,7 +37,7 @@ async fn a_lease_that_never_runs_out_holds_nobody_up_for_long() {
     assert!(service.ask(Deposit::new("a", "c", 1)).await.is_ok());
     // As after the clock of Redis was set back while the holder died.
     let mut set = redis::cmd("SET");
-    set.arg("{inventory}:lease").arg("gone\n{inventory}:counter:c");
+    set.arg("{inventory}:lease").arg(r#"[["gone","{inventory}:counter:c"]]"#);
     redis.run::<()>(&set).await;
     assert_eq!(service.ask(Deposit::new("b", "c", 1)).await, Ok(Answer::Done(2)));
     service.stop().await.unwrap();

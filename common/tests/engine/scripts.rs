@@ -6,6 +6,7 @@ use crate::support::{Entry, Redis, redis::command};
 use common::events::Stream;
 
 const COMMIT: &str = include_str!("../../src/engine/commit.lua");
+const TAKE_TURN: &str = include_str!("../../src/engine/take_turn.lua");
 const TRIM: &str = include_str!("../../src/trim.lua");
 const FORGET: &str = include_str!("../../src/forget.lua");
 
@@ -272,41 +273,69 @@ async fn a_store_of_another_identity_takes_nothing() {
     assert_eq!(reply, Value::Array(vec![Value::Int(1), Value::Int(1)]));
 }
 
+/// Queues for the lease on these entities; gives whether the instance holds it.
+async fn take_turn(redis: &Redis, instance: &str, entities: &[&str]) -> bool {
+    let keys = ["{t}lease", &format!("{{t}}lease:{instance}")];
+    let arguments = [&[instance, "60000"], entities].concat();
+    redis.run::<i64>(&script(TAKE_TURN, &keys, &arguments)).await == 1
+}
+
 #[tokio::test]
-async fn a_loser_takes_the_lease_and_the_others_queue_for_it() {
+async fn instances_queue_for_the_lease_and_a_commit_wakes_the_next() {
     let redis = Redis::start();
-    as_the_decisions_saw_them(&redis).await;
-    redis.run::<()>(&set("{t}a", "4 older a")).await;
-    let reply = async |instance| -> Vec<Value> { redis.run(&two_groups_of(instance, "")).await };
-    let lease = async || get(&redis, "{t}lease").await.unwrap();
-    assert!(matches!(reply("one").await[..], [Value::Array(_), Value::Int(1)]));
-    assert_eq!(lease().await, "one\n{t}a\n{t}b");
-    // What the others have decided would win now, but the loser goes first; the second group is free.
-    redis.run::<()>(&set("{t}a", "5 old a")).await;
-    for (instance, queue) in [("two", "one two"), ("three", "one two three")] {
-        redis.run::<()>(&set("{t}c", "3 old c")).await;
+    let reply = async |instance| -> Vec<Value> {
+        as_the_decisions_saw_them(&redis).await;
         redis.tell("DEL {t}d").await;
-        assert_eq!(reply(instance).await, [Value::Int(0), Value::Int(1)]);
-        assert_eq!(lease().await, format!("{queue}\n{{t}}a\n{{t}}b"));
-        assert_eq!(reply(instance).await[0], Value::Int(0), "it queues once");
-        assert_eq!(lease().await, format!("{queue}\n{{t}}a\n{{t}}b"));
-    }
-    redis.run::<()>(&set("{t}c", "3 old c")).await;
-    redis.tell("DEL {t}d").await;
+        redis.run(&two_groups_of(instance, "")).await
+    };
+    let lease = async || get(&redis, "{t}lease").await.unwrap();
+    let woken =
+        async |instance| -> usize { redis.ask(&format!("LLEN {{t}}lease:{instance}")).await };
+    assert!(take_turn(&redis, "one", &["{t}a"]).await);
+    assert!(!take_turn(&redis, "two", &["{t}a"]).await);
+    assert!(!take_turn(&redis, "three", &["{t}a"]).await);
+    assert!(!take_turn(&redis, "two", &["{t}a", "{t}b"]).await, "it queues once");
+    assert_eq!(lease().await, r#"[["one","{t}a"],["two","{t}a","{t}b"],["three","{t}a"]]"#);
+    // The second group has nothing to do with the lease.
+    assert_eq!(reply("two").await, [Value::Int(0), Value::Int(1)]);
+    assert_eq!((woken("one").await, woken("two").await), (1, 0));
+
     assert_eq!(reply("one").await, [Value::Int(1), Value::Int(1)]);
-    assert_eq!(lease().await, "two three\n{t}a\n{t}b");
-    // The next one finds that it has lost, keeps the lease, and commits.
-    assert!(matches!(reply("two").await[0], Value::Array(_)));
-    assert!(lease().await.starts_with("two three\n"));
-    as_the_decisions_saw_them(&redis).await;
-    redis.tell("DEL {t}d").await;
+    assert_eq!(lease().await, r#"[["two","{t}a","{t}b"],["three","{t}a"]]"#);
+    assert_eq!((woken("two").await, woken("three").await), (1, 0));
+    // The next one finds that it has lost: it keeps the lease, now on what it lost.
+    redis.run::<()>(&set("{t}a", "4 older a")).await;
+    let late: Vec<Value> = redis.run(&two_groups_of("two", "")).await;
+    assert!(matches!(late[0], Value::Array(_)));
+    assert_eq!(lease().await, r#"[["two","{t}a","{t}b","{t}c","{t}d"],["three","{t}a"]]"#);
+    assert!(take_turn(&redis, "two", &["{t}a"]).await, "it still holds it");
+    assert_eq!(woken("two").await, 1, "a wake-up that was not waited for is void");
+
     assert_eq!(reply("two").await, [Value::Int(1), Value::Int(1)]);
-    assert!(lease().await.starts_with("three\n"));
-    as_the_decisions_saw_them(&redis).await;
-    redis.tell("DEL {t}d").await;
+    assert_eq!(woken("three").await, 1);
     assert_eq!(reply("three").await, [Value::Int(1), Value::Int(1)]);
     crate::support::until("nobody holds it", async || get(&redis, "{t}lease").await.is_none())
         .await;
+}
+
+#[tokio::test]
+async fn what_others_leave_at_the_lease_stops_no_commit() {
+    let redis = Redis::start();
+    for lease in ["", "x", "1", "[]", "[1]", "{}", r#"{"1":2}"#, "[[]]", r#"[["one"],1]"#] {
+        redis.run::<()>(&set("{t}lease", lease)).await;
+        as_the_decisions_saw_them(&redis).await;
+        redis.tell("DEL {t}d").await;
+        let reply: Vec<Value> = redis.run(&two_groups()).await;
+        assert_eq!(reply, [Value::Int(1), Value::Int(1)], "{lease}");
+        redis.run::<()>(&set("{t}lease", lease)).await;
+        if lease != "[[]]" {
+            assert!(take_turn(&redis, "one", &["{t}a"]).await, "{lease}");
+        }
+    }
+    redis.tell("DEL {t}lease {t}lease:one").await;
+    redis.tell("RPUSH {t}lease x").await;
+    redis.tell("SET {t}lease:one x").await;
+    assert!(take_turn(&redis, "one", &["{t}a"]).await);
 }
 
 #[tokio::test]
