@@ -39,7 +39,11 @@ RUN find . -path ./target -prune -o -name '*.rs' -exec touch {} + \
     && rm -rf target
 
 FROM debian:bookworm-slim AS runtime
-# By number, so that an orchestrator can see that it is not root. The binaries need no home and write no file.
+# For the volume with the secret between the gateway and order_service: Docker gives a new volume the owner that the
+# directory has.
+RUN install --directory --owner 10001 --group 10001 --mode 700 /var/lib/orders
+# By number, so that an orchestrator can see that it is not root. The binaries need no home and write no
+# file.
 USER 10001:10001
 
 FROM runtime AS gateway_api

@@ -8,6 +8,7 @@ use crate::{
     http::PRODUCTS_LIMIT,
     ids::{CustomerId, ProductId},
     problem::Problem,
+    text::is_control,
 };
 
 /// The body of `POST /order`.
@@ -44,8 +45,13 @@ pub const TEXT_LIMIT: usize = 200;
 /// The body of `PUT /inventory/{id}`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct DefineProduct {
-    /// For people, 1 to 200 characters.
-    #[schema(min_length = 1, max_length = 200, example = "Denon Speakers")]
+    /// For people, 1 to 200 characters, none of them a control character.
+    #[schema(
+        min_length = 1,
+        max_length = 200,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f\\u2028-\\u202e\\u2066-\\u2069]*$",
+        example = "Denon Speakers"
+    )]
     pub name: String,
     /// Of one piece, in whole units of money. Orders that are reserved already keep their price.
     #[schema(maximum = 1_000_000_000_000_u64, example = 800)]
@@ -59,11 +65,21 @@ pub struct DefineProduct {
 /// The body of `PUT /accounts/{id}`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct DefineAccount {
-    /// For people, 1 to 200 characters.
-    #[schema(min_length = 1, max_length = 200, example = "Anthony")]
+    /// For people, 1 to 200 characters, none of them a control character.
+    #[schema(
+        min_length = 1,
+        max_length = 200,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f\\u2028-\\u202e\\u2066-\\u2069]*$",
+        example = "Anthony"
+    )]
     pub name: String,
-    /// Where messages go, 1 to 200 characters.
-    #[schema(min_length = 1, max_length = 200, example = "anthony@server.com")]
+    /// Where messages go, at most 200 characters: one `@` with something on both sides, no blanks and no control
+    /// characters.
+    #[schema(
+        max_length = 200,
+        pattern = "^[^@\\s\\u0000-\\u001f\\u007f-\\u009f\\u202a-\\u202e\\u2066-\\u2069]+@[^@\\s\\u0000-\\u001f\\u007f-\\u009f\\u202a-\\u202e\\u2066-\\u2069]+$",
+        example = "anthony@server.com"
+    )]
     pub email: String,
     /// The balance at first, in whole units of money; an existing account keeps its balance.
     #[serde(default)]
@@ -100,7 +116,7 @@ impl DefineAccount {
     /// 422, naming the field.
     pub fn check(&self) -> Result<(), Problem> {
         check_text("name", &self.name)?;
-        check_text("email", &self.email)?;
+        check_address("email", &self.email)?;
         check_number("balance", self.balance, 0)
     }
 }
@@ -118,10 +134,30 @@ impl Amount {
 
 fn check_text(field: &str, text: &str) -> Result<(), Problem> {
     let length = text.chars().count();
-    if (1..=TEXT_LIMIT).contains(&length) {
+    if !(1..=TEXT_LIMIT).contains(&length) {
+        let detail = format!("it has 1 to {TEXT_LIMIT} characters, not {length}");
+        return Err(Problem::invalid_field(detail).at(field));
+    }
+    if let Some(control) = text.chars().find(|&character| is_control(character)) {
+        let code = u32::from(control);
+        let detail =
+            format!("it has the control character U+{code:04X}; leave control characters out");
+        return Err(Problem::invalid_field(detail).at(field));
+    }
+    Ok(())
+}
+
+/// What lies on both sides of the `@` is for the mail server to judge (RFC 5321, section 2.3.11).
+fn check_address(field: &str, text: &str) -> Result<(), Problem> {
+    check_text(field, text)?;
+    let fits = match text.split_once('@') {
+        Some((local, domain)) => !local.is_empty() && !domain.is_empty() && !domain.contains('@'),
+        None => false,
+    };
+    if fits && !text.contains(char::is_whitespace) {
         return Ok(());
     }
-    let detail = format!("it has 1 to {TEXT_LIMIT} characters, not {length}");
+    let detail = "an e-mail address has one @ with something on both sides, and no blanks";
     Err(Problem::invalid_field(detail).at(field))
 }
 
@@ -131,4 +167,53 @@ fn check_number(field: &str, number: u64, least: u64) -> Result<(), Problem> {
     }
     let detail = format!("it is {least} to {AMOUNT_LIMIT}, not {number}");
     Err(Problem::invalid_field(detail).at(field))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_addresses_have_no_control_characters_and_addresses_one_at_sign() {
+        let account = |name: &str, email: &str| {
+            let body = DefineAccount { name: name.to_owned(), email: email.to_owned(), balance: 0 };
+            body.check().map_err(|it| (it.status, it.field.unwrap_or_default().to_string()))
+        };
+        let refused = |field: &str| Err((422, field.to_owned()));
+        let good = "anthony@server.com";
+        for control in
+            ["\0", "\n", "\r", "\t", "\u{1b}", "\u{7f}", "\u{85}", "\u{9b}", "\u{2029}", "\u{202e}"]
+        {
+            let text = format!("a{control}b");
+            assert_eq!(account(&text, good), refused("name"), "{text:?}");
+            assert_eq!(account("a", &format!("{text}@server.com")), refused("email"), "{text:?}");
+            let product = DefineProduct { name: text.clone(), price: 1, amount: 1 };
+            let problem = product.check().unwrap_err();
+            assert_eq!((problem.status, problem.field.as_deref()), (422, Some("name")), "{text:?}");
+        }
+        for wrong in [
+            "",
+            "@",
+            "a@",
+            "@b",
+            "a",
+            "a@b@c",
+            "a@@b",
+            "a b@c",
+            "a@b c",
+            " a@b",
+            "a@b ",
+            "a\u{a0}b@c",
+            "a@b\u{3000}c",
+        ] {
+            assert_eq!(account("a", wrong), refused("email"), "{wrong:?}");
+        }
+        for (name, email) in [
+            ("李小龍", "a@b"),
+            ("Zoë O'Neil", "zoë+x@bücher.example"),
+            ("אנתוני", "\"a\"@[127.0.0.1]"),
+        ] {
+            assert_eq!(account(name, email), Ok(()), "{name} {email}");
+        }
+    }
 }

@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::ids::{CustomerId, OrderId, ProductId};
+use crate::{
+    ids::{CustomerId, OrderId, ProductId},
+    text::{read_plain, read_plain_option},
+};
 
 /// A topic has one owner service, which keeps its entities and writes its streams.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -433,7 +436,11 @@ pub struct StockChecked {
     #[serde(default = "first_attempt")]
     pub attempt: u32,
     /// Why it was rejected, or what is short; for people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "read_plain_option",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub reason: Option<String>,
     /// Said again, because the order was sent again; see `OrderCreated`.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -476,7 +483,11 @@ pub struct WalletChecked {
     #[serde(default = "first_attempt")]
     pub attempt: u32,
     /// Why nothing was paid; for people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "read_plain_option",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub reason: Option<String>,
 }
 
@@ -569,6 +580,7 @@ pub struct ProductCreated {
     /// The product.
     pub id: ProductId,
     /// For people.
+    #[serde(deserialize_with = "read_plain")]
     pub name: String,
     /// Of one piece, in whole units of money.
     pub price: u64,
@@ -589,8 +601,10 @@ pub struct AccountCreated {
     /// The customer.
     pub id: CustomerId,
     /// For people.
+    #[serde(deserialize_with = "read_plain")]
     pub name: String,
     /// For messages.
+    #[serde(deserialize_with = "read_plain")]
     pub email: String,
     /// In whole units of money.
     pub balance: u64,
@@ -716,6 +730,30 @@ mod tests {
         assert_eq!(event.attempt, 1);
         assert_eq!(event.order_total, Some(800));
         assert_eq!(event.reason, None);
+    }
+
+    #[test]
+    fn texts_of_others_have_no_control_characters_once_they_are_read() {
+        let account: AccountCreated = serde_json::from_str(
+            r#"{"id":"101","name":"A\nB\u001b[31m","email":"a@b\r\nBcc: c@d","balance":1}"#,
+        )
+        .unwrap();
+        assert_eq!(account.name, "A\u{fffd}B\u{fffd}[31m");
+        assert_eq!(account.email, "a@b\u{fffd}\u{fffd}Bcc: c@d");
+        let product: ProductCreated =
+            serde_json::from_str(r#"{"id":"201","name":"\u202eA\u0000","price":1,"amount":1}"#)
+                .unwrap();
+        assert_eq!(product.name, "\u{fffd}A\u{fffd}");
+        for (reason, read) in
+            [(r#""a\tb""#, Some("a\u{fffd}b")), (r#""a b""#, Some("a b")), ("null", None)]
+        {
+            let event: WalletChecked = serde_json::from_str(&format!(
+                r#"{{"order_id":"9b9a2bd4-6d3f-4b0e-9d2c-5a6c8a3f6a11","customer_id":"101",
+                    "account":"rejected","reason":{reason}}}"#,
+            ))
+            .unwrap();
+            assert_eq!(event.reason.as_deref(), read);
+        }
     }
 
     #[test]

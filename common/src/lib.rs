@@ -43,4 +43,5 @@ pub mod server;
 pub mod service;
 pub mod store;
 pub mod telemetry;
+pub mod text;
 pub mod trim;

@@ -142,6 +142,8 @@ problems! {
     too_many_requests = TOO_MANY_REQUESTS, "too-many-requests", "That was too often";
     /// 500: a defect; details are in the log.
     internal = INTERNAL_SERVER_ERROR, "internal", "Something went wrong here";
+    /// 501: the body comes in a transfer coding that is not understood.
+    unknown_coding = NOT_IMPLEMENTED, "unknown-transfer-coding", "The transfer coding is not understood";
     /// 503: something that is needed is away.
     unavailable = SERVICE_UNAVAILABLE, "unavailable", "Try again in a moment";
     /// 504: something that is needed did not answer in time.

@@ -1,9 +1,14 @@
-//! Serves HTTP, with or without TLS, to clients that may be slow, many or hostile.
+//! Serves HTTP, with or without TLS, to clients that may be slow, many or hostile: the gateway,
+//! order_service and every operations port.
 //!
 //! What a client may take its time for is bounded: the handshake, a request's head, its body
 //! ([`crate::http::BODY_PATIENCE`]), silence between requests, and the taking of its answer. So is
-//! how large a head may be, and how many connections there are, altogether and of one client.
+//! how large a head may be, and how many connections there are, altogether and of one client. Where there
+//! is no room for another connection, one that is of no use is cut off. A request for another host, or by a
+//! page of another site, goes no further than this.
 
+mod admission;
+mod connections;
 mod kept;
 mod patience;
 mod places;
@@ -13,7 +18,7 @@ use std::{convert::Infallible, io::Write as _, net::SocketAddr, sync::Arc, time:
 
 use anyhow::Context as _;
 use axum::{Router, body::Body, response::IntoResponse as _};
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Request, Response, header, request::Parts};
 use hyper::{
     body::Incoming,
     server::conn::http1,
@@ -35,21 +40,32 @@ use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{debug, info, warn};
 
+use self::{
+    admission::Admission,
+    connections::{Connections, Entry},
+    patience::Paced,
+    tls::Tls,
+};
 pub use self::{
-    kept::keep,
+    admission::{HostName, names_this_machine},
+    connections::{Connection, Keeping},
+    kept::{PIECE, keep},
     places::{Place, Places},
 };
-use self::{patience::Paced, tls::Tls};
 use crate::{
     network::{Network, Site},
     problem::{PROBLEM_JSON, Problem},
     service::Life,
 };
 
-/// The most connections at once; others wait to be accepted.
+/// The most connections at once.
 const CONNECTIONS: usize = 4_096;
+/// The same for an operations port.
+const OPERATIONS_CONNECTIONS: usize = 64;
+/// The file descriptors for all else.
+const OTHER_FILES: u64 = 256;
 /// The file descriptors for [`CONNECTIONS`] and all else.
-const FILES: u64 = CONNECTIONS as u64 + 256;
+const FILES: u64 = CONNECTIONS as u64 + OTHER_FILES;
 /// Connections that the kernel keeps for us while we are busy.
 const BACKLOG: u32 = 1_024;
 /// What the kernel keeps of an answer, so that a client which does not read is noticed, and costs
@@ -77,21 +93,37 @@ const TLS_HANDSHAKE: u8 = 22;
 pub struct Serving {
     /// HTTPS instead of HTTP.
     pub tls: Option<Tls>,
+    /// The most connections. Another one takes the place of the one that is missed least.
+    pub connections: usize,
     /// The most connections of one client, an IPv4 address or an IPv6 /64; 0: any number.
     pub connections_per_client: usize,
     /// Clients to whom that does not apply.
     pub exempt: Vec<Network>,
     /// How long a client may take nothing of what it asked for.
     pub write_patience: Duration,
+    /// The names by which clients may reach it, or `*`; if there are none, those of this machine where it
+    /// listens on a loopback address, and any elsewhere.
+    pub allowed_hosts: Vec<HostName>,
+    /// Proxies whose forwarding headers are trusted.
+    pub trusted_proxies: Vec<Network>,
+    /// Pages of other sites may link to what it serves: only what changes something is refused to them.
+    pub has_pages: bool,
+    /// The answer to a request that goes no further.
+    pub refuse: fn(Problem, &Parts, Peer) -> Response<Body>,
 }
 
 impl Default for Serving {
     fn default() -> Self {
         Self {
             tls: None,
+            connections: CONNECTIONS,
             connections_per_client: 0,
             exempt: Vec::new(),
             write_patience: Duration::from_secs(30),
+            allowed_hosts: Vec::new(),
+            trusted_proxies: Vec::new(),
+            has_pages: false,
+            refuse: |problem, _, _| problem.into_response(),
         }
     }
 }
@@ -124,29 +156,31 @@ impl Life {
         &self,
         address: SocketAddr,
         router: Router,
-        serving: Serving,
+        mut serving: Serving,
     ) -> anyhow::Result<()> {
-        let listener =
-            listen(address).with_context(|| format!("HTTP_ADDR: cannot listen on {address}"))?;
-        allow_files();
+        let listener = listen("HTTP_ADDR", address)?;
+        serving.connections = serving.connections.min(connections_within(allow_files()));
         let scheme = if serving.tls.is_some() { "https" } else { "http" };
         info!("listening on {scheme}://{address}");
-        let acceptor = serving.tls.as_ref().map(Tls::acceptor);
-        if let Some(tls) = serving.tls {
+        let tls = serving.tls.take();
+        let acceptor = tls.as_ref().map(Tls::acceptor);
+        if let Some(tls) = tls {
             self.spawn("the certificate watch", tls.keep_up(self.shutdown.clone()));
         }
-        let server = Server {
-            router: survive_panics(router),
-            acceptor,
-            places: Places::new(serving.connections_per_client),
-            counts: serving.connections_per_client > 0,
-            exempt: serving.exempt,
-            write_patience: serving.write_patience,
-            shutdown: self.shutdown.clone(),
-        };
+        let server = Server::new(router, address, serving, acceptor, self.shutdown.clone());
         self.spawn("the HTTP server", serve(listener, server));
         Ok(())
     }
+}
+
+/// Serves an operations port for as long as this is polled.
+pub(crate) async fn serve_operations(
+    listener: TcpListener,
+    address: SocketAddr,
+    router: Router,
+) -> anyhow::Result<()> {
+    let serving = Serving { connections: OPERATIONS_CONNECTIONS, ..Serving::default() };
+    serve(listener, Server::new(router, address, serving, None, CancellationToken::new())).await
 }
 
 /// Answers 500 where a handler panics. All that is served is under one such layer; another one
@@ -158,7 +192,12 @@ pub fn survive_panics<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Ro
     }))
 }
 
-fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+/// Listens on the address that a variable names.
+pub(crate) fn listen(variable: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    bind(address).with_context(|| format!("{variable}: cannot listen on {address}"))
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     // Connections inherit it.
@@ -168,17 +207,31 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// The usual soft limit of 1,024 open files is meant for programs that use select(2); here it would
-/// keep out connections.
-fn allow_files() {
-    let allowed = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
-        let files = soft.max(FILES.min(hard));
-        setrlimit(Resource::RLIMIT_NOFILE, files, hard).map(|()| files)
-    });
-    match allowed {
-        Ok(files) if files >= FILES => {}
-        Ok(files) => warn!("only {files} files may be open: there may be too few for connections"),
-        Err(error) => warn!("the limit of open files cannot be raised: {error}"),
+/// keep out connections. Gives how many files may be open.
+fn allow_files() -> u64 {
+    let (soft, hard) = match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok(limits) => limits,
+        Err(error) => {
+            warn!("the limit of open files cannot be read: {error}");
+            return FILES;
+        }
+    };
+    let files = soft.max(FILES.min(hard));
+    if let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, files, hard) {
+        warn!("the limit of open files cannot be raised: {error}");
+        return soft;
     }
+    if files < FILES {
+        let connections = connections_within(files);
+        warn!("only {files} files may be open: {connections} connections are served at once");
+    }
+    files
+}
+
+/// The most connections with so many open files: where there is no file, none could be accepted any more.
+fn connections_within(files: u64) -> usize {
+    let files = files.saturating_sub(OTHER_FILES).max(files / 2);
+    usize::try_from(files).unwrap_or(usize::MAX)
 }
 
 /// Serves each connection in a task of its own. After the shutdown, requests in hand are answered;
@@ -191,7 +244,7 @@ async fn serve(listener: TcpListener, server: Server) -> anyhow::Result<()> {
             () = server.shutdown.cancelled() => break,
             // Those that ended are forgotten.
             Some(_) = connections.join_next() => continue,
-            accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
+            accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of file descriptors, most likely: others have to end first.
@@ -201,15 +254,22 @@ async fn serve(listener: TcpListener, server: Server) -> anyhow::Result<()> {
                 }
             },
         };
+        let site = Site::from(address.ip());
         let counts = server.counts && !server.exempt.iter().any(|it| it.contains(address.ip()));
-        let place = counts.then(|| server.places.take(Site::from(address.ip())));
-        match place {
-            Some(None) => server.turn_away(stream),
-            taken => {
-                let place = taken.flatten();
-                connections.spawn(Arc::clone(&server).connection(stream, address, place));
-            }
+        let place = counts.then(|| server.places.take(site));
+        if place.as_ref().is_some_and(Option::is_none) {
+            server.turn_away(stream, "too many connections from your address");
+            continue;
         }
+        let Some(entry) = server.connections.enter(site) else {
+            server.turn_away(stream, "too many connections");
+            continue;
+        };
+        let served = Arc::clone(&server).connection(stream, address, entry);
+        connections.spawn(async move {
+            let _place = place;
+            served.await;
+        });
     }
     let finish = async { while connections.join_next().await.is_some() {} };
     if timeout(CLIENT_PATIENCE, finish).await.is_err() {
@@ -222,6 +282,9 @@ async fn serve(listener: TcpListener, server: Server) -> anyhow::Result<()> {
 struct Server {
     router: Router,
     acceptor: Option<TlsAcceptor>,
+    admission: Admission,
+    refuse: fn(Problem, &Parts, Peer) -> Response<Body>,
+    connections: Arc<Connections>,
     places: Arc<Places<Site>>,
     /// Whether the connections of a client are counted.
     counts: bool,
@@ -231,21 +294,51 @@ struct Server {
 }
 
 impl Server {
-    /// Serves a connection to its end.
-    async fn connection(
-        self: Arc<Self>,
-        stream: TcpStream,
+    fn new(
+        router: Router,
         address: SocketAddr,
-        _place: Option<Place<Site>>,
-    ) {
+        serving: Serving,
+        acceptor: Option<TlsAcceptor>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self {
+            router: survive_panics(router),
+            acceptor,
+            admission: Admission::new(
+                &serving.allowed_hosts,
+                address.ip(),
+                serving.trusted_proxies,
+                serving.has_pages,
+            ),
+            refuse: serving.refuse,
+            connections: Connections::new(serving.connections),
+            places: Places::new(serving.connections_per_client),
+            counts: serving.connections_per_client > 0,
+            exempt: serving.exempt,
+            write_patience: serving.write_patience,
+            shutdown,
+        }
+    }
+
+    /// Serves a connection to its end, or until another one needs its room.
+    async fn connection(self: Arc<Self>, stream: TcpStream, address: SocketAddr, entry: Entry) {
+        tokio::select! {
+            () = self.to_its_end(stream, address, &entry.connection) => {}
+            () = entry.connection.cut() => debug!("a connection was cut off in favour of another"),
+        }
+    }
+
+    async fn to_its_end(&self, stream: TcpStream, address: SocketAddr, connection: &Connection) {
         // Answers leave at once instead of waiting for company; without it they are only later.
         let _ = stream.set_nodelay(true);
+        let stream = Paced::new(stream, connection.clone(), self.write_patience);
         let Some(acceptor) = &self.acceptor else {
-            let stream = Paced::new(stream, self.write_patience);
-            return self.requests(stream, Peer { address, tls: false }).await;
+            return self.requests(stream, Peer { address, tls: false }, connection).await;
         };
         match timeout(HANDSHAKE_PATIENCE, self.handshake(acceptor, stream)).await {
-            Ok(Some(stream)) => self.requests(stream, Peer { address, tls: true }).await,
+            Ok(Some(stream)) => {
+                self.requests(stream, Peer { address, tls: true }, connection).await;
+            }
             Ok(None) => {}
             Err(_) => debug!("a TLS handshake took too long"),
         }
@@ -254,15 +347,16 @@ impl Server {
     async fn handshake(
         &self,
         acceptor: &TlsAcceptor,
-        stream: TcpStream,
+        stream: Paced<TcpStream>,
     ) -> Option<impl AsyncRead + AsyncWrite + Unpin + Send + 'static> {
         let mut first = [0];
-        if stream.peek(&mut first).await.is_ok_and(|read| read == 1) && first[0] != TLS_HANDSHAKE {
+        let peeked = stream.get_ref().peek(&mut first).await;
+        if peeked.is_ok_and(|read| read == 1) && first[0] != TLS_HANDSHAKE {
             let problem = Problem::https_required("use https:// at this address");
             answer_and_close(stream, &plain_answer(&problem)).await;
             return None;
         }
-        match acceptor.accept(Paced::new(stream, self.write_patience)).await {
+        match acceptor.accept(stream).await {
             Ok(stream) => Some(stream),
             Err(error) => {
                 debug!("a TLS handshake failed: {error}");
@@ -275,20 +369,21 @@ impl Server {
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         peer: Peer,
+        connection: &Connection,
     ) {
         let router = TowerToHyperService::new(self.router.clone());
-        let service = service_fn(|request| answer(&router, request, peer));
+        let service = service_fn(|request| self.answer(&router, request, peer, connection));
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(HEADER_PATIENCE)
             .max_header_size(HEAD_LIMIT)
             .max_buf_size(BUFFER);
-        let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+        let mut served = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
+            ended = served.as_mut() => ended,
             () = self.shutdown.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+                served.as_mut().graceful_shutdown();
+                served.await
             }
         };
         // A client that went away, took nothing, or sent something that is not HTTP.
@@ -297,32 +392,43 @@ impl Server {
         }
     }
 
-    /// Tells a client that it has too many connections, if it can be told without waiting.
-    fn turn_away(&self, stream: TcpStream) {
-        debug!("a client has too many connections");
+    /// A request's answer. One whose body has no length that is known beforehand is the last of its
+    /// connection: nobody can smuggle another behind it by framing it in two ways (RFC 9112, section
+    /// 6.1: a Content-Length beside it does not count, and hyper has taken it away).
+    async fn answer(
+        &self,
+        router: &TowerToHyperService<Router>,
+        mut request: Request<Incoming>,
+        peer: Peer,
+        connection: &Connection,
+    ) -> Result<Response<Body>, Infallible> {
+        let is_last = request.headers().contains_key(header::TRANSFER_ENCODING);
+        let mut response = match self.admission.check(&mut request, peer) {
+            Ok(()) => {
+                request.extensions_mut().insert(peer);
+                request.extensions_mut().insert(connection.clone());
+                connection.set_busy(true);
+                let answered = router.call(request).await;
+                connection.set_busy(false);
+                answered?
+            }
+            Err(problem) => (self.refuse)(problem, &request.into_parts().0, peer),
+        };
+        if is_last {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(response)
+    }
+
+    /// Tells a client that there is no room, if it can be told without waiting.
+    fn turn_away(&self, stream: TcpStream, why: &str) {
+        debug!("a connection was turned away: {why}");
         if self.acceptor.is_none() {
-            let problem = Problem::unavailable("too many connections from your address");
+            let problem = Problem::unavailable(why);
             // It is as well without.
             let _ = stream.into_std().and_then(|mut it| it.write(&plain_answer(&problem)));
         }
     }
-}
-
-/// A request's answer. One whose body has no length that is known beforehand is the last of its
-/// connection: nobody can smuggle another behind it by framing it in two ways (RFC 9112, section
-/// 6.1: a Content-Length beside it does not count, and hyper has taken it away).
-async fn answer(
-    router: &TowerToHyperService<Router>,
-    mut request: Request<Incoming>,
-    peer: Peer,
-) -> Result<Response<Body>, Infallible> {
-    let is_last = request.headers().contains_key(header::TRANSFER_ENCODING);
-    request.extensions_mut().insert(peer);
-    let mut response = router.call(request).await?;
-    if is_last {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    Ok(response)
 }
 
 /// A problem as an answer in plain HTTP, for who is not served otherwise.
@@ -340,7 +446,7 @@ fn plain_answer(problem: &Problem) -> Vec<u8> {
 
 /// Says the last word and takes what the client still sends: closing before would make the kernel
 /// throw the answer away.
-async fn answer_and_close(mut stream: TcpStream, bytes: &[u8]) {
+async fn answer_and_close(mut stream: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8]) {
     if stream.write_all(bytes).await.is_ok() && stream.shutdown().await.is_ok() {
         let mut rest = stream.take(HEAD_LIMIT as u64);
         let _ = tokio::io::copy(&mut rest, &mut tokio::io::sink()).await;

@@ -12,7 +12,6 @@ use anyhow::Context as _;
 use clap::Parser;
 use prometheus_client::registry::Registry;
 use tokio::{
-    net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::Semaphore,
     task::JoinSet,
@@ -28,6 +27,7 @@ use crate::{
     health::Health,
     metrics::EngineMetrics,
     ops::{self, Operations},
+    server,
     store::Keeper,
     telemetry,
     trim::{Retention, Trimmer},
@@ -118,7 +118,8 @@ where
     life.claim_idle_ms = common.claim_idle_ms;
     life.retention = Retention { entries: common.stream_keep, bytes: common.stream_keep_bytes };
     let life_until_the_end = life.clone();
-    let listener = listen("OPS_ADDR", config.ops_addr()).await?;
+    let ops_addr = config.ops_addr();
+    let listener = server::listen("OPS_ADDR", ops_addr)?;
     info!(instance, "{name} {} starts", env!("CARGO_PKG_VERSION"));
     start(config, life).await?;
     let life = life_until_the_end;
@@ -126,7 +127,7 @@ where
     let operations = Operations { health: Arc::clone(&life.health), registry };
     // It answers to the very end, and is no reason to wait.
     let operations = ops::router(Arc::new(operations));
-    let operations = tokio::spawn(async move { axum::serve(listener, operations).await });
+    let operations = tokio::spawn(server::serve_operations(listener, ops_addr, operations));
 
     let ended_early = tokio::select! {
         _ = terminate.recv() => Ok(()),
@@ -149,11 +150,6 @@ fn flatten(ended: TaskResult) -> anyhow::Result<&'static str> {
         Ok((name, Err(error))) => Err(error.context(format!("{name} failed"))),
         Err(panic) => Err(anyhow::anyhow!("a task panicked: {panic}")),
     }
-}
-
-async fn listen(variable: &'static str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(address).await;
-    listener.with_context(|| format!("{variable}: cannot listen on {address}"))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -18,7 +18,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use crate::config::LogFormat;
+use crate::{config::LogFormat, text::is_control};
 
 /// How long a line waits for company.
 const GATHER: Duration = Duration::from_millis(5);
@@ -71,11 +71,11 @@ struct Escape<'a, W>(&'a mut W);
 
 impl<W: fmt::Write> fmt::Write for Escape<'_, W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        if !text.chars().any(char::is_control) {
+        if !text.contains(is_control) {
             return self.0.write_str(text);
         }
         for c in text.chars() {
-            if c.is_control() {
+            if is_control(c) {
                 write!(self.0, "{}", c.escape_default())?;
             } else {
                 self.0.write_char(c)?;
@@ -180,8 +180,8 @@ mod tests {
     #[test]
     fn control_characters_are_escaped() {
         let mut text = String::new();
-        write!(Escape(&mut text), "a\nb\u{1b}[31mé").unwrap();
-        assert_eq!(text, "a\\nb\\u{1b}[31mé");
+        write!(Escape(&mut text), "a\nb\u{1b}[31mé\u{202e}").unwrap();
+        assert_eq!(text, "a\\nb\\u{1b}[31mé\\u{202e}");
     }
     #[test]
     fn control_characters_that_json_leaves_are_escaped_too() {

@@ -4,7 +4,11 @@ use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
 use axum::{Router, body::Body, routing::get};
 use bytes::Bytes;
-use common::{config::Sources, server::Serving, service::Life};
+use common::{
+    config::Sources,
+    server::{HEADER_PATIENCE, Serving},
+    service::Life,
+};
 use futures_util::stream;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -31,7 +35,8 @@ async fn a_handler_that_panics_answers_a_problem_that_tells_nothing_and_the_next
     let (life, address) = serve(router, Serving::default()).await;
     let ask = async |path: &str| {
         let mut client = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         client.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
@@ -70,7 +75,7 @@ async fn who_does_not_take_the_answer_is_cut_off() {
     let serving = Serving { write_patience: Duration::from_millis(300), ..Serving::default() };
     let (life, address) = serve(router, serving).await;
     let mut client = TcpStream::connect(address).await.unwrap();
-    client.write_all(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    client.write_all(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     // Nothing is read, until the server lets go of what is left of the answer.
     let cut_off = tokio::time::timeout(Duration::from_secs(30), ended.recv()).await;
     cut_off.expect("it is cut off");
@@ -79,7 +84,7 @@ async fn who_does_not_take_the_answer_is_cut_off() {
     tokio::time::timeout(Duration::from_secs(30), rest).await.expect("an end of the connection");
     // Whoever does read is served on and on.
     let mut client = TcpStream::connect(address).await.unwrap();
-    client.write_all(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    client.write_all(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     let mut buffer = vec![0; 64 * 1024];
     let begun = tokio::time::Instant::now();
     while begun.elapsed() < Duration::from_secs(1) {
@@ -97,7 +102,7 @@ async fn so_many_connections_of_one_client_and_no_more() {
     let mut kept = Vec::new();
     for _ in 0..2 {
         let mut client = TcpStream::connect(address).await.unwrap();
-        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
         let count = client.read(&mut [0; 4_096]).await.unwrap();
         assert!(count > 0);
         kept.push(client);
@@ -112,8 +117,9 @@ async fn so_many_connections_of_one_client_and_no_more() {
     let served = async {
         loop {
             let mut client = TcpStream::connect(address).await.unwrap();
-            let _ =
-                client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+            let _ = client
+                .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                .await;
             let mut answer = String::new();
             if client.read_to_string(&mut answer).await.is_ok() && answer.ends_with("fine") {
                 return;
@@ -122,5 +128,33 @@ async fn so_many_connections_of_one_client_and_no_more() {
     };
     tokio::time::timeout(Duration::from_secs(30), served).await.expect("a free place");
     drop(kept);
+    life.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn where_there_is_no_room_a_connection_that_is_of_no_use_ends_for_a_new_one() {
+    let router = Router::new().route("/", get(|| async { "fine" }));
+    let (life, address) = serve(router, Serving { connections: 4, ..Serving::default() }).await;
+    // Half a head each; all of them are accepted, and more.
+    let mut slow = Vec::new();
+    for _ in 0..8 {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n").await.unwrap();
+        slow.push(client);
+    }
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    // Long before the time for a head is up.
+    let read = tokio::time::timeout(HEADER_PATIENCE / 2, client.read_to_string(&mut answer));
+    read.await.expect("an answer in time").unwrap();
+    assert!(answer.ends_with("fine"), "{answer}");
+    // The first ones were given up.
+    let ended = tokio::time::timeout(HEADER_PATIENCE / 2, slow[0].read(&mut [0; 16])).await;
+    assert!(matches!(ended, Ok(Ok(0) | Err(_))), "{ended:?}");
+    drop(slow);
     life.stop().await.unwrap();
 }

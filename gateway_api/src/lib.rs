@@ -174,11 +174,15 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
         "the readiness watch",
         watch::run(gateway.clone(), config.seed_demo_data, health, shutdown),
     );
-    let guard = Guard::new(&config.guard, config.http_addr);
+    let guard = Guard::new(&config.guard);
     let serving = Serving {
         tls: config.tls.load()?,
         connections_per_client: config.guard.connections_per_address(),
         exempt: config.guard.exempt(),
+        allowed_hosts: config.guard.allowed_hosts().to_vec(),
+        trusted_proxies: config.guard.trusted_proxies().to_vec(),
+        has_pages: true,
+        refuse: guard::refused,
         ..Serving::default()
     };
     life.serve_as(config.http_addr, router(gateway, guard), serving).await

@@ -20,6 +20,7 @@ use common::{
     config::Sources,
     entities::{Order, OrderStatus},
     events::{ENTITY, EVENT_ID, Stream, Topic},
+    http::GATEWAY_SECRET,
     redis_link::RedisUrl,
 };
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
@@ -149,6 +150,15 @@ impl System {
     /// All that the instances of a service wrote.
     pub fn logs(&self, service: Service) -> String {
         self.stack.instances_of(service).map(|instance| instance.process.logs()).collect()
+    }
+
+    /// A client that order_service takes for the gateway.
+    pub fn as_gateway(&self) -> Client {
+        let secret = self.stack.run_file().gateway_secret.expect("the stack makes one");
+        let secret = std::fs::read_to_string(secret).expect("it can be read");
+        let mut client = Client::default();
+        client.1.insert(GATEWAY_SECRET, secret.parse().expect("it is plain"));
+        client
     }
 
     /// Where the first gateway is, e.g. `http://127.0.0.1:5000`.
@@ -360,15 +370,15 @@ impl Entry {
     }
 }
 
-/// A small HTTP client with kept-alive connections.
+/// A small HTTP client with kept-alive connections, and with headers that each of its requests has.
 #[derive(Clone, Debug)]
-pub struct Client(HyperClient<HttpConnector, Full<Bytes>>);
+pub struct Client(HyperClient<HttpConnector, Full<Bytes>>, HeaderMap);
 
 impl Default for Client {
     fn default() -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
-        Self(HyperClient::builder(TokioExecutor::new()).build(connector))
+        Self(HyperClient::builder(TokioExecutor::new()).build(connector), HeaderMap::new())
     }
 }
 
@@ -378,7 +388,8 @@ impl Client {
     /// # Errors
     ///
     /// There was no whole answer within [`SOON`].
-    pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, String> {
+    pub async fn send(&self, mut request: Request<Full<Bytes>>) -> Result<Answer, String> {
+        request.headers_mut().extend(self.1.clone());
         let whole = async {
             let answer = self.0.request(request).await.map_err(|error| format!("{error:?}"))?;
             let (parts, body) = answer.into_parts();

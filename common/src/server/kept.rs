@@ -11,7 +11,7 @@ use hyper::body::{Frame, SizeHint};
 
 /// The most that is handed on at once. The connection takes a few pieces more than the client does,
 /// so this says how much of an answer may be under way when what was kept is let go.
-const PIECE: usize = 16 * 1024;
+pub const PIECE: usize = 16 * 1024;
 
 /// A body that keeps a `T` until its last piece is handed on. Pieces are copies: a large answer is
 /// freed with its last piece, not when that has arrived.

@@ -12,19 +12,26 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
+use super::connections::Connection;
+
 /// Breaks off when nothing could be written for too long. One step of progress is a good part of
 /// the kernel's buffer, for it reports room only when about a third of it is free; so this is
 /// a least speed as well, and a client cannot hold on by taking a byte now and then.
 pub(super) struct Paced<S> {
     stream: S,
+    connection: Connection,
     patience: Duration,
     /// Runs while the other side takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Paced<S> {
-    pub(super) fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, patience, stalled: None }
+    pub(super) fn new(stream: S, connection: Connection, patience: Duration) -> Self {
+        Self { stream, connection, patience, stalled: None }
+    }
+
+    pub(super) const fn get_ref(&self) -> &S {
+        &self.stream
     }
 
     fn judge<T>(
@@ -34,6 +41,7 @@ impl<S> Paced<S> {
     ) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.stalled = None;
+            self.connection.is_used();
             return written;
         }
         let patience = self.patience;

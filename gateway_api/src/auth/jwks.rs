@@ -3,11 +3,15 @@
 use std::str::FromStr;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use ring::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256,
-    RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256,
-    RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaParameters, RsaPublicKeyComponents,
-    UnparsedPublicKey, VerificationAlgorithm,
+use ring::{
+    agreement::{self, ECDH_P256, ECDH_P384, EphemeralPrivateKey, agree_ephemeral},
+    rand::SystemRandom,
+    signature::{
+        ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256,
+        RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256,
+        RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaParameters, RsaPublicKeyComponents,
+        UnparsedPublicKey, VerificationAlgorithm,
+    },
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -16,8 +20,37 @@ use super::json::Members;
 
 /// The most keys looked at.
 const KEYS: usize = 100;
-/// How long an RSA key is at least, in bytes.
+/// How long an RSA key is at least, in bytes, and at most.
 const RSA_LENGTH: usize = 2_048 / 8;
+const RSA_LENGTH_LIMIT: usize = 8_192 / 8;
+/// How long its exponent is at most, in bytes.
+const EXPONENT_LENGTH: usize = 5;
+/// The points of Ed25519 whose order divides 8, without the sign of x: under such a key anybody can make a
+/// signature that fits. They have these y, little-endian: 0, 1, -1 and those of order 8.
+const SMALL_ORDER: [[u8; 32]; 5] = [
+    [0; 32],
+    {
+        let mut one = [0; 32];
+        one[0] = 1;
+        one
+    },
+    {
+        let mut minus_one = [0xff; 32];
+        minus_one[0] = 0xec;
+        minus_one[31] = 0x7f;
+        minus_one
+    },
+    [
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98,
+        0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53,
+        0xfc, 0x05,
+    ],
+    [
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67,
+        0x0f, 0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac,
+        0x03, 0x7a,
+    ],
+];
 
 /// How a token may be signed: with a private key, never with a secret that the gateway would know.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,10 +145,11 @@ impl Key {
             operations.as_array().filter(|it| verifies(it))?;
         }
         let bytes = |name| URL_SAFE_NO_PAD.decode(jwk.text(name)?).ok();
-        let point = |length| {
+        let point = |length, curve| {
             let (x, y) = (bytes("x")?, bytes("y")?);
             // Uncompressed, as in SEC 1.
-            ((x.len(), y.len()) == (length, length)).then(|| [&[4], &x[..], &y[..]].concat())
+            let point = [&[4], &x[..], &y[..]].concat();
+            ((x.len(), y.len()) == (length, length) && is_on(curve, &point)).then_some(point)
         };
         let material = match (jwk.text("kty")?, jwk.text("crv")) {
             ("RSA", _) => {
@@ -124,13 +158,12 @@ impl Key {
                     bytes[zeros..].to_vec()
                 };
                 let (n, e) = (unsigned(bytes("n")?), unsigned(bytes("e")?));
-                let long_enough = n.len() > RSA_LENGTH || n.len() == RSA_LENGTH && n[0] >= 0x80;
-                Material::Rsa { n: Some(n).filter(|_| long_enough)?, e }
+                is_rsa_key(&n, &e).then_some(Material::Rsa { n, e })?
             }
-            ("EC", Some("P-256")) => Material::P256(point(32)?),
-            ("EC", Some("P-384")) => Material::P384(point(48)?),
+            ("EC", Some("P-256")) => Material::P256(point(32, &ECDH_P256)?),
+            ("EC", Some("P-384")) => Material::P384(point(48, &ECDH_P384)?),
             ("OKP", Some("Ed25519")) => {
-                Material::Ed25519(bytes("x").filter(|bytes| bytes.len() == 32)?)
+                Material::Ed25519(bytes("x").filter(|bytes| is_ed25519_key(bytes))?)
             }
             _ => return None,
         };
@@ -180,6 +213,31 @@ impl Key {
             Material::Ed25519(point) => by(&ED25519, point),
         }
     }
+}
+
+/// Whether ring takes such a key; one that it does not take has signed nothing.
+fn is_rsa_key(n: &[u8], e: &[u8]) -> bool {
+    let is_odd = |number: &[u8]| number.last().is_some_and(|byte| byte % 2 == 1);
+    let is_long = n.len() > RSA_LENGTH || n.len() == RSA_LENGTH && n[0] >= 0x80;
+    let is_exponent = is_odd(e) && e != [1] && e.len() <= EXPONENT_LENGTH;
+    is_long && n.len() <= RSA_LENGTH_LIMIT && is_odd(n) && is_exponent
+}
+
+/// Whether the point lies on the curve: no key is agreed upon with one that does not. All points of
+/// these curves but the one at infinity, which has no such form, have the order of the curve.
+fn is_on(curve: &'static agreement::Algorithm, point: &[u8]) -> bool {
+    let key = EphemeralPrivateKey::generate(curve, &SystemRandom::new());
+    let point = agreement::UnparsedPublicKey::new(curve, point);
+    key.is_ok_and(|key| agree_ephemeral(key, &point, |_| ()).is_ok())
+}
+
+/// Whether it is a key of Ed25519 and not a point of small order, nor a y that is not reduced modulo p. ring
+/// finds out for each signature whether it is on the curve.
+fn is_ed25519_key(bytes: &[u8]) -> bool {
+    let Ok(mut y) = <[u8; 32]>::try_from(bytes) else { return false };
+    y[31] &= 0x7f;
+    let is_reduced = y[0] < 0xed || y[31] < 0x7f || y[1..31].iter().any(|byte| *byte < 0xff);
+    is_reduced && !SMALL_ORDER.contains(&y)
 }
 
 fn rsa(algorithm: Algorithm) -> Option<&'static RsaParameters> {
@@ -239,6 +297,10 @@ impl KeySet {
 
 #[cfg(test)]
 mod tests {
+    use ring::signature::{
+        ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair,
+        Ed25519KeyPair, KeyPair as _,
+    };
     use serde_json::json;
 
     use super::*;
@@ -302,12 +364,64 @@ mod tests {
         let mut with_a_zero_in_front = vec![0, 0x80];
         with_a_zero_in_front.extend([1; 255]);
         assert!(found(&rsa(URL_SAFE_NO_PAD.encode(with_a_zero_in_front)), None, Algorithm::Rs256));
-        let ec = |crv: &str, length| json!({ "kty": "EC", "crv": crv, "x": text(length, 1), "y": text(length, 1) });
-        assert!(found(&ec("P-256", 32), None, Algorithm::Es256));
-        assert!(found(&ec("P-384", 48), None, Algorithm::Es384));
-        assert!(!found(&ec("P-256", 48), None, Algorithm::Es256));
-        assert!(!found(&ec("P-256", 32), None, Algorithm::Es384));
-        assert!(!found(&ec("P-521", 66), None, Algorithm::Es256));
+        let mut even = vec![1; 256];
+        (even[0], even[255]) = (0x80, 2);
+        assert!(!found(&rsa(URL_SAFE_NO_PAD.encode(even)), None, Algorithm::Rs256));
+        assert!(!found(&rsa(text(1_025, 0x80)), None, Algorithm::Rs256));
+        for (e, fits) in [("AQAB", true), ("Aw", true), ("AQ", false), ("Ag", false), ("", false)] {
+            let key = json!({ "kty": "RSA", "n": text(256, 0x80), "e": e });
+            assert_eq!(found(&key, None, Algorithm::Rs256), fits, "{e}");
+        }
+        for (crv, curve, algorithm, length) in [
+            ("P-256", &ECDSA_P256_SHA256_FIXED_SIGNING, Algorithm::Es256, 32),
+            ("P-384", &ECDSA_P384_SHA384_FIXED_SIGNING, Algorithm::Es384, 48),
+        ] {
+            let random = SystemRandom::new();
+            let pkcs8 = EcdsaKeyPair::generate_pkcs8(curve, &random).unwrap();
+            let pair = EcdsaKeyPair::from_pkcs8(curve, pkcs8.as_ref(), &random).unwrap();
+            let (x, y) = pair.public_key().as_ref()[1..].split_at(length);
+            let ec = |crv: &str, x: &[u8], y: &[u8]| {
+                let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
+                json!({ "kty": "EC", "crv": crv, "x": x, "y": y })
+            };
+            assert!(found(&ec(crv, x, y), None, algorithm));
+            let (mut beside, zero) = (y.to_vec(), vec![0; length]);
+            beside[length - 1] ^= 1;
+            for (crv, x, y) in [
+                (crv, x, &beside[..]),
+                (crv, y, x),
+                (crv, &zero, &zero),
+                (crv, &x[1..], y),
+                ("P-521", x, y),
+                (if crv == "P-256" { "P-384" } else { "P-256" }, x, y),
+            ] {
+                for algorithm in [Algorithm::Es256, Algorithm::Es384] {
+                    assert!(!found(&ec(crv, x, y), None, algorithm), "{crv} {x:?} {y:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn keys_of_small_order_and_those_that_are_not_reduced_are_passed_over() {
+        let is_taken = |bytes: &[u8]| {
+            let x = URL_SAFE_NO_PAD.encode(bytes);
+            found(&json!({ "kty": "OKP", "crv": "Ed25519", "x": x }), None, Algorithm::EdDsa)
+        };
+        let mut refused = SMALL_ORDER.to_vec();
+        // p, which is 0 again, to the largest number that 255 bits hold.
+        for low in 0xed..=0xff {
+            let mut y = [0xff; 32];
+            (y[0], y[31]) = (low, 0x7f);
+            refused.push(y);
+        }
+        for mut y in refused {
+            assert!(!is_taken(&y), "{y:x?}");
+            y[31] |= 0x80;
+            assert!(!is_taken(&y), "{y:x?}");
+        }
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+        assert!(is_taken(pair.public_key().as_ref()));
     }
 
     #[test]

@@ -1,16 +1,17 @@
-//! Keeps abuse away from what is behind: who asks too often, too much at once, or for another site.
+//! Keeps abuse away from what is behind: who asks too often, or for too much at once.
 //!
 //! Two layers. `outside` is the outermost of all and works by addresses, before anybody knows who
-//! asks; `inside` comes after authentication and counts what each [`Subject`] asks.
+//! asks; `inside` comes after authentication and counts what each [`Subject`] asks. Requests for another
+//! host or by pages of other sites do not come here: the server refuses them (`common::server`).
 
 mod client;
 mod headers;
 mod rate;
-mod site;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
+    body::{Body, HttpBody as _},
     extract::{Request, State},
     middleware::Next,
     response::{IntoResponse as _, Response},
@@ -19,28 +20,30 @@ use clap::Args;
 use common::{
     network::{Network, Site},
     problem::Problem,
-    server::{Peer, Place, Places, keep},
+    server::{Connection, HostName, PIECE, Peer, Place, Places, keep, names_this_machine},
 };
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, Method, header, request::Parts};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::{
     client::ForwardedHeader,
     rate::{Buckets, Rate},
-    site::{HostName, Hosts},
 };
 use crate::web;
 
 /// The longest path with its query, in bytes.
 const URI_LIMIT: usize = 8 * 1024;
-/// The part of all requests in flight that may be one subject's.
+/// The part of all requests in flight that may be one subject's, and one address's.
 const SHARE: usize = 4;
+/// How long a request waits for the permit of a client that was cut off for it.
+const PERMIT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How much clients may ask.
 #[derive(Args, Clone, Debug)]
 pub struct GuardConfig {
     /// How many requests are worked on at once, until their answer is sent; more are turned away
-    /// (503). One subject may have a quarter of them (429)
+    /// (503). Each subject and each address (IPv6: /64; loopback is exempt) may have a quarter of
+    /// them (429)
     #[arg(long, env, default_value = "1024", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     max_in_flight: u32,
     /// How often one address (IPv6: /64) may ask: 100/s, 100/s:500 with how many at once, or off.
@@ -76,93 +79,109 @@ impl GuardConfig {
     pub fn exempt(&self) -> Vec<Network> {
         Network::LOOPBACK.into_iter().chain(self.trusted_proxies.iter().copied()).collect()
     }
+
+    /// Proxies whose forwarding header is trusted.
+    pub fn trusted_proxies(&self) -> &[Network] {
+        &self.trusted_proxies
+    }
+
+    /// Names by which clients may reach the gateway, if they are configured.
+    pub fn allowed_hosts(&self) -> &[HostName] {
+        &self.allowed_hosts
+    }
 }
 
 /// Who is authenticated: an extension of the request, where somebody is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Subject(pub Box<str>);
 
+/// Marks an answer that is part of the program: however long a client takes for it, it costs no memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Embedded;
+
 /// What both layers know.
 pub struct Guard {
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     addresses: Option<Buckets>,
+    addresses_places: Arc<Places<Site>>,
     subjects: Option<Buckets>,
     subjects_places: Arc<Places<Box<str>>>,
     trusted_proxies: Vec<Network>,
     forwarded_header: ForwardedHeader,
-    hosts: Hosts,
+}
+
+/// What a request takes while it is in flight, besides its permit.
+struct Admitted {
+    _place: Option<Place<Site>>,
+    /// Streams are open for long, and have limits of their own.
+    needs_permit: bool,
 }
 
 impl Guard {
-    /// The guard of a gateway that listens there.
-    pub fn new(config: &GuardConfig, listens: SocketAddr) -> Arc<Self> {
+    /// The guard of a gateway.
+    pub fn new(config: &GuardConfig) -> Arc<Self> {
         let buckets = |rate: Rate| rate.0.map(Buckets::new);
         let in_flight = config.max_in_flight as usize;
         Arc::new(Self {
-            places: Arc::new(Semaphore::new(in_flight)),
+            permits: Arc::new(Semaphore::new(in_flight)),
             addresses: buckets(config.rate_per_address),
+            addresses_places: Places::new(in_flight.div_ceil(SHARE)),
             subjects: buckets(config.rate_per_subject),
             subjects_places: Places::new(in_flight.div_ceil(SHARE)),
             trusted_proxies: config.trusted_proxies.clone(),
             forwarded_header: config.forwarded_header,
-            hosts: Hosts::new(&config.allowed_hosts, listens.ip()),
         })
     }
 
-    /// Looks at a request before anything else does, and gives it a place unless it needs none.
-    fn admit(
-        &self,
-        request: &Request,
-        peer: Option<Peer>,
-    ) -> Result<Option<OwnedSemaphorePermit>, Problem> {
+    /// Looks at a request before anything else does.
+    fn admit(&self, request: &Request) -> Result<Admitted, Problem> {
         let (uri, headers) = (request.uri(), request.headers());
-        let behind_proxy = peer.is_some_and(|peer| {
-            self.trusted_proxies.iter().any(|network| network.contains(peer.address.ip()))
-        });
-        if let Some(peer) = peer
+        let peer = request.extensions().get::<Peer>();
+        let client = peer.and_then(|peer| self.client(peer, headers));
+        if let (Some(client), Some(addresses)) = (client, &self.addresses)
             && !is_fixed(uri.path())
         {
-            self.count_address(peer, behind_proxy, headers)?;
+            addresses.take(client).map_err(too_often)?;
         }
         if uri.path_and_query().map_or(0, |it| it.as_str().len()) > URI_LIMIT {
             let limit = format!("at most {URI_LIMIT} bytes of path and query are taken");
             return Err(Problem::uri_too_long(limit));
         }
-        // Which of them counts is not for us to guess (RFC 9112, section 3.2).
-        if headers.get_all(header::HOST).iter().nth(1).is_some() {
-            return Err(Problem::bad_request("send one Host header, not several").at("Host"));
-        }
-        // A proxy that is trusted has looked at the name, or has set it.
-        if !behind_proxy {
-            self.hosts.check(headers)?;
-        }
-        site::check_origin(request.method(), headers, behind_proxy)?;
-        if is_stream(request) {
-            return Ok(None);
-        }
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        let crowded = |_| Problem::unavailable("too many requests are in hand; try again");
-        Ok(Some(place.map_err(crowded)?))
+        let needs_permit = !is_stream(request);
+        let place = client.filter(|_| needs_permit);
+        let place = place.map(|client| self.addresses_places.take(client).ok_or_else(crowded));
+        Ok(Admitted { _place: place.transpose()?, needs_permit })
     }
 
-    fn count_address(
+    /// A permit; where there is none, that of a client who takes nothing of its answer.
+    async fn permit(
         &self,
-        peer: Peer,
-        behind_proxy: bool,
-        headers: &HeaderMap,
-    ) -> Result<(), Problem> {
-        let Some(addresses) = &self.addresses else { return Ok(()) };
-        let address = peer.address.ip();
-        if !behind_proxy {
-            // Whoever is on this machine has other means to keep it busy.
-            if Network::LOOPBACK.iter().any(|network| network.contains(address)) {
-                return Ok(());
-            }
-            return addresses.take(Site::from(address)).map_err(too_often);
+        connection: Option<&Connection>,
+    ) -> Result<OwnedSemaphorePermit, Problem> {
+        let permits = Arc::clone(&self.permits);
+        if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
+            return Ok(permit);
         }
-        let client =
-            client::address(address, headers, self.forwarded_header, &self.trusted_proxies);
-        addresses.take(Site::from(client)).map_err(too_often)
+        if connection.is_some_and(Connection::cut_stalled)
+            && let Ok(Ok(permit)) =
+                tokio::time::timeout(PERMIT_PATIENCE, permits.acquire_owned()).await
+        {
+            return Ok(permit);
+        }
+        Err(Problem::unavailable("too many requests are in hand; try again"))
+    }
+
+    /// Whose request it is, by its address; `None` for this machine itself, which has other means to keep
+    /// the gateway busy.
+    fn client(&self, peer: &Peer, headers: &HeaderMap) -> Option<Site> {
+        let address = peer.address.ip();
+        let within = |networks: &[Network]| networks.iter().any(|it| it.contains(address));
+        if within(&self.trusted_proxies) {
+            let client =
+                client::address(address, headers, self.forwarded_header, &self.trusted_proxies);
+            return Some(Site::from(client));
+        }
+        (!within(&Network::LOOPBACK)).then(|| Site::from(address))
     }
 
     /// Counts what a subject asks, and gives it one of its places unless it needs none.
@@ -180,15 +199,11 @@ impl Guard {
         if is_stream(request) {
             return Ok(None);
         }
-        let crowded = || Problem {
-            retry_after: Some(1),
-            ..Problem::too_many_requests("too many of your requests are in hand; try again")
-        };
         self.subjects_places.take(subject.0.clone()).map(Some).ok_or_else(crowded)
     }
 }
 
-/// Streams are open for long, and have limits of their own.
+/// Whether it asks for a stream.
 fn is_stream(request: &Request) -> bool {
     request.method() == Method::GET && request.uri().path() == "/events"
 }
@@ -196,6 +211,13 @@ fn is_stream(request: &Request) -> bool {
 /// Files that are part of the program: a page loads many at once, and they cost nothing.
 fn is_fixed(path: &str) -> bool {
     path.starts_with("/assets/") || path.starts_with("/docs/")
+}
+
+fn crowded() -> Problem {
+    Problem {
+        retry_after: Some(1),
+        ..Problem::too_many_requests("too many of your requests are in hand; try again")
+    }
 }
 
 fn too_often(seconds: u16) -> Problem {
@@ -209,15 +231,39 @@ pub(crate) async fn outside(
     request: Request,
     next: Next,
 ) -> Response {
-    let peer = request.extensions().get::<Peer>().copied();
-    // A browser that once was told so would go to no other port of this machine by HTTP any more.
-    let strict = peer.is_some_and(|peer| peer.tls) && !site::names_this_machine(request.headers());
-    let mut response = match guard.admit(&request, peer) {
-        Ok(place) => kept(next.run(request).await, place),
-        Err(problem) => refuse(problem, &request),
+    let strict = is_strict(request.extensions().get::<Peer>(), request.headers());
+    let connection = request.extensions().get::<Connection>().cloned();
+    let admitted = guard.admit(&request);
+    let permit = match admitted {
+        Ok(admitted) if admitted.needs_permit => {
+            guard.permit(connection.as_ref()).await.map(|permit| Some((permit, admitted)))
+        }
+        Ok(_) => Ok(None),
+        Err(problem) => Err(problem),
+    };
+    let mut response = match permit {
+        Ok(permit) => {
+            let answer = next.run(request).await;
+            // A client that takes nothing of it can be cut off in favour of others.
+            kept(answer, permit.map(|permit| (permit, connection.map(|it| it.keep()))))
+        }
+        Err(problem) => refuse(problem, request.headers()),
     };
     headers::complete(response.headers_mut(), strict);
     response
+}
+
+/// The answer to a request that the server lets go no further.
+pub(crate) fn refused(problem: Problem, request: &Parts, peer: Peer) -> Response {
+    let mut response = refuse(problem, &request.headers);
+    headers::complete(response.headers_mut(), is_strict(Some(&peer), &request.headers));
+    response
+}
+
+/// Whether browsers are told to come by HTTPS only. One that once was told so of this machine would go to
+/// no other port of it by HTTP any more.
+fn is_strict(peer: Option<&Peer>, headers: &HeaderMap) -> bool {
+    peer.is_some_and(|peer| peer.tls) && !names_this_machine(headers)
 }
 
 /// The layer behind authentication: nothing happens to a request without a [`Subject`].
@@ -231,21 +277,24 @@ pub(crate) async fn inside(
     };
     match guard.count_subject(subject, &request) {
         Ok(place) => kept(next.run(request).await, place),
-        Err(problem) => refuse(problem, &request),
+        Err(problem) => refuse(problem, request.headers()),
     }
 }
 
-/// The answer keeps its place until it is sent: what a client does not take is in our memory.
+/// The answer keeps its place until it is sent: what a client does not take is in our memory. Not so what
+/// is part of the program, nor what is so small that the connection's own buffer takes it.
 fn kept<T: Send + Unpin + 'static>(answer: Response, place: Option<T>) -> Response {
-    match place {
+    let is_small = |body: &Body| body.size_hint().upper().is_some_and(|size| size <= PIECE as u64);
+    let is_free = answer.extensions().get::<Embedded>().is_some() || is_small(answer.body());
+    match place.filter(|_| !is_free) {
         Some(place) => answer.map(|body| keep(body, place)),
         None => answer,
     }
 }
 
 /// A page for browsers, JSON for programs. The body is not read, so the connection may have to end.
-fn refuse(problem: Problem, request: &Request) -> Response {
-    if web::negotiate::wants_html(request.headers()) {
+fn refuse(problem: Problem, headers: &HeaderMap) -> Response {
+    if web::negotiate::wants_html(headers) {
         return web::html(Err(problem));
     }
     let mut response = problem.into_response();

@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::Path,
     response::{IntoResponse, Response},
     routing::get,
@@ -12,7 +12,7 @@ use axum::{
 use common::problem::Problem;
 use http::header;
 
-use crate::Gateway;
+use crate::{Gateway, guard::Embedded};
 
 /// A file of the pages.
 struct Asset {
@@ -74,7 +74,7 @@ async fn show(Path((hash, name)): Path<(String, String)>) -> Result<Response, Pr
         (header::CACHE_CONTROL, "public, max-age=31536000, immutable"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
-    Ok((headers, asset.text).into_response())
+    Ok((headers, Extension(Embedded), asset.text).into_response())
 }
 
 #[cfg(test)]

@@ -11,15 +11,15 @@ use std::{
     },
 };
 
-use common::pem;
+use common::{events::Stream, pem};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use stack::{Service, StackOptions};
-use system_tests::{SOON, System, eventually};
+use system_tests::{SOON, System, eventually, publish};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
@@ -64,6 +64,9 @@ async fn every_refusal_has_its_status_and_its_problem() {
     let mut system = system(&[]).await;
     let gateway = system.first(Service::Gateway).http.unwrap();
     let get = |path: &str, more: &str| format!("GET {path} HTTP/1.1\r\n{HOST}{more}\r\n");
+    let to = |target: &str, more: &str| {
+        format!("GET {target} HTTP/1.1\r\nConnection: close\r\n{more}\r\n")
+    };
     let post = |more: &str| {
         format!("POST /init-data HTTP/1.1\r\nConnection: close\r\n{more}Content-Length: 0\r\n\r\n")
     };
@@ -83,6 +86,44 @@ async fn every_refusal_has_its_status_and_its_problem() {
             (414, "uri-too-long", ""),
         ),
         ("two hosts", get("/report", "Host: localhost\r\n"), (400, "bad-request", "Host")),
+        ("no host", to("/report", ""), (400, "bad-request", "Host")),
+        ("an empty host", to("/report", "Host: \r\n"), (400, "bad-request", "Host")),
+        (
+            "a host with a path",
+            to("/report", "Host: localhost/x\r\n"),
+            (400, "bad-request", "Host"),
+        ),
+        (
+            "a host with a user",
+            to("/report", "Host: a@localhost\r\n"),
+            (400, "bad-request", "Host"),
+        ),
+        (
+            "a host with no port",
+            to("/report", "Host: localhost:x\r\n"),
+            (400, "bad-request", "Host"),
+        ),
+        ("a target on this host", get("http://localhost:1/report", ""), (200, "", "")),
+        (
+            "a target on another host",
+            get("http://evil.example/report", ""),
+            (421, "wrong-host", "Host"),
+        ),
+        (
+            "a target without a host header",
+            to("http://localhost/report", ""),
+            (400, "bad-request", "Host"),
+        ),
+        (
+            "a target with a user",
+            get("http://a@localhost/report", ""),
+            (400, "bad-request", "(the request target)"),
+        ),
+        (
+            "an encoded body",
+            post(&format!("{host}Transfer-Encoding: gzip, chunked\r\n")),
+            (501, "unknown-transfer-coding", "Transfer-Encoding"),
+        ),
         ("not HTTP", "hello\r\n\r\n".to_owned(), (400, "", "")),
         ("two lengths", get("/report", twice), (400, "", "")),
         ("an unknown framing", get("/report", "Transfer-Encoding: x\r\n"), (400, "", "")),
@@ -214,28 +255,132 @@ async fn only_so_many_requests_are_worked_on_at_once() {
     .await;
 }
 
+/// A client that asks for something and reads nothing but the beginning of the answer.
+async fn idle(gateway: SocketAddr, text: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4 * 1024).unwrap();
+    let mut client = socket.connect(gateway).await.unwrap();
+    client.write_all(text.as_bytes()).await.unwrap();
+    client.read_exact(&mut [0; 12]).await.unwrap();
+    client
+}
+
 #[tokio::test]
-async fn an_answer_that_is_not_taken_keeps_its_place() {
+async fn files_of_the_program_and_small_answers_keep_no_place() {
     let mut system = system(&[("MAX_IN_FLIGHT", "1")]).await;
     let gateway = system.first(Service::Gateway).http.unwrap();
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\n{HOST}\r\n");
     let large = raw(gateway, &get("/docs/swagger-ui-bundle.js")).await;
     assert!(large.starts_with("HTTP/1.1 200") && large.len() > 700_000, "{}", large.len());
-    // More than the buffers on the way to the client hold.
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4 * 1024).unwrap();
-    let mut idle = socket.connect(gateway).await.unwrap();
-    idle.write_all(get("/docs/swagger-ui-bundle.js").as_bytes()).await.unwrap();
-    idle.read_exact(&mut [0; 12]).await.unwrap();
-    for _ in 0..3 {
-        assert_eq!(outline(&raw(gateway, &get("/flow")).await).0, 503);
+    // Others are served while this one is not read, and while small answers fill a connection.
+    let mut clients = vec![idle(gateway, &get("/docs/swagger-ui-bundle.js")).await];
+    let small = "GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(3_000);
+    clients.push(idle(gateway, &small).await);
+    for path in ["/docs/events", "/openapi.json", "/asyncapi.json", "/docs"] {
+        clients.push(idle(gateway, &get(path)).await);
     }
-    drop(idle);
-    eventually("a free place", SOON, async || {
+    for _ in 0..5 {
+        let answer = raw(gateway, &get("/flow")).await;
+        assert_eq!(outline(&answer).0, 200, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_a_large_answer_gives_way_to_others() {
+    let mut system = system(&[("MAX_IN_FLIGHT", "1")]).await;
+    let gateway = system.first(Service::Gateway).http.unwrap();
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\n{HOST}\r\n");
+    let name = "🎧".repeat(200);
+    let mut redis = system.redis().await;
+    for number in 0..1_000 {
+        let product = json!({ "id": number.to_string(), "name": name, "price": 1, "amount": 1 });
+        publish(&mut redis, Stream::InventoryCreated, "*", &product).await;
+    }
+    // More than the buffers on the way to the client hold.
+    let all = "/inventory?limit=1000";
+    let whole = eventually("a large answer", SOON, async || {
+        let answer = raw(gateway, &get(all)).await;
+        if answer.len() > 700_000 { Ok(answer.len()) } else { Err(answer.len().to_string()) }
+    })
+    .await;
+    let mut stalled = idle(gateway, &get(all)).await;
+    // Long before its time is up.
+    eventually("a place", SOON / 2, async || {
         let answer = raw(gateway, &get("/flow")).await;
         if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(answer) }
     })
     .await;
+    let mut rest = Vec::new();
+    let _ = stalled.read_to_end(&mut rest).await;
+    assert!(rest.len() + 12 < whole, "it was cut off: {} of {whole}", rest.len());
+}
+
+#[tokio::test]
+async fn an_address_has_a_quarter_of_all_places_and_others_the_rest() {
+    let mut system = system(&[("MAX_IN_FLIGHT", "8"), ("TRUSTED_PROXIES", "127.0.0.1")]).await;
+    let gateway = system.first(Service::Gateway).http.unwrap();
+    let from = |address: &str| format!("{HOST}X-Forwarded-For: {address}\r\n");
+    let get = |address: &str| format!("GET /flow HTTP/1.1\r\n{}\r\n", from(address));
+    // Each has a place until its body is there.
+    let head = format!(
+        "POST /order HTTP/1.1\r\n{}Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{{",
+        from("2001:db8::1")
+    );
+    let mut slow = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(gateway).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        slow.push(stream);
+    }
+    let refused = eventually("a refusal", SOON, async || {
+        let answer = raw(gateway, &get("2001:db8::2")).await;
+        if outline(&answer).0 == 200 { Err(answer) } else { Ok(answer) }
+    })
+    .await;
+    assert_eq!(outline(&refused), (429, "too-many-requests".to_owned(), String::new()));
+    assert!(refused.contains("retry-after: 1\r\n"), "{refused}");
+    assert_eq!(outline(&raw(gateway, &get("2001:db8:0:1::1")).await).0, 200);
+    drop(slow);
+    eventually("a free place", SOON, async || {
+        let answer = raw(gateway, &get("2001:db8::1")).await;
+        if outline(&answer).0 == 200 { Ok(()) } else { Err(answer) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn order_service_and_operations_ports_answer_no_other_host_and_no_page_of_another_site() {
+    let mut system = system(&[]).await;
+    let order_service = system.first(Service::Order).http.unwrap();
+    let mut addresses = vec![(order_service, "/order/x")];
+    addresses.extend(system.stack.instances().iter().map(|it| (it.ops, "/metrics")));
+    for (address, path) in addresses {
+        let ask = async |method: &str, host: &str, more: &str| {
+            let text = format!(
+                "{method} {path} HTTP/1.1\r\n{host}{more}Content-Length: 0\r\nConnection: close\r\n\r\n"
+            );
+            outline(&raw(address, &text).await).0
+        };
+        let here = "Host: localhost\r\n";
+        for method in ["GET", "POST"] {
+            for host in ["evil.example", "192.168.1.7:1", "localhost.evil.example"] {
+                assert_eq!(ask(method, &format!("Host: {host}\r\n"), "").await, 421, "{address}");
+            }
+            assert_eq!(ask(method, "", "").await, 400, "{address}");
+            for foreign in [
+                "Sec-Fetch-Site: cross-site\r\n",
+                "Sec-Fetch-Site: same-site\r\n",
+                "Origin: https://evil.example\r\n",
+                "Origin: null\r\n",
+                "Origin: http://localhost:1\r\n",
+            ] {
+                let status = ask(method, here, foreign).await;
+                assert_eq!(status, 403, "{address} {method} {foreign}");
+            }
+        }
+        let status = ask("GET", here, "Sec-Fetch-Site: none\r\n").await;
+        assert_eq!(status, if path == "/metrics" { 200 } else { 401 }, "{address}");
+    }
 }
 
 #[tokio::test]

@@ -180,6 +180,7 @@ async fn what_an_instance_that_hangs_has_in_hand_is_taken_over_and_done_once() {
     };
     // Not through the gateways, which would wait for an order_service that hangs.
     let door = [format!("http://{}", find(Service::Order, 1).http.unwrap())];
+    let client = system.as_gateway();
     let mut orders = 0;
     for (service, topic) in [
         (Service::Inventory, Topic::Inventory),
@@ -195,7 +196,7 @@ async fn what_an_instance_that_hangs_has_in_hand_is_taken_over_and_done_once() {
             let key = format!("order {orders}");
             orders += 1;
             let body = order_body(&["204", "205"], "101");
-            place_until_accepted(&system.client, &door, &key, &body, SOON).await;
+            place_until_accepted(&client, &door, &key, &body, SOON).await;
             match pending(&mut redis, topic, hanging.name()).await {
                 0 => Err("nothing is pending".to_owned()),
                 _ => Ok(()),

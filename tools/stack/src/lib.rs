@@ -10,6 +10,7 @@ pub mod certs;
 mod databases;
 mod entrance;
 mod error;
+pub mod gateway_secret;
 mod lock;
 mod logs;
 pub mod ports;

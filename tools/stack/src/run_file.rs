@@ -23,6 +23,9 @@ pub struct RunFile {
     /// The key whose tokens the gateways take, if they ask for tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_key: Option<PathBuf>,
+    /// The file with the secret that the gateways show order_service, unless it was given to the stack.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway_secret: Option<PathBuf>,
     /// Every instance of every service.
     pub services: Vec<RunningService>,
 }

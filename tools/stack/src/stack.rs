@@ -5,7 +5,7 @@ use crate::entrance::Entrance;
 use crate::process::{Output, ServiceCommand};
 use crate::run_file::{RunFile, RunningService};
 use crate::{Error, Profile, RedisOptions, RedisServer, Service, ServiceProcess};
-use crate::{binaries, lock, ports, probe, token_key};
+use crate::{binaries, gateway_secret, lock, ports, probe, token_key};
 use nix::fcntl::Flock;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -116,6 +116,7 @@ pub struct Stack {
     databases: Databases,
     entrance: Entrance,
     token_key: Option<PathBuf>,
+    gateway_secret: Option<PathBuf>,
     dir: PathBuf,
     temp_dir: Option<TempDir>,
     _lock: Flock<File>,
@@ -145,7 +146,14 @@ impl Stack {
         let private = options.redis_url.is_none();
         let (acl, tls) = (options.acl && private, options.tls && private);
         let entrance = Entrance::prepare(&dir, acl, tls)?;
-        let auth = if options.auth { token_key::variables(&dir)? } else { BTreeMap::new() };
+        let mut auth = if options.auth { token_key::variables(&dir)? } else { BTreeMap::new() };
+        let gateway_secret =
+            if has_gateway_secret(options) { None } else { Some(gateway_secret::make(&dir)?) };
+        auth.extend(
+            gateway_secret
+                .as_ref()
+                .map(|path| (gateway_secret::FILE_VARIABLE.to_owned(), path.display().to_string())),
+        );
         let redis = entrance.apply(options.redis.clone());
         let databases = match &options.redis_url {
             Some(url) => Databases::Given(url.clone()),
@@ -163,6 +171,7 @@ impl Stack {
             databases,
             entrance,
             token_key: options.auth.then(|| token_key::place(&dir)),
+            gateway_secret,
             dir,
             temp_dir,
             _lock: lock,
@@ -277,6 +286,7 @@ impl Stack {
             redis,
             topics,
             token_key: self.token_key.clone(),
+            gateway_secret: self.gateway_secret.clone(),
             services: services.collect(),
         }
     }
@@ -311,6 +321,13 @@ impl Drop for Stack {
             let _ = writeln!(io::stderr(), "the stack's logs are kept in {}", self.dir.display());
         }
     }
+}
+
+/// Whether the options bring a secret between the gateways and order_service, or a file with it.
+fn has_gateway_secret(options: &StackOptions) -> bool {
+    let all = std::iter::once(&options.env).chain(options.service_env.values());
+    let variables = [gateway_secret::VARIABLE, gateway_secret::FILE_VARIABLE];
+    all.into_iter().any(|env| variables.iter().any(|it| env.contains_key(*it)))
 }
 
 /// Where an instance will listen.

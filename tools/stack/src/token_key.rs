@@ -7,7 +7,7 @@
 use crate::Error;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::digest::{SHA256, digest};
-use ring::rand::{SecureRandom as _, SystemRandom};
+use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -20,8 +20,6 @@ use tempfile::{Builder, NamedTempFile};
 pub const ISSUER: &str = "orderctl";
 /// For whom they are.
 pub const AUDIENCE: &str = "orders";
-/// How many random bytes a secret is made of.
-const STRENGTH: usize = 32;
 
 /// Where a stack in this directory has its key.
 #[must_use]
@@ -100,24 +98,16 @@ fn thumbprint(public: &[u8]) -> String {
     base64url(digest(&SHA256, members.as_bytes()).as_ref())
 }
 
-/// What a gateway and an order_service of a stack in this directory are told, so that they take tokens of its key.
+/// The variables of a gateway and an order_service of a stack in this directory that takes tokens of its key.
 pub fn variables(dir: &Path) -> Result<BTreeMap<String, String>, Error> {
     let key = place(dir);
     TokenKey::read_or_make(&key)?;
-    let secret = key.with_file_name("order-service-secret");
-    if !secret.exists() {
-        let mut bytes = [0; STRENGTH];
-        let filled = SystemRandom::new().fill(&mut bytes);
-        filled.map_err(no_random).map_err(Error::io("make a secret"))?;
-        write_once(&secret, base64url(&bytes).as_bytes())?;
-    }
     let text = |path: &Path| path.display().to_string();
     let variables = [
         ("AUTH_MODE", "required".to_owned()),
         ("OIDC_ISSUER", ISSUER.to_owned()),
         ("OIDC_AUDIENCE", AUDIENCE.to_owned()),
         ("OIDC_JWKS_FILE", text(&jwks(&key))),
-        ("ORDER_SERVICE_SECRET_FILE", text(&secret)),
     ];
     Ok(variables.map(|(name, value)| (name.to_owned(), value)).into())
 }
@@ -134,23 +124,23 @@ fn write_once(path: &Path, secret: &[u8]) -> Result<(), Error> {
 }
 
 /// The temporary file with this in it, on disk.
-fn filled(mut file: NamedTempFile, bytes: &[u8]) -> io::Result<NamedTempFile> {
+pub(crate) fn filled(mut file: NamedTempFile, bytes: &[u8]) -> io::Result<NamedTempFile> {
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     Ok(file)
 }
 
 /// The directory that a file is in.
-fn beside(path: &Path) -> &Path {
+pub(crate) fn beside(path: &Path) -> &Path {
     path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn no_random(_: ring::error::Unspecified) -> io::Error {
+pub(crate) fn no_random(_: ring::error::Unspecified) -> io::Error {
     io::Error::other("the system gives no random numbers")
 }
 
 /// Base64url without padding (RFC 4648).
-fn base64url(bytes: &[u8]) -> String {
+pub(crate) fn base64url(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
@@ -250,16 +240,5 @@ mod tests {
         let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
         let name = thumbprint(&URL_SAFE_NO_PAD.decode(x).unwrap());
         assert_eq!(name, "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
-    }
-
-    #[test]
-    fn the_secret_stays_too() {
-        let dir = tempfile::tempdir().unwrap();
-        let secret = || {
-            let said = variables(dir.path()).unwrap();
-            fs::read_to_string(&said["ORDER_SERVICE_SECRET_FILE"]).unwrap()
-        };
-        let was = secret();
-        assert_eq!((was.len(), secret()), (43, was));
     }
 }

@@ -50,9 +50,15 @@ fn stands_in_for_a_service_when_asked() {
     for name in ["ORDER", "INVENTORY", "ACCOUNT", "MESSAGE"].map(|it| format!("{it}_REDIS_URL")) {
         tell(format!("{name}={}", std::env::var(&name).unwrap_or_default()));
     }
-    for name in
-        ["INSTANCE", "REDIS_URL", "HTTP_ADDR", "ORDER_SERVICE_URL", "SEED_DEMO_DATA", "EXTRA"]
-    {
+    for name in [
+        "INSTANCE",
+        "REDIS_URL",
+        "HTTP_ADDR",
+        "ORDER_SERVICE_URL",
+        "ORDER_SERVICE_SECRET_FILE",
+        "SEED_DEMO_DATA",
+        "EXTRA",
+    ] {
         tell(format!("{name}={}", std::env::var(name).unwrap_or_default()));
     }
     runtime.block_on(terminate.recv());
@@ -138,6 +144,14 @@ fn instances_find_redis_and_each_other_and_end_before_redis() {
         assert!(gateway.contains(line), "no {line:?} in {gateway}");
     }
     assert!(log_of(Service::Gateway, 2).contains("SEED_DEMO_DATA=false\n"));
+    let secret = dir.path().join("auth/order-service-secret");
+    let secret = format!("ORDER_SERVICE_SECRET_FILE={}\n", secret.display());
+    for (service, knows) in
+        [(Service::Gateway, true), (Service::Order, true), (Service::Account, false)]
+    {
+        let log = log_of(service, 1);
+        assert_eq!(log.contains(&secret), knows, "{service}: {log}");
+    }
     let account = log_of(Service::Account, 1);
     assert!(account.contains("INSTANCE=account_service-1\n"), "{account}");
     assert!(account.contains("EXTRA=for accounts\n"), "{account}");

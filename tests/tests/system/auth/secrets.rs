@@ -1,11 +1,16 @@
 //! order_service is the gateway's; and what must never be shown.
 
-use std::process::Command;
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use stack::{Profile, Service, binaries};
-use system_tests::{SOON, order_body};
+use system_tests::{SOON, System, order_body};
 
 use super::{SECRET, Site, assert_problem, now, provider::Signer, with};
 
@@ -42,6 +47,45 @@ async fn order_service_serves_nobody_who_does_not_show_the_gateways_secret() {
     assert!(answer.expect("order_service answers").status != StatusCode::UNAUTHORIZED);
     let orders = site.ask(&token, Method::GET, "/orders", &Value::Null).await.json();
     assert!(orders["orders"].as_array().expect("a list").len() <= 1, "{orders}");
+}
+
+#[tokio::test]
+async fn order_service_takes_calls_of_the_gateway_only_also_where_nobody_is_asked_who_they_are() {
+    let mut system = System::start().await;
+    system.init_data().await;
+    let http = system.first(Service::Order).http.expect("it has HTTP");
+    let url = format!("http://{http}/order");
+    let body = order_body(&["204"], "101");
+    let refused = system.client.post(&url, &body, &[]).await.expect("order_service answers");
+    assert_problem("nothing", &refused, 401, "unauthenticated");
+    let taken = system.as_gateway().post(&url, &body, &[]).await.expect("order_service answers");
+    assert_eq!(taken.status, StatusCode::OK, "{}", taken.text());
+    system.place(&["204"], "101").await;
+}
+
+#[test]
+fn containers_that_begin_at_once_have_one_secret_and_keep_it() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/gateway-secret.sh");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("secret");
+    let begin = |file: &Path| {
+        let mut command = Command::new("/bin/sh");
+        command.arg(&script).arg("cat").arg(file).env("ORDER_SERVICE_SECRET_FILE", file);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a shell")
+    };
+    let said = |it: Child| it.wait_with_output().expect("it ends");
+    let all: Vec<Child> = (0..8).map(|_| begin(&file)).collect();
+    let all: Vec<Vec<u8>> = all.into_iter().map(|it| said(it).stdout).collect();
+    let secret = fs::read(&file).unwrap();
+    assert_eq!(secret.len(), 44, "32 bytes in base64");
+    assert!(all.iter().all(|it| *it == secret), "{all:?}");
+    assert_eq!(said(begin(&file)).stdout, secret, "the next start");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing else is left");
+    let nowhere = said(begin(&directory.path().join("none/secret")));
+    assert_eq!(nowhere.status.code(), Some(64));
+    let complaint = String::from_utf8_lossy(&nowhere.stderr).into_owned();
+    assert!(complaint.starts_with("bad configuration: ORDER_SERVICE_SECRET_FILE: "), "{complaint}");
 }
 
 #[tokio::test]

@@ -1,0 +1,487 @@
+//! Which requests are for this server, and not made by a page of another site.
+
+use std::{
+    convert::Infallible,
+    net::{IpAddr, Ipv6Addr},
+    str::FromStr,
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
+
+use super::Peer;
+use crate::{network::Network, problem::Problem};
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// A name under which a server may be reached, without a port.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HostName(Box<str>);
+
+impl FromStr for HostName {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.trim().to_ascii_lowercase().into()))
+    }
+}
+
+/// The names under which a server may be reached.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Hosts {
+    /// Any.
+    Any,
+    /// Names and addresses of this machine itself.
+    Local,
+    /// These.
+    Only(Vec<HostName>),
+}
+
+impl Hosts {
+    /// The configured names, or else what fits the address of the listener: nobody reaches a loopback
+    /// address by another name, except a page whose name was made to point to it.
+    fn new(allowed: &[HostName], listens: IpAddr) -> Self {
+        match allowed {
+            [] if listens.is_loopback() => Self::Local,
+            [] => Self::Any,
+            [name] if &*name.0 == "*" => Self::Any,
+            names => Self::Only(names.to_vec()),
+        }
+    }
+
+    fn have(&self, name: &str) -> bool {
+        let name = name.trim_end_matches('.');
+        match self {
+            Self::Any => true,
+            Self::Local => is_local(name),
+            Self::Only(names) => names.iter().any(|known| known.0.eq_ignore_ascii_case(name)),
+        }
+    }
+}
+
+/// The checks that every request passes before anything else looks at it.
+#[derive(Clone, Debug)]
+pub(super) struct Admission {
+    hosts: Hosts,
+    trusted_proxies: Vec<Network>,
+    has_pages: bool,
+}
+
+impl Admission {
+    /// For a listener at this address. `has_pages`: pages of other sites may link to what it serves.
+    pub(super) fn new(
+        allowed: &[HostName],
+        listens: IpAddr,
+        trusted_proxies: Vec<Network>,
+        has_pages: bool,
+    ) -> Self {
+        Self { hosts: Hosts::new(allowed, listens), trusted_proxies, has_pages }
+    }
+
+    /// Checks a request; of one with an absolute target (RFC 9112, section 3.2.2) the `Host` is made
+    /// the target's, which is the one that counts.
+    ///
+    /// # Errors
+    ///
+    /// 501: its body is encoded. 400: it names no host, or none that could be one. 421: it is for another
+    /// host. 403: a page of another site made it.
+    pub(super) fn check<B>(&self, request: &mut Request<B>, peer: Peer) -> Result<(), Problem> {
+        check_coding(request.headers())?;
+        let host = authority(request)?;
+        let behind_proxy =
+            self.trusted_proxies.iter().any(|network| network.contains(peer.address.ip()));
+        // A trusted proxy has checked the name, or has set it.
+        let known = behind_proxy || host.as_deref().is_none_or(|it| self.hosts.have(name(it)));
+        if !known {
+            let detail = match self.has_pages {
+                true => "use a name of this host, or add this one to ALLOWED_HOSTS",
+                false => "use a name of this host",
+            };
+            return Err(Problem::wrong_host(detail).at("Host"));
+        }
+        check_origin(
+            request.method(),
+            request.headers(),
+            host.as_deref(),
+            self.has_pages,
+            behind_proxy,
+        )?;
+        if request.uri().authority().is_some()
+            && let Some(host) = host.and_then(|it| HeaderValue::from_str(&it).ok())
+        {
+            request.headers_mut().insert(header::HOST, host);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a request's `Host` header names this machine from the inside.
+pub fn names_this_machine(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
+    host.is_some_and(|host| is_local(name(host).trim_end_matches('.')))
+}
+
+/// Refuses a body in another transfer coding than `chunked` alone (RFC 9112, section 6.1). hyper itself
+/// refuses one that is not framed by `chunked` at all.
+fn check_coding(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter().peekable();
+    if codings.peek().is_none() {
+        return Ok(());
+    }
+    let codings = codings.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let codings: Vec<&[u8]> =
+        codings.map(<[u8]>::trim_ascii).filter(|coding| !coding.is_empty()).collect();
+    let is_chunked = |coding: &&[u8]| coding.eq_ignore_ascii_case(b"chunked");
+    if !codings.iter().all(is_chunked) {
+        let detail = "send the body as it is: the only transfer coding here is chunked";
+        return Err(Problem::unknown_coding(detail).at("Transfer-Encoding"));
+    }
+    if codings.len() > 1 {
+        let detail = "a body is chunked once";
+        return Err(Problem::bad_request(detail).at("Transfer-Encoding"));
+    }
+    Ok(())
+}
+
+/// The host, with its port, that the request is for (RFC 9112, section 3.2); `None` in HTTP/1.0.
+fn authority<B>(request: &Request<B>) -> Result<Option<String>, Problem> {
+    let refused = |detail: &str| Err(Problem::bad_request(detail).at("Host"));
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return refused("send one Host header, not several");
+    }
+    if host.is_none() && request.version() >= Version::HTTP_11 {
+        return refused("send the header Host");
+    }
+    let host = match host.map(HeaderValue::to_str) {
+        None => None,
+        Some(Ok(host)) if is_authority(host) => Some(host),
+        Some(_) => return refused("a Host is a name or an address, and a port after a colon"),
+    };
+    match target(request.method(), request.uri()) {
+        Ok(target) => Ok(target.or(host).map(str::to_owned)),
+        Err(detail) => Err(Problem::bad_request(detail).at("(the request target)")),
+    }
+}
+
+/// The host that the target itself names, if it does.
+fn target<'a>(method: &Method, uri: &'a Uri) -> Result<Option<&'a str>, &'static str> {
+    let Some(authority) = uri.authority() else { return Ok(None) };
+    match uri.scheme_str() {
+        Some("http" | "https") => {}
+        Some(_) => return Err("only http and https are served here"),
+        None if *method == Method::CONNECT => {}
+        None => return Err("begin the path with a slash"),
+    }
+    if !is_authority(authority.as_str()) {
+        return Err("its host is a name or an address, and a port after a colon");
+    }
+    Ok(Some(authority.as_str()))
+}
+
+/// Whether a text is a host with or without a port (RFC 9110, section 7.2; RFC 3986, section 3.2.2), and
+/// not an empty one, which no http URL has.
+fn is_authority(text: &str) -> bool {
+    let host = name(text);
+    let port = match &text[host.len()..] {
+        "" => "",
+        rest => rest.strip_prefix(':').unwrap_or("?"),
+    };
+    let is_port = port.is_empty() || is_digits(port) && port.parse::<u16>().is_ok();
+    let is_host = match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').is_some_and(|it| it.parse::<Ipv6Addr>().is_ok()),
+        None => is_registered_name(host),
+    };
+    is_host && is_port
+}
+
+fn is_digits(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn is_registered_name(text: &str) -> bool {
+    let mut rest = text.as_bytes();
+    while let [byte, after @ ..] = rest {
+        rest = match (byte, after) {
+            (b'%', [high, low, after @ ..])
+                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
+            {
+                after
+            }
+            (byte, after) if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(byte) => {
+                after
+            }
+            _ => return false,
+        };
+    }
+    !text.is_empty()
+}
+
+/// The host without its port.
+fn name(host: &str) -> &str {
+    let end = match host.rfind(']') {
+        Some(bracket) => bracket + 1,
+        None => host.find(':').unwrap_or(host.len()),
+    };
+    &host[..end]
+}
+
+fn is_local(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(&name);
+    name == "localhost"
+        || name.ends_with(".localhost")
+        || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Refuses what a page of another site asks for (403): where there are pages, only what changes something,
+/// for others may link to them. Browsers say where a request comes from in `Sec-Fetch-Site` (Fetch Metadata),
+/// older ones at least in `Origin`. Without either it is no browser, and nobody's cookies or place in the
+/// network are borrowed.
+fn check_origin(
+    method: &Method,
+    headers: &HeaderMap,
+    host: Option<&str>,
+    has_pages: bool,
+    behind_proxy: bool,
+) -> Result<(), Problem> {
+    if has_pages && method.is_safe() {
+        return Ok(());
+    }
+    let refused = |field: &str| {
+        let detail = match method.is_safe() {
+            true => "pages of other sites are not served here",
+            false => "a page of another site may not change anything here",
+        };
+        Err(Problem::cross_site(detail).at(field))
+    };
+    let values = |name: &HeaderName| headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    let mut sites = values(&SEC_FETCH_SITE).peekable();
+    if sites.peek().is_some() {
+        return match sites.all(|site| matches!(site, b"same-origin" | b"none")) {
+            true => Ok(()),
+            false => refused("Sec-Fetch-Site"),
+        };
+    }
+    let proxied = headers.get(X_FORWARDED_HOST).filter(|_| behind_proxy);
+    let host = proxied.and_then(|host| host.to_str().ok()).or(host);
+    let is_own = |origin: &[u8]| {
+        let origin = std::str::from_utf8(origin).ok().and_then(|origin| origin.split_once("://"));
+        matches!((origin, host), (Some((_, origin)), Some(host)) if origin.eq_ignore_ascii_case(host))
+    };
+    if values(&header::ORIGIN).all(is_own) { Ok(()) } else { refused("Origin") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LISTENS: [&str; 2] = ["127.0.0.1", "0.0.0.0"];
+
+    fn admission(allowed: &[&str], listens: &str, has_pages: bool) -> Admission {
+        let allowed: Vec<HostName> = allowed.iter().map(|name| name.parse().unwrap()).collect();
+        let proxies = vec!["10.0.0.0/8".parse().unwrap()];
+        Admission::new(&allowed, listens.parse().unwrap(), proxies, has_pages)
+    }
+
+    fn peer(address: &str) -> Peer {
+        Peer { address: (address.parse::<IpAddr>().unwrap(), 1).into(), tls: false }
+    }
+
+    fn request(
+        method: Method,
+        target: &str,
+        version: Version,
+        headers: &[(&'static str, &str)],
+    ) -> Request<()> {
+        let mut request = Request::new(());
+        *request.method_mut() = method;
+        *request.uri_mut() = target.parse().unwrap();
+        *request.version_mut() = version;
+        for (name, value) in headers {
+            let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            request.headers_mut().append(HeaderName::from_static(name), value);
+        }
+        request
+    }
+
+    fn status(admission: &Admission, mut request: Request<()>) -> u16 {
+        admission
+            .check(&mut request, peer("192.0.2.1"))
+            .map_or_else(|problem| problem.status, |()| 200)
+    }
+
+    #[test]
+    fn what_changes_something_is_refused_to_pages_of_other_sites_and_without_pages_the_rest_too() {
+        let home = ("host", "localhost:5000");
+        for (pairs, field) in [
+            (&[home][..], None),
+            (&[home, ("sec-fetch-site", "same-origin")], None),
+            (&[home, ("sec-fetch-site", "none")], None),
+            (&[home, ("sec-fetch-site", "same-site")], Some("Sec-Fetch-Site")),
+            (&[home, ("sec-fetch-site", "cross-site")], Some("Sec-Fetch-Site")),
+            (&[home, ("sec-fetch-site", "?")], Some("Sec-Fetch-Site")),
+            (
+                &[home, ("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")],
+                Some("Sec-Fetch-Site"),
+            ),
+            (&[home, ("origin", "http://localhost:5000")], None),
+            (&[home, ("origin", "http://localhost:5001")], Some("Origin")),
+            (&[home, ("origin", "http://evil.example")], Some("Origin")),
+            (&[home, ("origin", "null")], Some("Origin")),
+            (
+                &[home, ("origin", "http://localhost:5000"), ("origin", "http://evil.example")],
+                Some("Origin"),
+            ),
+            (&[("origin", "http://localhost:5000")], Some("Origin")),
+        ] {
+            let check = |method: &Method, has_pages| {
+                let mut request = request(method.clone(), "/", Version::HTTP_10, pairs);
+                let admission = admission(&[], "127.0.0.1", has_pages);
+                let checked = admission.check(&mut request, peer("127.0.0.1"));
+                checked.map_err(|it| (it.status, it.field.unwrap_or_default().into_string()))
+            };
+            let refused = match field {
+                Some(field) => Err((403, field.to_owned())),
+                None => Ok(()),
+            };
+            for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH] {
+                for has_pages in [true, false] {
+                    assert_eq!(check(&method, has_pages), refused, "{method} {pairs:?}");
+                }
+            }
+            assert_eq!(check(&Method::GET, true), Ok(()), "{pairs:?}");
+            assert_eq!(check(&Method::GET, false), refused, "{pairs:?}");
+        }
+        let proxied = [
+            ("host", "gateway:5000"),
+            ("x-forwarded-host", "shop.example"),
+            ("origin", "https://shop.example"),
+        ];
+        for (from, passes) in [("10.1.2.3", true), ("192.0.2.1", false)] {
+            let mut request = request(Method::POST, "/", Version::HTTP_11, &proxied);
+            let checked = admission(&[], "0.0.0.0", true).check(&mut request, peer(from));
+            assert_eq!(checked.is_ok(), passes, "{from}");
+        }
+    }
+
+    #[test]
+    fn a_loopback_address_is_not_reached_by_the_name_of_another_host() {
+        let [local, any] = LISTENS.map(|listens| admission(&[], listens, true));
+        let only = admission(&["Shop.example"], "0.0.0.0", true);
+        for (host, locally, configured) in [
+            ("localhost:5000", 200, 421),
+            ("LOCALHOST", 200, 421),
+            ("localhost:", 200, 421),
+            ("app.localhost:5000", 200, 421),
+            ("127.0.0.1:5000", 200, 421),
+            ("127.1.2.3", 200, 421),
+            ("[::1]:5000", 200, 421),
+            ("[::1]", 200, 421),
+            ("evil.example:5000", 421, 421),
+            ("localhost.evil.example", 421, 421),
+            ("192.168.1.7:5000", 421, 421),
+            ("shop.example", 421, 200),
+            ("shop.example.:443", 421, 200),
+        ] {
+            let with = |target: &str, host: &str| {
+                request(Method::GET, target, Version::HTTP_11, &[("host", host)])
+            };
+            assert_eq!(status(&local, with("/", host)), locally, "{host}");
+            assert_eq!(status(&only, with("/", host)), configured, "{host}");
+            assert_eq!(status(&any, with("/", host)), 200, "{host}");
+            // A target that names its host itself counts, whatever the header says.
+            let target = format!("http://{host}/");
+            assert_eq!(status(&local, with(&target, "localhost")), locally, "{target}");
+            assert_eq!(status(&local, with(&target, "evil.example")), locally, "{target}");
+        }
+        // What a trusted proxy passes on was for it.
+        let mut proxied = request(Method::GET, "/", Version::HTTP_11, &[("host", "evil.example")]);
+        assert_eq!(local.check(&mut proxied, peer("10.1.2.3")), Ok(()));
+        let mut absolute = request(
+            Method::GET,
+            "http://localhost:1/x",
+            Version::HTTP_11,
+            &[("host", "a.example")],
+        );
+        assert_eq!(local.check(&mut absolute, peer("127.0.0.1")), Ok(()));
+        assert_eq!(absolute.headers()[header::HOST], "localhost:1");
+    }
+
+    #[test]
+    fn a_host_that_is_malformed_missing_or_given_twice_is_a_400_wherever_it_listens() {
+        for listens in LISTENS {
+            let admission = admission(&[], listens, true);
+            let of = |version, target: &str, headers: &[(&'static str, &str)]| {
+                status(&admission, request(Method::GET, target, version, headers))
+            };
+            assert_eq!(of(Version::HTTP_11, "/", &[]), 400);
+            assert_eq!(of(Version::HTTP_11, "http://localhost/", &[]), 400);
+            assert_eq!(of(Version::HTTP_10, "/", &[]), 200);
+            let twice = [("host", "localhost"), ("host", "localhost")];
+            assert_eq!(of(Version::HTTP_11, "/", &twice), 400);
+            for host in [
+                "",
+                " ",
+                ":5000",
+                "localhost:x",
+                "localhost:-1",
+                "localhost:+80",
+                "localhost:65536",
+                "localhost:80:80",
+                "a@localhost",
+                "localhost/",
+                "http://localhost",
+                "localhost?x",
+                "localhost#x",
+                "local host",
+                "[::1",
+                "::1",
+                "[localhost]",
+                "[::1]x",
+                "[::1%25lo]",
+                "localhost%0",
+                "localhost%zz",
+                "localhost\\",
+                "<localhost>",
+                "ü.localhost",
+            ] {
+                assert_eq!(of(Version::HTTP_11, "/", &[("host", host)]), 400, "{host:?}");
+                assert_eq!(of(Version::HTTP_10, "/", &[("host", host)]), 400, "{host:?}");
+            }
+            for target in [
+                "http://a@localhost/",
+                "http://localhost:65536/",
+                "ftp://localhost/",
+                "localhost:80",
+            ] {
+                assert_eq!(of(Version::HTTP_11, target, &[("host", "localhost")]), 400, "{target}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_is_chunked_once_and_not_encoded_otherwise() {
+        let admission = admission(&[], "127.0.0.1", true);
+        for (codings, wanted) in [
+            (&[][..], 200),
+            (&["chunked"], 200),
+            (&["Chunked"], 200),
+            (&[", chunked ,"], 200),
+            (&["gzip, chunked"], 501),
+            (&["gzip", "chunked"], 501),
+            (&["chunked, gzip"], 501),
+            (&["identity, chunked"], 501),
+            (&["chunked;x=y"], 501),
+            (&["x"], 501),
+            (&["chunked, chunked"], 400),
+            (&["chunked", "chunked"], 400),
+        ] {
+            let mut headers = vec![("host", "localhost")];
+            headers.extend(codings.iter().map(|coding| ("transfer-encoding", *coding)));
+            let request = request(Method::POST, "/", Version::HTTP_11, &headers);
+            assert_eq!(status(&admission, request), wanted, "{codings:?}");
+        }
+    }
+}

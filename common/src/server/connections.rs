@@ -1,0 +1,243 @@
+//! The connections that are open, and which of them can be spared when there is no room for another.
+
+use std::{
+    cmp::Reverse,
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::network::Site;
+
+/// How long a client that keeps something may take nothing before it can be cut off in favour of others.
+const STALLED: Duration = Duration::from_secs(1);
+
+/// All open connections of a server, by client.
+#[derive(Debug)]
+pub(super) struct Connections {
+    most: usize,
+    begun: Instant,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    next: u64,
+    count: usize,
+    of: HashMap<Site, HashMap<u64, Connection>>,
+}
+
+/// An open connection: an extension of each of its requests.
+#[derive(Clone)]
+pub struct Connection(Arc<State>);
+
+struct State {
+    all: Arc<Connections>,
+    /// A handler works on its request.
+    is_busy: AtomicBool,
+    /// How many things its answer keeps from others.
+    keeps: AtomicUsize,
+    /// When it was last of use, in milliseconds since the server began: when it was opened, brought a whole
+    /// head, got an answer, or took some of one.
+    used: AtomicU64,
+    cut: CancellationToken,
+}
+
+/// Holds a connection's entry among those that are open.
+pub(super) struct Entry {
+    pub(super) connection: Connection,
+    site: Site,
+    number: u64,
+}
+
+/// The time in which an answer keeps something from others.
+#[derive(Debug)]
+pub struct Keeping(Connection);
+
+impl Connections {
+    /// Room for so many.
+    pub(super) fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { most, begun: Instant::now(), open: Mutex::default() })
+    }
+
+    /// Enters a new connection. Where there is no room, another one is cut off for it, of the client that
+    /// has most of them: the one that has been of no use for longest. `None` if all of them are at work.
+    pub(super) fn enter(self: &Arc<Self>, site: Site) -> Option<Entry> {
+        let mut open = self.open();
+        if open.count >= self.most {
+            Self::cut_one(&open, |_| true).then_some(())?;
+        }
+        let number = open.next;
+        open.next += 1;
+        open.count += 1;
+        let connection = Connection(Arc::new(State {
+            all: Arc::clone(self),
+            is_busy: AtomicBool::new(false),
+            keeps: AtomicUsize::new(0),
+            used: AtomicU64::new(self.now()),
+            cut: CancellationToken::new(),
+        }));
+        open.of.entry(site).or_default().insert(number, connection.clone());
+        Some(Entry { connection, site, number })
+    }
+
+    fn cut_one(open: &Open, fits: impl Fn(&State) -> bool) -> bool {
+        let spare = |it: &&Connection| {
+            !it.0.is_busy.load(Relaxed) && !it.0.cut.is_cancelled() && fits(&it.0)
+        };
+        let used = |it: &&Connection| it.0.used.load(Relaxed);
+        let of_each = open.of.values().filter_map(|client| {
+            client.values().filter(spare).min_by_key(used).map(|it| (client.len(), it))
+        });
+        let spared = of_each.max_by_key(|(count, it)| (*count, Reverse(used(it))));
+        spared.is_some_and(|(_, it)| {
+            it.0.cut.cancel();
+            true
+        })
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let mut open = self.connection.0.all.open();
+        open.count -= 1;
+        if let Some(client) = open.of.get_mut(&self.site) {
+            client.remove(&self.number);
+            if client.is_empty() {
+                open.of.remove(&self.site);
+            }
+        }
+    }
+}
+
+impl Connection {
+    /// Notes that it is of use now.
+    pub(super) fn is_used(&self) {
+        self.0.used.store(self.0.all.now(), Relaxed);
+    }
+
+    /// Notes that a handler begins or ends to work on its request.
+    pub(super) fn set_busy(&self, is_busy: bool) {
+        self.is_used();
+        self.0.is_busy.store(is_busy, Relaxed);
+    }
+
+    /// Resolves when it is to end in favour of others.
+    pub(super) async fn cut(&self) {
+        self.0.cut.cancelled().await;
+    }
+
+    /// Notes that its answer keeps something that others may need, until the answer is sent.
+    pub fn keep(&self) -> Keeping {
+        self.0.keeps.fetch_add(1, Relaxed);
+        Keeping(self.clone())
+    }
+
+    /// Cuts off one of the server's connections that keep something and whose client takes nothing; gives
+    /// whether there was one.
+    pub fn cut_stalled(&self) -> bool {
+        let all = &self.0.all;
+        let stalled = u64::try_from(STALLED.as_millis()).unwrap_or(u64::MAX);
+        let since = all.now().saturating_sub(stalled);
+        Connections::cut_one(&all.open(), |it| {
+            it.keeps.load(Relaxed) > 0 && it.used.load(Relaxed) < since
+        })
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("keeps", &self.0.keeps).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        self.0.0.keeps.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+
+    fn site(address: &str) -> Site {
+        Site::from(address.parse::<IpAddr>().unwrap())
+    }
+
+    fn is_cut(entry: &Entry) -> bool {
+        entry.connection.0.cut.is_cancelled()
+    }
+
+    fn set_used(entry: &Entry, at: u64) {
+        entry.connection.0.used.store(at, Relaxed);
+    }
+
+    #[test]
+    fn who_has_most_connections_gives_up_the_one_that_was_of_no_use_for_longest() {
+        let connections = Connections::new(4);
+        let many: Vec<Entry> =
+            (0..3).map(|_| connections.enter(site("192.0.2.1")).unwrap()).collect();
+        let other = connections.enter(site("192.0.2.2")).unwrap();
+        set_used(&other, 0);
+        for (entry, used) in many.iter().zip([5, 3, 4]) {
+            set_used(entry, used);
+        }
+        many[1].connection.set_busy(true);
+        let _new = connections.enter(site("192.0.2.3")).unwrap();
+        let cut: Vec<bool> = many.iter().chain([&other]).map(is_cut).collect();
+        // The oldest but the one that is at work.
+        assert_eq!(cut, [false, false, true, false]);
+        let _new = connections.enter(site("192.0.2.3")).unwrap();
+        assert!(is_cut(&many[0]), "and the next one");
+        assert!(!is_cut(&many[1]) && !is_cut(&other));
+    }
+
+    #[test]
+    fn where_all_are_at_work_there_is_no_room_and_whoever_leaves_makes_some() {
+        let connections = Connections::new(2);
+        let mut entries = vec![];
+        for _ in 0..2 {
+            entries.push(connections.enter(site("192.0.2.1")).unwrap());
+            entries.last().unwrap().connection.set_busy(true);
+        }
+        assert!(connections.enter(site("192.0.2.2")).is_none());
+        entries.pop();
+        entries.push(connections.enter(site("192.0.2.2")).unwrap());
+        drop(entries);
+        assert!(connections.open().of.is_empty());
+        assert_eq!(connections.open().count, 0);
+    }
+
+    #[test]
+    fn only_a_client_that_keeps_something_and_takes_nothing_is_cut_off_as_stalled() {
+        let begun = Instant::now().checked_sub(Duration::from_secs(10)).unwrap();
+        let connections = Arc::new(Connections { most: 9, begun, open: Mutex::default() });
+        let [idle, keeps, stalled] =
+            [(); 3].map(|()| connections.enter(site("192.0.2.1")).unwrap());
+        let _kept = [keeps.connection.keep(), stalled.connection.keep()];
+        assert!(!idle.connection.cut_stalled(), "all were of use just now");
+        for entry in [&idle, &stalled] {
+            set_used(entry, 0);
+        }
+        assert!(idle.connection.cut_stalled());
+        assert!(is_cut(&stalled) && !is_cut(&idle) && !is_cut(&keeps));
+        assert!(!idle.connection.cut_stalled(), "once");
+    }
+}

@@ -1,0 +1,26 @@
+#!/bin/sh
+# Starts a program, and makes the secret between the gateways and order_service before that, if it is not there:
+#
+#   gateway-secret.sh order_service [options]
+#
+# ORDER_SERVICE_SECRET_FILE names the file, on a volume that the gateways mount as well. Of several instances that
+# begin at once, one makes the secret and all find the same. Only the user that the services run as can read it.
+set -eu
+umask 077
+
+file=${ORDER_SERVICE_SECRET_FILE:-}
+if [ -n "$file" ] && [ ! -e "$file" ]; then
+    directory=$(dirname "$file")
+    [ -d "$directory" ] && [ -w "$directory" ] || {
+        echo "bad configuration: ORDER_SERVICE_SECRET_FILE: there is no secret, and none can be made in $directory" >&2
+        exit 64
+    }
+    made=$(mktemp "$file.XXXXXX")
+    head -c 32 /dev/urandom | base64 -w 0 >"$made"
+    sync "$made"
+    # Whoever is first gives the file its name; it is whole when it has it.
+    ln "$made" "$file" 2>/dev/null || [ -e "$file" ]
+    rm -f "$made"
+fi
+
+exec "$@"

@@ -1,0 +1,53 @@
+//! The secret between the gateways and the order_services of a stack: made anew at each start.
+
+use crate::Error;
+use crate::token_key::{base64url, beside, filled, no_random};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use std::fs;
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
+
+/// The variable that names the file, for both services.
+pub const FILE_VARIABLE: &str = "ORDER_SERVICE_SECRET_FILE";
+/// The variable with the secret itself.
+pub const VARIABLE: &str = "ORDER_SERVICE_SECRET";
+/// How many random bytes it is made of.
+const STRENGTH: usize = 32;
+
+/// Makes the secret of a stack in this directory. Only its owner can read the file.
+pub(crate) fn make(dir: &Path) -> Result<PathBuf, Error> {
+    let path = dir.join("auth/order-service-secret");
+    let mut bytes = [0; STRENGTH];
+    let random = SystemRandom::new().fill(&mut bytes);
+    random.map_err(no_random).map_err(Error::io("make a secret"))?;
+    let parent = beside(&path);
+    fs::create_dir_all(parent).map_err(Error::io_at("create", parent))?;
+    let file = NamedTempFile::new_in(parent);
+    let file = file.and_then(|file| filled(file, base64url(&bytes).as_bytes()));
+    let written = file.and_then(|file| Ok(file.persist(&path)?));
+    written.map_err(Error::io_at("write", &path))?;
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn each_start_has_a_secret_of_its_own_that_only_its_owner_can_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let secrets = [(); 2].map(|()| {
+            let path = make(dir.path()).unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+            fs::read_to_string(path).unwrap()
+        });
+        assert_eq!(secrets[0].len(), 43);
+        assert_ne!(secrets[0], secrets[1]);
+        assert_eq!(
+            fs::read_dir(dir.path().join("auth")).unwrap().count(),
+            1,
+            "nothing else is left"
+        );
+    }
+}
