@@ -123,7 +123,6 @@ pub fn of_owner(topic: Topic) -> Vec<Right> {
         Right::new("ZREM", &set, &[ANY]),
         Right::new("SET", &keys::lease(topic), &[ANY, "PX", "1"]),
         Right::script(&keys::lease(topic)),
-        Right::new("DEL", &keys::lease_turn(topic, "0"), &[]),
         Right::new("BLPOP", &keys::lease_turn(topic, "0"), &["1"]),
         Right::new("PEXPIRE", &keys::lease_turn(topic, "0"), &["1"]),
         Right::new("SETNX", &keys::store(topic), &[ANY]),

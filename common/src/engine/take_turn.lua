@@ -21,7 +21,7 @@ for at, waiting in ipairs(queue) do
   if waiting[1] == instance then place = at end
 end
 -- A wake-up from an earlier wait is void.
-redis.call('DEL', KEYS[2])
+redis.call('PEXPIRE', KEYS[2], 0)
 queue[place or #queue + 1] = {instance, unpack(ARGV, 3)}
 if queue[1][1] == instance then
   redis.call('SET', KEYS[1], cjson.encode(queue), 'PX', ttl)
