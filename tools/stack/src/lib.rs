@@ -13,6 +13,7 @@ mod error;
 mod lock;
 mod logs;
 pub mod ports;
+mod private;
 pub mod probe;
 pub mod process;
 pub mod provision;
