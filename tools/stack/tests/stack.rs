@@ -319,6 +319,15 @@ fn bad_usage_exits_64_and_says_what_is_wrong() {
         assert_eq!(code, Some(64), "{args:?}: {error}");
         assert!(error.contains(complaint), "{args:?}: {error}");
     }
+    for url in ["redis://u:open-sesame@127.0.0.1:1", "redis+unix:///tmp/x?user=u&pass=open-sesame"]
+    {
+        let (code, error) = refused(&["--redis-url", url]);
+        assert_eq!(code, Some(64), "{error}");
+        for part in ["--redis-url", "REDIS_URL", "REDIS_PASSWORD_FILE"] {
+            assert!(error.contains(part), "{error}");
+        }
+        assert!(!error.contains("open-sesame"), "{error}");
+    }
     let given = command(&["--isolated"]).env("REDIS_URL", "redis://127.0.0.1:1").output();
     assert_eq!(given.expect("an end").status.code(), Some(64), "one Redis is not four");
     let given =
