@@ -133,11 +133,12 @@ install_for() {
         || die "$command is missing and apt-get could not install it: install $* yourself"
 }
 
-# python_tools DIRECTORY PACKAGE...: a directory of its own for programs from PyPI, filled if it is not there yet.
+# python_tools DIRECTORY NAME: a directory of its own for the programs from PyPI that .ci/python/NAME.txt lists with the hashes of
+# their files and of everything that they need; filled if it is not there yet, or if the list has changed. Nothing is built
+# from source, which would take more packages.
 python_tools() {
-    local tools=$1
-    shift
-    [ ! -e "$tools/complete" ] || return 0
+    local tools=$1 wanted=.ci/python/$2.txt
+    ! cmp --silent "$wanted" "$tools/complete" || return 0
     provide python3 python3
     rm -rf "$tools"
     # Debian's venv module comes in a package of its own.
@@ -147,6 +148,6 @@ python_tools() {
         rm -rf "$tools"
         python3 -m venv "$tools"
     fi
-    "$tools/bin/pip" install --quiet --disable-pip-version-check "$@"
-    touch "$tools/complete"
+    "$tools/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --requirement "$wanted"
+    cp "$wanted" "$tools/complete"
 }

@@ -5,13 +5,15 @@ use std::{
 };
 
 use clap::{
-    Args, Parser, ValueEnum,
+    ArgMatches, Args, Parser, ValueEnum,
     error::{ContextKind, ContextValue, ErrorKind},
+    parser::ValueSource,
 };
 
 use crate::{
     events::Topic,
     redis_link::{RedisAccess, RedisUrl},
+    secret::Secret,
     trim::Retention,
 };
 
@@ -205,21 +207,59 @@ fn named(fault: &str) -> String {
     format!("bad configuration: {fault}\nSee --help for all settings.")
 }
 
-/// Parses the configuration of a service.
+/// Parses the configuration of a program.
 ///
 /// # Errors
 ///
-/// The exit code to end with: 0 after `--help` and `--version`, 64 after a bad value, which was
-/// named on stderr together with its variable.
+/// The exit code to end with: 0 after `--help` and `--version`, 64 after a bad value or a secret among
+/// the flags, which was named on stderr together with its variable.
 pub fn parse<C: Parser>() -> Result<C, ExitCode> {
-    C::try_parse().map_err(|error| {
-        let code = if error.use_stderr() { EXIT_CONFIG } else { 0 };
+    let mut command = C::command();
+    let matches = command.try_get_matches_from_mut(std::env::args_os());
+    if let Some(fault) = matches.as_ref().ok().and_then(|it| secret_flag(&command, it)) {
         // Nothing is left to be done if stderr is gone.
+        let _ = writeln!(std::io::stderr(), "{}", named(&fault));
+        return Err(ExitCode::from(EXIT_CONFIG));
+    }
+    let parsed = matches.and_then(|mut matches| C::from_arg_matches_mut(&mut matches));
+    parsed.map_err(|error| {
+        let error = error.format(&mut command);
+        let code = if error.use_stderr() { EXIT_CONFIG } else { 0 };
         let _ = match describe(&error) {
             Some(text) => writeln!(std::io::stderr(), "{text}"),
             None => error.print(),
         };
         ExitCode::from(code)
+    })
+}
+
+/// A secret that was given as a flag, which every user of the machine can read, with what to do instead.
+fn secret_flag(command: &clap::Command, matches: &ArgMatches) -> Option<String> {
+    let given = |id: &str| {
+        matches.try_contains_id(id).is_ok()
+            && matches.value_source(id) == Some(ValueSource::CommandLine)
+    };
+    let shown = "a flag can be read by every user of this machine";
+    let own = command.get_arguments().find_map(|argument| {
+        let (id, variable) = (argument.get_id().as_str(), argument.get_env()?.to_str()?);
+        let flag = argument.get_long().filter(|_| given(id))?;
+        if let Ok(Some(_)) = matches.try_get_one::<Secret>(id) {
+            return Some(format!(
+                "{variable}: no secret is taken from --{flag}: {shown}; set the variable {variable}, or \
+                 name a file in {variable}_FILE"
+            ));
+        }
+        let url = matches.try_get_one::<RedisUrl>(id).ok()??;
+        url.has_password().then(|| {
+            format!(
+                "{variable}: no URL with a password is taken from --{flag}: {shown}; set the variable \
+                 {variable}, or leave the password out and name its file in REDIS_PASSWORD_FILE"
+            )
+        })
+    });
+    own.or_else(|| {
+        let (name, matches) = matches.subcommand()?;
+        secret_flag(command.find_subcommand(name)?, matches)
     })
 }
 

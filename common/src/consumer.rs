@@ -53,8 +53,6 @@ const GRACE: Duration = Duration::from_secs(5);
 const BUSY: Duration = Duration::from_millis(1);
 /// The pause after a read that was not full, under traffic.
 const PAUSE: Duration = Duration::from_micros(500);
-/// A consumer that was not seen for so long and has nothing pending is removed from its group.
-const FORGET_MILLIS: u64 = 24 * 3_600 * 1_000;
 /// An entry that was delivered this often is handled alone: processes may have died of it. Most did not kill
 /// anybody: each reconnect and each innocent restart delivers what is pending once more.
 const SUSPECT_DELIVERIES: u64 = 5;
@@ -454,8 +452,7 @@ impl<D: Decider> Reader<D> {
         Ok(())
     }
 
-    /// Takes over what other instances left pending for too long, and removes instances that are
-    /// long gone.
+    /// Takes over what other instances left pending for too long.
     async fn claim(&self, helper: &mut Helper) -> Result<(), Interruption> {
         let idle = Duration::from_millis(self.claim_idle_ms);
         for subscription in &self.subscriptions {
@@ -490,7 +487,6 @@ impl<D: Decider> Reader<D> {
                 others = rest;
             }
             self.handle_alone(helper, subscription, suspects).await?;
-            self.forget_the_dead(&mut helper.link, stream).await?;
         }
         Ok(())
     }
@@ -539,7 +535,8 @@ impl<D: Decider> Reader<D> {
             let all = self.all_memory().await?;
             let Helper { link, own, .. } = helper;
             // Its acknowledgement may have been under way.
-            if !pending::is_still(link, stream, D::TOPIC, &suspect).await? {
+            let one = std::slice::from_ref(&suspect);
+            if pending::still(link, stream, D::TOPIC, one).await?.is_empty() {
                 continue;
             }
             let key = keys::suspect(D::TOPIC, stream, suspect.id);
@@ -555,7 +552,7 @@ impl<D: Decider> Reader<D> {
                 let origin = Origin::Entry { stream, id, fields, provenance };
                 self.send(Job::new(Work::Unreadable(reason), origin, None), all).await?;
                 // As long as it is pending, reading what is pending would read it.
-                while pending::is_still(link, stream, D::TOPIC, &suspect).await?
+                while !pending::still(link, stream, D::TOPIC, one).await?.is_empty()
                     && !self.provenance().is_lost()
                 {
                     tokio::time::sleep(ACKNOWLEDGED_POLL).await;
@@ -565,7 +562,6 @@ impl<D: Decider> Reader<D> {
             info!(%stream, entry = %suspect.id, deliveries = suspect.deliveries, deaths,
                 "handling an entry alone");
             remember_deaths(own, &key, deaths + 1).await?;
-            let one = std::slice::from_ref(&suspect);
             let taken = pending::take_over(link, stream, D::TOPIC, &self.instance, one).await?;
             let mut deaths = deaths;
             if let Some(entry) = taken.into_iter().next() {
@@ -612,23 +608,6 @@ impl<D: Decider> Reader<D> {
     ) -> Result<(), Interruption> {
         job.memory = Some(memory);
         self.queue.send(job).await.map_err(|_| Interruption::Closed)
-    }
-
-    /// Removes consumers that have nothing pending, in one step that sees that they have not: a
-    /// consumer's pending entries would go with it.
-    async fn forget_the_dead(&self, link: &mut Link, stream: Stream) -> Result<(), LinkError> {
-        const SCRIPT: &str = include_str!("forget.lua");
-        let mut forget = redis::cmd("EVAL");
-        forget.arg(SCRIPT).arg(1).arg(stream.key());
-        forget.arg(D::TOPIC.service()).arg(FORGET_MILLIS).arg(&self.instance);
-        match link.ask("EVAL forget.lua", forget).await {
-            Err(LinkError::Refused { message, .. }) => {
-                // Only tidiness is at stake.
-                warn!(%stream, message, "could not remove old consumers");
-                Ok(())
-            }
-            reply => reply.map(|_| ()),
-        }
     }
 
     async fn hand_over(

@@ -517,6 +517,7 @@ pub struct Changes<A = ()> {
     pub(crate) puts: Vec<Put>,
     pub(crate) appends: Vec<Append>,
     pub(crate) notes: Vec<Note>,
+    pub(crate) deliveries: Vec<String>,
     pub(crate) answer: Option<A>,
 }
 
@@ -548,7 +549,13 @@ pub struct Note {
 
 impl<A> Default for Changes<A> {
     fn default() -> Self {
-        Self { puts: Vec::new(), appends: Vec::new(), notes: Vec::new(), answer: None }
+        Self {
+            puts: Vec::new(),
+            appends: Vec::new(),
+            notes: Vec::new(),
+            deliveries: Vec::new(),
+            answer: None,
+        }
     }
 }
 
@@ -581,6 +588,12 @@ impl<A> Changes<A> {
     /// Says something else in the log.
     pub fn remark(&mut self, text: impl Into<String>) {
         self.notes.push(Note { order: None, text: text.into() });
+    }
+
+    /// Prints a line on standard output once the decision is committed. It is no part of the log: no
+    /// level keeps it back.
+    pub fn deliver(&mut self, line: String) {
+        self.deliveries.push(line);
     }
 
     /// Answers the caller of a command.

@@ -4,6 +4,8 @@
 //! What those streams carry ([`OrderUpdated`], [`ProductUpdated`], and [`Account`] as it is) is flat:
 //! strings, numbers and lists of strings. Caches store each member on its own.
 
+use std::{collections::BTreeMap, fmt};
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -393,6 +395,71 @@ impl Line {
     }
 }
 
+/// A page of the line of a product. inventory_service keeps it and lets the gateway read it, for whom
+/// it is where an order waits.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct LinePage {
+    /// The page and the line that it belongs to.
+    pub id: PageId,
+    /// The orders that wait there, by rising tickets.
+    pub spots: Vec<Spot>,
+}
+
+/// Names a page of a line.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct PageId {
+    /// The product that is waited for.
+    pub product: ProductId,
+    /// Pages are numbered from 0.
+    pub number: u64,
+}
+
+/// An order in a line.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Spot {
+    /// Higher than that of every order before it.
+    pub ticket: u64,
+    /// The order.
+    pub order: OrderId,
+    /// The quantity of the product that it needs.
+    pub pieces: u64,
+    /// The other products that it needs, so that inventory_service can pass the order by without
+    /// reading its reservation. Empty if there are too many of them to be repeated.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub others: BTreeMap<ProductId, u64>,
+    /// The number of other products that it needs if they are not listed: its reservation has them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unlisted: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+impl LinePage {
+    /// A page without orders.
+    pub fn empty(id: PageId) -> Self {
+        Self { id, spots: Vec::new() }
+    }
+}
+
+impl fmt::Display for PageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.number, self.product)
+    }
+}
+
+impl Entity for LinePage {
+    type Id = PageId;
+    fn kind() -> &'static Kind {
+        &keys::LINE_PAGE
+    }
+    fn id(&self) -> &PageId {
+        &self.id
+    }
+}
+
 /// A product and its stock. At every quiet moment `received = amount + reserved`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Product {
@@ -545,6 +612,17 @@ impl Entity for Account {
     }
 }
 
+/// `anthony@server.com` as `a…@server.com`.
+pub fn masked(address: &str) -> String {
+    match address.rsplit_once('@') {
+        Some((name, host)) => {
+            let first = name.chars().next().map(String::from).unwrap_or_default();
+            format!("{first}…@{host}")
+        }
+        None => "…".to_owned(),
+    }
+}
+
 /// A delivery of stock, named by whoever brought it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Delivery {
@@ -629,5 +707,24 @@ impl Entity for crate::events::MessageSent {
     }
     fn lists(&self) -> Vec<String> {
         vec![keys::messages_to(&self.customer)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_masked_address_keeps_its_first_letter_and_its_host() {
+        for (address, shown) in [
+            ("anthony@server.com", "a…@server.com"),
+            ("ü@server.com", "ü…@server.com"),
+            ("a@b@server.com", "a…@server.com"),
+            ("@server.com", "…@server.com"),
+            ("nothing", "…"),
+            ("", "…"),
+        ] {
+            assert_eq!(masked(address), shown, "{address}");
+        }
     }
 }

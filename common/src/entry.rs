@@ -5,7 +5,7 @@ use sha1_smol::Sha1;
 
 use crate::{
     events::{ENTITY, Stream},
-    ids::EntryId,
+    ids::{EntryId, OrderId},
 };
 
 /// The most bytes of an event's entry. The gateway accepts bodies of 64 KiB, and an event carries little
@@ -38,11 +38,13 @@ impl Fields {
         found.map(|(_, value)| value.as_slice())
     }
 
-    /// The order that an entry of this stream is about, as far as one can tell.
+    /// The order that an entry of this stream is about, as far as one can tell. What is no id is not
+    /// shown: it may be anything.
     pub(crate) fn order(&self, stream: Stream) -> Option<String> {
         let entity: serde_json::Value = serde_json::from_slice(self.get(ENTITY)?).ok()?;
         let field = if stream == Stream::OrderCreated { "id" } else { "order_id" };
-        Some(entity.get(field)?.as_str()?.to_owned())
+        let id: OrderId = entity.get(field)?.as_str()?.parse().ok()?;
+        Some(id.to_string())
     }
 
     pub(crate) fn to_json(&self) -> serde_json::Map<String, serde_json::Value> {

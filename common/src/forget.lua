@@ -1,17 +1,23 @@
--- Removes from a group the consumers that have nothing pending and were not seen for long.
--- KEYS  1                    the stream
--- ARGV  group idle instance  idle in milliseconds; the instance that asks is never removed
--- Reply: the number removed. Asks nothing that a reader of another owner's stream may not ask.
-local removed = 0
-local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
-if consumers.err == 'ERR no such key' then return removed end
-if consumers.err then return consumers end
-for _, consumer in ipairs(consumers) do
+-- Removes from all groups of a stream the consumers that have nothing pending and were not seen for long, in one step
+-- that sees that they have nothing: a consumer's pending entries would go with it.
+-- KEYS  1     the stream
+-- ARGV  idle  in milliseconds
+-- Reply: the number removed.
+if redis.call('TYPE', KEYS[1]).ok ~= 'stream' then return 0 end
+local function members(flat)
   local of = {}
-  for at = 1, #consumer, 2 do of[consumer[at]] = consumer[at + 1] end
-  if of.pending == 0 and of.idle > tonumber(ARGV[2]) and of.name ~= ARGV[3] then
-    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], of.name)
-    removed = removed + 1
+  for at = 1, #flat, 2 do of[flat[at]] = flat[at + 1] end
+  return of
+end
+local removed = 0
+for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+  local name = members(group).name
+  for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], name)) do
+    local of = members(consumer)
+    if of.pending == 0 and of.idle > tonumber(ARGV[1]) then
+      redis.call('XGROUP', 'DELCONSUMER', KEYS[1], name, of.name)
+      removed = removed + 1
+    end
   end
 end
 return removed

@@ -11,5 +11,39 @@ pub fn from_object<'a, T: serde::Deserialize<'a>>(json: &'a str) -> Result<T, St
     if json.trim_ascii_start().starts_with('[') {
         return Err("it is a list and not an object".to_owned());
     }
-    serde_json::from_str(json).map_err(|error| error.to_string())
+    serde_json::from_str(json).map_err(|error| without_text(error.to_string()))
+}
+
+/// The description without the text that was found in the place of something else: descriptions are
+/// logged, and it may be a name or an address.
+fn without_text(mut description: String) -> String {
+    let begin = ["invalid type: string", "invalid value: string"];
+    if let Some(begin) = begin.into_iter().find(|begin| description.starts_with(begin))
+        && let Some(end) = description.rfind("\", expected")
+    {
+        description.replace_range(begin.len()..=end, "");
+    }
+    description
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_described_without_its_text() {
+        #[derive(serde::Deserialize, Debug)]
+        #[expect(dead_code, reason = "it is only parsed")]
+        struct Account {
+            balance: u64,
+        }
+        for text in ["anthony@server.com", "\\", "\\\", expected nothing"] {
+            let json = format!(r#"{{"balance":"{text}"}}"#);
+            let error = from_object::<Account>(&json).unwrap_err();
+            let expected = "invalid type: string, expected u64 at line 1 column ";
+            assert!(error.starts_with(expected), "{text}: {error}");
+        }
+        let error = from_object::<Account>(r#"{"balance":-5}"#).unwrap_err();
+        assert!(error.contains("integer `-5`, expected u64"), "{error}");
+    }
 }

@@ -51,7 +51,7 @@ pub static PRODUCT: Kind = Kind {
 pub static RESERVATION: Kind =
     Kind { prefix: "{inventory}:reservation:", index: None, updates: None, announces_new: false };
 /// A page of a product's line of waiting orders, by inventory_service; its id is
-/// `<number>:<product>`.
+/// `<number>:<product>`. The gateway reads it to show where an order waits.
 pub static LINE_PAGE: Kind =
     Kind { prefix: "{inventory}:line:", index: None, updates: None, announces_new: false };
 /// Deliveries of stock, by inventory_service.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
-    decision::{Access, Append, Decider, Entity, Halt, Millis, Reads, World},
+    decision::{Access, Append, Decider, Entity, Halt, Millis, Note, Reads, World},
     events::Stream,
     keys::Key,
 };
@@ -16,6 +16,10 @@ pub struct Memory<D> {
     versions: u64,
     /// What was published and not taken yet.
     pub published: VecDeque<Append>,
+    /// What was to be logged and printed, and not taken yet.
+    pub notes: Vec<Note>,
+    /// As `notes`.
+    pub deliveries: Vec<String>,
     /// How many entities the last input concerned, counted as the engine does.
     pub concerned: usize,
     /// How many bytes of entities the last input wrote.
@@ -30,6 +34,8 @@ impl<D: Decider> Memory<D> {
             stored: BTreeMap::new(),
             versions: 0,
             published: VecDeque::new(),
+            notes: Vec::new(),
+            deliveries: Vec::new(),
             concerned: 0,
             written: 0,
         }
@@ -79,6 +85,8 @@ impl<D: Decider> Memory<D> {
             }
         }
         self.published.extend(changes.appends);
+        self.notes.extend(changes.notes);
+        self.deliveries.extend(changes.deliveries);
         Ok(changes.answer)
     }
 

@@ -96,6 +96,11 @@ impl RedisUrl {
         self.settings.username().unwrap_or("default")
     }
 
+    /// Whether the URL itself has a password in it.
+    pub fn has_password(&self) -> bool {
+        self.settings.password().is_some()
+    }
+
     fn wants_password(&self) -> bool {
         self.settings.username().is_some() && self.settings.password().is_none()
     }
@@ -134,8 +139,8 @@ impl RedisUrl {
 /// How to be let in by Redis, as it is configured.
 #[derive(Args, Clone, Debug, Default)]
 pub struct RedisAccess {
-    /// The password for Redis, for URLs with a user name and no password (better a variable or a file than a flag,
-    /// which other users of the machine can see)
+    /// The password for Redis, for URLs with a user name and no password (a variable or a file;
+    /// as a flag, which other users of the machine can see, it is refused)
     #[arg(long, env, hide_env_values = true, value_name = "PASSWORD")]
     pub redis_password: Option<Secret>,
     /// The file that has it

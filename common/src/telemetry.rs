@@ -1,4 +1,5 @@
 //! Logs to stdout: lines for people on a terminal, JSON for programs, control characters escaped.
+//! Between them stands what a service delivers by printing it ([`print`]).
 //!
 //! Lines are gathered for a few milliseconds and written together, so that a burst of them costs one
 //! system call. A killed process loses those milliseconds.
@@ -6,7 +7,7 @@
 use std::{
     fmt::{self, Write as _},
     io::{self, IsTerminal as _, Write as _},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -25,13 +26,17 @@ const GATHER: Duration = Duration::from_millis(5);
 /// With so many bytes waiting, whoever logs writes them itself.
 const FULL: usize = 256 * 1024;
 
+/// What lines are printed through, and how, once the logs are set up.
+static PRINTER: OnceLock<(Output, LogFormat)> = OnceLock::new();
+
 /// Sets up the logs of the process; they are written out when the guard is dropped.
 pub fn init(format: LogFormat, filter: &str) -> Guard {
     let output = Output::start();
+    // A second call, in tests, keeps the first one's setting.
+    let _ = PRINTER.set((output.clone(), format));
     let filter = EnvFilter::new(filter);
     let registry = tracing_subscriber::registry().with(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(output.clone());
-    // A second call, in tests, keeps the first one's setting.
     let _ = match format {
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
         LogFormat::Text => {
@@ -54,6 +59,23 @@ pub fn init(format: LogFormat, filter: &str) -> Guard {
         tracing::error!(place, "panicked: {}", text.unwrap_or("no message"));
     }));
     Guard(output)
+}
+
+/// Prints a line that is no part of the log, in sequence with the lines that are: as it is, but for
+/// control characters, or as the only member `delivered` of a JSON object.
+pub(crate) fn print(line: &str) {
+    let Some((mut output, format)) = PRINTER.get().map(|(output, format)| (output, format)) else {
+        return;
+    };
+    let mut text = String::with_capacity(line.len() + 1);
+    let written = match format {
+        LogFormat::Json => write!(text, "{}", serde_json::json!({ "delivered": line })),
+        LogFormat::Text => write!(Escape(&mut text), "{line}"),
+    };
+    text.push('\n');
+    // A String and the buffer of the output take everything.
+    let _ = written;
+    let _ = output.write_all(text.as_bytes());
 }
 
 /// Writes out the remaining lines when dropped.

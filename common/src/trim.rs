@@ -1,11 +1,12 @@
 //! Trimming: each owner shortens its streams, by entries and by bytes, but never past what some group
-//! still needs.
+//! still needs, and removes from the groups the consumers that are long gone. Readers could not do the
+//! latter in one step: they run no scripts in the Redis of others.
 
 use std::{sync::Arc, time::Duration};
 
 use redis::Value;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, info};
 
 use crate::{
     events::{Stream, Topic},
@@ -17,6 +18,10 @@ use crate::{
 const INTERVAL: Duration = Duration::from_secs(30);
 /// How often while it is denied.
 const DENIED: Duration = Duration::from_secs(1);
+
+/// A consumer that was not seen for so long and has nothing pending is removed from its group. One that is
+/// still there is made again by its next read.
+const FORGET_MILLIS: u64 = 24 * 3_600 * 1_000;
 
 /// How much of a stream stays once all its groups have acknowledged it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,6 +86,11 @@ impl Trimmer {
                 Ok(removed) => debug!(%stream, removed, "trimmed"),
                 Err(error) => done = Err(error),
             }
+            match forget(link, stream, FORGET_MILLIS).await {
+                Ok(0) => {}
+                Ok(removed) => info!(%stream, removed, "consumers that are long gone were removed"),
+                Err(error) => done = Err(error),
+            }
         }
         done
     }
@@ -111,6 +121,21 @@ pub(crate) async fn trim(
         command.arg(reader.service());
     }
     match link.ask("EVAL trim.lua", command).await? {
+        Value::Int(removed) => Ok(removed),
+        _ => Ok(0),
+    }
+}
+
+/// Removes from the groups of a stream the consumers that have nothing pending and were not seen for so
+/// long; gives their number.
+pub(crate) async fn forget(
+    link: &mut Link,
+    stream: Stream,
+    idle_millis: u64,
+) -> Result<i64, LinkError> {
+    let mut command = redis::cmd("EVAL");
+    command.arg(include_str!("forget.lua")).arg(1).arg(stream.key()).arg(idle_millis);
+    match link.ask("EVAL forget.lua", command).await? {
         Value::Int(removed) => Ok(removed),
         _ => Ok(0),
     }

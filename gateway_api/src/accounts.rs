@@ -11,7 +11,7 @@ use axum::{
 use common::{
     api::{Amount, DefineAccount},
     decision::Entity,
-    entities::{Account, Deposit, Refused},
+    entities::{Account, Deposit, Refused, masked},
     events::{AccountCreated, TopUp},
     http::{json_bytes, parse, path_id, trace},
     ids::{CustomerId, EntryId},
@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use crate::{
     Gateway,
-    auth::{Caller, caller::masked},
+    auth::Caller,
     commands::{self, Incoming},
     examples,
     orders::RequestHeaders,

@@ -192,6 +192,14 @@ pub(crate) async fn read<T>(
     }
 }
 
+/// Reads what a page for people can do without: `None` if it cannot be read, with an error in the log.
+pub(crate) async fn part<T>(
+    what: &str,
+    reading: impl Future<Output = Result<T, LinkError>>,
+) -> Option<T> {
+    reading.await.inspect_err(|error| error!("a page is shown without {what}: {error}")).ok()
+}
+
 /// The newest of the listed entities before that position, newest first.
 pub(crate) async fn newest<E: Entity>(
     store: &SharedLink,

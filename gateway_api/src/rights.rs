@@ -33,7 +33,9 @@ pub(crate) fn of_gateway(topic: Topic) -> Vec<Right> {
 fn entities(topic: Topic) -> Vec<Right> {
     let (kinds, lists) = match topic {
         Topic::Order => (&[&keys::ORDER][..], vec!["{order}:index", "{order}:index:0"]),
-        Topic::Inventory => (&[&keys::PRODUCT, &keys::DELIVERY][..], vec!["{inventory}:index"]),
+        Topic::Inventory => {
+            (&[&keys::PRODUCT, &keys::DELIVERY, &keys::LINE_PAGE][..], vec!["{inventory}:index"])
+        }
         Topic::Account => (&[&keys::ACCOUNT, &keys::DEPOSIT][..], vec!["{account}:index"]),
         Topic::Message => (&[&keys::MESSAGE][..], vec!["{message}:index:0"]),
     };

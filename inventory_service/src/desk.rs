@@ -8,15 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::{
     decision::{Changes, Entity, Halt, World},
-    entities::{Line, Product},
+    entities::{Line, LinePage, PageId, Product},
     http::PRODUCTS_LIMIT,
     ids::{OrderId, ProductId},
 };
 
-use crate::{
-    line::{LinePage, PAGE, PageId, Spot},
-    reservation::{Holding, Reservation, Waiting},
-};
+use crate::reservation::{Holding, Reservation, Waiting};
+
+/// The number of orders on a page of a line: joining and leaving cost one page however long the line is.
+pub const PAGE: usize = 50;
 
 /// How much one decision looks at while it serves lines; the rest is left to the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,7 +263,8 @@ impl<'a> Desk<'a> {
         Ok(())
     }
 
-    /// The order joins the lines of all of its products, at their ends.
+    /// The order joins the lines of all of its products, at their ends. Its ticket is higher than every
+    /// other one in any of them, so orders of several lines can be served in one sequence that fits each.
     fn join_lines(&mut self, reservation: &mut Reservation, now: u64) -> Result<(), Halt> {
         let mut ticket = now;
         let mut last = Vec::with_capacity(reservation.pieces.len());
@@ -281,7 +282,7 @@ impl<'a> Desk<'a> {
             }
             let page = self.pages.see(self.world, &id)?.cloned();
             let mut page = page.unwrap_or_else(|| LinePage::empty(id.clone()));
-            page.spots.push(Spot::of(reservation, &id.product, ticket, self.limits.others));
+            page.spots.push(reservation.spot_in_line(&id.product, ticket, self.limits.others));
             self.pages.set(page);
             if let Some(product) = self.change_product(&id.product)? {
                 let line = &mut product.line;

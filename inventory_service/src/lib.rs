@@ -9,7 +9,6 @@
 //! `events:{inventory}_line`.
 
 mod desk;
-pub mod line;
 pub mod reservation;
 mod serving;
 pub mod stock;
@@ -24,7 +23,7 @@ use common::{
     service::{Life, ServiceConfig},
 };
 
-pub use self::desk::Limits;
+pub use self::desk::{Limits, PAGE};
 use self::stock::{Input, Stock, frees_stock};
 
 /// Reserves stock for orders and gives it back when they are not paid.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use common::{
     decision::Entity,
+    entities::Spot,
     events::{StockChecked, StockOutcome},
     ids::{CustomerId, OrderId, ProductId},
     keys::{self, Kind},
@@ -94,6 +95,32 @@ impl Reservation {
             resend,
             released: self.state == Holding::Released,
         })
+    }
+}
+
+impl Reservation {
+    /// The place of the order in the line of one of its products; it lists the other ones if there are
+    /// no more than `most`.
+    pub fn spot_in_line(&self, product: &ProductId, ticket: u64, most: usize) -> Spot {
+        let pieces = self.pieces.get(product).copied().unwrap_or_default();
+        let others = self.pieces.iter().filter(|(id, _)| *id != product);
+        let count = self.pieces.len().saturating_sub(1);
+        let (others, unlisted) = match count <= most {
+            true => (others.map(|(id, pieces)| (id.clone(), *pieces)).collect(), 0),
+            false => (BTreeMap::new(), count),
+        };
+        Spot { ticket, order: self.order_id, pieces, others, unlisted }
+    }
+
+    /// Whether a place in the line of a product says of the order what the reservation says.
+    pub fn agrees_with(&self, spot: &Spot, product: &ProductId) -> bool {
+        let mut others = self.pieces.clone();
+        let pieces = others.remove(product);
+        let lists = match spot.unlisted {
+            0 => spot.others == others,
+            count => spot.others.is_empty() && count == others.len(),
+        };
+        pieces == Some(spot.pieces) && lists
     }
 }
 

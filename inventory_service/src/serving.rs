@@ -8,11 +8,15 @@
 
 use std::collections::BTreeMap;
 
-use common::{decision::Halt, entities::Served, events::LineMoves, ids::ProductId};
+use common::{
+    decision::Halt,
+    entities::{PageId, Served, Spot},
+    events::LineMoves,
+    ids::ProductId,
+};
 
 use crate::{
     desk::{Desk, are_loaded, look_at_all, page_ids},
-    line::{PageId, Spot},
     reservation::{Holding, Reservation},
 };
 

@@ -4,7 +4,8 @@
 //! Consumes: `events:{account}_created`, `events:{order}_created`, `events:{inventory}_check`,
 //! `events:{account}_wallet`, `events:{order}_cancelled`, `events:{order}_shipped`,
 //! `events:{order}_completed`, `events:{account}_refunded`, `events:{account}_topped-up`.
-//! Emits: `events:{message}_sent`, and each message as a line on stdout.
+//! Emits: `events:{message}_sent`; each message as a line on stdout, which is how it is delivered. The
+//! log has only its kind, its customer's id and its order.
 
 pub mod notification;
 
@@ -28,6 +29,9 @@ pub struct Config {
     /// Where /healthz, /readyz and /metrics are
     #[arg(long, env, default_value = "127.0.0.1:9104")]
     ops_addr: SocketAddr,
+    /// Print e-mail addresses whole where messages are delivered, on standard output: true or false
+    #[arg(long, env, default_value = "false", value_parser = clap::value_parser!(bool), action = clap::ArgAction::Set)]
+    whole_addresses: bool,
     #[command(flatten)]
     common: CommonConfig,
 }
@@ -47,8 +51,9 @@ impl ServiceConfig for Config {
 /// # Errors
 ///
 /// None so far.
-pub async fn start(_config: Config, life: Life) -> anyhow::Result<()> {
-    life.start_engine(Notifications, subscriptions());
+pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
+    let notifications = Notifications { whole_addresses: config.whole_addresses };
+    life.start_engine(notifications, subscriptions());
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 
 use common::{
     decision::{Changes, Decider, Entity, Halt, Millis, Reads, World},
+    entities::masked,
     events::{
         AccountCreated, MessageKind, MessageSent, OrderCancelled, OrderCompleted, OrderCreated,
         OrderShipped, Refunded, StockChecked, StockOutcome, Topic, ToppedUp, WalletChecked,
@@ -67,7 +68,10 @@ impl Entity for Customer {
 
 /// Decides what customers are told.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Notifications;
+pub struct Notifications {
+    /// Whether messages are delivered with whole e-mail addresses.
+    pub whole_addresses: bool,
+}
 
 impl Decider for Notifications {
     type Input = Input;
@@ -108,22 +112,39 @@ impl Decider for Notifications {
                 let (subject, text) = words(kind, &facts);
                 let name = known.map_or("customer", |customer| &customer.name);
                 let body = format!("Dear {name}, {text}");
-                let address = known.map_or("no address known", |customer| &customer.email);
-                let line = format!("to {name} <{address}>: {subject}. {body}");
                 let order = cause.order();
                 let message =
                     MessageSent { id, customer: customer.clone(), order, kind, subject, body };
                 if !matches!(input, Input::Told(_)) {
                     changes.append(&message);
+                    changes.deliver(self.delivery(known, &message));
+                    let note = format!("{} to customer {customer}", kind.name());
                     match order {
-                        Some(order) => changes.note(order, line),
-                        None => changes.remark(line),
+                        Some(order) => changes.note(order, note),
+                        None => changes.remark(note),
                     }
                 }
                 changes.put(message);
             }
         }
         Ok(changes)
+    }
+}
+
+impl Notifications {
+    /// A message as it is delivered: printed on standard output.
+    fn delivery(self, known: Option<&Customer>, message: &MessageSent) -> String {
+        let name = known.map_or("customer", |customer| &customer.name);
+        let address = known.map_or_else(
+            || "no address known".to_owned(),
+            |customer| match self.whole_addresses {
+                true => customer.email.clone(),
+                false => masked(&customer.email),
+            },
+        );
+        let order = message.order.map_or_else(String::new, |order| format!(" about order {order}"));
+        let MessageSent { subject, body, .. } = message;
+        format!("to {name} <{address}>{order}: {subject}. {body}")
     }
 }
 

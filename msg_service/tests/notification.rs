@@ -151,7 +151,7 @@ fn said_again(input: &Input) -> Option<Input> {
 }
 
 fn service() -> Memory<Notifications> {
-    let mut service = Memory::new(Notifications);
+    let mut service = Memory::new(Notifications::default());
     service.handle(&customer("Anthony", entry(1)), 1).unwrap();
     service
 }
@@ -176,6 +176,31 @@ fn each_event_is_told_to_its_customer() {
         assert!(!message.subject.is_empty() && !message.subject.contains('\n'));
         assert!(message.body.starts_with("Dear Anthony, "), "{}", message.body);
         assert_eq!(service.all::<MessageSent>(), messages, "what is stored is what was sent");
+    }
+}
+
+#[test]
+fn a_message_is_delivered_as_one_line_and_the_log_has_neither_its_text_nor_name_nor_address() {
+    for (whole_addresses, address) in [(false, "<A…@server.com>"), (true, "<Anthony@server.com>")]
+    {
+        for (input, kind) in all_news() {
+            let mut service = Memory::new(Notifications { whole_addresses });
+            service.handle(&customer("Anthony", entry(1)), 1).unwrap();
+            service.handle(&input, 1).unwrap();
+            let message = sent(&mut service).remove(0);
+            let [line] = &service.deliveries[..] else { panic!("{:?}", service.deliveries) };
+            let order = message.order.map(|order| order.to_string()).unwrap_or_default();
+            for part in ["Anthony", address, &order, &message.subject, &message.body] {
+                assert!(line.contains(part), "{part:?} is not in {line:?}");
+            }
+            assert_eq!(line.contains("Anthony@"), whole_addresses, "{line}");
+            let [note] = &service.notes[..] else { panic!("{:?}", service.notes) };
+            assert_eq!(note.order, message.order);
+            assert_eq!(note.text, format!("{} to customer 101", kind.name()));
+            // An event that is delivered again is not told again.
+            service.handle(&input, 2).unwrap();
+            assert_eq!((service.deliveries.len(), service.notes.len()), (1, 1), "{input:?}");
+        }
     }
 }
 
@@ -369,7 +394,7 @@ fn the_words_fit_the_occasion() {
 #[test]
 fn a_customer_whose_name_is_not_known_is_told_even_so() {
     for (input, kind) in all_news() {
-        let mut service = Memory::new(Notifications);
+        let mut service = Memory::new(Notifications::default());
         service.handle(&input, 1).unwrap();
         let messages = sent(&mut service);
         let [message] = &messages[..] else { panic!("{input:?}: {messages:?}") };
@@ -389,7 +414,7 @@ fn a_customer_is_known_by_the_newest_event() {
         (&[("Anthony", 1), ("Tony", 2), ("Anthony", 1), ("Tony", 2)], "Tony"),
     ];
     for (events, known) in table {
-        let mut service = Memory::new(Notifications);
+        let mut service = Memory::new(Notifications::default());
         for (name, number) in events {
             service.handle(&customer(name, entry(*number)), 1).unwrap();
         }
@@ -468,6 +493,7 @@ fn every_stream_that_is_read_has_its_messages() {
         let mut service = self::service();
         service.handle(&input, 1).unwrap();
         assert_eq!(sent(&mut service), [], "{stream}: {entity}");
+        assert_eq!((&service.deliveries[..], &service.notes[..]), (&[][..], &[][..]), "{stream}");
         let stored = service.all::<MessageSent>();
         let kinds: Vec<_> = stored.iter().map(|message| message.kind).collect();
         assert_eq!(kinds, Vec::from_iter(kind), "{stream}: {entity}");

@@ -24,8 +24,6 @@ const INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// How long Redis may take for a sample.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-const STREAM_ENDS: &str = include_str!("stream_ends.lua");
-
 /// The right to look at the ends of the sampled streams; all others belong to readers and owners.
 fn rights(sources: &Sources, server: usize) -> Vec<Right> {
     let there = SAMPLED.into_iter().filter(|stream| sources.index(stream.topic()) == server);
@@ -112,7 +110,7 @@ impl Sampler {
             let link = &mut self.links[server(&streams[0])];
             let mut commands = Pipeline::new();
             for stream in streams {
-                commands.cmd("EVAL").arg(STREAM_ENDS).arg(1).arg(stream.key());
+                commands.cmd("XINFO").arg("STREAM").arg(stream.key());
                 commands.cmd("XINFO").arg("GROUPS").arg(stream.key());
                 for reader in stream.readers() {
                     commands.cmd("XPENDING").arg(stream.key()).arg(reader.service());
@@ -147,16 +145,20 @@ fn progress(link: &Link, stream: Stream, answers: Vec<Value>) -> Result<StreamPr
         Some(answer) => link.accept(command, answer).map(Some),
         None => Ok(None),
     };
-    let ends = match next("XINFO STREAM")? {
-        Some(Value::Array(ends)) => ends,
-        _ => return Ok(StreamProgress::default()),
+    let Some(info) = next("XINFO STREAM")?.map(members) else {
+        return Ok(StreamProgress::default());
     };
-    let end = |place| ends.get(place).and_then(id).unwrap_or_default();
+    // An entry comes whole, its id first; nil where there is none.
+    let end = |name| match info.get(name) {
+        Some(Value::Array(entry)) => entry.first().and_then(id).unwrap_or_default(),
+        _ => EntryId::default(),
+    };
     let mut progress = StreamProgress {
-        length: ends.first().and_then(number).unwrap_or(0),
-        added: ends.get(1).and_then(number),
-        first: end(2),
-        last: end(3),
+        length: info.get("length").and_then(number).unwrap_or(0),
+        // Unknown before Redis 7.0.
+        added: info.get("entries-added").and_then(number),
+        first: end("first-entry"),
+        last: end("last-entry"),
         groups: HashMap::new(),
     };
     let groups = match next("XINFO GROUPS")? {

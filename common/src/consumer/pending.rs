@@ -5,11 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redis::{Value, from_redis_value};
+use redis::{Pipeline, Value, from_redis_value};
 
 use crate::{
     bookmarks::before,
-    entry::{Entry, entries},
+    entry::{Entry, read_reply},
     events::{Stream, Topic},
     ids::EntryId,
     redis_link::{Link, LinkError},
@@ -59,22 +59,34 @@ pub(super) async fn list(
     }
 }
 
-/// Whether the entry is still pending as it was listed.
-pub(super) async fn is_still(
+/// Those that are still pending as they were listed.
+pub(super) async fn still<'l>(
     link: &mut Link,
     stream: Stream,
     reader: Topic,
-    listed: &Pending,
-) -> Result<bool, LinkError> {
-    let (id, mut ask) = (listed.id.to_string(), redis::cmd("XPENDING"));
-    ask.arg(stream.key()).arg(reader.service()).arg(&id).arg(&id).arg(1);
-    let Value::Array(rows) = link.ask("XPENDING", ask).await? else { return Ok(false) };
-    let now = rows.into_iter().next().and_then(Pending::from_row);
-    Ok(now.is_some_and(|it| it.holder == listed.holder && it.deliveries == listed.deliveries))
+    listed: &'l [Pending],
+) -> Result<Vec<&'l Pending>, LinkError> {
+    let mut ask = Pipeline::with_capacity(listed.len());
+    for id in listed.iter().map(|it| it.id.to_string()) {
+        ask.cmd("XPENDING").arg(stream.key()).arg(reader.service()).arg(&id).arg(&id).arg(1);
+    }
+    let mut same = Vec::new();
+    for (listed, reply) in listed.iter().zip(link.send(&ask).await?) {
+        let Value::Array(rows) = link.accept("XPENDING", reply)? else { continue };
+        let now = rows.into_iter().next().and_then(Pending::from_row);
+        let is_same =
+            |now: &Pending| now.holder == listed.holder && now.deliveries == listed.deliveries;
+        same.extend(now.filter(is_same).map(|_| listed));
+    }
+    Ok(same)
 }
 
-/// Takes over what is still as it was listed. The fields of an entry that was deleted are empty; it
-/// stays pending until it is acknowledged.
+/// Takes over what is still as it was listed. An entry is read on behalf of its holder first: the fields
+/// of one that was deleted are empty then, and it stays pending until it is acknowledged, whereas XCLAIM
+/// would drop it unseen.
+///
+/// No script, for a reader runs none in the Redis of another owner. If two instances take over the same
+/// entry at the same moment both handle it, and the commit of the second finds the idempotency record.
 pub(super) async fn take_over(
     link: &mut Link,
     stream: Stream,
@@ -82,14 +94,25 @@ pub(super) async fn take_over(
     instance: &str,
     pending: &[Pending],
 ) -> Result<Vec<Entry>, LinkError> {
-    const SCRIPT: &str = include_str!("take_over.lua");
-    let mut eval = redis::cmd("EVAL");
-    eval.arg(SCRIPT).arg(1).arg(stream.key()).arg(reader.service()).arg(instance);
-    for it in pending {
-        eval.arg(it.id.to_string()).arg(before(it.id).to_string());
-        eval.arg(&it.holder).arg(it.deliveries);
+    let same = still(link, stream, reader, pending).await?;
+    let mut read = Pipeline::with_capacity(same.len());
+    for it in &same {
+        read.cmd("XREADGROUP").arg("GROUP").arg(reader.service()).arg(&it.holder);
+        read.arg("COUNT").arg(1).arg("STREAMS").arg(stream.key()).arg(before(it.id).to_string());
     }
-    link.ask("EVAL take_over.lua", eval).await.map(entries)
+    if same.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut taken = Vec::new();
+    for (it, reply) in same.iter().zip(link.send(&read).await?) {
+        let reply = read_reply(link.accept("XREADGROUP", reply)?);
+        let entry = reply.into_iter().flat_map(|(_, entries)| entries).next();
+        // The one behind it, if it was acknowledged meanwhile.
+        taken.extend(entry.filter(|entry| entry.id == it.id));
+    }
+    let there = taken.iter().filter(|entry| !entry.fields.0.is_empty()).map(|entry| entry.id);
+    claim(link, stream, reader, instance, there, &["JUSTID"]).await?;
+    Ok(taken)
 }
 
 /// The consumers of the reader's group.
@@ -115,12 +138,23 @@ pub(super) async fn force(
     instance: &str,
     ids: impl Iterator<Item = EntryId>,
 ) -> Result<(), LinkError> {
-    let mut claim = redis::cmd("XCLAIM");
-    claim.arg(stream.key()).arg(reader.service()).arg(instance).arg(0);
-    for id in ids {
-        claim.arg(id.to_string());
+    claim(link, stream, reader, instance, ids, &["FORCE", "JUSTID"]).await
+}
+
+async fn claim(
+    link: &mut Link,
+    stream: Stream,
+    reader: Topic,
+    instance: &str,
+    ids: impl Iterator<Item = EntryId>,
+    options: &[&str],
+) -> Result<(), LinkError> {
+    let ids: Vec<String> = ids.map(|id| id.to_string()).collect();
+    if ids.is_empty() {
+        return Ok(());
     }
-    claim.arg("FORCE").arg("JUSTID");
+    let mut claim = redis::cmd("XCLAIM");
+    claim.arg(stream.key()).arg(reader.service()).arg(instance).arg(0).arg(ids).arg(options);
     link.ask("XCLAIM", claim).await.map(drop)
 }
 

@@ -41,6 +41,7 @@ use crate::{
     redis_link::{Backoff, Link, LinkError, await_server, is_error, is_noscript},
     rights,
     store::{self, Identity},
+    telemetry,
 };
 
 /// The most inputs in one batch.
@@ -807,6 +808,7 @@ impl<D: Decider> Engine<D> {
         for note in &changes.notes {
             tell(note, trace);
         }
+        changes.deliveries.iter().for_each(|line| telemetry::print(line));
         match job.origin {
             Origin::Entry { stream, id, fields, .. } => {
                 if let Some(reason) = job.dead {

@@ -1,7 +1,7 @@
 //! What an entry of a stream means to clients.
 
 use common::{
-    entities::{Account, OrderStatus, OrderUpdated, ProductUpdated},
+    entities::{Account, OrderStatus, OrderUpdated, ProductUpdated, masked},
     entry::Entry,
     events::{DeadLetter, ENTITY, MessageSent, OrderCreated, Stream},
     ids::{CustomerId, EntryId, OrderId},
@@ -9,7 +9,7 @@ use common::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::auth::caller::{Scope, masked};
+use crate::auth::caller::Scope;
 
 /// A change, ready to be told.
 pub(super) struct Change {

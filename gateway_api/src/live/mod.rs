@@ -155,7 +155,8 @@ pub(crate) struct ResumeHeaders {
 /// reads too slowly. `order` and `message` events are told to tokens with the scope `orders:read`
 /// as well, and to no others. A customer is told of products and of what is their own; e-mail addresses are
 /// whole only with the scope `admin`, and never for customers. The stream ends when the token
-/// expires. The `id` also comes alone, without data. After 15 s of silence there is a comment.
+/// expires, and when the browser that opened it signs out. The `id` also comes alone, without data.
+/// After 15 s of silence there is a comment.
 #[utoipa::path(
     get, path = "/events", tag = "events", operation_id = "events",
     params(Wanted, ResumeHeaders),
@@ -197,11 +198,14 @@ pub async fn events(
     };
     let shutdown = live.shutdown.clone();
     let expires = caller.expires().map(|at| Instant::now() + until(at));
+    let sessions = gateway.gate.sessions().cloned().unwrap_or_default();
+    let signed_out = Box::pin(sessions.signed_out(&headers, now_millis() / 1_000));
     let stream = EventStream {
         greeting: Some(greeting),
         subject,
         shutdown,
         expires,
+        signed_out,
         _places: (permit, own),
     };
     let headers = [

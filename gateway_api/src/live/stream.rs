@@ -1,6 +1,6 @@
 //! The body of one client's event stream.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -34,6 +34,8 @@ pub(super) struct EventStream {
     pub(super) shutdown: CancellationToken,
     /// When the token that opened it expires.
     pub(super) expires: Option<Instant>,
+    /// Until the browser that opened it signs out.
+    pub(super) signed_out: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// Its places among all that may be open, and among those of whoever opened it.
     pub(super) _places: (OwnedSemaphorePermit, Option<Place<Box<str>>>),
 }
@@ -67,6 +69,7 @@ impl EventStream {
         }
         tokio::select! {
             () = expired => return None,
+            () = &mut self.signed_out => return None,
             text = self.subject.next() => return text,
             () = tokio::time::sleep(HEARTBEAT) => {}
             () = self.shutdown.cancelled() => return None,

@@ -1,6 +1,6 @@
 //! Browsers sign in with the OpenID provider: authorization code with PKCE (RFC 7636, RFC 9700).
 //!
-//! Owns: nothing but which attempts came back; a session is a sealed cookie that every gateway with the same SESSION_SECRET can
+//! Owns: nothing but which attempts came back and which sessions ended; a session is a sealed cookie that every gateway with the same SESSION_SECRET can
 //! open, and holds the same access token that a program would send.
 //! Consumes: `GET /sign-in`, the provider's answer at `GET /sign-in/callback`, `POST /sign-out`.
 //! Emits: redirects to the provider and back to where the browser wanted to go; cookies.
@@ -10,10 +10,12 @@
 
 mod config;
 mod cookies;
+mod ended;
 mod origin;
 mod path;
 mod pkce;
 mod redeem;
+mod remembered;
 mod routes;
 mod seal;
 mod session;

@@ -1,13 +1,12 @@
 //! How often the gateway asks the provider for tokens. Whoever begins to sign in, which is anybody,
 //! can come back with made-up codes: each is a request to the provider, with the gateway's secret.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    sync::{Mutex, PoisonError},
-};
+use std::sync::{Mutex, PoisonError};
 
 use common::problem::Problem;
 use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::remembered::Remembered;
 
 /// How many codes are being redeemed at once.
 const AT_ONCE: usize = 16;
@@ -20,19 +19,13 @@ const COME_BACK: u16 = 2;
 #[derive(Debug)]
 pub(super) struct Redeeming {
     turns: Semaphore,
-    used: Mutex<Used>,
-}
-
-/// States of attempts, the first to be used in front. They last about equally long.
-#[derive(Debug, Default)]
-struct Used {
-    states: HashSet<Box<str>>,
-    in_order: VecDeque<(u64, Box<str>)>,
+    /// The states of those attempts.
+    used: Mutex<Remembered<Box<str>>>,
 }
 
 impl Default for Redeeming {
     fn default() -> Self {
-        Self { turns: Semaphore::new(AT_ONCE), used: Mutex::default() }
+        Self { turns: Semaphore::new(AT_ONCE), used: Mutex::new(Remembered::new(REMEMBERED)) }
     }
 }
 
@@ -53,27 +46,10 @@ impl Redeeming {
             ..Problem::unavailable("too many sign in at the moment; load this page again")
         })?;
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        if used.is_new(state, ends, now) {
+        if used.add(state.into(), ends, now) {
             return Ok(turn);
         }
         Err(Problem::sign_in_failed("this browser has come back with that already; sign in again"))
-    }
-}
-
-impl Used {
-    /// Whether it has not been used; it is now.
-    fn is_new(&mut self, state: &str, ends: u64, now: u64) -> bool {
-        while let Some((ended, oldest)) = self.in_order.front()
-            && (*ended <= now || self.in_order.len() >= REMEMBERED)
-        {
-            self.states.remove(oldest);
-            self.in_order.pop_front();
-        }
-        let is_new = self.states.insert(state.into());
-        if is_new {
-            self.in_order.push_back((ends, state.into()));
-        }
-        is_new
     }
 }
 
@@ -93,16 +69,9 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_has_one_turn_and_what_is_remembered_is_bounded() {
+    fn an_attempt_has_one_turn() {
         let redeeming = Redeeming::default();
         assert!(redeeming.turn("a", 600, 0).is_ok());
         assert_eq!(redeeming.turn("a", 600, 599).unwrap_err().status, 400);
-        let mut used = Used::default();
-        for number in 0..2 * REMEMBERED {
-            assert!(used.is_new(&number.to_string(), 600, 0));
-        }
-        assert_eq!((used.states.len(), used.in_order.len()), (REMEMBERED, REMEMBERED));
-        assert!(used.is_new("later", 1_200, 600));
-        assert_eq!((used.states.len(), used.in_order.len()), (1, 1));
     }
 }

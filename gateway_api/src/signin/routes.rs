@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 use super::{
     path::LocalPath,
     pkce,
-    session::{Attempt, Session, SignIn, shown},
+    session::{Attempt, Session, Sessions, SignIn, shown},
     tokens::{Asking, endpoint, plain_code},
     url,
 };
@@ -89,15 +89,17 @@ async fn end(
 
 /// Ends the session here, and leads to the provider to end it there.
 async fn sign_out(State(gateway): State<Gateway>, headers: HeaderMap) -> Response {
-    let desk = match Desk::at(&gateway.gate) {
-        Ok(desk) => desk,
-        Err(problem) => return answer(Err(problem)),
+    let Some(sign_in) = gateway.gate.sessions().and_then(Sessions::sign_in) else {
+        return answer(Err(nobody()));
     };
-    if let Err(problem) = desk.sign_in.settings.public.check(&headers) {
+    if let Err(problem) = sign_in.settings.public.check(&headers) {
         return answer(Err(problem));
     }
-    let mut response = answer(Ok(Redirect::to(&desk.way_out()).into_response()));
-    for cookie in desk.sign_in.jar.drop_session() {
+    // Here it ends even if the provider is away.
+    sign_in.sign_out(&headers, now());
+    let way_out = Desk::at(&gateway.gate).map(|desk| desk.way_out());
+    let mut response = answer(way_out.map(|way_out| Redirect::to(&way_out).into_response()));
+    for cookie in sign_in.jar.drop_session() {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     response
@@ -135,6 +137,10 @@ fn answer(answer: Result<Response, Problem>) -> Response {
     response
 }
 
+fn nobody() -> Problem {
+    Problem::not_found("nobody signs in here")
+}
+
 /// Where browsers are signed in.
 struct Desk<'a> {
     gate: &'a Gate,
@@ -144,7 +150,6 @@ struct Desk<'a> {
 
 impl<'a> Desk<'a> {
     fn at(gate: &'a Gate) -> Result<Self, Problem> {
-        let nobody = || Problem::not_found("nobody signs in here");
         let sign_in = gate.sessions().and_then(|it| it.sign_in()).ok_or_else(nobody)?;
         let provider = gate.provider().ok_or_else(nobody)?;
         Ok(Self { gate, sign_in, metadata: provider.metadata()? })

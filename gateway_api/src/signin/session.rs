@@ -10,6 +10,7 @@ use tokio::sync::SemaphorePermit;
 use super::{
     config::Settings,
     cookies::{Jar, is_state},
+    ended::Ended,
     path::{LocalPath, sign_in_path},
     pkce,
     redeem::Redeeming,
@@ -34,6 +35,7 @@ pub(super) struct SignIn {
     pub(super) jar: Jar,
     sealer: Sealer,
     redeeming: Redeeming,
+    ended: Ended,
 }
 
 /// A browser that is signed in. It has no `Debug`: the token is a secret.
@@ -73,6 +75,7 @@ impl Sessions {
                 jar: Jar { secure: settings.public.is_secure() },
                 sealer: Sealer::new(&settings.secrets),
                 redeeming: Redeeming::default(),
+                ended: Ended::default(),
                 settings,
             })
         };
@@ -92,6 +95,22 @@ impl Sessions {
     /// What the browser's user is called, if somebody is signed in.
     pub(crate) fn name(&self, headers: &HeaderMap, now: u64) -> Option<String> {
         self.sign_in()?.session(headers, now).map(|session| session.name)
+    }
+
+    /// Waits until the browser's owner signs out at this gateway; for ever if nobody is signed in.
+    pub(crate) fn signed_out(
+        &self,
+        headers: &HeaderMap,
+        now: u64,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let sign_in = self.0.clone();
+        let session = sign_in.as_ref().and_then(|it| it.session(headers, now));
+        async move {
+            match (sign_in, session) {
+                (Some(sign_in), Some(session)) => sign_in.ended.wait_for(&session.token).await,
+                _ => std::future::pending().await,
+            }
+        }
     }
 
     /// Lets a request pass that changes something and whose token came from the session, if the
@@ -120,11 +139,24 @@ impl Sessions {
 
 impl SignIn {
     fn session(&self, headers: &HeaderMap, now: u64) -> Option<Session> {
-        let opened = |sealed: String| {
+        self.sessions(headers, now).next()
+    }
+
+    /// Those of the request that go on.
+    fn sessions(&self, headers: &HeaderMap, now: u64) -> impl Iterator<Item = Session> {
+        let opened = move |sealed: String| {
             let text = self.sealer.open(Purpose::Session, &sealed)?;
-            serde_json::from_str(&text).ok().filter(|session: &Session| now < session.ends)
+            let session: Session = serde_json::from_str(&text).ok()?;
+            (now < session.ends && !self.ended.has(&session.token)).then_some(session)
         };
-        self.jar.sessions(headers).find_map(opened)
+        self.jar.sessions(headers).filter_map(opened)
+    }
+
+    /// Ends the browser's session: whoever has copied its cookie is not signed in any more either.
+    pub(super) fn sign_out(&self, headers: &HeaderMap, now: u64) {
+        for session in self.sessions(headers, now) {
+            self.ended.end(&session.token, session.ends, now);
+        }
     }
 
     /// The cookies of a session that begins now; `None` if the token is too long for cookies.
@@ -197,6 +229,7 @@ mod tests {
             sealer: Sealer::new(&settings.secrets),
             jar: Jar { secure: false },
             redeeming: Redeeming::default(),
+            ended: Ended::default(),
             settings,
         }
     }
@@ -219,6 +252,22 @@ mod tests {
         assert!(sign_in.session(&headers, 1_000).is_none());
         let large = Session { token: "t".repeat(8_000), ..session };
         assert!(sign_in.begin(&large, 900).is_none());
+    }
+
+    #[test]
+    fn a_session_that_was_ended_is_over_wherever_its_cookie_is_and_no_other_is() {
+        let sign_in = sign_in();
+        let session = |token: &str| Session {
+            token: token.to_owned(),
+            name: "Anthony".to_owned(),
+            ends: 1_000,
+        };
+        let copied = sent(&sign_in.begin(&session("one"), 0).unwrap());
+        let other = sent(&sign_in.begin(&session("two"), 0).unwrap());
+        assert!(sign_in.session(&copied, 1).is_some());
+        sign_in.sign_out(&copied, 1);
+        assert!(sign_in.session(&copied, 1).is_none());
+        assert!(sign_in.session(&other, 1).is_some());
     }
 
     #[test]

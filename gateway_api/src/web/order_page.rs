@@ -7,6 +7,7 @@ use common::{
     events::MessageSent,
     ids::{OrderId, ProductId},
     problem::Problem,
+    redis_link::SharedLink,
 };
 use maud::{Markup, html};
 
@@ -27,25 +28,41 @@ use crate::{
 /// How many characters of a name the page shows.
 const NAME_LIMIT: usize = 100;
 
-/// All that the page shows.
+/// All that the page shows. What is not the order's own may be in a Redis that cannot be read: the page
+/// is shown without it.
 pub(super) struct Facts {
     pub(super) order: Order,
     /// The ordered products that exist, by their ids.
-    pub(super) products: Vec<Product>,
-    /// Only for those who may look at accounts.
-    pub(super) account: Option<Account>,
-    shows_account: bool,
+    products: Option<Vec<Product>>,
+    pub(super) account: Payer,
     /// Orders that stand before this one in lines.
     pub(super) ahead: Vec<(ProductId, Ahead)>,
-    messages: Vec<MessageSent>,
-    /// Whether these are all messages about it.
-    complete: bool,
+    /// The messages about it, and whether these are all of them.
+    messages: Option<(Vec<MessageSent>, bool)>,
     now: Millis,
+}
+
+/// The account of the customer who ordered.
+pub(super) enum Payer {
+    Known(Account),
+    Unknown,
+    /// The visitor may not look at accounts.
+    Hidden,
+    Unread,
+}
+
+impl Payer {
+    pub(super) fn account(&self) -> Option<&Account> {
+        match self {
+            Self::Known(account) => Some(account),
+            Self::Unknown | Self::Hidden | Self::Unread => None,
+        }
+    }
 }
 
 impl Facts {
     pub(super) fn product(&self, id: &ProductId) -> Option<&Product> {
-        self.products.iter().find(|product| product.id == *id)
+        self.products.iter().flatten().find(|product| product.id == *id)
     }
 
     /// What a product is called; its id where it has no name.
@@ -77,20 +94,38 @@ async fn read(gateway: &Gateway, caller: &Caller, id: OrderId) -> Result<Facts, 
         // Another customer's is not told from one that does not exist.
         let order = order.filter(|order| caller.reaches(&order.customer_id));
         let Some(order) = order else { return Ok(None) };
-        let (products, account, (messages, complete)) = tokio::try_join!(
-            stores.inventory.get_all::<Product>(pieces(&order).into_keys().cloned()),
-            stores.account.get_all::<Account>([order.customer_id.clone()]),
-            pages::messages_about(&stores.message, &order.customer_id, id),
-        )?;
-        // As at `/accounts/{id}`.
-        let shows_account = caller.may(Scope::ReportRead);
-        let account = account.into_iter().next().filter(|_| shows_account);
-        let account = account.map(|account| accounts::shown(account, caller));
-        let ahead = waiting::ahead(&stores.inventory, &order, &products).await?;
-        let now = now();
-        Ok(Some(Facts { order, products, account, shows_account, ahead, messages, complete, now }))
+        let stock = async {
+            let ids = pieces(&order).into_keys().cloned();
+            let products = stores.inventory.get_all::<Product>(ids);
+            let products = pages::part("its products", products).await?;
+            let ahead = waiting::ahead(&stores.inventory, &order, &products);
+            let ahead = pages::part("its place in the queue", ahead).await.unwrap_or_default();
+            Some((products, ahead))
+        };
+        let messages = pages::messages_about(&stores.message, &order.customer_id, id);
+        let (stock, account, messages) = tokio::join!(
+            stock,
+            payer(&stores.account, caller, &order),
+            pages::part("its messages", messages)
+        );
+        let (products, ahead) = stock.unzip();
+        let (ahead, now) = (ahead.unwrap_or_default(), now());
+        Ok(Some(Facts { order, products, account, ahead, messages, now }))
     });
     facts.await?.ok_or_else(|| orders::unknown(id))
+}
+
+/// As at `/accounts/{id}`.
+async fn payer(store: &SharedLink, caller: &Caller, order: &Order) -> Payer {
+    if !caller.may(Scope::ReportRead) {
+        return Payer::Hidden;
+    }
+    let accounts = store.get_all::<Account>([order.customer_id.clone()]);
+    match pages::part("its customer's account", accounts).await.map(|it| it.into_iter().next()) {
+        Some(Some(account)) => Payer::Known(accounts::shown(account, caller)),
+        Some(None) => Payer::Unknown,
+        None => Payer::Unread,
+    }
 }
 
 fn short(id: OrderId) -> String {
@@ -137,8 +172,8 @@ fn content(facts: &Facts) -> Markup {
 }
 
 fn ordered(facts: &Facts) -> Markup {
-    let Facts { order, account, .. } = facts;
-    let name = account.as_ref().map_or(order.customer_id.as_str(), |account| &account.name);
+    let Facts { order, account, products, .. } = facts;
+    let name = account.account().map_or(order.customer_id.as_str(), |account| &account.name);
     html! {
         dl.facts {
             dt { "Customer" }
@@ -146,12 +181,13 @@ fn ordered(facts: &Facts) -> Markup {
                 a href={ "/report?customer_id=" (order.customer_id) } { (words::short(name, NAME_LIMIT)) }
                 span.sub {
                     @match account {
-                        Some(account) => {
+                        Payer::Known(account) => {
                             (order.customer_id) " · " (words::short(&account.email, NAME_LIMIT))
                             " · balance " b { (Grouped(account.balance)) }
                         }
-                        None if facts.shows_account => "There is no such customer.",
-                        None => (order.customer_id),
+                        Payer::Unknown => "There is no such customer.",
+                        Payer::Hidden => (order.customer_id),
+                        Payer::Unread => { (order.customer_id) " · the account cannot be read at the moment" }
                     }
                 }
             }
@@ -178,7 +214,8 @@ fn ordered(facts: &Facts) -> Markup {
                                 (id)
                                 @match facts.product(id) {
                                     Some(product) => { " · " (Grouped(product.amount)) " on hand" }
-                                    None => " · does not exist",
+                                    None if products.is_some() => " · does not exist",
+                                    None => " · cannot be read at the moment",
                                 }
                             }
                         }
@@ -207,17 +244,22 @@ fn ordered(facts: &Facts) -> Markup {
 
 fn told(facts: &Facts) -> Markup {
     html! {
-        @if facts.messages.is_empty() {
-            p.empty { "Nothing yet." }
-        }
-        @if !facts.complete {
-            p.hint { "There were many messages since; the oldest about this order are not shown." }
-        }
-        ol.messages {
-            @for message in &facts.messages {
-                li data-message=(message.kind.name()) {
-                    h3 { (message.subject) }
-                    p { (message.body) }
+        @match &facts.messages {
+            None => p.empty { "The messages cannot be read at the moment." },
+            Some((messages, complete)) => {
+                @if messages.is_empty() {
+                    p.empty { "Nothing yet." }
+                }
+                @if !complete {
+                    p.hint { "There were many messages since; the oldest about this order are not shown." }
+                }
+                ol.messages {
+                    @for message in messages {
+                        li data-message=(message.kind.name()) {
+                            h3 { (message.subject) }
+                            p { (message.body) }
+                        }
+                    }
                 }
             }
         }

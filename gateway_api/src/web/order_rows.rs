@@ -6,12 +6,11 @@ use common::{
     decision::Millis,
     entities::{Account, Order, OrderStatus, Product},
     ids::{CustomerId, ProductId},
-    redis_link::LinkError,
 };
 use maud::{Markup, html};
 
 use super::words::{self, Grouped};
-use crate::Stores;
+use crate::{Stores, pages};
 
 /// How many of an order's products a row names.
 const NAMED: usize = 4;
@@ -26,8 +25,8 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// The names that the rows of these orders show.
-    pub(crate) async fn of(stores: &Stores, orders: &[Order]) -> Result<Self, LinkError> {
+    /// The names that the rows of these orders show, as far as they can be read.
+    pub(crate) async fn of(stores: &Stores, orders: &[Order]) -> Self {
         let mut customers: Vec<_> = orders.iter().map(|order| order.customer_id.clone()).collect();
         customers.sort_unstable();
         customers.dedup();
@@ -35,14 +34,14 @@ impl Names {
         let mut products: Vec<ProductId> = orders.iter().flat_map(named).cloned().collect();
         products.sort_unstable();
         products.dedup();
-        let (customers, products) = tokio::try_join!(
-            stores.account.get_all::<Account>(customers),
-            stores.inventory.get_all::<Product>(products),
-        )?;
-        Ok(Self {
-            customers: customers.into_iter().map(|it| (it.id, it.name)).collect(),
-            products: products.into_iter().map(|it| (it.id, it.name)).collect(),
-        })
+        let (customers, products) = tokio::join!(
+            pages::part("customers' names", stores.account.get_all::<Account>(customers)),
+            pages::part("products' names", stores.inventory.get_all::<Product>(products)),
+        );
+        Self {
+            customers: customers.into_iter().flatten().map(|it| (it.id, it.name)).collect(),
+            products: products.into_iter().flatten().map(|it| (it.id, it.name)).collect(),
+        }
     }
 
     /// The customer's name, or id where there is none.

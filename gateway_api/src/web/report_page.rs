@@ -95,9 +95,11 @@ struct Report {
     older: Option<String>,
     names: Names,
     counts: Vec<(OrderStatus, u64)>,
-    products: Vec<Product>,
+    /// `None` where they cannot be read: the page is shown without them.
+    products: Option<Vec<Product>>,
     more_products: Option<String>,
-    accounts: Vec<Account>,
+    /// As the products.
+    accounts: Option<Vec<Account>>,
     more_accounts: Option<String>,
     choices: Vec<Account>,
     now: Millis,
@@ -137,26 +139,32 @@ async fn read(gateway: &Gateway, caller: &Caller, mut wanted: Wanted) -> Result<
     let accounts_from = from(&wanted.accounts, "accounts")?.unwrap_or(0);
     let stores = &gateway.stores;
     let product_list = Product::kind().index.unwrap_or_default();
+    let products = pages::oldest::<Product>(&stores.inventory, product_list, products_from, ROWS);
+    let accounts = accounts::find(&stores.account, caller, accounts_from, ROWS);
+    let choices = accounts::find(&stores.account, caller, 0, CHOICES);
     let read = pages::read(&gateway.reads, "the report", async {
-        tokio::try_join!(
-            pages::oldest::<Product>(&stores.inventory, product_list, products_from, ROWS),
-            accounts::find(&stores.account, caller, accounts_from, ROWS),
-            accounts::find(&stores.account, caller, 0, CHOICES),
+        let (products, accounts, choices, names, counts) = tokio::join!(
+            pages::part("the products", products),
+            pages::part("the accounts", accounts),
+            pages::part("the customers to choose from", choices),
             Names::of(stores, &orders),
             orders::count(gateway, caller),
-        )
+        );
+        Ok((products, accounts, choices.unwrap_or_default(), names, counts?))
     });
     let (products, accounts, choices, names, counts) = read.await?;
+    let (products, more_products) = products.map(|it| (entities(&it.entities), it.next)).unzip();
+    let (accounts, more_accounts) = accounts.map(|it| (entities(&it.entities), it.next)).unzip();
     Ok(Report {
         wanted,
         orders,
         older: found.next,
         names,
         counts,
-        products: entities(&products.entities),
-        more_products: products.next,
-        accounts: entities(&accounts.entities),
-        more_accounts: accounts.next,
+        products,
+        more_products: more_products.flatten(),
+        accounts,
+        more_accounts: more_accounts.flatten(),
         choices: entities(&choices.entities),
         now: now(),
     })
@@ -214,10 +222,14 @@ fn products(report: &Report) -> Markup {
                             th.needs-script scope="col" { "Order and restock" }
                         }
                     }
-                    tbody #products { @for product in &report.products { (product_row(Some(product))) } }
+                    tbody #products { @for product in report.products.iter().flatten() { (product_row(Some(product))) } }
                 }
-                @if report.products.is_empty() {
-                    p.empty #no-products { "There are no products yet. Load the demo data to begin." }
+                @match &report.products {
+                    None => p.empty #no-products { "The products cannot be read at the moment." },
+                    Some(none) if none.is_empty() => {
+                        p.empty #no-products { "There are no products yet. Load the demo data to begin." }
+                    }
+                    Some(_) => {}
                 }
                 @if let Some(next) = &report.more_products {
                     p.more { a #more-products href=(report.wanted.and("products", next)) { "More products" } }
@@ -263,10 +275,14 @@ fn customers(report: &Report) -> Markup {
                         th.needs-script scope="col" { span.visually-hidden { "Top up" } }
                     }
                 }
-                tbody #accounts { @for account in &report.accounts { (account_row(Some(account))) } }
+                tbody #accounts { @for account in report.accounts.iter().flatten() { (account_row(Some(account))) } }
             }
-            @if report.accounts.is_empty() {
-                p.empty #no-accounts { "There are no customers yet." }
+            @match &report.accounts {
+                None => p.empty #no-accounts { "The accounts cannot be read at the moment." },
+                Some(none) if none.is_empty() => {
+                    p.empty #no-accounts { "There are no customers yet." }
+                }
+                Some(_) => {}
             }
             @if let Some(next) = &report.more_accounts {
                 p.more { a #more-accounts href=(report.wanted.and("accounts", next)) { "More customers" } }

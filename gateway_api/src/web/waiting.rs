@@ -1,16 +1,11 @@
 //! What an order waits for, in words, and the buttons that move it on.
 
-use std::collections::BTreeMap;
-
 use common::{
-    decision::Entity,
-    entities::{Order, OrderStatus, Product},
+    entities::{LinePage, Order, OrderStatus, PageId, Product},
     ids::{OrderId, ProductId},
-    keys::{self, Kind},
     redis_link::{LinkError, SharedLink},
 };
 use maud::{Markup, html};
-use serde::{Deserialize, Serialize};
 
 use super::{
     order_page::Facts,
@@ -19,7 +14,7 @@ use super::{
     words::{self, Grouped},
 };
 
-/// How many pages of a line are counted, at most.
+/// The largest number of pages of lines that are read for one order.
 const PAGES: u64 = 20;
 
 /// Who stands before an order in a line.
@@ -31,83 +26,57 @@ pub(super) enum Ahead {
     Many,
 }
 
-/// Where an order stands in the lines of its products, as far as it matters here.
-#[derive(Serialize, Deserialize)]
-struct Reservation {
-    order_id: OrderId,
-    #[serde(default)]
-    spot: Option<Spot>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Spot {
-    ticket: u64,
-    pages: BTreeMap<ProductId, u64>,
-}
-
-impl Entity for Reservation {
-    type Id = OrderId;
-    fn kind() -> &'static Kind {
-        &keys::RESERVATION
-    }
-    fn id(&self) -> &OrderId {
-        &self.order_id
-    }
-}
-
-/// A page of a line, as far as it matters here.
-#[derive(Serialize, Deserialize)]
-struct LinePage {
-    #[serde(skip)]
-    id: String,
-    spots: Vec<Ticket>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Ticket {
-    ticket: u64,
-    pieces: u64,
-}
-
-impl Entity for LinePage {
-    type Id = String;
-    fn kind() -> &'static Kind {
-        &keys::LINE_PAGE
-    }
-    fn id(&self) -> &String {
-        &self.id
-    }
-}
-
-/// How many orders stand before this one in the line of each product.
+/// The orders before this one in the line of each product, as far as the lines can be read.
 pub(super) async fn ahead(
     store: &SharedLink,
     order: &Order,
     products: &[Product],
 ) -> Result<Vec<(ProductId, Ahead)>, LinkError> {
-    if order.status != OrderStatus::OutOfStock {
-        return Ok(Vec::new());
+    let waits = order.status == OrderStatus::OutOfStock;
+    let lines: Vec<&Product> = products.iter().filter(|it| waits && it.line.waiting > 0).collect();
+    // One read of a bounded size, however many and however long the lines are.
+    let each = PAGES.checked_div(lines.len() as u64).unwrap_or(0).max(1);
+    let most = usize::try_from(PAGES).unwrap_or(usize::MAX);
+    let mut ids = Vec::new();
+    for product in &lines {
+        let line = &product.line;
+        let last = line.last.min(line.first.saturating_add(each - 1));
+        ids.extend(
+            (line.first..=last).map(|number| PageId { product: product.id.clone(), number }),
+        );
     }
-    let reservation = store.get_all::<Reservation>([order.id]).await?;
-    let Some(spot) = reservation.into_iter().find_map(|reservation| reservation.spot) else {
-        return Ok(Vec::new());
-    };
-    let mut ahead = Vec::new();
-    for product in products {
-        let Some(last) = spot.pages.get(&product.id) else { continue };
-        if last.saturating_sub(product.line.first) >= PAGES {
-            ahead.push((product.id.clone(), Ahead::Many));
-            continue;
+    ids.truncate(most);
+    let pages = store.get_all::<LinePage>(ids).await?;
+    let ahead = lines.into_iter().filter_map(|product| {
+        let own = pages.iter().filter(|page| page.id.product == product.id);
+        Some((product.id.clone(), place(order.id, product, own, each)?))
+    });
+    Ok(ahead.collect())
+}
+
+/// The orders before this one on the first pages of a line; `None` where one of these pages was not
+/// read, or where the order is not in the line.
+fn place<'p>(
+    order: OrderId,
+    product: &Product,
+    pages: impl Iterator<Item = &'p LinePage>,
+    most: u64,
+) -> Option<Ahead> {
+    let (mut orders, mut pieces, mut next) = (0, 0u64, product.line.first);
+    for page in pages {
+        if page.id.number != next {
+            return None;
         }
-        let numbers = product.line.first..=*last;
-        let line = numbers.map(|number| format!("{number}:{}", product.id));
-        let line = store.get_all::<LinePage>(line).await?;
-        let before = line.iter().flat_map(|page| &page.spots).filter(|it| it.ticket < spot.ticket);
-        let (orders, pieces) = before
-            .fold((0, 0u64), |(orders, pieces), it| (orders + 1, pieces.saturating_add(it.pieces)));
-        ahead.push((product.id.clone(), Ahead::Few { orders, pieces }));
+        next += 1;
+        for spot in &page.spots {
+            if spot.order == order {
+                return Some(Ahead::Few { orders, pieces });
+            }
+            orders += 1;
+            pieces = pieces.saturating_add(spot.pieces);
+        }
     }
-    Ok(ahead)
+    (next <= product.line.last && next - product.line.first == most).then_some(Ahead::Many)
 }
 
 /// What the order waits for, and the buttons.
@@ -185,7 +154,7 @@ fn missing(facts: &Facts) -> Option<u64> {
     if facts.order.status != OrderStatus::InsufficientFund {
         return None;
     }
-    let (total, account) = (facts.order.order_total?, facts.account.as_ref()?);
+    let (total, account) = (facts.order.order_total?, facts.account.account()?);
     total.checked_sub(account.balance).filter(|missing| *missing > 0)
 }
 
@@ -245,7 +214,7 @@ fn insufficient_fund(facts: &Facts) -> Markup {
     let order = &facts.order;
     html! {
         p {
-            @match (missing(facts), order.order_total, &facts.account) {
+            @match (missing(facts), order.order_total, facts.account.account()) {
                 (Some(missing), Some(total), Some(account)) => {
                     "It costs " b { (Grouped(total)) } ", the balance is " b { (Grouped(account.balance)) }
                     ": " b { (Grouped(missing)) } " are missing. Top up, then pay again."

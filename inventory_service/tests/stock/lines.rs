@@ -1,17 +1,13 @@
 //! Lines: who waits for stock, and who is served when it comes in.
 
 use common::{
-    entities::Line,
+    entities::{Line, LinePage},
     events::{
         StockChecked,
         StockOutcome::{OutOfStock, PaymentRequired, Rejected},
     },
 };
-use inventory_service::{
-    line::{LinePage, PAGE},
-    reservation::Holding,
-    stock::Input,
-};
+use inventory_service::{PAGE, reservation::Holding, stock::Input};
 
 use crate::support::{
     Ids, Told, Warehouse, cancelled, created, entry, ordered, redefined, restocked, shipped, unpaid,

@@ -8,7 +8,7 @@ use common::{
         StockOutcome::{OutOfStock, PaymentRequired},
     },
 };
-use inventory_service::{Limits, line::PAGE, reservation::Holding, stock::Input};
+use inventory_service::{Limits, PAGE, reservation::Holding, stock::Input};
 
 use crate::support::{
     Told, Warehouse, cancelled, created, entry, ordered, product_id, redefined, restocked, unpaid,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use common::{
     decision::{Decider, Millis},
-    entities::{Delivery, Line, Product},
+    entities::{Delivery, Line, LinePage, Product, Spot},
     events::{
         OrderCancelled, OrderCreated, OrderShipped, OrderUnpaid, ProductCreated, Restock,
         StockChecked, StockOutcome, Stream, WalletChecked, WalletOutcome,
@@ -14,8 +14,7 @@ use common::{
     memory::Memory,
 };
 use inventory_service::{
-    Limits,
-    line::{LinePage, PAGE, Spot},
+    Limits, PAGE,
     reservation::{Holding, Reservation},
     stock::{Input, Stock},
 };
@@ -332,7 +331,7 @@ fn check_lines(
             let waiting = reservation.spot.as_ref().expect("it waits");
             assert_eq!(waiting.ticket, spot.ticket, "{reservation:?}");
             assert_eq!(waiting.pages.get(id), Some(&number), "{reservation:?}");
-            assert!(spot.agrees_with(reservation, id), "{reservation:?} {spot:?}");
+            assert!(reservation.agrees_with(&spot, id), "{reservation:?} {spot:?}");
             let passed = line.served.is_some_and(|served| number < served.page);
             let had_turn = line.served.is_some_and(|served| spot.ticket <= served.ticket);
             assert!(!passed || had_turn, "{reservation:?} was skipped: {product:?}");

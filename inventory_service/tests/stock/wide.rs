@@ -3,12 +3,11 @@
 
 use common::{
     decision::{Decider, World},
-    entities::Product,
+    entities::{LinePage, Product},
     events::{LineMoves, StockOutcome::PaymentRequired},
 };
 use inventory_service::{
-    Limits,
-    line::{LinePage, PAGE},
+    Limits, PAGE,
     reservation::{Holding, Reservation},
     stock::{Input, Stock},
 };

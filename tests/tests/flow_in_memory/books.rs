@@ -4,17 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use account_service::wallet::Payment;
 use common::{
-    entities::{Account, KEPT_ATTEMPTS, Order, OrderStatus, Product},
+    entities::{Account, KEPT_ATTEMPTS, LinePage, Order, OrderStatus, Product},
     events::{
         Event, MessageKind, MessageSent, OrderCancelled, OrderCompleted, OrderCreated,
         OrderShipped, Refunded, StockChecked, StockOutcome, ToppedUp, WalletChecked, WalletOutcome,
     },
     ids::{CustomerId, OrderId, ProductId},
 };
-use inventory_service::{
-    line::LinePage,
-    reservation::{Holding, Reservation},
-};
+use inventory_service::reservation::{Holding, Reservation};
 use order_service::order::Action as Asked;
 use proptest::prelude::*;
 use uuid::Uuid;

@@ -145,7 +145,7 @@ impl System {
             orders: Service::new(Orders::default(), order_service::subscriptions()),
             stock: Service::new(stock, inventory_service::subscriptions()),
             wallets: Service::new(Wallet, account_service::subscriptions()),
-            messages: Service::new(Notifications, msg_service::subscriptions()),
+            messages: Service::new(Notifications::default(), msg_service::subscriptions()),
             streams: HashMap::new(),
             readers: Vec::new(),
             ledger: Ledger::default(),

@@ -119,3 +119,43 @@ fn a_bad_password_or_certificate_exits_64_and_names_its_variable() {
         }
     }
 }
+
+#[test]
+fn no_secret_is_taken_from_a_flag_and_the_error_says_what_to_use_instead() {
+    const URL: &str = "redis://order:open-sesame@localhost:1";
+    let of_all = [
+        (["--redis-password", "open-sesame"], "REDIS_PASSWORD", "REDIS_PASSWORD_FILE"),
+        (["--redis-url", URL], "REDIS_URL", "REDIS_PASSWORD_FILE"),
+        (["--message-redis-url", URL], "MESSAGE_REDIS_URL", "REDIS_PASSWORD_FILE"),
+    ];
+    let between = ["--order-service-secret", "open-sesame-open-sesame"];
+    let between = (between, "ORDER_SERVICE_SECRET", "ORDER_SERVICE_SECRET_FILE");
+    let of_gateway = [
+        between,
+        (["--session-secret", "open-sesame"], "SESSION_SECRET", "SESSION_SECRET_FILE"),
+        (["--oidc-client-secret", "open-sesame"], "OIDC_CLIENT_SECRET", "OIDC_CLIENT_SECRET_FILE"),
+    ];
+    let refused = |said: &str, flag: &str, variable: &str, instead: &str| {
+        let begin = format!("bad configuration: {variable}: no ");
+        assert!(said.starts_with(&begin), "{flag}: {said}");
+        for part in [flag, &format!("set the variable {variable}"), instead] {
+            assert!(said.contains(part), "{flag}: no {part:?} in {said}");
+        }
+        assert!(!said.contains("open-sesame"), "{said}");
+    };
+    for service in Service::ALL {
+        let more: &[_] = match service {
+            Service::Gateway => &of_gateway,
+            Service::Order => &of_gateway[..1],
+            _ => &[],
+        };
+        for (args, variable, instead) in of_all.iter().chain(more) {
+            let (code, said) = run(service, &[], args);
+            assert_eq!(code, Some(64), "{service} {args:?}: {said}");
+            refused(&said, args[0], variable, instead);
+        }
+        // Without a password a URL is no secret.
+        let (code, said) = run(service, &[], &["--redis-url", "redis://localhost:1", "--version"]);
+        assert_eq!(code, Some(0), "{said}");
+    }
+}

@@ -274,15 +274,12 @@ async fn take(operator: &mut MultiplexedConnection, user: &str, right: &str) -> 
     let list: Vec<String> = redis::from_redis_value(list).unwrap();
     let begin = format!("user {user} ");
     let entry = list.iter().find(|line| line.starts_with(&begin)).expect("the user");
-    let (own, others) = entry.split_at(entry.find('(').expect("a selector"));
-    let has = own.split(' ').any(|word| word.strip_prefix('+') == Some(right));
-    let change = |sign: &str, others: &str| {
-        let own = if has { format!("{sign}{right}") } else { String::new() };
-        format!("ACL SETUSER {user} {own} clearselectors {others}").replace("  ", " ")
-    };
-    let without = others.replace(&format!("+{right} "), "").replace(&format!(" +{right})"), ")");
-    ask(operator, &change("-", &without)).await.unwrap();
-    change("+", others)
+    let selectors = &entry[entry.find('(').expect("a selector")..];
+    let change = |selectors: &str| format!("ACL SETUSER {user} clearselectors {selectors}");
+    let without = selectors.replace(&format!("+{right} "), "").replace(&format!(" +{right})"), ")");
+    assert_ne!(without, selectors, "{user} has no +{right}");
+    ask(operator, &change(&without)).await.unwrap();
+    change(selectors)
 }
 
 /// How often the service told of it as an error.
@@ -306,7 +303,7 @@ async fn a_right_that_only_the_trimmer_uses_is_told_when_it_is_needed() {
     ];
     let process = process(dir.path(), Service::Inventory, &env);
     says_ready(&ops, 200).await;
-    ask(&mut operator, "ACL SETUSER inventory -xtrim").await.unwrap();
+    let give_back = take(&mut operator, "inventory", "xtrim").await;
     for _ in 0..3 {
         ask(&mut operator, "XADD events:{inventory}_updated * entity {}").await.unwrap();
     }
@@ -317,7 +314,7 @@ async fn a_right_that_only_the_trimmer_uses_is_told_when_it_is_needed() {
     assert_eq!(told.count(), 1, "{log}");
     assert!(log.contains("denies EVAL trim.lua to the user inventory"), "{log}");
     says_ready(&ops, 503).await;
-    ask(&mut operator, "ACL SETUSER inventory +xtrim").await.unwrap();
+    ask(&mut operator, &give_back).await.unwrap();
     says_ready(&ops, 200).await;
 }
 

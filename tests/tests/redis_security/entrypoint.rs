@@ -53,6 +53,33 @@ fn the_server_gets_hashes_however_the_passwords_are_given() {
 }
 
 #[test]
+fn a_server_of_one_topic_gives_no_right_to_what_belongs_to_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let rendered = |topics: Option<&str>| {
+        let output = run(dir.path(), &[("REDIS_TOPICS", topics)]);
+        assert!(output.status.success(), "{output:?}");
+        fs::read_to_string(dir.path().join("rendered.acl")).unwrap()
+    };
+    let topics = ["order", "inventory", "account", "message"];
+    let whole = rendered(None);
+    assert_eq!(rendered(Some("order inventory account message")), whole);
+    for topic in topics {
+        let acl = rendered(Some(topic));
+        assert_eq!(acl.lines().count(), whole.lines().count(), "{acl}");
+        for other in topics.into_iter().filter(|it| *it != topic) {
+            assert!(!acl.contains(&format!("{{{other}}}")), "{other} at {topic}: {acl}");
+        }
+        let runs_scripts = acl.lines().filter(|line| line.contains("+eval"));
+        let runs_scripts: Vec<&str> = runs_scripts.collect();
+        assert!(matches!(&runs_scripts[..], [own] if own.starts_with(&format!("user {topic} "))));
+    }
+    let output = run(dir.path(), &[("REDIS_TOPICS", Some("order orders"))]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(64), "{said}");
+    assert!(said.contains("bad configuration: REDIS_TOPICS: there is no topic orders"), "{said}");
+}
+
+#[test]
 fn a_password_that_is_missing_or_given_twice_exits_64_and_names_its_variable() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("password");

@@ -5,6 +5,7 @@ mod configuration;
 mod denied;
 mod entrypoint;
 mod every_command;
+mod pages;
 mod rights;
 mod secrets;
 mod support;

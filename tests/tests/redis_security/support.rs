@@ -1,11 +1,15 @@
 //! Servers with users and certificates, and single processes.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
-use common::redis_link::{LinkError, RedisAccess, RedisUrl};
+use common::{
+    events::Topic,
+    redis_link::{LinkError, RedisAccess, RedisUrl},
+};
 use redis::{Cmd, Value, aio::MultiplexedConnection};
 use stack::{
     CertificatePlan, Certificates, Profile, RedisOptions, RedisServer, RedisUsers, Service,
@@ -30,15 +34,25 @@ impl Guarded {
         Self::start_with(|text| text)
     }
 
+    /// One that keeps this topic alone.
+    pub(crate) fn start_of(topic: Topic) -> Self {
+        let topics = ("REDIS_TOPICS".to_owned(), topic.name().to_owned());
+        Self::launch(|text| text, [topics].into())
+    }
+
     /// With an ACL file that is changed before.
     pub(crate) fn start_with(change: impl FnOnce(String) -> String) -> Self {
+        Self::launch(change, BTreeMap::new())
+    }
+
+    fn launch(change: impl FnOnce(String) -> String, env: BTreeMap<String, String>) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let users = RedisUsers::ensure(&dir.path().join("users")).expect("users");
         let shipped = std::fs::read_to_string(dir.path().join("users/users.acl")).expect("a file");
         let template = dir.path().join("changed.acl");
         std::fs::write(&template, change(shipped)).expect("written");
         let users = users.with_template(template);
-        let options = RedisOptions { users: Some(users.clone()), ..RedisOptions::default() };
+        let options = RedisOptions { users: Some(users.clone()), env, ..RedisOptions::default() };
         Self { server: RedisServer::start(options).expect("a Redis"), users, _dir: dir }
     }
 

@@ -19,6 +19,7 @@ mod operator;
 mod own_tokens;
 mod poison;
 mod power_loss;
+mod privacy;
 mod readme;
 mod sign_in;
 mod steps;

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use common::entities::OrderStatus;
+use common::{entities::OrderStatus, events::Topic};
 use http::{Method, StatusCode};
 use order_service::order::Action;
 use serde_json::json;
-use stack::Service;
-use system_tests::{Answer, Client, SOON, System, events::Events, eventually, order_body, request};
+use stack::{Service, StackOptions};
+use system_tests::{
+    Answer, Client, SOON, System, database, events::Events, eventually, order_body, request,
+};
 use tokio::task::JoinSet;
 
 /// What browsers send.
@@ -253,6 +255,50 @@ async fn the_page_of_an_order_tells_its_story() {
         if values(&text, "data-message").contains(&"shipped") { Ok(text) } else { Err(text) }
     });
     assert_eq!(values(&text.await, "data-action"), ["complete"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_is_shown_without_what_cannot_be_read_at_the_moment() {
+    let options = StackOptions { isolated: true, ..StackOptions::default() };
+    let mut system = System::start_with(options).await;
+    system.init_data().await;
+    let order = system.order(&["204"; 4], "103").await;
+    assert_eq!(order.status, OrderStatus::OutOfStock);
+    system.quiet(SOON).await;
+    let path = format!("/order/{}", order.id);
+    let text = page(&system, &path).await;
+    assert!(text.contains("it is the first in line"), "{text}");
+    for (topic, on_order, on_report) in [
+        (Topic::Message, "The messages cannot be read at the moment.", ""),
+        (Topic::Account, "the account cannot be read", "The accounts cannot be read"),
+        (Topic::Inventory, " · cannot be read at the moment", "The products cannot be read"),
+    ] {
+        let database = database(topic);
+        system.stack.redis_of(database).expect("private").kill().expect("killed");
+        let text = page(&system, &path).await;
+        assert!(text.contains(on_order), "{topic:?}: {text}");
+        assert!(!text.contains("does not exist"), "{topic:?}: {text}");
+        let text = page(&system, "/report").await;
+        assert!(text.contains(on_report), "{topic:?}: {text}");
+        assert!(text.contains(&order.id.to_string()), "{topic:?}: {text}");
+        // To a program that would be a wrong answer.
+        let status = system.get("/report").await.status;
+        assert_eq!(status == StatusCode::OK, topic == Topic::Message, "{topic:?}: {status}");
+        tokio::task::block_in_place(|| {
+            system.stack.redis_of(database).expect("private").restart().expect("restarted");
+        });
+        eventually("all is shown again", SOON, async || {
+            let text = page(&system, &path).await;
+            if text.contains("cannot be read") { Err(text) } else { Ok(()) }
+        })
+        .await;
+    }
+    let mut redis = system.redis_of(Topic::Inventory).await;
+    let set = redis::cmd("SET").arg(&["{inventory}:line:0:204", "garbage"]).to_owned();
+    let () = set.query_async(&mut redis).await.expect("set");
+    let text = page(&system, &path).await;
+    assert!(text.contains("more of Google Home Mini"), "{text}");
+    assert!(!text.contains("in line") && !text.contains("before it"), "{text}");
 }
 
 #[tokio::test]

@@ -3,11 +3,12 @@
 use std::{
     io::Write as _,
     path::{Path, PathBuf},
+    process::ExitCode,
 };
 
 use clap::{Args, Parser, Subcommand};
 use common::{
-    config::Sources,
+    config::{self, Sources},
     events::Topic,
     redis_link::{RedisAccess, RedisUrl},
 };
@@ -123,8 +124,22 @@ impl RedisUrls {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+async fn main() -> ExitCode {
+    let arguments = match config::parse::<Arguments>() {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
+    match run(arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to be done if stderr is gone.
+            let _ = writeln!(std::io::stderr(), "Error: {error:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
     match arguments.command {
         Command::Audit { urls } => {

@@ -1,15 +1,13 @@
 //! Certificates for development: an authority of its own, one for servers and one for clients. The
 //! authority's key is not kept, so nobody can sign anything more with it; a new set has a new authority.
 
-use crate::Error;
+use crate::{Error, private};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use rustls::pki_types::ServerName;
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -65,10 +63,10 @@ impl Certificates {
         }
         check_names(&plan.names)?;
         let made = |error: rcgen::Error| Error::Certificates(error.to_string());
-        private_dir(dir)?;
+        private::dir(dir)?;
         let key_mode = if plan.shared_with_containers { 0o644 } else { 0o600 };
         let authority = authority(plan).map_err(made)?;
-        write_new(&set.ca(), authority.pem().as_bytes(), 0o644)?;
+        private::write_new(&set.ca(), authority.pem().as_bytes(), 0o644)?;
         let pairs = [
             (
                 set.server(),
@@ -89,11 +87,11 @@ impl Certificates {
                 })
                 .and_then(|params| params.signed_by(&pair, &authority))
                 .map_err(made)?;
-            write_new(&certificate, signed.pem().as_bytes(), 0o644)?;
-            write_new(&key, pair.serialize_pem().as_bytes(), key_mode)?;
+            private::write_new(&certificate, signed.pem().as_bytes(), 0o644)?;
+            private::write_new(&key, pair.serialize_pem().as_bytes(), key_mode)?;
         }
         let until = seconds(plan.from + plan.validity).to_string();
-        write_new(&dir.join(VALID_UNTIL), until.as_bytes(), 0o644)?;
+        private::write_new(&dir.join(VALID_UNTIL), until.as_bytes(), 0o644)?;
         Ok(set)
     }
 
@@ -186,20 +184,4 @@ fn params(
 
 fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
-}
-
-/// Makes the directory for us alone, if it is not there.
-pub(crate) fn private_dir(dir: &Path) -> Result<(), Error> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(Error::io_at("create", dir))
-}
-
-/// Writes a file that must not be there yet.
-pub(crate) fn write_new(path: &Path, text: &[u8], mode: u32) -> Result<(), Error> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)
-        .and_then(|mut file| file.write_all(text))
-        .map_err(Error::io_at("write", path))
 }

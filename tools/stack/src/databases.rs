@@ -97,6 +97,8 @@ impl Databases {
                 name: format!("redis-{database}"),
                 data_dir: Some(base.join(format!("redis-{database}"))),
                 listen,
+                // Its users have no rights to anything of another topic.
+                env: with_topic(&options.env, database),
                 ..options.clone()
             })?;
             Ok((database, server))
@@ -166,6 +168,13 @@ impl Databases {
             }
         }
     }
+}
+
+/// The environment of a server that keeps this topic alone; see `deploy/redis/entrypoint.sh`.
+fn with_topic(env: &BTreeMap<String, String>, database: Database) -> BTreeMap<String, String> {
+    let mut env = env.clone();
+    env.insert("REDIS_TOPICS".to_owned(), database.topic().to_owned());
+    env
 }
 
 impl RunFile {

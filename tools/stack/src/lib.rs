@@ -14,6 +14,7 @@ pub mod gateway_secret;
 mod lock;
 mod logs;
 pub mod ports;
+mod private;
 pub mod probe;
 pub mod process;
 pub mod provision;

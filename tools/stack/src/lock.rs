@@ -1,24 +1,26 @@
 //! File locks between processes. The kernel drops them with their last holder, so none can be left behind.
 
-use crate::{Error, probe};
+use crate::{Error, private, probe};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::path::Path;
 use std::time::Duration;
 
 /// Waits for the lock as long as it takes.
 pub(crate) fn hold(path: &Path) -> Result<Flock<File>, Error> {
-    Flock::lock(open(path)?, FlockArg::LockExclusive)
+    // Other users of this machine wait for it, too.
+    let mut shared = File::options();
+    Flock::lock(open(path, shared.create(true))?, FlockArg::LockExclusive)
         .map_err(|(_, errno)| Error::io_at("lock", path)(errno.into()))
 }
 
 /// Makes `dir` if need be and takes it for one `owner` (stack or redis) alone. A former owner that is just being
 /// killed gets a moment to go.
 pub(crate) fn hold_directory(dir: &Path, owner: &'static str) -> Result<Flock<File>, Error> {
-    std::fs::create_dir_all(dir).map_err(Error::io_at("create", dir))?;
+    private::dir(dir)?;
     let path = dir.join(owner).with_extension("lock");
-    let mut file = Some(open(&path)?);
+    let mut file = Some(open(&path, &mut private::file())?);
     let held = probe::until(Duration::from_secs(1), || {
         match Flock::lock(file.take()?, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Some(Ok(lock)),
@@ -35,12 +37,9 @@ pub(crate) fn hold_directory(dir: &Path, owner: &'static str) -> Result<Flock<Fi
     })
 }
 
-fn open(path: &Path) -> Result<File, Error> {
+fn open(path: &Path, create: &mut OpenOptions) -> Result<File, Error> {
     // Another user's file in the shared temporary directory can be read and locked, but not written.
     File::open(path)
-        .or_else(|_| {
-            let mut create = File::options();
-            create.write(true).create(true).truncate(false).open(path)
-        })
+        .or_else(|_| create.write(true).truncate(false).open(path))
         .map_err(Error::io_at("open", path))
 }

@@ -2,7 +2,8 @@
 
 use anyhow::Context;
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches, Parser};
 use stack::run_file::RunFile;
 use stack::service::InstanceCount;
 use stack::supervise::Supervisor;
@@ -82,7 +83,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -93,6 +94,29 @@ fn main() -> ExitCode {
         let _ = writeln!(io::stderr(), "stack: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// The command line. Every user of the machine can read it, so no password is taken from there.
+fn parse() -> Result<Cli, clap::Error> {
+    let matches = Cli::command().try_get_matches()?;
+    let cli = Cli::from_arg_matches(&matches)?;
+    let is_flag = matches.value_source("redis_url") == Some(ValueSource::CommandLine);
+    match &cli.redis_url {
+        Some(url) if is_flag && has_password(url) => Err(Cli::command().error(
+            ErrorKind::ValueValidation,
+            "no URL with a password is taken from --redis-url: a flag can be read by every user of this machine; set the \
+             variable REDIS_URL, or leave the password out and name its file in REDIS_PASSWORD_FILE",
+        )),
+        _ => Ok(cli),
+    }
+}
+
+/// Whether there is a password in the URL of a Redis: `redis://user:password@host`, or `redis+unix://path?pass=password`.
+fn has_password(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let user = place.rsplit_once('@').map_or("", |(user, _)| user);
+    user.contains(':') || query.split('&').any(|pair| pair.starts_with("pass="))
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {

@@ -1,7 +1,7 @@
 //! One child process: a service binary (or redis-server) with an environment of its own, and what can be done to it.
 
 pub use crate::logs::Output;
-use crate::{Error, logs, probe, spawn};
+use crate::{Error, logs, private, probe, spawn};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
@@ -235,7 +235,7 @@ fn launch(command: &ServiceCommand) -> Result<(Child, u64, Option<JoinHandle<()>
         .process_group(0);
     match &command.output {
         Output::File(path) => {
-            let opened = File::options().create(true).append(true).open(path);
+            let opened = private::file().append(true).open(path);
             let file = opened.map_err(Error::io_at("open", path))?;
             let start = file.metadata().map_err(failed())?.len();
             process.stdout(file.try_clone().map_err(failed())?).stderr(file);

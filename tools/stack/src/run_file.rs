@@ -1,9 +1,10 @@
 //! `run.json`: which processes a stack consists of, for other tools (load, audit, measurements) to find them.
 
-use crate::Error;
+use crate::{Error, private};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -75,7 +76,9 @@ impl RunFile {
         let unfinished = dir.join("run.json.new");
         serde_json::to_vec_pretty(self)
             .map_err(Into::into)
-            .and_then(|json| fs::write(&unfinished, json))
+            .and_then(|json| {
+                private::file().write(true).truncate(true).open(&unfinished)?.write_all(&json)
+            })
             .and_then(|()| fs::rename(&unfinished, &path))
             .map_err(Error::io_at("write", &path))
     }

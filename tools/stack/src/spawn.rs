@@ -15,7 +15,11 @@ use std::thread;
 
 type Job = (Command, Sender<io::Result<Child>>);
 
-/// A command that runs `program` so that it dies with us where the system can do that.
+/// Becomes the program (same pid), whose files are for its owner alone.
+const PRIVATELY: [&str; 3] = ["/bin/sh", "-c", "umask 077; exec \"$0\" \"$@\""];
+
+/// A command that runs `program` so that nobody else can read its files, and that it dies with us where the system can do
+/// that.
 pub(crate) fn command(program: &Path) -> Command {
     static SETPRIV_WORKS: OnceLock<bool> = OnceLock::new();
     let with_setpriv = |program: &OsStr| {
@@ -31,7 +35,10 @@ pub(crate) fn command(program: &Path) -> Command {
             .status()
             .is_ok_and(|status| status.success())
     });
-    if *works { with_setpriv(program.as_os_str()) } else { Command::new(program) }
+    let [shell, arguments @ ..] = PRIVATELY;
+    let mut command = if *works { with_setpriv(shell.as_ref()) } else { Command::new(shell) };
+    command.args(arguments).arg(program);
+    command
 }
 
 /// Spawns from the thread that never ends.

@@ -5,7 +5,7 @@ use crate::entrance::Entrance;
 use crate::process::{Output, ServiceCommand};
 use crate::run_file::{RunFile, RunningService};
 use crate::{Error, Profile, RedisOptions, RedisServer, Service, ServiceProcess};
-use crate::{binaries, gateway_secret, lock, ports, probe, token_key};
+use crate::{binaries, gateway_secret, lock, ports, private, probe, token_key};
 use nix::fcntl::Flock;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -154,6 +154,7 @@ impl Stack {
                 .as_ref()
                 .map(|path| (gateway_secret::FILE_VARIABLE.to_owned(), path.display().to_string())),
         );
+        private::close_stack(&dir)?;
         let redis = entrance.apply(options.redis.clone());
         let databases = match &options.redis_url {
             Some(url) => Databases::Given(url.clone()),
@@ -164,7 +165,7 @@ impl Stack {
         if log_dir.exists() {
             fs::remove_dir_all(&log_dir).map_err(Error::io_at("remove", &log_dir))?;
         }
-        fs::create_dir_all(&log_dir).map_err(Error::io_at("create", &log_dir))?;
+        private::dir(&log_dir)?;
 
         let mut stack = Self {
             instances: Vec::with_capacity(places.len()),

@@ -1,8 +1,7 @@
 //! The users of a private Redis: the ones of `deploy/redis/users.acl`, with passwords made here and kept in files
 //! that only we may read.
 
-use crate::certs::{private_dir, write_new};
-use crate::{Error, Service};
+use crate::{Error, Service, private};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -41,11 +40,11 @@ impl RedisUsers {
     }
 
     fn passwords(&self, mode: u32) -> Result<(), Error> {
-        private_dir(&self.dir)?;
+        private::dir(&self.dir)?;
         for user in Self::names() {
             let file = self.password_file(user);
             if !file.exists() {
-                write_new(&file, password()?.as_bytes(), mode)?;
+                private::write_new(&file, password()?.as_bytes(), mode)?;
             }
         }
         Ok(())

@@ -214,6 +214,54 @@ fn isolated_topics_have_a_redis_each_which_is_restarted_and_ends_by_itself() {
     assert!(!pids.into_iter().any(process_is_alive));
 }
 
+/// Everything below a directory, and the directory, that others than its owner may use in any way.
+fn open_to_others(path: &Path, found: &mut Vec<String>) {
+    let meta = path.symlink_metadata().expect("it is there");
+    let mode = meta.permissions().mode();
+    if mode & 0o077 != 0 && !meta.is_symlink() {
+        found.push(format!("{} {:o}", path.display(), mode & 0o777));
+    }
+    if meta.is_dir() {
+        for entry in fs::read_dir(path).expect("a directory") {
+            open_to_others(&entry.expect("an entry").path(), found);
+        }
+    }
+}
+
+#[test]
+fn nobody_else_can_read_what_a_stack_keeps_also_from_before() {
+    let stand_ins = stand_ins();
+    let parent = tempfile::tempdir().expect("a directory");
+    let dir = parent.path().join("data");
+    // As earlier versions left it.
+    fs::create_dir_all(dir.join("redis-order/appendonlydir")).expect("made");
+    fs::write(dir.join("redis-order/redis.log"), "old\n").expect("written");
+    fs::write(dir.join("run.json"), "{}").expect("written");
+    for (path, mode) in [
+        (".", 0o755),
+        ("run.json", 0o644),
+        ("redis-order", 0o755),
+        ("redis-order/redis.log", 0o644),
+        ("redis-order/appendonlydir", 0o755),
+    ] {
+        fs::set_permissions(dir.join(path), fs::Permissions::from_mode(mode)).expect("opened");
+    }
+    let mut stack = Stack::start(&StackOptions {
+        isolated: true,
+        acl: true,
+        tls: true,
+        auth: true,
+        dir: Some(dir.clone()),
+        ..options(&stand_ins)
+    })
+    .expect("a stack");
+    // TLS has a port: what these know of Redis' address is of no importance here.
+    stack.wait_ready(SOON).expect("ready");
+    let mut found = Vec::new();
+    open_to_others(&dir, &mut found);
+    assert!(found.is_empty(), "{found:#?}");
+}
+
 #[test]
 fn a_service_that_ends_before_it_is_ready_is_reported_with_its_code() {
     let stand_ins = stand_ins();
@@ -284,6 +332,15 @@ fn bad_usage_exits_64_and_says_what_is_wrong() {
         let (code, error) = refused(&args);
         assert_eq!(code, Some(64), "{args:?}: {error}");
         assert!(error.contains(complaint), "{args:?}: {error}");
+    }
+    for url in ["redis://u:open-sesame@127.0.0.1:1", "redis+unix:///tmp/x?user=u&pass=open-sesame"]
+    {
+        let (code, error) = refused(&["--redis-url", url]);
+        assert_eq!(code, Some(64), "{error}");
+        for part in ["--redis-url", "REDIS_URL", "REDIS_PASSWORD_FILE"] {
+            assert!(error.contains(part), "{error}");
+        }
+        assert!(!error.contains("open-sesame"), "{error}");
     }
     let given = command(&["--isolated"]).env("REDIS_URL", "redis://127.0.0.1:1").output();
     assert_eq!(given.expect("an end").status.code(), Some(64), "one Redis is not four");

@@ -9,7 +9,7 @@ use http::{Method, StatusCode, header};
 use serde_json::json;
 use stack::Service;
 use system_tests::{
-    Answer, SOON, eventually, order_body, request,
+    Answer, SOON, events, eventually, order_body, request,
     signing_in::{BETWEEN_SECRET, CLIENT_SECRET, SESSION_SECRET, Site},
 };
 
@@ -272,8 +272,21 @@ async fn sessions_are_safe_from_others_pages_others_codes_and_forged_cookies() {
         assert_eq!(answer.status, StatusCode::FORBIDDEN, "{from}");
     }
     assert!(browser.cookies[&site.url].contains_key("orders_session"));
+    // What was copied before is over as well, and an event stream that is open.
+    let cookie = format!("orders_session={good}");
+    let copied = async |path: &str| {
+        let asked = request(Method::GET, &site.at(path), &[("Cookie", &cookie)], Bytes::new());
+        site.system.client.send(asked).await.expect("an answer")
+    };
+    assert_eq!(copied("/orders").await.status, StatusCode::OK);
+    let streams = events::Browser::default();
+    let open = streams.open_with(&site.at("/events"), &[("Cookie", &cookie)]).await;
+    let mut open = open.expect("a stream");
     let answer = browser.send(Method::POST, &out, &[("Sec-Fetch-Site", "same-origin")], "").await;
     assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text());
+    assert_eq!(copied("/orders").await.status, StatusCode::UNAUTHORIZED);
+    let end = async { while open.block().await.is_some() {} };
+    tokio::time::timeout(SOON, end).await.expect("the stream ends");
     assert!(answer.header("location").contains("/end_session?"), "{}", answer.header("location"));
     let text = browser.get(&site.at("/signed-out")).await.text();
     assert!(text.contains("You are signed out") && !text.contains("Sign out"), "{text}");

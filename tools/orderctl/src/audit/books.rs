@@ -6,7 +6,7 @@ use account_service::wallet::Payment;
 use anyhow::bail;
 use common::{
     decision::{Entity, Millis},
-    entities::{Account, Delivery, Deposit, Order, OrderStatus, Product},
+    entities::{Account, Delivery, Deposit, LinePage, Order, OrderStatus, PageId, Product},
     events::{
         AccountCreated, ConfirmedStep, ENTITY, MessageSent, OrderCreated, OrderUnpaid,
         PaymentConfirmed, ProductCreated, Refunded, Restock, StockChecked, StockConfirmed, Stream,
@@ -15,10 +15,7 @@ use common::{
     ids::{CustomerId, EntryId, OrderId, ProductId},
     keys,
 };
-use inventory_service::{
-    line::{LinePage, PageId},
-    reservation::Reservation,
-};
+use inventory_service::reservation::Reservation;
 use serde::{Deserialize, de::DeserializeOwned};
 use uuid::Uuid;
 

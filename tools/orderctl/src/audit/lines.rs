@@ -3,11 +3,11 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use common::ids::{OrderId, ProductId};
-use inventory_service::{
-    line::{LinePage, Spot},
-    reservation::{Holding, Reservation},
+use common::{
+    entities::{LinePage, Spot},
+    ids::{OrderId, ProductId},
 };
+use inventory_service::reservation::{Holding, Reservation};
 
 use super::books::{Books, count};
 
@@ -81,7 +81,7 @@ impl Books {
                 match due.remove(&(*order, &id.product)) {
                     Some(due) if due == stands => {
                         let held = self.reservations.get(order);
-                        if !held.is_some_and(|held| spot.agrees_with(held, &id.product)) {
+                        if !held.is_some_and(|held| held.agrees_with(spot, &id.product)) {
                             findings.push(format!(
                                 "order {order}: the line of product {} says that it needs {}, but \
                                  its reservation {:?}",

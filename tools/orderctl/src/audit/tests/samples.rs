@@ -4,15 +4,12 @@ use std::collections::BTreeSet;
 
 use common::{
     decision::Entity,
-    entities::{Account, Line, Order, OrderStatus, Product},
+    entities::{Account, Line, LinePage, Order, OrderStatus, PageId, Product},
     events::{MessageKind, MessageSent, Refunded, StockOutcome, Stream},
     ids::{EntryId, OrderId},
     keys,
 };
-use inventory_service::{
-    line::{LinePage, PageId},
-    reservation::{Holding, Reservation},
-};
+use inventory_service::reservation::{Holding, Reservation};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use uuid::Uuid;

@@ -1,0 +1,63 @@
+//! A bounded memory of things that are over.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    hash::Hash,
+};
+
+/// Things that are over until a time, the first to be remembered in front. They last about equally long.
+#[derive(Debug)]
+pub(super) struct Remembered<T> {
+    most: usize,
+    all: HashSet<T>,
+    in_order: VecDeque<(u64, T)>,
+}
+
+impl<T: Hash + Eq + Clone> Remembered<T> {
+    /// Remembers at most this many: beyond it, the oldest are forgotten first.
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, all: HashSet::new(), in_order: VecDeque::new() }
+    }
+
+    /// Remembers it until that time, in seconds since 1970; gives whether it was not remembered yet.
+    pub(super) fn add(&mut self, it: T, ends: u64, now: u64) -> bool {
+        while let Some((ended, oldest)) = self.in_order.front()
+            && (*ended <= now || self.in_order.len() >= self.most)
+        {
+            self.all.remove(oldest);
+            self.in_order.pop_front();
+        }
+        let is_new = self.all.insert(it.clone());
+        if is_new {
+            self.in_order.push_back((ends, it));
+        }
+        is_new
+    }
+
+    /// Whether it is remembered.
+    pub(super) fn has(&self, it: &T) -> bool {
+        self.all.contains(it)
+    }
+
+    /// Whether nothing is remembered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_ends_with_its_time() {
+        let mut some = Remembered::new(100);
+        for number in 0..200 {
+            assert!(some.add(number, 600, 0));
+        }
+        assert_eq!((some.all.len(), some.in_order.len()), (100, 100));
+        assert!(!some.has(&99) && some.has(&100) && !some.add(199, 600, 0));
+        assert!(some.add(200, 1_200, 600));
+        assert_eq!((some.all.len(), some.in_order.len()), (1, 1));
+    }
+}

@@ -1,0 +1,112 @@
+//! What of customers shows in the logs: messages where they are delivered, with masked addresses, and
+//! nothing anywhere else.
+
+use std::collections::BTreeMap;
+
+use common::{
+    entities::OrderStatus,
+    events::{Stream, Topic},
+};
+use http::{Method, StatusCode};
+use serde_json::json;
+use stack::{Service, StackOptions};
+use system_tests::{SOON, System, eventually};
+
+const NAME: &str = "Marker-Name";
+const ADDRESS: &str = "marker.address@private.example";
+const MASKED: &str = "m…@private.example";
+
+async fn system(level: &str, more: &[(&str, &str)]) -> System {
+    let level = ("LOG_LEVEL", level);
+    let env = more.iter().chain([&level]);
+    let env = env.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let options = StackOptions { env: env.collect(), ..StackOptions::default() };
+    let system = System::start_with(options).await;
+    system.init_data().await;
+    let account = json!({ "name": NAME, "email": ADDRESS, "balance": 1_000 });
+    let answer = system.ask(Method::PUT, "/accounts/m", Some(&account)).await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text());
+    system
+}
+
+/// The lines of msg_service that deliver a message, and all that any service has written besides.
+fn lines(system: &System) -> (Vec<String>, Vec<String>) {
+    let logs = Service::ALL.map(|service| system.logs(service));
+    let all = logs.iter().flat_map(|log| log.lines().map(str::to_owned));
+    all.partition(|line| line.starts_with("to ") || line.starts_with("{\"delivered\":"))
+}
+
+#[tokio::test]
+async fn names_addresses_and_messages_are_in_no_log_but_where_they_are_delivered() {
+    let system = system("debug", &[]).await;
+    let paid = system.order(&["204"], "m").await;
+    assert_eq!(paid.status, OrderStatus::ToBeShipped);
+    assert_eq!(system.order(&["201"; 4], "m").await.status, OrderStatus::InsufficientFund);
+    assert_eq!(system.order(&["201"; 6], "m").await.status, OrderStatus::OutOfStock);
+    assert_eq!(system.order(&["999"], "m").await.status, OrderStatus::Rejected);
+    system.top_up("m", 5).await;
+    assert_eq!(system.cancel(&paid).await.status, StatusCode::OK);
+    // What cannot be read is logged with the reason, which must not quote it.
+    for (stream, entity) in [
+        (Stream::AccountCreated, json!({"id": "x", "name": NAME, "balance": ADDRESS})),
+        (Stream::OrderCreated, json!({"id": ADDRESS, "product_ids": NAME})),
+        (Stream::OrderCreated, json!({"id": NAME, "customer_id": ADDRESS, "product_ids": []})),
+    ] {
+        system.publish(stream, &entity).await;
+    }
+    // And what was stored wrongly.
+    let mut redis = system.redis_of(Topic::Account).await;
+    let text = format!("7 {}", json!({"id": "y", "name": NAME, "email": "", "balance": ADDRESS}));
+    let () = redis::cmd("SET")
+        .arg(&["{account}:entity:y", &text])
+        .query_async(&mut redis)
+        .await
+        .expect("set");
+    let answer = system.get("/accounts/y").await;
+    assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR, "{}", answer.text());
+    system.quiet(SOON).await;
+    let sent = system.entries(Stream::MessageSent).await;
+    let (delivered, logged) = eventually("all messages are delivered", SOON, async || {
+        let (delivered, logged) = lines(&system);
+        let dead = logged.iter().filter(|line| line.contains("cannot be handled")).count();
+        match delivered.len() == sent.len() && dead >= 4 {
+            true => Ok((delivered, logged)),
+            false => Err(format!("{} of {}, {dead} dead", delivered.len(), sent.len())),
+        }
+    })
+    .await;
+    for line in &delivered {
+        assert!(line.contains(NAME) && line.contains(MASKED), "{line}");
+        assert!(!line.contains(ADDRESS), "{line}");
+    }
+    for line in &logged {
+        for secret in [NAME, ADDRESS, MASKED, "Dear ", "Anthony", "@server.com"] {
+            assert!(!line.contains(secret), "{secret}: {line}");
+        }
+    }
+    let kinds = ["order-received", "insufficient-fund", "out-of-stock", "rejected", "refunded"];
+    for kind in kinds {
+        let told = logged.iter().any(|line| line.contains(&format!("{kind} to customer m")));
+        assert!(told, "{kind}: {logged:#?}");
+    }
+}
+
+#[tokio::test]
+async fn messages_are_delivered_at_any_level_and_with_whole_addresses_only_if_that_is_wanted() {
+    for (format, begin) in [("text", "to Marker"), ("json", "{\"delivered\":\"to Marker")] {
+        let more = [("WHOLE_ADDRESSES", "true"), ("LOG_FORMAT", format)];
+        let system = system("error", &more).await;
+        system.order(&["204"], "m").await;
+        system.quiet(SOON).await;
+        let delivered = eventually("all messages are delivered", SOON, async || {
+            let (delivered, _) = lines(&system);
+            if delivered.len() == 3 { Ok(delivered) } else { Err(format!("{delivered:?}")) }
+        })
+        .await;
+        for line in delivered {
+            assert!(line.starts_with(begin) && line.contains(ADDRESS), "{line}");
+            let json = serde_json::from_str::<BTreeMap<String, String>>(&line).is_ok();
+            assert_eq!(json, format == "json", "{line}");
+        }
+    }
+}
