@@ -21,6 +21,7 @@ pub mod engine;
 pub mod entities;
 pub mod entry;
 pub mod events;
+pub mod excerpt;
 pub mod health;
 pub mod http;
 pub mod ids;
