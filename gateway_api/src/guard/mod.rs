@@ -21,12 +21,12 @@ use common::{
     problem::Problem,
     server::{Peer, Place, Places, keep},
 };
-use http::{HeaderMap, Method, header};
+use http::{Method, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::{
     client::ForwardedHeader,
-    rate::{Buckets, Rate},
+    rate::{Rate, Rates},
     site::{HostName, Hosts},
 };
 use crate::web;
@@ -50,6 +50,13 @@ pub struct GuardConfig {
     /// How often one authenticated subject may ask, wherever from
     #[arg(long, env, default_value = "100/s:500")]
     rate_per_subject: Rate,
+    /// How much one address may change: what is no GET costs 1, and 1 more for each 256 bytes of its
+    /// body [default: 50/s:500, or off if RATE_PER_ADDRESS is]
+    #[arg(long, env)]
+    write_rate_per_address: Option<Rate>,
+    /// How much one authenticated subject may change [default: 50/s:500, or off if RATE_PER_SUBJECT is]
+    #[arg(long, env)]
+    write_rate_per_subject: Option<Rate>,
     /// The most connections of one address (IPv6: /64), 0 for any number; loopback and trusted
     /// proxies are exempt
     #[arg(long, env, default_value = "256")]
@@ -85,8 +92,8 @@ pub struct Subject(pub Box<str>);
 /// What both layers know.
 pub struct Guard {
     places: Arc<Semaphore>,
-    addresses: Option<Buckets>,
-    subjects: Option<Buckets>,
+    addresses: Rates,
+    subjects: Rates,
     subjects_places: Arc<Places<Box<str>>>,
     trusted_proxies: Vec<Network>,
     forwarded_header: ForwardedHeader,
@@ -96,12 +103,21 @@ pub struct Guard {
 impl Guard {
     /// The guard of a gateway that listens there.
     pub fn new(config: &GuardConfig, listens: SocketAddr) -> Arc<Self> {
-        let buckets = |rate: Rate| rate.0.map(Buckets::new);
+        let addresses = Rates::new(
+            config.rate_per_address,
+            config.write_rate_per_address,
+            ["RATE_PER_ADDRESS", "WRITE_RATE_PER_ADDRESS"],
+        );
+        let subjects = Rates::new(
+            config.rate_per_subject,
+            config.write_rate_per_subject,
+            ["RATE_PER_SUBJECT", "WRITE_RATE_PER_SUBJECT"],
+        );
         let in_flight = config.max_in_flight as usize;
         Arc::new(Self {
             places: Arc::new(Semaphore::new(in_flight)),
-            addresses: buckets(config.rate_per_address),
-            subjects: buckets(config.rate_per_subject),
+            addresses,
+            subjects,
             subjects_places: Places::new(in_flight.div_ceil(SHARE)),
             trusted_proxies: config.trusted_proxies.clone(),
             forwarded_header: config.forwarded_header,
@@ -122,7 +138,7 @@ impl Guard {
         if let Some(peer) = peer
             && !is_fixed(uri.path())
         {
-            self.count_address(peer, behind_proxy, headers)?;
+            self.count_address(peer, behind_proxy, request)?;
         }
         if uri.path_and_query().map_or(0, |it| it.as_str().len()) > URI_LIMIT {
             let limit = format!("at most {URI_LIMIT} bytes of path and query are taken");
@@ -149,20 +165,19 @@ impl Guard {
         &self,
         peer: Peer,
         behind_proxy: bool,
-        headers: &HeaderMap,
+        request: &Request,
     ) -> Result<(), Problem> {
-        let Some(addresses) = &self.addresses else { return Ok(()) };
         let address = peer.address.ip();
         if !behind_proxy {
             // Whoever is on this machine has other means to keep it busy.
             if Network::LOOPBACK.iter().any(|network| network.contains(address)) {
                 return Ok(());
             }
-            return addresses.take(Site::from(address)).map_err(too_often);
+            return self.addresses.count(Site::from(address), request);
         }
-        let client =
-            client::address(address, headers, self.forwarded_header, &self.trusted_proxies);
-        addresses.take(Site::from(client)).map_err(too_often)
+        let (header, proxies) = (self.forwarded_header, &self.trusted_proxies);
+        let client = client::address(address, request.headers(), header, proxies);
+        self.addresses.count(Site::from(client), request)
     }
 
     /// Counts what a subject asks, and gives it one of its places unless it needs none.
@@ -174,9 +189,7 @@ impl Guard {
         if is_fixed(request.uri().path()) {
             return Ok(None);
         }
-        if let Some(subjects) = &self.subjects {
-            subjects.take(&*subject.0).map_err(too_often)?;
-        }
+        self.subjects.count(&*subject.0, request)?;
         if is_stream(request) {
             return Ok(None);
         }
@@ -196,11 +209,6 @@ fn is_stream(request: &Request) -> bool {
 /// Files that are part of the program: a page loads many at once, and they cost nothing.
 fn is_fixed(path: &str) -> bool {
     path.starts_with("/assets/") || path.starts_with("/docs/")
-}
-
-fn too_often(seconds: u16) -> Problem {
-    let detail = format!("try again in {seconds} s");
-    Problem { retry_after: Some(seconds), ..Problem::too_many_requests(detail) }
 }
 
 /// The outermost layer.
