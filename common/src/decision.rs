@@ -517,7 +517,19 @@ pub struct Changes<A = ()> {
     pub(crate) puts: Vec<Put>,
     pub(crate) appends: Vec<Append>,
     pub(crate) notes: Vec<Note>,
+    pub(crate) limit: Option<SetLimit<A>>,
     pub(crate) answer: Option<A>,
+}
+
+/// A limit for the members of a sorted set that a decision adds one to.
+#[derive(Debug)]
+pub(crate) struct SetLimit<A> {
+    /// The key of the set.
+    pub(crate) set: String,
+    /// The most members.
+    pub(crate) members: u64,
+    /// The answer if it has as many already.
+    pub(crate) otherwise: A,
 }
 
 #[derive(Debug)]
@@ -548,7 +560,7 @@ pub struct Note {
 
 impl<A> Default for Changes<A> {
     fn default() -> Self {
-        Self { puts: Vec::new(), appends: Vec::new(), notes: Vec::new(), answer: None }
+        Self { puts: Vec::new(), appends: Vec::new(), notes: Vec::new(), limit: None, answer: None }
     }
 }
 
@@ -581,6 +593,13 @@ impl<A> Changes<A> {
     /// Says something else in the log.
     pub fn remark(&mut self, text: impl Into<String>) {
         self.notes.push(Note { order: None, text: text.into() });
+    }
+
+    /// Limits the members of a sorted set which [`put`](Self::put) adds one to. The commit counts them
+    /// before it adds one: where there are as many already, nothing of this decision happens and the
+    /// caller gets the other answer.
+    pub fn limit(&mut self, set: String, members: u64, otherwise: A) {
+        self.limit = Some(SetLimit { set, members, otherwise });
     }
 
     /// Answers the caller of a command.

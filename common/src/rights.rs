@@ -121,6 +121,7 @@ pub fn of_owner(topic: Topic) -> Vec<Right> {
         Right::new("RPUSH", &list, &[ANY]),
         Right::new("ZADD", &set, &["0", ANY]),
         Right::new("ZREM", &set, &[ANY]),
+        Right::new("ZCARD", &set, &[]),
         Right::new("SET", &keys::lease(topic), &[ANY, "PX", "1"]),
         Right::new("SETNX", &keys::store(topic), &[ANY]),
         Right::new("GET", &key("suspect:0"), &[]),

@@ -118,6 +118,7 @@ async fn ask(
         Answer::WrongState(status) => {
             return Err(not_allowed(status, &format!("the order is {}", status.name()), |_| true));
         }
+        Answer::TooManyOpen { limit } => return Err(too_many_open(limit)),
         Answer::AttemptLimit { status, limit } => {
             let state = status.name();
             let why = format!("the order is {state} and has had its limit of {limit} attempts");
@@ -132,6 +133,14 @@ async fn ask(
         response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
     }
     Ok(response)
+}
+
+fn too_many_open(limit: u64) -> Problem {
+    let detail = format!(
+        "the customer has {limit} open orders, the most that one may have (MAX_OPEN_ORDERS); repeat \
+         the request when some of them are completed or cancelled"
+    );
+    Problem::too_many_open(detail).at("customer_id")
 }
 
 /// What an order of this status still takes, in words and as members.

@@ -52,6 +52,9 @@ pub struct Config {
     /// How many entries a service may be behind before no more orders are accepted, or off
     #[arg(long, env, default_value = "100000")]
     max_backlog: MaxBacklog,
+    /// How many orders of one customer may be open, 0 for any number
+    #[arg(long, env, default_value = "10000")]
+    max_open_orders: u64,
     #[command(flatten)]
     auth: AuthConfig,
     #[command(flatten)]
@@ -78,7 +81,7 @@ impl ServiceConfig for Config {
 ///
 /// HTTP_ADDR cannot be listened on.
 pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
-    let orders = Orders { resend_after: config.resend_after_ms };
+    let orders = Orders { resend_after: config.resend_after_ms, max_open: config.max_open_orders };
     let door = life.start_engine(orders, subscriptions());
     let store = Arc::new(SharedLink::new(life.sources.of(Topic::Order).clone()));
     let backlog = Gauge::default();
@@ -100,8 +103,8 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
     };
     life.spawn("the chase", chase.run(life.shutdown.clone()));
     let secrets = Secrets::new(&config.auth.secrets()?)?;
-    life.serve(config.http_addr, api::router(Api { door, store, progress, max_backlog }, secrets))
-        .await
+    let api = Api { door, store, progress, max_backlog };
+    life.serve(config.http_addr, api::router(api, secrets)).await
 }
 
 /// What the service reads.
