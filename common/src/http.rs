@@ -11,9 +11,7 @@ use http::{HeaderMap, HeaderName, Uri, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
-use crate::{
-    consumer::traceparent, entry::short_reason, ids::InvalidId, problem::Problem,
-};
+use crate::{consumer::traceparent, entry::short_reason, ids::InvalidId, problem::Problem};
 
 /// The largest request body, in bytes.
 pub const BODY_LIMIT: usize = 64 * 1024;

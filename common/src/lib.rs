@@ -36,6 +36,7 @@ pub mod pem;
 pub mod problem;
 mod redis_connect;
 pub mod redis_link;
+pub mod redis_memory;
 mod redis_url;
 mod refusals;
 pub mod rights;

@@ -247,10 +247,7 @@ fn words(kind: MessageKind, facts: &Facts<'_>) -> (String, String) {
             let count = facts.products.len();
             let noun = if count == 1 { "product" } else { "products" };
             let list = few(facts.products.iter().map(|it| ShortId(it.as_str())), ", ");
-            (
-                "We have your order",
-                format!("thank you for ordering {count} {noun}: {list}."),
-            )
+            ("We have your order", format!("thank you for ordering {count} {noun}: {list}."))
         }
         MessageKind::StockReserved => (
             "Your products are set aside",

@@ -24,6 +24,7 @@ use common::{
     consumer::Subscription,
     events::{PaymentConfirmed, StockConfirmed, Stream, Topic},
     redis_link::SharedLink,
+    redis_memory::{MaxMemory, MemoryWatch},
     service::{Life, ServiceConfig},
 };
 use prometheus_client::metrics::gauge::Gauge;
@@ -52,6 +53,9 @@ pub struct Config {
     /// How many entries a service may be behind before no more orders are accepted, or off
     #[arg(long, env, default_value = "100000")]
     max_backlog: MaxBacklog,
+    /// How much of its maxmemory a Redis may have used before nothing more is changed, in percent, or off
+    #[arg(long, env, default_value = "90")]
+    max_memory_percent: MaxMemory,
     /// How many orders of one customer may be open, 0 for any number
     #[arg(long, env, default_value = "10000")]
     max_open_orders: u64,
@@ -89,7 +93,9 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
     let help = "Largest backlog of a consumer group on the path of an order";
     life.register_metrics(|registry| registry.register(name, help, backlog.clone()));
     let part = life.health.part("the backlog sampler");
-    let (sampler, progress) = Sampler::new(&life.sources, config.resend_after_ms, backlog, part);
+    let memory = MemoryWatch::new(config.max_memory_percent, &life);
+    let (sampler, progress) =
+        Sampler::new(&life.sources, config.resend_after_ms, backlog, Arc::clone(&memory), part);
     life.spawn("the backlog sampler", sampler.run(life.shutdown.clone()));
     let max_backlog = config.max_backlog;
     let chase = Chase {
@@ -103,7 +109,7 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
     };
     life.spawn("the chase", chase.run(life.shutdown.clone()));
     let secrets = Secrets::new(&config.auth.secrets()?)?;
-    let api = Api { door, store, progress, max_backlog };
+    let api = Api { door, store, progress, max_backlog, memory };
     life.serve(config.http_addr, api::router(api, secrets)).await
 }
 

@@ -252,7 +252,7 @@ async fn an_answer_that_is_not_taken_keeps_its_place() {
     socket.set_recv_buffer_size(4 * 1024).unwrap();
     let mut idle = socket.connect(gateway).await.unwrap();
     idle.write_all(get("/docs/swagger-ui-bundle.js").as_bytes()).await.unwrap();
-    idle.read_exact(&mut [0; 11]).await.unwrap();
+    idle.read_exact(&mut [0; 12]).await.unwrap();
     for _ in 0..3 {
         assert_eq!(outline(&raw(gateway, &get("/flow")).await).0, 503);
     }
@@ -429,7 +429,7 @@ fn a_certificate_that_cannot_be_used_ends_the_start_with_64_and_names_its_variab
     let (cert, key, other) = (path("cert.pem"), path("key.pem"), path("other-key.pem"));
     let (nonsense, none) = (path("nonsense.pem"), path("none.pem"));
     type Env<'a> = Vec<(&'a str, &'a str)>;
-    let rows: [(&str, Env<'_>, &str); 11] = [
+    let rows: [(&str, Env<'_>, &str); 12] = [
         ("no key", vec![("TLS_CERT", &cert)], "TLS_KEY: "),
         ("no certificate", vec![("TLS_KEY", &key)], "TLS_CERT: "),
         ("no such certificate", vec![("TLS_CERT", &none), ("TLS_KEY", &key)], "TLS_CERT: "),
@@ -439,6 +439,7 @@ fn a_certificate_that_cannot_be_used_ends_the_start_with_64_and_names_its_variab
         ("a bad rate", vec![("RATE_PER_ADDRESS", "many")], "RATE_PER_ADDRESS: "),
         ("a bad subject's rate", vec![("RATE_PER_SUBJECT", "0/s")], "RATE_PER_SUBJECT: "),
         ("a bad write rate", vec![("WRITE_RATE_PER_SUBJECT", "1")], "WRITE_RATE_PER_SUBJECT: "),
+        ("a bad percentage", vec![("MAX_MEMORY_PERCENT", "100")], "MAX_MEMORY_PERCENT: "),
         ("a bad network", vec![("TRUSTED_PROXIES", "10.0.0.0/33")], "TRUSTED_PROXIES: "),
         ("no places", vec![("MAX_IN_FLIGHT", "0")], "MAX_IN_FLIGHT: "),
     ];

@@ -22,6 +22,7 @@ mod power_loss;
 mod readme;
 mod sign_in;
 mod steps;
+mod storage;
 mod unreadable;
 mod user_guide;
 mod web;
