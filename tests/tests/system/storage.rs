@@ -165,8 +165,9 @@ async fn changes_are_refused_while_redis_is_nearly_full_and_what_is_under_way_en
     system.reaches(&early, OrderStatus::ToBeShipped).await;
     // Redis uses more than a connection or two, so that its use does not change by much.
     let mut redis = system.redis().await;
-    let ballast = vec![b'x'; 64 * 1024 * 1024];
-    let () = redis::cmd("SET").arg("ballast").arg(ballast).query_async(&mut redis).await.unwrap();
+    let mut ballast = redis::cmd("SETRANGE");
+    ballast.arg("ballast").arg(64 * 1024 * 1024).arg("x");
+    let _: u64 = ballast.query_async(&mut redis).await.unwrap();
     system.first(Service::Inventory).process.kill().expect("killed");
     let under_way = system.place(&["204"], "101").await;
 
