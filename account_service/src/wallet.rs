@@ -10,6 +10,7 @@ use common::{
         AccountCreated, ConfirmedStep, OrderCancelled, PaymentConfirmed, Refunded, TopUp, Topic,
         ToppedUp, WalletChecked, WalletOutcome,
     },
+    excerpt::ShortId,
     ids::{CustomerId, EntryId, OrderId},
     keys::{self, Kind},
 };
@@ -213,7 +214,7 @@ fn pay(charge: &Charge, world: &World) -> Result<Changes, Halt> {
     }
     let (outcome, reason) = match world.get::<Account>(&charge.customer_id)? {
         None => {
-            let reason = format!("there is no customer {}", charge.customer_id);
+            let reason = format!("there is no customer {}", ShortId(charge.customer_id.as_str()));
             (WalletOutcome::Rejected, Some(reason))
         }
         // Only where this service has lost what it had decided.

@@ -518,7 +518,19 @@ pub struct Changes<A = ()> {
     pub(crate) appends: Vec<Append>,
     pub(crate) notes: Vec<Note>,
     pub(crate) deliveries: Vec<String>,
+    pub(crate) limit: Option<SetLimit<A>>,
     pub(crate) answer: Option<A>,
+}
+
+/// A limit for the members of a sorted set that a decision adds one to.
+#[derive(Debug)]
+pub(crate) struct SetLimit<A> {
+    /// The key of the set.
+    pub(crate) set: String,
+    /// The most members.
+    pub(crate) members: u64,
+    /// The answer if it has as many already.
+    pub(crate) otherwise: A,
 }
 
 #[derive(Debug)]
@@ -554,6 +566,7 @@ impl<A> Default for Changes<A> {
             appends: Vec::new(),
             notes: Vec::new(),
             deliveries: Vec::new(),
+            limit: None,
             answer: None,
         }
     }
@@ -594,6 +607,13 @@ impl<A> Changes<A> {
     /// level keeps it back.
     pub fn deliver(&mut self, line: String) {
         self.deliveries.push(line);
+    }
+
+    /// Limits the members of a sorted set which [`put`](Self::put) adds one to. The commit counts them
+    /// before it adds one: where there are as many already, nothing of this decision happens and the
+    /// caller gets the other answer.
+    pub fn limit(&mut self, set: String, members: u64, otherwise: A) {
+        self.limit = Some(SetLimit { set, members, otherwise });
     }
 
     /// Answers the caller of a command.

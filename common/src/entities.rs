@@ -67,6 +67,11 @@ impl OrderStatus {
         matches!(self, Self::Pending | Self::PaymentRequired)
     }
 
+    /// Whether something can still become of the order.
+    pub const fn is_open(self) -> bool {
+        !matches!(self, Self::Completed | Self::Rejected | Self::Cancelled)
+    }
+
     /// As in JSON.
     pub const fn name(self) -> &'static str {
         match self {
@@ -256,12 +261,11 @@ impl Entity for Order {
     }
     fn places(&self) -> Vec<Place> {
         let member = format!("{:012x}-{}", self.created(), self.id);
-        let unconfirmed = self
-            .awaits_confirmation()
-            .then(|| Place { set: keys::UNCONFIRMED_ORDERS.to_owned(), member: member.clone() });
-        let mut places = vec![Place { set: keys::orders_with(self.status), member }];
-        places.extend(unconfirmed);
-        places
+        let unconfirmed = self.awaits_confirmation().then(|| keys::UNCONFIRMED_ORDERS.to_owned());
+        let open = self.status.is_open().then(|| keys::open_orders_of(&self.customer_id));
+        let sets = [Some(keys::orders_with(self.status)), unconfirmed, open];
+        let place = |set| Place { set, member: member.clone() };
+        sets.into_iter().flatten().map(place).collect()
     }
     fn announcement(&self) -> Option<String> {
         Some(json(&OrderUpdated::from(self)))

@@ -1,7 +1,7 @@
 //! Whether a process is ready, and whether it is worth sending it commands.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -22,6 +22,8 @@ const SILENCE: u64 = 60_000;
 #[derive(Debug, Default)]
 pub struct Health {
     parts: Mutex<Vec<Arc<Part>>>,
+    /// What `/readyz` says besides that the process is ready, by what it is about.
+    notices: Mutex<BTreeMap<String, String>>,
     said: Arc<Said>,
 }
 
@@ -88,6 +90,21 @@ impl Health {
 
     fn parts(&self) -> MutexGuard<'_, Vec<Arc<Part>>> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets or takes back what a person is to know though the process is ready.
+    pub fn set_notice(&self, about: &str, notice: Option<String>) {
+        let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        match notice {
+            Some(notice) => drop(notices.insert(about.to_owned(), notice)),
+            None => drop(notices.remove(about)),
+        }
+    }
+
+    /// What a person is to know though the process is ready.
+    pub fn notices(&self) -> Vec<String> {
+        let notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        notices.values().cloned().collect()
     }
 
     /// Whether some part's last command failed.

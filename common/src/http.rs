@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, Uri, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
-use crate::{consumer::traceparent, ids::InvalidId, problem::Problem};
+use crate::{consumer::traceparent, entry::short_reason, ids::InvalidId, problem::Problem};
 
 /// The largest request body, in bytes.
 pub const BODY_LIMIT: usize = 64 * 1024;
@@ -96,7 +96,7 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
             if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(body) {
                 return Err(Problem::malformed_json(error.to_string()));
             }
-            let text = inner.to_string();
+            let text = short_reason(inner.to_string());
             let missing =
                 text.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
             let field = match (path.as_str(), missing) {

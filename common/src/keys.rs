@@ -97,6 +97,12 @@ pub fn orders_with(status: OrderStatus) -> String {
     format!("{{order}}:status:{}", status.name())
 }
 
+/// The sorted set of a customer's open orders, see [`OrderStatus::is_open`]; how many they are limits
+/// further ones. Its members are those of [`orders_with`].
+pub fn open_orders_of(customer: &CustomerId) -> String {
+    format!("{{order}}:open:{customer}")
+}
+
 /// The sorted set of the orders with a step that is not confirmed yet. Its members are those of
 /// [`orders_with`].
 pub const UNCONFIRMED_ORDERS: &str = "{order}:unconfirmed";

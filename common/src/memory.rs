@@ -1,6 +1,6 @@
 //! A service in memory: the same `reads` and `decide` without Redis, for tests and properties.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::{
     decision::{Access, Append, Decider, Entity, Halt, Millis, Note, Reads, World},
@@ -13,6 +13,8 @@ use crate::{
 pub struct Memory<D> {
     decider: D,
     stored: BTreeMap<Key, String>,
+    /// The members of the sorted sets.
+    sets: BTreeMap<String, BTreeSet<String>>,
     versions: u64,
     /// What was published and not taken yet.
     pub published: VecDeque<Append>,
@@ -32,6 +34,7 @@ impl<D: Decider> Memory<D> {
         Self {
             decider,
             stored: BTreeMap::new(),
+            sets: BTreeMap::new(),
             versions: 0,
             published: VecDeque::new(),
             notes: Vec::new(),
@@ -69,6 +72,10 @@ impl<D: Decider> Memory<D> {
             }
         };
         (self.concerned, self.written) = (named.len(), 0);
+        let members = |set: &String| self.sets.get(set).map_or(0, |it| it.len() as u64);
+        if let Some(limit) = changes.limit.take_if(|limit| members(&limit.set) >= limit.members) {
+            return Ok(Some(limit.otherwise));
+        }
         let puts: Vec<Key> = changes.puts.iter().map(|put| put.key.clone()).collect();
         world.apply(&mut changes);
         for key in puts {
@@ -78,6 +85,12 @@ impl<D: Decider> Memory<D> {
             let change = world.slot(&key).and_then(|slot| slot.change()).expect("it was just put");
             self.versions += 1;
             self.written += change.json.len();
+            for place in change.leaves {
+                self.sets.entry(place.set).or_default().remove(&place.member);
+            }
+            for place in change.joins {
+                self.sets.entry(place.set).or_default().insert(place.member);
+            }
             self.stored.insert(key, format!("{} {}", self.versions, change.json));
             if let Some(stream) = change.updates {
                 let json = change.announcement.unwrap_or(change.json);

@@ -31,10 +31,13 @@ pub(crate) fn router(operations: Arc<Operations>) -> Router {
 }
 
 async fn ready(State(operations): State<Arc<Operations>>) -> (StatusCode, String) {
-    match operations.health.ready() {
-        Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
-        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
-    }
+    let (status, state) = match operations.health.ready() {
+        Ok(()) => (StatusCode::OK, "ready"),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
+    };
+    let notices = operations.health.notices();
+    let lines = std::iter::once(state).chain(notices.iter().map(String::as_str));
+    (status, lines.map(|line| format!("{line}\n")).collect())
 }
 
 async fn metrics(State(operations): State<Arc<Operations>>) -> impl IntoResponse {

@@ -23,6 +23,7 @@ use crate::{
     keys::Key,
     problem::Problem,
     redis_connect::connect,
+    redis_memory::MemoryFacts,
     refusals::{has_refusal_by_server, is_about_server},
     rights::{self, Right},
 };
@@ -331,13 +332,14 @@ impl Link {
         }
     }
 
-    /// Checks that the server is a primary, keeps what it is given, and is new enough.
+    /// Checks that the server is a primary, keeps what it is given, and is new enough; gives how much
+    /// of its memory is used.
     ///
     /// # Errors
     ///
     /// [`LinkError::NotServing`] for a replica, [`LinkError::Unsuitable`] for a server that must not be
     /// used; otherwise as [`Link::ask`].
-    pub async fn check_server(&mut self) -> Result<(), LinkError> {
+    pub async fn check_server(&mut self) -> Result<MemoryFacts, LinkError> {
         let text = info_text(self.ask("INFO", redis::cmd("INFO")).await?);
         if let Some(opened) = self.connection.as_ref().map(|it| it.opened) {
             self.check_role(opened, &text)?;
@@ -359,7 +361,7 @@ impl Link {
                 "it is version {version}; 6.2 is the oldest that will do"
             )));
         }
-        Ok(())
+        Ok(MemoryFacts::from_info(&text))
     }
 
     /// Checks that we have these rights; where that cannot be found out, says so once.
@@ -378,7 +380,7 @@ impl Link {
 }
 
 /// The text of an answer to INFO.
-fn info_text(answer: Value) -> String {
+pub fn info_text(answer: Value) -> String {
     match answer {
         Value::BulkString(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Value::VerbatimString { text, .. } => text,
@@ -445,6 +447,11 @@ impl SharedLink {
     pub fn new(url: RedisUrl) -> Self {
         let link = Mutex::new(Link::new(url.clone(), READ_PATIENCE).primary_only());
         Self { link, url, unreadable: Guarded::default() }
+    }
+
+    /// Which Redis, without its password.
+    pub fn address(&self) -> String {
+        self.url.to_string()
     }
 
     /// Sends the commands in one write and gives their answers.
@@ -526,7 +533,7 @@ impl SharedLink {
     /// # Errors
     ///
     /// As [`Link::check_server`].
-    pub async fn check_server(&self) -> Result<(), LinkError> {
+    pub async fn check_server(&self) -> Result<MemoryFacts, LinkError> {
         self.link.lock().await.check_server().await
     }
 
@@ -691,7 +698,7 @@ pub(crate) async fn await_server(
     let mut backoff = Backoff::default();
     loop {
         let usable = match link.check_server().await {
-            Ok(()) => link.check_rights(rights).await,
+            Ok(_) => link.check_rights(rights).await,
             Err(error) => Err(error),
         };
         match usable {

@@ -50,6 +50,11 @@ impl Right {
         }
     }
 
+    /// The right to read this section of the server's report about itself.
+    pub fn info(section: &str) -> Self {
+        Self::without_key("INFO", &[section])
+    }
+
     /// The right to run a script that names this key.
     fn script(key: &str) -> Self {
         Self {
@@ -98,7 +103,7 @@ impl Right {
 
 /// What every program needs that looks at the server before it uses it.
 pub fn of_everybody() -> Vec<Right> {
-    vec![Right::without_key("PING", &[]), Right::without_key("INFO", &["server"])]
+    vec![Right::without_key("PING", &[]), Right::info("server")]
 }
 
 /// What the owner of a topic needs under its own tag.
@@ -121,6 +126,7 @@ pub fn of_owner(topic: Topic) -> Vec<Right> {
         Right::new("RPUSH", &list, &[ANY]),
         Right::new("ZADD", &set, &["0", ANY]),
         Right::new("ZREM", &set, &[ANY]),
+        Right::new("ZCARD", &set, &[]),
         Right::new("SET", &keys::lease(topic), &[ANY, "PX", "1"]),
         Right::script(&keys::lease(topic)),
         Right::new("BLPOP", &keys::lease_turn(topic, "0"), &["1"]),

@@ -1,8 +1,9 @@
-//! The backlogs of the services that read commands, and the limit beyond which none are published.
+//! The limits beyond which no commands are published: the backlogs of the services that read them, and
+//! the memory of their Redis.
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use common::{
@@ -11,6 +12,7 @@ use common::{
     lag::{GroupFacts, LagMeter, ServerFacts, StreamFacts},
     problem::Problem,
     redis_link::LinkError,
+    redis_memory::MemoryWatch,
 };
 use redis::{Pipeline, Value};
 
@@ -20,22 +22,27 @@ use crate::{Stores, commands::look};
 #[derive(Debug)]
 pub(crate) struct Backlogs {
     limit: MaxBacklog,
+    memory: Arc<MemoryWatch>,
     /// A meter for the server of each topic.
     lags: Mutex<HashMap<Topic, LagMeter>>,
 }
 
 impl Backlogs {
-    pub(crate) fn new(limit: MaxBacklog) -> Self {
-        Self { limit, lags: Mutex::default() }
+    pub(crate) fn new(limit: MaxBacklog, memory: Arc<MemoryWatch>) -> Self {
+        Self { limit, memory, lags: Mutex::default() }
     }
 
-    /// Checks that the services that read this event have caught up far enough, in one exchange with
-    /// Redis. Requests that are checked at the same moment may all pass.
+    /// Checks that the event's Redis has room, and that the services that read the event have caught up
+    /// far enough, in one exchange with Redis. Requests that are checked at the same moment may all pass.
     ///
     /// # Errors
     ///
-    /// 503: a service is too far behind, or Redis is away.
+    /// 503: Redis is nearly full, a service is too far behind, or Redis is away.
     pub(crate) async fn check<V: Event>(&self, stores: &Stores) -> Result<(), Problem> {
+        let address = stores.of(V::STREAM.topic()).address();
+        if let Some(nearly_full) = self.memory.nearly_full_at(&address) {
+            return Err(nearly_full.problem());
+        }
         if self.limit.is_off() {
             return Ok(());
         }

@@ -386,6 +386,14 @@ pub(crate) fn wrong_state() -> Problem {
         .in_state(Completed.name(), &[])
 }
 
+pub(crate) fn too_many_open() -> Problem {
+    Problem::too_many_open(
+        "the customer has 10000 open orders, the most that one may have (MAX_OPEN_ORDERS); repeat \
+         the request when some of them are completed or cancelled",
+    )
+    .at("customer_id")
+}
+
 pub(crate) fn no_token() -> Problem {
     Problem::unauthenticated("send the header Authorization: Bearer <token>")
 }

@@ -40,6 +40,7 @@ use common::{
     events::Topic,
     http::wrong_method,
     redis_link::SharedLink,
+    redis_memory::{MaxMemory, MemoryWatch},
     server::{Serving, survive_panics, tls::TlsConfig},
     service::{Life, ServiceConfig},
 };
@@ -75,6 +76,10 @@ pub struct Config {
     /// deposits are accepted for it, or off
     #[arg(long, env, default_value = "10000")]
     max_command_backlog: MaxBacklog,
+    /// How much of its maxmemory a Redis may have used before nothing more is published there, in
+    /// percent, or off
+    #[arg(long, env, default_value = "90")]
+    max_memory_percent: MaxMemory,
     #[command(flatten)]
     tls: TlsConfig,
     #[command(flatten)]
@@ -154,6 +159,7 @@ impl Stores {
 /// HTTP_ADDR cannot be listened on, or the certificate cannot be used any more.
 pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
     let link = |topic| SharedLink::new(life.sources.of(topic).clone());
+    let memory = MemoryWatch::new(config.max_memory_percent, &life);
     let secret = config.oidc.auth().secrets()?.into_iter().next();
     let gateway = Gateway {
         gate: Arc::new(Gate::start(&config.oidc, &life)?),
@@ -164,7 +170,7 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
             account: link(Topic::Account),
             message: link(Topic::Message),
         }),
-        backlogs: Arc::new(Backlogs::new(config.max_command_backlog)),
+        backlogs: Arc::new(Backlogs::new(config.max_command_backlog, Arc::clone(&memory))),
         reads: Arc::new(Semaphore::new(READS)),
         live: Arc::new(Live::start(&life)),
         flow: Sampler::start(&life),
@@ -172,7 +178,7 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
     let (health, shutdown) = (Arc::clone(&life.health), life.shutdown.clone());
     life.spawn(
         "the readiness watch",
-        watch::run(gateway.clone(), config.seed_demo_data, health, shutdown),
+        watch::run(gateway.clone(), memory, config.seed_demo_data, health, shutdown),
     );
     let guard = Guard::new(&config.guard);
     let serving = Serving {

@@ -69,7 +69,8 @@ fn limit(document: &mut OpenApi) {
 }
 
 fn too_many_requests() -> OpenApiResponse {
-    let problem = Problem::too_many_requests("try again in 1 s");
+    let problem =
+        Problem::too_many_requests("it is more than RATE_PER_SUBJECT allows; try again in 1 s");
     let content = ContentBuilder::new()
         .schema(Some(Ref::from_schema_name("Problem")))
         .example(serde_json::to_value(problem).ok())
@@ -79,7 +80,7 @@ fn too_many_requests() -> OpenApiResponse {
         .description(Some("Seconds after which trying again makes sense"))
         .build();
     ResponseBuilder::new()
-        .description("Asked more often than one address or one subject may; see Retry-After")
+        .description("Asked more often, or changed more, than one address or one subject may; see Retry-After")
         .content(PROBLEM_JSON, content)
         .header("Retry-After", seconds)
         .build()

@@ -78,6 +78,10 @@ pub(crate) enum BadBody {
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it describes answers")]
 pub(crate) enum BadOrder {
+    /// The customer has as many open orders as one may have
+    #[response(status = 409, content_type = "application/problem+json",
+        example = json!(examples::too_many_open()))]
+    TooManyOpen(Problem),
     /// A field is missing or wrong, or the key belongs to another request
     #[response(status = 422, content_type = "application/problem+json", examples(
         ("invalid-field" = (value = json!(examples::no_products()))),

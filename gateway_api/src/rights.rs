@@ -11,6 +11,7 @@ use common::{
 /// What it needs in the Redis of a topic.
 pub(crate) fn of_gateway(topic: Topic) -> Vec<Right> {
     let mut rights = of_everybody();
+    rights.push(Right::info("memory"));
     rights.extend(entities(topic));
     for stream in Stream::ALL.into_iter().filter(|it| it.topic() == topic) {
         let key = stream.key();

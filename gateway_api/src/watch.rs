@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use common::{events::Topic, health::Health, ids::OrderId, redis_link::LinkError};
+use common::{
+    events::Topic, health::Health, ids::OrderId, redis_link::LinkError, redis_memory::MemoryWatch,
+};
 use http::{HeaderMap, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -17,6 +19,7 @@ const CALM: Duration = Duration::from_secs(2);
 
 pub(crate) async fn run(
     gateway: Gateway,
+    memory: Arc<MemoryWatch>,
     seed: bool,
     health: Arc<Health>,
     shutdown: CancellationToken,
@@ -25,7 +28,7 @@ pub(crate) async fn run(
     let watch = async {
         let mut progress = Progress { unseeded: seed, ready: false, unchecked: Topic::ALL.into() };
         loop {
-            let pause = match look(&gateway, &mut progress).await {
+            let pause = match look(&gateway, &memory, &mut progress).await {
                 Err(error @ LinkError::Unsuitable { .. }) if !progress.ready => {
                     return error.into();
                 }
@@ -58,9 +61,13 @@ struct Progress {
 }
 
 /// Whether orders can be taken and the report be shown.
-async fn look(gateway: &Gateway, progress: &mut Progress) -> Result<bool, LinkError> {
+async fn look(
+    gateway: &Gateway,
+    memory: &MemoryWatch,
+    progress: &mut Progress,
+) -> Result<bool, LinkError> {
     let Progress { unseeded, ready, unchecked } = progress;
-    check_servers(gateway).await?;
+    check_servers(gateway, memory).await?;
     check_rights(gateway, unchecked).await?;
     if *unseeded {
         demo::seed_what_is_missing(&gateway.stores).await?;
@@ -81,10 +88,13 @@ async fn look(gateway: &Gateway, progress: &mut Progress) -> Result<bool, LinkEr
     Ok(reached)
 }
 
-/// Whether all servers can be used, and let the gateway in.
-async fn check_servers(gateway: &Gateway) -> Result<(), LinkError> {
+/// Whether all servers can be used, and let the gateway in; notes how full they are.
+async fn check_servers(gateway: &Gateway, memory: &MemoryWatch) -> Result<(), LinkError> {
     for topic in Topic::ALL {
-        tolerate(topic, gateway.stores.of(topic).check_server().await)?;
+        let store = gateway.stores.of(topic);
+        let checked = store.check_server().await;
+        let checked = checked.map(|facts| memory.saw(&store.address(), facts));
+        tolerate(topic, checked)?;
     }
     Ok(())
 }

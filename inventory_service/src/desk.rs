@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use common::{
     decision::{Changes, Entity, Halt, World},
     entities::{Line, LinePage, PageId, Product},
+    excerpt::{ShortId, few},
     http::PRODUCTS_LIMIT,
     ids::{OrderId, ProductId},
 };
@@ -165,24 +166,26 @@ impl<'a> Desk<'a> {
         look_at_all(pieces.keys().map(|id| self.products.see(self.world, id).map(|_| ())))?;
         for (id, wanted) in &pieces {
             match self.product(id)? {
-                None => unknown.push(id.as_str()),
+                None => unknown.push(ShortId(id.as_str())),
                 Some(product) if is_promised(product, *wanted) => {
+                    let id = ShortId(id.as_str());
                     short.push(format!("{id}: others wait for what came in"));
                 }
                 Some(product) if product.amount < *wanted => {
-                    short.push(format!("{id}: {wanted} wanted, {} on hand", product.amount));
+                    let (id, on_hand) = (ShortId(id.as_str()), product.amount);
+                    short.push(format!("{id}: {wanted} wanted, {on_hand} on hand"));
                 }
                 Some(_) => {}
             }
         }
         if !unknown.is_empty() {
             reservation.state = Holding::Rejected;
-            reservation.reason = Some(format!("there is no product {}", unknown.join(", ")));
+            reservation.reason = Some(format!("there is no product {}", few(unknown.iter(), ", ")));
         } else if short.is_empty() {
             self.take(&mut reservation)?;
         } else {
             reservation.state = Holding::Waiting;
-            reservation.reason = Some(short.join("; "));
+            reservation.reason = Some(few(short.iter(), "; "));
             self.join_lines(&mut reservation, now)?;
         }
         let waits = reservation.state == Holding::Waiting;
@@ -215,7 +218,7 @@ impl<'a> Desk<'a> {
         Ok(())
     }
 
-    pub(crate) fn publish(&mut self, reservation: Reservation, resend: bool) {
+    pub(crate) fn publish(&mut self, mut reservation: Reservation, resend: bool) {
         if let Some(outcome) = reservation.outcome(resend) {
             self.changes.append(&outcome);
         }
@@ -224,6 +227,11 @@ impl<'a> Desk<'a> {
             Some(reason) => format!("nothing is reserved: {reason}"),
         };
         self.changes.note(reservation.order_id, note);
+        if reservation.state == Holding::Rejected {
+            // It will never hold anything; whoever asks again says what was ordered.
+            reservation.product_ids = Vec::new();
+            reservation.pieces = BTreeMap::new();
+        }
         self.set_reservation(reservation);
     }
 

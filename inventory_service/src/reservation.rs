@@ -18,7 +18,7 @@ pub struct Reservation {
     pub order_id: OrderId,
     /// Whose it is.
     pub customer_id: CustomerId,
-    /// As ordered.
+    /// As ordered; empty if it was rejected, for the ids may be anything.
     pub product_ids: Vec<ProductId>,
     /// The attempt that this is the outcome of.
     pub attempt: u32,

@@ -12,7 +12,7 @@ use common::{
     entities::{Delivery, Line, Product, Refused},
     events::{
         ConfirmedStep, LineMoves, OrderCancelled, OrderCreated, OrderShipped, OrderUnpaid,
-        ProductCreated, Restock, StockConfirmed, Topic, WalletChecked, WalletOutcome,
+        ProductCreated, Restock, StockChecked, StockConfirmed, Topic, WalletChecked, WalletOutcome,
     },
     http::PRODUCTS_LIMIT,
     ids::{EntryId, OrderId},
@@ -191,7 +191,8 @@ fn reserve(desk: &mut Desk<'_>, order: &OrderCreated, now: Millis) -> Result<(),
                 return Ok(());
             }
             if let Some(outcome) = existing.outcome(true) {
-                desk.changes.append(&outcome);
+                let product_ids = order.product_ids.clone();
+                desk.changes.append(&StockChecked { product_ids, ..outcome });
             }
             desk.changes.note(order.id, "no answer came for long: its stock check again");
             return Ok(());

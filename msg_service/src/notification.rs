@@ -11,6 +11,7 @@ use common::{
         OrderShipped, Refunded, StockChecked, StockOutcome, Topic, ToppedUp, WalletChecked,
         WalletOutcome,
     },
+    excerpt::{ShortId, few},
     ids::{CustomerId, EntryId, NAMESPACE, OrderId, ProductId},
     keys::{self, Kind},
 };
@@ -266,11 +267,8 @@ fn words(kind: MessageKind, facts: &Facts<'_>) -> (String, String) {
         MessageKind::OrderReceived => {
             let count = facts.products.len();
             let noun = if count == 1 { "product" } else { "products" };
-            let list: Vec<&str> = facts.products.iter().map(ProductId::as_str).collect();
-            (
-                "We have your order",
-                format!("thank you for ordering {count} {noun}: {}.", list.join(", ")),
-            )
+            let list = few(facts.products.iter().map(|it| ShortId(it.as_str())), ", ");
+            ("We have your order", format!("thank you for ordering {count} {noun}: {list}."))
         }
         MessageKind::StockReserved => (
             "Your products are set aside",

@@ -205,6 +205,19 @@ fn a_message_is_delivered_as_one_line_and_the_log_has_neither_its_text_nor_name_
 }
 
 #[test]
+fn a_message_names_the_first_few_products_of_an_order() {
+    let ids: Vec<String> = (0..100).map(|n| format!("xyz-{n:060}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    for (ids, named) in [(&["201", "204"][..], "2 products: 201, 204."), (&ids, "… and 95 more.")]
+    {
+        let mut service = service();
+        service.handle(&ordered(1, 1, ids), 1).unwrap();
+        let body = &sent(&mut service)[0].body;
+        assert!(body.ends_with(named) && body.len() < 400, "{body}");
+    }
+}
+
+#[test]
 fn every_kind_of_message_has_its_occasion_and_its_name() {
     let names: BTreeSet<&str> = all_news().iter().map(|(_, kind)| kind.name()).collect();
     let expected = [

@@ -21,6 +21,7 @@ use common::{
     ids::{OrderId, request_id},
     problem::Problem,
     redis_link::SharedLink,
+    redis_memory::MemoryWatch,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::sync::watch;
@@ -44,6 +45,8 @@ pub struct Api {
     pub progress: watch::Receiver<Progress>,
     /// When no more orders are accepted.
     pub max_backlog: MaxBacklog,
+    /// How much memory the Redis servers have left.
+    pub memory: Arc<MemoryWatch>,
 }
 
 type OrderPath = Result<Path<OrderId>, PathRejection>;
@@ -104,7 +107,7 @@ async fn ask(
     command: Input,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
-    check_backlog(api, id, &command).await?;
+    check_room(api, id, &command).await?;
     let trace = trace(headers);
     let answer = api.door.ask(command, trace.clone()).await;
     let (order, replayed) = match answer.map_err(|it| refused(id, it, trace.as_deref()))? {
@@ -118,6 +121,7 @@ async fn ask(
         Answer::WrongState(status) => {
             return Err(not_allowed(status, &format!("the order is {}", status.name()), |_| true));
         }
+        Answer::TooManyOpen { limit } => return Err(too_many_open(limit)),
         Answer::AttemptLimit { status, limit } => {
             let state = status.name();
             let why = format!("the order is {state} and has had its limit of {limit} attempts");
@@ -134,6 +138,14 @@ async fn ask(
     Ok(response)
 }
 
+fn too_many_open(limit: u64) -> Problem {
+    let detail = format!(
+        "the customer has {limit} open orders, the most that one may have (MAX_OPEN_ORDERS); repeat \
+         the request when some of them are completed or cancelled"
+    );
+    Problem::too_many_open(detail).at("customer_id")
+}
+
 /// What an order of this status still takes, in words and as members.
 fn not_allowed(status: OrderStatus, why: &str, takes: impl Fn(Action) -> bool) -> Problem {
     let fitting = Action::ALL.into_iter().filter(|action| action.fits(status) && takes(*action));
@@ -145,18 +157,21 @@ fn not_allowed(status: OrderStatus, why: &str, takes: impl Fn(Action) -> bool) -
     Problem::wrong_state(detail).in_state(status.name(), &allowed)
 }
 
-/// Refuses to start an attempt of an order while a service on its path is too far behind. Repeated
-/// requests and all other steps are answered as ever.
-async fn check_backlog(api: &Api, id: OrderId, command: &Input) -> Result<(), Problem> {
+/// Refuses to change an order while a Redis is nearly full, and to start an attempt of one while a
+/// service on its path is too far behind. Repeated requests are answered as ever.
+async fn check_room(api: &Api, id: OrderId, command: &Input) -> Result<(), Problem> {
     let starts_attempt = match command {
         Input::Place(_) => true,
         Input::Act(act) => act.action == Action::Pay,
         _ => false,
     };
-    if !starts_attempt {
-        return Ok(());
-    }
-    let Some(backlog) = api.max_backlog.exceeded_by(api.progress.borrow().largest) else {
+    let problem = if let Some(nearly_full) = api.memory.nearly_full() {
+        nearly_full.problem()
+    } else if starts_attempt
+        && let Some(backlog) = api.max_backlog.exceeded_by(api.progress.borrow().largest)
+    {
+        backlog.problem()
+    } else {
         return Ok(());
     };
     let is_new = match (command, api.store.get::<Order>(&id).await) {
@@ -167,10 +182,7 @@ async fn check_backlog(api: &Api, id: OrderId, command: &Input) -> Result<(), Pr
         (Input::Act(_), Ok(None)) | (_, Ok(Some(_))) => false,
         (_, Ok(None) | Err(_)) => true,
     };
-    if !is_new {
-        return Ok(());
-    }
-    Err(backlog.problem())
+    if is_new { Err(problem) } else { Ok(()) }
 }
 
 fn unknown(id: OrderId) -> Problem {

@@ -24,6 +24,7 @@ use common::{
     consumer::Subscription,
     events::{PaymentConfirmed, StockConfirmed, Stream, Topic},
     redis_link::SharedLink,
+    redis_memory::{MaxMemory, MemoryWatch},
     service::{Life, ServiceConfig},
 };
 use prometheus_client::metrics::gauge::Gauge;
@@ -52,6 +53,12 @@ pub struct Config {
     /// How many entries a service may be behind before no more orders are accepted, or off
     #[arg(long, env, default_value = "100000")]
     max_backlog: MaxBacklog,
+    /// How much of its maxmemory a Redis may have used before nothing more is changed, in percent, or off
+    #[arg(long, env, default_value = "90")]
+    max_memory_percent: MaxMemory,
+    /// How many orders of one customer may be open, 0 for any number
+    #[arg(long, env, default_value = "10000")]
+    max_open_orders: u64,
     #[command(flatten)]
     auth: AuthConfig,
     #[command(flatten)]
@@ -78,7 +85,7 @@ impl ServiceConfig for Config {
 ///
 /// HTTP_ADDR cannot be listened on.
 pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
-    let orders = Orders { resend_after: config.resend_after_ms };
+    let orders = Orders { resend_after: config.resend_after_ms, max_open: config.max_open_orders };
     let door = life.start_engine(orders, subscriptions());
     let store = Arc::new(SharedLink::new(life.sources.of(Topic::Order).clone()));
     let backlog = Gauge::default();
@@ -86,7 +93,9 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
     let help = "Largest backlog of a consumer group on the path of an order";
     life.register_metrics(|registry| registry.register(name, help, backlog.clone()));
     let part = life.health.part("the backlog sampler");
-    let (sampler, progress) = Sampler::new(&life.sources, config.resend_after_ms, backlog, part);
+    let memory = MemoryWatch::new(config.max_memory_percent, &life);
+    let (sampler, progress) =
+        Sampler::new(&life.sources, config.resend_after_ms, backlog, Arc::clone(&memory), part);
     life.spawn("the backlog sampler", sampler.run(life.shutdown.clone()));
     let max_backlog = config.max_backlog;
     let chase = Chase {
@@ -100,8 +109,8 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
     };
     life.spawn("the chase", chase.run(life.shutdown.clone()));
     let secrets = Secrets::new(&config.auth.secrets()?)?;
-    life.serve(config.http_addr, api::router(Api { door, store, progress, max_backlog }, secrets))
-        .await
+    let api = Api { door, store, progress, max_backlog, memory };
+    life.serve(config.http_addr, api::router(api, secrets)).await
 }
 
 /// What the service reads.

@@ -13,6 +13,7 @@ use common::{
         WalletOutcome,
     },
     ids::{CustomerId, OrderId, ProductId},
+    keys,
 };
 use uuid::Uuid;
 
@@ -161,6 +162,11 @@ pub enum Answer {
     Unknown,
     /// The order is in a state that does not take it.
     WrongState(OrderStatus),
+    /// The customer has as many open orders as one may have.
+    TooManyOpen {
+        /// How many those are.
+        limit: u64,
+    },
     /// The order does not take it, and had as many attempts as an order may have.
     AttemptLimit {
         /// Its status.
@@ -179,11 +185,13 @@ pub enum Answer {
 pub struct Orders {
     /// How long an order waits for an answer before it is sent again, in milliseconds.
     pub resend_after: Millis,
+    /// The most open orders of one customer; 0 for any number.
+    pub max_open: u64,
 }
 
 impl Default for Orders {
     fn default() -> Self {
-        Self { resend_after: 60_000 }
+        Self { resend_after: 60_000, max_open: 0 }
     }
 }
 
@@ -209,7 +217,7 @@ impl Decider for Orders {
 
     fn decide(&self, input: &Input, world: &World, now: Millis) -> Result<Changes<Answer>, Halt> {
         match input {
-            Input::Place(order) => place(order, world, now),
+            Input::Place(order) => self.place(order, world, now),
             Input::Act(asked) => act(asked, world, now),
             Input::Chase(id) => self.chase(*id, world, now),
             Input::Renew(id) => renew(*id, world),
@@ -246,6 +254,37 @@ impl Decider for Orders {
 }
 
 impl Orders {
+    fn place(&self, place: &Place, world: &World, now: Millis) -> Result<Changes<Answer>, Halt> {
+        if let Some(order) = world.get::<Order>(&place.id)? {
+            let same =
+                order.product_ids == place.product_ids && order.customer_id == place.customer_id;
+            let answer = if same { Answer::Replayed(order.as_of(0)) } else { Answer::KeyReused };
+            return Ok(Changes::none().answering(answer));
+        }
+        let order = Order {
+            id: place.id,
+            product_ids: place.product_ids.clone(),
+            customer_id: place.customer_id.clone(),
+            status: OrderStatus::Pending,
+            attempt: 1,
+            order_total: None,
+            reason: None,
+            history: vec![Step::new(OrderStatus::Pending, now, 1)],
+            omitted: None,
+            resent: None,
+            unconfirmed: Vec::new(),
+        };
+        let mut changes = Changes::none();
+        if self.max_open > 0 {
+            let (set, limit) = (keys::open_orders_of(&place.customer_id), self.max_open);
+            changes.limit(set, limit, Answer::TooManyOpen { limit });
+        }
+        changes.append(&created(&order, false));
+        changes.note(order.id, "the order is placed");
+        changes.put(order.clone());
+        Ok(changes.answering(Answer::Done(order)))
+    }
+
     fn chase(&self, id: OrderId, world: &World, now: Millis) -> Result<Changes<Answer>, Halt> {
         let mut changes = Changes::none();
         let Some(order) = world.get::<Order>(&id)?.filter(|order| self.is_overdue(order, now))
@@ -334,32 +373,6 @@ fn renew(id: OrderId, world: &World) -> Result<Changes<Answer>, Halt> {
         }
         _ => Ok(changes.answering(Answer::Nothing)),
     }
-}
-
-fn place(place: &Place, world: &World, now: Millis) -> Result<Changes<Answer>, Halt> {
-    if let Some(order) = world.get::<Order>(&place.id)? {
-        let same = order.product_ids == place.product_ids && order.customer_id == place.customer_id;
-        let answer = if same { Answer::Replayed(order.as_of(0)) } else { Answer::KeyReused };
-        return Ok(Changes::none().answering(answer));
-    }
-    let order = Order {
-        id: place.id,
-        product_ids: place.product_ids.clone(),
-        customer_id: place.customer_id.clone(),
-        status: OrderStatus::Pending,
-        attempt: 1,
-        order_total: None,
-        reason: None,
-        history: vec![Step::new(OrderStatus::Pending, now, 1)],
-        omitted: None,
-        resent: None,
-        unconfirmed: Vec::new(),
-    };
-    let mut changes = Changes::none();
-    changes.append(&created(&order, false));
-    changes.note(order.id, "the order is placed");
-    changes.put(order.clone());
-    Ok(changes.answering(Answer::Done(order)))
 }
 
 fn created(order: &Order, resend: bool) -> OrderCreated {

@@ -1,4 +1,5 @@
-//! Samples the streams between order_service and its answers, for [`Progress`].
+//! Samples the streams between order_service and its answers, for [`Progress`], and the memory of the
+//! Redis servers that they lie in.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -9,7 +10,8 @@ use common::{
     events::Stream,
     health::Part,
     ids::EntryId,
-    redis_link::{Backoff, Link, LinkError},
+    redis_link::{Backoff, Link, LinkError, info_text},
+    redis_memory::{MemoryFacts, MemoryWatch},
     rights::Right,
 };
 use prometheus_client::metrics::gauge::Gauge;
@@ -24,10 +26,13 @@ const INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// How long Redis may take for a sample.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The right to look at the ends of the sampled streams; all others belong to readers and owners.
+/// The rights to look at the ends of the sampled streams and at the memory of their server; all
+/// others belong to readers and owners.
 fn rights(sources: &Sources, server: usize) -> Vec<Right> {
     let there = SAMPLED.into_iter().filter(|stream| sources.index(stream.topic()) == server);
-    there.map(|stream| Right::new("XINFO STREAM", stream.key(), &[])).collect()
+    let streams = there.map(|stream| Right::new("XINFO STREAM", stream.key(), &[]));
+    let rights: Vec<Right> = streams.collect();
+    if rights.is_empty() { rights } else { [rights, vec![Right::info("memory")]].concat() }
 }
 
 /// Takes samples for as long as the process lives.
@@ -38,6 +43,7 @@ pub(crate) struct Sampler {
     tracker: Tracker,
     progress: watch::Sender<Progress>,
     backlog: Gauge,
+    memory: Arc<MemoryWatch>,
     part: Arc<Part>,
 }
 
@@ -47,6 +53,7 @@ impl Sampler {
         sources: &Sources,
         resend_after: Millis,
         backlog: Gauge,
+        memory: Arc<MemoryWatch>,
         part: Arc<Part>,
     ) -> (Self, watch::Receiver<Progress>) {
         let (progress, findings) = watch::channel(Progress::default());
@@ -59,6 +66,7 @@ impl Sampler {
             tracker: Tracker::default(),
             progress,
             backlog,
+            memory,
             part,
         };
         (sampler, findings)
@@ -109,6 +117,7 @@ impl Sampler {
         for streams in SAMPLED.chunk_by(|one, other| server(one) == server(other)) {
             let link = &mut self.links[server(&streams[0])];
             let mut commands = Pipeline::new();
+            commands.cmd("INFO").arg("memory");
             for stream in streams {
                 commands.cmd("XINFO").arg("STREAM").arg(stream.key());
                 commands.cmd("XINFO").arg("GROUPS").arg(stream.key());
@@ -124,6 +133,13 @@ impl Sampler {
                 }
             };
             let mut answers = answers.into_iter();
+            match link.accept("INFO", answers.next().unwrap_or(Value::Nil)) {
+                Ok(info) => {
+                    let facts = MemoryFacts::from_info(&info_text(info));
+                    self.memory.saw(&link.address(), facts);
+                }
+                Err(error) => failure = Some(error),
+            }
             for stream in streams {
                 let of_stream: Vec<Value> =
                     answers.by_ref().take(2 + stream.readers().len()).collect();

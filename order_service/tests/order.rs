@@ -102,7 +102,7 @@ const WAITS: [OrderStatus; 2] = [Pending, PaymentRequired];
 /// How long it waits at first.
 const PATIENCE: Millis = 1_000;
 
-const ORDERS: Orders = Orders { resend_after: PATIENCE };
+const ORDERS: Orders = Orders { resend_after: PATIENCE, max_open: 0 };
 
 /// Where this leads from this status, if anywhere.
 fn destination(from: OrderStatus, cause: Cause) -> Option<OrderStatus> {
@@ -741,7 +741,10 @@ fn a_step_that_is_never_confirmed_is_published_twenty_times_and_reported_once() 
         let Cause::Asked(action) = action else { panic!("a request") };
         let mut service = Service::with(&paid);
         service.asked(action, 1, 0);
-        let listed = |service: &Service| service.order().unwrap().places().len() == 2;
+        let listed = |service: &Service| {
+            let places = service.order().unwrap().places();
+            places.iter().any(|place| place.set == "{order}:unconfirmed")
+        };
         let mut last = 0;
         for times in 1..=CONFIRMATION_RESENDS_MAX {
             let due = last + (PATIENCE << (times - 1).min(6));
@@ -768,14 +771,14 @@ fn a_step_that_is_never_confirmed_is_published_twenty_times_and_reported_once() 
 }
 
 #[test]
-fn an_order_is_listed_as_unconfirmed_as_long_as_it_is() {
+fn an_order_is_listed_as_unconfirmed_and_as_open_as_long_as_it_is() {
     for story in stories(rising) {
         let places = story.order.places();
         let sets: Vec<&str> = places[1..].iter().map(|place| place.set.as_str()).collect();
-        let expected: &[&str] = match story.order.unconfirmed.is_empty() {
-            true => &[],
-            false => &["{order}:unconfirmed"],
-        };
+        let is_open = !matches!(story.order.status, Completed | Rejected | Cancelled);
+        let unconfirmed = (!story.order.unconfirmed.is_empty()).then_some("{order}:unconfirmed");
+        let open = is_open.then_some("{order}:open:101");
+        let expected: Vec<&str> = [unconfirmed, open].into_iter().flatten().collect();
         assert_eq!(sets, expected, "{}", story.told());
         assert!(places.iter().all(|place| place.member == places[0].member));
     }
@@ -1013,6 +1016,43 @@ fn an_order_with_its_limit_of_attempts_is_not_tried_again_but_can_be_cancelled()
     let world = World::for_tests().with(Order { omitted: Some(9), ..given });
     let changes = ORDERS.decide(&Input::Act(act(Action::Pay, 7)), &world, 2).unwrap();
     assert!(matches!(changes.into_answer(), Some(Answer::Done(_))));
+}
+
+#[test]
+fn a_customer_has_so_many_open_orders_and_another_one_when_one_is_over() {
+    let mut service = Service(Memory::new(Orders { max_open: 2, ..ORDERS }));
+    let place = |number: u128, payer: &str| {
+        let (product_ids, customer_id) = (products(&["201"]), customer(payer));
+        Input::Place(Place { id: OrderId(Uuid::from_u128(number)), product_ids, customer_id })
+    };
+    let ask = |service: &mut Service, number, payer| {
+        let answer = service.when(&place(number, payer), 1).expect("an answer");
+        let orders = service.0.all::<Order>().len();
+        (answer, orders, service.published().len())
+    };
+    let full = Answer::TooManyOpen { limit: 2 };
+    for number in [1, 2] {
+        assert!(matches!(ask(&mut service, number, "101"), (Answer::Done(_), _, 1)));
+    }
+    assert_eq!(ask(&mut service, 3, "101"), (full.clone(), 2, 0));
+    assert!(matches!(ask(&mut service, 1, "101"), (Answer::Replayed(_), 2, 0)), "a repetition");
+    assert!(matches!(ask(&mut service, 4, "102"), (Answer::Done(_), 3, 1)), "another customer");
+    // Order 1 goes from status to status: only at its end is there room.
+    for (input, is_over) in [
+        (result(HELD, 1).unwrap(), false),
+        (result(UNPAID, 1).unwrap(), false),
+        (Input::Act(act(Action::Pay, 1)), false),
+        (result(HELD, 2).unwrap(), false),
+        (result(PAID, 2).unwrap(), false),
+        (Input::Act(act(Action::Ship, 2)), false),
+        (Input::Act(act(Action::Complete, 3)), true),
+    ] {
+        service.when(&input, 2);
+        service.published();
+        let (answer, ..) = ask(&mut service, 5, "101");
+        assert_eq!(answer != full, is_over, "{input:?}");
+    }
+    assert_eq!(ask(&mut service, 6, "101").0, full);
 }
 
 /// An order as earlier versions stored it: all steps of all attempts, and no records.

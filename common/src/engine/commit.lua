@@ -20,7 +20,10 @@
 --                    key: position in KEYS, which also says what is done:
 --                    a stream: the n arguments are the fields and values of a new entry;
 --                    a list: the argument joins its end;
---                    a sorted set: a member, and "1" to add it with score 0, "0" to remove it
+--                    a sorted set: a member, and "1" to add it with score 0, "0" to remove it; or,
+--                    before all other operations and in the order of the groups, a number alone: the
+--                    group adds a member, and is committed only if the set has fewer than that,
+--                    those that groups before it add included
 --
 -- Reply, an array with one item for each group:
 --       1                            committed
@@ -30,6 +33,7 @@
 --                                    of what lies there, which is no string
 --       {reason, position}           refused: that stream, list or set cannot be written, e.g.
 --                                    "WRONGTYPE <key> is a hash and should be a list"
+--       {position}                   full: that sorted set has as many members as the group allows
 --       Without groups: the reasons for the keys that cannot be written.
 -- Error FENCED: the store has another identity; nothing was written.
 --
@@ -140,6 +144,8 @@ end
 local writes, contested = {}, {instance}
 local lost = false
 local position, argument = 2, 8 + groups
+-- The next limit, and how many members each limited set has.
+local limit, members = operations + 1, {}
 for group = 1, groups do
   local conflict, deferred = false, false
   local mark, keys = #writes, {}
@@ -175,6 +181,15 @@ for group = 1, groups do
     lost = true
     for at = 1, #keys do contested[#contested + 1] = keys[at] end
   end
+  while ARGV[limit + 2] == '1' and tonumber(ARGV[limit]) == group do
+    local set = tonumber(ARGV[limit + 1])
+    if set < first_set then break end
+    if not conflict then
+      members[set] = (members[set] or call('ZCARD', KEYS[set])) + 1
+      if members[set] > tonumber(ARGV[limit + 3]) then conflict = {set} end
+    end
+    limit = limit + 4
+  end
   if conflict then
     for surplus = #writes, mark + 1, -1 do writes[surplus] = nil end
   end
@@ -200,6 +215,9 @@ each_operation(function(group, key, first, last)
   elseif key < first_set then
     local ids = gather(pushed, key)
     ids[#ids + 1] = ARGV[first]
+  elseif first == last then
+    -- A limit, which was looked at.
+    return
   elseif ARGV[last] == '1' then
     local members = gather(added, key)
     members[#members + 1] = 0

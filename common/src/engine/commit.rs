@@ -30,6 +30,8 @@ pub(super) enum Outcome {
     Deferred,
     /// A stream, list or sorted set cannot be written: nothing was written.
     Refused(Refused),
+    /// The sorted set with this key has as many members as the group allows: nothing was written.
+    Full(String),
 }
 
 /// What stands at the key of an entity.
@@ -141,6 +143,14 @@ pub(super) fn call(caller: &Caller<'_>, groups: &[Group], world: &World, now: u6
         announced.map(|(number, place, json, trace)| (*number, *place, json.as_str(), *trace)),
     );
 
+    let mut limits = Vec::new();
+    for (number, group) in groups.iter().enumerate() {
+        for (set, members) in &group.limits {
+            let set = places.sets.place(Cow::Owned(set.clone()), KeyKind::Set);
+            limits.push((number, set, *members));
+        }
+    }
+
     let Places { streams, lists, sets } = places;
     let first_stream = FIRST_ENTITY + entities.len();
     let first_list = first_stream + streams.names.len();
@@ -160,7 +170,10 @@ pub(super) fn call(caller: &Caller<'_>, groups: &[Group], world: &World, now: u6
     for (expected, new) in &checks {
         cmd.arg(expected).arg(new);
     }
-    cmd.arg(appends.len() + pushes.len() + moves.len());
+    cmd.arg(limits.len() + appends.len() + pushes.len() + moves.len());
+    for (number, place, members) in &limits {
+        cmd.arg(number + 1).arg(first_set + place).arg(1).arg(members);
+    }
     let mut id = uuid::Uuid::encode_buffer();
     for (number, place, json, trace) in appends {
         cmd.arg(number + 1).arg(first_stream + place).arg(if trace.is_some() { 6 } else { 4 });
@@ -250,8 +263,12 @@ impl Call {
                 Value::Int(0) => Some(Outcome::Deferred),
                 Value::Array(mut parts) => match (parts.first()?, parts.get(1)) {
                     (Value::BulkString(_), Some(Value::Int(position))) => {
-                        let position = usize::try_from(*position).ok()?;
-                        self.refused(text(parts.swap_remove(0))?, position)
+                        let (key, kind) = self.other(*position)?.clone();
+                        let reason = text(parts.swap_remove(0))?;
+                        Some(Outcome::Refused(Refused { reason, key, kind }))
+                    }
+                    (Value::Int(position), None) => {
+                        self.other(*position).map(|(key, _)| Outcome::Full(key.clone()))
                     }
                     _ => self.conflict(parts),
                 },
@@ -260,10 +277,10 @@ impl Call {
             .collect()
     }
 
-    fn refused(&self, reason: String, position: usize) -> Option<Outcome> {
-        let place = position.checked_sub(FIRST_ENTITY + self.entities.len())?;
-        let (key, kind) = self.others.get(place)?.clone();
-        Some(Outcome::Refused(Refused { reason, key, kind }))
+    /// The stream, list or sorted set at this position of the keys.
+    fn other(&self, position: i64) -> Option<&(String, KeyKind)> {
+        let position = usize::try_from(position).ok()?;
+        self.others.get(position.checked_sub(FIRST_ENTITY + self.entities.len())?)
     }
 
     fn conflict(&self, pairs: Vec<Value>) -> Option<Outcome> {

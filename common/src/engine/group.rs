@@ -17,6 +17,8 @@ pub(super) struct Group {
     pub(super) keys: Vec<Key>,
     /// The events to publish, with the trace that each belongs to.
     pub(super) appends: Vec<(Append, Option<Box<str>>)>,
+    /// Sorted sets that the group adds a member to, and the most that each may have.
+    pub(super) limits: Vec<(String, u64)>,
 }
 
 /// Joins the jobs that share a checked entity, directly or through others.
@@ -59,6 +61,8 @@ pub(super) fn group<D: Decider>(
         for append in decided[number].appends.drain(..) {
             group.appends.push((append, trace.clone()));
         }
+        let limit = decided[number].limit.as_ref();
+        group.limits.extend(limit.map(|limit| (limit.set.clone(), limit.members)));
         let checked = |(_, access): &&(Key, Access)| *access != Access::Peek;
         let keys = &jobs[number].keys;
         for (at, (key, _)) in keys.iter().filter(checked).enumerate() {

@@ -571,6 +571,17 @@ impl<D: Decider> Engine<D> {
                     }
                     Fate::Lost
                 }
+                Outcome::Full(set) => {
+                    group.keys.iter().for_each(|key| world.revert(key));
+                    // With those before it there would be too many; these are decided again without it.
+                    let adds = |job: &&usize| {
+                        decided[**job].limit.as_ref().is_some_and(|limit| limit.set == set)
+                    };
+                    let last = group.jobs.iter().rfind(adds).copied();
+                    group.jobs.iter().for_each(|job| fates[*job] = Fate::Again);
+                    last.into_iter().for_each(|job| fates[job] = Fate::Full);
+                    continue;
+                }
                 Outcome::Deferred => {
                     self.metrics.deferrals.inc();
                     group.keys.iter().for_each(|key| world.forget(key));
@@ -595,6 +606,11 @@ impl<D: Decider> Engine<D> {
         for ((mut job, changes), fate) in jobs.into_iter().zip(decided).zip(fates) {
             match fate {
                 Fate::Committed => self.finish(job, changes),
+                Fate::Full => {
+                    let answer = changes.limit.map(|limit| limit.otherwise);
+                    self.finish(job, Changes { answer, ..Changes::none() });
+                }
+                Fate::Again => open.push(job),
                 Fate::Failed(reason) if alone => {
                     job.work = Work::Unreadable(reason);
                     open.push(job);
@@ -1030,6 +1046,10 @@ enum Fate {
     Committed,
     Lost,
     Deferred,
+    /// A sorted set has as many members as the input allows.
+    Full,
+    /// A neighbour turned out to do nothing: decided again.
+    Again,
     /// A key that every input needs cannot be written: tried again.
     Refused,
     /// A key that only these inputs need cannot be written, for this reason.

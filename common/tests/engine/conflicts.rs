@@ -2,7 +2,7 @@
 
 use common::events::Stream;
 
-use crate::support::{Answer, Deposit, How, Redis, Service};
+use crate::support::{Answer, Deposit, How, Redis, Service, ledger::LIMITED};
 
 #[tokio::test]
 async fn two_instances_that_hammer_one_counter_lose_no_update() {
@@ -26,6 +26,41 @@ async fn two_instances_that_hammer_one_counter_lose_no_update() {
     assert_eq!(redis.audited().await.len(), 1_200);
     let decisions = one.ledger.decided().len() + two.ledger.decided().len();
     assert!(decisions > 1_200, "they never met");
+    one.stop().await.unwrap();
+    two.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_limit_holds_within_a_batch_and_between_instances_and_not_for_what_is_there_already() {
+    const MOST: u64 = 10;
+    let redis = Redis::start();
+    let one = Service::start(&redis, "one").await;
+    let two = Service::start(&redis, "two").await;
+    let limited = |name: &str, n: usize| {
+        // Some share a counter, and so a group; others are groups of their own.
+        let counter = format!("{name}{}", n % 3);
+        Deposit::new(format!("{name}{n}"), &counter, 1).how(How::Limited(MOST))
+    };
+    let ask = async |service: &Service, name: &str| {
+        service.ask_all((0..20).map(|n| limited(name, n))).await
+    };
+    let (first, second) = tokio::join!(ask(&one, "a"), ask(&two, "b"));
+    let mut answers = first.into_iter().chain(second).map(|it| it.expect("an answer"));
+    let (done, full): (Vec<_>, Vec<_>) =
+        answers.by_ref().partition(|answer| matches!(answer, Answer::Done(_)));
+    assert!(full.iter().all(|answer| *answer == Answer::Full), "{full:?}");
+    assert_eq!(done.len() as u64, MOST);
+    let members: Vec<String> = redis.ask(&format!("ZRANGE {LIMITED} 0 -1")).await;
+    let receipts = redis.audited().await;
+    assert!(receipts.keys().map(String::as_str).eq(members.iter().map(String::as_str)));
+    // Who is one of them already is told so, though there is no room; others are not concerned.
+    let (name, number) = members[0].split_at(1);
+    let again = one.ask(limited(name, number.parse().unwrap())).await;
+    assert!(matches!(again, Ok(Answer::Known(_))), "{again:?}");
+    assert_eq!(two.ask(limited("c", 0)).await, Ok(Answer::Full));
+    assert_eq!(two.ask(Deposit::new("d", "d", 1)).await, Ok(Answer::Done(1)));
+    redis.tell(&format!("ZREM {LIMITED} {}", members[0])).await;
+    assert_eq!(two.ask(limited("c", 0)).await, Ok(Answer::Done(1)));
     one.stop().await.unwrap();
     two.stop().await.unwrap();
 }

@@ -352,6 +352,53 @@ async fn a_commit_of_events_alone_has_no_entities() {
     assert_eq!(told(&redis.entries(Stream::MessageSent).await), ["1"]);
 }
 
+#[tokio::test]
+async fn a_limit_counts_what_is_there_and_what_groups_before_it_add_and_no_group_that_is_none() {
+    let redis = Redis::start();
+    // Groups of one new entity each, which joins the set; the set may have three members.
+    let add = |names: &[&str]| {
+        let groups = names.len();
+        let (set, count) = ((3 + groups).to_string(), groups.to_string());
+        let mut keys = vec!["{t}store".to_owned(), "{t}lease".to_owned()];
+        keys.extend(names.iter().map(|name| format!("{{t}}{name}")));
+        keys.push("{t}set".to_owned());
+        let mut arguments =
+            [&count, &count, "0", "0", "1", "", "one", "50"].map(str::to_owned).to_vec();
+        arguments.extend(names.iter().map(|_| "1".to_owned()));
+        arguments.extend(names.iter().flat_map(|name| [String::new(), format!("1 {name}")]));
+        arguments.push((groups * 2).to_string());
+        let number = |group: usize| (group + 1).to_string();
+        for group in 0..groups {
+            arguments.extend([&*number(group), &*set, "1", "3"].map(str::to_owned));
+        }
+        for (group, name) in names.iter().enumerate() {
+            arguments.extend([&*number(group), &*set, "2", *name, "1"].map(str::to_owned));
+        }
+        let words =
+            |texts: &[String]| texts.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
+        let (keys, arguments) = (words(&keys), words(&arguments));
+        script(
+            COMMIT,
+            &keys.split('\n').collect::<Vec<_>>(),
+            &arguments.split('\n').collect::<Vec<_>>(),
+        )
+    };
+    let full = |position| Value::Array(vec![Value::Int(position)]);
+    let reply: Vec<Value> = redis.run(&add(&["a", "b"])).await;
+    assert_eq!(reply, [Value::Int(1), Value::Int(1)]);
+    // A group in conflict adds nothing: what stands is said, and there is room for the next one.
+    let reply: Vec<Value> = redis.run(&add(&["a", "c", "d"])).await;
+    let conflict = Value::Array(vec![Value::Int(3), bytes("1 a")]);
+    assert_eq!(reply, [conflict, Value::Int(1), full(6)]);
+    assert_eq!(redis.ask::<Vec<String>>("ZRANGE {t}set 0 -1").await, ["a", "b", "c"]);
+    assert_eq!(get(&redis, "{t}d").await, None);
+    let reply: Vec<Value> = redis.run(&add(&["d"])).await;
+    assert_eq!(reply, [full(4)]);
+    redis.tell("ZREM {t}set a").await;
+    let reply: Vec<Value> = redis.run(&add(&["d", "e"])).await;
+    assert_eq!(reply, [Value::Int(1), full(5)]);
+}
+
 /// A stream of so many entries, in nodes of ten: a trim removes whole nodes.
 async fn filled(entries: usize) -> Redis {
     let redis = Redis::start();

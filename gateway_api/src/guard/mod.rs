@@ -27,7 +27,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::{
     client::ForwardedHeader,
-    rate::{Buckets, Rate},
+    rate::{Rate, Rates},
 };
 use crate::web;
 
@@ -53,6 +53,13 @@ pub struct GuardConfig {
     /// How often one authenticated subject may ask, wherever from
     #[arg(long, env, default_value = "100/s:500")]
     rate_per_subject: Rate,
+    /// How much one address may change: what is no GET costs 1, and 1 more for each 256 bytes of its
+    /// body [default: 50/s:500, or off if RATE_PER_ADDRESS is]
+    #[arg(long, env)]
+    write_rate_per_address: Option<Rate>,
+    /// How much one authenticated subject may change [default: 50/s:500, or off if RATE_PER_SUBJECT is]
+    #[arg(long, env)]
+    write_rate_per_subject: Option<Rate>,
     /// The most connections of one address (IPv6: /64), 0 for any number; loopback and trusted
     /// proxies are exempt
     #[arg(long, env, default_value = "256")]
@@ -102,9 +109,9 @@ pub(crate) struct Embedded;
 /// What both layers know.
 pub struct Guard {
     permits: Arc<Semaphore>,
-    addresses: Option<Buckets>,
+    addresses: Rates,
     addresses_places: Arc<Places<Site>>,
-    subjects: Option<Buckets>,
+    subjects: Rates,
     subjects_places: Arc<Places<Box<str>>>,
     trusted_proxies: Vec<Network>,
     forwarded_header: ForwardedHeader,
@@ -120,13 +127,22 @@ struct Admitted {
 impl Guard {
     /// The guard of a gateway.
     pub fn new(config: &GuardConfig) -> Arc<Self> {
-        let buckets = |rate: Rate| rate.0.map(Buckets::new);
+        let addresses = Rates::new(
+            config.rate_per_address,
+            config.write_rate_per_address,
+            ["RATE_PER_ADDRESS", "WRITE_RATE_PER_ADDRESS"],
+        );
+        let subjects = Rates::new(
+            config.rate_per_subject,
+            config.write_rate_per_subject,
+            ["RATE_PER_SUBJECT", "WRITE_RATE_PER_SUBJECT"],
+        );
         let in_flight = config.max_in_flight as usize;
         Arc::new(Self {
             permits: Arc::new(Semaphore::new(in_flight)),
-            addresses: buckets(config.rate_per_address),
+            addresses,
             addresses_places: Places::new(in_flight.div_ceil(SHARE)),
-            subjects: buckets(config.rate_per_subject),
+            subjects,
             subjects_places: Places::new(in_flight.div_ceil(SHARE)),
             trusted_proxies: config.trusted_proxies.clone(),
             forwarded_header: config.forwarded_header,
@@ -138,10 +154,10 @@ impl Guard {
         let (uri, headers) = (request.uri(), request.headers());
         let peer = request.extensions().get::<Peer>();
         let client = peer.and_then(|peer| self.client(peer, headers));
-        if let (Some(client), Some(addresses)) = (client, &self.addresses)
+        if let Some(client) = client
             && !is_fixed(uri.path())
         {
-            addresses.take(client).map_err(too_often)?;
+            self.addresses.count(client, request)?;
         }
         if uri.path_and_query().map_or(0, |it| it.as_str().len()) > URI_LIMIT {
             let limit = format!("at most {URI_LIMIT} bytes of path and query are taken");
@@ -193,9 +209,7 @@ impl Guard {
         if is_fixed(request.uri().path()) {
             return Ok(None);
         }
-        if let Some(subjects) = &self.subjects {
-            subjects.take(&*subject.0).map_err(too_often)?;
-        }
+        self.subjects.count(&*subject.0, request)?;
         if is_stream(request) {
             return Ok(None);
         }
@@ -218,11 +232,6 @@ fn crowded() -> Problem {
         retry_after: Some(1),
         ..Problem::too_many_requests("too many of your requests are in hand; try again")
     }
-}
-
-fn too_often(seconds: u16) -> Problem {
-    let detail = format!("try again in {seconds} s");
-    Problem { retry_after: Some(seconds), ..Problem::too_many_requests(detail) }
 }
 
 /// The outermost layer.

@@ -1,4 +1,5 @@
-//! How often each client may ask: a token bucket for each, as many as there may be and no more.
+//! How often each client may ask, and how much it may change: a token bucket for each, as many as
+//! there may be and no more.
 
 use std::{
     collections::HashMap,
@@ -9,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use axum::{body::HttpBody as _, extract::Request};
+use common::{http::BODY_LIMIT, problem::Problem};
 use governor::{
     Quota, RateLimiter,
     clock::{Clock, MonotonicClock, Reference as _},
@@ -25,6 +28,11 @@ const CROWD: u64 = 0;
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// How often at most, when there is no room.
 const SWEEP_AGAIN: Duration = Duration::from_secs(1);
+
+/// How many bytes of a body cost as much as the request itself.
+const BYTES_PER_TOKEN: u64 = 256;
+/// What a request that changes nothing costs.
+const ONE: NonZeroU32 = NonZeroU32::MIN;
 
 /// How often one client may ask: `100/s`, with how many at once `100/s:400`, or `off`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,12 +57,69 @@ impl FromStr for Rate {
     }
 }
 
+/// The rate of what changes something, where none is set and requests have one.
+const DEFAULT_WRITES: (u32, u32) = (50, 500);
+
+/// The rates of clients of one kind: of their requests, and of what these change.
+pub(crate) struct Rates {
+    requests: Option<Buckets>,
+    writes: Option<Buckets>,
+    /// The variables that set them.
+    names: [&'static str; 2],
+}
+
+impl Rates {
+    /// Who may ask as often as they like may change as much as they like, unless a rate is set.
+    pub(super) fn new(requests: Rate, writes: Option<Rate>, names: [&'static str; 2]) -> Self {
+        let number = |number| NonZeroU32::new(number).unwrap_or(ONE);
+        let (rate, burst) = DEFAULT_WRITES;
+        let usual = Quota::per_second(number(rate)).allow_burst(number(burst));
+        let writes = writes.unwrap_or(Rate(requests.0.map(|_| usual)));
+        let buckets = |rate: Rate| rate.0.map(Buckets::new);
+        Self { requests: buckets(requests), writes: buckets(writes), names }
+    }
+
+    /// Counts a request of this client.
+    ///
+    /// # Errors
+    ///
+    /// 429, naming the rate that is exceeded.
+    pub(super) fn count(&self, client: impl Hash, request: &Request) -> Result<(), Problem> {
+        let [asks, changes] = self.names;
+        if let Some(requests) = &self.requests {
+            requests.take(&client, ONE).map_err(|seconds| exceeded(asks, seconds))?;
+        }
+        if let Some(writes) = &self.writes
+            && !request.method().is_safe()
+        {
+            let cost = cost(request.body().size_hint().exact());
+            writes.take(&client, cost).map_err(|seconds| exceeded(changes, seconds))?;
+        }
+        Ok(())
+    }
+}
+
+/// What a request that changes something costs. What is stored for it grows with its body; one whose
+/// length is not known in advance counts as the largest.
+fn cost(body: Option<u64>) -> NonZeroU32 {
+    let limit = BODY_LIMIT as u64;
+    let bytes = body.unwrap_or(limit).min(limit);
+    let tokens = u32::try_from(bytes / BYTES_PER_TOKEN).unwrap_or(u32::MAX);
+    ONE.saturating_add(tokens)
+}
+
+fn exceeded(name: &str, seconds: u16) -> Problem {
+    let detail = format!("it is more than {name} allows; try again in {seconds} s");
+    Problem { retry_after: Some(seconds), ..Problem::too_many_requests(detail) }
+}
+
 /// A bucket for each client. The arithmetic is governor's (GCRA); the store is our own, because
 /// governor's grow without a limit, and a flood from ever new addresses must not fill the memory.
 pub(crate) struct Buckets<C: Clock = MonotonicClock> {
     limiter: RateLimiter<u64, Store, C, NoOpMiddleware<C::Instant>>,
     clock: C,
     most: usize,
+    burst: NonZeroU32,
     swept: Mutex<C::Instant>,
     hasher: RandomState,
 }
@@ -71,22 +136,24 @@ impl<C: Clock + Clone> Buckets<C> {
         Self {
             limiter: RateLimiter::new(quota, store, clock.clone()),
             most,
+            burst: quota.burst_size(),
             swept: Mutex::new(clock.now()),
             clock,
             hasher: RandomState::new(),
         }
     }
 
-    /// Takes a token of this client's.
+    /// Takes tokens of this client's: as many as it costs, or all that a bucket holds.
     ///
     /// # Errors
     ///
-    /// There is none; after so many seconds there will be.
-    pub(crate) fn take(&self, client: impl Hash) -> Result<(), u16> {
+    /// There are not enough; after so many seconds there will be.
+    pub(crate) fn take(&self, client: impl Hash, cost: NonZeroU32) -> Result<(), u16> {
         self.sweep();
         // Two clients of one number share a bucket: with 64 bits and a secret key that is no concern.
         let key = self.hasher.hash_one(client);
-        self.limiter.check_key(&key).map_err(|refused| {
+        let taken = self.limiter.check_key_n(&key, cost.min(self.burst));
+        taken.expect("a bucket holds as many").map_err(|refused| {
             let wait = refused.wait_time_from(self.clock.now());
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             u16::try_from(seconds).unwrap_or(u16::MAX).max(1)
@@ -164,27 +231,68 @@ mod tests {
     fn a_client_has_its_burst_and_then_its_rate_and_is_told_when_to_come_back() {
         let (buckets, clock) = buckets("2/s:3", 10);
         for _ in 0..3 {
-            assert_eq!(buckets.take("a"), Ok(()));
+            assert_eq!(buckets.take("a", ONE), Ok(()));
         }
-        assert_eq!(buckets.take("a"), Err(1), "half a second, rounded up");
-        assert_eq!(buckets.take("b"), Ok(()), "others are not concerned");
+        assert_eq!(buckets.take("a", ONE), Err(1), "half a second, rounded up");
+        assert_eq!(buckets.take("b", ONE), Ok(()), "others are not concerned");
         clock.advance(Duration::from_millis(499));
-        assert_eq!(buckets.take("a"), Err(1));
+        assert_eq!(buckets.take("a", ONE), Err(1));
         clock.advance(Duration::from_millis(2));
-        assert_eq!(buckets.take("a"), Ok(()));
-        assert_eq!(buckets.take("a"), Err(1));
+        assert_eq!(buckets.take("a", ONE), Ok(()));
+        assert_eq!(buckets.take("a", ONE), Err(1));
     }
 
     #[test]
     fn there_are_never_more_buckets_than_allowed_and_quiet_clients_have_none() {
         let (buckets, clock) = buckets("1/s:2", 10);
-        let taken = (0..1_000).filter(|client| buckets.take(client).is_ok()).count();
+        let taken = (0..1_000).filter(|client| buckets.take(client, ONE).is_ok()).count();
         // Ten have a bucket of their own, the other 990 share one.
         assert_eq!(taken, 10 + 2);
         assert_eq!(buckets.limiter.len(), 11);
         clock.advance(Duration::from_secs(3));
-        assert_eq!(buckets.take("another"), Ok(()));
+        assert_eq!(buckets.take("another", ONE), Ok(()));
         assert_eq!(buckets.limiter.len(), 1, "the full ones are gone");
+    }
+
+    #[test]
+    fn what_costs_more_takes_more_and_what_costs_more_than_there_may_be_takes_all() {
+        let (buckets, clock) = buckets("2/s:10", 10);
+        let cost = |cost| NonZeroU32::new(cost).unwrap();
+        assert_eq!(buckets.take("a", cost(7)), Ok(()));
+        assert_eq!(buckets.take("a", cost(4)), Err(1), "one is missing");
+        assert_eq!(buckets.take("a", cost(3)), Ok(()));
+        assert_eq!(buckets.take("a", cost(99)), Err(5), "it takes what the bucket holds");
+        clock.advance(Duration::from_secs(5));
+        assert_eq!(buckets.take("a", cost(99)), Ok(()));
+        assert_eq!(buckets.take("a", ONE), Err(1));
+    }
+
+    #[test]
+    fn a_change_costs_by_its_body() {
+        for (body, tokens) in [
+            (Some(0), 1),
+            (Some(255), 1),
+            (Some(256), 2),
+            (Some(7_000), 28),
+            (Some(65_536), 257),
+            (Some(u64::MAX), 257),
+            (None, 257),
+        ] {
+            assert_eq!(cost(body).get(), tokens, "{body:?}");
+        }
+    }
+
+    #[test]
+    fn who_may_ask_as_often_as_they_like_may_change_as_much_unless_that_is_said() {
+        let rates = |requests: &str, writes: Option<&str>| {
+            let writes = writes.map(|rate| rate.parse().unwrap());
+            let rates = Rates::new(requests.parse().unwrap(), writes, ["", ""]);
+            (rates.requests.is_some(), rates.writes.map(|buckets| buckets.burst.get()))
+        };
+        assert_eq!(rates("1/s", None), (true, Some(500)));
+        assert_eq!(rates("off", None), (false, None));
+        assert_eq!(rates("off", Some("1/s:7")), (false, Some(7)));
+        assert_eq!(rates("1/s", Some("off")), (true, None));
     }
 
     #[test]

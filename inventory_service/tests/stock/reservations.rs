@@ -90,6 +90,29 @@ fn an_order_gets_all_of_its_pieces_or_none() {
 }
 
 #[test]
+fn what_is_stored_and_said_about_unknown_products_does_not_grow_with_their_ids() {
+    let ids: Vec<String> = (0..100).map(|n| format!("xyz-{n:060}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let mut warehouse = Warehouse::with(&[]);
+    warehouse.when(&ordered(1, 1, &ids));
+    assert!(warehouse.memory.written < 700, "{}", warehouse.memory.written);
+    let first = warehouse.outcome();
+    let reason = first.reason.clone().expect("a reason");
+    assert!(reason.starts_with("there is no product xyz-0000") && reason.len() < 300, "{reason}");
+    assert!(reason.ends_with("… and 95 more"), "{reason}");
+    // What is said again is the same.
+    warehouse.when(&resent(1, 1, &ids));
+    assert_eq!(warehouse.outcome(), StockChecked { resend: true, ..first });
+
+    let amounts: Vec<(&str, u64, u64)> = ids.iter().map(|id| (*id, 1, 0)).collect();
+    let mut warehouse = Warehouse::with(&amounts);
+    warehouse.when(&ordered(1, 1, &ids));
+    let reason = warehouse.outcome().reason.expect("a reason");
+    assert!(reason.ends_with(": 1 wanted, 0 on hand and 95 more"), "{reason}");
+    assert!(reason.len() < 400, "{reason}");
+}
+
+#[test]
 fn only_a_reserved_order_tells_its_total() {
     for (id, told) in [("201", true), ("205", false), ("999", false)] {
         let mut warehouse = Warehouse::with(&[("201", 800, 4), ("205", 300, 0)]);

@@ -221,6 +221,32 @@ async fn who_asks_too_often_is_a_429_that_says_when_to_come_back() {
 }
 
 #[tokio::test]
+async fn what_an_address_changes_has_a_rate_of_its_own_and_a_body_of_unknown_length_costs_most() {
+    let mut system =
+        system(&[("WRITE_RATE_PER_ADDRESS", "1/s:300"), ("TRUSTED_PROXIES", "127.0.0.1")]).await;
+    let gateway = system.first(Service::Gateway).http.unwrap();
+    let body = r#"{"product_ids": ["201"], "customer_id": "101"}"#;
+    let post = |from: &str, framing: &str, body: &str| {
+        format!(
+            "POST /order HTTP/1.1\r\n{HOST}X-Forwarded-For: {from}\r\nContent-Type: application/json\r\n\
+             {framing}\r\n\r\n{body}"
+        )
+    };
+    let chunked = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    let chunked = |from: &str| post(from, "Transfer-Encoding: chunked", &chunked);
+    let plain = |from: &str| post(from, &format!("Content-Length: {}", body.len()), body);
+    assert_eq!(outline(&raw(gateway, &chunked("203.0.113.7")).await).0, 200);
+    let refused = raw(gateway, &chunked("203.0.113.7")).await;
+    assert_eq!(outline(&refused), (429, "too-many-requests".to_owned(), String::new()));
+    assert!(refused.contains("WRITE_RATE_PER_ADDRESS"), "{refused}");
+    for from in ["203.0.113.7", "203.0.113.8"] {
+        assert_eq!(outline(&raw(gateway, &plain(from)).await).0, 200, "{from}");
+    }
+    let get = format!("GET /flow HTTP/1.1\r\n{HOST}X-Forwarded-For: 203.0.113.7\r\n\r\n");
+    assert_eq!(outline(&raw(gateway, &get).await).0, 200);
+}
+
+#[tokio::test]
 async fn this_machine_is_not_counted_and_nobody_is_believed_who_is_no_proxy() {
     let mut system = system(&[("RATE_PER_ADDRESS", "1/s:1")]).await;
     let gateway = system.first(Service::Gateway).http.unwrap();
@@ -548,7 +574,7 @@ fn a_certificate_that_cannot_be_used_ends_the_start_with_64_and_names_its_variab
     let (cert, key, other) = (path("cert.pem"), path("key.pem"), path("other-key.pem"));
     let (nonsense, none) = (path("nonsense.pem"), path("none.pem"));
     type Env<'a> = Vec<(&'a str, &'a str)>;
-    let rows: [(&str, Env<'_>, &str); 10] = [
+    let rows: [(&str, Env<'_>, &str); 12] = [
         ("no key", vec![("TLS_CERT", &cert)], "TLS_KEY: "),
         ("no certificate", vec![("TLS_KEY", &key)], "TLS_CERT: "),
         ("no such certificate", vec![("TLS_CERT", &none), ("TLS_KEY", &key)], "TLS_CERT: "),
@@ -557,6 +583,8 @@ fn a_certificate_that_cannot_be_used_ends_the_start_with_64_and_names_its_variab
         ("another's key", vec![("TLS_CERT", &cert), ("TLS_KEY", &other)], "TLS_KEY: "),
         ("a bad rate", vec![("RATE_PER_ADDRESS", "many")], "RATE_PER_ADDRESS: "),
         ("a bad subject's rate", vec![("RATE_PER_SUBJECT", "0/s")], "RATE_PER_SUBJECT: "),
+        ("a bad write rate", vec![("WRITE_RATE_PER_SUBJECT", "1")], "WRITE_RATE_PER_SUBJECT: "),
+        ("a bad percentage", vec![("MAX_MEMORY_PERCENT", "100")], "MAX_MEMORY_PERCENT: "),
         ("a bad network", vec![("TRUSTED_PROXIES", "10.0.0.0/33")], "TRUSTED_PROXIES: "),
         ("no places", vec![("MAX_IN_FLIGHT", "0")], "MAX_IN_FLIGHT: "),
     ];

@@ -23,6 +23,7 @@ mod privacy;
 mod readme;
 mod sign_in;
 mod steps;
+mod storage;
 mod unreadable;
 mod user_guide;
 mod web;

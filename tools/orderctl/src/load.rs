@@ -252,6 +252,13 @@ fn check(call: &str, status: StatusCode, answer: &[u8]) -> anyhow::Result<()> {
              stack with RATE_PER_SUBJECT=off to measure it"
         );
     }
+    if status == StatusCode::CONFLICT {
+        bail!(
+            "{call} answered {status}: {}. Take more --customers, or start the stack with --fresh or with \
+             MAX_OPEN_ORDERS=0",
+            String::from_utf8_lossy(answer)
+        );
+    }
     let text = String::from_utf8_lossy(answer);
     anyhow::ensure!(status.is_success(), "{call} answered {status}: {text}");
     Ok(())

@@ -1,6 +1,7 @@
 //! The Redis servers of a stack: one for all topics, or one for each.
 
 use crate::entrance::Entrance;
+use crate::redis::share_of_memory;
 use crate::run_file::{RunFile, RunningRedis};
 use crate::{Error, Listen, RedisOptions, RedisServer, Service, ServiceProcess};
 use std::collections::BTreeMap;
@@ -82,9 +83,11 @@ impl Databases {
     }
 
     /// Starts four of the same kind, each in a directory of its own (`redis-order`, …) and at an
-    /// address of its own: at the port after the one before, if a port is preferred.
+    /// address of its own: at the port after the one before, if a port is preferred. Together they
+    /// have as much memory as a single one, unless the options say how much each has.
     pub(crate) fn isolated(options: &RedisOptions, dir: &Path) -> Result<Self, Error> {
         let base = options.data_dir.as_deref().unwrap_or(dir);
+        let maxmemory = options.maxmemory.clone().unwrap_or_else(|| share_of_memory(8));
         let start = |database: Database| {
             let listen = match options.listen {
                 Listen::Port(first) => Listen::Port(first.saturating_add(database.offset())),
@@ -99,6 +102,7 @@ impl Databases {
                 listen,
                 // Its users have no rights to anything of another topic.
                 env: with_topic(&options.env, database),
+                maxmemory: Some(maxmemory.clone()),
                 ..options.clone()
             })?;
             Ok((database, server))

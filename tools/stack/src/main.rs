@@ -43,6 +43,12 @@ struct Cli {
     /// When Redis has what it answered safe on disk: always, everysec, or no (keeps nothing)
     #[arg(long, default_value = "always", value_name = "WHEN")]
     appendfsync: Appendfsync,
+    /// The most memory of Redis, for example 4gb [default: half of this machine's; with --isolated an
+    /// eighth for each]
+    ///
+    /// Requests that change something are refused when 90 % of it is used (MAX_MEMORY_PERCENT).
+    #[arg(long, value_name = "SIZE", value_parser = memory_size)]
+    maxmemory: Option<String>,
     /// Begin with empty data
     #[arg(long)]
     fresh: bool,
@@ -75,11 +81,22 @@ struct Cli {
     #[arg(long)]
     auth: bool,
     /// Use this Redis instead of a private one
-    #[arg(long, env = "REDIS_URL", hide_env_values = true, value_name = "URL", conflicts_with_all = ["fresh", "appendfsync", "isolated", "acl", "tls", "secure"])]
+    #[arg(long, env = "REDIS_URL", hide_env_values = true, value_name = "URL", conflicts_with_all = ["fresh", "appendfsync", "maxmemory", "isolated", "acl", "tls", "secure"])]
     redis_url: Option<String>,
     /// Publish the demo data where there is none yet
     #[arg(long, env = "SEED_DEMO_DATA", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     seed_demo_data: bool,
+}
+
+/// A size as Redis takes it: bytes, or a number with a unit.
+fn memory_size(text: &str) -> Result<String, &'static str> {
+    let number = text.trim_end_matches(|it: char| it.is_ascii_alphabetic());
+    let unit = text[number.len()..].to_ascii_lowercase();
+    let is_unit = ["", "b", "k", "kb", "m", "mb", "g", "gb"].contains(&unit.as_str());
+    match number.parse::<u64>() {
+        Ok(_) if is_unit => Ok(text.to_owned()),
+        _ => Err("expected bytes or a number of kb, mb or gb, such as 4gb; 0 for any number"),
+    }
 }
 
 fn main() -> ExitCode {
@@ -155,6 +172,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         redis: RedisOptions {
             listen: Listen::Preferably(REDIS_PORT),
             appendfsync: cli.appendfsync,
+            maxmemory: cli.maxmemory,
             fresh: cli.fresh,
             ..RedisOptions::default()
         },

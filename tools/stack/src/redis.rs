@@ -3,6 +3,7 @@
 use crate::process::{Output, ServiceCommand};
 use crate::{Certificates, Error, RedisUsers, ServiceProcess, lock, ports, probe, provision, tls};
 use nix::fcntl::Flock;
+use nix::sys::sysinfo::sysinfo;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -71,6 +72,8 @@ pub struct RedisOptions {
     pub listen: Listen,
     /// How durable writes are.
     pub appendfsync: Appendfsync,
+    /// The most memory, as Redis takes it (`512mb`); `None`: half of this machine's.
+    pub maxmemory: Option<String>,
     /// What to do when `maxmemory` is reached.
     pub maxmemory_policy: String,
     /// Removes what an earlier server left in the data directory; nothing but Redis' own files is touched.
@@ -92,6 +95,7 @@ impl Default for RedisOptions {
             data_dir: None,
             listen: Listen::default(),
             appendfsync: Appendfsync::default(),
+            maxmemory: None,
             maxmemory_policy: "noeviction".to_owned(),
             fresh: false,
             users: None,
@@ -180,6 +184,7 @@ impl RedisServer {
             .args(["--daemonize", "no", "--save", "", "--dir"])
             .args([&dir])
             .args(["--appendonly", appendonly, "--appendfsync", appendfsync])
+            .args(["--maxmemory", &options.maxmemory.unwrap_or_else(|| share_of_memory(2))])
             .args(["--maxmemory-policy", &options.maxmemory_policy]);
         let command = match &address {
             Address::Unix(path) => command
@@ -309,6 +314,13 @@ impl RedisServer {
 enum Address {
     Unix(PathBuf),
     Tcp(u16),
+}
+
+/// A part of this machine's memory, as Redis takes it. The rest is for the services, and for the copies
+/// of what changes while Redis rewrites its append-only file.
+pub(crate) fn share_of_memory(parts: u64) -> String {
+    // 0 is no limit; there is no Linux that does not say.
+    sysinfo().map_or(0, |machine| machine.ram_total() / parts).to_string()
 }
 
 fn tls_arguments(certificates: &Certificates, port: u16) -> [OsString; 10] {

@@ -82,6 +82,16 @@ fn options_reach_the_server() {
 }
 
 #[test]
+fn a_server_has_a_most_of_memory_though_none_is_said() {
+    let server = RedisServer::start(RedisOptions::default()).expect("a server");
+    let most: u64 = setting(&server, "maxmemory").parse().expect("a number");
+    assert!(most > 0);
+    let options = RedisOptions { maxmemory: Some("64mb".to_owned()), ..RedisOptions::default() };
+    let server = RedisServer::start(options).expect("a server");
+    assert_eq!(setting(&server, "maxmemory"), "67108864");
+}
+
+#[test]
 fn two_servers_never_share_a_data_directory() {
     let dir = tempfile::tempdir().expect("a directory");
     let options = RedisOptions { data_dir: Some(dir.path().to_owned()), ..RedisOptions::default() };

@@ -8,7 +8,7 @@ use std::{
 };
 
 use common::{
-    decision::{Changes, Decider, Entity, Halt, Millis, Reads, World},
+    decision::{Changes, Decider, Entity, Halt, Millis, Place, Reads, World},
     events::{Event, Stream, Topic},
     keys::Kind,
 };
@@ -41,7 +41,13 @@ pub(crate) struct Receipt {
     /// Whether it is in the list of its counter's receipts.
     #[serde(default)]
     pub(crate) listed: bool,
+    /// Whether it is one of those whose number is limited.
+    #[serde(default)]
+    pub(crate) limited: bool,
 }
+
+/// The sorted set of the receipts whose number is limited.
+pub(crate) const LIMITED: &str = "{inventory}:limited";
 
 impl Entity for Counter {
     type Id = str;
@@ -64,6 +70,10 @@ impl Entity for Receipt {
     fn lists(&self) -> Vec<String> {
         let list = format!("{{inventory}}:receipts-of:{}", self.counter);
         if self.listed { vec![list] } else { Vec::new() }
+    }
+    fn places(&self) -> Vec<Place> {
+        let place = Place { set: LIMITED.to_owned(), member: self.id.clone() };
+        if self.limited { vec![place] } else { Vec::new() }
     }
 }
 
@@ -114,6 +124,8 @@ pub(crate) enum How {
     Slow,
     /// Its receipt joins a list of the counter's.
     Listed,
+    /// Its receipt is one of this many at most.
+    Limited(u64),
 }
 
 impl Deposit {
@@ -152,6 +164,8 @@ pub(crate) enum Answer {
     Known(u64),
     /// There is no receipt.
     Unknown,
+    /// There are as many limited receipts as there may be.
+    Full,
 }
 
 type Meanwhile = Box<dyn FnOnce() + Send>;
@@ -237,6 +251,7 @@ impl Decider for Ledger {
             How::Asking => return Ok(changes.answering(Answer::Unknown)),
             How::Unnamed => changes.put(Counter { id: "unnamed".to_owned(), total: 1 }),
             How::Slow => std::thread::sleep(Duration::from_millis(1)),
+            How::Limited(most) => changes.limit(LIMITED.to_owned(), most, Answer::Full),
             How::Plain | How::PanickingInReads | How::Wide(_) | How::WideLater(_) | How::Listed => {
             }
         }
@@ -260,6 +275,7 @@ impl Decider for Ledger {
             amount: deposit.amount,
             total,
             listed: deposit.how == How::Listed,
+            limited: matches!(deposit.how, How::Limited(_)),
         });
         changes.append(&Deposited { id: deposit.id.clone(), total });
         Ok(changes.answering(Answer::Done(total)))

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use stack::Service;
 use system_tests::{SOON, eventually};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
@@ -37,6 +37,38 @@ async fn each_subject_has_a_rate_of_its_own_also_on_this_machine_and_with_anothe
     for _ in 0..5 {
         assert_problem("nobody", &ask("none").await, 401, "unauthenticated");
     }
+}
+
+#[tokio::test]
+async fn what_changes_something_has_a_rate_of_its_own_and_costs_by_its_length() {
+    let site = Site::start_with(&[("WRITE_RATE_PER_SUBJECT", "1/s:40")]).await;
+    let token = site.token_of("101", "orders:read orders:write");
+    let order = async |count: usize| {
+        let ids: Vec<String> = (0..count).map(|n| format!("xyz-{n:060}")).collect();
+        let body = json!({ "product_ids": ids, "customer_id": "101" });
+        site.ask(&token, Method::POST, "/order", &body).await
+    };
+    let begin = Instant::now();
+    // 6.8 KB cost 27, so the second one has to wait though it is only the second.
+    assert_eq!(order(100).await.status, 200);
+    let refused = order(100).await;
+    assert!(begin.elapsed().as_secs() < 10, "too slow to tell");
+    assert_problem("too much", &refused, 429, "too-many-requests");
+    let problem: Value = refused.json();
+    assert!(problem["detail"].as_str().unwrap().contains("WRITE_RATE_PER_SUBJECT"), "{problem}");
+    assert!(refused.header("retry-after").parse::<u64>().unwrap() >= 4);
+    // Small ones use up the rest; reading has its own rate, and others have theirs.
+    let mut taken = 0;
+    while order(1).await.status == 200 {
+        taken += 1;
+    }
+    assert!(taken >= 10 && taken <= 14 + begin.elapsed().as_secs(), "{taken}");
+    for _ in 0..20 {
+        assert_eq!(site.ask(&token, Method::GET, "/orders", &Value::Null).await.status, 200);
+    }
+    let body = json!({ "product_ids": ["201"], "customer_id": "102" });
+    let other = site.token_of("102", "orders:write");
+    assert_eq!(site.ask(&other, Method::POST, "/order", &body).await.status, 200);
 }
 
 #[tokio::test]

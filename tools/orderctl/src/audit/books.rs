@@ -260,10 +260,13 @@ impl Books {
         Ok(())
     }
 
-    /// The sorted sets of the orders that have each status, and of those with a step to confirm.
+    /// The sorted sets of the orders that have each status, of those of each customer that are open, and
+    /// of those with a step to confirm.
     async fn read_statuses(&mut self, links: &mut Links, orders: &[Order]) -> anyhow::Result<()> {
         let sets = OrderStatus::ALL.map(keys::orders_with);
-        let mut sets = BTreeMap::from(sets.map(|key| (key, BTreeSet::new())));
+        let open = links.keys(Topic::Order, "{order}:open:").await?;
+        let mut sets: BTreeMap<String, BTreeSet<String>> =
+            open.into_iter().chain(sets).map(|key| (key, BTreeSet::new())).collect();
         for place in orders.iter().flat_map(Entity::places) {
             sets.entry(place.set).or_default().insert(place.member);
         }

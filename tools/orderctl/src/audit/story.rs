@@ -148,8 +148,9 @@ impl Story<'_> {
             }
         }
         let Some(reservation) = self.reservation else { return };
-        // Called off before its stock was looked at, it has none.
-        if reservation.state == Holding::Cancelled && reservation.pieces.is_empty() {
+        // Rejected, or called off before its stock was looked at, it has none.
+        let is_over = matches!(reservation.state, Holding::Cancelled | Holding::Rejected);
+        if is_over && reservation.pieces.is_empty() {
             return;
         }
         let mut ordered: BTreeMap<&ProductId, u64> = BTreeMap::new();

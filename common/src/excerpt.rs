@@ -1,0 +1,49 @@
+//! Excerpts of texts that come from outside. What is stored or published about a request names its
+//! culprits, and does not grow with their number or their length.
+
+use std::fmt;
+
+/// How many of several things are named.
+const NAMED: usize = 5;
+/// The characters of an id that are shown: a UUID is shown whole.
+const ID_SHOWN: usize = 36;
+
+/// An id, or its beginning if it is long.
+#[derive(Clone, Copy, Debug)]
+pub struct ShortId<'a>(pub &'a str);
+
+impl fmt::Display for ShortId<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.char_indices().nth(ID_SHOWN) {
+            Some((end, _)) => write!(f, "{}…", &self.0[..end]),
+            None => f.write_str(self.0),
+        }
+    }
+}
+
+/// The first few of these things, and how many more they are.
+pub fn few<T: fmt::Display>(
+    things: impl ExactSizeIterator<Item = T>,
+    separator: &'static str,
+) -> String {
+    let more = things.len().saturating_sub(NAMED);
+    let named: Vec<String> = things.take(NAMED).map(|it| it.to_string()).collect();
+    let named = named.join(separator);
+    if more == 0 { named } else { format!("{named} and {more} more") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_ids_are_cut_and_of_many_things_the_first_few_are_named() {
+        let uuid = "5d1cc3bd-6a0e-4f0b-9c5e-0b7b8f1d2a64";
+        assert_eq!(ShortId(uuid).to_string(), uuid);
+        assert_eq!(ShortId(&"x".repeat(64)).to_string(), format!("{}…", "x".repeat(36)));
+        assert_eq!(ShortId(&"é".repeat(37)).to_string(), format!("{}…", "é".repeat(36)));
+        assert_eq!(few(["a", "b"].iter(), ", "), "a, b");
+        assert_eq!(few(1..6, "; "), "1; 2; 3; 4; 5");
+        assert_eq!(few(1..101, ", "), "1, 2, 3, 4, 5 and 95 more");
+    }
+}

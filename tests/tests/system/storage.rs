@@ -1,0 +1,235 @@
+//! What clients may have stored: so many open orders, short texts about what they name, and nothing
+//! more once the memory of Redis is nearly used up.
+
+use std::{net::SocketAddr, path::Path};
+
+use common::entities::{Order, OrderStatus};
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use stack::{Service, StackOptions};
+use system_tests::{Answer, Ask, Client, SOON, System, eventually, order_body};
+use tokio::task::JoinSet;
+
+async fn start(env: &[(&str, &str)], instances: &[(Service, usize)]) -> System {
+    let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let instances = instances.iter().copied().collect();
+    let options = StackOptions { env, instances, ..StackOptions::default() };
+    let system = System::start_with(options).await;
+    system.init_data().await;
+    system
+}
+
+/// Places an order with this key.
+async fn place(client: &Client, url: &str, customer: &str, key: &str) -> Answer {
+    let body = order_body(&["205"], customer);
+    let ask = Ask { method: Method::POST, path: "/order", key, body: Some(&body) };
+    ask.once(client, url).await.expect("the gateway answers")
+}
+
+/// Places orders of a customer with these keys, all at once.
+async fn place_all(system: &System, customer: &'static str, keys: &[String]) -> Vec<Answer> {
+    let mut placed = JoinSet::new();
+    for key in keys {
+        let (client, url, key) = (system.client.clone(), system.url(), key.clone());
+        placed.spawn(async move { place(&client, &url, customer, &key).await });
+    }
+    placed.join_all().await
+}
+
+#[tokio::test]
+async fn a_customer_has_so_many_open_orders_whatever_is_asked_at_once_and_more_when_some_are_over()
+{
+    let mut system = start(&[("MAX_OPEN_ORDERS", "3")], &[(Service::Order, 2)]).await;
+    let keys: Vec<String> = (0..12).map(|n| format!("open-{n}")).collect();
+    let (taken, refused): (Vec<Answer>, Vec<Answer>) = place_all(&system, "101", &keys)
+        .await
+        .into_iter()
+        .partition(|answer| answer.status == StatusCode::OK);
+    assert_eq!((taken.len(), refused.len()), (3, 9));
+    for answer in &refused {
+        let problem: Value = answer.json();
+        assert_eq!(answer.status, StatusCode::CONFLICT, "{problem}");
+        assert_eq!(problem["type"], "urn:problem-type:orders:too-many-open-orders");
+        assert_eq!(problem["field"], "customer_id");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("3 open orders") && detail.contains("MAX_OPEN_ORDERS"), "{detail}");
+    }
+    // Each is an order again at its repetition, and none of the others is.
+    let again = place_all(&system, "101", &keys).await;
+    let replayed = |it: &&Answer| it.status == StatusCode::OK;
+    assert_eq!(again.iter().filter(replayed).count(), 3);
+    let other = system.place(&["205"], "103").await;
+
+    // Whatever becomes of them: it is over and leaves room for another one.
+    let orders: Vec<Order> = taken.iter().map(Answer::parse).collect();
+    for order in &orders {
+        system.reaches(order, OrderStatus::ToBeShipped).await;
+    }
+    let is_full = async |system: &System, key: &str| {
+        let answer = place(&system.client, &system.url(), "101", key).await;
+        answer.status == StatusCode::CONFLICT
+    };
+    assert_eq!(system.cancel(&orders[0]).await.status, StatusCode::OK);
+    assert_eq!(system.step(&orders[1], "ship").await.status, StatusCode::OK);
+    assert!(!is_full(&system, "after the cancellation").await);
+    assert!(is_full(&system, "while one is on its way").await);
+    assert_eq!(system.step(&orders[1], "complete").await.status, StatusCode::OK);
+    let rejected = system.order(&["999"], "101").await;
+    assert_eq!(rejected.status, OrderStatus::Rejected);
+    assert!(!is_full(&system, "after a rejection").await);
+    assert!(is_full(&system, "and no more than that").await);
+
+    // The number outlives those who count.
+    for number in [1, 2] {
+        system.restart(Service::Order, number).await;
+    }
+    assert!(is_full(&system, "after a restart").await);
+    system.reaches(&other, OrderStatus::ToBeShipped).await;
+    system.assert_balanced(SOON).await;
+}
+
+/// A field of a section of INFO.
+async fn info(system: &System, section: &str, field: &str) -> u64 {
+    let mut redis = system.redis().await;
+    let info: String = redis::cmd("INFO").arg(section).query_async(&mut redis).await.unwrap();
+    let found = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    found.expect("a field").trim().parse().expect("a number")
+}
+
+#[tokio::test]
+async fn an_order_of_unknown_products_is_not_stored_again_and_again() {
+    const ORDERS: u64 = 40;
+    let system = start(&[], &[]).await;
+    let ids: Vec<String> = (0..100).map(|n| format!("xyz-{n:060}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let order = system.order(&ids, "101").await;
+    let reason = order.reason.expect("a reason");
+    assert!(reason.ends_with("… and 95 more") && reason.len() < 300, "{reason}");
+    system.quiet(SOON).await;
+    let before = info(&system, "memory", "used_memory_dataset").await;
+    for _ in 0..ORDERS {
+        system.place(&ids, "101").await;
+    }
+    system.quiet(SOON).await;
+    let each = (info(&system, "memory", "used_memory_dataset").await - before) / ORDERS;
+    // Its 6.8 KB are in the order, and in the events that are about it.
+    assert!(each < 45_000, "{each} bytes for an order");
+    let messages = system.get("/customers/101/messages?limit=100").await;
+    let whole = ids[0];
+    assert!(!messages.text().contains(whole), "messages repeat what cannot be had");
+    for service in [Service::Order, Service::Inventory, Service::Message] {
+        assert!(!system.logs(service).contains(whole), "{service:?} logs it");
+    }
+    system.assert_balanced(SOON).await;
+}
+
+#[test]
+fn every_redis_that_is_started_here_has_a_most() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for file in ["docker-compose.yml", "deploy/isolated.yml", "deploy/redis-acl-tls.yml"] {
+        let text = std::fs::read_to_string(root.join(file)).unwrap();
+        let limited = text.matches("--maxmemory-policy").count();
+        let sized = text.matches("${REDIS_MAXMEMORY:-2gb}").count();
+        assert!(limited > 0 && sized == limited, "{file}");
+    }
+}
+
+/// What an instance says of itself.
+async fn operations(client: &Client, port: SocketAddr, path: &str) -> Answer {
+    client.get(&format!("http://{port}{path}")).await.expect("it answers")
+}
+
+/// Sets the most memory of Redis, so that this many percent of it are used.
+async fn use_percent(system: &System, percent: u64) {
+    let used = info(system, "memory", "used_memory").await;
+    let mut redis = system.redis().await;
+    let most = (used * 100 / percent).to_string();
+    let set = ["SET", "maxmemory", &most];
+    let () = redis::cmd("CONFIG").arg(&set).query_async(&mut redis).await.unwrap();
+}
+
+fn assert_full(answer: &Answer) {
+    let problem: Value = answer.json();
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{problem}");
+    assert_eq!(answer.header("retry-after"), "5");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("% of the memory of Redis is used"), "{detail}");
+}
+
+#[tokio::test]
+async fn changes_are_refused_while_redis_is_nearly_full_and_what_is_under_way_ends() {
+    let mut system = start(&[], &[]).await;
+    system.top_up("101", 10_000).await;
+    let early = place(&system.client, &system.url(), "101", "early").await;
+    let early: Order = early.parse();
+    system.reaches(&early, OrderStatus::ToBeShipped).await;
+    // Redis uses more than a connection or two, so that its use does not change by much.
+    let mut redis = system.redis().await;
+    let mut ballast = redis::cmd("SETRANGE");
+    ballast.arg("ballast").arg(64 * 1024 * 1024).arg("x");
+    let _: u64 = ballast.query_async(&mut redis).await.unwrap();
+    system.first(Service::Inventory).process.kill().expect("killed");
+    let under_way = system.place(&["204"], "101").await;
+
+    use_percent(&system, 93).await;
+    for service in [Service::Order, Service::Gateway] {
+        let port = system.first(service).ops;
+        eventually("it says so", SOON, async || {
+            let ready = operations(&system.client, port, "/readyz").await;
+            let text = ready.text();
+            let says = text.starts_with("ready\n") && text.contains("% of its memory");
+            if ready.status == StatusCode::OK && says { Ok(()) } else { Err(text) }
+        })
+        .await;
+        let metrics = operations(&system.client, port, "/metrics").await.text();
+        let gauge = metrics.lines().find_map(|it| it.strip_prefix("redis_memory_used_percent "));
+        let percent: u64 = gauge.expect("a gauge").parse().unwrap();
+        assert!((90..100).contains(&percent), "{percent}");
+        let logs = system.logs(service);
+        let said = logs.lines().filter(|line| line.contains("% of its memory")).count();
+        assert_eq!(said, 1, "{logs}");
+    }
+    let product = json!({ "name": "N", "price": 1, "amount": 1 });
+    let account = json!({ "name": "N", "email": "n@example.com", "balance": 1 });
+    let amount = json!({ "amount": 1 });
+    for (method, path, body) in [
+        (Method::POST, "/order".to_owned(), Some(order_body(&["205"], "101"))),
+        (Method::PUT, "/inventory/new".to_owned(), Some(product)),
+        (Method::PUT, "/accounts/new".to_owned(), Some(account)),
+        (Method::POST, "/inventory/201/restock".to_owned(), Some(amount.clone())),
+        (Method::POST, "/accounts/101/top-up".to_owned(), Some(amount)),
+        (Method::POST, "/init-data".to_owned(), None),
+        (Method::POST, format!("/order/{}/ship", early.id), None),
+        (Method::DELETE, format!("/order/{}", early.id), None),
+    ] {
+        assert_full(&system.ask(method, &path, body.as_ref()).await);
+    }
+    for path in ["/orders", "/inventory/201", "/report", &format!("/order/{}", early.id)] {
+        assert_eq!(system.get(path).await.status, StatusCode::OK, "{path}");
+    }
+    // A repetition is answered, as is what no state would allow.
+    let again = place(&system.client, &system.url(), "101", "early").await;
+    assert_eq!((again.status, again.header("idempotent-replayed")), (StatusCode::OK, "true"));
+    assert_eq!(system.step(&early, "complete").await.status, StatusCode::CONFLICT);
+    // What was accepted before comes to its end.
+    system.restart(Service::Inventory, 1).await;
+    system.reaches(&under_way, OrderStatus::ToBeShipped).await;
+    assert_full(&system.post("/order", &order_body(&["205"], "101")).await);
+
+    let mut redis = system.redis().await;
+    let () = redis::cmd("DEL").arg("ballast").query_async(&mut redis).await.unwrap();
+    eventually("changes are accepted again", SOON, async || {
+        let order = system.post("/order", &order_body(&["205"], "101")).await;
+        let restock = json!({ "amount": 1 });
+        let restock = system.ask(Method::POST, "/inventory/201/restock", Some(&restock)).await;
+        let accepted = order.status == StatusCode::OK && restock.status == StatusCode::OK;
+        if accepted { Ok(()) } else { Err(format!("{} {}", order.text(), restock.text())) }
+    })
+    .await;
+    for service in [Service::Order, Service::Gateway] {
+        let port = system.first(service).ops;
+        assert_eq!(operations(&system.client, port, "/readyz").await.text(), "ready\n");
+        assert!(system.logs(service).contains("are accepted again"), "{service:?}");
+    }
+    system.assert_balanced(SOON).await;
+}
