@@ -254,11 +254,14 @@ impl Entity for Order {
     }
     fn places(&self) -> Vec<Place> {
         let member = format!("{:012x}-{}", self.created(), self.id);
-        let unconfirmed = self
-            .awaits_confirmation()
-            .then(|| Place { set: keys::UNCONFIRMED_ORDERS.to_owned(), member: member.clone() });
-        let mut places = vec![Place { set: keys::orders_with(self.status), member }];
-        places.extend(unconfirmed);
+        let own = keys::orders_of_with(&self.customer_id, self.status);
+        let mut places = vec![
+            Place::of_all(keys::orders_with(self.status), member.clone()),
+            Place::of_some(own, member.clone()),
+        ];
+        if self.awaits_confirmation() {
+            places.push(Place::of_all(keys::UNCONFIRMED_ORDERS.to_owned(), member));
+        }
         places
     }
     fn announcement(&self) -> Option<String> {

@@ -97,6 +97,11 @@ pub fn orders_with(status: OrderStatus) -> String {
     format!("{{order}}:status:{}", status.name())
 }
 
+/// The same of one customer's orders.
+pub fn orders_of_with(customer: &CustomerId, status: OrderStatus) -> String {
+    format!("{{order}}:status:{}:{customer}", status.name())
+}
+
 /// The sorted set of the orders with a step that is not confirmed yet. Its members are those of
 /// [`orders_with`].
 pub const UNCONFIRMED_ORDERS: &str = "{order}:unconfirmed";

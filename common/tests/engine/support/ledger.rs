@@ -8,7 +8,7 @@ use std::{
 };
 
 use common::{
-    decision::{Changes, Decider, Entity, Halt, Millis, Reads, World},
+    decision::{Changes, Decider, Entity, Halt, Millis, Place, Reads, World},
     events::{Event, Stream, Topic},
     keys::Kind,
 };
@@ -38,7 +38,7 @@ pub(crate) struct Receipt {
     pub(crate) amount: u64,
     /// What the counter showed afterwards.
     pub(crate) total: u64,
-    /// Whether it is in the list of its counter's receipts.
+    /// Whether it is in the list and in the sorted set of its counter's receipts.
     #[serde(default)]
     pub(crate) listed: bool,
 }
@@ -64,6 +64,10 @@ impl Entity for Receipt {
     fn lists(&self) -> Vec<String> {
         let list = format!("{{inventory}}:receipts-of:{}", self.counter);
         if self.listed { vec![list] } else { Vec::new() }
+    }
+    fn places(&self) -> Vec<Place> {
+        let set = format!("{{inventory}}:set-of:{}", self.counter);
+        if self.listed { vec![Place::of_some(set, self.id.clone())] } else { Vec::new() }
     }
 }
 
@@ -112,7 +116,7 @@ pub(crate) enum How {
     Asking,
     /// Its decision takes a millisecond.
     Slow,
-    /// Its receipt joins a list of the counter's.
+    /// Its receipt joins a list and a sorted set of the counter's.
     Listed,
 }
 
