@@ -1,6 +1,7 @@
 //! Documents that stay as they are for the life of the process.
 
 use axum::{
+    Extension,
     response::{IntoResponse, Response},
     routing::{MethodRouter, get},
 };
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use sha1_smol::Sha1;
 
-use crate::Gateway;
+use crate::{Gateway, guard::Shared};
 
 /// HTML in UTF-8.
 pub(crate) const HTML: &str = "text/html; charset=utf-8";
@@ -64,7 +65,7 @@ impl Fixed {
         if known {
             (StatusCode::NOT_MODIFIED, self.headers.clone()).into_response()
         } else {
-            (self.headers.clone(), self.body.clone()).into_response()
+            (self.headers.clone(), Extension(Shared), self.body.clone()).into_response()
         }
     }
 }

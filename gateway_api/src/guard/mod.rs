@@ -2,16 +2,22 @@
 //!
 //! Two layers. `outside` is the outermost of all and works by addresses, before anybody knows who
 //! asks; `inside` comes after authentication and counts what each [`Subject`] asks.
+//!
+//! Limits also count what a request costs: handlers read through the [`Reader`] of the request, in turn
+//! with the reads of other clients, and what they read counts as further requests.
 
 mod client;
 mod headers;
 mod rate;
+mod reads;
 mod site;
+mod unsent;
 
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
-    extract::{Request, State},
+    body::HttpBody as _,
+    extract::{FromRequestParts, Request, State},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -19,22 +25,32 @@ use clap::Args;
 use common::{
     network::{Network, Site},
     problem::Problem,
+    redis_link::Meter,
     server::{Peer, Place, Places, keep},
 };
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, Method, header, request::Parts};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::{
     client::ForwardedHeader,
     rate::{Buckets, Rate},
+    reads::Reads,
     site::{HostName, Hosts},
+    unsent::{Full, Hold, Unsent},
 };
 use crate::web;
 
 /// The longest path with its query, in bytes.
 const URI_LIMIT: usize = 8 * 1024;
-/// The part of all requests in flight that may be one subject's.
+/// The part of all requests in flight, and of all answers in memory, that may be one subject's.
 const SHARE: usize = 4;
+/// How many reads there are at once.
+const READS: usize = 4;
+/// What a request may read without counting as a further one, in bytes; each time as much counts as one
+/// more.
+const BYTES_PER_REQUEST: usize = 64 * 1024;
+/// Answers up to this size are not counted, in bytes: a connection buffers about as much.
+const SMALL_ANSWER: u64 = 64 * 1024;
 
 /// How much clients may ask.
 #[derive(Args, Clone, Debug)]
@@ -43,6 +59,10 @@ pub struct GuardConfig {
     /// (503). One subject may have a quarter of them (429)
     #[arg(long, env, default_value = "1024", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     max_in_flight: u32,
+    /// How much memory large answers may take that clients have not taken yet, in bytes; more are
+    /// refused (503). One subject or address may have a quarter of it (429)
+    #[arg(long, env, default_value = "67108864", value_parser = clap::value_parser!(u64).range(8_388_608..=1_099_511_627_776))]
+    max_unsent_bytes: u64,
     /// How often one address (IPv6: /64) may ask: 100/s, 100/s:500 with how many at once, or off.
     /// Loopback is exempt
     #[arg(long, env, default_value = "100/s:500")]
@@ -82,12 +102,77 @@ impl GuardConfig {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Subject(pub Box<str>);
 
+/// Whose request it is, as far as limits go.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Client {
+    /// Somebody on this machine who is not authenticated.
+    ThisMachine,
+    Address(Site),
+    Subject(Box<str>),
+}
+
+/// Marks an answer whose bytes are part of the program: it takes no memory of its own.
+#[derive(Clone)]
+pub(crate) struct Shared;
+
+/// Reads what is stored for a client: an extension of each request, and an extractor.
+#[derive(Clone)]
+pub struct Reader {
+    guard: Arc<Guard>,
+    client: Client,
+}
+
+impl Reader {
+    /// Reads when it is the client's turn, and counts what was read.
+    pub(crate) async fn read<T>(&self, reading: impl Future<Output = T>) -> T {
+        let _turn = self.guard.reads.turn(&self.client).await;
+        // Dropped, it counts also what a request has read that was given up.
+        let charge = Charge { reader: self, meter: Meter::default() };
+        charge.meter.count(reading).await
+    }
+}
+
+struct Charge<'a> {
+    reader: &'a Reader,
+    meter: Meter,
+}
+
+impl Drop for Charge<'_> {
+    fn drop(&mut self) {
+        let requests = self.meter.bytes() / BYTES_PER_REQUEST;
+        let requests = u32::try_from(requests).unwrap_or(u32::MAX);
+        let guard = &self.reader.guard;
+        match &self.reader.client {
+            _ if requests == 0 => {}
+            Client::ThisMachine => {}
+            Client::Address(site) => {
+                guard.addresses.iter().for_each(|it| it.charge(site, requests));
+            }
+            Client::Subject(name) => {
+                guard.subjects.iter().for_each(|it| it.charge(name, requests));
+            }
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Reader {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        // Only where the guard was forgotten.
+        let nobody = || Problem::internal("nobody knows whose request it is");
+        parts.extensions.get::<Self>().cloned().ok_or_else(nobody)
+    }
+}
+
 /// What both layers know.
 pub struct Guard {
     places: Arc<Semaphore>,
     addresses: Option<Buckets>,
     subjects: Option<Buckets>,
     subjects_places: Arc<Places<Box<str>>>,
+    reads: Arc<Reads>,
+    unsent: Arc<Unsent>,
     trusted_proxies: Vec<Network>,
     forwarded_header: ForwardedHeader,
     hosts: Hosts,
@@ -103,6 +188,8 @@ impl Guard {
             addresses: buckets(config.rate_per_address),
             subjects: buckets(config.rate_per_subject),
             subjects_places: Places::new(in_flight.div_ceil(SHARE)),
+            reads: Reads::new(READS),
+            unsent: Unsent::new(usize::try_from(config.max_unsent_bytes).unwrap_or(usize::MAX)),
             trusted_proxies: config.trusted_proxies.clone(),
             forwarded_header: config.forwarded_header,
             hosts: Hosts::new(&config.allowed_hosts, listens.ip()),
@@ -113,16 +200,15 @@ impl Guard {
     fn admit(
         &self,
         request: &Request,
-        peer: Option<Peer>,
+        client: &Client,
+        behind_proxy: bool,
     ) -> Result<Option<OwnedSemaphorePermit>, Problem> {
         let (uri, headers) = (request.uri(), request.headers());
-        let behind_proxy = peer.is_some_and(|peer| {
-            self.trusted_proxies.iter().any(|network| network.contains(peer.address.ip()))
-        });
-        if let Some(peer) = peer
+        if let Client::Address(site) = client
+            && let Some(addresses) = &self.addresses
             && !is_fixed(uri.path())
         {
-            self.count_address(peer, behind_proxy, headers)?;
+            addresses.take(site).map_err(too_often)?;
         }
         if uri.path_and_query().map_or(0, |it| it.as_str().len()) > URI_LIMIT {
             let limit = format!("at most {URI_LIMIT} bytes of path and query are taken");
@@ -145,24 +231,44 @@ impl Guard {
         Ok(Some(place.map_err(crowded)?))
     }
 
-    fn count_address(
-        &self,
-        peer: Peer,
-        behind_proxy: bool,
-        headers: &HeaderMap,
-    ) -> Result<(), Problem> {
-        let Some(addresses) = &self.addresses else { return Ok(()) };
+    fn is_proxy(&self, peer: Peer) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(peer.address.ip()))
+    }
+
+    /// Whose request it is as long as nobody is authenticated.
+    fn client(&self, peer: Peer, behind_proxy: bool, headers: &HeaderMap) -> Client {
         let address = peer.address.ip();
-        if !behind_proxy {
-            // Whoever is on this machine has other means to keep it busy.
-            if Network::LOOPBACK.iter().any(|network| network.contains(address)) {
-                return Ok(());
-            }
-            return addresses.take(Site::from(address)).map_err(too_often);
+        if behind_proxy {
+            let (header, trusted) = (self.forwarded_header, &self.trusted_proxies);
+            return Client::Address(client::address(address, headers, header, trusted).into());
         }
-        let client =
-            client::address(address, headers, self.forwarded_header, &self.trusted_proxies);
-        addresses.take(Site::from(client)).map_err(too_often)
+        // Whoever is on this machine has other means to keep it busy.
+        if Network::LOOPBACK.iter().any(|network| network.contains(address)) {
+            return Client::ThisMachine;
+        }
+        Client::Address(address.into())
+    }
+
+    /// Counts a large answer against the limit of those in memory until it is taken. Only reads have
+    /// such answers, so nothing has happened if it is refused.
+    fn hold(&self, client: &Client, answer: &Response) -> Result<Option<Hold>, Problem> {
+        let bytes = answer.body().size_hint().exact().unwrap_or(0);
+        if bytes <= SMALL_ANSWER || answer.extensions().get::<Shared>().is_some() {
+            return Ok(None);
+        }
+        let client = answer.extensions().get::<Client>().unwrap_or(client);
+        let hold = self.unsent.hold(client, usize::try_from(bytes).unwrap_or(usize::MAX));
+        hold.map(Some).map_err(|full| match full {
+            Full::Client => Problem {
+                retry_after: Some(1),
+                ..Problem::too_many_requests(
+                    "you have not taken the answers to your other requests; take them, then try again",
+                )
+            },
+            Full::All => Problem::unavailable(
+                "too many answers wait for their clients to take them; try again",
+            ),
+        })
     }
 
     /// Counts what a subject asks, and gives it one of its places unless it needs none.
@@ -206,15 +312,32 @@ fn too_often(seconds: u16) -> Problem {
 /// The outermost layer.
 pub(crate) async fn outside(
     State(guard): State<Arc<Guard>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let peer = request.extensions().get::<Peer>().copied();
     // A browser that once was told so would go to no other port of this machine by HTTP any more.
     let strict = peer.is_some_and(|peer| peer.tls) && !site::names_this_machine(request.headers());
-    let mut response = match guard.admit(&request, peer) {
-        Ok(place) => kept(next.run(request).await, place),
-        Err(problem) => refuse(problem, &request),
+    let behind_proxy = peer.is_some_and(|peer| guard.is_proxy(peer));
+    let headers = request.headers();
+    let client = peer.map_or(Client::ThisMachine, |peer| guard.client(peer, behind_proxy, headers));
+    let mut response = match guard.admit(&request, &client, behind_proxy) {
+        Ok(place) => {
+            let reader = Reader { guard: Arc::clone(&guard), client: client.clone() };
+            request.extensions_mut().insert(reader);
+            let answer = next.run(request).await;
+            match guard.hold(&client, &answer) {
+                Ok(hold) => {
+                    let keeps = place.is_some() || hold.is_some();
+                    kept(answer, keeps.then_some((place, hold)))
+                }
+                Err(problem) => {
+                    let kind = answer.headers().get(header::CONTENT_TYPE);
+                    refuse(problem, kind.is_some_and(|it| it.as_bytes().starts_with(b"text/html")))
+                }
+            }
+        }
+        Err(problem) => refuse(problem, web::negotiate::wants_html(headers)),
     };
     headers::complete(response.headers_mut(), strict);
     response
@@ -223,15 +346,23 @@ pub(crate) async fn outside(
 /// The layer behind authentication: nothing happens to a request without a [`Subject`].
 pub(crate) async fn inside(
     State(guard): State<Arc<Guard>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let Some(subject) = request.extensions().get::<Subject>() else {
         return next.run(request).await;
     };
+    let client = Client::Subject(subject.0.clone());
     match guard.count_subject(subject, &request) {
-        Ok(place) => kept(next.run(request).await, place),
-        Err(problem) => refuse(problem, &request),
+        Ok(place) => {
+            let reader = Reader { guard: Arc::clone(&guard), client: client.clone() };
+            request.extensions_mut().insert(reader);
+            let mut answer = next.run(request).await;
+            // For the layer outside, which counts large answers.
+            answer.extensions_mut().insert(client);
+            kept(answer, place)
+        }
+        Err(problem) => refuse(problem, web::negotiate::wants_html(request.headers())),
     }
 }
 
@@ -244,8 +375,8 @@ fn kept<T: Send + Unpin + 'static>(answer: Response, place: Option<T>) -> Respon
 }
 
 /// A page for browsers, JSON for programs. The body is not read, so the connection may have to end.
-fn refuse(problem: Problem, request: &Request) -> Response {
-    if web::negotiate::wants_html(request.headers()) {
+fn refuse(problem: Problem, html: bool) -> Response {
+    if html {
         return web::html(Err(problem));
     }
     let mut response = problem.into_response();
