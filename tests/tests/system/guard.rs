@@ -403,7 +403,7 @@ fn a_certificate_that_cannot_be_used_ends_the_start_with_64_and_names_its_variab
     let (cert, key, other) = (path("cert.pem"), path("key.pem"), path("other-key.pem"));
     let (nonsense, none) = (path("nonsense.pem"), path("none.pem"));
     type Env<'a> = Vec<(&'a str, &'a str)>;
-    let rows: [(&str, Env<'_>, &str); 10] = [
+    let rows: [(&str, Env<'_>, &str); 11] = [
         ("no key", vec![("TLS_CERT", &cert)], "TLS_KEY: "),
         ("no certificate", vec![("TLS_KEY", &key)], "TLS_CERT: "),
         ("no such certificate", vec![("TLS_CERT", &none), ("TLS_KEY", &key)], "TLS_CERT: "),
@@ -414,6 +414,7 @@ fn a_certificate_that_cannot_be_used_ends_the_start_with_64_and_names_its_variab
         ("a bad subject's rate", vec![("RATE_PER_SUBJECT", "0/s")], "RATE_PER_SUBJECT: "),
         ("a bad network", vec![("TRUSTED_PROXIES", "10.0.0.0/33")], "TRUSTED_PROXIES: "),
         ("no places", vec![("MAX_IN_FLIGHT", "0")], "MAX_IN_FLIGHT: "),
+        ("little memory", vec![("MAX_UNSENT_BYTES", "8388607")], "MAX_UNSENT_BYTES: "),
     ];
     for (name, env, complaint) in rows {
         let mut command = Command::new(binaries.join(Service::Gateway.name()));
