@@ -286,8 +286,8 @@ pub(crate) async fn with_status(
     let last = orders.len().checked_sub(1).filter(|_| orders.len() < members.len());
     let next = last.map(|last| format!("s{}", members[last]));
     // One may have moved on between the two reads.
-    let stands = |order: &Box<RawValue>| has_status(order, status);
-    let entities = orders.into_iter().flatten().filter(stands).collect();
+    let orders = orders.into_iter().flatten();
+    let entities = orders.filter(|order| has_status(order, status)).collect();
     Ok(Found { entities, next })
 }
 
