@@ -89,6 +89,20 @@ pub struct Place {
     pub set: String,
     /// The member.
     pub member: String,
+    /// Whether only some entities of the kind are ever in it, as with [`Entity::lists`].
+    pub own: bool,
+}
+
+impl Place {
+    /// A place in a set of all entities of the kind.
+    pub fn of_all(set: String, member: String) -> Self {
+        Self { set, member, own: false }
+    }
+
+    /// A place in a set of some of them, such as those of one customer.
+    pub fn of_some(set: String, member: String) -> Self {
+        Self { set, member, own: true }
+    }
 }
 
 /// Why a decision was not made.
@@ -166,6 +180,8 @@ pub(crate) struct Slot {
     kind: Option<&'static Kind>,
     /// Whether the change is to be told.
     announce: bool,
+    /// Whether it joins all of its sorted sets, also those that it should be in already.
+    joins_again: bool,
     /// The sorted sets that list what stands; known once a change was made.
     places: Vec<Place>,
     /// Whether what stands is not shown.
@@ -312,7 +328,11 @@ impl World {
                 Entry::Vacant(place) => place.insert(Slot::standing(None)),
             };
             slot.place_standing(put.places_of);
+            let announced = slot.announce;
             slot.put(put.kind, put.entity);
+            if put.joins_again {
+                (slot.announce, slot.joins_again) = (announced, true);
+            }
             slot.trace = trace.map(Into::into);
         }
     }
@@ -329,7 +349,7 @@ impl World {
         {
             let version = slot.version().map_or(Version(now), |version| Version(version.0 + 1));
             slot.standing = Some((version, document));
-            slot.announce = false;
+            (slot.announce, slot.joins_again) = (false, false);
         }
     }
 
@@ -386,7 +406,7 @@ impl World {
     pub(crate) fn revert(&mut self, key: &Key) {
         if let Some(slot) = self.slots.get_mut(key) {
             slot.changed = None;
-            slot.announce = false;
+            (slot.announce, slot.joins_again) = (false, false);
         }
     }
 }
@@ -403,6 +423,7 @@ impl Slot {
             changed: None,
             kind: None,
             announce: false,
+            joins_again: false,
             places: Vec::new(),
             hidden: false,
             foreign: None,
@@ -449,12 +470,13 @@ impl Slot {
         let missing_in = |others: &[Place], from: &[Place]| {
             from.iter().filter(|place| !others.contains(place)).cloned().collect()
         };
+        let known: &[Place] = if self.joins_again { &[] } else { &self.places };
         Some(Change {
             json: entity.json(),
             announcement: updates.and_then(|_| entity.announcement()),
             lists: if self.standing.is_none() { entity.lists() } else { Vec::new() },
             leaves: missing_in(&places, &self.places),
-            joins: missing_in(&self.places, &places),
+            joins: missing_in(known, &places),
             index: kind.index.filter(|_| self.standing.is_none()),
             updates,
             prefix: kind.prefix.len(),
@@ -539,6 +561,7 @@ pub(crate) struct Put {
     kind: &'static Kind,
     entity: Arc<dyn Stored>,
     places_of: fn(&Document) -> Vec<Place>,
+    joins_again: bool,
 }
 
 /// An event to publish.
@@ -584,7 +607,15 @@ impl<A> Changes<A> {
     pub fn put<E: Entity>(&mut self, entity: E) {
         let key = Key::new(E::kind(), entity.id());
         let places_of = Document::places::<E>;
-        self.puts.push(Put { key, kind: E::kind(), entity: Arc::new(entity), places_of });
+        let (kind, entity) = (E::kind(), Arc::new(entity));
+        self.puts.push(Put { key, kind, entity, places_of, joins_again: false });
+    }
+
+    /// Writes an entity that has not changed, so that it joins all of its sorted sets: an earlier
+    /// version of the program that wrote it knew fewer. It is not announced.
+    pub fn join_again<E: Entity>(&mut self, entity: E) {
+        self.put(entity);
+        self.puts.iter_mut().next_back().expect("it was just put").joins_again = true;
     }
 
     /// Publishes an event.
@@ -736,7 +767,7 @@ mod tests {
                 &self.id
             }
             fn places(&self) -> Vec<Place> {
-                let place = |set: &String| Place { set: set.clone(), member: self.id.clone() };
+                let place = |set: &String| Place::of_all(set.clone(), self.id.clone());
                 self.sets.iter().map(place).collect()
             }
         }
@@ -748,10 +779,38 @@ mod tests {
             changes.put(Listed { id: "1".into(), sets });
             world.apply(&mut changes);
         }
-        let change = world.slot(&key()).unwrap().change().unwrap();
         let sets = |places: Vec<Place>| places.into_iter().map(|it| it.set).collect::<Vec<_>>();
-        assert_eq!(sets(change.leaves), ["left"]);
-        assert_eq!(sets(change.joins), ["joined", "new"]);
+        let moves = |world: &World| {
+            let change = world.slot(&key()).unwrap().change().unwrap();
+            (sets(change.leaves), sets(change.joins), change.updates)
+        };
+        let (leaves, joins, updates) = moves(&world);
+        assert_eq!((leaves, joins), (vec!["left".to_owned()], vec!["joined".into(), "new".into()]));
+        assert!(updates.is_some());
+
+        // One that joins again joins all of them, whatever else happens to it in the same batch.
+        world.set_standing(key(), Some(r#"7 {"id":"1","sets":["stays","left"]}"#));
+        let listed = |sets: &[&str]| Listed {
+            id: "1".into(),
+            sets: sets.iter().map(|&set| set.to_owned()).collect(),
+        };
+        let mut changes = Changes::<()>::none();
+        changes.join_again(listed(&["stays", "left"]));
+        world.apply(&mut changes);
+        assert_eq!(moves(&world), (vec![], vec!["stays".to_owned(), "left".to_owned()], None));
+        changes.put(listed(&["stays", "joined"]));
+        world.apply(&mut changes);
+        let (leaves, joins, updates) = moves(&world);
+        assert_eq!(
+            (leaves, joins),
+            (vec!["left".to_owned()], vec!["stays".into(), "joined".into()])
+        );
+        assert!(updates.is_some());
+        world.settle(&key(), 1_000);
+        changes.put(listed(&["stays"]));
+        world.apply(&mut changes);
+        let (leaves, joins, _) = moves(&world);
+        assert_eq!((leaves, joins), (vec!["joined".to_owned()], vec![]));
     }
 
     #[test]

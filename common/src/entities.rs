@@ -261,11 +261,18 @@ impl Entity for Order {
     }
     fn places(&self) -> Vec<Place> {
         let member = format!("{:012x}-{}", self.created(), self.id);
-        let unconfirmed = self.awaits_confirmation().then(|| keys::UNCONFIRMED_ORDERS.to_owned());
-        let open = self.status.is_open().then(|| keys::open_orders_of(&self.customer_id));
-        let sets = [Some(keys::orders_with(self.status)), unconfirmed, open];
-        let place = |set| Place { set, member: member.clone() };
-        sets.into_iter().flatten().map(place).collect()
+        let own = keys::orders_of_with(&self.customer_id, self.status);
+        let mut places = vec![
+            Place::of_all(keys::orders_with(self.status), member.clone()),
+            Place::of_some(own, member.clone()),
+        ];
+        if self.awaits_confirmation() {
+            places.push(Place::of_all(keys::UNCONFIRMED_ORDERS.to_owned(), member.clone()));
+        }
+        if self.status.is_open() {
+            places.push(Place::of_some(keys::open_orders_of(&self.customer_id), member));
+        }
+        places
     }
     fn announcement(&self) -> Option<String> {
         Some(json(&OrderUpdated::from(self)))

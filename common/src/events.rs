@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{
-    ids::{CustomerId, OrderId, ProductId},
+    ids::{CustomerId, NAMESPACE, OrderId, ProductId},
     text::{read_plain, read_plain_option},
 };
 
@@ -648,6 +648,21 @@ pub enum MessageKind {
 }
 
 impl MessageKind {
+    /// All that are about orders, in the order in which they are sent where an attempt leads to several.
+    pub const ABOUT_ORDERS: [Self; 11] = [
+        Self::OrderReceived,
+        Self::TriedAgain,
+        Self::OutOfStock,
+        Self::StockReserved,
+        Self::OnItsWay,
+        Self::InsufficientFund,
+        Self::Rejected,
+        Self::Cancelled,
+        Self::Refunded,
+        Self::Shipped,
+        Self::Completed,
+    ];
+
     /// As in the event.
     pub const fn name(self) -> &'static str {
         match self {
@@ -685,6 +700,14 @@ pub struct MessageSent {
     pub subject: String,
     /// The text.
     pub body: String,
+}
+
+impl MessageSent {
+    /// The id of the only message of this kind about this attempt of an order.
+    pub fn id_about(order: OrderId, attempt: u32, kind: MessageKind) -> Uuid {
+        let name = format!("message\n{order}\n{attempt}\n{}", kind.name());
+        Uuid::new_v5(&NAMESPACE, name.as_bytes())
+    }
 }
 
 impl Event for MessageSent {

@@ -97,6 +97,11 @@ pub fn orders_with(status: OrderStatus) -> String {
     format!("{{order}}:status:{}", status.name())
 }
 
+/// The same of one customer's orders.
+pub fn orders_of_with(customer: &CustomerId, status: OrderStatus) -> String {
+    format!("{{order}}:status:{}:{customer}", status.name())
+}
+
 /// The sorted set of a customer's open orders, see [`OrderStatus::is_open`]; how many they are limits
 /// further ones. Its members are those of [`orders_with`].
 pub fn open_orders_of(customer: &CustomerId) -> String {

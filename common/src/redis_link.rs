@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     io,
-    sync::{Arc, Mutex as Guarded, PoisonError},
+    sync::{
+        Arc, Mutex as Guarded, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -439,6 +442,41 @@ pub struct SharedLink {
     unreadable: Guarded<HashMap<String, Instant>>,
 }
 
+tokio::task_local! {
+    static METER: Meter;
+}
+
+/// Counts the bytes of entities, lists and all else that a future reads through [`SharedLink`]s.
+#[derive(Clone, Default, Debug)]
+pub struct Meter(Arc<AtomicUsize>);
+
+impl Meter {
+    /// Counts what this future reads.
+    pub async fn count<T>(&self, reading: impl Future<Output = T>) -> T {
+        METER.scope(self.clone(), reading).await
+    }
+
+    /// How much was read so far.
+    pub fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Counts answers for the future that waits for them.
+    fn add(answers: &[Value]) {
+        fn length(value: &Value) -> usize {
+            match value {
+                Value::BulkString(bytes) => bytes.len(),
+                Value::Array(values) => values.iter().map(length).sum(),
+                _ => 0,
+            }
+        }
+        // Most reads are not counted.
+        let _ = METER.try_with(|meter| {
+            meter.0.fetch_add(answers.iter().map(length).sum(), Ordering::Relaxed)
+        });
+    }
+}
+
 /// How long a read may take.
 const READ_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -474,7 +512,7 @@ impl SharedLink {
     pub async fn answers(&self, commands: &Pipeline) -> Result<Vec<Value>, LinkError> {
         // Connecting is one at a time: those that wait for it must not wait for ever.
         match tokio::time::timeout(READ_PATIENCE, self.exchange(commands)).await {
-            Ok(answers) => answers,
+            Ok(answers) => answers.inspect(|answers| Meter::add(answers)),
             Err(_) => Err(LinkError::Away {
                 address: self.url.to_string(),
                 source: io::Error::from(io::ErrorKind::TimedOut).into(),

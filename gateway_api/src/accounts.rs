@@ -28,8 +28,9 @@ use crate::{
     auth::Caller,
     commands::{self, Incoming},
     examples,
+    guard::Reader,
     orders::RequestHeaders,
-    pages::{self, Cursor, Found, Page},
+    pages::{self, Cursor, Found, Page, Room},
     responses::{BadAmount, BadBody, BadDefinition, NoCustomer, NotDone, NotRead},
 };
 
@@ -49,7 +50,8 @@ pub(crate) struct AccountsDocument {
 
 /// List accounts
 ///
-/// In the order in which they were first taken up.
+/// In the order in which they were first taken up. A page may have fewer accounts than wanted, though
+/// there are more: it ends at 1 MiB. Go on as long as there is a `next`.
 #[utoipa::path(
     get, path = "/accounts", tag = "customers", operation_id = "list_accounts",
     params(Page),
@@ -63,12 +65,13 @@ pub(crate) struct AccountsDocument {
 pub async fn list(
     State(gateway): State<Gateway>,
     caller: Caller,
+    reader: Reader,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let page = pages::query(page, &["limit", "cursor"])?;
     let (limit, from) = (page.limit()?, page.position(Cursor::Entities)?.unwrap_or(0));
     let accounts = find(&gateway.stores.account, &caller, from, limit);
-    let found = pages::read(&gateway.reads, "accounts", accounts).await?;
+    let found = pages::read(&reader, "accounts", accounts).await?;
     Ok(pages::answer("accounts", &found, "/accounts", &[("limit", &limit.to_string())]))
 }
 
@@ -77,7 +80,7 @@ pub(crate) async fn find(
     store: &SharedLink,
     caller: &Caller,
     from: u64,
-    limit: u64,
+    room: impl Into<Room>,
 ) -> Result<Found, LinkError> {
     let mut found = match caller.limited_to() {
         Some(own) => {
@@ -87,7 +90,7 @@ pub(crate) async fn find(
         }
         None => {
             let list = Account::kind().index.unwrap_or_default();
-            pages::oldest::<Account>(store, list, from, limit).await?
+            pages::oldest::<Account>(store, list, from, room).await?
         }
     };
     if !caller.sees_addresses() {
@@ -120,12 +123,13 @@ pub(crate) fn shown(account: Account, caller: &Caller) -> Account {
 pub async fn show(
     State(gateway): State<Gateway>,
     caller: Caller,
+    reader: Reader,
     id: AccountPath,
 ) -> Result<Json<Account>, Problem> {
     let id = path_id(id)?;
     caller.check(&id)?;
     let read = gateway.stores.account.get::<Account>(&id);
-    let account = pages::read(&gateway.reads, "the account", read).await?;
+    let account = pages::read(&reader, "the account", read).await?;
     account.map(|it| Json(shown(it, &caller))).ok_or_else(|| unknown(&id))
 }
 

@@ -26,6 +26,7 @@ use crate::{
     auth::Caller,
     commands::{self, Incoming},
     examples,
+    guard::Reader,
     orders::RequestHeaders,
     pages::{self, Cursor, Page},
     responses::{BadAmount, BadBody, BadDefinition, NoProduct, NotDone, NotRead},
@@ -47,7 +48,8 @@ pub(crate) struct ProductsDocument {
 
 /// List products
 ///
-/// In the order in which they were first taken up.
+/// In the order in which they were first taken up. A page may have fewer products than wanted, though
+/// there are more: it ends at 1 MiB. Go on as long as there is a `next`.
 #[utoipa::path(
     get, path = "/inventory", tag = "inventory", operation_id = "list_products",
     params(Page),
@@ -60,13 +62,14 @@ pub(crate) struct ProductsDocument {
 )]
 pub async fn list(
     State(gateway): State<Gateway>,
+    reader: Reader,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let page = pages::query(page, &["limit", "cursor"])?;
     let (limit, from) = (page.limit()?, page.position(Cursor::Entities)?.unwrap_or(0));
     let list = Product::kind().index.unwrap_or_default();
     let oldest = pages::oldest::<Product>(&gateway.stores.inventory, list, from, limit);
-    let found = pages::read(&gateway.reads, "products", oldest).await?;
+    let found = pages::read(&reader, "products", oldest).await?;
     Ok(pages::answer("products", &found, "/inventory", &[("limit", &limit.to_string())]))
 }
 
@@ -83,11 +86,12 @@ pub async fn list(
 )]
 pub async fn show(
     State(gateway): State<Gateway>,
+    reader: Reader,
     id: ProductPath,
 ) -> Result<Json<Product>, Problem> {
     let id = path_id(id)?;
     let read = gateway.stores.inventory.get::<Product>(&id);
-    let product = pages::read(&gateway.reads, "the product", read).await?;
+    let product = pages::read(&reader, "the product", read).await?;
     product.map(Json).ok_or_else(|| unknown(&id))
 }
 

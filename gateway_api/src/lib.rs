@@ -45,8 +45,6 @@ use common::{
     service::{Life, ServiceConfig},
 };
 
-use tokio::sync::Semaphore;
-
 use self::{
     auth::{Gate, OidcConfig, gate},
     backlogs::Backlogs,
@@ -116,16 +114,11 @@ pub struct Gateway {
     pub stores: Arc<Stores>,
     /// The limit of what is published for a service that does not read it.
     pub(crate) backlogs: Arc<Backlogs>,
-    /// How many more reports and lists may be read at the moment: they may be large.
-    pub reads: Arc<Semaphore>,
     /// What changes, for those who follow it.
     pub live: Arc<Live>,
     /// How the events flow, for those who look.
     pub flow: Arc<Sampler>,
 }
-
-/// How many reports and lists are read at once.
-const READS: usize = 4;
 
 /// Connections to the Redis of each topic that the gateway reads.
 #[derive(Debug)]
@@ -171,7 +164,6 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
             message: link(Topic::Message),
         }),
         backlogs: Arc::new(Backlogs::new(config.max_command_backlog, Arc::clone(&memory))),
-        reads: Arc::new(Semaphore::new(READS)),
         live: Arc::new(Live::start(&life)),
         flow: Sampler::start(&life),
     };

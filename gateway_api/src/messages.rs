@@ -14,6 +14,7 @@ use crate::{
     Gateway,
     auth::Caller,
     examples,
+    guard::Reader,
     pages::{self, Cursor, Page},
     responses::NotRead,
 };
@@ -33,7 +34,8 @@ pub(crate) struct MessagesDocument {
 /// Read what a customer was told
 ///
 /// The newest message first; none where nothing was ever sent. Pages are stable while messages
-/// arrive.
+/// arrive. A page may have fewer messages than wanted, though there are more: it ends at 1 MiB. Go on as
+/// long as there is a `next`.
 #[utoipa::path(
     get, path = "/customers/{id}/messages", tag = "customers", operation_id = "list_messages",
     params(("id" = CustomerId, Path, description = "The customer's id"), Page),
@@ -47,6 +49,7 @@ pub(crate) struct MessagesDocument {
 pub async fn list(
     State(gateway): State<Gateway>,
     caller: Caller,
+    reader: Reader,
     id: Result<Path<CustomerId>, PathRejection>,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Response, Problem> {
@@ -57,7 +60,7 @@ pub async fn list(
     let list = keys::messages_to(&customer);
     let store = &gateway.stores.message;
     let newest = pages::newest::<MessageSent>(store, &list, Cursor::Messages, before, limit);
-    let found = pages::read(&gateway.reads, "messages", newest).await?;
+    let found = pages::read(&reader, "messages", newest).await?;
     let path = format!("/customers/{customer}/messages");
     Ok(pages::answer("messages", &found, &path, &[("limit", &limit.to_string())]))
 }

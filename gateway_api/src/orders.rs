@@ -35,6 +35,7 @@ use crate::{
     auth::Caller,
     commands::RequestKey,
     examples,
+    guard::Reader,
     order_client::Route,
     pages::{self, Cursor, Found, Page},
     responses::{BadBody, BadOrder, NoOrder, NotAllowed, NotDone, NotRead},
@@ -88,6 +89,7 @@ pub(crate) struct RequestHeaders {
 pub async fn place(
     State(gateway): State<Gateway>,
     caller: Caller,
+    reader: Reader,
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body): (_, Body) = request.into_parts();
@@ -96,16 +98,21 @@ pub async fn place(
         let wanted: PlaceOrder = parse(&body)?;
         caller.check(&wanted.customer_id).map_err(|problem| problem.at("customer_id"))?;
     }
-    change(&gateway, &caller, Route::Place, &parts.headers, body).await
+    change(&gateway, (&caller, &reader), Route::Place, &parts.headers, body).await
 }
 
 /// 404 for an order that is another customer's: that it exists is told to nobody else.
-async fn check_own(gateway: &Gateway, caller: &Caller, id: OrderId) -> Result<(), Problem> {
+async fn check_own(
+    gateway: &Gateway,
+    caller: &Caller,
+    reader: &Reader,
+    id: OrderId,
+) -> Result<(), Problem> {
     if caller.limited_to().is_none() {
         return Ok(());
     }
     let order = gateway.stores.order.get::<Order>(&id);
-    let order = pages::read(&gateway.reads, "the order", order).await?;
+    let order = pages::read(reader, "the order", order).await?;
     match order {
         Some(order) if caller.reaches(&order.customer_id) => Ok(()),
         _ => Err(unknown(id)),
@@ -120,14 +127,14 @@ pub(crate) fn unknown(id: OrderId) -> Problem {
 /// A call that changes something, with the client's key or one of the gateway's own.
 async fn change(
     gateway: &Gateway,
-    caller: &Caller,
+    (caller, reader): (&Caller, &Reader),
     route: Route,
     request: &HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
     let key = RequestKey::of(request)?;
     if let Some(id) = route.order() {
-        check_own(gateway, caller, id).await?;
+        check_own(gateway, caller, reader, id).await?;
     }
     let mut headers = call_headers(request, caller);
     // With a key of its own the gateway can repeat the call when an answer got lost.
@@ -166,10 +173,11 @@ async fn change(
 pub async fn pay(
     State(gateway): State<Gateway>,
     caller: Caller,
+    reader: Reader,
     id: OrderPath,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    change(&gateway, &caller, Route::Pay(path_id(id)?), &headers, Bytes::new()).await
+    change(&gateway, (&caller, &reader), Route::Pay(path_id(id)?), &headers, Bytes::new()).await
 }
 
 /// Say that an order left the house
@@ -188,10 +196,11 @@ pub async fn pay(
 pub async fn ship(
     State(gateway): State<Gateway>,
     caller: Caller,
+    reader: Reader,
     id: OrderPath,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    change(&gateway, &caller, Route::Ship(path_id(id)?), &headers, Bytes::new()).await
+    change(&gateway, (&caller, &reader), Route::Ship(path_id(id)?), &headers, Bytes::new()).await
 }
 
 /// Say that an order arrived
@@ -210,10 +219,12 @@ pub async fn ship(
 pub async fn complete(
     State(gateway): State<Gateway>,
     caller: Caller,
+    reader: Reader,
     id: OrderPath,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    change(&gateway, &caller, Route::Complete(path_id(id)?), &headers, Bytes::new()).await
+    change(&gateway, (&caller, &reader), Route::Complete(path_id(id)?), &headers, Bytes::new())
+        .await
 }
 
 /// Cancel an order
@@ -234,10 +245,11 @@ pub async fn complete(
 pub async fn cancel(
     State(gateway): State<Gateway>,
     caller: Caller,
+    reader: Reader,
     id: OrderPath,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    change(&gateway, &caller, Route::Cancel(path_id(id)?), &headers, Bytes::new()).await
+    change(&gateway, (&caller, &reader), Route::Cancel(path_id(id)?), &headers, Bytes::new()).await
 }
 
 /// A page of orders.
@@ -271,9 +283,9 @@ pub struct Wanted {
 
 /// List orders
 ///
-/// The newest first; of a customer, of a status, or of both. Pages are stable while orders arrive.
-/// Where both are asked for, a page may have fewer orders than wanted, or none, though there are
-/// more: go on as long as there is a `next`.
+/// The newest first; of a customer, of a status, or of both. Pages are stable while orders arrive. A
+/// page may have fewer orders than wanted, though there are more: it ends at 1 MiB. Go on as long as
+/// there is a `next`.
 #[utoipa::path(
     get, path = "/orders", tag = "orders", operation_id = "list_orders",
     params(Wanted),
@@ -287,6 +299,7 @@ pub struct Wanted {
 pub async fn list(
     State(gateway): State<Gateway>,
     caller: Caller,
+    reader: Reader,
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Wanted { customer_id, status, limit, cursor } =
@@ -294,7 +307,7 @@ pub async fn list(
     let customer_id = own(&caller, customer_id)?;
     let page = Page { limit, cursor };
     let limit = page.limit()?;
-    let found = find(&gateway, customer_id.as_ref(), status, &page, limit).await?;
+    let found = find(&gateway, &reader, customer_id.as_ref(), status, &page, limit).await?;
     let limit = limit.to_string();
     let mut query = Vec::new();
     query.extend(customer_id.as_ref().map(|customer| ("customer_id", customer.as_str())));
@@ -325,34 +338,30 @@ pub(crate) fn own(
 /// 400: the cursor is not of such a page; otherwise as [`pages::read`].
 pub(crate) async fn find(
     gateway: &Gateway,
+    reader: &Reader,
     customer: Option<&CustomerId>,
     status: Option<OrderStatus>,
     page: &Page,
     limit: u64,
 ) -> Result<Found, Problem> {
-    let (store, turns) = (&gateway.stores.order, &gateway.reads);
+    let store = &gateway.stores.order;
     match (customer, status) {
         (None, None) => {
             let before = page.position(Cursor::AllOrders)?;
             let list = keys::ORDER.index.unwrap_or_default();
             let newest = pages::newest::<Order>(store, list, Cursor::AllOrders, before, limit);
-            pages::read(turns, "orders", newest).await
+            pages::read(reader, "orders", newest).await
         }
         (Some(customer), None) => {
             let before = page.position(Cursor::OrdersOfCustomer)?;
             let (list, kind) = (keys::orders_of(customer), Cursor::OrdersOfCustomer);
             let newest = pages::newest::<Order>(store, &list, kind, before, limit);
-            pages::read(turns, "orders", newest).await
+            pages::read(reader, "orders", newest).await
         }
-        (None, Some(status)) => {
+        (customer, Some(status)) => {
             let before = page.cursor.as_deref().map(pages::member).transpose()?;
-            let newest = pages::with_status(store, status, before, limit);
-            pages::read(turns, "orders", newest).await
-        }
-        (Some(customer), Some(status)) => {
-            let before = page.position(Cursor::OrdersOfCustomer)?;
-            let newest = pages::newest_with_status(store, customer, status, before, limit);
-            pages::read(turns, "orders", newest).await
+            let newest = pages::with_status(store, customer, status, before, limit);
+            pages::read(reader, "orders", newest).await
         }
     }
 }
@@ -370,7 +379,7 @@ pub(crate) struct OrderCounts {
 
 /// Count orders
 ///
-/// How many there are with each status; for a customer, how many of their newest 2,000.
+/// How many there are with each status; for a customer, of their own.
 #[utoipa::path(
     get, path = "/orders/counts", tag = "orders", operation_id = "count_orders",
     responses(
@@ -379,9 +388,13 @@ pub(crate) struct OrderCounts {
         NotRead,
     ),
 )]
-pub async fn counts(State(gateway): State<Gateway>, caller: Caller) -> Result<Response, Problem> {
+pub async fn counts(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    reader: Reader,
+) -> Result<Response, Problem> {
     let counted = count(&gateway, &caller);
-    let counted = pages::read(&gateway.reads, "the numbers of orders", counted).await?;
+    let counted = pages::read(&reader, "the numbers of orders", counted).await?;
     let total = counted.iter().map(|(_, count)| count).sum();
     let counts = counted.into_iter().map(|(status, count)| (status.name(), count)).collect();
     Ok(Json(OrderCounts { counts, total }).into_response())
@@ -392,11 +405,7 @@ pub(crate) async fn count(
     gateway: &Gateway,
     caller: &Caller,
 ) -> Result<Vec<(OrderStatus, u64)>, LinkError> {
-    let store = &gateway.stores.order;
-    match caller.limited_to() {
-        Some(own) => pages::counts_of(store, own).await,
-        None => pages::counts(store).await,
-    }
+    pages::counts(&gateway.stores.order, caller.limited_to()).await
 }
 
 /// Look at an order
@@ -413,15 +422,16 @@ pub(crate) async fn count(
 pub async fn show(
     State(gateway): State<Gateway>,
     caller: Caller,
+    reader: Reader,
     id: OrderPath,
     headers: HeaderMap,
 ) -> Response {
     if wants_html(&headers) {
-        return web::html(order_page::show(&gateway, &caller, path_id(id)).await);
+        return web::html(order_page::show(&gateway, &caller, &reader, path_id(id)).await);
     }
     let answer = async {
         let id = path_id(id)?;
-        check_own(&gateway, &caller, id).await?;
+        check_own(&gateway, &caller, &reader, id).await?;
         let headers = call_headers(&headers, &caller);
         let answer = call(&gateway, Route::Show(id), &headers, Bytes::new()).await?;
         Ok(pass_on(&answer))

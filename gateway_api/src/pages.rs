@@ -1,13 +1,14 @@
 //! Pages of what the owners store, read through their indexes: what a page costs does not grow with
-//! what is stored.
+//! what is stored. A page ends at a number of entities or at a number of bytes, whichever comes first.
 
 use axum::{
     extract::{Query, rejection::QueryRejection},
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use common::{
     decision::Entity,
-    entities::{Order, OrderStatus},
+    entities::{KEPT_ATTEMPTS, Order, OrderStatus},
     events::{MessageKind, MessageSent},
     ids::{CustomerId, OrderId},
     json::from_object,
@@ -20,18 +21,19 @@ use http::{HeaderValue, header};
 use redis::{Pipeline, Value};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
-use tokio::sync::Semaphore;
 use tracing::error;
 use utoipa::IntoParams;
+
+use crate::guard::Reader;
 
 /// The most entities on one page.
 pub(crate) const LIMIT: u64 = 1_000;
 /// How many there are if the client does not say.
 const USUAL: u64 = 100;
-/// How many entities are looked at, at most, for a page of those of one customer with one status.
-const LOOKS: u64 = 2_000;
-/// How many of them are read together.
-const BLOCK: u64 = 200;
+/// The most bytes of entities on one page, unless a single one has more.
+pub(crate) const PAGE_BYTES: usize = 1024 * 1024;
+/// How many entities are read together: with the largest that services store, as much as a page.
+const BLOCK: usize = 64;
 
 /// Which page is wanted.
 #[derive(Deserialize, IntoParams, Debug, Default)]
@@ -136,6 +138,32 @@ pub(crate) struct Found {
     pub(crate) next: Option<String>,
 }
 
+impl Found {
+    /// How many bytes it has.
+    pub(crate) fn bytes(&self) -> usize {
+        self.entities.iter().map(|it| it.get().len()).sum()
+    }
+}
+
+/// What a page has room for.
+#[derive(Clone, Copy)]
+pub(crate) struct Room {
+    pub(crate) entities: u64,
+    pub(crate) bytes: usize,
+}
+
+impl From<u64> for Room {
+    fn from(entities: u64) -> Self {
+        Self { entities, bytes: PAGE_BYTES }
+    }
+}
+
+/// A JSON answer that takes no more memory than it is long.
+pub(crate) fn json(body: &impl Serialize) -> Response {
+    let body = serde_json::to_vec(body).expect("it has string keys only").into_boxed_slice();
+    ([(header::CONTENT_TYPE, "application/json")], Bytes::from(body)).into_response()
+}
+
 /// The page as an answer: `{"<name>": […], "next": "…"}`, and a `Link` to the next page.
 pub(crate) fn answer(
     name: &'static str,
@@ -152,8 +180,7 @@ pub(crate) fn answer(
     }
     let body =
         Body { entities: [(name, found.entities.as_slice())].into(), next: found.next.as_deref() };
-    let body = serde_json::to_vec(&body).expect("it has string keys only");
-    let mut response = ([(header::CONTENT_TYPE, "application/json")], body).into_response();
+    let mut response = json(&body);
     if let Some(next) = &found.next {
         let query: String = query.iter().map(|(name, value)| format!("{name}={value}&")).collect();
         // Names, numbers and ids of the system's own: nothing in them needs escaping.
@@ -165,21 +192,17 @@ pub(crate) fn answer(
     response
 }
 
-/// Reads in good time, a few at once while others wait: answers may be large.
+/// Reads in good time, when it is the client's turn.
 ///
 /// # Errors
 ///
 /// 500: what is stored cannot be read, today or later. 503: Redis cannot be read. 504: it took too long.
 pub(crate) async fn read<T>(
-    turns: &Semaphore,
+    reader: &Reader,
     what: &str,
     reading: impl Future<Output = Result<T, LinkError>>,
 ) -> Result<T, Problem> {
-    let read = async {
-        let _turn = turns.acquire().await;
-        reading.await
-    };
-    match tokio::time::timeout(REQUEST_PATIENCE, read).await {
+    match tokio::time::timeout(REQUEST_PATIENCE, reader.read(reading)).await {
         Ok(Ok(read)) => Ok(read),
         Ok(Err(error)) => {
             error!("reading {what} failed: {error}");
@@ -206,12 +229,16 @@ pub(crate) async fn newest<E: Entity>(
     list: &str,
     kind: Cursor,
     before: Option<u64>,
-    limit: u64,
+    room: impl Into<Room>,
 ) -> Result<Found, LinkError> {
+    let room = room.into();
     let end = end(store, list, before).await?;
-    let start = end.saturating_sub(limit);
-    let mut entities = range::<E>(store, list, start, end).await?;
-    entities.reverse();
+    let start = end.saturating_sub(room.entities);
+    let mut ids = listed(store, list, start, end).await?;
+    ids.reverse();
+    let found = documents::<E>(store, &ids, room).await?;
+    let start = if found.len() < ids.len() { end - found.len() as u64 } else { start };
+    let entities = found.into_iter().flatten().collect();
     Ok(Found { entities, next: (start > 0).then(|| kind.text(start)) })
 }
 
@@ -220,77 +247,66 @@ pub(crate) async fn oldest<E: Entity>(
     store: &SharedLink,
     list: &str,
     from: u64,
-    limit: u64,
+    room: impl Into<Room>,
 ) -> Result<Found, LinkError> {
-    let end = end(store, list, Some(from.saturating_add(limit))).await?;
-    let entities = range::<E>(store, list, from, end).await?;
-    let more = end == from.saturating_add(limit);
-    Ok(Found { entities, next: more.then(|| Cursor::Entities.text(end)) })
+    let room = room.into();
+    let wanted = from.saturating_add(room.entities);
+    let end = end(store, list, Some(wanted)).await?;
+    let ids = listed(store, list, from, end).await?;
+    let found = documents::<E>(store, &ids, room).await?;
+    let next = match found.len() < ids.len() {
+        true => Some(from + found.len() as u64),
+        false => (end == wanted).then_some(end),
+    };
+    let entities = found.into_iter().flatten().collect();
+    Ok(Found { entities, next: next.map(|next| Cursor::Entities.text(next)) })
 }
 
-/// The orders of a customer that have that status, newest first. Looks at so many of the
-/// customer's orders, so a page may be short, or empty, though there are more.
-pub(crate) async fn newest_with_status(
-    store: &SharedLink,
-    customer: &CustomerId,
-    status: OrderStatus,
-    before: Option<u64>,
-    limit: u64,
-) -> Result<Found, LinkError> {
-    let list = keys::orders_of(customer);
-    let mut position = end(store, &list, before).await?;
-    let stop = position.saturating_sub(LOOKS);
-    let mut entities = Vec::new();
-    while position > stop {
-        let start = position.saturating_sub(BLOCK).max(stop);
-        let ids = listed(store, &list, start, position).await?;
-        for order in documents::<Order>(store, ids).await?.into_iter().rev() {
-            if entities.len() as u64 == limit {
-                break;
-            }
-            position -= 1;
-            entities.extend(order.filter(|order| has_status(order, status)));
-        }
-        if entities.len() as u64 == limit {
-            break;
-        }
-        position = start;
+/// The sorted set of the orders that have this status, of all or of one customer's.
+pub(crate) fn set_of(customer: Option<&CustomerId>, status: OrderStatus) -> String {
+    match customer {
+        Some(customer) => keys::orders_of_with(customer, status),
+        None => keys::orders_with(status),
     }
-    let next = (position > 0).then(|| Cursor::OrdersOfCustomer.text(position));
-    Ok(Found { entities, next })
 }
 
 /// The newest orders that have that status. The cursor is the last one of the page before.
 pub(crate) async fn with_status(
     store: &SharedLink,
+    customer: Option<&CustomerId>,
     status: OrderStatus,
     before: Option<&str>,
-    limit: u64,
+    room: impl Into<Room>,
 ) -> Result<Found, LinkError> {
+    let room = room.into();
     let start = before.map_or_else(|| "+".to_owned(), |member| format!("({member}"));
     let mut pipeline = Pipeline::with_capacity(1);
-    pipeline.cmd("ZREVRANGEBYLEX").arg(keys::orders_with(status)).arg(start).arg("-");
-    pipeline.arg("LIMIT").arg(0).arg(limit + 1);
+    pipeline.cmd("ZREVRANGEBYLEX").arg(set_of(customer, status)).arg(start).arg("-");
+    pipeline.arg("LIMIT").arg(0).arg(room.entities + 1);
     let Some(Value::Array(members)) = store.send(&pipeline).await?.pop() else {
         return Ok(Found::default());
     };
-    let mut members: Vec<String> = members.into_iter().filter_map(text).collect();
-    let more = members.len() as u64 > limit;
-    members.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    let next = members.last().filter(|_| more).map(|last| format!("s{last}"));
-    let ids = members.iter().filter_map(|member| Some(member.split_once('-')?.1));
-    let ids = ids.map(|id| id.as_bytes().to_vec()).collect();
-    let orders = documents::<Order>(store, ids).await?.into_iter().flatten();
+    let members: Vec<String> = members.into_iter().filter_map(text).collect();
+    let limit = usize::try_from(room.entities).unwrap_or(usize::MAX);
+    let ids = members.iter().take(limit).map(|member| member.split_once('-').unwrap_or_default().1);
+    let ids: Vec<_> = ids.map(|id| id.as_bytes().to_vec()).collect();
+    let orders = documents::<Order>(store, &ids, room).await?;
+    let last = orders.len().checked_sub(1).filter(|_| orders.len() < members.len());
+    let next = last.map(|last| format!("s{}", members[last]));
     // One may have moved on between the two reads.
+    let orders = orders.into_iter().flatten();
     let entities = orders.filter(|order| has_status(order, status)).collect();
     Ok(Found { entities, next })
 }
 
-/// How many orders have each status.
-pub(crate) async fn counts(store: &SharedLink) -> Result<Vec<(OrderStatus, u64)>, LinkError> {
+/// How many orders have each status, of all or of one customer's.
+pub(crate) async fn counts(
+    store: &SharedLink,
+    customer: Option<&CustomerId>,
+) -> Result<Vec<(OrderStatus, u64)>, LinkError> {
     let mut pipeline = Pipeline::with_capacity(OrderStatus::ALL.len());
     for status in OrderStatus::ALL {
-        pipeline.cmd("ZCARD").arg(keys::orders_with(status));
+        pipeline.cmd("ZCARD").arg(set_of(customer, status));
     }
     let counts = store.send(&pipeline).await?.into_iter().map(|count| match count {
         Value::Int(count) => u64::try_from(count).unwrap_or(0),
@@ -299,40 +315,17 @@ pub(crate) async fn counts(store: &SharedLink) -> Result<Vec<(OrderStatus, u64)>
     Ok(OrderStatus::ALL.into_iter().zip(counts).collect())
 }
 
-/// How many of a customer's orders have each status, of so many of the newest.
-pub(crate) async fn counts_of(
-    store: &SharedLink,
-    customer: &CustomerId,
-) -> Result<Vec<(OrderStatus, u64)>, LinkError> {
-    let list = keys::orders_of(customer);
-    let newest = newest::<Order>(store, &list, Cursor::OrdersOfCustomer, None, LOOKS).await?;
-    let count = |status| newest.entities.iter().filter(|it| has_status(it, status)).count() as u64;
-    Ok(OrderStatus::ALL.into_iter().map(|status| (status, count(status))).collect())
-}
-
-/// The messages about an order, the oldest first. Looks at so many of the newest messages to its
-/// customer; `false` if there may be older ones.
+/// The messages about the last attempts of an order, the oldest first; `false` if there may be older
+/// ones. There is one of each kind for each attempt, so none is searched for.
 pub(crate) async fn messages_about(
     store: &SharedLink,
-    customer: &CustomerId,
-    order: OrderId,
+    order: &Order,
 ) -> Result<(Vec<MessageSent>, bool), LinkError> {
-    let list = keys::messages_to(customer);
-    let mut position = end(store, &list, None).await?;
-    let stop = position.saturating_sub(LOOKS);
-    let mut messages: Vec<MessageSent> = Vec::new();
-    // It is the first one that is sent about an order.
-    let is_first = |message: &MessageSent| message.kind == MessageKind::OrderReceived;
-    while position > stop && !messages.iter().any(is_first) {
-        let start = position.saturating_sub(BLOCK).max(stop);
-        let documents = range::<MessageSent>(store, &list, start, position).await?;
-        let read = documents.iter().rev().filter_map(|it| serde_json::from_str(it.get()).ok());
-        messages.extend(read.filter(|it: &MessageSent| it.order == Some(order)));
-        position = start;
-    }
-    let complete = position == 0 || messages.iter().any(is_first);
-    messages.reverse();
-    Ok((messages, complete))
+    let first = order.attempt.saturating_sub(KEPT_ATTEMPTS - 1).max(1);
+    let ids = (first..=order.attempt).flat_map(|attempt| {
+        MessageKind::ABOUT_ORDERS.map(|kind| MessageSent::id_about(order.id, attempt, kind))
+    });
+    Ok((store.get_all::<MessageSent>(ids).await?, first == 1))
 }
 
 /// The order at which a page of [`with_status`] ended.
@@ -369,17 +362,6 @@ async fn end(store: &SharedLink, list: &str, before: Option<u64>) -> Result<u64,
     Ok(before.unwrap_or(length).min(length))
 }
 
-/// The entities at these positions of a list.
-async fn range<E: Entity>(
-    store: &SharedLink,
-    list: &str,
-    start: u64,
-    end: u64,
-) -> Result<Vec<Box<RawValue>>, LinkError> {
-    let ids = listed(store, list, start, end).await?;
-    Ok(documents::<E>(store, ids).await?.into_iter().flatten().collect())
-}
-
 /// The ids at these positions of a list.
 async fn listed(
     store: &SharedLink,
@@ -400,18 +382,31 @@ async fn listed(
     Ok(ids.collect())
 }
 
-/// The stored documents of the entities with these ids: `None` where there is none that can be read.
+/// The stored documents of the first of the entities with these ids, as far as there is room for them:
+/// `None` where there is none that can be read.
 async fn documents<E: Entity>(
     store: &SharedLink,
-    ids: Vec<Vec<u8>>,
+    ids: &[Vec<u8>],
+    room: Room,
 ) -> Result<Vec<Option<Box<RawValue>>>, LinkError> {
-    let keys = ids.iter().map(|id| [E::kind().prefix.as_bytes(), id].concat());
     // Clients get the document as it is stored, so it has to be one that the API describes.
     let document = |json: &str| {
         from_object::<E>(json)?;
         RawValue::from_string(json.to_owned()).map_err(|error| error.to_string())
     };
-    store.read_all(keys.collect(), document).await
+    let (mut found, mut bytes) = (Vec::with_capacity(ids.len()), 0);
+    for block in ids.chunks(BLOCK) {
+        let keys = block.iter().map(|id| [E::kind().prefix.as_bytes(), id].concat());
+        for document in store.read_all(keys.collect(), document).await? {
+            let length = document.as_ref().map_or(0, |document| document.get().len());
+            if bytes > 0 && bytes + length > room.bytes {
+                return Ok(found);
+            }
+            bytes += length;
+            found.push(document);
+        }
+    }
+    Ok(found)
 }
 
 fn text(value: Value) -> Option<String> {

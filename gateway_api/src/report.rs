@@ -2,7 +2,7 @@
 
 use axum::{
     extract::{Query, State, rejection::QueryRejection},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use common::{
     decision::Entity,
@@ -10,7 +10,7 @@ use common::{
     keys,
     problem::Problem,
 };
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -19,7 +19,8 @@ use crate::{
     Gateway, accounts,
     auth::Caller,
     examples,
-    pages::{self, Cursor, LIMIT, Page},
+    guard::Reader,
+    pages::{self, Cursor, LIMIT, PAGE_BYTES, Page, Room},
     responses::NotRead,
     web::{
         self,
@@ -28,14 +29,17 @@ use crate::{
     },
 };
 
+/// How many accounts and products there are in the report.
+const FIRST: Room = Room { entities: LIMIT, bytes: PAGE_BYTES / 4 };
+
 /// The report, as the API document describes it. What is served has the entities as they are stored.
 #[derive(ToSchema, Debug)]
 #[schema(as = Report)]
 #[expect(dead_code, reason = "it describes the answer; the answer is made of raw documents")]
 pub(crate) struct ReportDocument {
-    /// The first 1,000 accounts.
+    /// The first 1,000 accounts, or as many as 256 KiB have room for; `GET /accounts` has all.
     accounts: Vec<Account>,
-    /// The first 1,000 products.
+    /// The first 1,000 products, or as many as 256 KiB have room for; `GET /inventory` has all.
     inventory: Vec<Product>,
     /// Orders, the newest first.
     orders: Vec<Order>,
@@ -55,7 +59,9 @@ struct Report {
 
 /// See how things stand
 ///
-/// Accounts, products and orders, the newest orders first. Pages are stable while orders arrive. A
+/// Accounts, products and orders, the newest orders first. Pages are stable while orders arrive. A page
+/// may have fewer orders than wanted, though there are more: it ends at 1 MiB. Go on as long as there is a
+/// `next`. A
 /// browser (`Accept: text/html`) gets a page that follows what happens. E-mail addresses are whole
 /// only with the scope `admin`: `a…@server.com`. A customer sees their own account and orders,
 /// whatever the scopes.
@@ -70,19 +76,21 @@ struct Report {
 pub async fn report(
     State(gateway): State<Gateway>,
     caller: Caller,
+    reader: Reader,
     page: Result<Query<Page>, QueryRejection>,
     wanted: Result<Query<Wanted>, QueryRejection>,
     headers: HeaderMap,
 ) -> Response {
     if wants_html(&headers) {
-        return web::html(report_page::show(&gateway, &caller, wanted).await);
+        return web::html(report_page::show(&gateway, &caller, &reader, wanted).await);
     }
-    web::json(documents(&gateway, &caller, page).await)
+    web::json(documents(&gateway, &caller, &reader, page).await)
 }
 
 async fn documents(
     gateway: &Gateway,
     caller: &Caller,
+    reader: &Reader,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let page = pages::query(page, &["limit", "cursor"])?;
@@ -94,12 +102,14 @@ async fn documents(
     let before = page.position(kind)?;
     let stores = &gateway.stores;
     let list = |index: Option<&'static str>| index.unwrap_or_default();
-    let report = pages::read(&gateway.reads, "the report", async {
-        let (accounts, inventory, orders) = tokio::try_join!(
-            accounts::find(&stores.account, caller, 0, LIMIT),
-            pages::oldest::<Product>(&stores.inventory, list(Product::kind().index), 0, LIMIT),
-            pages::newest::<Order>(&stores.order, orders, kind, before, limit),
+    let report = pages::read(reader, "the report", async {
+        let (accounts, inventory) = tokio::try_join!(
+            accounts::find(&stores.account, caller, 0, FIRST),
+            pages::oldest::<Product>(&stores.inventory, list(Product::kind().index), 0, FIRST),
         )?;
+        let bytes = PAGE_BYTES.saturating_sub(accounts.bytes() + inventory.bytes());
+        let room = Room { entities: limit, bytes };
+        let orders = pages::newest::<Order>(&stores.order, orders, kind, before, room).await?;
         Ok(Report {
             accounts: accounts.entities,
             inventory: inventory.entities,
@@ -107,6 +117,5 @@ async fn documents(
             next: orders.next,
         })
     });
-    let body = serde_json::to_vec(&report.await?).expect("it has string keys only");
-    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+    Ok(pages::json(&report.await?))
 }

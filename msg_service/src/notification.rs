@@ -171,13 +171,13 @@ impl Cause {
     }
 
     fn message_id(self, kind: MessageKind) -> Uuid {
-        let name = match self {
-            Self::Attempt(order, attempt) => {
-                format!("message\n{order}\n{attempt}\n{}", kind.name())
+        match self {
+            Self::Attempt(order, attempt) => MessageSent::id_about(order, attempt, kind),
+            Self::Deposit(id) => {
+                let name = format!("message\ndeposit\n{id}\n{}", kind.name());
+                Uuid::new_v5(&NAMESPACE, name.as_bytes())
             }
-            Self::Deposit(id) => format!("message\ndeposit\n{id}\n{}", kind.name()),
-        };
-        Uuid::new_v5(&NAMESPACE, name.as_bytes())
+        }
     }
 }
 

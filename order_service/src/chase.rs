@@ -10,6 +10,9 @@
 //!
 //! Orders that wait for stock are due with nobody, so they are left alone, with one exception: where
 //! inventory_service's store is another one than before, it has forgotten who stood in line.
+//!
+//! The same walk lists orders that earlier versions stored, which are not in the sets of their customers,
+//! once.
 
 use std::{
     sync::Arc,
@@ -30,7 +33,7 @@ use common::{
     store::StoreId,
 };
 use redis::{Pipeline, Value};
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -47,6 +50,10 @@ const PAUSE: Duration = Duration::from_secs(5);
 const BREATH: Duration = Duration::from_millis(20);
 /// Names the store of inventory_service in whose lines the orders wait that wait for stock.
 const LINES_OF: &str = "{order}:lines-of";
+/// Names the version of the sorted sets that all stored orders have joined.
+const SETS_OF: &str = "{order}:sets";
+/// The version with a set for each customer and status.
+const ALL_SETS: &str = "1";
 
 /// What it takes to go after orders.
 pub(crate) struct Chase {
@@ -89,7 +96,9 @@ impl Chase {
     /// Waits until it is known whether we may do what no other part does.
     async fn await_rights(&self) -> Result<(), LinkError> {
         let walk = Right::new("ZRANGEBYLEX", &keys::orders_with(OrderStatus::Pending), &["-", "+"]);
-        let note = [Right::new("GET", LINES_OF, &[]), Right::new("SET", LINES_OF, &["0"]), walk];
+        let note = [LINES_OF, SETS_OF].map(|key| Right::new("SET", key, &["0"]));
+        let known = [LINES_OF, SETS_OF].map(|key| Right::new("GET", key, &[]));
+        let note = [&note[..], &known, &[walk]].concat();
         let look = [Right::new("GET", &keys::store(Topic::Inventory), &[])];
         let mut backoff = Backoff::default();
         loop {
@@ -110,6 +119,7 @@ impl Chase {
     }
 
     async fn round(&self) -> Result<(), LinkError> {
+        self.list_orders().await?;
         let progress = self.progress.borrow().clone();
         if self.max_backlog.exceeded_by(progress.largest).is_none() {
             let underway = OrderStatus::ALL.into_iter().filter(|status| status.is_underway());
@@ -125,6 +135,30 @@ impl Chase {
             }
         }
         self.renew_lines().await
+    }
+
+    /// Lists the orders that earlier versions stored in the sets of their customers. An order that moves
+    /// meanwhile does so by itself. What is noted is kept together with the orders: where they are lost or
+    /// restored from a backup, so is the note.
+    async fn list_orders(&self) -> Result<(), LinkError> {
+        let mut get = Pipeline::with_capacity(1);
+        get.cmd("GET").arg(SETS_OF);
+        let known = self.store.send(&get).await?.pop();
+        if known.as_ref().and_then(text).as_deref() == Some(ALL_SETS) {
+            return Ok(());
+        }
+        let mut all = true;
+        for status in OrderStatus::ALL {
+            let list = |order: &Order| Some(Input::List(order.id));
+            all &= self.walk(keys::orders_with(status), Millis::MAX, list).await?;
+        }
+        if !all {
+            return Ok(());
+        }
+        info!("all orders are in the sets of their customers");
+        let mut note = Pipeline::with_capacity(1);
+        note.cmd("SET").arg(SETS_OF).arg(ALL_SETS);
+        self.store.send(&note).await.map(drop)
     }
 
     /// Where inventory_service lost its store: sends all orders again that waited in its lines. Not
@@ -180,20 +214,29 @@ impl Chase {
             };
             let members: Vec<String> = members.iter().filter_map(text).collect();
             let ids = members.iter().filter_map(|it| it.split_once('-')?.1.parse::<OrderId>().ok());
+            // Together, so that they share batches.
+            let mut asking = JoinSet::new();
             for order in self.store.get_all::<Order>(ids).await? {
                 if let Some(input) = due(&order) {
-                    let asked = self.door.ask(input, None).await;
-                    all &= asked.is_ok();
-                    if let Ok(Answer::Unconfirmed(order)) = &asked {
-                        let (status, missing) = (order.status.name(), &order.unconfirmed);
-                        warn!(
-                            order.id = %order.id,
-                            "{status} was published {CONFIRMATION_RESENDS_MAX} times again and is not \
-                             confirmed ({missing:?}); it is not published any more"
-                        );
-                    }
-                    debug!(order.id = %order.id, "an overdue order: {asked:?}");
+                    let door = self.door.clone();
+                    asking.spawn(async move { (order.id, door.ask(input, None).await) });
                 }
+            }
+            while let Some(asked) = asking.join_next().await {
+                let Ok((id, asked)) = asked else {
+                    all = false;
+                    continue;
+                };
+                all &= asked.is_ok();
+                if let Ok(Answer::Unconfirmed(order)) = &asked {
+                    let (status, missing) = (order.status.name(), &order.unconfirmed);
+                    warn!(
+                        order.id = %id,
+                        "{status} was published {CONFIRMATION_RESENDS_MAX} times again and is not \
+                         confirmed ({missing:?}); it is not published any more"
+                    );
+                }
+                debug!(order.id = %id, "an overdue order: {asked:?}");
             }
             match members.last() {
                 Some(last) if members.len() == PAGE => start = format!("({last}"),

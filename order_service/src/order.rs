@@ -33,6 +33,8 @@ pub enum Input {
     Chase(OrderId),
     /// inventory_service has forgotten that this order waits for stock.
     Renew(OrderId),
+    /// An earlier version stored this order, and it is not in all of its sorted sets.
+    List(OrderId),
     /// The stock check's result.
     Stock(StockChecked),
     /// The payment's result.
@@ -208,7 +210,7 @@ impl Decider for Orders {
                 reads.load::<Order>(&act.id);
                 reads.load::<Retry>(&Retry::id_of(act.id, act.request));
             }
-            Input::Chase(id) | Input::Renew(id) => reads.load::<Order>(id),
+            Input::Chase(id) | Input::Renew(id) | Input::List(id) => reads.load::<Order>(id),
             Input::Stock(check) => reads.load::<Order>(&check.order_id),
             Input::Wallet(payment) => reads.load::<Order>(&payment.order_id),
             Input::Confirmed(confirmed) => reads.load::<Order>(&confirmed.order_id),
@@ -221,6 +223,7 @@ impl Decider for Orders {
             Input::Act(asked) => act(asked, world, now),
             Input::Chase(id) => self.chase(*id, world, now),
             Input::Renew(id) => renew(*id, world),
+            Input::List(id) => list(*id, world),
             Input::Stock(check) => {
                 let (status, reason) = match check.inventory {
                     StockOutcome::PaymentRequired => (OrderStatus::PaymentRequired, None),
@@ -373,6 +376,15 @@ fn renew(id: OrderId, world: &World) -> Result<Changes<Answer>, Halt> {
         }
         _ => Ok(changes.answering(Answer::Nothing)),
     }
+}
+
+/// Has the order join all of its sorted sets.
+fn list(id: OrderId, world: &World) -> Result<Changes<Answer>, Halt> {
+    let mut changes = Changes::none();
+    if let Some(order) = world.get::<Order>(&id)? {
+        changes.join_again(order.clone());
+    }
+    Ok(changes.answering(Answer::Nothing))
 }
 
 fn created(order: &Order, resend: bool) -> OrderCreated {

@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 
 use common::{
     consumer::StreamEntry,
-    decision::{Append, Changes, Decider, Entity, Millis, World},
+    decision::{Append, Changes, Decider, Entity, Millis, Place as Listed, World},
     entities::{
         CONFIRMATION_RESENDS_MAX, Confirmation, KEPT_ATTEMPTS, MAX_ATTEMPTS,
         MAX_UNSHORTENED_ATTEMPTS, Order, OrderStatus, OrderUpdated, Resent, Step,
@@ -774,7 +774,7 @@ fn a_step_that_is_never_confirmed_is_published_twenty_times_and_reported_once() 
 fn an_order_is_listed_as_unconfirmed_and_as_open_as_long_as_it_is() {
     for story in stories(rising) {
         let places = story.order.places();
-        let sets: Vec<&str> = places[1..].iter().map(|place| place.set.as_str()).collect();
+        let sets: Vec<&str> = places[2..].iter().map(|place| place.set.as_str()).collect();
         let is_open = !matches!(story.order.status, Completed | Rejected | Cancelled);
         let unconfirmed = (!story.order.unconfirmed.is_empty()).then_some("{order}:unconfirmed");
         let open = is_open.then_some("{order}:open:101");
@@ -791,7 +791,7 @@ fn an_order_of_the_version_before_counts_as_confirmed() {
     let mut stored = Order { status: Cancelled, ..serde_json::from_value(stored).unwrap() };
     stored.history.push(step(Cancelled, 2, 1));
     assert_eq!(after(&stored, &Input::Chase(id()), u64::MAX), None);
-    assert_eq!(stored.places().len(), 1);
+    assert_eq!(stored.places().len(), 2);
 }
 
 #[test]
@@ -1202,12 +1202,25 @@ fn an_order_is_listed_with_its_customers_and_with_those_of_its_status() {
     ];
     for story in stories(rising) {
         let (_, name) = names.iter().find(|(status, _)| *status == story.order.status).unwrap();
-        let place = &story.order.places()[0];
-        assert_eq!(place.set, format!("{{order}}:status:{name}"), "{}", story.told());
         // 1,000,000 ms; however often it is tried, it was placed then.
-        assert_eq!(place.member, "0000000f4240-00000000-0000-0000-0000-000000000001");
+        let member = "0000000f4240-00000000-0000-0000-0000-000000000001".to_owned();
+        let of_all = Listed::of_all(format!("{{order}}:status:{name}"), member.clone());
+        let of_customer = Listed::of_some(format!("{{order}}:status:{name}:101"), member);
+        assert_eq!(story.order.places()[..2], [of_all, of_customer], "{}", story.told());
         assert_eq!(story.order.lists(), ["{order}:index:101"]);
     }
+}
+
+#[test]
+fn an_order_of_an_earlier_version_is_listed_without_being_changed_or_announced() {
+    for story in stories(rising) {
+        let mut service = Service::with(&story.inputs);
+        let answer = service.when_nothing_happens(&Input::List(id()), u64::MAX, &story.told());
+        assert_eq!(answer, Some(Answer::Nothing));
+    }
+    let world = World::for_tests().with(new_order(1));
+    let changes = ORDERS.decide(&Input::List(id()), &world, 2).unwrap();
+    assert!(!changes.is_empty(), "it is written, and so joins its sets");
 }
 
 #[test]

@@ -67,6 +67,8 @@ pub(super) enum KeyKind {
     /// A list that only some entities join, see [`Entity::lists`](crate::decision::Entity::lists).
     OwnList,
     Set,
+    /// A sorted set that only some entities join, see [`Place::of_some`](crate::decision::Place::of_some).
+    OwnSet,
 }
 
 /// A call of the script, and what its keys are.
@@ -114,7 +116,8 @@ pub(super) fn call(caller: &Caller<'_>, groups: &[Group], world: &World, now: u6
                 let gone = change.leaves.into_iter().map(|place| (place, "0"));
                 for (place, joins) in gone.chain(change.joins.into_iter().map(|place| (place, "1")))
                 {
-                    let set = places.sets.place(Cow::Owned(place.set), KeyKind::Set);
+                    let kind = if place.own { KeyKind::OwnSet } else { KeyKind::Set };
+                    let set = places.sets.place(Cow::Owned(place.set), kind);
                     moves.push((number, set, place.member, joins));
                 }
                 if let Some(stream) = change.updates {
@@ -198,7 +201,7 @@ pub(super) fn check(caller: &Caller<'_>, key: &str, kind: KeyKind) -> Cmd {
     let counts = match kind {
         KeyKind::Stream => [1, 0, 0],
         KeyKind::List | KeyKind::OwnList => [0, 1, 0],
-        KeyKind::Set => [0, 0, 1],
+        KeyKind::Set | KeyKind::OwnSet => [0, 0, 1],
     };
     cmd.arg(0).arg(0).arg(&counts).arg("").arg(caller.instance).arg(caller.lease_millis).arg(0);
     cmd

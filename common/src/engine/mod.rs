@@ -591,7 +591,9 @@ impl<D: Decider> Engine<D> {
                     group.keys.iter().for_each(|key| world.revert(key));
                     match refused.kind {
                         // Only these inputs write there, so it is their fault alone.
-                        KeyKind::OwnList if !refused.is_denied() => Fate::Failed(refused.reason),
+                        KeyKind::OwnList | KeyKind::OwnSet if !refused.is_denied() => {
+                            Fate::Failed(refused.reason)
+                        }
                         _ => {
                             self.note_obstacle(refused);
                             Fate::Refused

@@ -3,16 +3,21 @@
 //! Two layers. `outside` is the outermost of all and works by addresses, before anybody knows who
 //! asks; `inside` comes after authentication and counts what each [`Subject`] asks. Requests for another
 //! host or by pages of other sites do not come here: the server refuses them (`common::server`).
+//!
+//! Limits also count what a request costs: handlers read through the [`Reader`] of the request, in turn
+//! with the reads of other clients, and what they read counts as further requests.
 
 mod client;
 mod headers;
 mod rate;
+mod reads;
+mod unsent;
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, HttpBody as _},
-    extract::{Request, State},
+    extract::{FromRequestParts, Request, State},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -20,6 +25,7 @@ use clap::Args;
 use common::{
     network::{Network, Site},
     problem::Problem,
+    redis_link::Meter,
     server::{Connection, HostName, PIECE, Peer, Place, Places, keep, names_this_machine},
 };
 use http::{HeaderMap, Method, header, request::Parts};
@@ -28,15 +34,25 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use self::{
     client::ForwardedHeader,
     rate::{Rate, Rates},
+    reads::Reads,
+    unsent::{Full, Hold, Unsent},
 };
 use crate::web;
 
 /// The longest path with its query, in bytes.
 const URI_LIMIT: usize = 8 * 1024;
-/// The part of all requests in flight that may be one subject's, and one address's.
+/// The part of all requests in flight, and of all answers in memory, that may be one subject's, and one
+/// address's.
 const SHARE: usize = 4;
 /// How long a request waits for the permit of a client that was cut off for it.
 const PERMIT_PATIENCE: Duration = Duration::from_secs(1);
+/// How many reads there are at once.
+const READS: usize = 4;
+/// What a request may read without counting as a further one, in bytes; each time as much counts as one
+/// more.
+const BYTES_PER_REQUEST: usize = 64 * 1024;
+/// Answers up to this size are not counted, in bytes: a connection buffers about as much.
+const SMALL_ANSWER: u64 = 64 * 1024;
 
 /// How much clients may ask.
 #[derive(Args, Clone, Debug)]
@@ -46,6 +62,10 @@ pub struct GuardConfig {
     /// them (429)
     #[arg(long, env, default_value = "1024", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     max_in_flight: u32,
+    /// How much memory large answers may take that clients have not taken yet, in bytes; more are
+    /// refused (503). One subject or address may have a quarter of it (429)
+    #[arg(long, env, default_value = "67108864", value_parser = clap::value_parser!(u64).range(8_388_608..=1_099_511_627_776))]
+    max_unsent_bytes: u64,
     /// How often one address (IPv6: /64) may ask: 100/s, 100/s:500 with how many at once, or off.
     /// Loopback is exempt
     #[arg(long, env, default_value = "100/s:500")]
@@ -106,6 +126,65 @@ pub struct Subject(pub Box<str>);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Embedded;
 
+/// Whose request it is, as far as limits go.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Client {
+    /// Somebody on this machine who is not authenticated.
+    ThisMachine,
+    Address(Site),
+    Subject(Box<str>),
+}
+
+/// Reads what is stored for a client: an extension of each request, and an extractor.
+#[derive(Clone)]
+pub struct Reader {
+    guard: Arc<Guard>,
+    client: Client,
+}
+
+impl Reader {
+    /// Reads when it is the client's turn, and counts what was read.
+    pub(crate) async fn read<T>(&self, reading: impl Future<Output = T>) -> T {
+        let _turn = self.guard.reads.turn(&self.client).await;
+        // Dropped, it counts also what a request has read that was given up.
+        let charge = Charge { reader: self, meter: Meter::default() };
+        charge.meter.count(reading).await
+    }
+}
+
+struct Charge<'a> {
+    reader: &'a Reader,
+    meter: Meter,
+}
+
+impl Drop for Charge<'_> {
+    fn drop(&mut self) {
+        let requests = self.meter.bytes() / BYTES_PER_REQUEST;
+        let requests = u32::try_from(requests).unwrap_or(u32::MAX);
+        let guard = &self.reader.guard;
+        match &self.reader.client {
+            _ if requests == 0 => {}
+            Client::ThisMachine => {}
+            Client::Address(site) => {
+                guard.addresses.charge(site, requests);
+            }
+            Client::Subject(name) => {
+                guard.subjects.charge(name, requests);
+            }
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Reader {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        // Only where the guard was forgotten.
+        let nobody = || Problem::internal("nobody knows whose request it is");
+        parts.extensions.get::<Self>().cloned().ok_or_else(nobody)
+    }
+}
+
 /// What both layers know.
 pub struct Guard {
     permits: Arc<Semaphore>,
@@ -113,6 +192,8 @@ pub struct Guard {
     addresses_places: Arc<Places<Site>>,
     subjects: Rates,
     subjects_places: Arc<Places<Box<str>>>,
+    reads: Arc<Reads>,
+    unsent: Arc<Unsent>,
     trusted_proxies: Vec<Network>,
     forwarded_header: ForwardedHeader,
 }
@@ -144,29 +225,33 @@ impl Guard {
             addresses_places: Places::new(in_flight.div_ceil(SHARE)),
             subjects,
             subjects_places: Places::new(in_flight.div_ceil(SHARE)),
+            reads: Reads::new(READS),
+            unsent: Unsent::new(usize::try_from(config.max_unsent_bytes).unwrap_or(usize::MAX)),
             trusted_proxies: config.trusted_proxies.clone(),
             forwarded_header: config.forwarded_header,
         })
     }
 
     /// Looks at a request before anything else does.
-    fn admit(&self, request: &Request) -> Result<Admitted, Problem> {
-        let (uri, headers) = (request.uri(), request.headers());
-        let peer = request.extensions().get::<Peer>();
-        let client = peer.and_then(|peer| self.client(peer, headers));
-        if let Some(client) = client
+    fn admit(&self, request: &Request, client: &Client) -> Result<Admitted, Problem> {
+        let uri = request.uri();
+        if let Client::Address(site) = client
             && !is_fixed(uri.path())
         {
-            self.addresses.count(client, request)?;
+            self.addresses.count(site, request)?;
         }
         if uri.path_and_query().map_or(0, |it| it.as_str().len()) > URI_LIMIT {
             let limit = format!("at most {URI_LIMIT} bytes of path and query are taken");
             return Err(Problem::uri_too_long(limit));
         }
         let needs_permit = !is_stream(request);
-        let place = client.filter(|_| needs_permit);
-        let place = place.map(|client| self.addresses_places.take(client).ok_or_else(crowded));
-        Ok(Admitted { _place: place.transpose()?, needs_permit })
+        let place = match client {
+            Client::Address(site) if needs_permit => {
+                Some(self.addresses_places.take(*site).ok_or_else(crowded)?)
+            }
+            _ => None,
+        };
+        Ok(Admitted { _place: place, needs_permit })
     }
 
     /// A permit; where there is none, that of a client who takes nothing of its answer.
@@ -187,17 +272,41 @@ impl Guard {
         Err(Problem::unavailable("too many requests are in hand; try again"))
     }
 
-    /// Whose request it is, by its address; `None` for this machine itself, which has other means to keep
+    /// Whose request it is as long as nobody is authenticated. This machine itself has other means to keep
     /// the gateway busy.
-    fn client(&self, peer: &Peer, headers: &HeaderMap) -> Option<Site> {
+    fn client(&self, peer: &Peer, headers: &HeaderMap) -> Client {
         let address = peer.address.ip();
         let within = |networks: &[Network]| networks.iter().any(|it| it.contains(address));
         if within(&self.trusted_proxies) {
-            let client =
-                client::address(address, headers, self.forwarded_header, &self.trusted_proxies);
-            return Some(Site::from(client));
+            let (header, proxies) = (self.forwarded_header, &self.trusted_proxies);
+            return Client::Address(client::address(address, headers, header, proxies).into());
         }
-        (!within(&Network::LOOPBACK)).then(|| Site::from(address))
+        if within(&Network::LOOPBACK) {
+            return Client::ThisMachine;
+        }
+        Client::Address(address.into())
+    }
+
+    /// Counts a large answer against the limit of those in memory until it is taken. Only reads have
+    /// such answers, so nothing has happened if it is refused.
+    fn hold(&self, client: &Client, answer: &Response) -> Result<Option<Hold>, Problem> {
+        let bytes = answer.body().size_hint().exact().unwrap_or(0);
+        if bytes <= SMALL_ANSWER || answer.extensions().get::<Embedded>().is_some() {
+            return Ok(None);
+        }
+        let client = answer.extensions().get::<Client>().unwrap_or(client);
+        let hold = self.unsent.hold(client, usize::try_from(bytes).unwrap_or(usize::MAX));
+        hold.map(Some).map_err(|full| match full {
+            Full::Client => Problem {
+                retry_after: Some(1),
+                ..Problem::too_many_requests(
+                    "you have not taken the answers to your other requests; take them, then try again",
+                )
+            },
+            Full::All => Problem::unavailable(
+                "too many answers wait for their clients to take them; try again",
+            ),
+        })
     }
 
     /// Counts what a subject asks, and gives it one of its places unless it needs none.
@@ -237,12 +346,14 @@ fn crowded() -> Problem {
 /// The outermost layer.
 pub(crate) async fn outside(
     State(guard): State<Arc<Guard>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let strict = is_strict(request.extensions().get::<Peer>(), request.headers());
     let connection = request.extensions().get::<Connection>().cloned();
-    let admitted = guard.admit(&request);
+    let peer = request.extensions().get::<Peer>();
+    let client = peer.map_or(Client::ThisMachine, |peer| guard.client(peer, request.headers()));
+    let admitted = guard.admit(&request, &client);
     let permit = match admitted {
         Ok(admitted) if admitted.needs_permit => {
             guard.permit(connection.as_ref()).await.map(|permit| Some((permit, admitted)))
@@ -252,11 +363,22 @@ pub(crate) async fn outside(
     };
     let mut response = match permit {
         Ok(permit) => {
+            let reader = Reader { guard: Arc::clone(&guard), client: client.clone() };
+            request.extensions_mut().insert(reader);
             let answer = next.run(request).await;
-            // A client that takes nothing of it can be cut off in favour of others.
-            kept(answer, permit.map(|permit| (permit, connection.map(|it| it.keep()))))
+            match guard.hold(&client, &answer) {
+                Ok(hold) => {
+                    let keeps = permit.is_some() || hold.is_some();
+                    // A client that takes nothing of it can be cut off in favour of others.
+                    kept(answer, keeps.then(|| (permit, hold, connection.map(|it| it.keep()))))
+                }
+                Err(problem) => {
+                    let kind = answer.headers().get(header::CONTENT_TYPE);
+                    refuse(problem, kind.is_some_and(|it| it.as_bytes().starts_with(b"text/html")))
+                }
+            }
         }
-        Err(problem) => refuse(problem, request.headers()),
+        Err(problem) => refuse(problem, web::negotiate::wants_html(request.headers())),
     };
     headers::complete(response.headers_mut(), strict);
     response
@@ -264,7 +386,7 @@ pub(crate) async fn outside(
 
 /// The answer to a request that the server lets go no further.
 pub(crate) fn refused(problem: Problem, request: &Parts, peer: Peer) -> Response {
-    let mut response = refuse(problem, &request.headers);
+    let mut response = refuse(problem, web::negotiate::wants_html(&request.headers));
     headers::complete(response.headers_mut(), is_strict(Some(&peer), &request.headers));
     response
 }
@@ -278,15 +400,23 @@ fn is_strict(peer: Option<&Peer>, headers: &HeaderMap) -> bool {
 /// The layer behind authentication: nothing happens to a request without a [`Subject`].
 pub(crate) async fn inside(
     State(guard): State<Arc<Guard>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let Some(subject) = request.extensions().get::<Subject>() else {
         return next.run(request).await;
     };
+    let client = Client::Subject(subject.0.clone());
     match guard.count_subject(subject, &request) {
-        Ok(place) => kept(next.run(request).await, place),
-        Err(problem) => refuse(problem, request.headers()),
+        Ok(place) => {
+            let reader = Reader { guard: Arc::clone(&guard), client: client.clone() };
+            request.extensions_mut().insert(reader);
+            let mut answer = next.run(request).await;
+            // For the layer outside, which counts large answers.
+            answer.extensions_mut().insert(client);
+            kept(answer, place)
+        }
+        Err(problem) => refuse(problem, web::negotiate::wants_html(request.headers())),
     }
 }
 
@@ -302,8 +432,8 @@ fn kept<T: Send + Unpin + 'static>(answer: Response, place: Option<T>) -> Respon
 }
 
 /// A page for browsers, JSON for programs. The body is not read, so the connection may have to end.
-fn refuse(problem: Problem, headers: &HeaderMap) -> Response {
-    if web::negotiate::wants_html(headers) {
+fn refuse(problem: Problem, html: bool) -> Response {
+    if html {
         return web::html(Err(problem));
     }
     let mut response = problem.into_response();

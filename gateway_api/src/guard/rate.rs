@@ -6,7 +6,7 @@ use std::{
     hash::{BuildHasher as _, Hash, RandomState},
     num::NonZeroU32,
     str::FromStr,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -99,6 +99,15 @@ impl Rates {
     }
 }
 
+impl Rates {
+    /// Takes tokens of this client's requests, whether there are as many or not.
+    pub(super) fn charge(&self, client: impl Hash, requests: u32) {
+        if let Some(buckets) = &self.requests {
+            buckets.charge(client, requests);
+        }
+    }
+}
+
 /// What a request that changes something costs. What is stored for it grows with its body; one whose
 /// length is not known in advance counts as the largest.
 fn cost(body: Option<u64>) -> NonZeroU32 {
@@ -117,7 +126,10 @@ fn exceeded(name: &str, seconds: u16) -> Problem {
 /// governor's grow without a limit, and a flood from ever new addresses must not fill the memory.
 pub(crate) struct Buckets<C: Clock = MonotonicClock> {
     limiter: RateLimiter<u64, Store, C, NoOpMiddleware<C::Instant>>,
+    store: Store,
     clock: C,
+    began: C::Instant,
+    interval: Duration,
     most: usize,
     burst: NonZeroU32,
     swept: Mutex<C::Instant>,
@@ -132,12 +144,16 @@ impl Buckets {
 
 impl<C: Clock + Clone> Buckets<C> {
     fn with(quota: Quota, most: usize, clock: C) -> Self {
-        let store = Store { most, times: Mutex::default() };
+        let store = Store { most, times: Arc::default() };
+        let began = clock.now();
         Self {
-            limiter: RateLimiter::new(quota, store, clock.clone()),
+            limiter: RateLimiter::new(quota, store.clone(), clock.clone()),
+            store,
+            began,
+            interval: quota.replenish_interval(),
             most,
             burst: quota.burst_size(),
-            swept: Mutex::new(clock.now()),
+            swept: Mutex::new(began),
             clock,
             hasher: RandomState::new(),
         }
@@ -160,6 +176,17 @@ impl<C: Clock + Clone> Buckets<C> {
         })
     }
 
+    /// Takes more tokens of this client's, whether there are as many or not: those that are missing
+    /// have to come back first.
+    pub(crate) fn charge(&self, client: impl Hash, tokens: u32) {
+        let now = self.clock.now().duration_since(self.began);
+        let cost = Nanos::from(self.interval) * u64::from(tokens);
+        let mut times = self.store.times();
+        let key = self.store.key(&times, self.hasher.hash_one(client));
+        let time = times.entry(key).or_default();
+        *time = (*time).max(now) + cost;
+    }
+
     fn sweep(&self) {
         let now = self.clock.now();
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -173,12 +200,17 @@ impl<C: Clock + Clone> Buckets<C> {
 }
 
 /// When each bucket will be full again.
+#[derive(Clone)]
 struct Store {
     most: usize,
-    times: Mutex<HashMap<u64, Nanos>>,
+    times: Arc<Mutex<HashMap<u64, Nanos>>>,
 }
 
 impl Store {
+    fn key(&self, times: &HashMap<u64, Nanos>, key: u64) -> u64 {
+        if times.len() < self.most || times.contains_key(&key) { key } else { CROWD }
+    }
+
     fn times(&self) -> MutexGuard<'_, HashMap<u64, Nanos>> {
         self.times.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -192,7 +224,7 @@ impl StateStore for Store {
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
         let mut times = self.times();
-        let key = if times.len() < self.most || times.contains_key(key) { *key } else { CROWD };
+        let key = self.key(&times, *key);
         let (outcome, time) = decide(times.get(&key).copied())?;
         times.insert(key, time);
         Ok(outcome)
@@ -238,6 +270,19 @@ mod tests {
         clock.advance(Duration::from_millis(499));
         assert_eq!(buckets.take("a", ONE), Err(1));
         clock.advance(Duration::from_millis(2));
+        assert_eq!(buckets.take("a", ONE), Ok(()));
+        assert_eq!(buckets.take("a", ONE), Err(1));
+    }
+
+    #[test]
+    fn a_charge_takes_tokens_that_are_not_there_and_they_have_to_come_back_first() {
+        let (buckets, clock) = buckets("2/s:3", 10);
+        buckets.charge("a", 3);
+        assert_eq!(buckets.take("a", ONE), Err(1));
+        assert_eq!(buckets.take("b", ONE), Ok(()), "others are not concerned");
+        buckets.charge("a", 10);
+        assert_eq!(buckets.take("a", ONE), Err(6), "eleven tokens at two a second");
+        clock.advance(Duration::from_millis(5_501));
         assert_eq!(buckets.take("a", ONE), Ok(()));
         assert_eq!(buckets.take("a", ONE), Err(1));
     }

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     Gateway, accounts,
     auth::{Caller, caller::Scope},
+    guard::Reader,
     orders, pages,
 };
 
@@ -76,20 +77,26 @@ impl Facts {
 pub(crate) async fn show(
     gateway: &Gateway,
     caller: &Caller,
+    reader: &Reader,
     id: Result<OrderId, Problem>,
 ) -> Result<Response, Problem> {
     let id = id?;
     // Before anything is read: what changes after that is told from there on.
     let position = gateway.live.position().await;
-    let facts = read(gateway, caller, id).await?;
+    let facts = read(gateway, caller, reader, id).await?;
     let title = format!("Order {}", short(id));
     let frame = Frame { title: &title, kind: "order", place: "", skip_to: "main", position };
     Ok(layout::page(&frame, &content(&facts)))
 }
 
-async fn read(gateway: &Gateway, caller: &Caller, id: OrderId) -> Result<Facts, Problem> {
+async fn read(
+    gateway: &Gateway,
+    caller: &Caller,
+    reader: &Reader,
+    id: OrderId,
+) -> Result<Facts, Problem> {
     let stores = &gateway.stores;
-    let facts = pages::read(&gateway.reads, "the order", async {
+    let facts = pages::read(reader, "the order", async {
         let order = stores.order.get::<Order>(&id).await?;
         // Another customer's is not told from one that does not exist.
         let order = order.filter(|order| caller.reaches(&order.customer_id));
@@ -102,7 +109,7 @@ async fn read(gateway: &Gateway, caller: &Caller, id: OrderId) -> Result<Facts, 
             let ahead = pages::part("its place in the queue", ahead).await.unwrap_or_default();
             Some((products, ahead))
         };
-        let messages = pages::messages_about(&stores.message, &order.customer_id, id);
+        let messages = pages::messages_about(&stores.message, &order);
         let (stock, account, messages) = tokio::join!(
             stock,
             payer(&stores.account, caller, &order),
@@ -251,7 +258,7 @@ fn told(facts: &Facts) -> Markup {
                     p.empty { "Nothing yet." }
                 }
                 @if !complete {
-                    p.hint { "There were many messages since; the oldest about this order are not shown." }
+                    p.hint { "Messages about earlier attempts are not shown." }
                 }
                 ol.messages {
                     @for message in messages {

@@ -26,6 +26,7 @@ use super::{
 use crate::{
     Gateway, accounts,
     auth::Caller,
+    guard::Reader,
     orders,
     pages::{self, Cursor, Page},
 };
@@ -109,12 +110,13 @@ struct Report {
 pub(crate) async fn show(
     gateway: &Gateway,
     caller: &Caller,
+    reader: &Reader,
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let wanted = pages::query(wanted, Wanted::names())?;
     // Before anything is read: what changes after that is told from there on.
     let position = gateway.live.position().await;
-    let report = read(gateway, caller, wanted).await?;
+    let report = read(gateway, caller, reader, wanted).await?;
     let frame = Frame {
         title: "Report",
         kind: "report",
@@ -125,11 +127,16 @@ pub(crate) async fn show(
     Ok(layout::page(&frame, &content(&report)))
 }
 
-async fn read(gateway: &Gateway, caller: &Caller, mut wanted: Wanted) -> Result<Report, Problem> {
+async fn read(
+    gateway: &Gateway,
+    caller: &Caller,
+    reader: &Reader,
+    mut wanted: Wanted,
+) -> Result<Report, Problem> {
     wanted.customer_id = orders::own(caller, wanted.customer_id)?;
     let page = Page { limit: None, cursor: wanted.cursor.clone() };
-    let found =
-        orders::find(gateway, wanted.customer_id.as_ref(), wanted.status, &page, ORDERS).await?;
+    let (customer, status) = (wanted.customer_id.as_ref(), wanted.status);
+    let found = orders::find(gateway, reader, customer, status, &page, ORDERS).await?;
     let orders: Vec<Order> = entities(&found.entities);
     let from = |cursor: &Option<String>, name| {
         let page = Page { limit: None, cursor: cursor.clone() };
@@ -142,7 +149,7 @@ async fn read(gateway: &Gateway, caller: &Caller, mut wanted: Wanted) -> Result<
     let products = pages::oldest::<Product>(&stores.inventory, product_list, products_from, ROWS);
     let accounts = accounts::find(&stores.account, caller, accounts_from, ROWS);
     let choices = accounts::find(&stores.account, caller, 0, CHOICES);
-    let read = pages::read(&gateway.reads, "the report", async {
+    let read = pages::read(reader, "the report", async {
         let (products, accounts, choices, names, counts) = tokio::join!(
             pages::part("the products", products),
             pages::part("the accounts", accounts),

@@ -574,7 +574,7 @@ fn a_certificate_that_cannot_be_used_ends_the_start_with_64_and_names_its_variab
     let (cert, key, other) = (path("cert.pem"), path("key.pem"), path("other-key.pem"));
     let (nonsense, none) = (path("nonsense.pem"), path("none.pem"));
     type Env<'a> = Vec<(&'a str, &'a str)>;
-    let rows: [(&str, Env<'_>, &str); 12] = [
+    let rows: [(&str, Env<'_>, &str); 13] = [
         ("no key", vec![("TLS_CERT", &cert)], "TLS_KEY: "),
         ("no certificate", vec![("TLS_KEY", &key)], "TLS_CERT: "),
         ("no such certificate", vec![("TLS_CERT", &none), ("TLS_KEY", &key)], "TLS_CERT: "),
@@ -587,6 +587,7 @@ fn a_certificate_that_cannot_be_used_ends_the_start_with_64_and_names_its_variab
         ("a bad percentage", vec![("MAX_MEMORY_PERCENT", "100")], "MAX_MEMORY_PERCENT: "),
         ("a bad network", vec![("TRUSTED_PROXIES", "10.0.0.0/33")], "TRUSTED_PROXIES: "),
         ("no places", vec![("MAX_IN_FLIGHT", "0")], "MAX_IN_FLIGHT: "),
+        ("little memory", vec![("MAX_UNSENT_BYTES", "8388607")], "MAX_UNSENT_BYTES: "),
     ];
     for (name, env, complaint) in rows {
         let mut command = Command::new(binaries.join(Service::Gateway.name()));

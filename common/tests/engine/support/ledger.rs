@@ -38,7 +38,7 @@ pub(crate) struct Receipt {
     pub(crate) amount: u64,
     /// What the counter showed afterwards.
     pub(crate) total: u64,
-    /// Whether it is in the list of its counter's receipts.
+    /// Whether it is in the list and in the sorted set of its counter's receipts.
     #[serde(default)]
     pub(crate) listed: bool,
     /// Whether it is one of those whose number is limited.
@@ -72,8 +72,10 @@ impl Entity for Receipt {
         if self.listed { vec![list] } else { Vec::new() }
     }
     fn places(&self) -> Vec<Place> {
-        let place = Place { set: LIMITED.to_owned(), member: self.id.clone() };
-        if self.limited { vec![place] } else { Vec::new() }
+        let set = format!("{{inventory}}:set-of:{}", self.counter);
+        let listed = self.listed.then(|| Place::of_some(set, self.id.clone()));
+        let limited = self.limited.then(|| Place::of_all(LIMITED.to_owned(), self.id.clone()));
+        listed.into_iter().chain(limited).collect()
     }
 }
 
@@ -122,7 +124,7 @@ pub(crate) enum How {
     Asking,
     /// Its decision takes a millisecond.
     Slow,
-    /// Its receipt joins a list of the counter's.
+    /// Its receipt joins a list and a sorted set of the counter's.
     Listed,
     /// Its receipt is one of this many at most.
     Limited(u64),

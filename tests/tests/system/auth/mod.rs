@@ -5,6 +5,7 @@ mod forged;
 mod keys;
 mod pages;
 mod rate;
+mod reads;
 mod scopes;
 mod secrets;
 mod sign_in;

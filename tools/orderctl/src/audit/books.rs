@@ -23,6 +23,8 @@ use super::{Report, indexes::Index, lost::Lost, reading::Links, story::Story};
 
 /// How the keys of [`keys::orders_of`] begin.
 const ORDERS_OF: &str = "{order}:index:";
+/// How the keys of [`keys::orders_with`] and [`keys::orders_of_with`] begin.
+const ORDERS_WITH: &str = "{order}:status:";
 /// How the keys of [`keys::messages_to`] begin.
 const MESSAGES_TO: &str = "{message}:index:";
 
@@ -260,13 +262,13 @@ impl Books {
         Ok(())
     }
 
-    /// The sorted sets of the orders that have each status, of those of each customer that are open, and
-    /// of those with a step to confirm.
+    /// The sorted sets of the orders that have each status, of all and of each customer, of those of each
+    /// customer that are open, and of those with a step to confirm.
     async fn read_statuses(&mut self, links: &mut Links, orders: &[Order]) -> anyhow::Result<()> {
-        let sets = OrderStatus::ALL.map(keys::orders_with);
+        let found = links.keys(Topic::Order, ORDERS_WITH).await?;
         let open = links.keys(Topic::Order, "{order}:open:").await?;
-        let mut sets: BTreeMap<String, BTreeSet<String>> =
-            open.into_iter().chain(sets).map(|key| (key, BTreeSet::new())).collect();
+        let sets = found.into_iter().chain(open).chain(OrderStatus::ALL.map(keys::orders_with));
+        let mut sets: BTreeMap<_, _> = sets.map(|key| (key, BTreeSet::new())).collect();
         for place in orders.iter().flat_map(Entity::places) {
             sets.entry(place.set).or_default().insert(place.member);
         }
@@ -462,5 +464,9 @@ mod tests {
         let customer: CustomerId = "101".parse().unwrap();
         assert_eq!(keys::orders_of(&customer), format!("{ORDERS_OF}101"));
         assert_eq!(keys::messages_to(&customer), format!("{MESSAGES_TO}101"));
+        for status in OrderStatus::ALL {
+            assert!(keys::orders_with(status).starts_with(ORDERS_WITH));
+            assert!(keys::orders_of_with(&customer, status).starts_with(ORDERS_WITH));
+        }
     }
 }

@@ -1,0 +1,308 @@
+//! What reads cost: pages end, counts come from what is kept, nobody waits for the reads of others, and
+//! answers that are not taken have a limit.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use common::{
+    decision::Entity,
+    entities::{Account, Order, OrderStatus, Product, Step},
+    events::{MessageKind, MessageSent, Stream},
+    ids::OrderId,
+    keys,
+};
+use http::Method;
+use redis::aio::MultiplexedConnection;
+use serde_json::Value;
+use stack::Service;
+use system_tests::{Answer, SOON, eventually};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpSocket, TcpStream},
+    task::JoinSet,
+};
+use uuid::Uuid;
+
+use super::{Site, assert_problem, bearer};
+
+/// The most that the entities of a page have, and some room for what is around them.
+const PAGE_BYTES: usize = 1024 * 1024 + 4 * 1024;
+const STATUS: OrderStatus = OrderStatus::Completed;
+
+async fn tell(redis: &mut MultiplexedConnection, words: &[String]) -> redis::Value {
+    let mut command = redis::cmd(&words[0]);
+    command.arg(&words[1..]);
+    command.query_async(redis).await.unwrap_or_else(|error| panic!("{}: {error}", words[0]))
+}
+
+/// Stores an entity as its owner does.
+async fn store<E: Entity>(redis: &mut MultiplexedConnection, entity: &E) {
+    let word = str::to_owned;
+    let id = entity.id().to_string();
+    let json = format!("7 {}", serde_json::to_string(entity).unwrap());
+    tell(redis, &[word("SET"), format!("{}{id}", E::kind().prefix), json]).await;
+    for list in E::kind().index.map(word).into_iter().chain(entity.lists()) {
+        tell(redis, &[word("RPUSH"), list, id.clone()]).await;
+    }
+    for place in entity.places() {
+        tell(redis, &[word("ZADD"), place.set, word("0"), place.member]).await;
+    }
+}
+
+/// Stores so many of the largest orders that there are, and gives their ids.
+async fn store_orders(site: &Site, customer: &str, count: u64) -> Vec<String> {
+    let mut redis = site.system.redis().await;
+    let mut ids = Vec::new();
+    for number in 1..=count {
+        let order = Order {
+            id: OrderId(Uuid::from_u128(number.into())),
+            product_ids: (0..100).map(|it| format!("{it:064}").parse().unwrap()).collect(),
+            customer_id: customer.parse().unwrap(),
+            status: STATUS,
+            attempt: 1,
+            order_total: None,
+            reason: None,
+            history: vec![Step::new(OrderStatus::Pending, number, 1), Step::new(STATUS, 1_000, 1)],
+            omitted: None,
+            resent: None,
+            unconfirmed: Vec::new(),
+        };
+        store(&mut redis, &order).await;
+        ids.push(order.id.to_string());
+    }
+    ids
+}
+
+async fn get(site: &Site, token: &str, path: &str) -> Answer {
+    site.ask(token, Method::GET, path, &Value::Null).await
+}
+
+/// How often Redis has been asked to do this.
+async fn calls(redis: &mut MultiplexedConnection, command: &str) -> u64 {
+    let info: String = redis::cmd("INFO").arg("commandstats").query_async(redis).await.unwrap();
+    let line = info.lines().find_map(|it| it.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    line.and_then(|it| it.split(',').next()?.parse().ok()).unwrap_or(0)
+}
+
+#[tokio::test]
+async fn every_list_has_pages_of_a_mebibyte_at_most_and_all_of_it_on_them() {
+    let site = Site::start_with(&[("RATE_PER_SUBJECT", "off")]).await;
+    let mut redis = site.system.redis().await;
+    let mut orders = store_orders(&site, "102", 250).await;
+    orders.reverse();
+    let (mut products, mut accounts, mut messages) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 0..350 {
+        let name = "n".repeat(4_000);
+        let (id, customer) = (format!("p{number}"), format!("c{number}"));
+        let product = Product {
+            id: id.parse().unwrap(),
+            name: name.clone(),
+            price: 1,
+            amount: 0,
+            reserved: 0,
+            sold: 0,
+            received: 0,
+            created_by: None,
+            line: Default::default(),
+        };
+        store(&mut redis, &product).await;
+        products.push(id);
+        let account = Account {
+            id: customer.parse().unwrap(),
+            name: name.clone(),
+            email: String::new(),
+            balance: 0,
+            paid: 0,
+            deposited: 0,
+            created_by: None,
+        };
+        store(&mut redis, &account).await;
+        accounts.push(customer);
+        let message = MessageSent {
+            id: Uuid::from_u128(number),
+            customer: "102".parse().unwrap(),
+            order: None,
+            kind: MessageKind::OrderReceived,
+            subject: String::new(),
+            body: name,
+        };
+        store(&mut redis, &message).await;
+        messages.insert(0, message.id.to_string());
+    }
+    // Those of the demo come first.
+    let first = |ids: &[&str], rest: Vec<String>| -> Vec<String> {
+        ids.iter().map(|&id| id.to_owned()).chain(rest).collect()
+    };
+    let products = first(&["201", "202", "203", "204", "205"], products);
+    let accounts = first(&["101", "102", "103"], accounts);
+    let token = site.token("admin");
+    let rows = [
+        ("/orders?limit=1000", "orders", &orders),
+        ("/orders?limit=1000&customer_id=102", "orders", &orders),
+        ("/orders?limit=1000&status=completed", "orders", &orders),
+        ("/orders?limit=1000&customer_id=102&status=completed", "orders", &orders),
+        ("/report?limit=1000", "orders", &orders),
+        ("/inventory?limit=1000", "products", &products),
+        ("/accounts?limit=1000", "accounts", &accounts),
+        ("/customers/102/messages?limit=1000", "messages", &messages),
+    ];
+    for (path, name, all) in rows {
+        let (mut found, mut pages, mut cursor) = (Vec::new(), 0, String::new());
+        loop {
+            let answer = get(&site, &token, &format!("{path}{cursor}")).await;
+            assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+            let (length, page) = (answer.text().len(), answer.json());
+            assert!(length <= PAGE_BYTES, "{path}: a page of {length} bytes");
+            pages += 1;
+            let ids = page[name].as_array().unwrap().iter();
+            let before = found.len();
+            found.extend(ids.map(|it| it["id"].as_str().unwrap().to_owned()));
+            let Some(next) = page["next"].as_str() else { break };
+            assert!(found.len() > before, "{path}: an empty page");
+            cursor = format!("&cursor={next}");
+        }
+        assert!(found == *all, "{path}: {} of {}", found.len(), all.len());
+        assert!(pages > 1, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn counting_a_customers_orders_reads_none_of_them() {
+    let site = Site::start().await;
+    store_orders(&site, "102", 50).await;
+    let mut redis = site.system.redis().await;
+    let mut costs = Vec::new();
+    for (customer, count) in [("102", 50), ("103", 0)] {
+        let token = site.token_of(customer, "orders:read");
+        let before = [calls(&mut redis, "mget").await, calls(&mut redis, "zcard").await];
+        let counted = get(&site, &token, "/orders/counts").await.json();
+        assert_eq!(counted["total"], count);
+        assert_eq!(counted["counts"]["completed"], count);
+        let after = [calls(&mut redis, "mget").await, calls(&mut redis, "zcard").await];
+        costs.push([after[0] - before[0], after[1] - before[1]]);
+    }
+    assert_eq!(costs, [[0, 9], [0, 9]]);
+}
+
+#[tokio::test]
+async fn others_read_before_a_customer_that_waits_for_reads_of_its_own() {
+    const MANY: usize = 60;
+    let mut site = Site::start_with(&[("RATE_PER_SUBJECT", "off")]).await;
+    store_orders(&site, "102", 150).await;
+    let gateway = site.system.first(Service::Gateway).http.unwrap();
+    let head = format!(
+        "GET /orders?limit=1000 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Authorization: {}\r\n\r\n",
+        bearer(&site.token_of("102", "orders:read"))
+    );
+    let answered = Arc::new(AtomicUsize::new(0));
+    let mut asking = JoinSet::new();
+    for _ in 0..MANY {
+        let mut stream = TcpStream::connect(gateway).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let answered = Arc::clone(&answered);
+        asking.spawn(async move {
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.unwrap();
+            assert!(answer.starts_with(b"HTTP/1.1 200"));
+            answered.fetch_add(1, Ordering::Relaxed);
+        });
+    }
+    let answer = get(&site, &site.token("report:read"), "/inventory/201").await;
+    assert_eq!(answer.status, 200);
+    // Four were read when it came, and it waited for one.
+    let before = answered.load(Ordering::Relaxed);
+    assert!(before < MANY / 2, "{before} of {MANY} came first");
+    asking.join_all().await;
+}
+
+#[tokio::test]
+async fn what_is_read_counts_as_further_requests() {
+    let site = Site::start_with(&[("RATE_PER_SUBJECT", "1/s:10")]).await;
+    store_orders(&site, "102", 150).await;
+    let token = site.token_of("102", "orders:read");
+    for _ in 0..3 {
+        assert_eq!(get(&site, &token, "/orders?limit=1").await.status, 200);
+    }
+    assert_eq!(get(&site, &token, "/orders?limit=1000").await.status, 200);
+    let refused = get(&site, &token, "/orders?limit=1").await;
+    // Not all of a page belongs into a message.
+    assert_eq!(refused.status, 429);
+    assert_problem("after a large page", &refused, 429, "too-many-requests");
+    let seconds: u64 = refused.header("retry-after").parse().unwrap();
+    assert!((2..=16).contains(&seconds), "{seconds} s for 1 MiB");
+    let other = site.token_of("103", "orders:read");
+    assert_eq!(get(&site, &other, "/orders?limit=1000").await.status, 200);
+}
+
+#[tokio::test]
+async fn answers_that_a_subject_does_not_take_have_a_limit_and_others_are_answered() {
+    let mut site =
+        Site::start_with(&[("RATE_PER_SUBJECT", "off"), ("MAX_UNSENT_BYTES", "8388608")]).await;
+    store_orders(&site, "102", 150).await;
+    let gateway = site.system.first(Service::Gateway).http.unwrap();
+    let (own, other) = (site.token_of("102", "orders:read"), site.token("orders:read"));
+    let path = "/orders?limit=1000";
+    let mut silent = Vec::new();
+    // Each is larger than all buffers on the way, and two are what a subject may have.
+    for _ in 0..2 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4 * 1024).unwrap();
+        let mut stream = socket.connect(gateway).await.unwrap();
+        let token = bearer(&own);
+        let head =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {token}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.read_exact(&mut [0; 12]).await.unwrap();
+        silent.push(stream);
+    }
+    let refused = get(&site, &own, path).await;
+    assert_eq!(refused.status, 429);
+    assert_problem("a third", &refused, 429, "too-many-requests");
+    assert_eq!(refused.header("retry-after"), "1");
+    assert_eq!(get(&site, &own, "/orders?limit=1").await.status, 200, "a small one has room");
+    assert_eq!(get(&site, &other, path).await.status, 200, "others are not concerned");
+    drop(silent);
+    eventually("room", SOON, async || match get(&site, &own, path).await.status.as_u16() {
+        200 => Ok(()),
+        status => Err(status.to_string()),
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn orders_of_an_earlier_version_are_counted_after_an_upgrade_and_not_announced() {
+    let mut site = Site::start().await;
+    let customer = site.token_of("102", "orders:read orders:write");
+    store_orders(&site, "102", 450).await;
+    let body = serde_json::json!({ "product_ids": ["205"], "customer_id": "102" });
+    assert_eq!(site.ask(&customer, Method::POST, "/order", &body).await.status, 200);
+    site.system.quiet(SOON).await;
+    // As the version before left it: without the sets of customers, and what tells that they are there.
+    let mut redis = site.system.redis().await;
+    for status in OrderStatus::ALL {
+        let set = keys::orders_of_with(&"102".parse().unwrap(), status);
+        tell(&mut redis, &["DEL".to_owned(), set]).await;
+    }
+    tell(&mut redis, &["DEL".to_owned(), "{order}:sets".to_owned()]).await;
+    assert_eq!(get(&site, &customer, "/orders/counts").await.json()["total"], 0);
+    let announced = site.system.entries(Stream::OrderUpdated).await.len();
+    site.system.restart(Service::Order, 1).await;
+    eventually("all orders are counted", SOON, async || {
+        let counted = get(&site, &customer, "/orders/counts").await.json();
+        if counted["total"] == 451 { Ok(()) } else { Err(counted.to_string()) }
+    })
+    .await;
+    eventually("that is noted", SOON, async || {
+        match tell(&mut redis, &["GET".to_owned(), "{order}:sets".to_owned()]).await {
+            redis::Value::BulkString(version) if version == b"1" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    assert_eq!(site.system.entries(Stream::OrderUpdated).await.len(), announced);
+    let page = get(&site, &customer, "/orders?status=completed&limit=5").await.json();
+    assert_eq!(page["orders"].as_array().unwrap().len(), 5);
+}
