@@ -127,7 +127,8 @@ async fn what_others_wrote_is_shown_as_text() {
     let text = json!({ "name": HOSTILE, "price": 5, "amount": 1 });
     let answer = system.ask(Method::PUT, "/inventory/9", Some(&text)).await;
     assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text());
-    let text = json!({ "name": HOSTILE, "email": HOSTILE, "balance": 100 });
+    let address = "<script>alert(1)</script>@server.com";
+    let text = json!({ "name": HOSTILE, "email": address, "balance": 100 });
     let answer = system.ask(Method::PUT, "/accounts/9", Some(&text)).await;
     assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text());
     let paid = system.order(&["9"], "9").await;
