@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn a_server_is_nearly_full_from_the_limit_on_until_it_is_well_below() {
         let watch = watch("90");
-        let mut saw = |address, used| {
+        let saw = |address, used| {
             watch.saw(address, MemoryFacts { used, max: 100 });
             let readyz = watch.health.notices().len();
             (watch.nearly_full().map(|it| it.percent), readyz, watch.gauge.get())
