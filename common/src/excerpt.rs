@@ -4,7 +4,7 @@
 use std::fmt;
 
 /// How many of several things are named.
-const NAMED: usize = 5;
+const NAMED: usize = 6;
 /// The characters of an id that are shown: a UUID is shown whole.
 const ID_SHOWN: usize = 36;
 
@@ -44,6 +44,6 @@ mod tests {
         assert_eq!(ShortId(&"é".repeat(37)).to_string(), format!("{}…", "é".repeat(36)));
         assert_eq!(few(["a", "b"].iter(), ", "), "a, b");
         assert_eq!(few(1..6, "; "), "1; 2; 3; 4; 5");
-        assert_eq!(few(1..101, ", "), "1, 2, 3, 4, 5 and 95 more");
+        assert_eq!(few(1..101, ", "), "1, 2, 3, 4, 5, 6 and 94 more");
     }
 }
