@@ -38,8 +38,8 @@ mod tests {
             balance: u64,
         }
         for text in ["anthony@server.com", "\\", "\\\", expected nothing"] {
-            let json = format!(r#"{{"balance":"{text}"}}"#);
-            let error = from_object::<Account>(&json).unwrap_err();
+            let json = serde_json::json!({ "balance": text });
+            let error = from_object::<Account>(&json.to_string()).unwrap_err();
             let expected = "invalid type: string, expected u64 at line 1 column ";
             assert!(error.starts_with(expected), "{text}: {error}");
         }

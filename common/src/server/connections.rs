@@ -88,14 +88,17 @@ impl Connections {
     }
 
     fn cut_one(open: &Open, fits: impl Fn(&State) -> bool) -> bool {
-        let spare = |it: &&Connection| {
+        let spare = |it: &Connection| {
             !it.0.is_busy.load(Relaxed) && !it.0.cut.is_cancelled() && fits(&it.0)
         };
-        let used = |it: &&Connection| it.0.used.load(Relaxed);
-        let of_each = open.of.values().filter_map(|client| {
-            client.values().filter(spare).min_by_key(used).map(|it| (client.len(), it))
+        // Within a millisecond the one that was opened first.
+        let useless_for =
+            |number: &u64, it: &Connection| Reverse((it.0.used.load(Relaxed), *number));
+        let ranked = open.of.values().flat_map(|client| {
+            let spared = client.iter().filter(|(_, it)| spare(it));
+            spared.map(|(number, it)| ((client.len(), useless_for(number, it)), it))
         });
-        let spared = of_each.max_by_key(|(count, it)| (*count, Reverse(used(it))));
+        let spared = ranked.max_by_key(|(rank, _)| *rank);
         spared.is_some_and(|(_, it)| {
             it.0.cut.cancel();
             true

@@ -32,7 +32,8 @@ async fn three_orders(system: &System) -> [Order; 3] {
     system.quiet(SOON).await;
     let many = system.order(&["201"; 6], "101").await;
     system.quiet(SOON).await;
-    [good, dear, many]
+    // Its release is confirmed by now.
+    [good, system.ended(&dear).await, many]
 }
 
 #[tokio::test]
