@@ -1,0 +1,15 @@
+-- What XINFO STREAM says of the size of a stream, without the entries at its ends: they may be large.
+-- KEYS  1  the stream
+-- Reply: members of XINFO STREAM by name; of the first and the last entry only the ids.
+-- Error: of XINFO STREAM, e.g. that there is no such key.
+local info = redis.pcall('XINFO', 'STREAM', KEYS[1])
+if info.err then return info end
+local of = {}
+for at = 1, #info, 2 do of[info[at]] = info[at + 1] end
+local function id(entry) return entry and {entry[1]} end
+return {
+  'length', of.length,
+  'entries-added', of['entries-added'] or false,
+  'first-entry', id(of['first-entry']) or false,
+  'last-entry', id(of['last-entry']) or false,
+}
