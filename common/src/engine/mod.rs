@@ -307,8 +307,10 @@ impl<D: Decider> Engine<D> {
             && let Ok(job) = self.queue.try_recv()
         {
             self.metrics.inputs.inc();
-            kib += job.kib();
-            open.push(job);
+            if !job.is_abandoned() {
+                kib += job.kib();
+                open.push(job);
+            }
         }
     }
 
@@ -371,6 +373,12 @@ impl<D: Decider> Engine<D> {
             self.take_turn(world, wanted).await?;
             if !alone {
                 self.top_up(open);
+                // These have not been looked at, and those before may have been lost while the batch waited.
+                let identity = self.identity.clone();
+                self.drop_lost(open).await?;
+                if self.identity != identity {
+                    return Err(Setback::Moved);
+                }
             }
             wanted = self.unread(world, open);
         }

@@ -3,7 +3,7 @@
 use common::events::Stream;
 
 use crate::support::{
-    Deposit, Ledger, Redis, Service,
+    Answer, Deposit, Ledger, Redis, Service,
     redis::{command, copy},
     service::sources,
     until,
@@ -65,6 +65,38 @@ async fn an_entry_that_a_power_loss_took_back_has_no_effect() {
     until("it was decided", async || !service.ledger.saw_receipt("lost").is_empty()).await;
     redis.reconnect();
     only_the_later_deposit_counts(&redis, &service).await;
+    service.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_that_joins_a_batch_waiting_for_the_lease_after_a_power_loss_has_no_effect() {
+    let redis = Redis::start();
+    let service = Service::start(&redis, "one").await;
+    service.ask(Deposit::new("first", "c", 1)).await.unwrap();
+    let mut lease = redis::cmd("SET");
+    lease.arg("{inventory}:lease").arg(r#"[["gone","{inventory}:counter:c"]]"#);
+    redis.run::<()>(&lease).await;
+    let saved = redis.data_dir().join("saved");
+    copy(&redis.data_dir().join("appendonlydir"), &saved);
+    let power_loss = redis.power_loss(saved);
+    let mut other = redis.blocking();
+    // While this is decided, an entry arrives behind it, and is lost.
+    service.ledger.meanwhile("asked", move || {
+        let key = Stream::OrderCreated.key();
+        let mut add = redis::cmd("XADD");
+        add.arg(key).arg("*").arg("entity").arg(Deposit::new("lost", "c", 100).json());
+        add.exec(&mut other).unwrap();
+        let pending = command(&format!("XPENDING {key} inventory_service - + 1"));
+        while pending.query::<Vec<redis::Value>>(&mut other).unwrap().is_empty() {}
+        power_loss();
+    });
+    let asked = service.ask(Deposit::new("asked", "c", 10)).await;
+    assert_eq!(asked, Ok(Answer::Done(11)));
+    redis.reconnect();
+    redis.deposit(&Deposit::new("later", "c", 1)).await;
+    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+    assert_eq!(redis.total("c").await, Some(12));
+    assert_eq!(service.ledger.saw_receipt("lost").len(), 0, "it is dropped, not decided");
     service.stop().await.unwrap();
 }
 
