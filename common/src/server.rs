@@ -13,8 +13,15 @@ mod kept;
 mod patience;
 mod places;
 pub mod tls;
+mod unread;
 
-use std::{convert::Infallible, io::Write as _, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io::Write as _,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use axum::{Router, body::Body, response::IntoResponse as _};
@@ -228,7 +235,7 @@ fn allow_files() -> u64 {
     files
 }
 
-/// The most connections with so many open files: where there is no file, none could be accepted any more.
+/// The most connections for this limit of open files, of which some are needed for other things.
 fn connections_within(files: u64) -> usize {
     let files = files.saturating_sub(OTHER_FILES).max(files / 2);
     usize::try_from(files).unwrap_or(usize::MAX)
@@ -394,7 +401,8 @@ impl Server {
 
     /// A request's answer. One whose body has no length that is known beforehand is the last of its
     /// connection: nobody can smuggle another behind it by framing it in two ways (RFC 9112, section
-    /// 6.1: a Content-Length beside it does not count, and hyper has taken it away).
+    /// 6.1: a Content-Length beside it does not count, and hyper has taken it away). So is one that was answered
+    /// before its body was read: hyper ends the connection then, and the answer has to announce it.
     async fn answer(
         &self,
         router: &TowerToHyperService<Router>,
@@ -402,8 +410,10 @@ impl Server {
         peer: Peer,
         connection: &Connection,
     ) -> Result<Response<Body>, Infallible> {
-        let is_last = request.headers().contains_key(header::TRANSFER_ENCODING);
-        let mut response = match self.admission.check(&mut request, peer) {
+        let is_chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
+        let admitted = self.admission.check(&mut request, peer);
+        let (mut request, is_read) = unread::watch(request);
+        let mut response = match admitted {
             Ok(()) => {
                 request.extensions_mut().insert(peer);
                 request.extensions_mut().insert(connection.clone());
@@ -414,13 +424,13 @@ impl Server {
             }
             Err(problem) => (self.refuse)(problem, &request.into_parts().0, peer),
         };
-        if is_last {
+        if is_chunked || !is_read.load(Relaxed) {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response)
     }
 
-    /// Tells a client that there is no room, if it can be told without waiting.
+    /// Answers 503 to a connection beyond the limit, if that is possible without waiting.
     fn turn_away(&self, stream: TcpStream, why: &str) {
         debug!("a connection was turned away: {why}");
         if self.acceptor.is_none() {

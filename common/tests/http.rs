@@ -2,7 +2,11 @@
 
 use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
-use axum::{Router, body::Body, routing::get};
+use axum::{
+    Router,
+    body::Body,
+    routing::{get, post},
+};
 use bytes::Bytes;
 use common::{
     config::Sources,
@@ -47,6 +51,37 @@ async fn a_handler_that_panics_answers_a_problem_that_tells_nothing_and_the_next
     assert!(answer.contains("application/problem+json"), "{answer}");
     assert!(!answer.contains("secret"), "{answer}");
     assert!(ask("/fine").await.ends_with("fine"));
+    life.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_without_reading_the_body_announces_the_end_of_the_connection() {
+    let router = Router::new()
+        .route("/unread", post(|| async { "fine" }))
+        .route("/read", post(|_: Bytes| async { "fine" }));
+    let (life, address) = serve(router, Serving::default()).await;
+    for (path, host, body, ends) in [
+        ("/read", "localhost", "body", false),
+        ("/unread", "localhost", "body", true),
+        ("/unread", "localhost", "", false),
+        ("/none", "localhost", "body", true),
+        ("/read", "elsewhere.example", "body", true),
+    ] {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let length = body.len();
+        let head =
+            format!("POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n");
+        client.write_all((head + body).as_bytes()).await.unwrap();
+        let mut answer = vec![0; 4_096];
+        let count = client.read(&mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer[..count]).to_lowercase();
+        assert_eq!(answer.contains("connection: close"), ends, "{path} {host} {body:?}: {answer}");
+        // It ends as announced, and else serves the next request.
+        let next = "POST /read HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
+        let _ = client.write_all(next.as_bytes()).await;
+        let served = client.read(&mut [0; 64]).await.is_ok_and(|count| count > 0);
+        assert_eq!(served, !ends, "{path} {host} {body:?}");
+    }
     life.stop().await.unwrap();
 }
 
