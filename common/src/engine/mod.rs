@@ -373,12 +373,12 @@ impl<D: Decider> Engine<D> {
             self.take_turn(world, wanted).await?;
             if !alone {
                 self.top_up(open);
-                // These have not been looked at, and those before may have been lost while the batch waited.
-                let identity = self.identity.clone();
-                self.drop_lost(open).await?;
-                if self.identity != identity {
-                    return Err(Setback::Moved);
-                }
+            }
+            // New inputs are unchecked, and the data of the others may have been lost while the batch waited.
+            let identity = self.identity.clone();
+            self.drop_lost(open).await?;
+            if self.identity != identity {
+                return Err(Setback::Moved);
             }
             wanted = self.unread(world, open);
         }
