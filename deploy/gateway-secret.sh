@@ -18,7 +18,7 @@ if [ -n "$file" ] && [ ! -e "$file" ]; then
     made=$(mktemp "$file.XXXXXX")
     head -c 32 /dev/urandom | base64 -w 0 >"$made"
     sync "$made"
-    # Whoever is first gives the file its name; it is whole when it has it.
+    # Only the first of several containers succeeds, and the file is complete by then.
     ln "$made" "$file" 2>/dev/null || [ -e "$file" ]
     rm -f "$made"
 fi

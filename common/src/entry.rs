@@ -38,8 +38,8 @@ impl Fields {
         found.map(|(_, value)| value.as_slice())
     }
 
-    /// The order that an entry of this stream is about, as far as one can tell. What is no id is not
-    /// shown: it may be anything.
+    /// The id of the order that an entry of this stream concerns. `None` if the member is not an id: such
+    /// text could be anything and is not logged.
     pub(crate) fn order(&self, stream: Stream) -> Option<String> {
         let entity: serde_json::Value = serde_json::from_slice(self.get(ENTITY)?).ok()?;
         let field = if stream == Stream::OrderCreated { "id" } else { "order_id" };

@@ -1,5 +1,5 @@
-//! Excerpts of texts that come from outside. What is stored or published about a request names its
-//! culprits, and does not grow with their number or their length.
+//! Excerpts of client input. A reason or message that is stored or published names the first few offending
+//! values and has a bounded length, however many they are and however long.
 
 use std::fmt;
 

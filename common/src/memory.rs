@@ -18,7 +18,7 @@ pub struct Memory<D> {
     versions: u64,
     /// What was published and not taken yet.
     pub published: VecDeque<Append>,
-    /// What was to be logged and printed, and not taken yet.
+    /// Log lines and deliveries that the test has not taken yet.
     pub notes: Vec<Note>,
     /// As `notes`.
     pub deliveries: Vec<String>,

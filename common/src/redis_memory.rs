@@ -86,8 +86,8 @@ impl NearlyFull {
     }
 }
 
-/// What is known of the servers of a process. Whoever samples them says what it saw; the limit, the
-/// log, the metric and `/readyz` follow.
+/// The memory use of all Redis servers of a process. Samplers report it; the limit, the log, the metric and
+/// `/readyz` are derived from it.
 #[derive(Debug)]
 pub struct MemoryWatch {
     limit: MaxMemory,

@@ -19,8 +19,8 @@ pub fn plain(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.replace(is_control, "\u{fffd}"))
 }
 
-/// Reads a text as [`plain`] has it, for members of events: whoever can append to a stream is not held
-/// to what the HTTP interface refuses.
+/// Deserializes a member of an event and replaces control characters as [`plain`] does. The HTTP interface
+/// refuses them, but a client of Redis can append any text to a stream.
 ///
 /// # Errors
 ///

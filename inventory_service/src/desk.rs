@@ -228,7 +228,7 @@ impl<'a> Desk<'a> {
         };
         self.changes.note(reservation.order_id, note);
         if reservation.state == Holding::Rejected {
-            // It will never hold anything; whoever asks again says what was ordered.
+            // It will never hold anything, and a repeated request names its products again.
             reservation.product_ids = Vec::new();
             reservation.pieces = BTreeMap::new();
         }

@@ -197,7 +197,7 @@ fn a_message_is_delivered_as_one_line_and_the_log_has_neither_its_text_nor_name_
             let [note] = &service.notes[..] else { panic!("{:?}", service.notes) };
             assert_eq!(note.order, message.order);
             assert_eq!(note.text, format!("{} to customer 101", kind.name()));
-            // An event that is delivered again is not told again.
+            // A redelivered event sends no second message.
             service.handle(&input, 2).unwrap();
             assert_eq!((service.deliveries.len(), service.notes.len()), (1, 1), "{input:?}");
         }

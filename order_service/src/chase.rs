@@ -137,9 +137,9 @@ impl Chase {
         self.renew_lines().await
     }
 
-    /// Lists the orders that earlier versions stored in the sets of their customers. An order that moves
-    /// meanwhile does so by itself. What is noted is kept together with the orders: where they are lost or
-    /// restored from a backup, so is the note.
+    /// Lists the orders that earlier versions stored in the sets of their customers. An order that changes
+    /// meanwhile joins them with that change. The marker that this is done is stored beside the orders, and is lost or
+    /// restored together with them.
     async fn list_orders(&self) -> Result<(), LinkError> {
         let mut get = Pipeline::with_capacity(1);
         get.cmd("GET").arg(SETS_OF);

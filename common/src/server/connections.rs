@@ -61,7 +61,7 @@ pub(super) struct Entry {
 pub struct Keeping(Connection);
 
 impl Connections {
-    /// Room for so many.
+    /// Admits at most this number.
     pub(super) fn new(most: usize) -> Arc<Self> {
         Arc::new(Self { most, begun: Instant::now(), open: Mutex::default() })
     }

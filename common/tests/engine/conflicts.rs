@@ -53,7 +53,7 @@ async fn a_limit_holds_within_a_batch_and_between_instances_and_not_for_what_is_
     let members: Vec<String> = redis.ask(&format!("ZRANGE {LIMITED} 0 -1")).await;
     let receipts = redis.audited().await;
     assert!(receipts.keys().map(String::as_str).eq(members.iter().map(String::as_str)));
-    // Who is one of them already is told so, though there is no room; others are not concerned.
+    // A repeated request gets its first answer although the set is full; other sets are not limited.
     let (name, number) = members[0].split_at(1);
     let again = one.ask(limited(name, number.parse().unwrap())).await;
     assert!(matches!(again, Ok(Answer::Known(_))), "{again:?}");

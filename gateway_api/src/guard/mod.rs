@@ -1,7 +1,7 @@
-//! Keeps abuse away from what is behind: who asks too often, or for too much at once.
+//! Rate and concurrency limits of the gateway.
 //!
-//! Two layers. `outside` is the outermost of all and works by addresses, before anybody knows who
-//! asks; `inside` comes after authentication and counts what each [`Subject`] asks. Requests for another
+//! Two layers. `outside` is the outermost of all and limits each address before
+//! authentication; `inside` comes after authentication and limits each [`Subject`]. Requests for another
 //! host or by pages of other sites do not come here: the server refuses them (`common::server`).
 //!
 //! Limits also count what a request costs: handlers read through the [`Reader`] of the request, in turn
@@ -129,7 +129,7 @@ pub(crate) struct Embedded;
 /// Whose request it is, as far as limits go.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Client {
-    /// Somebody on this machine who is not authenticated.
+    /// An unauthenticated client on this machine.
     ThisMachine,
     Address(Site),
     Subject(Box<str>),
@@ -254,7 +254,7 @@ impl Guard {
         Ok(Admitted { _place: place, needs_permit })
     }
 
-    /// A permit; where there is none, that of a client who takes nothing of its answer.
+    /// Takes a permit. If none is free, cuts off a client that does not read its response, and takes that one's.
     async fn permit(
         &self,
         connection: Option<&Connection>,
@@ -269,7 +269,7 @@ impl Guard {
         {
             return Ok(permit);
         }
-        Err(Problem::unavailable("too many requests are in hand; try again"))
+        Err(Problem::unavailable("too many requests are in flight; try again"))
     }
 
     /// Whose request it is as long as nobody is authenticated. This machine itself has other means to keep
@@ -339,7 +339,7 @@ fn is_fixed(path: &str) -> bool {
 fn crowded() -> Problem {
     Problem {
         retry_after: Some(1),
-        ..Problem::too_many_requests("too many of your requests are in hand; try again")
+        ..Problem::too_many_requests("too many of your requests are in flight; try again")
     }
 }
 
@@ -391,8 +391,8 @@ pub(crate) fn refused(problem: Problem, request: &Parts, peer: Peer) -> Response
     response
 }
 
-/// Whether browsers are told to come by HTTPS only. One that once was told so of this machine would go to
-/// no other port of it by HTTP any more.
+/// Whether the response has `Strict-Transport-Security`. Not for the names of this machine: a browser would then
+/// use HTTPS for every other port of it, too.
 fn is_strict(peer: Option<&Peer>, headers: &HeaderMap) -> bool {
     peer.is_some_and(|peer| peer.tls) && !names_this_machine(headers)
 }

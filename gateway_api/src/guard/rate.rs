@@ -69,7 +69,7 @@ pub(crate) struct Rates {
 }
 
 impl Rates {
-    /// Who may ask as often as they like may change as much as they like, unless a rate is set.
+    /// Without a rate of requests there is no rate of writes either, unless one is set.
     pub(super) fn new(requests: Rate, writes: Option<Rate>, names: [&'static str; 2]) -> Self {
         let number = |number| NonZeroU32::new(number).unwrap_or(ONE);
         let (rate, burst) = DEFAULT_WRITES;
@@ -163,7 +163,7 @@ impl<C: Clock + Clone> Buckets<C> {
     ///
     /// # Errors
     ///
-    /// There are not enough; after so many seconds there will be.
+    /// The bucket holds too few tokens: the number of seconds after which it holds enough.
     pub(crate) fn take(&self, client: impl Hash, cost: NonZeroU32) -> Result<(), u16> {
         self.sweep();
         // Two clients of one number share a bucket: with 64 bits and a secret key that is no concern.

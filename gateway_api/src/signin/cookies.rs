@@ -50,8 +50,8 @@ impl Jar {
         PARTS.iter().map(|name| self.drop(name)).collect()
     }
 
-    /// What may be the session's sealed text: who else serves this host may have set cookies of the
-    /// same names, and browsers do not tell whose is whose. The size of a head bounds how many there are.
+    /// All candidates for the sealed session: other servers on this host may have set cookies of the same
+    /// names, and a request does not say who set which. The size limit of a head bounds their number.
     pub(super) fn sessions(self, headers: &HeaderMap) -> impl Iterator<Item = String> {
         let [first, second] = PARTS.map(|name| self.find(headers, name));
         let (long, short): (Vec<_>, Vec<_>) =

@@ -152,7 +152,7 @@ impl SignIn {
         self.jar.sessions(headers).filter_map(opened)
     }
 
-    /// Ends the browser's session: whoever has copied its cookie is not signed in any more either.
+    /// Ends the browser's session. A copy of its cookie is no longer accepted either.
     pub(super) fn sign_out(&self, headers: &HeaderMap, now: u64) {
         for session in self.sessions(headers, now) {
             self.ended.end(&session.token, session.ends, now);

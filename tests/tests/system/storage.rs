@@ -1,5 +1,5 @@
-//! What clients may have stored: so many open orders, short texts about what they name, and nothing
-//! more once the memory of Redis is nearly used up.
+//! Limits on stored data: the number of open orders, the length of reasons and messages, and the memory of
+//! Redis.
 
 use std::{net::SocketAddr, path::Path};
 

@@ -51,7 +51,7 @@ async fn store<E: Entity>(redis: &mut MultiplexedConnection, entity: &E) {
     }
 }
 
-/// Stores so many of the largest orders that there are, and gives their ids.
+/// Stores this number of orders of the largest size and returns their ids.
 async fn store_orders(site: &Site, customer: &str, count: u64) -> Vec<String> {
     let mut redis = site.system.redis().await;
     let mut ids = Vec::new();
@@ -280,7 +280,7 @@ async fn orders_of_an_earlier_version_are_counted_after_an_upgrade_and_not_annou
     let body = serde_json::json!({ "product_ids": ["205"], "customer_id": "102" });
     assert_eq!(site.ask(&customer, Method::POST, "/order", &body).await.status, 200);
     site.system.quiet(SOON).await;
-    // As the version before left it: without the sets of customers, and what tells that they are there.
+    // As the version before left it: without the sets of customers and without the marker that they are complete.
     let mut redis = site.system.redis().await;
     for status in OrderStatus::ALL {
         let set = keys::orders_of_with(&"102".parse().unwrap(), status);
