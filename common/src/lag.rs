@@ -11,9 +11,9 @@
 
 use std::collections::HashMap;
 
-use redis::{Value, from_redis_value};
+use redis::{Pipeline, Value, from_redis_value};
 
-use crate::{decision::Millis, ids::EntryId};
+use crate::{decision::Millis, ids::EntryId, redis_url::DEFAULT_USER};
 
 /// How many entries a group was not given yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,6 +62,19 @@ impl ServerFacts {
             run_id: field("run_id").unwrap_or_default().to_owned(),
             started: started.map(|(now, up)| now.saturating_sub(up.saturating_mul(1_000))),
         }
+    }
+}
+
+/// `XINFO STREAM` sends the entries at the ends of a stream whole, however large they are.
+const STREAM_ENDS: &str = include_str!("stream_ends.lua");
+
+/// Adds the question that [`StreamFacts`] answer. A user of Redis with a name runs no script on streams of
+/// others; there only the owner of a stream writes it, so that its entries are small.
+pub fn ask_about(commands: &mut Pipeline, user: &str, stream: &str) {
+    if user == DEFAULT_USER {
+        commands.cmd("EVAL").arg(STREAM_ENDS).arg(1).arg(stream);
+    } else {
+        commands.cmd("XINFO").arg("STREAM").arg(stream);
     }
 }
 

@@ -377,7 +377,7 @@ impl Link {
     }
 
     /// Who we are there.
-    pub(crate) fn user(&self) -> &str {
+    pub fn user(&self) -> &str {
         self.url.user()
     }
 }
@@ -490,6 +490,11 @@ impl SharedLink {
     /// Which Redis, without its password.
     pub fn address(&self) -> String {
         self.url.to_string()
+    }
+
+    /// Who we are there.
+    pub fn user(&self) -> &str {
+        self.url.user()
     }
 
     /// Sends the commands in one write and gives their answers.
@@ -686,7 +691,7 @@ fn reads(commands: &Pipeline) -> bool {
         b"MGET",
         b"LLEN",
         b"LRANGE",
-        b"ZCARD",
+        b"ZLEXCOUNT",
         b"ZREVRANGEBYLEX",
         b"ZRANGEBYLEX",
         b"TYPE",

@@ -16,6 +16,9 @@ use crate::{
     secret::Secret,
 };
 
+/// Who a client of Redis is without a name of its own.
+pub(crate) const DEFAULT_USER: &str = "default";
+
 /// Where a Redis is, checked to be a URL; its password never shows.
 #[derive(Clone)]
 pub struct RedisUrl {
@@ -93,7 +96,7 @@ impl RedisUrl {
 
     /// The name of the user in the URL; `default` if it has none.
     pub fn user(&self) -> &str {
-        self.settings.username().unwrap_or("default")
+        self.settings.username().unwrap_or(DEFAULT_USER)
     }
 
     /// Whether the URL itself has a password in it.

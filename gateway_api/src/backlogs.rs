@@ -9,7 +9,7 @@ use std::{
 use common::{
     backlog::{Backlog, MaxBacklog},
     events::{Event, Stream, Topic},
-    lag::{GroupFacts, LagMeter, ServerFacts, StreamFacts},
+    lag::{self, GroupFacts, LagMeter, ServerFacts, StreamFacts},
     problem::Problem,
     redis_link::LinkError,
     redis_memory::MemoryWatch,
@@ -53,9 +53,10 @@ impl Backlogs {
     async fn largest(&self, stores: &Stores, stream: Stream) -> Result<Option<Backlog>, LinkError> {
         let mut commands = Pipeline::with_capacity(3);
         commands.cmd("INFO").arg("server");
-        commands.cmd("XINFO").arg("STREAM").arg(stream.key());
+        let store = stores.of(stream.topic());
+        lag::ask_about(&mut commands, store.user(), stream.key());
         commands.cmd("XINFO").arg("GROUPS").arg(stream.key());
-        let mut answers = stores.of(stream.topic()).answers(&commands).await?.into_iter();
+        let mut answers = store.answers(&commands).await?.into_iter();
         let mut next = || answers.next().unwrap_or(Value::Nil);
         let server = ServerFacts::from_reply(next());
         let facts = StreamFacts::from_reply(next());

@@ -17,7 +17,7 @@ use common::{
     engine::now_millis,
     events::{Stream, Topic},
     ids::EntryId,
-    lag::{GroupFacts, Lag, LagMeter, ServerFacts, StreamFacts},
+    lag::{self, GroupFacts, Lag, LagMeter, ServerFacts, StreamFacts},
     problem::Problem,
     redis_link::{Link, LinkError},
     service::{Life, REQUEST_PATIENCE},
@@ -293,7 +293,7 @@ async fn look(servers: &mut [Server]) -> Result<Flow, LinkError> {
         let mut commands = Pipeline::new();
         commands.cmd("INFO").arg("server");
         for stream in &streams {
-            commands.cmd("XINFO").arg("STREAM").arg(stream.key());
+            lag::ask_about(&mut commands, link.user(), stream.key());
             commands.cmd("XINFO").arg("GROUPS").arg(stream.key());
         }
         let mut values = link.send(&commands).await?.into_iter();

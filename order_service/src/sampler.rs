@@ -1,11 +1,7 @@
 //! Samples the streams between order_service and its answers, for [`Progress`], and the memory of the
 //! Redis servers that they lie in.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use common::{
     config::Sources,
@@ -14,6 +10,7 @@ use common::{
     events::Stream,
     health::Part,
     ids::EntryId,
+    lag,
     redis_link::{Backoff, Link, LinkError, info_text},
     redis_memory::{MemoryFacts, MemoryWatch},
     rights::Right,
@@ -29,8 +26,6 @@ use crate::progress::{GroupProgress, Progress, SAMPLED, Sample, StreamProgress, 
 const INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// How long Redis may take for a sample.
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// `XINFO STREAM` sends the entries at the ends of a stream whole, however large they are.
-const STREAM_ENDS: &str = include_str!("stream_ends.lua");
 
 /// The rights to look at the ends of the sampled streams and at the memory of their server; all
 /// others belong to readers and owners.
@@ -51,8 +46,6 @@ pub(crate) struct Sampler {
     backlog: Gauge,
     memory: Arc<MemoryWatch>,
     part: Arc<Part>,
-    /// Streams of others where Redis users have rights: only their owners run scripts on them, and write.
-    unscripted: HashSet<Stream>,
 }
 
 impl Sampler {
@@ -76,7 +69,6 @@ impl Sampler {
             backlog,
             memory,
             part,
-            unscripted: HashSet::new(),
         };
         (sampler, findings)
     }
@@ -128,11 +120,7 @@ impl Sampler {
             let mut commands = Pipeline::new();
             commands.cmd("INFO").arg("memory");
             for stream in streams {
-                if self.unscripted.contains(stream) {
-                    commands.cmd("XINFO").arg("STREAM").arg(stream.key());
-                } else {
-                    commands.cmd("EVAL").arg(STREAM_ENDS).arg(1).arg(stream.key());
-                }
+                lag::ask_about(&mut commands, link.user(), stream.key());
                 commands.cmd("XINFO").arg("GROUPS").arg(stream.key());
                 for reader in stream.readers() {
                     commands.cmd("XPENDING").arg(stream.key()).arg(reader.service());
@@ -156,12 +144,6 @@ impl Sampler {
             for stream in streams {
                 let of_stream: Vec<Value> =
                     answers.by_ref().take(2 + stream.readers().len()).collect();
-                if let Some(Value::ServerError(error)) = of_stream.first()
-                    && error.code() == "NOPERM"
-                    && self.unscripted.insert(*stream)
-                {
-                    continue;
-                }
                 match progress(link, *stream, of_stream) {
                     Ok(progress) => drop(sample.insert(*stream, progress)),
                     Err(error) => failure = Some(error),

@@ -9,6 +9,7 @@ for at = 1, #info, 2 do of[info[at]] = info[at + 1] end
 local function id(entry) return entry and {entry[1]} end
 return {
   'length', of.length,
+  'last-generated-id', of['last-generated-id'],
   'entries-added', of['entries-added'] or false,
   'first-entry', id(of['first-entry']) or false,
   'last-entry', id(of['last-entry']) or false,
