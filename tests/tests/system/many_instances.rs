@@ -83,10 +83,21 @@ async fn three_instances_of_each_service_share_the_work_and_each_order_is_handle
 }
 
 #[tokio::test]
-async fn no_instance_starves_however_long_the_load_lasts() {
+async fn none_of_two_instances_starves_however_long_the_load_lasts() {
+    none_starves(2).await;
+}
+
+#[tokio::test]
+async fn none_of_four_instances_starves_however_long_the_load_lasts() {
+    none_starves(4).await;
+}
+
+/// Orders of a few products that all want, with so many instances of each service: no input is decided again
+/// and again, and the instances share the batches.
+async fn none_starves(instances: usize) {
     const CLIENTS: usize = 32;
     const EACH: usize = 60;
-    let instances = Service::ALL.map(|service| (service, 2)).into();
+    let instances = Service::ALL.map(|service| (service, instances)).into();
     let system = System::start_alone(StackOptions { instances, ..StackOptions::default() }).await;
     let products: Vec<String> = (0..10).map(|number| format!("hot{number}")).collect();
     for id in &products {
