@@ -89,19 +89,12 @@ pub struct Place {
     pub set: String,
     /// The member.
     pub member: String,
-    /// Whether only some entities of the kind are ever in it, as with [`Entity::lists`].
-    pub own: bool,
 }
 
 impl Place {
-    /// A place in a set of all entities of the kind.
-    pub fn of_all(set: String, member: String) -> Self {
-        Self { set, member, own: false }
-    }
-
-    /// A place in a set of some of them, such as those of one customer.
-    pub fn of_some(set: String, member: String) -> Self {
-        Self { set, member, own: true }
+    /// This member of that set.
+    pub fn new(set: impl Into<String>, member: String) -> Self {
+        Self { set: set.into(), member }
     }
 }
 
@@ -540,19 +533,20 @@ pub struct Changes<A = ()> {
     pub(crate) appends: Vec<Append>,
     pub(crate) notes: Vec<Note>,
     pub(crate) deliveries: Vec<String>,
-    pub(crate) limit: Option<SetLimit<A>>,
+    /// A limit, and the answer if it is reached already.
+    pub(crate) limit: Option<(SetLimit, A)>,
     pub(crate) answer: Option<A>,
 }
 
 /// A limit for the members of a sorted set that a decision adds one to.
-#[derive(Debug)]
-pub(crate) struct SetLimit<A> {
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct SetLimit {
     /// The key of the set.
     pub(crate) set: String,
-    /// The most members.
+    /// With what the members begin that count.
+    pub(crate) prefix: String,
+    /// The most of them.
     pub(crate) members: u64,
-    /// The answer if it has as many already.
-    pub(crate) otherwise: A,
 }
 
 #[derive(Debug)]
@@ -640,11 +634,11 @@ impl<A> Changes<A> {
         self.deliveries.push(line);
     }
 
-    /// Limits the members of a sorted set which [`put`](Self::put) adds one to. The commit counts them
-    /// before it adds one: where there are as many already, nothing of this decision happens and the
-    /// caller gets the other answer.
-    pub fn limit(&mut self, set: String, members: u64, otherwise: A) {
-        self.limit = Some(SetLimit { set, members, otherwise });
+    /// Limits the members with this prefix of a sorted set which [`put`](Self::put) adds one to. The
+    /// commit counts them before it adds one: where there are as many already, nothing of this decision
+    /// happens and the caller gets the other answer.
+    pub fn limit(&mut self, set: &str, prefix: String, members: u64, otherwise: A) {
+        self.limit = Some((SetLimit { set: set.to_owned(), prefix, members }, otherwise));
     }
 
     /// Answers the caller of a command.
@@ -767,7 +761,7 @@ mod tests {
                 &self.id
             }
             fn places(&self) -> Vec<Place> {
-                let place = |set: &String| Place::of_all(set.clone(), self.id.clone());
+                let place = |set: &String| Place::new(set.as_str(), self.id.clone());
                 self.sets.iter().map(place).collect()
             }
         }

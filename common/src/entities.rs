@@ -261,16 +261,16 @@ impl Entity for Order {
     }
     fn places(&self) -> Vec<Place> {
         let member = format!("{:012x}-{}", self.created(), self.id);
-        let own = keys::orders_of_with(&self.customer_id, self.status);
+        let of_customer = format!("{}{member}", keys::of_customer(&self.customer_id));
         let mut places = vec![
-            Place::of_all(keys::orders_with(self.status), member.clone()),
-            Place::of_some(own, member.clone()),
+            Place::new(keys::orders_with(self.status), member.clone()),
+            Place::new(keys::customers_orders_with(self.status), of_customer.clone()),
         ];
         if self.awaits_confirmation() {
-            places.push(Place::of_all(keys::UNCONFIRMED_ORDERS.to_owned(), member.clone()));
+            places.push(Place::new(keys::UNCONFIRMED_ORDERS, member));
         }
         if self.status.is_open() {
-            places.push(Place::of_some(keys::open_orders_of(&self.customer_id), member));
+            places.push(Place::new(keys::OPEN_ORDERS, of_customer));
         }
         places
     }

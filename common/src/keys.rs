@@ -97,15 +97,30 @@ pub fn orders_with(status: OrderStatus) -> String {
     format!("{{order}}:status:{}", status.name())
 }
 
-/// The same of one customer's orders.
-pub fn orders_of_with(customer: &CustomerId, status: OrderStatus) -> String {
-    format!("{{order}}:status:{}:{customer}", status.name())
+/// The same orders, sorted by customer and then by time: each member begins with [`of_customer`]. One set
+/// for all customers: a commit checks each set that it writes to, and does so once.
+pub fn customers_orders_with(status: OrderStatus) -> String {
+    format!("{{order}}:status:{}:customers", status.name())
 }
 
-/// The sorted set of a customer's open orders, see [`OrderStatus::is_open`]; how many they are limits
-/// further ones. Its members are those of [`orders_with`].
-pub fn open_orders_of(customer: &CustomerId) -> String {
-    format!("{{order}}:open:{customer}")
+/// The sorted set of the open orders, see [`OrderStatus::is_open`], with the members of
+/// [`customers_orders_with`]. How many a customer has limits further ones.
+pub const OPEN_ORDERS: &str = "{order}:open";
+
+/// With what the members that belong to this customer begin: `<customer>/`. No id has a slash.
+pub fn of_customer(customer: &CustomerId) -> String {
+    format!("{customer}/")
+}
+
+/// The least and the greatest member with this prefix, as `ZLEXCOUNT` and `ZREVRANGEBYLEX` take them; of
+/// all members with the empty prefix.
+pub fn lex_range(prefix: &str) -> (String, String) {
+    let Some((last, before)) = prefix.as_bytes().split_last() else {
+        return ("-".to_owned(), "+".to_owned());
+    };
+    debug_assert!(last.is_ascii() && prefix.is_char_boundary(before.len()));
+    let beyond = char::from(last + 1);
+    (format!("[{prefix}"), format!("({}{beyond}", &prefix[..before.len()]))
 }
 
 /// The sorted set of the orders with a step that is not confirmed yet. Its members are those of

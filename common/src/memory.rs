@@ -72,9 +72,12 @@ impl<D: Decider> Memory<D> {
             }
         };
         (self.concerned, self.written) = (named.len(), 0);
-        let members = |set: &String| self.sets.get(set).map_or(0, |it| it.len() as u64);
-        if let Some(limit) = changes.limit.take_if(|limit| members(&limit.set) >= limit.members) {
-            return Ok(Some(limit.otherwise));
+        if let Some((limit, otherwise)) = changes.limit.take() {
+            let counts = |member: &&String| member.starts_with(&limit.prefix);
+            let members = self.sets.get(&limit.set).into_iter().flatten().filter(counts).count();
+            if members as u64 >= limit.members {
+                return Ok(Some(otherwise));
+            }
         }
         let puts: Vec<Key> = changes.puts.iter().map(|put| put.key.clone()).collect();
         world.apply(&mut changes);

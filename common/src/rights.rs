@@ -126,7 +126,7 @@ pub fn of_owner(topic: Topic) -> Vec<Right> {
         Right::new("RPUSH", &list, &[ANY]),
         Right::new("ZADD", &set, &["0", ANY]),
         Right::new("ZREM", &set, &[ANY]),
-        Right::new("ZCARD", &set, &[]),
+        Right::new("ZLEXCOUNT", &set, &["-", "+"]),
         Right::new("SET", &keys::lease(topic), &[ANY, "PX", "1"]),
         Right::script(&keys::lease(topic)),
         Right::new("BLPOP", &keys::lease_turn(topic, "0"), &["1"]),

@@ -262,11 +262,12 @@ pub(crate) async fn oldest<E: Entity>(
     Ok(Found { entities, next: next.map(|next| Cursor::Entities.text(next)) })
 }
 
-/// The sorted set of the orders that have this status, of all or of one customer's.
-pub(crate) fn set_of(customer: Option<&CustomerId>, status: OrderStatus) -> String {
+/// The sorted set of the orders that have this status, and with what those members begin that are one
+/// customer's.
+fn set_of(customer: Option<&CustomerId>, status: OrderStatus) -> (String, String) {
     match customer {
-        Some(customer) => keys::orders_of_with(customer, status),
-        None => keys::orders_with(status),
+        Some(customer) => (keys::customers_orders_with(status), keys::of_customer(customer)),
+        None => (keys::orders_with(status), String::new()),
     }
 }
 
@@ -279,14 +280,18 @@ pub(crate) async fn with_status(
     room: impl Into<Room>,
 ) -> Result<Found, LinkError> {
     let room = room.into();
-    let start = before.map_or_else(|| "+".to_owned(), |member| format!("({member}"));
+    let (set, prefix) = set_of(customer, status);
+    let (least, greatest) = keys::lex_range(&prefix);
+    let start = before.map_or(greatest, |member| format!("({prefix}{member}"));
     let mut pipeline = Pipeline::with_capacity(1);
-    pipeline.cmd("ZREVRANGEBYLEX").arg(set_of(customer, status)).arg(start).arg("-");
+    pipeline.cmd("ZREVRANGEBYLEX").arg(set).arg(start).arg(least);
     pipeline.arg("LIMIT").arg(0).arg(room.entities + 1);
     let Some(Value::Array(members)) = store.send(&pipeline).await?.pop() else {
         return Ok(Found::default());
     };
-    let members: Vec<String> = members.into_iter().filter_map(text).collect();
+    let members = members.into_iter().filter_map(text);
+    let members: Vec<String> =
+        members.filter_map(|it| it.strip_prefix(&prefix).map(str::to_owned)).collect();
     let limit = usize::try_from(room.entities).unwrap_or(usize::MAX);
     let ids = members.iter().take(limit).map(|member| member.split_once('-').unwrap_or_default().1);
     let ids: Vec<_> = ids.map(|id| id.as_bytes().to_vec()).collect();
@@ -306,7 +311,9 @@ pub(crate) async fn counts(
 ) -> Result<Vec<(OrderStatus, u64)>, LinkError> {
     let mut pipeline = Pipeline::with_capacity(OrderStatus::ALL.len());
     for status in OrderStatus::ALL {
-        pipeline.cmd("ZCARD").arg(set_of(customer, status));
+        let (set, prefix) = set_of(customer, status);
+        let (least, greatest) = keys::lex_range(&prefix);
+        pipeline.cmd("ZLEXCOUNT").arg(set).arg(least).arg(greatest);
     }
     let counts = store.send(&pipeline).await?.into_iter().map(|count| match count {
         Value::Int(count) => u64::try_from(count).unwrap_or(0),

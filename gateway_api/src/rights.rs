@@ -50,7 +50,7 @@ fn entities(topic: Topic) -> Vec<Right> {
     }
     if topic == Topic::Order {
         let set = keys::orders_with(OrderStatus::Pending);
-        rights.push(Right::new("ZCARD", &set, &[]));
+        rights.push(Right::new("ZLEXCOUNT", &set, &["-", "+"]));
         rights.push(Right::new("ZREVRANGEBYLEX", &set, &["+", "-"]));
     }
     rights

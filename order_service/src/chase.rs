@@ -52,7 +52,7 @@ const BREATH: Duration = Duration::from_millis(20);
 const LINES_OF: &str = "{order}:lines-of";
 /// Names the version of the sorted sets that all stored orders have joined.
 const SETS_OF: &str = "{order}:sets";
-/// The version with a set for each customer and status.
+/// The version that sorts the orders of each status by customer, too.
 const ALL_SETS: &str = "1";
 
 /// What it takes to go after orders.
@@ -137,7 +137,7 @@ impl Chase {
         self.renew_lines().await
     }
 
-    /// Lists the orders that earlier versions stored in the sets of their customers. An order that changes
+    /// Lists the orders that earlier versions stored in the sets that are sorted by customer. An order that changes
     /// meanwhile joins them with that change. The marker that this is done is stored beside the orders, and is lost or
     /// restored together with them.
     async fn list_orders(&self) -> Result<(), LinkError> {
@@ -155,7 +155,7 @@ impl Chase {
         if !all {
             return Ok(());
         }
-        info!("all orders are in the sets of their customers");
+        info!("all orders are in the sets that are sorted by customer");
         let mut note = Pipeline::with_capacity(1);
         note.cmd("SET").arg(SETS_OF).arg(ALL_SETS);
         self.store.send(&note).await.map(drop)

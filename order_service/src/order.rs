@@ -279,8 +279,8 @@ impl Orders {
         };
         let mut changes = Changes::none();
         if self.max_open > 0 {
-            let (set, limit) = (keys::open_orders_of(&place.customer_id), self.max_open);
-            changes.limit(set, limit, Answer::TooManyOpen { limit });
+            let (prefix, limit) = (keys::of_customer(&place.customer_id), self.max_open);
+            changes.limit(keys::OPEN_ORDERS, prefix, limit, Answer::TooManyOpen { limit });
         }
         changes.append(&created(&order, false));
         changes.note(order.id, "the order is placed");

@@ -21,9 +21,9 @@
 --                    a stream: the n arguments are the fields and values of a new entry;
 --                    a list: the argument joins its end;
 --                    a sorted set: a member, and "1" to add it with score 0, "0" to remove it; or,
---                    before all other operations and in the order of the groups, a number alone: the
---                    group adds a member, and is committed only if the set has fewer than that,
---                    those that groups before it add included
+--                    before all other operations and in the order of the groups, a number and a range
+--                    of members (as for ZLEXCOUNT): the group adds one there, and is committed only if
+--                    there are fewer than that, those that groups before it add included
 --
 -- Reply, an array with one item for each group:
 --       1                            committed
@@ -33,7 +33,7 @@
 --                                    of what lies there, which is no string
 --       {reason, position}           refused: that stream, list or set cannot be written, e.g.
 --                                    "WRONGTYPE <key> is a hash and should be a list"
---       {position}                   full: that sorted set has as many members as the group allows
+--       {limit}                      full: of its limits, counted from 1, this one is reached already
 --       Without groups: the reasons for the keys that cannot be written.
 -- Error FENCED: the store has another identity; nothing was written.
 --
@@ -144,7 +144,7 @@ end
 local writes, contested = {}, {instance}
 local lost = false
 local position, argument = 2, 8 + groups
--- The next limit, and how many members each limited set has.
+-- The next limit, and how many members each limited range has.
 local limit, members = operations + 1, {}
 for group = 1, groups do
   local conflict, deferred = false, false
@@ -181,17 +181,25 @@ for group = 1, groups do
     lost = true
     for at = 1, #keys do contested[#contested + 1] = keys[at] end
   end
-  while ARGV[limit + 2] == '1' and tonumber(ARGV[limit]) == group do
-    local set = tonumber(ARGV[limit + 1])
-    if set < first_set then break end
+  local counted, number = {}, 0
+  while ARGV[limit + 2] == '3' and tonumber(ARGV[limit]) == group do
     if not conflict then
-      members[set] = (members[set] or call('ZCARD', KEYS[set])) + 1
-      if members[set] > tonumber(ARGV[limit + 3]) then conflict = {set} end
+      number = number + 1
+      local set, least, greatest = KEYS[tonumber(ARGV[limit + 1])], ARGV[limit + 4], ARGV[limit + 5]
+      local range = set .. least
+      local there = members[range] or call('ZLEXCOUNT', set, least, greatest)
+      if there < tonumber(ARGV[limit + 3]) then
+        members[range] = there + 1
+        counted[number] = range
+      else
+        conflict = {number}
+      end
     end
-    limit = limit + 4
+    limit = limit + 6
   end
   if conflict then
     for surplus = #writes, mark + 1, -1 do writes[surplus] = nil end
+    for at = 1, #counted do members[counted[at]] = members[counted[at]] - 1 end
   end
   reply[group] = conflict or 1
 end
@@ -215,7 +223,7 @@ each_operation(function(group, key, first, last)
   elseif key < first_set then
     local ids = gather(pushed, key)
     ids[#ids + 1] = ARGV[first]
-  elseif first == last then
+  elseif last - first == 2 then
     -- A limit, which was looked at.
     return
   elseif ARGV[last] == '1' then

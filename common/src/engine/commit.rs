@@ -30,8 +30,8 @@ pub(super) enum Outcome {
     Deferred,
     /// A stream, list or sorted set cannot be written: nothing was written.
     Refused(Refused),
-    /// The sorted set with this key has as many members as the group allows: nothing was written.
-    Full(String),
+    /// This one of the limits of the group is reached already: nothing was written.
+    Full(usize),
 }
 
 /// What stands at the key of an entity.
@@ -67,8 +67,6 @@ pub(super) enum KeyKind {
     /// A list that only some entities join, see [`Entity::lists`](crate::decision::Entity::lists).
     OwnList,
     Set,
-    /// A sorted set that only some entities join, see [`Place::of_some`](crate::decision::Place::of_some).
-    OwnSet,
 }
 
 /// A call of the script, and what its keys are.
@@ -116,8 +114,7 @@ pub(super) fn call(caller: &Caller<'_>, groups: &[Group], world: &World, now: u6
                 let gone = change.leaves.into_iter().map(|place| (place, "0"));
                 for (place, joins) in gone.chain(change.joins.into_iter().map(|place| (place, "1")))
                 {
-                    let kind = if place.own { KeyKind::OwnSet } else { KeyKind::Set };
-                    let set = places.sets.place(Cow::Owned(place.set), kind);
+                    let set = places.sets.place(Cow::Owned(place.set), KeyKind::Set);
                     moves.push((number, set, place.member, joins));
                 }
                 if let Some(stream) = change.updates {
@@ -148,9 +145,9 @@ pub(super) fn call(caller: &Caller<'_>, groups: &[Group], world: &World, now: u6
 
     let mut limits = Vec::new();
     for (number, group) in groups.iter().enumerate() {
-        for (set, members) in &group.limits {
-            let set = places.sets.place(Cow::Owned(set.clone()), KeyKind::Set);
-            limits.push((number, set, *members));
+        for (limit, _) in &group.limits {
+            let set = places.sets.place(Cow::Owned(limit.set.clone()), KeyKind::Set);
+            limits.push((number, set, limit));
         }
     }
 
@@ -174,8 +171,10 @@ pub(super) fn call(caller: &Caller<'_>, groups: &[Group], world: &World, now: u6
         cmd.arg(expected).arg(new);
     }
     cmd.arg(limits.len() + appends.len() + pushes.len() + moves.len());
-    for (number, place, members) in &limits {
-        cmd.arg(number + 1).arg(first_set + place).arg(1).arg(members);
+    for (number, place, limit) in &limits {
+        let (least, greatest) = keys::lex_range(&limit.prefix);
+        cmd.arg(number + 1).arg(first_set + place).arg(3);
+        cmd.arg(limit.members).arg(least).arg(greatest);
     }
     let mut id = uuid::Uuid::encode_buffer();
     for (number, place, json, trace) in appends {
@@ -201,7 +200,7 @@ pub(super) fn check(caller: &Caller<'_>, key: &str, kind: KeyKind) -> Cmd {
     let counts = match kind {
         KeyKind::Stream => [1, 0, 0],
         KeyKind::List | KeyKind::OwnList => [0, 1, 0],
-        KeyKind::Set | KeyKind::OwnSet => [0, 0, 1],
+        KeyKind::Set => [0, 0, 1],
     };
     cmd.arg(0).arg(0).arg(&counts).arg("").arg(caller.instance).arg(caller.lease_millis).arg(0);
     cmd
@@ -270,9 +269,7 @@ impl Call {
                         let reason = text(parts.swap_remove(0))?;
                         Some(Outcome::Refused(Refused { reason, key, kind }))
                     }
-                    (Value::Int(position), None) => {
-                        self.other(*position).map(|(key, _)| Outcome::Full(key.clone()))
-                    }
+                    (Value::Int(limit), None) => usize::try_from(limit - 1).ok().map(Outcome::Full),
                     _ => self.conflict(parts),
                 },
                 _ => None,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::queue::Job;
 use crate::{
-    decision::{Access, Append, Changes, Decider, World},
+    decision::{Access, Append, Changes, Decider, SetLimit, World},
     keys::Key,
 };
 
@@ -17,8 +17,8 @@ pub(super) struct Group {
     pub(super) keys: Vec<Key>,
     /// The events to publish, with the trace that each belongs to.
     pub(super) appends: Vec<(Append, Option<Box<str>>)>,
-    /// Sorted sets that the group adds a member to, and the most that each may have.
-    pub(super) limits: Vec<(String, u64)>,
+    /// The limits of the sorted sets that the group adds members to, each with its job.
+    pub(super) limits: Vec<(SetLimit, usize)>,
 }
 
 /// Joins the jobs that share a checked entity, directly or through others.
@@ -62,7 +62,7 @@ pub(super) fn group<D: Decider>(
             group.appends.push((append, trace.clone()));
         }
         let limit = decided[number].limit.as_ref();
-        group.limits.extend(limit.map(|limit| (limit.set.clone(), limit.members)));
+        group.limits.extend(limit.map(|(limit, _)| (limit.clone(), number)));
         let checked = |(_, access): &&(Key, Access)| *access != Access::Peek;
         let keys = &jobs[number].keys;
         for (at, (key, _)) in keys.iter().filter(checked).enumerate() {

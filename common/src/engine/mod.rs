@@ -579,15 +579,15 @@ impl<D: Decider> Engine<D> {
                     }
                     Fate::Lost
                 }
-                Outcome::Full(set) => {
+                Outcome::Full(limit) => {
                     group.keys.iter().for_each(|key| world.revert(key));
                     // With those before it there would be too many; these are decided again without it.
-                    let adds = |job: &&usize| {
-                        decided[**job].limit.as_ref().is_some_and(|limit| limit.set == set)
-                    };
-                    let last = group.jobs.iter().rfind(adds).copied();
                     group.jobs.iter().for_each(|job| fates[*job] = Fate::Again);
-                    last.into_iter().for_each(|job| fates[job] = Fate::Full);
+                    group
+                        .limits
+                        .get(limit)
+                        .into_iter()
+                        .for_each(|(_, job)| fates[*job] = Fate::Full);
                     continue;
                 }
                 Outcome::Deferred => {
@@ -599,9 +599,7 @@ impl<D: Decider> Engine<D> {
                     group.keys.iter().for_each(|key| world.revert(key));
                     match refused.kind {
                         // Only these inputs write there, so it is their fault alone.
-                        KeyKind::OwnList | KeyKind::OwnSet if !refused.is_denied() => {
-                            Fate::Failed(refused.reason)
-                        }
+                        KeyKind::OwnList if !refused.is_denied() => Fate::Failed(refused.reason),
                         _ => {
                             self.note_obstacle(refused);
                             Fate::Refused
@@ -617,7 +615,7 @@ impl<D: Decider> Engine<D> {
             match fate {
                 Fate::Committed => self.finish(job, changes),
                 Fate::Full => {
-                    let answer = changes.limit.map(|limit| limit.otherwise);
+                    let answer = changes.limit.map(|(_, otherwise)| otherwise);
                     self.finish(job, Changes { answer, ..Changes::none() });
                 }
                 Fate::Again => open.push(job),

@@ -41,11 +41,6 @@ async fn a_hash_where_a_list_of_one_entity_should_be_is_the_fault_of_its_inputs_
         .await;
 }
 
-#[tokio::test]
-async fn a_hash_where_a_set_of_some_entities_should_be_is_the_fault_of_its_inputs_alone() {
-    its_own_fault("HSET {inventory}:set-of:bad a hash", How::Listed, "cannot be written").await;
-}
-
 /// Deposits into `bad` fail, those into other counters in the same batch do not.
 async fn its_own_fault(put: &str, how: How, what: &str) {
     let redis = Redis::start();

@@ -355,7 +355,10 @@ async fn a_commit_of_events_alone_has_no_entities() {
 #[tokio::test]
 async fn a_limit_counts_what_is_there_and_what_groups_before_it_add_and_no_group_that_is_none() {
     let redis = Redis::start();
-    // Groups of one new entity each, which joins the set; the set may have three members.
+    // Members that others begin with do not count.
+    redis.tell("ZADD {t}set 0 j/z 0 k 0 k0 0 kk/z 0 l/z").await;
+    // Groups of one new entity each, which joins the set under the prefixes in its name; of those with a
+    // prefix the set may have three.
     let add = |names: &[&str]| {
         let groups = names.len();
         let (set, count) = ((3 + groups).to_string(), groups.to_string());
@@ -366,37 +369,47 @@ async fn a_limit_counts_what_is_there_and_what_groups_before_it_add_and_no_group
             [&count, &count, "0", "0", "1", "", "one", "50"].map(str::to_owned).to_vec();
         arguments.extend(names.iter().map(|_| "1".to_owned()));
         arguments.extend(names.iter().flat_map(|name| [String::new(), format!("1 {name}")]));
-        arguments.push((groups * 2).to_string());
-        let number = |group: usize| (group + 1).to_string();
-        for group in 0..groups {
-            arguments.extend([&*number(group), &*set, "1", "3"].map(str::to_owned));
+        let joins = names.iter().enumerate().flat_map(|(group, name)| {
+            let (prefixes, name) = name.split_once('/').unwrap();
+            prefixes.chars().map(move |prefix| ((group + 1).to_string(), prefix, name))
+        });
+        let joins: Vec<(String, char, &str)> = joins.collect();
+        arguments.push((joins.len() * 2).to_string());
+        for (group, prefix, _) in &joins {
+            let (least, greatest) = (format!("[{prefix}/"), format!("({prefix}0"));
+            arguments.extend([group, &*set, "3", "3", &least, &greatest].map(str::to_owned));
         }
-        for (group, name) in names.iter().enumerate() {
-            arguments.extend([&*number(group), &*set, "2", *name, "1"].map(str::to_owned));
+        for (group, prefix, name) in &joins {
+            let member = format!("{prefix}/{name}");
+            arguments.extend([group, &*set, "2", &member, "1"].map(str::to_owned));
         }
-        let words =
-            |texts: &[String]| texts.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
-        let (keys, arguments) = (words(&keys), words(&arguments));
         script(
             COMMIT,
-            &keys.split('\n').collect::<Vec<_>>(),
-            &arguments.split('\n').collect::<Vec<_>>(),
+            &keys.iter().map(String::as_str).collect::<Vec<_>>(),
+            &arguments.iter().map(String::as_str).collect::<Vec<_>>(),
         )
     };
-    let full = |position| Value::Array(vec![Value::Int(position)]);
-    let reply: Vec<Value> = redis.run(&add(&["a", "b"])).await;
+    let full = |limit| Value::Array(vec![Value::Int(limit)]);
+    let members = async |prefix: &str| -> Vec<String> {
+        redis.ask(&format!("ZRANGEBYLEX {{t}}set [{prefix}/ ({prefix}0")).await
+    };
+    let reply: Vec<Value> = redis.run(&add(&["k/a", "k/b"])).await;
     assert_eq!(reply, [Value::Int(1), Value::Int(1)]);
     // A group in conflict adds nothing: what stands is said, and there is room for the next one.
-    let reply: Vec<Value> = redis.run(&add(&["a", "c", "d"])).await;
-    let conflict = Value::Array(vec![Value::Int(3), bytes("1 a")]);
-    assert_eq!(reply, [conflict, Value::Int(1), full(6)]);
-    assert_eq!(redis.ask::<Vec<String>>("ZRANGE {t}set 0 -1").await, ["a", "b", "c"]);
-    assert_eq!(get(&redis, "{t}d").await, None);
-    let reply: Vec<Value> = redis.run(&add(&["d"])).await;
-    assert_eq!(reply, [full(4)]);
-    redis.tell("ZREM {t}set a").await;
-    let reply: Vec<Value> = redis.run(&add(&["d", "e"])).await;
-    assert_eq!(reply, [Value::Int(1), full(5)]);
+    let reply: Vec<Value> = redis.run(&add(&["k/a", "k/c", "k/d"])).await;
+    let conflict = Value::Array(vec![Value::Int(3), bytes("1 k/a")]);
+    assert_eq!(reply, [conflict, Value::Int(1), full(1)]);
+    assert_eq!(members("k").await, ["k/a", "k/b", "k/c"]);
+    assert_eq!(get(&redis, "{t}k/d").await, None);
+    let reply: Vec<Value> = redis.run(&add(&["k/d", "m/d"])).await;
+    assert_eq!(reply, [full(1), Value::Int(1)]);
+    redis.tell("ZREM {t}set k/a").await;
+    let reply: Vec<Value> = redis.run(&add(&["k/d", "k/e"])).await;
+    assert_eq!(reply, [Value::Int(1), full(1)]);
+    // A group that reaches one of its limits takes no room under the others.
+    let reply: Vec<Value> = redis.run(&add(&["mk/f", "mk/g", "m/h", "m/i", "m/j"])).await;
+    assert_eq!(reply, [full(2), full(2), Value::Int(1), Value::Int(1), full(1)]);
+    assert_eq!(members("m").await, ["m/d", "m/h", "m/i"]);
 }
 
 /// A stream of so many entries, in nodes of ten: a trim removes whole nodes.

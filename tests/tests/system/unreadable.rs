@@ -130,7 +130,7 @@ async fn an_index_of_another_type_is_a_500_on_every_route_and_pages_do_without_a
         ("{account}:index", &["/accounts", "/report"], &["/report"]),
         ("{message}:index:101", &["/customers/101/messages"], &[]),
         (
-            "{order}:status:to-be-shipped:101",
+            "{order}:status:to-be-shipped:customers",
             &["/orders?status=to-be-shipped&customer_id=101"],
             &["/report?status=to-be-shipped&customer_id=101"],
         ),

@@ -72,10 +72,8 @@ impl Entity for Receipt {
         if self.listed { vec![list] } else { Vec::new() }
     }
     fn places(&self) -> Vec<Place> {
-        let set = format!("{{inventory}}:set-of:{}", self.counter);
-        let listed = self.listed.then(|| Place::of_some(set, self.id.clone()));
-        let limited = self.limited.then(|| Place::of_all(LIMITED.to_owned(), self.id.clone()));
-        listed.into_iter().chain(limited).collect()
+        let limited = self.limited.then(|| Place::new(LIMITED, self.id.clone()));
+        limited.into_iter().collect()
     }
 }
 
@@ -253,7 +251,7 @@ impl Decider for Ledger {
             How::Asking => return Ok(changes.answering(Answer::Unknown)),
             How::Unnamed => changes.put(Counter { id: "unnamed".to_owned(), total: 1 }),
             How::Slow => std::thread::sleep(Duration::from_millis(1)),
-            How::Limited(most) => changes.limit(LIMITED.to_owned(), most, Answer::Full),
+            How::Limited(most) => changes.limit(LIMITED, String::new(), most, Answer::Full),
             How::Plain | How::PanickingInReads | How::Wide(_) | How::WideLater(_) | How::Listed => {
             }
         }

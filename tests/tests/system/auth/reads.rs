@@ -176,11 +176,11 @@ async fn counting_a_customers_orders_reads_none_of_them() {
     let mut costs = Vec::new();
     for (customer, count) in [("102", 50), ("103", 0)] {
         let token = site.token_of(customer, "orders:read");
-        let before = [calls(&mut redis, "mget").await, calls(&mut redis, "zcard").await];
+        let before = [calls(&mut redis, "mget").await, calls(&mut redis, "zlexcount").await];
         let counted = get(&site, &token, "/orders/counts").await.json();
         assert_eq!(counted["total"], count);
         assert_eq!(counted["counts"]["completed"], count);
-        let after = [calls(&mut redis, "mget").await, calls(&mut redis, "zcard").await];
+        let after = [calls(&mut redis, "mget").await, calls(&mut redis, "zlexcount").await];
         costs.push([after[0] - before[0], after[1] - before[1]]);
     }
     assert_eq!(costs, [[0, 9], [0, 9]]);
@@ -280,10 +280,11 @@ async fn orders_of_an_earlier_version_are_counted_after_an_upgrade_and_not_annou
     let body = serde_json::json!({ "product_ids": ["205"], "customer_id": "102" });
     assert_eq!(site.ask(&customer, Method::POST, "/order", &body).await.status, 200);
     site.system.quiet(SOON).await;
-    // As the version before left it: without the sets of customers and without the marker that they are complete.
+    // As an earlier version left it: without the sets that are sorted by customer, and without the marker
+    // that they are complete.
     let mut redis = site.system.redis().await;
     for status in OrderStatus::ALL {
-        let set = keys::orders_of_with(&"102".parse().unwrap(), status);
+        let set = keys::customers_orders_with(status);
         tell(&mut redis, &["DEL".to_owned(), set]).await;
     }
     tell(&mut redis, &["DEL".to_owned(), "{order}:sets".to_owned()]).await;

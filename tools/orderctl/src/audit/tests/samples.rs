@@ -262,8 +262,10 @@ impl Books {
         self.indexes.clear();
         let ids: BTreeSet<String> = self.orders.keys().map(ToString::to_string).collect();
         self.list("{order}:index".to_owned(), ids);
-        let sets = OrderStatus::ALL.map(keys::orders_with).into_iter();
-        for set in sets.chain([keys::UNCONFIRMED_ORDERS.to_owned()]) {
+        let further = [keys::UNCONFIRMED_ORDERS, keys::OPEN_ORDERS].map(str::to_owned);
+        let by_time = OrderStatus::ALL.map(keys::orders_with).into_iter();
+        let by_customer = OrderStatus::ALL.map(keys::customers_orders_with);
+        for set in by_time.chain(by_customer).chain(further) {
             let places = self.orders.values().flat_map(Entity::places);
             let members = places.filter(|it| it.set == set).map(|it| it.member).collect();
             self.list(set, members);
