@@ -16,7 +16,7 @@ use common::{
 };
 use redis::{Pipeline, Value};
 
-use crate::{Stores, commands::look};
+use crate::{Stores, commands::read, guard::Reader};
 
 /// The check before a command is published.
 #[derive(Debug)]
@@ -38,7 +38,11 @@ impl Backlogs {
     /// # Errors
     ///
     /// 503: Redis is nearly full, a service is too far behind, or Redis is away.
-    pub(crate) async fn check<V: Event>(&self, stores: &Stores) -> Result<(), Problem> {
+    pub(crate) async fn check<V: Event>(
+        &self,
+        reader: &Reader,
+        stores: &Stores,
+    ) -> Result<(), Problem> {
         let concerned = [V::STREAM.topic()].into_iter().chain(V::STREAM.readers().iter().copied());
         for topic in concerned {
             let address = stores.of(topic).address();
@@ -49,7 +53,7 @@ impl Backlogs {
         if self.limit.is_off() {
             return Ok(());
         }
-        let largest = look(self.largest(stores, V::STREAM).await)?;
+        let largest = read(reader, self.largest(stores, V::STREAM)).await?;
         self.limit.exceeded_by(largest).map_or(Ok(()), |backlog| Err(backlog.problem()))
     }
 
