@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use common::{config::Fault, problem::Problem};
+use common::{config::Fault, problem::Problem, text::is_control};
 use http::{HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
 use tokio::sync::SemaphorePermit;
@@ -211,7 +211,7 @@ impl SignIn {
 
 /// A name as pages show it.
 pub(super) fn shown(name: &str) -> String {
-    name.chars().filter(|it| !it.is_control()).take(NAME_LIMIT).collect()
+    name.chars().filter(|it| !is_control(*it)).take(NAME_LIMIT).collect()
 }
 
 #[cfg(test)]
