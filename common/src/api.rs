@@ -2,13 +2,16 @@
 //! takes them.
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{
+    ToSchema,
+    openapi::schema::{Object, ObjectBuilder, Type},
+};
 
 use crate::{
     http::PRODUCTS_LIMIT,
     ids::{CustomerId, ProductId},
     problem::Problem,
-    text::is_control,
+    text::{controls_in_class, is_control, is_visible, unseen_in_class},
 };
 
 /// The body of `POST /order`.
@@ -45,13 +48,8 @@ pub const TEXT_LIMIT: usize = 200;
 /// The body of `PUT /inventory/{id}`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct DefineProduct {
-    /// For people, 1 to 200 characters, none of them a control character.
-    #[schema(
-        min_length = 1,
-        max_length = 200,
-        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f\\u2028-\\u202e\\u2066-\\u2069]*$",
-        example = "Denon Speakers"
-    )]
+    /// For people, 1 to 200 characters, none of them a control or format character, and not blanks only.
+    #[schema(schema_with = product_name)]
     pub name: String,
     /// Of one piece, in whole units of money. Orders that are reserved already keep their price.
     #[schema(maximum = 1_000_000_000_000_u64, example = 800)]
@@ -65,21 +63,12 @@ pub struct DefineProduct {
 /// The body of `PUT /accounts/{id}`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct DefineAccount {
-    /// For people, 1 to 200 characters, none of them a control character.
-    #[schema(
-        min_length = 1,
-        max_length = 200,
-        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f\\u2028-\\u202e\\u2066-\\u2069]*$",
-        example = "Anthony"
-    )]
+    /// For people, 1 to 200 characters, none of them a control or format character, and not blanks only.
+    #[schema(schema_with = customer_name)]
     pub name: String,
-    /// Where messages go, at most 200 characters: one `@` with something on both sides, no blanks and no control
-    /// characters.
-    #[schema(
-        max_length = 200,
-        pattern = "^[^@\\s\\u0000-\\u001f\\u007f-\\u009f\\u202a-\\u202e\\u2066-\\u2069]+@[^@\\s\\u0000-\\u001f\\u007f-\\u009f\\u202a-\\u202e\\u2066-\\u2069]+$",
-        example = "anthony@server.com"
-    )]
+    /// Where messages go, at most 200 characters: one `@` with something on both sides, no blanks and no
+    /// characters that cannot be seen.
+    #[schema(schema_with = address)]
     pub email: String,
     /// The balance at first, in whole units of money; an existing account keeps its balance.
     #[serde(default)]
@@ -140,9 +129,13 @@ fn check_text(field: &str, text: &str) -> Result<(), Problem> {
     }
     if let Some(control) = text.chars().find(|&character| is_control(character)) {
         let code = u32::from(control);
-        let detail =
-            format!("it has the control character U+{code:04X}; leave control characters out");
+        let detail = format!(
+            "it has the character U+{code:04X}; leave out what controls a text or cannot be seen"
+        );
         return Err(Problem::invalid_field(detail).at(field));
+    }
+    if !text.contains(is_visible) {
+        return Err(Problem::invalid_field("there is nothing in it that can be seen").at(field));
     }
     Ok(())
 }
@@ -154,10 +147,11 @@ fn check_address(field: &str, text: &str) -> Result<(), Problem> {
         Some((local, domain)) => !local.is_empty() && !domain.is_empty() && !domain.contains('@'),
         None => false,
     };
-    if fits && !text.contains(char::is_whitespace) {
+    if fits && text.chars().all(is_visible) {
         return Ok(());
     }
-    let detail = "an e-mail address has one @ with something on both sides, and no blanks";
+    let detail = "an e-mail address has one @ with something on both sides, no blanks and no characters \
+                  that cannot be seen";
     Err(Problem::invalid_field(detail).at(field))
 }
 
@@ -167,6 +161,45 @@ fn check_number(field: &str, number: u64, least: u64) -> Result<(), Problem> {
     }
     let detail = format!("it is {least} to {AMOUNT_LIMIT}, not {number}");
     Err(Problem::invalid_field(detail).at(field))
+}
+
+fn product_name() -> Object {
+    name("Denon Speakers")
+}
+
+fn customer_name() -> Object {
+    name("Anthony")
+}
+
+/// The schema of a name, as [`check_text`] checks it.
+fn name(example: &str) -> Object {
+    let (controls, unseen) = (controls_in_class(), unseen_in_class());
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some(
+            "For people, 1 to 200 characters, none of them a control or format character, and not \
+             blanks only.",
+        ))
+        .min_length(Some(1))
+        .max_length(Some(TEXT_LIMIT))
+        .pattern(Some(format!("^[^{controls}]*[^{unseen}][^{controls}]*$")))
+        .examples([example])
+        .build()
+}
+
+/// The schema of an e-mail address, as [`check_address`] checks it.
+fn address() -> Object {
+    let unseen = unseen_in_class();
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some(
+            "Where messages go, at most 200 characters: one `@` with something on both sides, no blanks \
+             and no characters that cannot be seen.",
+        ))
+        .max_length(Some(TEXT_LIMIT))
+        .pattern(Some(format!("^[^@{unseen}]+@[^@{unseen}]+$")))
+        .examples(["anthony@server.com"])
+        .build()
 }
 
 #[cfg(test)]
@@ -181,9 +214,31 @@ mod tests {
         };
         let refused = |field: &str| Err((422, field.to_owned()));
         let good = "anthony@server.com";
-        for control in
-            ["\0", "\n", "\r", "\t", "\u{1b}", "\u{7f}", "\u{85}", "\u{9b}", "\u{2029}", "\u{202e}"]
-        {
+        for control in [
+            "\0",
+            "\n",
+            "\r",
+            "\t",
+            "\u{1b}",
+            "\u{7f}",
+            "\u{85}",
+            "\u{9b}",
+            "\u{ad}",
+            "\u{61c}",
+            "\u{200b}",
+            "\u{200e}",
+            "\u{200f}",
+            "\u{2028}",
+            "\u{2029}",
+            "\u{202a}",
+            "\u{202e}",
+            "\u{2060}",
+            "\u{2066}",
+            "\u{2069}",
+            "\u{3164}",
+            "\u{feff}",
+            "\u{e0041}",
+        ] {
             let text = format!("a{control}b");
             assert_eq!(account(&text, good), refused("name"), "{text:?}");
             assert_eq!(account("a", &format!("{text}@server.com")), refused("email"), "{text:?}");
@@ -205,13 +260,20 @@ mod tests {
             "a@b ",
             "a\u{a0}b@c",
             "a@b\u{3000}c",
+            "a\u{200d}b@c",
+            "a@b\u{fe0f}c",
         ] {
             assert_eq!(account("a", wrong), refused("email"), "{wrong:?}");
+        }
+        for blank in [" ", "\u{a0}", "\u{3000}  ", "\u{200d}", " \u{fe0f} "] {
+            assert_eq!(account(blank, good), refused("name"), "{blank:?}");
         }
         for (name, email) in [
             ("李小龍", "a@b"),
             ("Zoë O'Neil", "zoë+x@bücher.example"),
             ("אנתוני", "\"a\"@[127.0.0.1]"),
+            ("نمی\u{200c}دانم", "a@b"),
+            (" 👩\u{200d}🚀 ", "a@b"),
         ] {
             assert_eq!(account(name, email), Ok(()), "{name} {email}");
         }

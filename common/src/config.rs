@@ -45,6 +45,11 @@ pub struct CommonConfig {
     /// [default: the host's name and the port of OPS_ADDR]
     #[arg(long, env, value_parser = instance_name)]
     pub instance: Option<String>,
+    /// Further names by which the operations port may be reached, separated by commas, or *, besides those
+    /// of this machine or, if OPS_ADDR is not loopback, addresses, names without a dot, and names in .local
+    /// or .internal
+    #[arg(long, env, value_delimiter = ',')]
+    pub ops_allowed_hosts: Vec<String>,
     /// How logs are written: text for people, json for programs
     #[arg(long, env, default_value = "text")]
     pub log_format: LogFormat,

@@ -72,7 +72,7 @@ impl Health {
     }
 
     /// Registers a part that nobody waits for at the start: it may be long until it has something to do.
-    pub(crate) fn helper(&self, name: &'static str) -> Arc<Part> {
+    pub fn helper(&self, name: &'static str) -> Arc<Part> {
         self.register(name, true)
     }
 

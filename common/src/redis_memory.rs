@@ -1,8 +1,10 @@
-//! The memory of the Redis servers, and the share of it beyond which nothing more is accepted.
+//! The memory of the Redis servers, and the shares of it beyond which requests are refused.
 //!
 //! A server that has reached its `maxmemory` refuses every write, those of events under way as well,
-//! and trims nothing that somebody still has to read. So clients are refused earlier: what is left
-//! then is for what was accepted before.
+//! and trims nothing that somebody still has to read. So clients are refused earlier, in two steps:
+//! first what adds something, and halfway from there to the maximum what ends or releases something.
+//! Whoever fills the memory with new orders thereby does not keep others from finishing theirs, and
+//! the rest of the memory is for what was accepted before.
 
 use std::{
     collections::BTreeMap,
@@ -48,10 +50,31 @@ impl MemoryFacts {
     }
 }
 
-/// The largest used part of a server's memory, in percent, at which requests that change something
-/// are accepted; `off` for no limit.
+/// What a request does to the amount of what is stored. A server that refuses one kind refuses those
+/// before it as well.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Change {
+    /// It adds something: an order, a definition, a restock, a deposit.
+    Adds,
+    /// It ends or releases something that is stored, or moves it on: it cancels, pays, ships or
+    /// completes an order.
+    Ends,
+}
+
+/// The used part of a server's memory, in percent, from which requests that add something are refused;
+/// `off` for no limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MaxMemory(Option<u64>);
+
+impl MaxMemory {
+    /// The percentage from which such requests are refused.
+    fn of(self, change: Change) -> Option<u64> {
+        self.0.map(|limit| match change {
+            Change::Adds => limit,
+            Change::Ends => limit + (100 - limit).div_ceil(2),
+        })
+    }
+}
 
 impl FromStr for MaxMemory {
     type Err = &'static str;
@@ -72,17 +95,44 @@ impl FromStr for MaxMemory {
 pub struct NearlyFull {
     /// The used part of its memory.
     pub percent: u64,
+    /// The last kind of request that it refuses.
+    refused: Change,
 }
 
 impl NearlyFull {
     /// 503: nothing more is stored until there is room.
     pub fn problem(self) -> Problem {
+        let what = match self.refused {
+            Change::Adds => {
+                "nothing is added until there is room; orders can be cancelled, paid, shipped and \
+                 completed, and what is stored can be read"
+            }
+            Change::Ends => {
+                "nothing is changed until there is room, and what is stored can be read"
+            }
+        };
         let detail = format!(
-            "{} % of the memory of Redis is used: nothing is changed until there is room, and what is \
-             stored can be read; repeat the request later, with the same Idempotency-Key if it takes one",
+            "{} % of the memory of Redis is used: {what}; repeat the request later, with the same \
+             Idempotency-Key if it takes one",
             self.percent
         );
         Problem { retry_after: Some(RETRY_SECONDS), ..Problem::unavailable(detail) }
+    }
+}
+
+/// What is known of a server.
+#[derive(Clone, Copy, Default, Debug)]
+struct Server {
+    /// The used part of its memory.
+    percent: u64,
+    /// The last kind of request that is refused because of it.
+    refused: Option<Change>,
+}
+
+impl Server {
+    fn nearly_full(self, change: Change) -> Option<NearlyFull> {
+        let refused = self.refused.filter(|refused| *refused >= change)?;
+        Some(NearlyFull { percent: self.percent, refused })
     }
 }
 
@@ -91,8 +141,7 @@ impl NearlyFull {
 #[derive(Debug)]
 pub struct MemoryWatch {
     limit: MaxMemory,
-    /// The used part of each server, and whether it is nearly full.
-    servers: Mutex<BTreeMap<String, (u64, bool)>>,
+    servers: Mutex<BTreeMap<String, Server>>,
     gauge: Gauge,
     health: Arc<Health>,
 }
@@ -113,48 +162,58 @@ impl MemoryWatch {
     pub fn saw(&self, address: &str, facts: MemoryFacts) {
         let percent = facts.percent().unwrap_or(0);
         let mut servers = self.servers();
-        let (known, is_near) = servers.entry(address.to_owned()).or_default();
-        let was_near = std::mem::replace(is_near, self.is_near(percent, *is_near));
-        let is_near = *is_near;
-        *known = percent;
-        let fullest = servers.values().map(|(percent, _)| *percent).max().unwrap_or(0);
+        let server = servers.entry(address.to_owned()).or_default();
+        let before = server.refused;
+        let refused = self.refused_at(percent, before);
+        *server = Server { percent, refused };
+        let fullest = servers.values().map(|server| server.percent).max().unwrap_or(0);
         drop(servers);
         self.gauge.set(i64::try_from(fullest).unwrap_or(i64::MAX));
         let notice = format!("the Redis at {address} has used {percent} % of its memory");
-        if is_near && !was_near {
+        let are_refused = match refused {
+            None => "",
+            Some(Change::Adds) => "requests that add something are refused",
+            Some(Change::Ends) => "requests that change something are refused",
+        };
+        if refused > before {
             warn!(
                 used_bytes = facts.used,
                 maxmemory_bytes = facts.max,
-                "{notice}: requests that change something are refused until it has room; raise its \
-                 maxmemory or remove data"
+                "{notice}: {are_refused} until it has room; raise its maxmemory or remove data"
             );
-        } else if was_near && !is_near {
-            info!("{notice}: requests that change something are accepted again");
+        } else if refused < before {
+            let accepted = match refused {
+                None => "change",
+                Some(_) => "end or release",
+            };
+            info!("{notice}: requests that {accepted} something are accepted again");
         }
-        let notice =
-            is_near.then(|| format!("{notice}: requests that change something are refused"));
+        let notice = refused.map(|_| format!("{notice}: {are_refused}"));
         self.health.set_notice(address, notice);
     }
 
-    fn is_near(&self, percent: u64, was_near: bool) -> bool {
-        let recovery = if was_near { RECOVERY_PERCENT } else { 0 };
-        self.limit.0.is_some_and(|limit| percent >= limit.saturating_sub(recovery).max(1))
+    /// The last kind of request that is refused at this percentage; `before` is the answer so far.
+    fn refused_at(&self, percent: u64, before: Option<Change>) -> Option<Change> {
+        [Change::Ends, Change::Adds].into_iter().find(|change| {
+            let recovery = if before >= Some(*change) { RECOVERY_PERCENT } else { 0 };
+            let limit = self.limit.of(*change);
+            limit.is_some_and(|limit| percent >= limit.saturating_sub(recovery).max(1))
+        })
     }
 
-    /// The fullest of the servers that are nearly full.
-    pub fn nearly_full(&self) -> Option<NearlyFull> {
+    /// The fullest of the servers because of which such a request is refused.
+    pub fn nearly_full(&self, change: Change) -> Option<NearlyFull> {
         let servers = self.servers();
-        let near = servers.values().filter(|(_, is_near)| *is_near).map(|(percent, _)| *percent);
-        near.max().map(|percent| NearlyFull { percent })
+        let near = servers.values().filter_map(|server| server.nearly_full(change));
+        near.max_by_key(|it| it.percent)
     }
 
-    /// The server at this address, if it is nearly full.
-    pub fn nearly_full_at(&self, address: &str) -> Option<NearlyFull> {
-        let found = self.servers().get(address).copied();
-        found.filter(|(_, is_near)| *is_near).map(|(percent, _)| NearlyFull { percent })
+    /// The server at this address, if such a request is refused because of it.
+    pub fn nearly_full_at(&self, address: &str, change: Change) -> Option<NearlyFull> {
+        self.servers().get(address)?.nearly_full(change)
     }
 
-    fn servers(&self) -> MutexGuard<'_, BTreeMap<String, (u64, bool)>> {
+    fn servers(&self) -> MutexGuard<'_, BTreeMap<String, Server>> {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -189,7 +248,8 @@ mod tests {
         let saw = |address, used| {
             watch.saw(address, MemoryFacts { used, max: 100 });
             let readyz = watch.health.notices().len();
-            (watch.nearly_full().map(|it| it.percent), readyz, watch.gauge.get())
+            let nearly_full = watch.nearly_full(Change::Adds);
+            (nearly_full.map(|it| it.percent), readyz, watch.gauge.get())
         };
         assert_eq!(saw("a", 89), (None, 0, 89));
         assert_eq!(saw("a", 90), (Some(90), 1, 90));
@@ -199,18 +259,57 @@ mod tests {
         assert_eq!(saw("a", 87), (Some(99), 1, 99));
         assert_eq!(saw("b", 10), (None, 0, 87));
         assert_eq!(saw("b", 100), (Some(100), 1, 100));
-        assert_eq!(watch.nearly_full_at("a"), None);
-        assert_eq!(watch.nearly_full_at("b"), Some(NearlyFull { percent: 100 }));
+        assert_eq!(watch.nearly_full_at("a", Change::Adds), None);
+        let full = NearlyFull { percent: 100, refused: Change::Ends };
+        assert_eq!(watch.nearly_full_at("b", Change::Adds), Some(full));
         // Its maxmemory was taken away.
         watch.saw("b", MemoryFacts { used: 100, max: 0 });
-        assert_eq!((watch.nearly_full(), watch.gauge.get()), (None, 87));
+        assert_eq!((watch.nearly_full(Change::Adds), watch.gauge.get()), (None, 87));
+    }
+
+    #[test]
+    fn what_ends_something_is_refused_later_than_what_adds_something() {
+        for (limit, used, adds, ends) in [
+            ("90", 89, false, false),
+            ("90", 90, true, false),
+            ("90", 94, true, false),
+            ("90", 95, true, true),
+            ("50", 74, true, false),
+            ("50", 75, true, true),
+            ("99", 99, true, false),
+            ("99", 100, true, true),
+            ("1", 1, true, false),
+            ("off", 100, false, false),
+        ] {
+            let watch = watch(limit);
+            watch.saw("a", MemoryFacts { used, max: 100 });
+            let refuses = |change| watch.nearly_full(change).is_some();
+            assert_eq!(
+                (refuses(Change::Adds), refuses(Change::Ends)),
+                (adds, ends),
+                "{limit} {used}"
+            );
+        }
+        // Each has its own way back.
+        let watch = watch("90");
+        for (used, ends) in [(95, true), (93, true), (92, false), (94, false), (95, true)] {
+            watch.saw("a", MemoryFacts { used, max: 100 });
+            assert!(watch.nearly_full(Change::Adds).is_some(), "{used}");
+            assert_eq!(watch.nearly_full(Change::Ends).is_some(), ends, "{used}");
+            let notices = watch.health.notices().concat();
+            assert_eq!(notices.contains("that change something"), ends, "{notices}");
+        }
+        let detail = |change| watch.nearly_full(change).unwrap().problem().detail.unwrap();
+        assert!(detail(Change::Ends).contains("nothing is changed"));
+        watch.saw("a", MemoryFacts { used: 91, max: 100 });
+        assert!(detail(Change::Adds).contains("can be cancelled"));
     }
 
     #[test]
     fn a_limit_is_a_percentage_or_off() {
         let off = watch("off");
         off.saw("a", MemoryFacts { used: 100, max: 100 });
-        assert_eq!((off.nearly_full(), off.gauge.get()), (None, 100));
+        assert_eq!((off.nearly_full(Change::Adds), off.gauge.get()), (None, 100));
         for wrong in ["", "0", "100", "-1", "90%", "OFF"] {
             assert!(wrong.parse::<MaxMemory>().is_err(), "{wrong}");
         }

@@ -111,6 +111,9 @@ pub struct Serving {
     /// The names by which clients may reach it, or `*`; if there are none, those of this machine where it
     /// listens on a loopback address, and any elsewhere.
     pub allowed_hosts: Vec<HostName>,
+    /// It is for a private network: elsewhere than on a loopback address, addresses and names of such
+    /// networks take the place of any, and the names above are further ones.
+    pub is_private: bool,
     /// Proxies whose forwarding headers are trusted.
     pub trusted_proxies: Vec<Network>,
     /// Pages of other sites may link to what it serves: only what changes something is refused to them.
@@ -128,6 +131,7 @@ impl Default for Serving {
             exempt: Vec::new(),
             write_patience: Duration::from_secs(30),
             allowed_hosts: Vec::new(),
+            is_private: false,
             trusted_proxies: Vec::new(),
             has_pages: false,
             refuse: |problem, _, _| problem.into_response(),
@@ -184,9 +188,15 @@ impl Life {
 pub(crate) async fn serve_operations(
     listener: TcpListener,
     address: SocketAddr,
+    allowed_hosts: Vec<HostName>,
     router: Router,
 ) -> anyhow::Result<()> {
-    let serving = Serving { connections: OPERATIONS_CONNECTIONS, ..Serving::default() };
+    let serving = Serving {
+        connections: OPERATIONS_CONNECTIONS,
+        allowed_hosts,
+        is_private: true,
+        ..Serving::default()
+    };
     serve(listener, Server::new(router, address, serving, None, CancellationToken::new())).await
 }
 
@@ -311,12 +321,7 @@ impl Server {
         Self {
             router: survive_panics(router),
             acceptor,
-            admission: Admission::new(
-                &serving.allowed_hosts,
-                address.ip(),
-                serving.trusted_proxies,
-                serving.has_pages,
-            ),
+            admission: Admission::new(&serving, address.ip()),
             refuse: serving.refuse,
             connections: Connections::new(serving.connections),
             places: Places::new(serving.connections_per_client),

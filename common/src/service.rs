@@ -1,6 +1,7 @@
 //! The life of a service's process: configuration, logs, tasks, signals, an orderly end.
 
 use std::{
+    convert::Infallible,
     future::Future,
     net::SocketAddr,
     process::ExitCode,
@@ -119,6 +120,8 @@ where
     life.retention = Retention { entries: common.stream_keep, bytes: common.stream_keep_bytes };
     let life_until_the_end = life.clone();
     let ops_addr = config.ops_addr();
+    let Ok(ops_allowed_hosts) =
+        common.ops_allowed_hosts.iter().map(|name| name.parse()).collect::<Result<_, Infallible>>();
     let listener = server::listen("OPS_ADDR", ops_addr)?;
     info!(instance, "{name} {} starts", env!("CARGO_PKG_VERSION"));
     start(config, life).await?;
@@ -127,7 +130,8 @@ where
     let operations = Operations { health: Arc::clone(&life.health), registry };
     // It answers to the very end, and is no reason to wait.
     let operations = ops::router(Arc::new(operations));
-    let operations = tokio::spawn(server::serve_operations(listener, ops_addr, operations));
+    let serving = server::serve_operations(listener, ops_addr, ops_allowed_hosts, operations);
+    let operations = tokio::spawn(serving);
 
     let ended_early = tokio::select! {
         _ = terminate.recv() => Ok(()),

@@ -152,6 +152,7 @@ pub async fn show(
 pub async fn define(
     State(gateway): State<Gateway>,
     caller: Caller,
+    reader: Reader,
     id: AccountPath,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -165,7 +166,7 @@ pub async fn define(
         return Err(Problem::forbidden(detail).at("balance"));
     }
     let store = &gateway.stores.account;
-    let is_new = commands::look(store.get::<Account>(&id).await)?.is_none();
+    let is_new = commands::read(&reader, store.get::<Account>(&id)).await?.is_none();
     let event = AccountCreated {
         id: id.clone(),
         name: defined.name,
@@ -175,7 +176,8 @@ pub async fn define(
     };
     let applied_by = |account: &Account| account.created_by;
     let trace = trace(&parts.headers);
-    let account = commands::define(&gateway, &id, &event, applied_by, trace.as_deref()).await?;
+    let account =
+        commands::define(&gateway, &reader, &id, &event, applied_by, trace.as_deref()).await?;
     let mut response = Json(shown(account, &caller)).into_response();
     if is_new {
         *response.status_mut() = StatusCode::CREATED;
@@ -203,6 +205,7 @@ pub async fn define(
 pub async fn top_up(
     State(gateway): State<Gateway>,
     caller: Caller,
+    reader: Reader,
     id: AccountPath,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -219,7 +222,7 @@ pub async fn top_up(
         refused: None,
         entry: EntryId::default(),
     };
-    commands::bring_in(&gateway, &wanted, &caller, &parts.headers).await
+    commands::bring_in(&gateway, &wanted, (&caller, &reader), &parts.headers).await
 }
 
 fn unknown(id: &CustomerId) -> Problem {

@@ -12,11 +12,11 @@ use common::{
     lag::{self, GroupFacts, LagMeter, ServerFacts, StreamFacts},
     problem::Problem,
     redis_link::LinkError,
-    redis_memory::MemoryWatch,
+    redis_memory::{Change, MemoryWatch},
 };
 use redis::{Pipeline, Value};
 
-use crate::{Stores, commands::look};
+use crate::{Stores, commands::read, guard::Reader};
 
 /// The check before a command is published.
 #[derive(Debug)]
@@ -32,21 +32,28 @@ impl Backlogs {
         Self { limit, memory, lags: Mutex::default() }
     }
 
-    /// Checks that the event's Redis has room, and that the services that read the event have caught up
-    /// far enough, in one exchange with Redis. Requests that are checked at the same moment may all pass.
+    /// Checks that the event's Redis and those of its readers, who store what follows from it, have room,
+    /// and that the readers have caught up far enough, in one exchange with Redis. Requests that are checked at the same moment may all pass.
     ///
     /// # Errors
     ///
     /// 503: Redis is nearly full, a service is too far behind, or Redis is away.
-    pub(crate) async fn check<V: Event>(&self, stores: &Stores) -> Result<(), Problem> {
-        let address = stores.of(V::STREAM.topic()).address();
-        if let Some(nearly_full) = self.memory.nearly_full_at(&address) {
-            return Err(nearly_full.problem());
+    pub(crate) async fn check<V: Event>(
+        &self,
+        reader: &Reader,
+        stores: &Stores,
+    ) -> Result<(), Problem> {
+        let concerned = [V::STREAM.topic()].into_iter().chain(V::STREAM.readers().iter().copied());
+        for topic in concerned {
+            let address = stores.of(topic).address();
+            if let Some(nearly_full) = self.memory.nearly_full_at(&address, Change::Adds) {
+                return Err(nearly_full.problem());
+            }
         }
         if self.limit.is_off() {
             return Ok(());
         }
-        let largest = look(self.largest(stores, V::STREAM).await)?;
+        let largest = read(reader, self.largest(stores, V::STREAM)).await?;
         self.limit.exceeded_by(largest).map_or(Ok(()), |backlog| Err(backlog.problem()))
     }
 

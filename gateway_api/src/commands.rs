@@ -1,7 +1,7 @@
 //! Commands that travel as events: published on an owner's stream, and answered once the owner has
 //! taken them up.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::{
     Json,
@@ -22,7 +22,7 @@ use serde::Serialize;
 use tracing::error;
 use uuid::Uuid;
 
-use crate::{Gateway, auth::Caller};
+use crate::{Gateway, auth::Caller, guard::Reader};
 
 /// How long the owner may take to take up an event.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
@@ -94,25 +94,46 @@ impl RequestKey {
 /// 503 as well if a service that reads definitions is too far behind.
 pub(crate) async fn define<E: Entity, V: Event>(
     gateway: &Gateway,
+    reader: &Reader,
     id: &E::Id,
     event: &V,
     applied_by: impl Fn(&E) -> Option<EntryId>,
     trace: Option<&str>,
 ) -> Result<E, Problem> {
     let store = gateway.stores.of(V::STREAM.topic());
-    gateway.backlogs.check::<V>(&gateway.stores).await?;
+    gateway.backlogs.check::<V>(reader, &gateway.stores).await?;
     let entry = look(publish(store, std::slice::from_ref(event), trace).await)?.pop();
-    let begun = Instant::now();
-    loop {
-        let entity = look(store.get::<E>(id).await)?;
-        if let Some(entity) = entity.filter(|entity| applied_by(entity) >= entry) {
-            return Ok(entity);
+    in_time(async {
+        loop {
+            let entity = read(reader, store.get::<E>(id)).await?;
+            if let Some(entity) = entity.filter(|entity| applied_by(entity) >= entry) {
+                return Ok(entity);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
-        if begun.elapsed() > PATIENCE {
-            return Err(not_taken_up());
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
+    })
+    .await
+}
+
+/// Reads for a command when it is the client's turn.
+///
+/// # Errors
+///
+/// As [`Reader::read`] and [`look`].
+pub(crate) async fn read<T>(
+    reader: &Reader,
+    reading: impl Future<Output = Result<T, LinkError>>,
+) -> Result<T, Problem> {
+    look(reader.read("what is stored", reading).await?)
+}
+
+/// Waits for what the owner makes of something that was published, for as long as that may take.
+///
+/// # Errors
+///
+/// 504: it has not taken it up.
+async fn in_time<T>(looking: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+    tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| Err(not_taken_up()))
 }
 
 /// Something that comes in once: an event, and the record that its owner keeps of it.
@@ -141,47 +162,48 @@ pub(crate) trait Incoming: Entity<Id = Uuid> {
 pub(crate) async fn bring_in<R: Incoming + Serialize>(
     gateway: &Gateway,
     wanted: &R,
-    caller: &Caller,
+    (caller, reader): (&Caller, &Reader),
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     let key = RequestKey::of(headers)?;
-    let answered = bring_in_with(gateway, wanted, caller, &key, trace(headers).as_deref()).await;
+    let trace = trace(headers);
+    let answered = bring_in_with(gateway, wanted, (caller, reader), &key, trace.as_deref()).await;
     Ok(key.name_in(answered.unwrap_or_else(IntoResponse::into_response)))
 }
 
 async fn bring_in_with<R: Incoming + Serialize>(
     gateway: &Gateway,
     wanted: &R,
-    caller: &Caller,
+    (caller, reader): (&Caller, &Reader),
     key: &RequestKey,
     trace: Option<&str>,
 ) -> Result<Response, Problem> {
     let store = gateway.stores.of(R::Event::STREAM.topic());
     let id = request_id(R::KIND, caller.key(), &key.text);
     if key.given
-        && let Some(record) = look(store.get::<R>(&id).await)?
+        && let Some(record) = read(reader, store.get::<R>(&id)).await?
     {
         return told(&record, wanted, true);
     }
     // Nothing is recorded for a mistake that can be noticed now: once it is put right, the request
     // may be repeated.
-    if look(store.get::<R::Owner>(wanted.owner()).await)?.is_none() {
+    if read(reader, store.get::<R::Owner>(wanted.owner())).await?.is_none() {
         return Err(wanted.unknown());
     }
-    gateway.backlogs.check::<R::Event>(&gateway.stores).await?;
+    gateway.backlogs.check::<R::Event>(reader, &gateway.stores).await?;
     let entry = look(publish(store, &[wanted.event(id)], trace).await)?.pop();
-    let begun = Instant::now();
-    loop {
-        if let Some(record) = look(store.get::<R>(&id).await)? {
-            // Of several calls with one key, the others' events came after the one that counts.
-            let replayed = key.given && Some(record.entry()) != entry;
-            return told(&record, wanted, replayed);
+    let record = in_time(async {
+        loop {
+            if let Some(record) = read(reader, store.get::<R>(&id)).await? {
+                return Ok(record);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
-        if begun.elapsed() > PATIENCE {
-            return Err(not_taken_up());
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
+    });
+    let record = record.await?;
+    // Of several calls with one key, the others' events came after the one that counts.
+    let replayed = key.given && Some(record.entry()) != entry;
+    told(&record, wanted, replayed)
 }
 
 /// 504: the owner has not taken the event up.
@@ -193,7 +215,7 @@ fn not_taken_up() -> Problem {
 }
 
 /// 503: Redis is away. 500: what is stored cannot be read.
-pub(crate) fn look<T>(read: Result<T, LinkError>) -> Result<T, Problem> {
+fn look<T>(read: Result<T, LinkError>) -> Result<T, Problem> {
     read.map_err(|error| {
         error!("a command did not reach its owner: {error}");
         error.problem(

@@ -21,6 +21,7 @@ use utoipa::ToSchema;
 use crate::{
     Gateway, Stores,
     commands::{self, LOOK_AGAIN, PATIENCE},
+    guard::Reader,
 };
 
 /// How many customers there are.
@@ -50,11 +51,14 @@ pub struct InitData {
             example = json!(not_taken_up())),
     ),
 )]
-pub async fn init_data(State(gateway): State<Gateway>) -> Result<Json<InitData>, Problem> {
+pub async fn init_data(
+    State(gateway): State<Gateway>,
+    reader: Reader,
+) -> Result<Json<InitData>, Problem> {
     let seeded = tokio::time::timeout(REQUEST_PATIENCE, async {
-        gateway.backlogs.check::<AccountCreated>(&gateway.stores).await?;
-        gateway.backlogs.check::<ProductCreated>(&gateway.stores).await?;
-        seed(&gateway.stores).await.map_err(|error| not_published(&error))
+        gateway.backlogs.check::<AccountCreated>(&reader, &gateway.stores).await?;
+        gateway.backlogs.check::<ProductCreated>(&reader, &gateway.stores).await?;
+        seed(&gateway.stores, &reader).await
     });
     if seeded.await.unwrap_or(Ok(false))? {
         Ok(Json(InitData { result: "success".to_owned() }))
@@ -63,10 +67,14 @@ pub async fn init_data(State(gateway): State<Gateway>) -> Result<Json<InitData>,
     }
 }
 
-fn not_published(error: &LinkError) -> Problem {
-    error!("publishing the demo data failed: {error}");
-    error
-        .problem("what is stored cannot be read", "the demo data cannot be published at the moment")
+fn published<T>(published: Result<T, LinkError>) -> Result<T, Problem> {
+    published.map_err(|error| {
+        error!("publishing the demo data failed: {error}");
+        error.problem(
+            "what is stored cannot be read",
+            "the demo data cannot be published at the moment",
+        )
+    })
 }
 
 fn not_taken_up() -> Problem {
@@ -78,23 +86,23 @@ fn not_taken_up() -> Problem {
 
 /// Publishes the demo data and waits until the services have taken it up; `false` if they did not
 /// in time.
-async fn seed(stores: &Stores) -> Result<bool, LinkError> {
-    let mut awaited = publish_accounts(&stores.account).await?;
-    awaited.extend(publish_products(&stores.inventory).await?);
+async fn seed(stores: &Stores, reader: &Reader) -> Result<bool, Problem> {
+    let mut awaited = published(publish_accounts(&stores.account).await)?;
+    awaited.extend(published(publish_products(&stores.inventory).await)?);
+    let (accounts, products) = awaited.split_at(CUSTOMERS);
     let begun = Instant::now();
-    loop {
-        let (accounts, products) = awaited.split_at(CUSTOMERS);
-        if taken_up(&stores.account, accounts).await?
-            && taken_up(&stores.inventory, products).await?
-        {
+    while begun.elapsed() <= PATIENCE {
+        let are_there = reader.read("the demo data", async {
+            Ok(taken_up(&stores.account, accounts).await?
+                && taken_up(&stores.inventory, products).await?)
+        });
+        if published(are_there.await?)? {
             info!("the demo data is there");
             return Ok(true);
         }
-        if begun.elapsed() > PATIENCE {
-            return Ok(false);
-        }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
+    Ok(false)
 }
 
 /// Publishes the demo customers, the demo products or both, whichever there are none of: neither

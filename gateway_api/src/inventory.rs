@@ -113,6 +113,7 @@ pub async fn show(
 )]
 pub async fn define(
     State(gateway): State<Gateway>,
+    reader: Reader,
     id: ProductPath,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -121,7 +122,7 @@ pub async fn define(
     let defined: DefineProduct = parse(&json_bytes(&parts.headers, body).await?)?;
     defined.check()?;
     let store = &gateway.stores.inventory;
-    let is_new = commands::look(store.get::<Product>(&id).await)?.is_none();
+    let is_new = commands::read(&reader, store.get::<Product>(&id)).await?.is_none();
     let event = ProductCreated {
         id: id.clone(),
         name: defined.name,
@@ -131,7 +132,8 @@ pub async fn define(
     };
     let applied_by = |product: &Product| product.created_by;
     let trace = trace(&parts.headers);
-    let product = commands::define(&gateway, &id, &event, applied_by, trace.as_deref()).await?;
+    let product =
+        commands::define(&gateway, &reader, &id, &event, applied_by, trace.as_deref()).await?;
     let mut response = Json(product).into_response();
     if is_new {
         *response.status_mut() = StatusCode::CREATED;
@@ -160,6 +162,7 @@ pub async fn define(
 pub async fn restock(
     State(gateway): State<Gateway>,
     caller: Caller,
+    reader: Reader,
     id: ProductPath,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -175,7 +178,7 @@ pub async fn restock(
         refused: None,
         entry: EntryId::default(),
     };
-    commands::bring_in(&gateway, &wanted, &caller, &parts.headers).await
+    commands::bring_in(&gateway, &wanted, (&caller, &reader), &parts.headers).await
 }
 
 fn unknown(id: &ProductId) -> Problem {

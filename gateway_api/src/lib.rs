@@ -74,8 +74,8 @@ pub struct Config {
     /// deposits are accepted for it, or off
     #[arg(long, env, default_value = "10000")]
     max_command_backlog: MaxBacklog,
-    /// How much of its maxmemory a Redis may have used before nothing more is published there, in
-    /// percent, or off
+    /// How much of its maxmemory a Redis may have used before nothing more is published that adds to it,
+    /// in percent, or off
     #[arg(long, env, default_value = "90")]
     max_memory_percent: MaxMemory,
     #[command(flatten)]

@@ -142,6 +142,7 @@ async fn change(
     headers.insert(IDEMPOTENCY_KEY, value.expect("it came in a header, or is a UUID"));
     let response = match call(gateway, route, &headers, body).await {
         Ok(answer) => {
+            reader.charge(answer.body().len());
             let mut response = pass_on(&answer);
             // Whoever sent no key did not send the request twice.
             let replayed = answer.headers().get(IDEMPOTENT_REPLAYED).filter(|_| key.given);
@@ -433,7 +434,9 @@ pub async fn show(
         let id = path_id(id)?;
         check_own(&gateway, &caller, &reader, id).await?;
         let headers = call_headers(&headers, &caller);
+        reader.begin()?;
         let answer = call(&gateway, Route::Show(id), &headers, Bytes::new()).await?;
+        reader.charge(answer.body().len());
         Ok(pass_on(&answer))
     };
     web::json(answer.await)

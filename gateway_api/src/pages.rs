@@ -15,7 +15,6 @@ use common::{
     keys,
     problem::Problem,
     redis_link::{LinkError, SharedLink},
-    service::REQUEST_PATIENCE,
 };
 use http::{HeaderValue, header};
 use redis::{Pipeline, Value};
@@ -196,23 +195,20 @@ pub(crate) fn answer(
 ///
 /// # Errors
 ///
-/// 500: what is stored cannot be read, today or later. 503: Redis cannot be read. 504: it took too long.
+/// 429: the client has read too much. 500: what is stored cannot be read, today or later. 503: Redis cannot
+/// be read. 504: it took too long.
 pub(crate) async fn read<T>(
     reader: &Reader,
     what: &str,
     reading: impl Future<Output = Result<T, LinkError>>,
 ) -> Result<T, Problem> {
-    match tokio::time::timeout(REQUEST_PATIENCE, reader.read(reading)).await {
-        Ok(Ok(read)) => Ok(read),
-        Ok(Err(error)) => {
-            error!("reading {what} failed: {error}");
-            Err(error.problem(
-                &format!("{what} cannot be read"),
-                format!("{what} cannot be read at the moment"),
-            ))
-        }
-        Err(_) => Err(Problem::timeout(format!("{what} was not read in time"))),
-    }
+    reader.read(what, reading).await?.map_err(|error| {
+        error!("reading {what} failed: {error}");
+        error.problem(
+            &format!("{what} cannot be read"),
+            format!("{what} cannot be read at the moment"),
+        )
+    })
 }
 
 /// Reads what a page for people can do without: `None` if it cannot be read, with an error in the log.

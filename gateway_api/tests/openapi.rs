@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use common::{api::DefineAccount, text::is_visible};
 use serde_json::{Value, json};
 
 #[test]
@@ -69,4 +70,32 @@ fn assert_fits(document: &Value, schema: &Value, example: &Value, place: &str) {
     let errors: Vec<String> =
         validator.iter_errors(example).map(|error| error.to_string()).collect();
     assert!(errors.is_empty(), "{place}: {example}: {errors:#?}");
+}
+
+#[test]
+fn the_schemas_of_names_and_addresses_take_what_is_taken_and_nothing_else() {
+    let document = serde_json::to_value(gateway_api::openapi::document()).unwrap();
+    let schema = json!({
+        "$ref": "#/components/schemas/DefineAccount", "components": document["components"]
+    });
+    let validator = jsonschema::draft202012::new(&schema).unwrap();
+    // What is special, and what stands beside it.
+    let is_special = |code: u32| char::from_u32(code).is_some_and(|it| !is_visible(it));
+    let codes = (1..0x11_0000).filter(|code| (code - 1..=code + 1).any(is_special));
+    let (mut taken, mut refused) = (0, 0);
+    for character in codes.filter_map(char::from_u32) {
+        for (name, email) in [
+            (format!("a{character}b"), "a@b".to_owned()),
+            (character.to_string(), "a@b".to_owned()),
+            ("a".to_owned(), format!("a{character}@b")),
+            ("a".to_owned(), format!("a@{character}b")),
+        ] {
+            let body = DefineAccount { name, email, balance: 0 };
+            let is_taken = body.check().is_ok();
+            let fits = validator.is_valid(&serde_json::to_value(&body).unwrap());
+            assert_eq!(is_taken, fits, "{:04x}: {body:?}", u32::from(character));
+            *(if is_taken { &mut taken } else { &mut refused }) += 1;
+        }
+    }
+    assert!(taken > 100 && refused > 100, "{taken} {refused}");
 }

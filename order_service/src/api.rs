@@ -21,7 +21,7 @@ use common::{
     ids::{OrderId, request_id},
     problem::Problem,
     redis_link::SharedLink,
-    redis_memory::MemoryWatch,
+    redis_memory::{Change, MemoryWatch},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::sync::watch;
@@ -157,15 +157,20 @@ fn not_allowed(status: OrderStatus, why: &str, takes: impl Fn(Action) -> bool) -
     Problem::wrong_state(detail).in_state(status.name(), &allowed)
 }
 
-/// Refuses to change an order while a Redis is nearly full, and to start an attempt of one while a
-/// service on its path is too far behind. Repeated requests are answered as ever.
+/// Refuses to place an order while a Redis is nearly full, and to change one while it is almost used up;
+/// and to start an attempt of one while a service on its path is too far behind. Repeated requests are
+/// answered as ever.
 async fn check_room(api: &Api, id: OrderId, command: &Input) -> Result<(), Problem> {
     let starts_attempt = match command {
         Input::Place(_) => true,
         Input::Act(act) => act.action == Action::Pay,
         _ => false,
     };
-    let problem = if let Some(nearly_full) = api.memory.nearly_full() {
+    let change = match command {
+        Input::Place(_) => Change::Adds,
+        _ => Change::Ends,
+    };
+    let problem = if let Some(nearly_full) = api.memory.nearly_full(change) {
         nearly_full.problem()
     } else if starts_attempt
         && let Some(backlog) = api.max_backlog.exceeded_by(api.progress.borrow().largest)

@@ -10,6 +10,7 @@ pub mod api;
 mod chase;
 pub mod gateway_only;
 pub mod history;
+mod memory;
 pub mod order;
 pub mod progress;
 mod sampler;
@@ -53,7 +54,8 @@ pub struct Config {
     /// How many entries a service may be behind before no more orders are accepted, or off
     #[arg(long, env, default_value = "100000")]
     max_backlog: MaxBacklog,
-    /// How much of its maxmemory a Redis may have used before nothing more is changed, in percent, or off
+    /// How much of its maxmemory a Redis may have used before no more orders are accepted, in percent, or
+    /// off; halfway from there to 100 % no order is changed any more
     #[arg(long, env, default_value = "90")]
     max_memory_percent: MaxMemory,
     /// How many orders of one customer may be open, 0 for any number
@@ -92,8 +94,11 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
     let name = "order_backlog_entries";
     let help = "Largest backlog of a consumer group on the path of an order";
     life.register_metrics(|registry| registry.register(name, help, backlog.clone()));
-    let part = life.health.part("the backlog sampler");
     let memory = MemoryWatch::new(config.max_memory_percent, &life);
+    let part = life.health.helper("the memory watch");
+    let watch = memory::watch(&life.sources, Arc::clone(&memory), part);
+    life.spawn("the memory watch", watch.run(life.shutdown.clone()));
+    let part = life.health.part("the backlog sampler");
     let (sampler, progress) =
         Sampler::new(&life.sources, config.resend_after_ms, backlog, Arc::clone(&memory), part);
     life.spawn("the backlog sampler", sampler.run(life.shutdown.clone()));

@@ -8,7 +8,7 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 
-use super::Peer;
+use super::{Peer, Serving};
 use crate::{network::Network, problem::Problem};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -33,19 +33,32 @@ enum Hosts {
     Any,
     /// Names and addresses of this machine itself.
     Local,
+    /// Addresses, and names that no page of the internet has: those of this machine, names without a dot,
+    /// which containers have, and names in domains that are for private networks.
+    Private,
     /// These.
     Only(Vec<HostName>),
 }
 
 impl Hosts {
     /// The configured names, or else what fits the address of the listener: nobody reaches a loopback
-    /// address by another name, except a page whose name was made to point to it.
-    fn new(allowed: &[HostName], listens: IpAddr) -> Self {
-        match allowed {
-            [] if listens.is_loopback() => Self::Local,
-            [] => Self::Any,
-            [name] if &*name.0 == "*" => Self::Any,
-            names => Self::Only(names.to_vec()),
+    /// address by another name, except a page whose name was made to point to it. A port for a private
+    /// network has both, because probes come by address whatever its names are.
+    fn of(serving: &Serving, listens: IpAddr) -> Vec<Self> {
+        let names = match serving.allowed_hosts.as_slice() {
+            [] => None,
+            [name] if &*name.0 == "*" => Some(Self::Any),
+            names => Some(Self::Only(names.to_vec())),
+        };
+        let usual = match (listens.is_loopback(), serving.is_private) {
+            (true, _) => Self::Local,
+            (false, true) => Self::Private,
+            (false, false) => Self::Any,
+        };
+        match names {
+            Some(names) if serving.is_private => vec![usual, names],
+            Some(names) => vec![names],
+            None => vec![usual],
         }
     }
 
@@ -54,6 +67,7 @@ impl Hosts {
         match self {
             Self::Any => true,
             Self::Local => is_local(name),
+            Self::Private => is_private(name),
             Self::Only(names) => names.iter().any(|known| known.0.eq_ignore_ascii_case(name)),
         }
     }
@@ -62,20 +76,21 @@ impl Hosts {
 /// The checks that every request passes before anything else looks at it.
 #[derive(Clone, Debug)]
 pub(super) struct Admission {
-    hosts: Hosts,
+    hosts: Vec<Hosts>,
     trusted_proxies: Vec<Network>,
     has_pages: bool,
+    is_private: bool,
 }
 
 impl Admission {
-    /// For a listener at this address. `has_pages`: pages of other sites may link to what it serves.
-    pub(super) fn new(
-        allowed: &[HostName],
-        listens: IpAddr,
-        trusted_proxies: Vec<Network>,
-        has_pages: bool,
-    ) -> Self {
-        Self { hosts: Hosts::new(allowed, listens), trusted_proxies, has_pages }
+    /// For a listener at this address.
+    pub(super) fn new(serving: &Serving, listens: IpAddr) -> Self {
+        Self {
+            hosts: Hosts::of(serving, listens),
+            trusted_proxies: serving.trusted_proxies.clone(),
+            has_pages: serving.has_pages,
+            is_private: serving.is_private,
+        }
     }
 
     /// Checks a request; of one with an absolute target (RFC 9112, section 3.2.2) the `Host` is made
@@ -91,11 +106,15 @@ impl Admission {
         let behind_proxy =
             self.trusted_proxies.iter().any(|network| network.contains(peer.address.ip()));
         // A trusted proxy has checked the name, or has set it.
-        let known = behind_proxy || host.as_deref().is_none_or(|it| self.hosts.have(name(it)));
+        let is_own = |host: &str| self.hosts.iter().any(|hosts| hosts.have(name(host)));
+        let known = behind_proxy || host.as_deref().is_none_or(is_own);
         if !known {
-            let detail = match self.has_pages {
-                true => "use a name of this host, or add this one to ALLOWED_HOSTS",
-                false => "use a name of this host",
+            let detail = match (self.has_pages, self.is_private) {
+                (true, _) => "use a name of this host, or add this one to ALLOWED_HOSTS",
+                (_, true) => {
+                    "use the address of this host, or add this name of it to OPS_ALLOWED_HOSTS"
+                }
+                _ => "use a name of this host",
             };
             return Err(Problem::wrong_host(detail).at("Host"));
         }
@@ -229,10 +248,26 @@ fn name(host: &str) -> &str {
 
 fn is_local(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(&name);
     name == "localhost"
         || name.ends_with(".localhost")
-        || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        || address(&name).is_some_and(|address| address.is_loopback())
+}
+
+/// Whether no page of the internet has this host. `.internal` and `.local` are never given to anybody there
+/// (ICANN; RFC 6762, section 3), and nor is a domain of one label.
+fn is_private(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    is_local(&name)
+        || address(&name).is_some()
+        || !name.contains('.')
+        || name.ends_with(".internal")
+        || name.ends_with(".local")
+}
+
+/// The address that a host of a URL is, if it is one.
+fn address(host: &str) -> Option<IpAddr> {
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    address.parse().ok()
 }
 
 /// Refuses what a page of another site asks for (403): where there are pages, only what changes something,
@@ -281,8 +316,10 @@ mod tests {
 
     fn admission(allowed: &[&str], listens: &str, has_pages: bool) -> Admission {
         let allowed: Vec<HostName> = allowed.iter().map(|name| name.parse().unwrap()).collect();
-        let proxies = vec!["10.0.0.0/8".parse().unwrap()];
-        Admission::new(&allowed, listens.parse().unwrap(), proxies, has_pages)
+        let trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
+        let serving =
+            Serving { allowed_hosts: allowed, trusted_proxies, has_pages, ..Serving::default() };
+        Admission::new(&serving, listens.parse().unwrap())
     }
 
     fn peer(address: &str) -> Peer {
@@ -363,6 +400,38 @@ mod tests {
             let mut request = request(Method::POST, "/", Version::HTTP_11, &proxied);
             let checked = admission(&[], "0.0.0.0", true).check(&mut request, peer(from));
             assert_eq!(checked.is_ok(), passes, "{from}");
+        }
+    }
+
+    #[test]
+    fn an_operations_port_of_all_addresses_is_reached_by_address_and_by_names_of_private_networks()
+    {
+        let serving = |allowed: &[&str]| Serving {
+            allowed_hosts: allowed.iter().map(|name| name.parse().unwrap()).collect(),
+            is_private: true,
+            ..Serving::default()
+        };
+        let [loopback, all] = LISTENS.map(|it| Admission::new(&serving(&[]), it.parse().unwrap()));
+        let named = Admission::new(&serving(&["orders.example"]), "0.0.0.0".parse().unwrap());
+        let any = Admission::new(&serving(&["*"]), "0.0.0.0".parse().unwrap());
+        for (host, on_loopback, on_all, by_name) in [
+            ("localhost:9101", 200, 200, 200),
+            ("127.0.0.1:9101", 200, 200, 200),
+            ("10.1.2.3:9101", 421, 200, 200),
+            ("[fd00::1]:9101", 421, 200, 200),
+            ("order_service:9101", 421, 200, 200),
+            ("orders.default.svc.cluster.local", 421, 200, 200),
+            ("Orders.INTERNAL.", 421, 200, 200),
+            ("orders.example:9101", 421, 421, 200),
+            ("evil.example", 421, 421, 421),
+            ("10.1.2.3.evil.example", 421, 421, 421),
+            ("local.evil.example", 421, 421, 421),
+        ] {
+            let of = |admission| {
+                status(admission, request(Method::GET, "/", Version::HTTP_11, &[("host", host)]))
+            };
+            let found = (of(&loopback), of(&all), of(&named), of(&any));
+            assert_eq!(found, (on_loopback, on_all, by_name, 200), "{host}");
         }
     }
 

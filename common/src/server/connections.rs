@@ -15,8 +15,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::network::Site;
 
-/// How long a client that keeps something may take nothing before it can be cut off in favour of others.
+/// How long a client that keeps something may take less than [`STEP`] of its answer before it can be cut
+/// off in favour of others.
 const STALLED: Duration = Duration::from_secs(1);
+/// How many bytes a client has to take for the connection to be of use once more. Together with the time
+/// that is a least rate: no client holds on by taking a byte now and then.
+pub(super) const STEP: usize = 16 * 1024;
 
 /// All open connections of a server, by client.
 #[derive(Debug)]
@@ -44,8 +48,10 @@ struct State {
     /// How many things its answer keeps from others.
     keeps: AtomicUsize,
     /// When it was last of use, in milliseconds since the server began: when it was opened, brought a whole
-    /// head, got an answer, or took some of one.
+    /// head, got an answer, or had taken another [`STEP`] of one.
     used: AtomicU64,
+    /// How much of an answer it has taken since.
+    taken: AtomicUsize,
     cut: CancellationToken,
 }
 
@@ -81,6 +87,7 @@ impl Connections {
             is_busy: AtomicBool::new(false),
             keeps: AtomicUsize::new(0),
             used: AtomicU64::new(self.now()),
+            taken: AtomicUsize::new(0),
             cut: CancellationToken::new(),
         }));
         open.of.entry(site).or_default().insert(number, connection.clone());
@@ -128,9 +135,18 @@ impl Drop for Entry {
 }
 
 impl Connection {
-    /// Notes that it is of use now.
-    pub(super) fn is_used(&self) {
+    fn is_used(&self) {
         self.0.used.store(self.0.all.now(), Relaxed);
+        self.0.taken.store(0, Relaxed);
+    }
+
+    /// Notes that the client has taken this many bytes; gives whether that makes a step.
+    pub(super) fn takes(&self, bytes: usize) -> bool {
+        let is_step = self.0.taken.fetch_add(bytes, Relaxed) + bytes >= STEP;
+        if is_step {
+            self.is_used();
+        }
+        is_step
     }
 
     /// Notes that a handler begins or ends to work on its request.
@@ -150,7 +166,7 @@ impl Connection {
         Keeping(self.clone())
     }
 
-    /// Cuts off one of the server's connections that keep something and whose client takes nothing; gives
+    /// Cuts off one of the server's connections that keep something and whose client takes too little; gives
     /// whether there was one.
     pub fn cut_stalled(&self) -> bool {
         let all = &self.0.all;
@@ -242,5 +258,20 @@ mod tests {
         assert!(idle.connection.cut_stalled());
         assert!(is_cut(&stalled) && !is_cut(&idle) && !is_cut(&keeps));
         assert!(!idle.connection.cut_stalled(), "once");
+    }
+
+    #[test]
+    fn who_takes_a_little_now_and_then_is_stalled_and_who_takes_a_step_is_not() {
+        let begun = Instant::now().checked_sub(Duration::from_secs(10)).unwrap();
+        let connections = Arc::new(Connections { most: 9, begun, open: Mutex::default() });
+        let [little, enough] = [(); 2].map(|()| connections.enter(site("192.0.2.1")).unwrap());
+        let _kept = [little.connection.keep(), enough.connection.keep()];
+        for entry in [&little, &enough] {
+            set_used(entry, 0);
+        }
+        assert!(!little.connection.takes(100) && !little.connection.takes(STEP - 101));
+        assert!(!enough.connection.takes(STEP - 1) && enough.connection.takes(1));
+        assert!(enough.connection.cut_stalled());
+        assert!(is_cut(&little) && !is_cut(&enough));
     }
 }

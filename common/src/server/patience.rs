@@ -14,14 +14,14 @@ use tokio::{
 
 use super::connections::Connection;
 
-/// Breaks off when nothing could be written for too long. One step of progress is a good part of
-/// the kernel's buffer, for it reports room only when about a third of it is free; so this is
-/// a least speed as well, and a client cannot hold on by taking a byte now and then.
+/// Breaks off when too little could be written for too long: less than [`STEP`](super::connections::STEP)
+/// while something waits. The kernel counts more coarsely still: it reports room only when about a third
+/// of its buffer is free.
 pub(super) struct Paced<S> {
     stream: S,
     connection: Connection,
     patience: Duration,
-    /// Runs while the other side takes nothing.
+    /// Runs while something waits to be written.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
@@ -34,14 +34,15 @@ impl<S> Paced<S> {
         &self.stream
     }
 
-    fn judge<T>(
+    fn judge(
         &mut self,
         context: &mut Context<'_>,
-        written: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.stalled = None;
-            self.connection.is_used();
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(result) = &written {
+            if self.connection.takes(*result.as_ref().unwrap_or(&0)) {
+                self.stalled = None;
+            }
             return written;
         }
         let patience = self.patience;
@@ -89,12 +90,71 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
         self.stream.is_write_vectored()
     }
 
-    // A socket has nothing to flush: that it is done says nothing of progress.
+    // A socket has nothing to flush: it is asked to when all that there was to write has been written.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stalled = None;
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
+        time::{interval, timeout},
+    };
+
+    use super::{super::connections::Connections, *};
+    use crate::network::Site;
+
+    fn paced(patience: Duration, buffer: usize) -> (Paced<DuplexStream>, DuplexStream) {
+        let address = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let entry = Connections::new(1).enter(Site::from(address)).unwrap();
+        // Unlike a socket it reports each byte of room.
+        let (server, client) = duplex(buffer);
+        (Paced::new(server, entry.connection.clone(), patience), client)
+    }
+
+    #[tokio::test]
+    async fn who_takes_a_little_now_and_then_is_cut_off() {
+        let (mut server, mut client) = paced(Duration::from_millis(300), 1_024);
+        let mut pace = interval(Duration::from_millis(5));
+        let taking = async {
+            loop {
+                client.read_u8().await.unwrap();
+                pace.tick().await;
+            }
+        };
+        let written = async {
+            tokio::select! {
+                written = server.write_all(&[0; 64 * 1024]) => written,
+                () = taking => unreachable!("it goes on for ever"),
+            }
+        };
+        let written = timeout(Duration::from_secs(30), written).await.expect("it is cut off");
+        assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn the_time_in_which_nothing_waits_does_not_count() {
+        let (mut server, mut client) = paced(Duration::from_secs(1), 16);
+        // All in all something waits for longer than the patience.
+        for _ in 0..4 {
+            let writing = async {
+                server.write_all(&[0; 32]).await.unwrap();
+                server.flush().await.unwrap();
+            };
+            let taking = async {
+                sleep(Duration::from_millis(400)).await;
+                client.read_exact(&mut [0; 32]).await.unwrap();
+            };
+            tokio::join!(writing, taking);
+        }
     }
 }

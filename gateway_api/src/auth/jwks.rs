@@ -16,7 +16,7 @@ use ring::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::json::Members;
+use super::{ed25519, json::Members};
 
 /// The most keys looked at.
 const KEYS: usize = 100;
@@ -25,32 +25,6 @@ const RSA_LENGTH: usize = 2_048 / 8;
 const RSA_LENGTH_LIMIT: usize = 8_192 / 8;
 /// How long its exponent is at most, in bytes.
 const EXPONENT_LENGTH: usize = 5;
-/// The points of Ed25519 whose order divides 8, without the sign of x: under such a key anybody can make a
-/// signature that fits. They have these y, little-endian: 0, 1, -1 and those of order 8.
-const SMALL_ORDER: [[u8; 32]; 5] = [
-    [0; 32],
-    {
-        let mut one = [0; 32];
-        one[0] = 1;
-        one
-    },
-    {
-        let mut minus_one = [0xff; 32];
-        minus_one[0] = 0xec;
-        minus_one[31] = 0x7f;
-        minus_one
-    },
-    [
-        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98,
-        0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53,
-        0xfc, 0x05,
-    ],
-    [
-        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67,
-        0x0f, 0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac,
-        0x03, 0x7a,
-    ],
-];
 
 /// How a token may be signed: with a private key, never with a secret that the gateway would know.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -117,6 +91,15 @@ impl FromStr for Algorithm {
     }
 }
 
+/// Why a member of a key set is passed over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum PassedOver {
+    /// It is for something else than the signatures of tokens, or of a kind that is not known here.
+    Other,
+    /// It is for signatures, and not safe: too short, no point of its curve, or of small order.
+    Unsuitable,
+}
+
 /// A public key that tokens may be signed with.
 #[derive(Clone, Debug)]
 pub struct Key {
@@ -134,16 +117,9 @@ enum Material {
     Ed25519(Vec<u8>),
 }
 
-impl Key {
-    /// The key of a member of `keys`; `None` if it is for something else, or cannot be used.
+impl Material {
+    /// That of a key of a known kind; `None` if it is not safe, or not whole.
     fn of(jwk: &Members) -> Option<Self> {
-        if jwk.get("use").is_some_and(|purpose| purpose != "sig") {
-            return None;
-        }
-        if let Some(operations) = jwk.get("key_ops") {
-            let verifies = |operations: &Vec<Value>| operations.iter().any(|it| it == "verify");
-            operations.as_array().filter(|it| verifies(it))?;
-        }
         let bytes = |name| URL_SAFE_NO_PAD.decode(jwk.text(name)?).ok();
         let point = |length, curve| {
             let (x, y) = (bytes("x")?, bytes("y")?);
@@ -151,22 +127,47 @@ impl Key {
             let point = [&[4], &x[..], &y[..]].concat();
             ((x.len(), y.len()) == (length, length) && is_on(curve, &point)).then_some(point)
         };
-        let material = match (jwk.text("kty")?, jwk.text("crv")) {
+        Some(match (jwk.text("kty")?, jwk.text("crv")) {
             ("RSA", _) => {
                 let unsigned = |bytes: Vec<u8>| {
                     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
                     bytes[zeros..].to_vec()
                 };
                 let (n, e) = (unsigned(bytes("n")?), unsigned(bytes("e")?));
-                is_rsa_key(&n, &e).then_some(Material::Rsa { n, e })?
+                is_rsa_key(&n, &e).then_some(Self::Rsa { n, e })?
             }
-            ("EC", Some("P-256")) => Material::P256(point(32, &ECDH_P256)?),
-            ("EC", Some("P-384")) => Material::P384(point(48, &ECDH_P384)?),
+            ("EC", Some("P-256")) => Self::P256(point(32, &ECDH_P256)?),
+            ("EC", Some("P-384")) => Self::P384(point(48, &ECDH_P384)?),
             ("OKP", Some("Ed25519")) => {
-                Material::Ed25519(bytes("x").filter(|bytes| is_ed25519_key(bytes))?)
+                Self::Ed25519(bytes("x").filter(|bytes| ed25519::is_key(bytes))?)
             }
             _ => return None,
-        };
+        })
+    }
+}
+
+impl Key {
+    /// The key of a member of `keys`.
+    fn of(jwk: &Members) -> Result<Self, PassedOver> {
+        let (kid, algorithm) = Self::described(jwk).ok_or(PassedOver::Other)?;
+        let material = Material::of(jwk).ok_or(PassedOver::Unsuitable)?;
+        let key = Self { kid, algorithm, material };
+        let fits = key.algorithm.is_none_or(|algorithm| key.is_of_type(algorithm));
+        if fits { Ok(key) } else { Err(PassedOver::Other) }
+    }
+
+    /// The name and the only algorithm of a key that is for signatures and of a kind that is known.
+    fn described(jwk: &Members) -> Option<(Option<Box<str>>, Option<Algorithm>)> {
+        if jwk.get("use").is_some_and(|purpose| purpose != "sig") {
+            return None;
+        }
+        if let Some(operations) = jwk.get("key_ops") {
+            let verifies = |operations: &Vec<Value>| operations.iter().any(|it| it == "verify");
+            operations.as_array().filter(|it| verifies(it))?;
+        }
+        let kind = (jwk.text("kty")?, jwk.text("crv"));
+        let is_known =
+            matches!(kind, ("RSA", _) | ("EC", Some("P-256" | "P-384")) | ("OKP", Some("Ed25519")));
         let algorithm = match jwk.get("alg") {
             Some(name) => Some(name.as_str()?.parse().ok()?),
             None => None,
@@ -175,8 +176,7 @@ impl Key {
             Some(kid) => Some(kid.as_str()?.into()),
             None => None,
         };
-        let key = Self { kid, algorithm, material };
-        key.algorithm.is_none_or(|algorithm| key.is_of_type(algorithm)).then_some(key)
+        is_known.then_some((kid, algorithm))
     }
 
     fn is_of_type(&self, algorithm: Algorithm) -> bool {
@@ -231,15 +231,6 @@ fn is_on(curve: &'static agreement::Algorithm, point: &[u8]) -> bool {
     key.is_ok_and(|key| agree_ephemeral(key, &point, |_| ()).is_ok())
 }
 
-/// Whether it is a key of Ed25519 and not a point of small order, nor a y that is not reduced modulo p. ring
-/// finds out for each signature whether it is on the curve.
-fn is_ed25519_key(bytes: &[u8]) -> bool {
-    let Ok(mut y) = <[u8; 32]>::try_from(bytes) else { return false };
-    y[31] &= 0x7f;
-    let is_reduced = y[0] < 0xed || y[31] < 0x7f || y[1..31].iter().any(|byte| *byte < 0xff);
-    is_reduced && !SMALL_ORDER.contains(&y)
-}
-
 fn rsa(algorithm: Algorithm) -> Option<&'static RsaParameters> {
     match algorithm {
         Algorithm::Rs256 => Some(&RSA_PKCS1_2048_8192_SHA256),
@@ -256,6 +247,7 @@ fn rsa(algorithm: Algorithm) -> Option<&'static RsaParameters> {
 #[derive(Clone, Debug, Default)]
 pub struct KeySet {
     keys: Vec<Key>,
+    unsuitable: usize,
 }
 
 impl KeySet {
@@ -273,16 +265,28 @@ impl KeySet {
             serde_json::from_slice(json).map_err(|_| "it is not a JSON Web Key Set")?;
         let members =
             document.keys.into_iter().take(KEYS).filter_map(|key| Members::deserialize(key).ok());
-        let keys: Vec<Key> = members.filter_map(|jwk| Key::of(&jwk)).collect();
-        if keys.is_empty() {
+        let mut set = Self::default();
+        for jwk in members {
+            match Key::of(&jwk) {
+                Ok(key) => set.keys.push(key),
+                Err(PassedOver::Unsuitable) => set.unsuitable += 1,
+                Err(PassedOver::Other) => {}
+            }
+        }
+        if set.keys.is_empty() {
             return Err("there is no key in it that could have signed a token");
         }
-        Ok(Self { keys })
+        Ok(set)
     }
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.keys.len()
+    }
+
+    /// How many were passed over because they are not safe.
+    pub(super) fn unsuitable(&self) -> usize {
+        self.unsuitable
     }
 
     /// The key of that name for that algorithm; where a token names none, the only one there is.
@@ -403,25 +407,23 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_small_order_and_those_that_are_not_reduced_are_passed_over() {
-        let is_taken = |bytes: &[u8]| {
-            let x = URL_SAFE_NO_PAD.encode(bytes);
-            found(&json!({ "kty": "OKP", "crv": "Ed25519", "x": x }), None, Algorithm::EdDsa)
-        };
-        let mut refused = SMALL_ORDER.to_vec();
-        // p, which is 0 again, to the largest number that 255 bits hold.
-        for low in 0xed..=0xff {
-            let mut y = [0xff; 32];
-            (y[0], y[31]) = (low, 0x7f);
-            refused.push(y);
-        }
-        for mut y in refused {
-            assert!(!is_taken(&y), "{y:x?}");
-            y[31] |= 0x80;
-            assert!(!is_taken(&y), "{y:x?}");
-        }
+    fn an_ed25519_key_that_is_no_point_is_passed_over_as_unsuitable_and_counted() {
+        let ed = |kid: &str, x: [u8; 32]| json!({ "kty": "OKP", "crv": "Ed25519", "kid": kid, "x": URL_SAFE_NO_PAD.encode(x) });
         let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
-        assert!(is_taken(pair.public_key().as_ref()));
+        let good: [u8; 32] = pair.public_key().as_ref().try_into().unwrap();
+        let (mut beside, small) = ([0; 32], [0; 32]);
+        beside[0] = 2;
+        assert!(found(&ed("k", good), Some("k"), Algorithm::EdDsa));
+        assert!(!found(&ed("k", beside), Some("k"), Algorithm::EdDsa));
+        assert!(!found(&ed("k", small), Some("k"), Algorithm::EdDsa));
+        let rsa = json!({ "kty": "RSA", "kid": "short", "n": text(128, 0x80), "e": "AQAB" });
+        let others = [json!({ "kty": "oct", "k": "AA" }), json!({ "kty": "RSA", "use": "enc" })];
+        let keys: Vec<Value> = [ed("good", good), ed("beside", beside), ed("small", small), rsa]
+            .into_iter()
+            .chain(others)
+            .collect();
+        let set = KeySet::parse(json!({ "keys": keys }).to_string().as_bytes()).unwrap();
+        assert_eq!((set.len(), set.unsuitable()), (1, 3));
     }
 
     #[test]

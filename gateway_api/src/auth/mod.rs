@@ -10,6 +10,7 @@
 
 pub mod caller;
 pub mod config;
+mod ed25519;
 pub mod fetch;
 pub mod gate;
 pub mod identity;

@@ -222,10 +222,19 @@ impl Provider {
     }
 
     fn learn(&self, keys: KeySet) {
-        let count = keys.len();
+        let numbers = |keys: &KeySet| (keys.len(), keys.unsuitable());
+        let (count, unsuitable) = numbers(&keys);
         let had = self.change(|known| known.keys.replace((Arc::new(keys), Instant::now())));
-        if had.is_none_or(|(had, _)| had.len() != count) {
-            info!(keys = count, "there are keys for tokens");
+        if had.is_some_and(|(had, _)| numbers(&had) == (count, unsuitable)) {
+            return;
+        }
+        info!(keys = count, "there are keys for tokens");
+        if unsuitable > 0 {
+            warn!(
+                keys = unsuitable,
+                "the key set has keys that are too short, no points of their curve, or of small order: \
+                 tokens that these have signed are refused"
+            );
         }
     }
 

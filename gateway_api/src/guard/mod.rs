@@ -13,7 +13,13 @@ mod rate;
 mod reads;
 mod unsent;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use axum::{
     body::{Body, HttpBody as _},
@@ -27,6 +33,7 @@ use common::{
     problem::Problem,
     redis_link::Meter,
     server::{Connection, HostName, PIECE, Peer, Place, Places, keep, names_this_machine},
+    service::REQUEST_PATIENCE,
 };
 use http::{HeaderMap, Method, header, request::Parts};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -140,15 +147,71 @@ enum Client {
 pub struct Reader {
     guard: Arc<Guard>,
     client: Client,
+    so_far: Arc<SoFar>,
+}
+
+/// What a request has read so far.
+#[derive(Default)]
+struct SoFar {
+    has_begun: AtomicBool,
+    bytes: AtomicUsize,
 }
 
 impl Reader {
-    /// Reads when it is the client's turn, and counts what was read.
-    pub(crate) async fn read<T>(&self, reading: impl Future<Output = T>) -> T {
-        let _turn = self.guard.reads.turn(&self.client).await;
-        // Dropped, it counts also what a request has read that was given up.
-        let charge = Charge { reader: self, meter: Meter::default() };
-        charge.meter.count(reading).await
+    fn new(guard: &Arc<Guard>, client: &Client) -> Self {
+        Self { guard: Arc::clone(guard), client: client.clone(), so_far: Arc::default() }
+    }
+
+    /// Reads when it is the client's turn, and counts what was read. The cost of a read is known only
+    /// after it, so a request waits with its first one until those before it are counted, and is refused
+    /// if the client has read too much by then. Further reads of the same request are not refused: it may
+    /// have changed something by then.
+    ///
+    /// # Errors
+    ///
+    /// 429: the client has read too much. 504: it took too long.
+    pub(crate) async fn read<T>(
+        &self,
+        what: &str,
+        reading: impl Future<Output = T>,
+    ) -> Result<T, Problem> {
+        // Futures that read for a page are large, and every future around one would have room for it.
+        let reading = Box::pin(reading);
+        let in_turn = async {
+            let _turn = self.guard.reads.turn(&self.client).await;
+            self.begin()?;
+            // Dropped, it counts also what a request has read that was given up.
+            let charge = Charge { reader: self, meter: Meter::default() };
+            Ok(charge.meter.count(reading).await)
+        };
+        let late = || Problem::timeout(format!("{what} was not read in time"));
+        tokio::time::timeout(REQUEST_PATIENCE, in_turn).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Begins to read. Before another service reads for the client this is called by itself: a turn would
+    /// be held for as long as that service takes, and reads of other clients would wait for it.
+    ///
+    /// # Errors
+    ///
+    /// 429: the client has read too much.
+    pub(crate) fn begin(&self) -> Result<(), Problem> {
+        if self.so_far.has_begun.swap(true, Relaxed) {
+            return Ok(());
+        }
+        self.guard.check_debt(&self.client)
+    }
+
+    /// Counts what was read, here or by another service.
+    pub(crate) fn charge(&self, bytes: usize) {
+        let before = self.so_far.bytes.fetch_add(bytes, Relaxed);
+        let requests = (before + bytes) / BYTES_PER_REQUEST - before / BYTES_PER_REQUEST;
+        let requests = u32::try_from(requests).unwrap_or(u32::MAX);
+        match &self.client {
+            _ if requests == 0 => {}
+            Client::ThisMachine => {}
+            Client::Address(site) => self.guard.addresses.charge(site, requests),
+            Client::Subject(name) => self.guard.subjects.charge(name, requests),
+        }
     }
 }
 
@@ -159,19 +222,7 @@ struct Charge<'a> {
 
 impl Drop for Charge<'_> {
     fn drop(&mut self) {
-        let requests = self.meter.bytes() / BYTES_PER_REQUEST;
-        let requests = u32::try_from(requests).unwrap_or(u32::MAX);
-        let guard = &self.reader.guard;
-        match &self.reader.client {
-            _ if requests == 0 => {}
-            Client::ThisMachine => {}
-            Client::Address(site) => {
-                guard.addresses.charge(site, requests);
-            }
-            Client::Subject(name) => {
-                guard.subjects.charge(name, requests);
-            }
-        }
+        self.reader.charge(self.meter.bytes());
     }
 }
 
@@ -287,6 +338,15 @@ impl Guard {
         Client::Address(address.into())
     }
 
+    /// Refuses a client whose reads have cost more than it may ask.
+    fn check_debt(&self, client: &Client) -> Result<(), Problem> {
+        match client {
+            Client::ThisMachine => Ok(()),
+            Client::Address(site) => self.addresses.check_debt(site),
+            Client::Subject(name) => self.subjects.check_debt(name),
+        }
+    }
+
     /// Counts a large answer against the limit of those in memory until it is taken. Only reads have
     /// such answers, so nothing has happened if it is refused.
     fn hold(&self, client: &Client, answer: &Response) -> Result<Option<Hold>, Problem> {
@@ -363,8 +423,7 @@ pub(crate) async fn outside(
     };
     let mut response = match permit {
         Ok(permit) => {
-            let reader = Reader { guard: Arc::clone(&guard), client: client.clone() };
-            request.extensions_mut().insert(reader);
+            request.extensions_mut().insert(Reader::new(&guard, &client));
             let answer = next.run(request).await;
             match guard.hold(&client, &answer) {
                 Ok(hold) => {
@@ -409,8 +468,7 @@ pub(crate) async fn inside(
     let client = Client::Subject(subject.0.clone());
     match guard.count_subject(subject, &request) {
         Ok(place) => {
-            let reader = Reader { guard: Arc::clone(&guard), client: client.clone() };
-            request.extensions_mut().insert(reader);
+            request.extensions_mut().insert(Reader::new(&guard, &client));
             let mut answer = next.run(request).await;
             // For the layer outside, which counts large answers.
             answer.extensions_mut().insert(client);

@@ -100,6 +100,16 @@ impl Rates {
 }
 
 impl Rates {
+    /// Checks that this client has paid for what it was charged.
+    ///
+    /// # Errors
+    ///
+    /// 429, naming the rate that is exceeded.
+    pub(super) fn check_debt(&self, client: impl Hash) -> Result<(), Problem> {
+        let seconds = self.requests.as_ref().and_then(|requests| requests.debt(client));
+        seconds.map_or(Ok(()), |seconds| Err(exceeded(self.names[0], seconds)))
+    }
+
     /// Takes tokens of this client's requests, whether there are as many or not.
     pub(super) fn charge(&self, client: impl Hash, requests: u32) {
         if let Some(buckets) = &self.requests {
@@ -169,11 +179,8 @@ impl<C: Clock + Clone> Buckets<C> {
         // Two clients of one number share a bucket: with 64 bits and a secret key that is no concern.
         let key = self.hasher.hash_one(client);
         let taken = self.limiter.check_key_n(&key, cost.min(self.burst));
-        taken.expect("a bucket holds as many").map_err(|refused| {
-            let wait = refused.wait_time_from(self.clock.now());
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            u16::try_from(seconds).unwrap_or(u16::MAX).max(1)
-        })
+        let refused = taken.expect("a bucket holds as many");
+        refused.map_err(|refused| seconds(refused.wait_time_from(self.clock.now())))
     }
 
     /// Takes more tokens of this client's, whether there are as many or not: those that are missing
@@ -187,6 +194,16 @@ impl<C: Clock + Clone> Buckets<C> {
         *time = (*time).max(now) + cost;
     }
 
+    /// After how many seconds no token of this client's is missing any more, if some are.
+    pub(crate) fn debt(&self, client: impl Hash) -> Option<u16> {
+        let now = self.clock.now().duration_since(self.began);
+        let full = Nanos::from(self.interval) * u64::from(self.burst.get());
+        let times = self.store.times();
+        let key = self.store.key(&times, self.hasher.hash_one(client));
+        let missing = times.get(&key)?.as_u64().checked_sub((now + full).as_u64())?;
+        (missing > 0).then(|| seconds(Duration::from_nanos(missing)))
+    }
+
     fn sweep(&self) {
         let now = self.clock.now();
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -197,6 +214,12 @@ impl<C: Clock + Clone> Buckets<C> {
             *swept = now;
         }
     }
+}
+
+/// A time to wait in whole seconds, at least one.
+fn seconds(wait: Duration) -> u16 {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    u16::try_from(seconds).unwrap_or(u16::MAX).max(1)
 }
 
 /// When each bucket will be full again.
@@ -280,9 +303,16 @@ mod tests {
         buckets.charge("a", 3);
         assert_eq!(buckets.take("a", ONE), Err(1));
         assert_eq!(buckets.take("b", ONE), Ok(()), "others are not concerned");
+        assert_eq!(buckets.debt("a"), None, "an empty bucket is no debt");
         buckets.charge("a", 10);
+        assert_eq!(
+            (buckets.debt("a"), buckets.debt("b"), buckets.debt("c")),
+            (Some(5), None, None)
+        );
         assert_eq!(buckets.take("a", ONE), Err(6), "eleven tokens at two a second");
-        clock.advance(Duration::from_millis(5_501));
+        clock.advance(Duration::from_millis(5_001));
+        assert_eq!(buckets.debt("a"), None);
+        clock.advance(Duration::from_millis(500));
         assert_eq!(buckets.take("a", ONE), Ok(()));
         assert_eq!(buckets.take("a", ONE), Err(1));
     }

@@ -33,16 +33,6 @@ impl<T: Hash + Eq + Clone> Remembered<T> {
         }
         is_new
     }
-
-    /// Whether it is remembered.
-    pub(super) fn has(&self, it: &T) -> bool {
-        self.all.contains(it)
-    }
-
-    /// Whether nothing is remembered.
-    pub(super) fn is_empty(&self) -> bool {
-        self.all.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -56,7 +46,7 @@ mod tests {
             assert!(some.add(number, 600, 0));
         }
         assert_eq!((some.all.len(), some.in_order.len()), (100, 100));
-        assert!(!some.has(&99) && some.has(&100) && !some.add(199, 600, 0));
+        assert!(!some.all.contains(&99) && some.all.contains(&100) && !some.add(199, 600, 0));
         assert!(some.add(200, 1_200, 600));
         assert_eq!((some.all.len(), some.in_order.len()), (1, 1));
     }

@@ -246,7 +246,12 @@ impl<'a> Desk<'a> {
         if claims.expires <= now() {
             return Err(Problem::sign_in_failed("the provider's token has expired already"));
         }
-        Ok(Session { token: tokens.access_token, name: shown(&name), ends: claims.expires })
+        Ok(Session {
+            token: tokens.access_token,
+            name: shown(&name),
+            subject: claims.subject.into(),
+            ends: claims.expires,
+        })
     }
 
     /// Where signing out leads (OpenID Connect RP-Initiated Logout).

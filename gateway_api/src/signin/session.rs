@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use common::{config::Fault, problem::Problem};
+use common::{config::Fault, problem::Problem, text::is_control};
 use http::{HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
 use tokio::sync::SemaphorePermit;
@@ -45,6 +45,9 @@ pub(super) struct Session {
     pub(super) token: String,
     /// Who it is, for people.
     pub(super) name: String,
+    /// The provider's name for who it is; empty in a session that an earlier version began.
+    #[serde(default)]
+    pub(super) subject: String,
     /// When it ends, in seconds since 1970.
     pub(super) ends: u64,
 }
@@ -155,7 +158,7 @@ impl SignIn {
     /// Ends the browser's session. A copy of its cookie is no longer accepted either.
     pub(super) fn sign_out(&self, headers: &HeaderMap, now: u64) {
         for session in self.sessions(headers, now) {
-            self.ended.end(&session.token, session.ends, now);
+            self.ended.end(&session.subject, &session.token, session.ends, now);
         }
     }
 
@@ -208,7 +211,7 @@ impl SignIn {
 
 /// A name as pages show it.
 pub(super) fn shown(name: &str) -> String {
-    name.chars().filter(|it| !it.is_control()).take(NAME_LIMIT).collect()
+    name.chars().filter(|it| !is_control(*it)).take(NAME_LIMIT).collect()
 }
 
 #[cfg(test)]
@@ -246,7 +249,12 @@ mod tests {
     #[test]
     fn a_session_ends_with_its_token() {
         let sign_in = sign_in();
-        let session = Session { token: "t".repeat(3_500), name: "Anthony".to_owned(), ends: 1_000 };
+        let session = Session {
+            token: "t".repeat(3_500),
+            name: "Anthony".to_owned(),
+            subject: "anthony".to_owned(),
+            ends: 1_000,
+        };
         let headers = sent(&sign_in.begin(&session, 900).unwrap());
         assert_eq!(sign_in.session(&headers, 999).unwrap().token, session.token);
         assert!(sign_in.session(&headers, 1_000).is_none());
@@ -260,6 +268,7 @@ mod tests {
         let session = |token: &str| Session {
             token: token.to_owned(),
             name: "Anthony".to_owned(),
+            subject: "anthony".to_owned(),
             ends: 1_000,
         };
         let copied = sent(&sign_in.begin(&session("one"), 0).unwrap());

@@ -3,11 +3,15 @@
 
 use std::{net::SocketAddr, path::Path};
 
-use common::entities::{Order, OrderStatus};
+use common::{
+    entities::{Order, OrderStatus},
+    events::Topic,
+};
 use http::{Method, StatusCode};
+use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
 use stack::{Service, StackOptions};
-use system_tests::{Answer, Ask, Client, SOON, System, eventually, order_body};
+use system_tests::{Answer, Ask, Client, SOON, System, database, eventually, order_body};
 use tokio::task::JoinSet;
 
 async fn start(env: &[(&str, &str)], instances: &[(Service, usize)]) -> System {
@@ -89,9 +93,8 @@ async fn a_customer_has_so_many_open_orders_whatever_is_asked_at_once_and_more_w
 }
 
 /// A field of a section of INFO.
-async fn info(system: &System, section: &str, field: &str) -> u64 {
-    let mut redis = system.redis().await;
-    let info: String = redis::cmd("INFO").arg(section).query_async(&mut redis).await.unwrap();
+async fn info(redis: &mut MultiplexedConnection, section: &str, field: &str) -> u64 {
+    let info: String = redis::cmd("INFO").arg(section).query_async(redis).await.unwrap();
     let found = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
     found.expect("a field").trim().parse().expect("a number")
 }
@@ -106,12 +109,13 @@ async fn an_order_of_unknown_products_is_not_stored_again_and_again() {
     let reason = order.reason.expect("a reason");
     assert!(reason.ends_with("… and 94 more") && reason.len() < 300, "{reason}");
     system.quiet(SOON).await;
-    let before = info(&system, "memory", "used_memory_dataset").await;
+    let mut redis = system.redis().await;
+    let before = info(&mut redis, "memory", "used_memory_dataset").await;
     for _ in 0..ORDERS {
         system.place(&ids, "101").await;
     }
     system.quiet(SOON).await;
-    let each = (info(&system, "memory", "used_memory_dataset").await - before) / ORDERS;
+    let each = (info(&mut redis, "memory", "used_memory_dataset").await - before) / ORDERS;
     // Its 6.8 KB are in the order, and in the events that are about it.
     assert!(each < 45_000, "{each} bytes for an order");
     let messages = system.get("/customers/101/messages?limit=100").await;
@@ -139,13 +143,19 @@ async fn operations(client: &Client, port: SocketAddr, path: &str) -> Answer {
     client.get(&format!("http://{port}{path}")).await.expect("it answers")
 }
 
-/// Sets the most memory of Redis, so that this many percent of it are used.
-async fn use_percent(system: &System, percent: u64) {
-    let used = info(system, "memory", "used_memory").await;
-    let mut redis = system.redis().await;
+/// Stores so much in a Redis that its use does not change by much with a connection or two.
+async fn add_ballast(redis: &mut MultiplexedConnection) {
+    let mut ballast = redis::cmd("SETRANGE");
+    ballast.arg("ballast").arg(64 * 1024 * 1024).arg("x");
+    let _: u64 = ballast.query_async(redis).await.unwrap();
+}
+
+/// Sets the most memory of a Redis, so that this many percent of it are used.
+async fn use_percent(redis: &mut MultiplexedConnection, percent: u64) {
+    let used = info(redis, "memory", "used_memory").await;
     let most = (used * 100 / percent).to_string();
     let set = ["SET", "maxmemory", &most];
-    let () = redis::cmd("CONFIG").arg(&set).query_async(&mut redis).await.unwrap();
+    let () = redis::cmd("CONFIG").arg(&set).query_async(redis).await.unwrap();
 }
 
 fn assert_full(answer: &Answer) {
@@ -156,35 +166,49 @@ fn assert_full(answer: &Answer) {
     assert!(detail.contains("% of the memory of Redis is used"), "{detail}");
 }
 
+/// Waits until `/readyz` of a service says this of the memory of Redis.
+async fn wait_for_notice(system: &mut System, service: Service, notice: &str) {
+    let port = system.first(service).ops;
+    eventually("it says so", SOON, async || {
+        let ready = operations(&system.client, port, "/readyz").await;
+        let text = ready.text();
+        let says = text.starts_with("ready\n") && text.contains(notice);
+        if ready.status == StatusCode::OK && says { Ok(()) } else { Err(text) }
+    })
+    .await;
+}
+
+const NOTHING_IS_ADDED: &str = "requests that add something are refused";
+const NOTHING_IS_CHANGED: &str = "requests that change something are refused";
+
 #[tokio::test]
 async fn changes_are_refused_while_redis_is_nearly_full_and_what_is_under_way_ends() {
     let mut system = start(&[], &[]).await;
     system.top_up("101", 10_000).await;
     let early = place(&system.client, &system.url(), "101", "early").await;
     let early: Order = early.parse();
-    system.reaches(&early, OrderStatus::ToBeShipped).await;
-    // Redis uses more than a connection or two, so that its use does not change by much.
+    let [shipped, cancelled] =
+        [system.place(&["205"], "101").await, system.place(&["204"], "101").await];
+    for order in [&early, &shipped, &cancelled] {
+        system.reaches(order, OrderStatus::ToBeShipped).await;
+    }
+    let poor = json!({ "name": "N", "email": "n@example.com", "balance": 0 });
+    assert_eq!(system.ask(Method::PUT, "/accounts/poor", Some(&poor)).await.status, 201);
+    let unpaid = system.place(&["205"], "poor").await;
+    system.reaches(&unpaid, OrderStatus::InsufficientFund).await;
     let mut redis = system.redis().await;
-    let mut ballast = redis::cmd("SETRANGE");
-    ballast.arg("ballast").arg(64 * 1024 * 1024).arg("x");
-    let _: u64 = ballast.query_async(&mut redis).await.unwrap();
+    add_ballast(&mut redis).await;
     system.first(Service::Inventory).process.kill().expect("killed");
     let under_way = system.place(&["204"], "101").await;
 
-    use_percent(&system, 93).await;
+    use_percent(&mut redis, 92).await;
     for service in [Service::Order, Service::Gateway] {
+        wait_for_notice(&mut system, service, NOTHING_IS_ADDED).await;
         let port = system.first(service).ops;
-        eventually("it says so", SOON, async || {
-            let ready = operations(&system.client, port, "/readyz").await;
-            let text = ready.text();
-            let says = text.starts_with("ready\n") && text.contains("% of its memory");
-            if ready.status == StatusCode::OK && says { Ok(()) } else { Err(text) }
-        })
-        .await;
         let metrics = operations(&system.client, port, "/metrics").await.text();
         let gauge = metrics.lines().find_map(|it| it.strip_prefix("redis_memory_used_percent "));
         let percent: u64 = gauge.expect("a gauge").parse().unwrap();
-        assert!((90..100).contains(&percent), "{percent}");
+        assert!((90..95).contains(&percent), "{percent}");
         let logs = system.logs(service);
         let said = logs.lines().filter(|line| line.contains("% of its memory")).count();
         assert_eq!(said, 1, "{logs}");
@@ -192,18 +216,36 @@ async fn changes_are_refused_while_redis_is_nearly_full_and_what_is_under_way_en
     let product = json!({ "name": "N", "price": 1, "amount": 1 });
     let account = json!({ "name": "N", "email": "n@example.com", "balance": 1 });
     let amount = json!({ "amount": 1 });
-    for (method, path, body) in [
-        (Method::POST, "/order".to_owned(), Some(order_body(&["205"], "101"))),
-        (Method::PUT, "/inventory/new".to_owned(), Some(product)),
-        (Method::PUT, "/accounts/new".to_owned(), Some(account)),
-        (Method::POST, "/inventory/201/restock".to_owned(), Some(amount.clone())),
-        (Method::POST, "/accounts/101/top-up".to_owned(), Some(amount)),
-        (Method::POST, "/init-data".to_owned(), None),
-        (Method::POST, format!("/order/{}/ship", early.id), None),
-        (Method::DELETE, format!("/order/{}", early.id), None),
-    ] {
-        assert_full(&system.ask(method, &path, body.as_ref()).await);
+    let additions = [
+        (Method::POST, "/order", Some(order_body(&["205"], "101"))),
+        (Method::PUT, "/inventory/new", Some(product)),
+        (Method::PUT, "/accounts/new", Some(account)),
+        (Method::POST, "/inventory/201/restock", Some(amount.clone())),
+        (Method::POST, "/accounts/101/top-up", Some(amount)),
+        (Method::POST, "/init-data", None),
+    ];
+    for (method, path, body) in &additions {
+        assert_full(&system.ask(method.clone(), path, body.as_ref()).await);
     }
+    // What makes an end of an order, or moves it on, still has room.
+    for answer in [
+        system.step(&shipped, "ship").await,
+        system.step(&shipped, "complete").await,
+        system.cancel(&cancelled).await,
+        system.step(&unpaid, "pay").await,
+    ] {
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    }
+
+    use_percent(&mut redis, 97).await;
+    for service in [Service::Order, Service::Gateway] {
+        wait_for_notice(&mut system, service, NOTHING_IS_CHANGED).await;
+    }
+    for (method, path, body) in &additions {
+        assert_full(&system.ask(method.clone(), path, body.as_ref()).await);
+    }
+    assert_full(&system.step(&early, "ship").await);
+    assert_full(&system.cancel(&early).await);
     for path in ["/orders", "/inventory/201", "/report", &format!("/order/{}", early.id)] {
         assert_eq!(system.get(path).await.status, StatusCode::OK, "{path}");
     }
@@ -216,7 +258,6 @@ async fn changes_are_refused_while_redis_is_nearly_full_and_what_is_under_way_en
     system.reaches(&under_way, OrderStatus::ToBeShipped).await;
     assert_full(&system.post("/order", &order_body(&["205"], "101")).await);
 
-    let mut redis = system.redis().await;
     let () = redis::cmd("DEL").arg("ballast").query_async(&mut redis).await.unwrap();
     eventually("changes are accepted again", SOON, async || {
         let order = system.post("/order", &order_body(&["205"], "101")).await;
@@ -229,7 +270,43 @@ async fn changes_are_refused_while_redis_is_nearly_full_and_what_is_under_way_en
     for service in [Service::Order, Service::Gateway] {
         let port = system.first(service).ops;
         assert_eq!(operations(&system.client, port, "/readyz").await.text(), "ready\n");
-        assert!(system.logs(service).contains("are accepted again"), "{service:?}");
+        let logs = system.logs(service);
+        assert!(logs.contains("that change something are accepted again"), "{logs}");
     }
     system.assert_balanced(SOON).await;
+}
+
+#[tokio::test]
+async fn orders_are_refused_while_the_redis_of_messages_alone_is_nearly_full_and_not_while_it_is_away()
+ {
+    let options = StackOptions { isolated: true, ..StackOptions::default() };
+    let mut system = System::start_with(options).await;
+    system.init_data().await;
+    let mut redis = system.redis_of(Topic::Message).await;
+    add_ballast(&mut redis).await;
+    use_percent(&mut redis, 92).await;
+    for service in [Service::Order, Service::Gateway] {
+        wait_for_notice(&mut system, service, NOTHING_IS_ADDED).await;
+    }
+    assert_full(&system.post("/order", &order_body(&["205"], "101")).await);
+    // msg_service stores something about a customer, and nothing about a product.
+    let account = json!({ "name": "N", "email": "n@example.com", "balance": 1 });
+    assert_full(&system.ask(Method::PUT, "/accounts/new", Some(&account)).await);
+    let product = json!({ "name": "N", "price": 1, "amount": 1 });
+    let defined = system.ask(Method::PUT, "/inventory/new", Some(&product)).await;
+    assert_eq!(defined.status, StatusCode::CREATED, "{}", defined.text());
+
+    let () = redis::cmd("DEL").arg("ballast").query_async(&mut redis).await.unwrap();
+    eventually("orders are accepted again", SOON, async || {
+        let order = system.post("/order", &order_body(&["205"], "101")).await;
+        if order.status == StatusCode::OK { Ok(()) } else { Err(order.text()) }
+    })
+    .await;
+    let redis = system.stack.redis_of(database(Topic::Message)).expect("a private one");
+    redis.kill().expect("killed");
+    let instance = system.stack.instance(Service::Order, 1).expect("it was started");
+    instance.process.restart().expect("restarted");
+    instance.wait_ready(SOON).expect("it is ready without messages");
+    let order = system.place(&["205"], "101").await;
+    system.reaches(&order, OrderStatus::ToBeShipped).await;
 }

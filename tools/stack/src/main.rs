@@ -46,7 +46,8 @@ struct Cli {
     /// The most memory of Redis, for example 4gb [default: half of this machine's; with --isolated an
     /// eighth for each]
     ///
-    /// Requests that change something are refused when 90 % of it is used (MAX_MEMORY_PERCENT).
+    /// Requests that add something are refused when 90 % of it is used (MAX_MEMORY_PERCENT), all that change
+    /// something at 95 %.
     #[arg(long, value_name = "SIZE", value_parser = memory_size)]
     maxmemory: Option<String>,
     /// Begin with empty data

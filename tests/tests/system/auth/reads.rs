@@ -79,6 +79,34 @@ async fn get(site: &Site, token: &str, path: &str) -> Answer {
     site.ask(token, Method::GET, path, &Value::Null).await
 }
 
+/// Asks for a large page of customer 102's orders on this many connections at once, and counts the
+/// answers that are there.
+async fn ask_at_once(
+    site: &mut Site,
+    count: usize,
+    answered: &Arc<AtomicUsize>,
+) -> JoinSet<Vec<u8>> {
+    let gateway = site.system.first(Service::Gateway).http.unwrap();
+    let head = format!(
+        "GET /orders?limit=1000 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Authorization: {}\r\n\r\n",
+        bearer(&site.token_of("102", "orders:read"))
+    );
+    let mut asking = JoinSet::new();
+    for _ in 0..count {
+        let mut stream = TcpStream::connect(gateway).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let answered = Arc::clone(answered);
+        asking.spawn(async move {
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.unwrap();
+            answered.fetch_add(1, Ordering::Relaxed);
+            answer
+        });
+    }
+    asking
+}
+
 /// How often Redis has been asked to do this.
 async fn calls(redis: &mut MultiplexedConnection, command: &str) -> u64 {
     let info: String = redis::cmd("INFO").arg("commandstats").query_async(redis).await.unwrap();
@@ -191,31 +219,16 @@ async fn others_read_before_a_customer_that_waits_for_reads_of_its_own() {
     const MANY: usize = 60;
     let mut site = Site::start_with(&[("RATE_PER_SUBJECT", "off")]).await;
     store_orders(&site, "102", 150).await;
-    let gateway = site.system.first(Service::Gateway).http.unwrap();
-    let head = format!(
-        "GET /orders?limit=1000 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
-         Authorization: {}\r\n\r\n",
-        bearer(&site.token_of("102", "orders:read"))
-    );
     let answered = Arc::new(AtomicUsize::new(0));
-    let mut asking = JoinSet::new();
-    for _ in 0..MANY {
-        let mut stream = TcpStream::connect(gateway).await.unwrap();
-        stream.write_all(head.as_bytes()).await.unwrap();
-        let answered = Arc::clone(&answered);
-        asking.spawn(async move {
-            let mut answer = Vec::new();
-            stream.read_to_end(&mut answer).await.unwrap();
-            assert!(answer.starts_with(b"HTTP/1.1 200"));
-            answered.fetch_add(1, Ordering::Relaxed);
-        });
-    }
+    let asking = ask_at_once(&mut site, MANY, &answered).await;
     let answer = get(&site, &site.token("report:read"), "/inventory/201").await;
     assert_eq!(answer.status, 200);
     // Four were read when it came, and it waited for one.
     let before = answered.load(Ordering::Relaxed);
     assert!(before < MANY / 2, "{before} of {MANY} came first");
-    asking.join_all().await;
+    for answer in asking.join_all().await {
+        assert!(answer.starts_with(b"HTTP/1.1 200"));
+    }
 }
 
 #[tokio::test]
@@ -235,6 +248,85 @@ async fn what_is_read_counts_as_further_requests() {
     assert!((2..=16).contains(&seconds), "{seconds} s for 1 MiB");
     let other = site.token_of("103", "orders:read");
     assert_eq!(get(&site, &other, "/orders?limit=1000").await.status, 200);
+}
+
+#[tokio::test]
+async fn reads_that_are_asked_for_at_once_are_refused_when_those_before_them_have_cost_too_much() {
+    const MANY: usize = 60;
+    let mut site = Site::start_with(&[("RATE_PER_SUBJECT", "1/s:100")]).await;
+    store_orders(&site, "102", 150).await;
+    let answers = ask_at_once(&mut site, MANY, &Arc::default()).await.join_all().await;
+    let with = |status: &str| answers.iter().filter(|it| it.starts_with(status.as_bytes())).count();
+    let (read, refused) = (with("HTTP/1.1 200"), with("HTTP/1.1 429"));
+    // 40 of the 100 are left, each costs 16 more, and four are read at once.
+    assert!((1..=8).contains(&read), "{read} of {MANY} were read");
+    assert_eq!(refused, MANY - read);
+}
+
+#[tokio::test]
+async fn a_single_entity_costs_by_its_bytes_also_where_it_is_read_for_a_change() {
+    let site = Site::start_with(&[("RATE_PER_SUBJECT", "1/s:14")]).await;
+    let mut redis = site.system.redis().await;
+    let large = "n".repeat(330 * 1024);
+    let product = Product {
+        id: "large".parse().unwrap(),
+        name: large.clone(),
+        price: 1,
+        amount: 0,
+        reserved: 0,
+        sold: 0,
+        received: 0,
+        created_by: None,
+        line: Default::default(),
+    };
+    store(&mut redis, &product).await;
+    for customer in ["a", "b0", "b1", "b2", "b3"] {
+        let account = Account {
+            id: customer.parse().unwrap(),
+            name: large.clone(),
+            email: String::new(),
+            balance: 0,
+            paid: 0,
+            deposited: 0,
+            created_by: None,
+        };
+        store(&mut redis, &account).await;
+    }
+    let order = Order {
+        id: OrderId(Uuid::from_u128(1)),
+        product_ids: vec!["205".parse().unwrap()],
+        customer_id: "101".parse().unwrap(),
+        status: STATUS,
+        attempt: 1,
+        order_total: None,
+        reason: Some(large),
+        history: Vec::new(),
+        omitted: None,
+        resent: None,
+        unconfirmed: Vec::new(),
+    };
+    store(&mut redis, &order).await;
+    let order = format!("/order/{}", order.id);
+    let amount = serde_json::json!({ "amount": 1 });
+    let account = serde_json::json!({ "name": "N", "email": "n@example.com" });
+    for (kind, method, path, body) in [
+        ("a product", Method::GET, "/inventory/large", &Value::Null),
+        ("an account", Method::GET, "/accounts/a", &Value::Null),
+        ("an order", Method::GET, &order, &Value::Null),
+        ("a restock", Method::POST, "/inventory/large/restock", &amount),
+        ("a top-up", Method::POST, "/accounts/a/top-up", &amount),
+        ("a definition", Method::PUT, "/accounts/b#", &account),
+    ] {
+        // Each by somebody else. Two requests with five more each are fewer than 14, four are not.
+        let token = site.signer.token(&site.claims(kind, "admin"));
+        let mut statuses = Vec::new();
+        for number in 0..4 {
+            let path = path.replace('#', &number.to_string());
+            let answer = site.ask(&token, method.clone(), &path, body).await;
+            statuses.push(answer.status.as_u16());
+        }
+        assert!(statuses[0] < 300 && statuses[3] == 429, "{kind}: {statuses:?}");
+    }
 }
 
 #[tokio::test]
