@@ -6,6 +6,7 @@
 
 mod axe;
 mod driver;
+mod empty;
 mod flow;
 mod forms;
 mod keyboard;
