@@ -16,4 +16,5 @@ mod reconnecting;
 mod screenshots;
 mod signed_in;
 mod tab;
+mod tabs;
 mod visit;
