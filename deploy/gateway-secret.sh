@@ -2,14 +2,27 @@
 # Starts a program, and makes the secret between the gateways and order_service before that, if it is not there:
 #
 #   gateway-secret.sh order_service [options]
+#   gateway-secret.sh --wait gateway_api [options]
 #
 # ORDER_SERVICE_SECRET_FILE names the file, on a volume that the gateways mount as well. Of several instances that
-# begin at once, one makes the secret and all find the same. Only the user that the services run as can read it.
+# begin at once, one makes the secret and all find the same. Only the user that the services run as can read it. A
+# gateway has the volume read-only: with --wait it waits until order_service, which starts at the same time, has made it.
 set -eu
 umask 077
 
 file=${ORDER_SERVICE_SECRET_FILE:-}
-if [ -n "$file" ] && [ ! -e "$file" ]; then
+if [ "$1" = --wait ]; then
+    shift
+    tenths=300
+    while [ -n "$file" ] && [ ! -e "$file" ]; do
+        [ "$tenths" -gt 0 ] || {
+            echo "bad configuration: ORDER_SERVICE_SECRET_FILE: order_service has made no $file within 30 s" >&2
+            exit 64
+        }
+        tenths=$((tenths - 1))
+        sleep 0.1
+    done
+elif [ -n "$file" ] && [ ! -e "$file" ]; then
     directory=$(dirname "$file")
     [ -d "$directory" ] && [ -w "$directory" ] || {
         echo "bad configuration: ORDER_SERVICE_SECRET_FILE: there is no secret, and none can be made in $directory" >&2

@@ -21,14 +21,22 @@ impl fmt::Display for ShortId<'_> {
     }
 }
 
-/// The first few of these things, and how many more they are.
-pub fn few<T: fmt::Display>(
-    things: impl ExactSizeIterator<Item = T>,
-    separator: &'static str,
-) -> String {
+/// The first few of these things, and how many more they are, as a sentence lists them: `a, b and c`.
+pub fn listed<T: fmt::Display>(things: impl ExactSizeIterator<Item = T>) -> String {
+    let more = things.len().saturating_sub(NAMED);
+    let mut named: Vec<String> = things.take(NAMED).map(|it| it.to_string()).collect();
+    if more > 0 {
+        named.push(format!("{more} more"));
+    }
+    let last = named.pop().unwrap_or_default();
+    if named.is_empty() { last } else { format!("{} and {last}", named.join(", ")) }
+}
+
+/// The same for clauses, which may have commas of their own: `a; b; c`.
+pub fn clauses<T: fmt::Display>(things: impl ExactSizeIterator<Item = T>) -> String {
     let more = things.len().saturating_sub(NAMED);
     let named: Vec<String> = things.take(NAMED).map(|it| it.to_string()).collect();
-    let named = named.join(separator);
+    let named = named.join("; ");
     if more == 0 { named } else { format!("{named} and {more} more") }
 }
 
@@ -42,8 +50,11 @@ mod tests {
         assert_eq!(ShortId(uuid).to_string(), uuid);
         assert_eq!(ShortId(&"x".repeat(64)).to_string(), format!("{}…", "x".repeat(36)));
         assert_eq!(ShortId(&"é".repeat(37)).to_string(), format!("{}…", "é".repeat(36)));
-        assert_eq!(few(["a", "b"].iter(), ", "), "a, b");
-        assert_eq!(few(1..6, "; "), "1; 2; 3; 4; 5");
-        assert_eq!(few(1..101, ", "), "1, 2, 3, 4, 5, 6 and 94 more");
+        assert_eq!(listed(["a"].iter()), "a");
+        assert_eq!(listed(["a", "b"].iter()), "a and b");
+        assert_eq!(listed(["a", "b", "c"].iter()), "a, b and c");
+        assert_eq!(listed(1..101), "1, 2, 3, 4, 5, 6 and 94 more");
+        assert_eq!(clauses(1..6), "1; 2; 3; 4; 5");
+        assert_eq!(clauses(1..101), "1; 2; 3; 4; 5; 6 and 94 more");
     }
 }

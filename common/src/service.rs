@@ -116,6 +116,10 @@ where
     let common = config.common();
     let instance = common.instance_or_default(config.ops_addr());
     let mut life = Life::new(sources, &instance);
+    life.register_metrics(|registry| {
+        let help = "Lines for standard output that were dropped because nobody read them";
+        registry.register("log_lines_dropped", help, telemetry::dropped_lines());
+    });
     life.claim_idle_ms = common.claim_idle_ms;
     life.retention = Retention { entries: common.stream_keep, bytes: common.stream_keep_bytes };
     let life_until_the_end = life.clone();

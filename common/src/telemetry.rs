@@ -3,14 +3,20 @@
 //!
 //! Lines are gathered for a few milliseconds and written together, so that a burst of them costs one
 //! system call. A killed process loses those milliseconds.
+//!
+//! A thread of its own writes, so that a reader of stdout that is slow or stopped never blocks the
+//! service. What does not fit into the buffer is dropped, counted and reported once there is room.
+//! `tracing_appender`'s non-blocking writer would do the same but for two things: its guard prints to
+//! stdout when that is blocked, which then blocks the exit, and its bound counts lines, not bytes.
 
 use std::{
     fmt::{self, Write as _},
     io::{self, IsTerminal as _, Write as _},
-    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
+use prometheus_client::metrics::counter::Counter;
 use tracing_subscriber::{
     EnvFilter,
     field::MakeExt as _,
@@ -23,8 +29,14 @@ use crate::{config::LogFormat, text::is_control};
 
 /// How long a line waits for company.
 const GATHER: Duration = Duration::from_millis(5);
-/// With so many bytes waiting, whoever logs writes them itself.
-const FULL: usize = 256 * 1024;
+/// The bytes that wait for the thread that writes, at most; further lines are dropped. As many again
+/// may be on their way to stdout.
+const FULL: usize = 4 * 1024 * 1024;
+/// How long the end of the process waits for the last lines to be written.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Counts the lines that never reached stdout.
+static DROPPED: LazyLock<Counter> = LazyLock::new(Counter::default);
 
 /// What lines are printed through, and how, once the logs are set up.
 static PRINTER: OnceLock<(Output, LogFormat)> = OnceLock::new();
@@ -61,6 +73,11 @@ pub fn init(format: LogFormat, filter: &str) -> Guard {
     Guard(output)
 }
 
+/// The counter of lines that were dropped, for the operations port.
+pub(crate) fn dropped_lines() -> Counter {
+    DROPPED.clone()
+}
+
 /// Prints a line that is no part of the log, in sequence with the lines that are: as it is, but for
 /// control characters, or as the only member `delivered` of a JSON object.
 pub(crate) fn print(line: &str) {
@@ -78,13 +95,15 @@ pub(crate) fn print(line: &str) {
     let _ = output.write_all(text.as_bytes());
 }
 
-/// Writes out the remaining lines when dropped.
+/// Waits, when dropped, until the remaining lines are written, but no longer than [`LAST_LINES`]: stdout may
+/// be a pipe that nobody reads.
 #[derive(Debug)]
 pub struct Guard(Output);
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.0.write_out();
+        let buffer = self.0.buffer();
+        drop(self.0.0.changed.wait_timeout_while(buffer, LAST_LINES, Buffer::is_unwritten));
     }
 }
 
@@ -130,40 +149,75 @@ fn extend_escaped(lines: &mut Vec<u8>, line: &[u8]) {
 
 /// Lines on their way to stdout.
 #[derive(Clone, Debug)]
-struct Output(Arc<(Mutex<Vec<u8>>, Condvar)>);
+struct Output(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    buffer: Mutex<Buffer>,
+    /// The buffer has got its first line, or its lines are written.
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Buffer {
+    lines: Vec<u8>,
+    /// The number of lines that found no room since the last report.
+    dropped: u64,
+    /// Whether lines that were taken out of here are being written.
+    is_writing: bool,
+}
+
+impl Buffer {
+    fn is_unwritten(&mut self) -> bool {
+        self.is_writing || !self.lines.is_empty()
+    }
+}
 
 impl Output {
     fn start() -> Self {
-        let output = Self(Arc::new((Mutex::new(Vec::new()), Condvar::new())));
+        let output = Self(Arc::default());
         let background = output.clone();
         std::thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || {
-                loop {
-                    let (_, filled) = &*background.0;
-                    let mut lines = background.lines();
-                    while lines.is_empty() {
-                        lines = filled.wait(lines).unwrap_or_else(PoisonError::into_inner);
-                    }
-                    drop(lines);
-                    std::thread::sleep(GATHER);
-                    background.write_out();
-                }
-            })
+            .spawn(move || background.write_forever(&mut io::stdout()))
             .expect("a process that cannot start a thread cannot do anything");
         output
     }
 
-    fn lines(&self) -> MutexGuard<'_, Vec<u8>> {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn buffer(&self) -> MutexGuard<'_, Buffer> {
+        self.0.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write_out(&self) {
-        // Stdout's lock comes first, so that lines keep their order.
-        let mut stdout = io::stdout().lock();
-        let lines = std::mem::take(&mut *self.lines());
-        // Nobody is left to tell if stdout is gone.
-        let _ = stdout.write_all(&lines).and_then(|()| stdout.flush());
+    fn write_forever(&self, stdout: &mut impl io::Write) {
+        let (mut unreported, mut works) = (0, true);
+        loop {
+            let (lines, dropped) = self.take();
+            unreported += dropped;
+            // The buffer has just been emptied, so the report finds room. Where the last write failed
+            // another one would be lost, too.
+            if unreported > 0 && works {
+                tracing::warn!("{unreported} log lines were dropped: nobody read them");
+                unreported = 0;
+            }
+            works = stdout.write_all(&lines).and_then(|()| stdout.flush()).is_ok();
+            if !works {
+                let lost = lines.iter().filter(|byte| **byte == b'\n').count() as u64;
+                DROPPED.inc_by(lost);
+                unreported += lost;
+            }
+            self.buffer().is_writing = false;
+            self.0.changed.notify_all();
+        }
+    }
+
+    /// Waits for lines and gives them with the number of those that were dropped after them.
+    fn take(&self) -> (Vec<u8>, u64) {
+        let first = self.0.changed.wait_while(self.buffer(), |buffer| buffer.lines.is_empty());
+        drop(first);
+        std::thread::sleep(GATHER);
+        let mut buffer = self.buffer();
+        buffer.is_writing = true;
+        (std::mem::take(&mut buffer.lines), std::mem::take(&mut buffer.dropped))
     }
 }
 
@@ -177,15 +231,17 @@ impl<'a> MakeWriter<'a> for Output {
 
 impl io::Write for &Output {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let mut lines = self.lines();
-        let first = lines.is_empty();
-        extend_escaped(&mut lines, line);
-        let full = lines.len() > FULL;
-        drop(lines);
-        if full {
-            self.write_out();
-        } else if first {
-            self.0.1.notify_one();
+        let mut buffer = self.buffer();
+        if buffer.lines.len() + line.len() > FULL {
+            buffer.dropped += 1;
+            DROPPED.inc();
+            return Ok(line.len());
+        }
+        let first = buffer.lines.is_empty();
+        extend_escaped(&mut buffer.lines, line);
+        drop(buffer);
+        if first {
+            self.0.changed.notify_all();
         }
         Ok(line.len())
     }
@@ -205,6 +261,101 @@ mod tests {
         write!(Escape(&mut text), "a\nb\u{1b}[31mé\u{202e}").unwrap();
         assert_eq!(text, "a\\nb\\u{1b}[31mé\\u{202e}");
     }
+
+    /// An output of its own, whose reports are lines of it.
+    fn start_on(mut stdout: impl io::Write + Send + 'static) -> Output {
+        let output = Output(Arc::default());
+        let background = output.clone();
+        std::thread::spawn(move || {
+            let lines = tracing_subscriber::fmt::layer().with_writer(background.clone());
+            let registry = tracing_subscriber::registry().with(lines.with_ansi(false));
+            tracing::subscriber::with_default(registry, || background.write_forever(&mut stdout));
+        });
+        output
+    }
+
+    /// An output to a pipe that nobody reads until the reader is used.
+    fn unread() -> (Output, io::PipeReader) {
+        let (reader, writer) = io::pipe().unwrap();
+        (start_on(writer), reader)
+    }
+
+    #[test]
+    fn lines_that_nobody_reads_are_dropped_counted_and_reported_once_somebody_does() {
+        let (output, reader) = unread();
+        let before = DROPPED.get();
+        let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
+        let written = 3 * FULL / line.len();
+        for _ in 0..written {
+            (&output).write_all(&line).unwrap();
+        }
+        assert!(output.buffer().lines.len() <= FULL);
+        let mut lines = io::BufRead::lines(io::BufReader::new(reader)).map(Result::unwrap);
+        let (mut arrived, mut report) = (0, String::new());
+        for line in lines.by_ref() {
+            if line.contains("log lines were dropped") {
+                report = line;
+                break;
+            }
+            arrived += 1;
+        }
+        let dropped = written - arrived;
+        assert!(dropped >= FULL / line.len(), "{dropped}");
+        assert!(report.contains(&format!(" {dropped} log lines were dropped")), "{report}");
+        assert!(DROPPED.get() >= before + dropped as u64);
+        // What is written from then on arrives again.
+        (&output).write_all(b"another\n").unwrap();
+        assert_eq!(lines.next().unwrap(), "another");
+    }
+
+    #[test]
+    fn the_end_waits_for_the_last_lines_but_not_for_ever() {
+        let (output, reader) = unread();
+        (&output).write_all(b"last\n").unwrap();
+        drop(Guard(output));
+        let mut lines = io::BufRead::lines(io::BufReader::new(reader));
+        assert_eq!(lines.next().unwrap().unwrap(), "last");
+
+        let (output, _reader) = unread();
+        (&output).write_all(&b"x".repeat(FULL)).unwrap();
+        let begun = std::time::Instant::now();
+        drop(Guard(output));
+        assert!(begun.elapsed() >= LAST_LINES);
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_reported_once_others_were() {
+        /// A disk that is full at first.
+        struct Disk(usize, std::sync::mpsc::Sender<String>);
+        impl io::Write for Disk {
+            fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+                if self.0 > 0 {
+                    self.0 -= 1;
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
+                self.1.send(String::from_utf8_lossy(text).into_owned()).unwrap();
+                Ok(text.len())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (sender, written) = std::sync::mpsc::channel();
+        let output = start_on(Disk(1, sender));
+        let before = DROPPED.get();
+        for line in ["one\ntwo\n", "three\n", "four\n"] {
+            (&output).write_all(line.as_bytes()).unwrap();
+            // Until that is written, or was found to fail.
+            drop(output.0.changed.wait_while(output.buffer(), Buffer::is_unwritten));
+        }
+        assert_eq!(written.recv().unwrap(), "three\n");
+        assert_eq!(written.recv().unwrap(), "four\n");
+        let report = written.recv().unwrap();
+        assert!(report.contains("2 log lines were dropped"), "{report}");
+        assert!(DROPPED.get() >= before + 2);
+    }
+
     #[test]
     fn control_characters_that_json_leaves_are_escaped_too() {
         let mut lines = b"before ".to_vec();

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use common::{
     decision::{Changes, Entity, Halt, World},
     entities::{Line, LinePage, PageId, Product},
-    excerpt::{ShortId, few},
+    excerpt::{ShortId, clauses, listed},
     http::PRODUCTS_LIMIT,
     ids::{OrderId, ProductId},
 };
@@ -180,12 +180,14 @@ impl<'a> Desk<'a> {
         }
         if !unknown.is_empty() {
             reservation.state = Holding::Rejected;
-            reservation.reason = Some(format!("there is no product {}", few(unknown.iter(), ", ")));
+            let no =
+                if unknown.len() == 1 { "there is no product" } else { "there are no products" };
+            reservation.reason = Some(format!("{no} {}", listed(unknown.iter())));
         } else if short.is_empty() {
             self.take(&mut reservation)?;
         } else {
             reservation.state = Holding::Waiting;
-            reservation.reason = Some(few(short.iter(), "; "));
+            reservation.reason = Some(clauses(short.iter()));
             self.join_lines(&mut reservation, now)?;
         }
         let waits = reservation.state == Holding::Waiting;

@@ -11,7 +11,7 @@ use common::{
         OrderShipped, Refunded, StockChecked, StockOutcome, Topic, ToppedUp, WalletChecked,
         WalletOutcome,
     },
-    excerpt::{ShortId, few},
+    excerpt::{ShortId, listed},
     ids::{CustomerId, EntryId, NAMESPACE, OrderId, ProductId},
     keys::{self, Kind},
 };
@@ -267,7 +267,7 @@ fn words(kind: MessageKind, facts: &Facts<'_>) -> (String, String) {
         MessageKind::OrderReceived => {
             let count = facts.products.len();
             let noun = if count == 1 { "product" } else { "products" };
-            let list = few(facts.products.iter().map(|it| ShortId(it.as_str())), ", ");
+            let list = listed(facts.products.iter().map(|it| ShortId(it.as_str())));
             ("We have your order", format!("thank you for ordering {count} {noun}: {list}."))
         }
         MessageKind::StockReserved => (
@@ -290,7 +290,10 @@ fn words(kind: MessageKind, facts: &Facts<'_>) -> (String, String) {
         ),
         MessageKind::Rejected => {
             let reason = facts.reason.unwrap_or("it names something that does not exist");
-            ("We cannot fill your order", format!("your order was turned down: {reason}."))
+            (
+                "We cannot fill your order",
+                format!("your order was turned down: {reason}. Please change it and order again."),
+            )
         }
         MessageKind::TriedAgain => (
             "We try your order again",

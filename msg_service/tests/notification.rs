@@ -208,7 +208,8 @@ fn a_message_is_delivered_as_one_line_and_the_log_has_neither_its_text_nor_name_
 fn a_message_names_the_first_few_products_of_an_order() {
     let ids: Vec<String> = (0..100).map(|n| format!("xyz-{n:060}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-    for (ids, named) in [(&["201", "204"][..], "2 products: 201, 204."), (&ids, "… and 94 more.")]
+    for (ids, named) in
+        [(&["201", "204"][..], "2 products: 201 and 204."), (&ids, "… and 94 more.")]
     {
         let mut service = service();
         service.handle(&ordered(1, 1, ids), 1).unwrap();
@@ -377,7 +378,7 @@ fn the_same_message_has_the_same_id_in_every_process() {
 fn the_words_fit_the_occasion() {
     let table: [(Input, &[&str]); 16] = [
         (ordered(1, 1, &["201"]), &["1 product: 201."]),
-        (ordered(1, 1, &["201", "204", "201"]), &["3 products: 201, 204, 201."]),
+        (ordered(1, 1, &["201", "204", "201"]), &["3 products: 201, 204 and 201."]),
         (stock(1, 1, StockOutcome::PaymentRequired, None), &["in stock", "payment of 900"]),
         (stock(1, 1, StockOutcome::OutOfStock, Some("201: 6 wanted")), &["waits", "tell you"]),
         (stock(1, 1, StockOutcome::Rejected, Some("there is no product 9")), &["no product 9"]),

@@ -59,11 +59,22 @@ impl Payer {
             Self::Unknown | Self::Hidden | Self::Unread => None,
         }
     }
+
+    /// Whether there is no such customer.
+    pub(super) fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown)
+    }
 }
 
 impl Facts {
     pub(super) fn product(&self, id: &ProductId) -> Option<&Product> {
         self.products.iter().flatten().find(|product| product.id == *id)
+    }
+
+    /// Whether one of the ordered products does not exist, as far as that is known.
+    pub(super) fn lacks_a_product(&self) -> bool {
+        self.products.is_some()
+            && pieces(&self.order).into_keys().any(|id| self.product(id).is_none())
     }
 
     /// What a product is called; its id where it has no name.

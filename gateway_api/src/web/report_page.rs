@@ -233,15 +233,28 @@ fn products(report: &Report) -> Markup {
                 }
                 @match &report.products {
                     None => p.empty #no-products { "The products cannot be read at the moment." },
-                    Some(none) if none.is_empty() => {
-                        p.empty #no-products { "There are no products yet. Load the demo data to begin." }
-                    }
+                    Some(none) if none.is_empty() => (no_products()),
                     Some(_) => {}
                 }
                 @if let Some(next) = &report.more_products {
                     p.more { a #more-products href=(report.wanted.and("products", next)) { "More products" } }
                 }
                 (order_fields())
+            }
+        }
+    }
+}
+
+/// Where there are no products an order ends `rejected`, so the first step is offered here.
+fn no_products() -> Markup {
+    html! {
+        div.empty #no-products {
+            @if Visitor::current().offers("demo") {
+                p { "There are no products yet, so no order can be filled. Load the demo data to begin." }
+                p.needs-script { button.primary data-init="load-error" type="button" { "Load the demo data" } }
+                p.error #load-error role="alert" hidden {}
+            } @else {
+                p { "There are no products yet, so no order can be filled." }
             }
         }
     }
@@ -325,7 +338,7 @@ fn demo() -> Markup {
             }
             p.error #demo-error role="alert" hidden {}
             @if Visitor::current().offers("demo") {
-                p { button #reset-demo type="button" { "Reset demo data" } }
+                p { button #reset-demo data-init="demo-error" type="button" { "Reset demo data" } }
             }
         }
     }

@@ -173,9 +173,31 @@ fn words_for(facts: &Facts) -> Markup {
         OrderStatus::Shipped => sentence("It is on its way to the customer."),
         OrderStatus::Completed => sentence("Nothing: it arrived."),
         OrderStatus::Cancelled => sentence("Nothing: it is called off."),
-        OrderStatus::Rejected => html! {
-            p { "Nothing: it cannot be filled" @if let Some(reason) = &order.reason { ", for " (reason) } "." }
-        },
+        OrderStatus::Rejected => rejected(facts),
+    }
+}
+
+/// Why it was rejected, and what somebody who may define what it lacks can do.
+fn rejected(facts: &Facts) -> Markup {
+    let visitor = Visitor::current();
+    let missing = if facts.lacks_a_product() && visitor.offers("restock") {
+        Some(("products", "PUT /inventory/{id}"))
+    } else if facts.account.is_unknown() && visitor.offers("top-up") {
+        Some(("customer", "PUT /accounts/{id}"))
+    } else {
+        None
+    };
+    html! {
+        p {
+            "Nothing: it cannot be filled" @if let Some(reason) = &facts.order.reason { ", for " (reason) } "."
+        }
+        @if let Some((what, call)) = missing {
+            p {
+                "Define the " (what) " with " code { (call) }
+                @if visitor.offers("demo") { ", or load the demo data on the " a href="/report" { "report" } "," }
+                " and order again."
+            }
+        }
     }
 }
 

@@ -54,7 +54,7 @@ fn an_order_gets_all_of_its_pieces_or_none() {
         (
             "unknown products beside known ones",
             &["201", "999", "204", "998", "999"],
-            Rejected("there is no product 998, 999"),
+            Rejected("there are no products 998 and 999"),
             (4, 3),
         ),
         (
@@ -98,7 +98,7 @@ fn what_is_stored_and_said_about_unknown_products_does_not_grow_with_their_ids()
     assert!(warehouse.memory.written < 700, "{}", warehouse.memory.written);
     let first = warehouse.outcome();
     let reason = first.reason.clone().expect("a reason");
-    assert!(reason.starts_with("there is no product xyz-0000") && reason.len() < 300, "{reason}");
+    assert!(reason.starts_with("there are no products xyz-0000") && reason.len() < 300, "{reason}");
     assert!(reason.ends_with("… and 94 more"), "{reason}");
     // What is said again is the same.
     warehouse.when(&resent(1, 1, &ids));

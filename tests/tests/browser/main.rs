@@ -6,6 +6,7 @@
 
 mod axe;
 mod driver;
+mod empty;
 mod flow;
 mod forms;
 mod keyboard;
@@ -15,4 +16,5 @@ mod reconnecting;
 mod screenshots;
 mod signed_in;
 mod tab;
+mod tabs;
 mod visit;

@@ -4,6 +4,7 @@ use fantoccini::{
     Client as WebDriver, ClientBuilder, Locator,
     actions::{InputSource as _, KeyAction, KeyActions},
     elements::Element,
+    wd::WindowHandle,
 };
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
@@ -100,6 +101,23 @@ impl Tab {
     /// The path of the page.
     pub(crate) async fn path(&self) -> String {
         self.web.current_url().await.expect("an address").path().to_owned()
+    }
+
+    /// Opens a window of its own, or another tab in front of this one, and goes on there.
+    pub(crate) async fn open_another(&self, as_tab: bool) -> WindowHandle {
+        let opened = self.web.new_window(as_tab).await.expect("a window");
+        self.switch_to(&opened.handle).await;
+        opened.handle
+    }
+
+    /// The window that is looked at.
+    pub(crate) async fn window(&self) -> WindowHandle {
+        self.web.window().await.expect("a window")
+    }
+
+    /// Goes on in another window, which need not be in front.
+    pub(crate) async fn switch_to(&self, window: &WindowHandle) {
+        self.web.switch_to_window(window.clone()).await.expect("it is there");
     }
 
     /// What a script of ours returns.

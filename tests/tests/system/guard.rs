@@ -247,6 +247,35 @@ async fn what_an_address_changes_has_a_rate_of_its_own_and_a_body_of_unknown_len
 }
 
 #[tokio::test]
+async fn behind_the_port_that_compose_publishes_a_script_may_place_600_orders_one_after_the_other()
+{
+    // All clients there have the address of Docker's bridge. The rates are those of docker-compose.yml, but nothing
+    // comes back while the script runs, however fast it is.
+    let compose = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docker-compose.yml");
+    let compose = std::fs::read_to_string(compose).expect("docker-compose.yml");
+    let names = ["RATE_PER_ADDRESS", "WRITE_RATE_PER_ADDRESS"];
+    let rates = names.map(|name| {
+        let default = compose.split(&format!("  {name}: ${{{name}:-")).nth(1);
+        let rate = default.and_then(|rest| rest.split('}').next()).expect("a rate");
+        format!("1/s:{}", rate.split_once("/s:").expect("a burst").1)
+    });
+    let mut system =
+        system(&[(names[0], &rates[0]), (names[1], &rates[1]), ("TRUSTED_PROXIES", "127.0.0.1")])
+            .await;
+    let gateway = system.first(Service::Gateway).http.unwrap();
+    let body = r#"{"product_ids": ["201"], "customer_id": "101"}"#;
+    let text = format!(
+        "POST /order HTTP/1.1\r\n{HOST}X-Forwarded-For: 172.18.0.1\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    for n in 1..=600 {
+        let answer = raw(gateway, &text).await;
+        assert_eq!(outline(&answer).0, 200, "call {n}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn this_machine_is_not_counted_and_nobody_is_believed_who_is_no_proxy() {
     let mut system = system(&[("RATE_PER_ADDRESS", "1/s:1")]).await;
     let gateway = system.first(Service::Gateway).http.unwrap();

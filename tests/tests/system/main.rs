@@ -24,6 +24,7 @@ mod readme;
 mod sign_in;
 mod steps;
 mod storage;
+mod unread_logs;
 mod unreadable;
 mod user_guide;
 mod web;

@@ -203,7 +203,7 @@ async fn an_unknown_product_or_customer_is_rejected_with_a_reason_and_nothing_is
     let before = system.report().await;
     for (products, customer, reason) in [
         (&["999"][..], "101", "there is no product 999"),
-        (&["201", "998", "204", "999"], "101", "there is no product 998, 999"),
+        (&["201", "998", "204", "999"], "101", "there are no products 998 and 999"),
         (&["201", "204"], "999", "there is no customer 999"),
     ] {
         let order = system.order(products, customer).await;

@@ -1,6 +1,6 @@
 //! What child processes write: forwarded to our standard output line by line with a prefix, or kept in a file.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,25 @@ pub enum Output {
 
 /// A longer line than this is cut in two, so that a service gone wild cannot fill our memory.
 const LONGEST_LINE: usize = 256 * 1024;
+
+/// The size at which a log file is rotated, in bytes.
+const LARGEST_FILE: u64 = 16 * 1024 * 1024;
+
+/// Moves the contents of a log file that has become too large to the one file beside it (`….log.1`), in place of
+/// what was there; `true` if it did. The process has the file open and appends to it, so it is copied and emptied
+/// rather than renamed: lines that are written in between are lost. Where there is no room for a copy, all are.
+pub(crate) fn rotate(path: &Path) -> bool {
+    if !path.metadata().is_ok_and(|file| file.is_file() && file.len() > LARGEST_FILE) {
+        return false;
+    }
+    let older = path.with_extension("log.1");
+    if fs::copy(path, &older).is_err() {
+        // A part of a copy takes room that is missing; that there is none is as good.
+        let _ = fs::remove_file(&older);
+    }
+    // Should it fail, it is tried again a moment later.
+    File::options().write(true).open(path).and_then(|file| file.set_len(0)).is_ok()
+}
 
 /// Copies whole lines, each with the prefix. One write per chunk read: while the writer is slow the chunks grow,
 /// so thousands of lines per second cost few system calls, and nothing lingers once the pipe is dry.

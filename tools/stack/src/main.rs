@@ -10,12 +10,13 @@ use stack::supervise::Supervisor;
 use stack::{
     Appendfsync, Database, Error, Instance, Listen, Logs, Profile, RedisOptions, Service, Stack,
 };
-use stack::{StackOptions, binaries, ports};
+use stack::{StackOptions, binaries, ports, probe};
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -24,6 +25,10 @@ const USAGE: u8 = 64;
 /// The stack's own Redis listens here if it can, so that `redis-cli -p 6390` is always the same; where there are four,
 /// the others at the ports after it.
 const REDIS_PORT: u16 = 6390;
+/// How many lines of our own wait for a reader of standard output; further ones are dropped.
+const WAITING_LINES: usize = 1_000;
+/// How long the end waits for the last of them.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Runs Redis and the five services on this machine, with demo data, until Ctrl-C.
 ///
@@ -54,6 +59,8 @@ struct Cli {
     #[arg(long)]
     fresh: bool,
     /// Write the services' logs to files in the data directory instead of showing them
+    ///
+    /// A file that reaches 16 MiB becomes the file with .1 behind its name, in place of the one before.
     #[arg(long, short)]
     quiet: bool,
     /// Run the service binaries in this directory instead of building them
@@ -192,20 +199,22 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     };
     let begun = Instant::now();
     let mut stack = Stack::start(&options).map_err(hint)?;
+    let console = Console::start();
     if cli.quiet {
-        say(&format!("starting; the services' logs are in {}", dir.join("logs").display()));
+        console.say(&format!("starting; the services' logs are in {}", dir.join("logs").display()));
     }
-    let watched = watch(&mut stack, &signals, begun);
+    let watched = watch(&mut stack, &signals, begun, &console);
     if let Err(error) = &watched {
-        say(&error.to_string());
+        console.say(&error.to_string());
     }
-    say("stopping; Ctrl-C once more kills at once");
+    console.say("stopping; Ctrl-C once more kills at once");
     let killed = stack.stop_unless(|| signals.try_recv().is_ok())?;
-    say(&if killed.is_empty() {
+    console.say(&if killed.is_empty() {
         "stopped".to_owned()
     } else {
         format!("stopped; killed {}", killed.join(", "))
     });
+    console.end();
     match watched {
         Err(Error::Refused { .. }) => Ok(ExitCode::from(USAGE)),
         Err(error) => Err(error.into()),
@@ -215,16 +224,21 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 /// Keeps the services running until a signal comes.
-fn watch(stack: &mut Stack, signals: &Receiver<()>, begun: Instant) -> Result<(), Error> {
+fn watch(
+    stack: &mut Stack,
+    signals: &Receiver<()>,
+    begun: Instant,
+    console: &Console,
+) -> Result<(), Error> {
     let mut supervisor = Supervisor::default();
     let mut announced = false;
     while let Err(RecvTimeoutError::Timeout) = signals.recv_timeout(Duration::from_millis(100)) {
         for news in supervisor.tend(stack, Instant::now())? {
-            say(&news);
+            console.say(&news);
         }
         if !announced && stack.instances().iter().all(Instance::is_ready) {
             announced = true;
-            say(&welcome(stack, begun.elapsed()));
+            console.say(&welcome(stack, begun.elapsed()));
         }
     }
     Ok(())
@@ -333,7 +347,32 @@ fn hint(error: Error) -> anyhow::Error {
     anyhow::anyhow!("{error}: {help}")
 }
 
-/// A line of our own among the services' lines. That nobody reads it any more is no reason to stop.
-fn say(text: &str) {
-    let _ = writeln!(io::stdout().lock(), "stack | {text}");
+/// Lines of our own among the services' lines. A thread of its own writes them: a terminal that is stopped or a
+/// pipe that nobody reads must not keep the supervisor from its work. That nobody reads them is no reason to stop.
+struct Console {
+    lines: SyncSender<String>,
+    thread: JoinHandle<()>,
+}
+
+impl Console {
+    fn start() -> Self {
+        let (lines, queue) = mpsc::sync_channel::<String>(WAITING_LINES);
+        let thread = std::thread::spawn(move || {
+            for text in queue {
+                let _ = writeln!(io::stdout().lock(), "stack | {text}");
+            }
+        });
+        Self { lines, thread }
+    }
+
+    fn say(&self, text: &str) {
+        // With so many waiting, nobody reads them.
+        let _ = self.lines.try_send(text.to_owned());
+    }
+
+    /// Waits for the last lines to be written, but not for ever.
+    fn end(self) {
+        drop(self.lines);
+        probe::until(LAST_LINES, || self.thread.is_finished().then_some(()));
+    }
 }

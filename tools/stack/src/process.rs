@@ -167,6 +167,15 @@ impl ServiceProcess {
         }
     }
 
+    /// Keeps its log file, if it has one, from growing without bound.
+    pub(crate) fn bound_log(&mut self) {
+        if let Output::File(path) = &self.command.output
+            && logs::rotate(path)
+        {
+            self.log_start = 0;
+        }
+    }
+
     /// The last lines of this run for an error message.
     fn log_tail(&self) -> String {
         match &self.command.output {

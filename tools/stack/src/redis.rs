@@ -19,6 +19,8 @@ use tempfile::TempDir;
 const START: Duration = Duration::from_secs(120);
 const STOP: Duration = Duration::from_secs(10);
 const LOG: &str = "redis.log";
+/// What was in it before it was rotated.
+const OLDER_LOG: &str = "redis.log.1";
 /// The ACL file that is made at every start.
 const USERS: &str = "users.acl";
 
@@ -341,7 +343,7 @@ fn tls_arguments(certificates: &Certificates, port: u16) -> [OsString; 10] {
 
 /// Removes by name, so that a wrong directory loses nothing of its owner's.
 fn clear(dir: &Path) -> Result<(), Error> {
-    for name in ["appendonlydir", "appendonly.aof", "dump.rdb", LOG] {
+    for name in ["appendonlydir", "appendonly.aof", "dump.rdb", LOG, OLDER_LOG] {
         let path = dir.join(name);
         let removed =
             if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };

@@ -11,9 +11,22 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// One that ran this long is taken for healthy; its next death counts as its first.
 const HEALTHY: Duration = Duration::from_secs(30);
 
-/// Remembers who died how often.
+/// Remembers who died how often, and whether `run.json` is out of date.
 #[derive(Debug, Default)]
-pub struct Supervisor(HashMap<String, Watch>);
+pub struct Supervisor {
+    watches: HashMap<String, Watch>,
+    run_file: RunFileState,
+}
+
+/// Whether `run.json` names the processes that run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum RunFileState {
+    #[default]
+    Current,
+    Outdated,
+    /// It could not be written, which was reported.
+    Failing,
+}
 
 #[derive(Debug, Default)]
 struct Watch {
@@ -33,17 +46,38 @@ enum State {
 
 impl Supervisor {
     /// Looks at every process once, and never waits; to be called a few times per second. Returns what happened,
-    /// for a person to read. The error [`Error::Refused`] means that the stack cannot work as it is configured.
+    /// for a person to read. What the system refuses (a full disk, no memory for another process) is reported and
+    /// tried again. The only error is [`Error::Refused`]: the stack cannot work as it is configured.
     pub fn tend(&mut self, stack: &mut Stack, now: Instant) -> Result<Vec<String>, Error> {
         let mut news = Vec::new();
         for process in stack.processes() {
-            let watch = self.0.entry(process.name().to_owned()).or_default();
+            let watch = self.watches.entry(process.name().to_owned()).or_default();
             news.extend(watch.look(process, now)?);
+            process.bound_log();
         }
-        if !news.is_empty() {
-            stack.write_run_file()?;
+        if !news.is_empty() && self.run_file == RunFileState::Current {
+            self.run_file = RunFileState::Outdated;
+        }
+        if self.run_file != RunFileState::Current {
+            news.extend(self.write_run_file(stack));
         }
         Ok(news)
+    }
+
+    fn write_run_file(&mut self, stack: &Stack) -> Option<String> {
+        let before = self.run_file;
+        match stack.write_run_file() {
+            Ok(()) => {
+                self.run_file = RunFileState::Current;
+                let failed = before == RunFileState::Failing;
+                failed.then(|| "run.json is up to date again".to_owned())
+            }
+            Err(error) => {
+                self.run_file = RunFileState::Failing;
+                let is_new = before != RunFileState::Failing;
+                is_new.then(|| format!("{:#}; trying again", anyhow::Error::from(error)))
+            }
+        }
     }
 }
 
@@ -71,20 +105,30 @@ impl Watch {
                 if now.duration_since(started) >= HEALTHY {
                     self.deaths = 0;
                 }
-                let pause = FIRST_PAUSE.saturating_mul(1 << self.deaths.min(8));
-                let pause = pause.min(LONGEST_PAUSE);
-                self.deaths += 1;
-                self.state = State::RestartAt(now + pause);
-                let pause = pause.as_secs_f32();
+                let pause = self.restart_later(now);
                 Ok(Some(format!("{name} died ({status}); starting it again in {pause} s")))
             }
-            State::RestartAt(due) if now >= due => {
-                self.started = Some(now);
-                self.state = State::Running;
-                process.restart()?;
-                Ok(Some(format!("{name} runs again (pid {})", process.pid())))
-            }
+            State::RestartAt(due) if now >= due => Ok(Some(match process.restart() {
+                Ok(()) => {
+                    self.started = Some(now);
+                    self.state = State::Running;
+                    format!("{name} runs again (pid {})", process.pid())
+                }
+                Err(error) => {
+                    let pause = self.restart_later(now);
+                    let error = anyhow::Error::from(error);
+                    format!("{name} does not start: {error:#}; trying again in {pause} s")
+                }
+            })),
             State::RestartAt(_) | State::StaysDown => Ok(None),
         }
+    }
+
+    /// Plans the next start; gives the pause before it in seconds, which grows with each failure.
+    fn restart_later(&mut self, now: Instant) -> f32 {
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.deaths.min(8)).min(LONGEST_PAUSE);
+        self.deaths = self.deaths.saturating_add(1);
+        self.state = State::RestartAt(now + pause);
+        pause.as_secs_f32()
     }
 }

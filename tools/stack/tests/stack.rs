@@ -309,6 +309,70 @@ fn killed_processes_are_restarted_after_growing_pauses_and_ended_ones_are_not() 
     assert_eq!(supervisor.tend(&mut stack, now).expect("tended"), Vec::<String>::new());
 }
 
+#[test]
+fn a_supervisor_survives_that_a_process_cannot_be_started_or_run_json_be_written() {
+    let stand_ins = stand_ins();
+    let mut stack = Stack::start(&options(&stand_ins)).expect("a stack");
+    stack.wait_ready(SOON).expect("ready");
+    let mut supervisor = Supervisor::default();
+    let mut now = Instant::now();
+    let unfinished = stack.dir().join("run.json.new");
+    std::os::unix::fs::symlink("/dev/full", &unfinished).expect("a file on a full disk");
+    let program = stand_ins.path().join("order_service");
+    fs::rename(&program, stand_ins.path().join("away")).expect("gone");
+    stack.instance(Service::Order, 1).expect("started").process.kill().expect("killed");
+
+    let mut tend = |stack: &mut Stack, seconds| {
+        now += Duration::from_secs_f32(seconds);
+        supervisor.tend(stack, now).expect("it goes on").join("\n")
+    };
+    let news = tend(&mut stack, 0.0);
+    assert!(news.contains("run.json: No space left on device"), "{news}");
+    let news = tend(&mut stack, 0.6);
+    assert!(news.starts_with("order_service-1 does not start: cannot start "), "{news}");
+    assert!(news.ends_with("; trying again in 1 s"), "it is reported once: {news}");
+    fs::rename(stand_ins.path().join("away"), &program).expect("back");
+    fs::remove_file(&unfinished).expect("there is room again");
+    let news = tend(&mut stack, 1.1);
+    assert!(news.starts_with("order_service-1 runs again (pid "), "{news}");
+    assert!(news.ends_with("run.json is up to date again"), "{news}");
+    let pid = stack.instance(Service::Order, 1).expect("started").process.pid();
+    let run = RunFile::read(stack.dir()).expect("run.json");
+    assert!(run.services.iter().any(|service| service.pid == pid), "{run:?}");
+    assert_eq!(tend(&mut stack, 0.1), "");
+}
+
+#[test]
+fn log_files_do_not_grow_without_bound() {
+    let stand_ins = stand_ins();
+    let mut stack = Stack::start(&options(&stand_ins)).expect("a stack");
+    stack.wait_ready(SOON).expect("ready");
+    let mut supervisor = Supervisor::default();
+    let logs = [stack.dir().join("logs/order_service-1.log"), stack.dir().join("redis/redis.log")];
+    for text in ["older\n", "newer\n"] {
+        for log in &logs {
+            let mut file = fs::File::options().append(true).open(log).expect("a log");
+            file.write_all(&vec![b'x'; 16 << 20]).expect("written");
+            file.write_all(text.as_bytes()).expect("written");
+        }
+        supervisor.tend(&mut stack, Instant::now()).expect("tended");
+        for log in &logs {
+            assert_eq!(log.metadata().expect("a log").len(), 0, "{}", log.display());
+            let rotated = fs::read(log.with_extension("log.1")).expect("what was in it");
+            assert!(rotated.ends_with(text.as_bytes()), "{}", log.display());
+            let names = fs::read_dir(log.parent().expect("a directory")).expect("a directory");
+            let of_this =
+                |name: &String| name.starts_with(&*log.file_name().unwrap().to_string_lossy());
+            let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            assert_eq!(names.filter(of_this).count(), 2, "{}", log.display());
+        }
+    }
+    // The process goes on in the same file.
+    let process = &mut stack.instance(Service::Order, 1).expect("started").process;
+    process.terminate().and_then(|()| process.wait(SOON)).expect("ended");
+    assert_eq!(process.logs(), "ending, Redis there: true\n");
+}
+
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stack"));
     command.args(args).env_remove("REDIS_URL").env_remove("SEED_DEMO_DATA").env("STAND_IN", "run");
@@ -497,4 +561,112 @@ fn nothing_outlives_a_stack_that_is_killed() {
     let pids = running.pids();
     running.child.kill().expect("killed");
     wait_until("all children are dead", || !pids.iter().any(|pid| process_is_alive(*pid)));
+}
+
+/// Whether a process waits until somebody reads what it writes.
+fn sleeps_in_a_write(pid: u32) -> bool {
+    let wchan = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+    wchan.contains("pipe") && wchan.contains("write")
+}
+
+#[test]
+fn a_stack_whose_output_nobody_reads_restarts_what_dies_and_ends_when_it_is_told_to() {
+    let stand_ins = stand_ins();
+    let dir = tempfile::tempdir().expect("a directory");
+    let flood = "#!/bin/sh\nexec yes a line that nobody reads\n";
+    fs::write(stand_ins.path().join("msg_service"), flood).expect("a script");
+    let port = stack::ports::free().to_string();
+    let mut command = command(&["--port", &port, "--binaries"]);
+    command.arg(stand_ins.path()).arg("--data-dir").arg(dir.path());
+    let mut child = command.spawn().expect("a stack");
+    let output = child.stdout.take().expect("its output");
+    let running = Running { child, dir: dir.path().to_owned(), lines: mpsc::channel().1 };
+    let pid_of = |name: &str| {
+        let run = RunFile::read(dir.path()).expect("run.json");
+        let service = run.services.into_iter().find(|it| it.instance == name);
+        service.expect("it runs").pid
+    };
+    wait_until("all run", || RunFile::read(dir.path()).is_ok_and(|run| run.services.len() == 5));
+    // The lines of `yes` fill any pipe in a moment; then it sleeps in its write.
+    wait_until("the pipe is full", || sleeps_in_a_write(pid_of("msg_service-1")));
+    // More than once: what is reported finds no room.
+    for _ in 0..3 {
+        let before = pid_of("account_service-1");
+        let pid = Pid::from_raw(before.cast_signed());
+        nix::sys::signal::kill(pid, Signal::SIGKILL).expect("killed");
+        wait_until("it runs again", || pid_of("account_service-1") != before);
+    }
+    let pids = running.pids();
+    running.signal(Signal::SIGTERM);
+    wait_until("it ends", || !process_is_alive(running.child.id()));
+    assert!(!pids.into_iter().any(process_is_alive), "nothing is left");
+    drop(output);
+}
+
+/// Where a file system of a mount namespace of its own is, for a process outside.
+fn inside(pid: u32, path: &Path) -> std::path::PathBuf {
+    Path::new("/proc")
+        .join(pid.to_string())
+        .join("root")
+        .join(path.strip_prefix("/").expect("absolute"))
+}
+
+#[test]
+fn a_stack_whose_disk_was_full_works_again_when_there_is_room() {
+    let stand_ins = stand_ins();
+    let mount = tempfile::tempdir().expect("a directory");
+    let port = stack::ports::free().to_string();
+    // A file system of its own, which goes with the stack.
+    let script = "mount -t tmpfs -o size=8m none \"$0\" && exec \"$@\"";
+    let mut child = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script])
+        .arg(mount.path())
+        .args([env!("CARGO_BIN_EXE_stack"), "--port", &port, "--quiet", "--binaries"])
+        .arg(stand_ins.path())
+        .arg("--data-dir")
+        .arg(mount.path().join("data"))
+        .env_remove("REDIS_URL")
+        .env("STAND_IN", "run")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("unshare, of util-linux");
+    let small = inside(child.id(), mount.path());
+    let output = BufReader::new(child.stdout.take().expect("its output"));
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+    });
+    let mut running = Running { child, dir: small.join("data"), lines };
+    running.wait_for_line("stack | ready after");
+
+    let redis = |command: &str| {
+        let url = RunFile::read(&running.dir).expect("run.json").redis.url;
+        let address = url.trim_start_matches("redis://");
+        let mut stream = std::net::TcpStream::connect(address).ok()?;
+        stream.write_all(command.as_bytes()).ok()?;
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer).ok()?;
+        Some(answer)
+    };
+    assert_eq!(redis("SET kept 1\r\n").as_deref(), Some("+OK\r\n"));
+    let fill = small.join("fill");
+    let mut file = fs::File::create(&fill).expect("a file");
+    for size in [1 << 16, 1] {
+        while file.write_all(&vec![b'x'; size]).is_ok() {}
+    }
+    // Redis ends, for it promises that what it answered is on disk.
+    let large = format!("SET lost {}\r\n", "x".repeat(8192));
+    assert_ne!(redis(&large).as_deref(), Some("+OK\r\n"));
+    running.wait_for_line("stack | redis-server died");
+    running.wait_for_line("run.json: No space left on device");
+    // There is no room before it is closed as well.
+    drop(file);
+    fs::remove_file(&fill).expect("room");
+    running.wait_for_line("stack | run.json is up to date again");
+    wait_until("Redis works again", || redis("SET new 1\r\n").as_deref() == Some("+OK\r\n"));
+    assert_eq!(redis("GET kept\r\n").as_deref(), Some("$1\r\n"));
+    running.signal(Signal::SIGINT);
+    running.wait_for_line("stack | stopped");
+    assert_eq!(running.child.wait().expect("ended").code(), Some(0));
 }

@@ -9,6 +9,10 @@ const REOPEN_LAST = 15000;
 const SPEAK_EVERY = 3000;
 // A connection that takes longer than this to come back is done without for the while.
 const PATIENCE = 6000;
+// A browser makes six connections to a host, and an event stream holds one: its pages share this many streams.
+const STREAMS = 4;
+// A page that gets none of them within this time asks again and again, until one is free.
+const STREAM_PATIENCE = 1000;
 
 const AWAY = "The server cannot be reached.";
 
@@ -40,11 +44,35 @@ export function say(text) {
 }
 
 /**
+ * Calls `use` once one of the streams that this browser's pages share is free, and keeps it until `signal`
+ * is aborted. Web Locks exist on HTTPS and on this machine only; elsewhere each page that is looked at has a stream.
+ */
+function takeStream(signal, use) {
+  if (!navigator.locks) {
+    use();
+    return;
+  }
+  const waiting = new AbortController();
+  signal.addEventListener("abort", () => waiting.abort());
+  for (let stream = 0; stream < STREAMS; stream += 1) {
+    navigator.locks.request(`event stream ${stream}`, { signal: waiting.signal }, () => {
+      // Another one was free as well, or nobody looks at the page any more.
+      if (waiting.signal.aborted) return undefined;
+      waiting.abort();
+      use();
+      return new Promise((leave) => signal.addEventListener("abort", leave));
+    }).catch(() => {});
+  }
+}
+
+/**
  * Follows the events at `url`: `handlers` by kind, `reload` to read everything anew.
  * Gives an object that tells whether it is `live`, and that can `read` now, or `soon` where it is not.
  */
 export function follow(url, handlers, reload) {
   const line = byId("live");
+  // Aborted when the page is hidden: its stream is for one that is looked at.
+  let looking = null;
   let source = null;
   let late = null;
   let asking = null;
@@ -89,9 +117,7 @@ export function follow(url, handlers, reload) {
     if (asking) return;
     show("polling");
     read();
-    asking = setInterval(() => {
-      if (!document.hidden) read();
-    }, ASK_EVERY);
+    asking = setInterval(read, ASK_EVERY);
   }
 
   function stopAsking() {
@@ -100,11 +126,11 @@ export function follow(url, handlers, reload) {
   }
 
   function connect() {
-    if (!("EventSource" in window)) return ask();
     const from = new URL(url, location.href);
     if (position) from.searchParams.set("last_event_id", position);
     source = new EventSource(from);
-    late ??= setTimeout(ask, PATIENCE);
+    clearTimeout(late);
+    late = setTimeout(ask, PATIENCE);
     source.onopen = () => {
       clearTimeout(late);
       late = null;
@@ -119,9 +145,11 @@ export function follow(url, handlers, reload) {
       // The browser gives up for ever when it is refused, even if only for the moment (503).
       if (source.readyState === EventSource.CLOSED) {
         clearTimeout(late);
-        late = null;
         ask();
-        setTimeout(connect, pause * (0.7 + 0.6 * Math.random()));
+        late = setTimeout(() => {
+          late = null;
+          connect();
+        }, pause * (0.7 + 0.6 * Math.random()));
         pause = Math.min(2 * pause, REOPEN_LAST);
         return;
       }
@@ -136,10 +164,38 @@ export function follow(url, handlers, reload) {
     hear("reset", read);
   }
 
-  show("connecting");
-  connect();
+  function look() {
+    if (looking) return;
+    looking = new AbortController();
+    show("connecting");
+    if (!("EventSource" in window)) {
+      ask();
+      return;
+    }
+    late = setTimeout(ask, STREAM_PATIENCE);
+    takeStream(looking.signal, connect);
+  }
+
+  function lookAway() {
+    looking?.abort();
+    looking = null;
+    clearTimeout(late);
+    late = null;
+    stopAsking();
+    source?.close();
+    source = null;
+    if (follower.live) show("reconnecting");
+  }
+
+  document.addEventListener("visibilitychange", () => (document.hidden ? lookAway() : look()));
+  window.addEventListener("pagehide", lookAway);
   // The browser freezes pages that nobody sees; whoever comes back wants to see how it is now.
-  window.addEventListener("pageshow", (event) => event.persisted && read());
+  window.addEventListener("pageshow", (event) => {
+    if (!event.persisted) return;
+    look();
+    read();
+  });
+  if (!document.hidden) look();
   return follower;
 }
 

@@ -280,12 +280,16 @@ export function report() {
   document.addEventListener("changed-stock", () => follower.soon());
 
   const demoError = byId("demo-error");
-  byId("reset-demo")?.addEventListener("click", ({ currentTarget }) => busy(currentTarget, async () => {
-    const { problem } = await send("POST", "/init-data");
-    showError(demoError, problem && sentence(problem));
-    if (!problem) say("The demo data is as at first.");
-    follower.soon();
-  }));
+  for (const button of document.querySelectorAll("[data-init]")) {
+    button.addEventListener("click", () => busy(button, async () => {
+      const { problem } = await send("POST", "/init-data");
+      // It goes with the list that was empty.
+      const error = byId(button.dataset.init);
+      if (error) showError(error, problem && sentence(problem));
+      if (!problem) say("The demo data is as at first.");
+      follower.soon();
+    }));
+  }
   for (const button of document.querySelectorAll("[data-guide]")) {
     button.addEventListener("click", () => busy(button, async () => {
       const product_ids = button.dataset.guide.split(" ");

@@ -20,7 +20,9 @@ function list(rows, template, attribute, fill) {
       if (!body() || body().rows.length >= ROWS) return null;
       const row = byId(template).content.firstElementChild.cloneNode(true);
       body().append(row);
-      byId(`no-${rows}`)?.remove();
+      const none = byId(`no-${rows}`);
+      if (none?.contains(document.activeElement)) byId("main").focus();
+      none?.remove();
       return row;
     },
     know: (id, name) => known.set(id, name),

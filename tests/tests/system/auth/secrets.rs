@@ -68,17 +68,22 @@ fn containers_that_begin_at_once_have_one_secret_and_keep_it() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/gateway-secret.sh");
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("secret");
-    let begin = |file: &Path| {
+    let begin_with = |options: &[&str], file: &Path| {
         let mut command = Command::new("/bin/sh");
-        command.arg(&script).arg("cat").arg(file).env("ORDER_SERVICE_SECRET_FILE", file);
+        command.arg(&script).args(options).arg("cat").arg(file);
+        command.env("ORDER_SERVICE_SECRET_FILE", file);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a shell")
     };
+    let begin = |file: &Path| begin_with(&[], file);
+    // A gateway, which makes none.
+    let gateway = begin_with(&["--wait"], &file);
     let said = |it: Child| it.wait_with_output().expect("it ends");
     let all: Vec<Child> = (0..8).map(|_| begin(&file)).collect();
     let all: Vec<Vec<u8>> = all.into_iter().map(|it| said(it).stdout).collect();
     let secret = fs::read(&file).unwrap();
     assert_eq!(secret.len(), 44, "32 bytes in base64");
     assert!(all.iter().all(|it| *it == secret), "{all:?}");
+    assert_eq!(said(gateway).stdout, secret, "the gateway");
     assert_eq!(said(begin(&file)).stdout, secret, "the next start");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing else is left");

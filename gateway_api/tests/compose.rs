@@ -1,4 +1,4 @@
-//! docker-compose.yml and the files in deploy/ limit the memory of every container.
+//! What docker-compose.yml and the files in deploy/ say of the containers.
 
 use yaml_serde::{Mapping, Value};
 
@@ -29,4 +29,15 @@ fn every_container_has_a_memory_limit() {
         }
     }
     assert!(limited.len() >= 10, "{limited:?}");
+}
+
+#[test]
+fn the_gateway_starts_beside_order_service_and_no_health_check_delays_the_first_answer() {
+    let services = services(include_str!("../../docker-compose.yml"));
+    let gateway = &services["gateway_api"];
+    assert_eq!(gateway["depends_on"]["order_service"]["condition"], "service_started");
+    // It waits for the secret that order_service makes at the first start.
+    let words = gateway["entrypoint"].as_sequence().expect("an entry point");
+    let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+    assert_eq!(words, ["sh", "/etc/orders/gateway-secret.sh", "--wait", "gateway_api"]);
 }

@@ -1,0 +1,95 @@
+//! Several pages in one browser, which makes six connections to a host and no more.
+
+use crate::{orders::statuses, tab::Tab, visit::visit};
+
+/// How many pages have a stream of their own at once, as `live.js` has it.
+const STREAMS: usize = 4;
+
+const STATE: &str = "return document.querySelector('#live').dataset.state";
+
+#[tokio::test]
+async fn eight_windows_that_are_all_looked_at_load_and_show_what_happens() {
+    visit(async |visit| {
+        let tab = &visit.tab;
+        let order = visit.system.order(&["205"], "103").await;
+        let mut windows = vec![tab.window().await];
+        tab.open("/report").await;
+        for path in ["/flow", &format!("/order/{}", order.id), "/report?status=to-be-shipped"]
+            .into_iter()
+            .chain(["/report"; 4])
+        {
+            windows.push(tab.open_another(false).await);
+            tab.open(path).await;
+            let follows = "return document.querySelector('#live').dataset.state !== 'off'";
+            tab.sees("its script runs", follows).await;
+            assert_eq!(tab.run("return document.hidden").await, false);
+        }
+        let states = async || {
+            let mut states = Vec::new();
+            for window in &windows {
+                tab.switch_to(window).await;
+                states.push(tab.run(STATE).await);
+            }
+            states
+        };
+        system_tests::eventually(
+            "some have a stream, the others ask",
+            system_tests::SOON,
+            async || {
+                let states = states().await;
+                let live = states.iter().filter(|it| **it == "live").count();
+                let polling = states.iter().filter(|it| **it == "polling").count();
+                let all = (live, polling) == (STREAMS, windows.len() - STREAMS);
+                if all { Ok(()) } else { Err(format!("{states:?}")) }
+            },
+        )
+        .await;
+        tab.switch_to(&windows[7]).await;
+        tab.click("[data-guide='201 204']").await;
+        for window in [&windows[0], &windows[4], &windows[7]] {
+            tab.switch_to(window).await;
+            tab.sees("the new order", &statuses(&["to-be-shipped", "to-be-shipped"])).await;
+            tab.is_same_page().await;
+        }
+    })
+    .await;
+}
+
+/// Hides the page as a tab behind others is hidden, or shows it again. A browser without a screen hides none.
+async fn set_hidden(tab: &Tab, hidden: bool) {
+    let script = format!(
+        "Object.defineProperty(document, 'hidden', {{ value: {hidden}, configurable: true }}); \
+         document.dispatchEvent(new Event('visibilitychange'))"
+    );
+    tab.run(&script).await;
+}
+
+#[tokio::test]
+async fn a_page_that_nobody_sees_leaves_its_stream_to_others_and_misses_nothing() {
+    visit(async |visit| {
+        let tab = &visit.tab;
+        let first = tab.window().await;
+        tab.open_live("/report").await;
+        // Each hides the one before, so all that are seen are live, and none of the others is.
+        for _ in 0..7 {
+            set_hidden(tab, true).await;
+            assert_ne!(tab.run(STATE).await, "live");
+            tab.open_another(true).await;
+            tab.open_live("/report").await;
+        }
+        let held = "const done = arguments[arguments.length - 1]; \
+            navigator.locks.query().then((all) => done(all.held.length))";
+        assert_eq!(tab.run_async(held).await, 1, "streams that pages have");
+        let order = visit.system.order(&["205"], "103").await;
+        tab.sees("the new order", &statuses(&["to-be-shipped"])).await;
+        tab.switch_to(&first).await;
+        let lacks =
+            format!("return document.querySelector('[data-order=\"{}\"]') === null", order.id);
+        assert_eq!(tab.run(&lacks).await, true, "it is told nothing");
+        set_hidden(tab, false).await;
+        tab.is_live().await;
+        tab.sees("the order that it missed", &statuses(&["to-be-shipped"])).await;
+        tab.is_same_page().await;
+    })
+    .await;
+}
