@@ -60,7 +60,7 @@ pub trait ServiceConfig: Parser {
 /// A process from its start to its end. `start` wires the service: it spawns tasks on the [`Life`]
 /// and returns; the process then lives until a signal, or until a task ends by itself.
 ///
-/// Exit codes: 0 after SIGTERM or SIGINT, 1 if a task failed or the work in hand could not be
+/// Exit codes: 0 after SIGTERM, SIGINT or SIGHUP, 1 if a task failed or the work in hand could not be
 /// finished in time, 64 for a bad configuration.
 pub fn main<C, F, S>(name: &'static str, start: S) -> ExitCode
 where
@@ -112,6 +112,8 @@ where
 {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    // A terminal that is closed sends it.
+    let mut hang_up = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let common = config.common();
     let instance = common.instance_or_default(config.ops_addr());
     let mut life = Life::new(sources, &instance);
@@ -132,6 +134,7 @@ where
     let ended_early = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
+        _ = hang_up.recv() => Ok(()),
         ended = life.any_task_ends() => ended,
     };
     info!("finishing what is in hand");

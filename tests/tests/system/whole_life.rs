@@ -378,16 +378,54 @@ async fn wrong_definitions_and_amounts_name_their_field_and_change_nothing() {
         assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{path} {body}: {problem}");
         assert_eq!(problem["field"], field, "{path} {body}: {problem}");
     }
-    for path in ["/inventory/no%20such%20id", "/accounts/a%7Bb", "/customers/a%20b/messages"] {
+    for path in [
+        "/inventory/no%20such%20id",
+        "/accounts/a%7Bb",
+        "/customers/a%20b/messages",
+        // Clients may take these for another path.
+        "/inventory/.",
+        "/inventory/..",
+        "/inventory/%2e%2E",
+        "/accounts/%2e",
+        "/customers/%2E%2e/messages",
+    ] {
         let answer = system.get(path).await;
-        assert_eq!(
-            (answer.status, &answer.json()["field"]),
-            (StatusCode::BAD_REQUEST, &json!("id"))
-        );
+        let problem = answer.json();
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}: {problem}");
+        assert_eq!(problem["field"], "id", "{path}: {problem}");
+    }
+    let body = json!({ "name": "Dots", "price": 1, "email": "dots@example.com" });
+    for path in ["/inventory/..", "/inventory/%2e", "/accounts/%2E%2e"] {
+        let answer = system.ask(Method::PUT, path, Some(&body)).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}: {}", answer.text());
+    }
+    for (body, field) in [
+        (order_body(&["q", "."], "rich"), "product_ids[1]"),
+        (order_body(&["q"], ".."), "customer_id"),
+    ] {
+        let answer = system.post("/order", &body).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{body}: {}", answer.text());
+        assert_eq!(answer.json()["field"], field, "{body}");
+    }
+    // Whoever may write to Redis gets no further: the entries become dead letters.
+    for (stream, event) in [
+        (Stream::InventoryCreated, json!({ "id": "..", "name": "Dots", "price": 1, "amount": 1 })),
+        (
+            Stream::AccountCreated,
+            json!({ "id": ".", "name": "Dot", "email": "dot@example.com", "balance": 1 }),
+        ),
+    ] {
+        system.publish(stream, &event).await;
+        eventually("a dead letter", SOON, async || {
+            let letters = system.entries(Stream::Dead(stream.topic())).await.len();
+            if letters == 1 { Ok(()) } else { Err(letters.to_string()) }
+        })
+        .await;
     }
     for (path, field) in [
         ("/orders?status=lost", "status"),
         ("/orders?customer_id=a%20b", "customer_id"),
+        ("/orders?customer_id=..", "customer_id"),
         ("/orders?limit=0", "limit"),
         ("/orders?limit=1001", "limit"),
         ("/orders?cursor=x", "cursor"),

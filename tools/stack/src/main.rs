@@ -199,7 +199,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         say(&error.to_string());
     }
     say("stopping; Ctrl-C once more kills at once");
-    let killed = stack.stop_unless(|| signals.try_recv().is_ok())?;
+    // A terminal that is closed sends SIGHUP, and its shell may send another one.
+    let killed =
+        stack.stop_unless(|| signals.try_iter().any(|signal| signal != SignalKind::hangup()))?;
     say(&if killed.is_empty() {
         "stopped".to_owned()
     } else {
@@ -214,7 +216,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 /// Keeps the services running until a signal comes.
-fn watch(stack: &mut Stack, signals: &Receiver<()>, begun: Instant) -> Result<(), Error> {
+fn watch(stack: &mut Stack, signals: &Receiver<SignalKind>, begun: Instant) -> Result<(), Error> {
     let mut supervisor = Supervisor::default();
     let mut announced = false;
     while let Err(RecvTimeoutError::Timeout) = signals.recv_timeout(Duration::from_millis(100)) {
@@ -230,16 +232,16 @@ fn watch(stack: &mut Stack, signals: &Receiver<()>, begun: Instant) -> Result<()
 }
 
 /// A receiver of SIGINT, SIGTERM and SIGHUP. Tokio does without unsafe code what the standard library cannot.
-fn signals() -> io::Result<Receiver<()>> {
+fn signals() -> io::Result<Receiver<SignalKind>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let guard = runtime.enter();
     let (sender, signals) = mpsc::channel();
     let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-    for mut signal in kinds.map(signal).into_iter().collect::<io::Result<Vec<_>>>()? {
-        let sender = sender.clone();
-        runtime.spawn(
-            async move { while signal.recv().await.is_some() && sender.send(()).is_ok() {} },
-        );
+    for kind in kinds {
+        let (mut signal, sender) = (signal(kind)?, sender.clone());
+        runtime.spawn(async move {
+            while signal.recv().await.is_some() && sender.send(kind).is_ok() {}
+        });
     }
     drop(guard);
     std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
