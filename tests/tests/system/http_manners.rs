@@ -356,8 +356,13 @@ async fn pages_of_the_report_are_stable_while_orders_arrive() {
         for _ in 0..3 {
             system.place(&["none"], "nobody").await;
         }
-        let Some(next) = page.get("next") else { break };
+        let link = answer.header("link");
+        let Some(next) = page.get("next") else {
+            assert_eq!(link, "");
+            break;
+        };
         path = format!("/report?limit=10&cursor={}", next.as_str().unwrap());
+        assert_eq!(link, format!("<{path}>; rel=\"next\""));
     }
     placed.reverse();
     assert_eq!(seen, placed, "each once, the newest first");
