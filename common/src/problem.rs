@@ -132,8 +132,10 @@ problems! {
     too_large = PAYLOAD_TOO_LARGE, "too-large", "The body is too large";
     /// 414: the path and query are too long.
     uri_too_long = URI_TOO_LONG, "uri-too-long", "The path and query are too long";
-    /// 415: the body is not declared as JSON.
+    /// 415: the body is declared as something else than JSON.
     wrong_media_type = UNSUPPORTED_MEDIA_TYPE, "wrong-media-type", "The body must be application/json";
+    /// 415: the body is compressed, or in another content coding.
+    wrong_coding = UNSUPPORTED_MEDIA_TYPE, "wrong-content-coding", "The content coding is not supported";
     /// 421: it was sent under the name of another host.
     wrong_host = MISDIRECTED_REQUEST, "wrong-host", "This host is not served here";
     /// 422: a field is missing or has a wrong value.
@@ -192,6 +194,10 @@ impl Problem {
 
     /// The headers that go with it, besides that of its type.
     pub fn add_headers(&self, headers: &mut HeaderMap) {
+        if self.field.as_deref() == Some("Content-Encoding") {
+            // What would be supported (RFC 9110, section 12.5.3).
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

@@ -358,6 +358,11 @@ pub(crate) fn wrong_media_type() -> Problem {
     .at("Content-Type")
 }
 
+pub(crate) fn wrong_coding() -> Problem {
+    Problem::wrong_coding("send the body as it is, without a Content-Encoding")
+        .at("Content-Encoding")
+}
+
 pub(crate) fn no_order() -> Problem {
     Problem::not_found(format!("there is no order {}", order_id()))
 }

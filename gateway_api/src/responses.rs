@@ -68,9 +68,11 @@ pub(crate) enum BadBody {
     #[response(status = 413, content_type = "application/problem+json",
         example = json!(Problem::too_large("at most 65536 bytes are taken")))]
     TooLarge(Problem),
-    /// The body is not declared as JSON
-    #[response(status = 415, content_type = "application/problem+json",
-        example = json!(examples::wrong_media_type()))]
+    /// The body is declared as something else than JSON, or is compressed
+    #[response(status = 415, content_type = "application/problem+json", examples(
+        ("wrong-media-type" = (value = json!(examples::wrong_media_type()))),
+        ("wrong-content-coding" = (value = json!(examples::wrong_coding()))),
+    ))]
     WrongMediaType(Problem),
 }
 
