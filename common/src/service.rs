@@ -119,6 +119,7 @@ where
     let mut life = Life::new(sources, &instance);
     life.claim_idle_ms = common.claim_idle_ms;
     life.retention = Retention { entries: common.stream_keep, bytes: common.stream_keep_bytes };
+    life.keep_alive = Duration::from_millis(common.keep_alive_ms);
     let life_until_the_end = life.clone();
     let ops_addr = config.ops_addr();
     let listener = server::listen("OPS_ADDR", ops_addr)?;
@@ -129,7 +130,9 @@ where
     let operations = Operations { health: Arc::clone(&life.health), registry };
     // It answers to the very end, and is no reason to wait.
     let operations = ops::router(Arc::new(operations));
-    let operations = tokio::spawn(server::serve_operations(listener, ops_addr, operations));
+    let keep_alive = life.keep_alive;
+    let operations =
+        tokio::spawn(server::serve_operations(listener, ops_addr, operations, keep_alive));
 
     let ended_early = tokio::select! {
         _ = terminate.recv() => Ok(()),
@@ -174,6 +177,8 @@ pub struct Life {
     pub claim_idle_ms: u64,
     /// How much of each stream stays.
     pub retention: Retention,
+    /// How long HTTP connections are kept after an answer.
+    pub keep_alive: Duration,
     instance: String,
     tasks: Arc<Mutex<Tasks>>,
     registry: Arc<Mutex<Registry>>,
@@ -188,6 +193,7 @@ impl Life {
             shutdown: CancellationToken::new(),
             claim_idle_ms: 15_000,
             retention: Retention::default(),
+            keep_alive: server::KEEP_ALIVE,
             instance: instance.to_owned(),
             tasks: Arc::default(),
             registry: Arc::default(),
