@@ -126,6 +126,8 @@ problems! {
     request_timeout = REQUEST_TIMEOUT, "request-timeout", "The request took too long to arrive";
     /// 409: what is asked for does not fit the state that something is in.
     wrong_state = CONFLICT, "wrong-state", "Its state does not allow that";
+    /// 409: something that was asked for later had its effect first.
+    superseded = CONFLICT, "superseded", "Something newer was applied first";
     /// 409: the customer has as many open orders as one may have.
     too_many_open = CONFLICT, "too-many-open-orders", "The customer has too many open orders";
     /// 413: the body is too large.

@@ -3,7 +3,7 @@
 use common::problem::Problem;
 use utoipa::IntoResponses;
 
-use crate::examples;
+use crate::{commands, examples};
 
 /// Of calls that read.
 #[derive(IntoResponses)]
@@ -96,9 +96,15 @@ pub(crate) enum BadOrder {
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it describes answers")]
 pub(crate) enum BadDefinition {
-    /// A field is missing or wrong
-    #[response(status = 422, content_type = "application/problem+json",
-        example = json!(examples::no_name()))]
+    /// A newer definition was applied before this one, which changed nothing
+    #[response(status = 409, content_type = "application/problem+json",
+        example = json!(commands::superseded()))]
+    Superseded(Problem),
+    /// A field is missing or wrong, or the key belongs to another request
+    #[response(status = 422, content_type = "application/problem+json", examples(
+        ("invalid-field" = (value = json!(examples::no_name()))),
+        ("idempotency-key-reused" = (value = json!(examples::key_reused()))),
+    ))]
     InvalidField(Problem),
 }
 
