@@ -429,10 +429,10 @@ fn ctrl_c_stops_everything_cleanly_and_the_data_directory_is_reusable() {
         running.signal(signal);
         if signal == Signal::SIGHUP {
             // A closed terminal sends it, and its shell as well: only Ctrl-C asks to hurry.
-            while running.child.try_wait().expect("it is ours").is_none() {
+            wait_until("the stack has ended", || {
                 running.signal(signal);
-                std::thread::yield_now();
-            }
+                !process_is_alive(running.child.id())
+            });
         }
         running.wait_for_line("order_service-2     | ending, Redis there: true");
         running.wait_for_line("stack | stopped");
