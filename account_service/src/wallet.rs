@@ -5,6 +5,7 @@
 
 use common::{
     decision::{Changes, Decider, Entity, Halt, Millis, Reads, World},
+    definitions::AccountDefinition,
     entities::{Account, Deposit, Refused},
     events::{
         AccountCreated, ConfirmedStep, OrderCancelled, PaymentConfirmed, Refunded, TopUp, Topic,
@@ -98,7 +99,12 @@ impl Decider for Wallet {
 
     fn reads(&self, input: &Input, reads: &mut Reads) {
         match input {
-            Input::Created(account, _) => reads.load::<Account>(&account.id),
+            Input::Created(account, _) => {
+                if let Some(request) = &account.request {
+                    reads.fresh::<AccountDefinition>(request);
+                }
+                reads.load::<Account>(&account.id);
+            }
             Input::ToppedUp(deposit, _) => {
                 reads.fresh::<Deposit>(&deposit.id);
                 reads.load::<Account>(&deposit.customer_id);
@@ -130,8 +136,19 @@ impl Decider for Wallet {
 
 fn create(event: &AccountCreated, entry: EntryId, world: &World) -> Result<Changes, Halt> {
     let mut changes = Changes::none();
+    if let Some(request) = &event.request
+        && world.get::<AccountDefinition>(request)?.is_some()
+    {
+        return Ok(changes);
+    }
     let existing = world.get::<Account>(&event.id)?;
+    let is_new = existing.is_none();
+    let record = |made| {
+        let asked = event.clone();
+        event.request.map(|id| AccountDefinition { id, asked, entry, is_new, made })
+    };
     if existing.and_then(|account| account.created_by).is_some_and(|applied| applied >= entry) {
+        record(None).into_iter().for_each(|record| changes.put(record));
         return Ok(changes);
     }
     // What was paid stays paid, whatever the balance is reset to.
@@ -141,7 +158,7 @@ fn create(event: &AccountCreated, entry: EntryId, world: &World) -> Result<Chang
         Some(account) => (account.balance, Some(account.deposited)),
         None => (event.balance, event.balance.checked_add(paid)),
     };
-    changes.put(Account {
+    let account = Account {
         id: event.id.clone(),
         name: event.name.clone(),
         email: event.email.clone(),
@@ -150,7 +167,9 @@ fn create(event: &AccountCreated, entry: EntryId, world: &World) -> Result<Chang
         deposited: deposited
             .ok_or_else(|| Halt::fault(format!("the balance of {} is too large", event.id)))?,
         created_by: Some(entry),
-    });
+    };
+    record(Some(account.clone())).into_iter().for_each(|record| changes.put(record));
+    changes.put(account);
     changes.remark(format!("customer {} has a balance of {balance}", event.id));
     Ok(changes)
 }

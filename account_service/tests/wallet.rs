@@ -6,6 +6,7 @@ use account_service::{
 };
 use common::{
     consumer::StreamEntry,
+    definitions::AccountDefinition,
     entities::{Account, Deposit, Refused},
     events::{
         AccountCreated, OrderCancelled, Refunded, Stream, TopUp, ToppedUp, WalletChecked,
@@ -37,6 +38,7 @@ fn account(id: &str, balance: u64) -> AccountCreated {
         email: format!("{id}@server.com"),
         balance,
         keep: false,
+        request: None,
     }
 }
 
@@ -784,4 +786,35 @@ fn a_cancellation_is_confirmed_with_its_effect_and_whenever_it_is_asked_for_agai
         let refunds = bank.refunds().len();
         assert_eq!(refunds, usize::from(matches!(name, "paid" | "cancelled")), "{name}");
     }
+}
+
+#[test]
+fn a_requested_definition_has_its_effect_once_also_after_a_newer_one_and_leaves_its_record() {
+    let mut bank = Bank::with(&[]);
+    let asked = |name: &str, request: u128| AccountCreated {
+        name: name.to_owned(),
+        keep: true,
+        request: Some(Uuid::from_u128(request)),
+        ..account("101", 5)
+    };
+    let record = |bank: &Bank, request: u128| {
+        let records = bank.0.all::<AccountDefinition>().into_iter();
+        records.filter(|it| it.id == Uuid::from_u128(request)).collect::<Vec<_>>()
+    };
+    let (first, second) = (asked("First", 1), asked("Second", 2));
+    bank.when(&Input::Created(first.clone(), entry(2)));
+    let made = bank.account("101");
+    bank.when(&Input::Created(second, entry(4)));
+    // The event of the first request comes again, and was published again.
+    for by in [entry(2), entry(3), entry(5)] {
+        bank.when_nothing_happens(&Input::Created(first.clone(), by));
+    }
+    assert_eq!(bank.account("101").name, "Second");
+    let [known] = &record(&bank, 1)[..] else { panic!("one record") };
+    assert_eq!((&known.asked, known.entry, known.is_new), (&first, entry(2), true));
+    assert_eq!(known.made.as_ref(), Some(&made));
+    assert!(!record(&bank, 2)[0].is_new);
+    // One that comes after a newer one changes nothing, and its record says so.
+    bank.when_nothing_happens(&Input::Created(asked("Late", 3), entry(3)));
+    assert_eq!(record(&bank, 3)[0].made, None);
 }

@@ -14,6 +14,7 @@ use crate::{
     events::Topic,
     redis_link::{RedisAccess, RedisUrl},
     secret::Secret,
+    server::KEEP_ALIVE_MS,
     trim::Retention,
 };
 
@@ -66,6 +67,9 @@ pub struct CommonConfig {
     /// fewer than its groups need
     #[arg(long, env, default_value_t = Retention::default().bytes)]
     pub stream_keep_bytes: u64,
+    /// Milliseconds for which an HTTP connection is kept after an answer, unless its room is needed
+    #[arg(long, env, default_value = "75000", value_parser = clap::value_parser!(u64).range(KEEP_ALIVE_MS))]
+    pub keep_alive_ms: u64,
     /// Ask the running service whether it is ready, and exit with 0 or 1
     #[arg(long)]
     pub healthcheck: bool,

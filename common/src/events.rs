@@ -1,7 +1,7 @@
 //! The events on the streams: the public contract of the system.
 //!
 //! Field names and values are those of the original. What this system adds (`attempt`, `reason`,
-//! `resend`, `keep`) has a default, and a reader ignores what it does not know, so services of both kinds can sit on
+//! `resend`, `keep`, `request`) has a default, and a reader ignores what it does not know, so services of both kinds can sit on
 //! the same Redis.
 
 use std::fmt;
@@ -589,6 +589,10 @@ pub struct ProductCreated {
     /// An existing product keeps its amount.
     #[serde(default, skip_serializing_if = "is_false")]
     pub keep: bool,
+    /// Names the request: however often it is published, it has its effect once. Absent where nobody
+    /// asks what became of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Uuid>,
 }
 
 impl Event for ProductCreated {
@@ -611,6 +615,10 @@ pub struct AccountCreated {
     /// An existing account keeps its balance.
     #[serde(default, skip_serializing_if = "is_false")]
     pub keep: bool,
+    /// Names the request: however often it is published, it has its effect once. Absent where nobody
+    /// asks what became of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Uuid>,
 }
 
 impl Event for AccountCreated {

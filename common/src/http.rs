@@ -34,21 +34,23 @@ pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The longest `Idempotency-Key`.
 const KEY_LIMIT: usize = 255;
 
-/// Collects a JSON body: 415, 413, 408 or 400 if that cannot be done.
+/// Collects a JSON body: 415, 413, 408 or 400 if that cannot be done. A body without a declared type is
+/// taken for JSON, as the original's clients send it. A page of another site can send one, too, and is
+/// refused for its origin before (`server/admission.rs`).
 ///
 /// # Errors
 ///
 /// The problem to answer.
 pub async fn json_bytes(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
-    let declared = headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or(""));
-    if !declared.is_some_and(is_json) {
-        let found =
-            declared.map_or_else(|| "no content type".to_owned(), |text| format!("{text:?}"));
+    let declared = headers.get_all(header::CONTENT_TYPE).iter();
+    let declared = declared.map(|value| value.to_str().unwrap_or(""));
+    if let Some(other) = declared.into_iter().find(|media_type| !is_json(media_type)) {
         return Err(Problem::wrong_media_type(format!(
-            "send the header Content-Type: application/json (it was {found})"
+            "send the header Content-Type: application/json (it was {other:?})"
         ))
         .at("Content-Type"));
     }
+    check_encoding(headers)?;
     let collected = tokio::time::timeout(BODY_PATIENCE, Limited::new(body, BODY_LIMIT).collect());
     match collected.await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
@@ -58,6 +60,21 @@ pub async fn json_bytes(headers: &HeaderMap, body: Body) -> Result<Bytes, Proble
         Ok(Err(_)) => Err(Problem::bad_request("the body ended before it was complete")),
         Err(_) => Err(Problem::request_timeout("send the whole body within 10 seconds")),
     }
+}
+
+/// Refuses a body in another content coding than `identity`, which is none.
+fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
+    let codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let mut codings = codings.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let is_none = |coding: &[u8]| {
+        let coding = coding.trim_ascii();
+        coding.is_empty() || coding.eq_ignore_ascii_case(b"identity")
+    };
+    if codings.all(is_none) {
+        return Ok(());
+    }
+    let detail = "send the body as it is, without a Content-Encoding";
+    Err(Problem::wrong_coding(detail).at("Content-Encoding"))
 }
 
 fn is_json(media_type: &str) -> bool {
@@ -215,6 +232,41 @@ mod tests {
         ] {
             let problem = parse::<Body>(body.as_bytes()).unwrap_err();
             assert_eq!((problem.status, problem.field.as_deref()), (status, field), "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_is_json_unless_another_type_or_a_coding_is_declared() {
+        let (content_type, encoding) = (header::CONTENT_TYPE, header::CONTENT_ENCODING);
+        for (declared, refused) in [
+            (&[][..], None),
+            (&[(&content_type, "application/json")], None),
+            (&[(&content_type, "Application/JSON; charset=utf-8")], None),
+            (&[(&content_type, "application/problem+json")], None),
+            (&[(&content_type, "text/plain")], Some("wrong-media-type")),
+            (&[(&content_type, "")], Some("wrong-media-type")),
+            (
+                &[(&content_type, "application/json"), (&content_type, "text/plain")],
+                Some("wrong-media-type"),
+            ),
+            (&[(&encoding, "identity")], None),
+            (&[(&encoding, "Identity, identity")], None),
+            (&[(&encoding, "")], None),
+            (&[(&encoding, "gzip")], Some("wrong-content-coding")),
+            (&[(&encoding, "identity, gzip")], Some("wrong-content-coding")),
+            (&[(&encoding, "identity"), (&encoding, "br")], Some("wrong-content-coding")),
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in declared {
+                headers.append(*name, value.parse().unwrap());
+            }
+            let read = json_bytes(&headers, axum::body::Body::from("{}")).await;
+            let expected = match refused {
+                None => Ok(Bytes::from_static(b"{}")),
+                Some(slug) => Err((415, format!("urn:problem-type:orders:{slug}"))),
+            };
+            let read = read.map_err(|problem| (problem.status, problem.kind.into_string()));
+            assert_eq!(read, expected, "{declared:?}");
         }
     }
 

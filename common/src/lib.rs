@@ -17,6 +17,7 @@ pub mod bookmarks;
 pub mod config;
 pub mod consumer;
 pub mod decision;
+pub mod definitions;
 pub mod engine;
 pub mod entities;
 pub mod entry;

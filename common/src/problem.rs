@@ -126,14 +126,18 @@ problems! {
     request_timeout = REQUEST_TIMEOUT, "request-timeout", "The request took too long to arrive";
     /// 409: what is asked for does not fit the state that something is in.
     wrong_state = CONFLICT, "wrong-state", "Its state does not allow that";
+    /// 409: something that was asked for later had its effect first.
+    superseded = CONFLICT, "superseded", "Something newer was applied first";
     /// 409: the customer has as many open orders as one may have.
     too_many_open = CONFLICT, "too-many-open-orders", "The customer has too many open orders";
     /// 413: the body is too large.
     too_large = PAYLOAD_TOO_LARGE, "too-large", "The body is too large";
     /// 414: the path and query are too long.
     uri_too_long = URI_TOO_LONG, "uri-too-long", "The path and query are too long";
-    /// 415: the body is not declared as JSON.
+    /// 415: the body is declared as something else than JSON.
     wrong_media_type = UNSUPPORTED_MEDIA_TYPE, "wrong-media-type", "The body must be application/json";
+    /// 415: the body is compressed, or in another content coding.
+    wrong_coding = UNSUPPORTED_MEDIA_TYPE, "wrong-content-coding", "The content coding is not supported";
     /// 421: it was sent under the name of another host.
     wrong_host = MISDIRECTED_REQUEST, "wrong-host", "This host is not served here";
     /// 422: a field is missing or has a wrong value.
@@ -192,6 +196,10 @@ impl Problem {
 
     /// The headers that go with it, besides that of its type.
     pub fn add_headers(&self, headers: &mut HeaderMap) {
+        if self.field.as_deref() == Some("Content-Encoding") {
+            // What would be supported (RFC 9110, section 12.5.3).
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

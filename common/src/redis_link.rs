@@ -160,6 +160,12 @@ struct Exchange {
 }
 
 impl Exchange {
+    /// Whether it failed because its connection, which was open when it began, is closed by now.
+    fn was_closed(&self, begun: Instant, error: &LinkError) -> bool {
+        let is_closed = |error: &LinkError| matches!(error, LinkError::Away { source, .. } if source.is_io_error() && !source.is_timeout());
+        self.connection.opened < begun && is_closed(error)
+    }
+
     /// Sends the commands in one write, behind a question for the server's role if that is due.
     async fn run(&mut self, commands: &Pipeline) -> redis::RedisResult<Vec<Value>> {
         let handle = &mut self.connection.handle;
@@ -205,6 +211,25 @@ impl Link {
         let mut exchange = self.begin().await?;
         let answers = exchange.run(commands).await;
         self.end(&exchange, answers)
+    }
+
+    /// Sends commands that change nothing, and does so again at once if the connection turns out to be
+    /// closed: Redis may have been started anew, or have closed it while it was idle. Other commands are
+    /// sent once, as by [`Link::send`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Link::send`].
+    pub async fn read(&mut self, commands: &Pipeline) -> Result<Vec<Value>, LinkError> {
+        let begun = Instant::now();
+        let mut exchange = self.begin().await?;
+        let answers = exchange.run(commands).await;
+        match self.end(&exchange, answers) {
+            Err(error) if exchange.was_closed(begun, &error) && reads(commands) => {
+                self.send(commands).await
+            }
+            answers => answers,
+        }
     }
 
     /// Takes the connection for an exchange, and opens it where there is none.
@@ -525,18 +550,14 @@ impl SharedLink {
         }
     }
 
-    /// Makes a read again at once if its connection turns out to be closed: Redis may have been started
-    /// anew, or have closed it while it was idle.
+    /// As [`Link::read`].
     async fn exchange(&self, commands: &Pipeline) -> Result<Vec<Value>, LinkError> {
         let begun = Instant::now();
         let mut exchange = self.link.lock().await.begin().await?;
         let answers = exchange.run(commands).await;
         let answers = self.link.lock().await.end(&exchange, answers);
-        let was_idle = exchange.connection.opened < begun;
         match answers {
-            Err(LinkError::Away { source, .. })
-                if was_idle && source.is_io_error() && !source.is_timeout() && reads(commands) =>
-            {
+            Err(error) if exchange.was_closed(begun, &error) && reads(commands) => {
                 let mut again = self.link.lock().await.begin().await?;
                 let answers = again.run(commands).await;
                 self.link.lock().await.end(&again, answers)
@@ -686,7 +707,8 @@ impl SharedLink {
 
 /// Whether the commands change nothing, so that they can be sent twice.
 fn reads(commands: &Pipeline) -> bool {
-    const READS: [&[u8]; 9] = [
+    const READS: [&[u8]; 11] = [
+        b"INFO",
         b"GET",
         b"MGET",
         b"LLEN",
@@ -696,6 +718,7 @@ fn reads(commands: &Pipeline) -> bool {
         b"ZRANGEBYLEX",
         b"TYPE",
         b"XINFO",
+        b"XLEN",
     ];
     commands.cmd_iter().all(|command| match command.args_iter().next() {
         Some(redis::Arg::Simple(name)) => READS.contains(&name),

@@ -2,7 +2,7 @@
 //! order_service and every operations port.
 //!
 //! What a client may take its time for is bounded: the handshake, a request's head, its body
-//! ([`crate::http::BODY_PATIENCE`]), silence between requests, and the taking of its answer. So is
+//! ([`crate::http::BODY_PATIENCE`]), silence between requests (which answers announce), and the taking of its answer. So is
 //! how large a head may be, and how many connections there are, altogether and of one client. Where there
 //! is no room for another connection, one that is of no use is cut off. A request for another host, or by a
 //! page of another site, goes no further than this.
@@ -12,6 +12,7 @@ mod connections;
 mod kept;
 mod patience;
 mod places;
+mod silence;
 pub mod tls;
 mod unread;
 
@@ -19,22 +20,20 @@ use std::{
     convert::Infallible,
     io::Write as _,
     net::SocketAddr,
+    ops::RangeInclusive,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
 use anyhow::Context as _;
 use axum::{Router, body::Body, response::IntoResponse as _};
-use http::{HeaderValue, Request, Response, header, request::Parts};
+use http::{HeaderValue, Request, Response, Version, header, request::Parts};
 use hyper::{
     body::Incoming,
     server::conn::http1,
     service::{Service, service_fn},
 };
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -51,6 +50,7 @@ use self::{
     admission::Admission,
     connections::{Connections, Entry},
     patience::Paced,
+    silence::{Answered, Followed, Limits, Silence},
     tls::Tls,
 };
 pub use self::{
@@ -78,8 +78,15 @@ const BACKLOG: u32 = 1_024;
 /// What the kernel keeps of an answer, so that a client which does not read is noticed, and costs
 /// no more than this.
 const SEND_BUFFER: u32 = 256 * 1024;
-/// How long the head of a request may take to arrive, and a kept-alive connection may be silent.
+/// How long the head of a request may take to arrive.
 pub const HEADER_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a connection is kept after an answer if nothing else is configured. Balancers and proxies
+/// commonly use connections again for 60 s; one that we close first can cost them a request.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// The bounds of that, in milliseconds.
+pub const KEEP_ALIVE_MS: RangeInclusive<u64> = 10_000..=3_600_000;
+/// How long a connection that ends for its silence may take to do so in order.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// How long a TLS handshake may take.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
 /// The largest head of a request, in bytes: tokens and cookies have room.
@@ -102,12 +109,17 @@ pub struct Serving {
     pub tls: Option<Tls>,
     /// The most connections. Another one takes the place of the one that is missed least.
     pub connections: usize,
-    /// The most connections of one client, an IPv4 address or an IPv6 /64; 0: any number.
+    /// The most connections of one client, an IPv4 address or an IPv6 /64; 0: any number. Another one of
+    /// that client takes the place of the one that is missed least.
     pub connections_per_client: usize,
     /// Clients to whom that does not apply.
     pub exempt: Vec<Network>,
     /// How long a client may take nothing of what it asked for.
     pub write_patience: Duration,
+    /// How long the head of a request may take to arrive.
+    pub head_patience: Duration,
+    /// How long a connection is kept after an answer.
+    pub keep_alive: Duration,
     /// The names by which clients may reach it, or `*`; if there are none, those of this machine where it
     /// listens on a loopback address, and any elsewhere.
     pub allowed_hosts: Vec<HostName>,
@@ -130,6 +142,8 @@ impl Default for Serving {
             connections_per_client: 0,
             exempt: Vec::new(),
             write_patience: Duration::from_secs(30),
+            head_patience: HEADER_PATIENCE,
+            keep_alive: KEEP_ALIVE,
             allowed_hosts: Vec::new(),
             is_private: false,
             trusted_proxies: Vec::new(),
@@ -155,7 +169,8 @@ impl Life {
     ///
     /// The address cannot be listened on.
     pub async fn serve(&self, address: SocketAddr, router: Router) -> anyhow::Result<()> {
-        self.serve_as(address, router, Serving::default()).await
+        let serving = Serving { keep_alive: self.keep_alive, ..Serving::default() };
+        self.serve_as(address, router, serving).await
     }
 
     /// The same in a certain way.
@@ -190,11 +205,13 @@ pub(crate) async fn serve_operations(
     address: SocketAddr,
     allowed_hosts: Vec<HostName>,
     router: Router,
+    keep_alive: Duration,
 ) -> anyhow::Result<()> {
     let serving = Serving {
         connections: OPERATIONS_CONNECTIONS,
         allowed_hosts,
         is_private: true,
+        keep_alive,
         ..Serving::default()
     };
     serve(listener, Server::new(router, address, serving, None, CancellationToken::new())).await
@@ -272,21 +289,14 @@ async fn serve(listener: TcpListener, server: Server) -> anyhow::Result<()> {
             },
         };
         let site = Site::from(address.ip());
-        let counts = server.counts && !server.exempt.iter().any(|it| it.contains(address.ip()));
-        let place = counts.then(|| server.places.take(site));
-        if place.as_ref().is_some_and(Option::is_none) {
-            server.turn_away(stream, "too many connections from your address");
-            continue;
+        let is_exempt = server.exempt.iter().any(|it| it.contains(address.ip()));
+        let limit = server.of_client.filter(|_| !is_exempt);
+        match server.connections.enter(site, limit) {
+            Ok(entry) => {
+                connections.spawn(Arc::clone(&server).connection(stream, address, entry));
+            }
+            Err(no_room) => server.turn_away(stream, &no_room.to_string()),
         }
-        let Some(entry) = server.connections.enter(site) else {
-            server.turn_away(stream, "too many connections");
-            continue;
-        };
-        let served = Arc::clone(&server).connection(stream, address, entry);
-        connections.spawn(async move {
-            let _place = place;
-            served.await;
-        });
     }
     let finish = async { while connections.join_next().await.is_some() {} };
     if timeout(CLIENT_PATIENCE, finish).await.is_err() {
@@ -302,11 +312,13 @@ struct Server {
     admission: Admission,
     refuse: fn(Problem, &Parts, Peer) -> Response<Body>,
     connections: Arc<Connections>,
-    places: Arc<Places<Site>>,
-    /// Whether the connections of a client are counted.
-    counts: bool,
+    /// The most connections of a client.
+    of_client: Option<usize>,
     exempt: Vec<Network>,
     write_patience: Duration,
+    silence: Limits,
+    /// How the answers announce the time for which a connection is kept.
+    keep_alive: HeaderValue,
     shutdown: CancellationToken,
 }
 
@@ -324,10 +336,12 @@ impl Server {
             admission: Admission::new(&serving, address.ip()),
             refuse: serving.refuse,
             connections: Connections::new(serving.connections),
-            places: Places::new(serving.connections_per_client),
-            counts: serving.connections_per_client > 0,
+            of_client: (serving.connections_per_client > 0)
+                .then_some(serving.connections_per_client),
             exempt: serving.exempt,
             write_patience: serving.write_patience,
+            silence: Limits { head: serving.head_patience, keep_alive: serving.keep_alive },
+            keep_alive: announcement(serving.keep_alive),
             shutdown,
         }
     }
@@ -384,18 +398,30 @@ impl Server {
         connection: &Connection,
     ) {
         let router = TowerToHyperService::new(self.router.clone());
-        let service = service_fn(|request| self.answer(&router, request, peer, connection));
+        let silence = Silence::new(self.silence);
+        let stream = Followed::new(stream, &silence);
+        let service =
+            service_fn(|request| self.answer(&router, request, peer, connection, &silence));
         let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new())
-            .header_read_timeout(HEADER_PATIENCE)
-            .max_header_size(HEAD_LIMIT)
-            .max_buf_size(BUFFER);
+        // hyper has one limit for heads and for the time between requests: ours are two.
+        http.header_read_timeout(None::<Duration>).max_header_size(HEAD_LIMIT).max_buf_size(BUFFER);
         let mut served = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
+            // The silence is looked at after what breaks it.
+            biased;
             ended = served.as_mut() => ended,
             () = self.shutdown.cancelled() => {
                 served.as_mut().graceful_shutdown();
                 served.await
+            }
+            () = silence.too_long() => {
+                if !silence.is_idle() {
+                    debug!("the head of a request took too long");
+                    return;
+                }
+                served.as_mut().graceful_shutdown();
+                // It has nothing left to do but to close.
+                timeout(FAREWELL, served).await.unwrap_or(Ok(()))
             }
         };
         // A client that went away, took nothing, or sent something that is not HTTP.
@@ -407,14 +433,18 @@ impl Server {
     /// A request's answer. One whose body has no length that is known beforehand is the last of its
     /// connection: nobody can smuggle another behind it by framing it in two ways (RFC 9112, section
     /// 6.1: a Content-Length beside it does not count, and hyper has taken it away). So is one that was answered
-    /// before its body was read: hyper ends the connection then, and the answer has to announce it.
+    /// before its body was read: hyper ends the connection then, and the answer has to announce it. All
+    /// others announce how long the connection is kept.
     async fn answer(
         &self,
         router: &TowerToHyperService<Router>,
         mut request: Request<Incoming>,
         peer: Peer,
         connection: &Connection,
-    ) -> Result<Response<Body>, Infallible> {
+        silence: &Arc<Silence>,
+    ) -> Result<Response<Answered>, Infallible> {
+        silence.is_asked();
+        let is_kept = request.version() == Version::HTTP_11 && !asks_to_close(&request);
         let is_chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
         let admitted = self.admission.check(&mut request, peer);
         let (mut request, is_read) = unread::watch(request);
@@ -429,10 +459,14 @@ impl Server {
             }
             Err(problem) => (self.refuse)(problem, &request.into_parts().0, peer),
         };
-        if is_chunked || !is_read.load(Relaxed) {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        let headers = response.headers_mut();
+        if is_chunked || !is_read.load(Relaxed) || self.shutdown.is_cancelled() {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        } else if is_kept {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
+            headers.insert("keep-alive", self.keep_alive.clone());
         }
-        Ok(response)
+        Ok(response.map(|body| silence.answered(body)))
     }
 
     /// Answers 503 to a connection beyond the limit, if that is possible without waiting.
@@ -444,6 +478,19 @@ impl Server {
             let _ = stream.into_std().and_then(|mut it| it.write(&plain_answer(&problem)));
         }
     }
+}
+
+/// The value of the header `Keep-Alive` (RFC 2068, section 19.7.1.1).
+fn announcement(keep_alive: Duration) -> HeaderValue {
+    let text = format!("timeout={}", keep_alive.as_secs());
+    HeaderValue::from_str(&text).expect("it is plain")
+}
+
+/// Whether the client wants the connection to end with the answer.
+fn asks_to_close<B>(request: &Request<B>) -> bool {
+    let options = request.headers().get_all(header::CONNECTION).iter();
+    let mut options = options.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
 /// A problem as an answer in plain HTTP, for who is not served otherwise.

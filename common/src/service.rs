@@ -61,7 +61,7 @@ pub trait ServiceConfig: Parser {
 /// A process from its start to its end. `start` wires the service: it spawns tasks on the [`Life`]
 /// and returns; the process then lives until a signal, or until a task ends by itself.
 ///
-/// Exit codes: 0 after SIGTERM or SIGINT, 1 if a task failed or the work in hand could not be
+/// Exit codes: 0 after SIGTERM, SIGINT or SIGHUP, 1 if a task failed or the work in hand could not be
 /// finished in time, 64 for a bad configuration.
 pub fn main<C, F, S>(name: &'static str, start: S) -> ExitCode
 where
@@ -113,6 +113,8 @@ where
 {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    // A terminal that is closed sends it.
+    let mut hang_up = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let common = config.common();
     let instance = common.instance_or_default(config.ops_addr());
     let mut life = Life::new(sources, &instance);
@@ -122,6 +124,7 @@ where
     });
     life.claim_idle_ms = common.claim_idle_ms;
     life.retention = Retention { entries: common.stream_keep, bytes: common.stream_keep_bytes };
+    life.keep_alive = Duration::from_millis(common.keep_alive_ms);
     let life_until_the_end = life.clone();
     let ops_addr = config.ops_addr();
     let Ok(ops_allowed_hosts) =
@@ -134,12 +137,19 @@ where
     let operations = Operations { health: Arc::clone(&life.health), registry };
     // It answers to the very end, and is no reason to wait.
     let operations = ops::router(Arc::new(operations));
-    let serving = server::serve_operations(listener, ops_addr, ops_allowed_hosts, operations);
+    let serving = server::serve_operations(
+        listener,
+        ops_addr,
+        ops_allowed_hosts,
+        operations,
+        life.keep_alive,
+    );
     let operations = tokio::spawn(serving);
 
     let ended_early = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
+        _ = hang_up.recv() => Ok(()),
         ended = life.any_task_ends() => ended,
     };
     info!("finishing what is in hand");
@@ -179,6 +189,8 @@ pub struct Life {
     pub claim_idle_ms: u64,
     /// How much of each stream stays.
     pub retention: Retention,
+    /// How long HTTP connections are kept after an answer.
+    pub keep_alive: Duration,
     instance: String,
     tasks: Arc<Mutex<Tasks>>,
     registry: Arc<Mutex<Registry>>,
@@ -193,6 +205,7 @@ impl Life {
             shutdown: CancellationToken::new(),
             claim_idle_ms: 15_000,
             retention: Retention::default(),
+            keep_alive: server::KEEP_ALIVE,
             instance: instance.to_owned(),
             tasks: Arc::default(),
             registry: Arc::default(),

@@ -85,6 +85,78 @@ async fn an_answer_without_reading_the_body_announces_the_end_of_the_connection(
     life.stop().await.unwrap();
 }
 
+/// A client that has got one answer, and what the head of that said.
+async fn served(address: SocketAddr, version: &str, more: &str) -> (TcpStream, String) {
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET /fine {version}\r\nHost: localhost\r\n{more}\r\n");
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.windows(4).any(|it| it == b"fine") {
+        assert!(client.read_buf(&mut answer).await.unwrap() > 0);
+    }
+    (client, String::from_utf8(answer).unwrap().to_lowercase())
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_for_longer_than_a_head_may_take_and_its_answers_announce_that() {
+    let router = Router::new().route("/fine", get(|| async { "fine" }));
+    let (head_patience, keep_alive) = (Duration::from_millis(200), Duration::from_secs(3));
+    let serving = Serving { head_patience, keep_alive, ..Serving::default() };
+    let (life, address) = serve(router, serving).await;
+    let ends = async |mut client: TcpStream| {
+        let begun = tokio::time::Instant::now();
+        let read = tokio::time::timeout(Duration::from_secs(30), client.read(&mut [0; 64])).await;
+        assert!(matches!(read, Ok(Ok(0) | Err(_))), "{read:?}");
+        begun.elapsed()
+    };
+    let (idle, answer) = served(address, "HTTP/1.1", "").await;
+    assert!(answer.contains("\r\nkeep-alive: timeout=3\r\n"), "{answer}");
+    assert!(answer.contains("\r\nconnection: keep-alive\r\n"), "{answer}");
+    let (mut slow, _) = served(address, "HTTP/1.1", "").await;
+    let begin = async |client: &mut TcpStream| client.write_all(b"GET /fine HT").await.unwrap();
+    let slow = async {
+        begin(&mut slow).await;
+        ends(slow).await
+    };
+    let mut first = TcpStream::connect(address).await.unwrap();
+    let first = async {
+        begin(&mut first).await;
+        ends(first).await
+    };
+    let (idle, slow, first) = tokio::join!(ends(idle), slow, first);
+    assert!(idle > keep_alive.mul_f32(0.9), "{idle:?}");
+    for head in [slow, first] {
+        assert!(head < keep_alive / 2, "{head:?}");
+    }
+    // One that ends is not announced as kept.
+    for (version, more) in [("HTTP/1.1", "Connection: close\r\n"), ("HTTP/1.0", "")] {
+        let (client, answer) = served(address, version, more).await;
+        assert!(!answer.contains("keep-alive"), "{answer}");
+        assert!(ends(client).await < keep_alive / 2);
+    }
+    life.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_that_takes_long_is_no_silence() {
+    let answer = || async {
+        let piece = |at: u32| async move {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let last = at == 9;
+            Some((Ok::<_, Infallible>(if last { "fine" } else { "more" }), at + 1))
+                .filter(|_| at < 10)
+        };
+        Body::from_stream(stream::unfold(0, piece))
+    };
+    let router = Router::new().route("/fine", get(answer));
+    let limit = Duration::from_millis(300);
+    let serving = Serving { head_patience: limit, keep_alive: limit, ..Serving::default() };
+    let (life, address) = serve(router, serving).await;
+    let (_, answer) = served(address, "HTTP/1.1", "").await;
+    assert_eq!(answer.matches("more").count(), 9, "{answer}");
+    life.stop().await.unwrap();
+}
+
 /// Goes along with an answer's body, and tells when that is dropped.
 struct TellsOfItsEnd(mpsc::UnboundedSender<()>);
 
@@ -132,15 +204,31 @@ async fn who_does_not_take_the_answer_is_cut_off() {
 #[tokio::test]
 async fn so_many_connections_of_one_client_and_no_more() {
     let router = Router::new().route("/", get(|| async { "fine" }));
+    let router = router.route("/slow", post(|_: Bytes| async { "fine" }));
     let serving = Serving { connections_per_client: 2, ..Serving::default() };
     let (life, address) = serve(router, serving).await;
-    let mut kept = Vec::new();
-    for _ in 0..2 {
+    let idle = async || {
         let mut client = TcpStream::connect(address).await.unwrap();
         client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
         let count = client.read(&mut [0; 4_096]).await.unwrap();
         assert!(count > 0);
-        kept.push(client);
+        client
+    };
+    // An idle one ends for a further one.
+    let mut first = idle().await;
+    let mut kept = Vec::new();
+    for _ in 0..2 {
+        kept.push(idle().await);
+    }
+    let ended = tokio::time::timeout(HEADER_PATIENCE / 2, first.read(&mut [0; 16])).await;
+    assert!(matches!(ended, Ok(Ok(0) | Err(_))), "{ended:?}");
+    // Those at work do not; a handler has begun when it asks for the body.
+    for client in &mut kept {
+        let head = "POST /slow HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n\
+                    Content-Length: 2\r\n\r\n";
+        client.write_all(head.as_bytes()).await.unwrap();
+        let count = client.read(&mut [0; 64]).await.unwrap();
+        assert!(count > 0);
     }
     let mut third = TcpStream::connect(address).await.unwrap();
     let mut answer = String::new();

@@ -6,19 +6,18 @@ use axum::{
         Path, Query, Request, State,
         rejection::{PathRejection, QueryRejection},
     },
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use common::{
     api::{Amount, DefineAccount},
     decision::Entity,
     entities::{Account, Deposit, Refused, masked},
     events::{AccountCreated, TopUp},
-    http::{json_bytes, parse, path_id, trace},
+    http::{json_bytes, parse, path_id},
     ids::{CustomerId, EntryId},
     problem::Problem,
     redis_link::{LinkError, SharedLink},
 };
-use http::{HeaderValue, StatusCode, header};
 use serde_json::value::to_raw_value;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -136,15 +135,21 @@ pub async fn show(
 /// Define an account
 ///
 /// A new customer, or another name and e-mail address for an existing one: the balance changes only
-/// by top-up and orders.
+/// by top-up and orders. With an `Idempotency-Key` the request is safe to repeat for ever: it has its
+/// effect once, and repeats get the first answer.
 #[utoipa::path(
     put, path = "/accounts/{id}", tag = "customers", operation_id = "define_account",
-    params(("id" = CustomerId, Path, description = "The customer's id")),
+    params(("id" = CustomerId, Path, description = "The customer's id"), RequestHeaders),
     request_body(content = DefineAccount, example = json!(examples::define_account())),
     responses(
-        (status = 200, description = "The account as it is now", body = Account, example = json!(examples::account())),
+        (status = 200, description = "The account as this made it", body = Account,
+            headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request")),
+            example = json!(examples::account())),
         (status = 201, description = "The account is new", body = Account,
-            headers(("Location" = String, description = "Where the account is: /accounts/{id}")),
+            headers(
+                ("Location" = String, description = "Where the account is: /accounts/{id}"),
+                ("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request"),
+            ),
             example = json!(examples::new_account())),
         NotDone, BadBody, BadDefinition,
     ),
@@ -165,26 +170,17 @@ pub async fn define(
         let detail = "a customer does not say what a balance is at first";
         return Err(Problem::forbidden(detail).at("balance"));
     }
-    let store = &gateway.stores.account;
-    let is_new = commands::read(&reader, store.get::<Account>(&id)).await?.is_none();
-    let event = AccountCreated {
-        id: id.clone(),
+    let place = format!("/accounts/{id}");
+    let event = |request| AccountCreated {
+        id,
         name: defined.name,
         email: defined.email,
         balance: defined.balance,
         keep: true,
+        request: Some(request),
     };
-    let applied_by = |account: &Account| account.created_by;
-    let trace = trace(&parts.headers);
-    let account =
-        commands::define(&gateway, &reader, &id, &event, applied_by, trace.as_deref()).await?;
-    let mut response = Json(shown(account, &caller)).into_response();
-    if is_new {
-        *response.status_mut() = StatusCode::CREATED;
-        let location = HeaderValue::from_str(&format!("/accounts/{id}"));
-        response.headers_mut().insert(header::LOCATION, location.expect("ids are plain"));
-    }
-    Ok(response)
+    let shown = |account| shown(account, &caller);
+    commands::define(&gateway, (&place, event), (&caller, &reader), &parts.headers, shown).await
 }
 
 /// Top up an account

@@ -9,6 +9,7 @@ use axum::{
 };
 use common::{
     decision::Entity,
+    definitions::Definition,
     entities::Refused,
     events::{ENTITY, EVENT_ID, Event, TRACEPARENT},
     http::{IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, idempotency_key, trace},
@@ -16,7 +17,7 @@ use common::{
     problem::Problem,
     redis_link::{LinkError, SharedLink},
 };
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use redis::{Pipeline, Value};
 use serde::Serialize;
 use tracing::error;
@@ -35,6 +36,9 @@ pub(crate) async fn publish<V: Event>(
     events: &[V],
     trace: Option<&str>,
 ) -> Result<Vec<EntryId>, LinkError> {
+    if events.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut pipeline = Pipeline::with_capacity(events.len());
     for event in events {
         let json = serde_json::to_string(event).expect("it has string keys only");
@@ -87,53 +91,53 @@ impl RequestKey {
     }
 }
 
-/// Publishes a definition and gives what it came to, once its owner has taken it up.
-///
-/// # Errors
-///
-/// 503 as well if a service that reads definitions is too far behind.
-pub(crate) async fn define<E: Entity, V: Event>(
+/// Has something defined, once for each key, and answers with what its owner's record of the request
+/// says: how it was when the request had its effect. `place` is where it is, `event` the event of the
+/// request with this id, `shown` what the caller may see of it.
+pub(crate) async fn define<V: Event + PartialEq, E: Serialize>(
     gateway: &Gateway,
-    reader: &Reader,
-    id: &E::Id,
-    event: &V,
-    applied_by: impl Fn(&E) -> Option<EntryId>,
-    trace: Option<&str>,
-) -> Result<E, Problem> {
-    let store = gateway.stores.of(V::STREAM.topic());
-    gateway.backlogs.check::<V>(reader, &gateway.stores).await?;
-    let entry = look(publish(store, std::slice::from_ref(event), trace).await)?.pop();
-    in_time(async {
-        loop {
-            let entity = read(reader, store.get::<E>(id)).await?;
-            if let Some(entity) = entity.filter(|entity| applied_by(entity) >= entry) {
-                return Ok(entity);
-            }
-            tokio::time::sleep(LOOK_AGAIN).await;
+    (place, event): (&str, impl FnOnce(Uuid) -> V),
+    (caller, reader): (&Caller, &Reader),
+    headers: &HeaderMap,
+    shown: impl FnOnce(E) -> E,
+) -> Result<Response, Problem>
+where
+    Definition<V, E>: Entity<Id = Uuid>,
+{
+    let key = RequestKey::of(headers)?;
+    // Each resource has requests of its own kind; which one it is about shows in the event.
+    let kind = format!("define-{}", V::STREAM.topic().name());
+    let id = request_id(&kind, caller.key(), &key.text);
+    let event = event(id);
+    let recorded = async {
+        let store = gateway.stores.of(V::STREAM.topic());
+        if key.given
+            && let Some(record) = read(reader, store.get::<Definition<V, E>>(&id)).await?
+        {
+            return Ok((record, true));
         }
-    })
-    .await
-}
-
-/// Reads for a command when it is the client's turn.
-///
-/// # Errors
-///
-/// As [`Reader::read`] and [`look`].
-pub(crate) async fn read<T>(
-    reader: &Reader,
-    reading: impl Future<Output = Result<T, LinkError>>,
-) -> Result<T, Problem> {
-    look(reader.read("what is stored", reading).await?)
-}
-
-/// Waits for what the owner makes of something that was published, for as long as that may take.
-///
-/// # Errors
-///
-/// 504: it has not taken it up.
-async fn in_time<T>(looking: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
-    tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| Err(not_taken_up()))
+        gateway.backlogs.check::<V>(reader, &gateway.stores).await?;
+        let trace = trace(headers);
+        let entry = look(publish(store, std::slice::from_ref(&event), trace.as_deref()).await)?;
+        let record = taken_up::<Definition<V, E>>(reader, store, &id).await?;
+        // Of several calls with one key, the others' events came after the one that counts.
+        let replayed = key.given && Some(&record.entry) != entry.first();
+        Ok((record, replayed))
+    };
+    let answer = recorded.await.and_then(|(record, replayed)| {
+        if record.asked != event {
+            return Err(key_reused());
+        }
+        let entity = record.made.map(shown).ok_or_else(superseded)?;
+        let mut response = Json(entity).into_response();
+        if record.is_new {
+            *response.status_mut() = StatusCode::CREATED;
+            let place = HeaderValue::from_str(place).expect("ids are plain");
+            response.headers_mut().insert(header::LOCATION, place);
+        }
+        Ok(if replayed { mark_replayed(response) } else { response })
+    });
+    Ok(key.name_in(answer.unwrap_or_else(IntoResponse::into_response)))
 }
 
 /// Something that comes in once: an event, and the record that its owner keeps of it.
@@ -192,25 +196,71 @@ async fn bring_in_with<R: Incoming + Serialize>(
     }
     gateway.backlogs.check::<R::Event>(reader, &gateway.stores).await?;
     let entry = look(publish(store, &[wanted.event(id)], trace).await)?.pop();
-    let record = in_time(async {
+    let record = taken_up::<R>(reader, store, &id).await?;
+    // Of several calls with one key, the others' events came after the one that counts.
+    let replayed = key.given && Some(record.entry()) != entry;
+    told(&record, wanted, replayed)
+}
+
+/// Reads for a command when it is the client's turn.
+///
+/// # Errors
+///
+/// As [`Reader::read`] and [`look`].
+pub(crate) async fn read<T>(
+    reader: &Reader,
+    reading: impl Future<Output = Result<T, LinkError>>,
+) -> Result<T, Problem> {
+    look(reader.read("what is stored", reading).await?)
+}
+
+/// The record of a request, once its owner has taken the event up.
+///
+/// # Errors
+///
+/// 504: it has not in time. Otherwise as [`read`].
+async fn taken_up<R: Entity<Id = Uuid>>(
+    reader: &Reader,
+    store: &SharedLink,
+    id: &Uuid,
+) -> Result<R, Problem> {
+    let looking = async {
         loop {
-            if let Some(record) = read(reader, store.get::<R>(&id)).await? {
+            if let Some(record) = read(reader, store.get::<R>(id)).await? {
                 return Ok(record);
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
-    });
-    let record = record.await?;
-    // Of several calls with one key, the others' events came after the one that counts.
-    let replayed = key.given && Some(record.entry()) != entry;
-    told(&record, wanted, replayed)
+    };
+    tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| Err(not_taken_up()))
+}
+
+/// 409: its entry was handled after that of a newer definition.
+pub(crate) fn superseded() -> Problem {
+    Problem::superseded(
+        "a newer definition was applied before this one, which changed nothing; repeat it with a new \
+         Idempotency-Key if it is still wanted",
+    )
+}
+
+/// 422: the key was used for another request.
+fn key_reused() -> Problem {
+    let detail =
+        "another request was made with this Idempotency-Key; take a new key for a new request";
+    Problem::key_reused(detail).at("Idempotency-Key")
+}
+
+/// Says of an answer that it is that of an earlier request.
+pub(crate) fn mark_replayed(mut response: Response) -> Response {
+    response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+    response
 }
 
 /// 504: the owner has not taken the event up.
 fn not_taken_up() -> Problem {
     Problem::timeout(
         "it is published but not taken up yet; it will be as soon as its service runs. Repeat the \
-         request, a POST with the same Idempotency-Key",
+         request with the same Idempotency-Key",
     )
 }
 
@@ -220,7 +270,7 @@ fn look<T>(read: Result<T, LinkError>) -> Result<T, Problem> {
         error!("a command did not reach its owner: {error}");
         error.problem(
             "what is stored cannot be read",
-            "it cannot be stored at the moment; repeat the request, a POST with the same \
+            "it cannot be stored at the moment; repeat the request with the same \
              Idempotency-Key",
         )
     })
@@ -232,9 +282,7 @@ fn told<R: Incoming + Serialize>(
     replayed: bool,
 ) -> Result<Response, Problem> {
     if !record.is_same(wanted) {
-        let detail =
-            "another request was made with this Idempotency-Key; take a new key for a new request";
-        return Err(Problem::key_reused(detail).at("Idempotency-Key"));
+        return Err(key_reused());
     }
     match record.refused() {
         Some(Refused::Unknown) => return Err(record.unknown()),
@@ -244,9 +292,6 @@ fn told<R: Incoming + Serialize>(
         }
         None => {}
     }
-    let mut response = Json(record).into_response();
-    if replayed {
-        response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
-    }
-    Ok(response)
+    let response = Json(record).into_response();
+    Ok(if replayed { mark_replayed(response) } else { response })
 }

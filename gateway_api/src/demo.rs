@@ -2,26 +2,35 @@
 
 use std::time::Instant;
 
-use axum::{Json, extract::State};
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
 use common::{
     decision::Entity,
+    definitions::Definition,
     entities::{Account, Product},
     events::{AccountCreated, Event, ProductCreated, Stream},
-    ids::EntryId,
-    keys::Key,
+    http::trace,
+    ids::request_id,
     problem::Problem,
     redis_link::{LinkError, SharedLink},
     service::REQUEST_PATIENCE,
 };
+use http::HeaderMap;
 use redis::{Pipeline, Value};
 use serde::{Deserialize, Serialize};
 use tracing::{error, info};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::{
     Gateway, Stores,
-    commands::{self, LOOK_AGAIN, PATIENCE},
+    auth::Caller,
+    commands::{self, LOOK_AGAIN, PATIENCE, RequestKey},
     guard::Reader,
+    orders::RequestHeaders,
 };
 
 /// How many customers there are.
@@ -38,11 +47,19 @@ pub struct InitData {
 /// Load the demo data
 ///
 /// Sets the demo customers and products to their first values; at any time, as often as wanted.
-/// What orders hold stays theirs. Answers once the entities can be ordered.
+/// What orders hold stays theirs. Answers once the entities can be ordered. With an `Idempotency-Key` the
+/// request is safe to repeat for ever: it has its effect once.
 #[utoipa::path(
     post, path = "/init-data", tag = "demo", operation_id = "init_data",
+    params(RequestHeaders),
     responses(
-        (status = 200, description = "The demo customers and products are there", body = InitData, example = json!({ "result": "success" })),
+        (status = 200, description = "The demo customers and products are there", body = InitData,
+            headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request")),
+            example = json!({ "result": "success" })),
+        (status = 400, description = "The key does not fit", body = Problem, content_type = "application/problem+json",
+            example = json!(crate::examples::wrong_key())),
+        (status = 409, description = "A newer definition was applied before one of these, which changed nothing", body = Problem, content_type = "application/problem+json",
+            example = json!(commands::superseded())),
         (status = 500, description = "What is stored cannot be read", body = Problem, content_type = "application/problem+json",
             example = json!(Problem::internal("what is stored cannot be read"))),
         (status = 503, description = "Nothing can be published at the moment, or a service is too far behind; see Retry-After", body = Problem, content_type = "application/problem+json",
@@ -53,18 +70,112 @@ pub struct InitData {
 )]
 pub async fn init_data(
     State(gateway): State<Gateway>,
+    caller: Caller,
     reader: Reader,
-) -> Result<Json<InitData>, Problem> {
-    let seeded = tokio::time::timeout(REQUEST_PATIENCE, async {
-        gateway.backlogs.check::<AccountCreated>(&reader, &gateway.stores).await?;
-        gateway.backlogs.check::<ProductCreated>(&reader, &gateway.stores).await?;
-        seed(&gateway.stores, &reader).await
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let key = RequestKey::of(&headers)?;
+    let trace = trace(&headers);
+    let loaded = load(&gateway, (&caller, &reader), &key, trace.as_deref());
+    let loaded = tokio::time::timeout(REQUEST_PATIENCE, loaded).await;
+    let answer = match loaded.unwrap_or_else(|_| Err(not_taken_up())) {
+        Ok(replayed) => {
+            let answer = Json(InitData { result: "success".to_owned() }).into_response();
+            if replayed { commands::mark_replayed(answer) } else { answer }
+        }
+        Err(problem) => problem.into_response(),
+    };
+    Ok(key.name_in(answer))
+}
+
+/// Has the demo data defined, once for each key, and waits until the services have taken it up; gives
+/// whether an earlier request had done so.
+async fn load(
+    gateway: &Gateway,
+    (caller, reader): (&Caller, &Reader),
+    key: &RequestKey,
+    trace: Option<&str>,
+) -> Result<bool, Problem> {
+    // Each definition has a record of its own, with its owner.
+    let request = |id: &str| request_id(&format!("init-data {id}"), caller.key(), &key.text);
+    let customers = customers().map(|event| {
+        let id = request(event.id.as_str());
+        Asked { id, event: AccountCreated { request: Some(id), ..event } }
     });
-    if seeded.await.unwrap_or(Ok(false))? {
-        Ok(Json(InitData { result: "success".to_owned() }))
-    } else {
-        Err(not_taken_up())
+    let products = products().into_iter().map(|event| {
+        let id = request(event.id.as_str());
+        Asked { id, event: ProductCreated { request: Some(id), ..event } }
+    });
+    let products: Vec<_> = products.collect();
+    let stores = &gateway.stores;
+    let (accounts_known, products_known) = match key.given {
+        true => (
+            recorded::<_, Account>(reader, &stores.account, &customers).await?,
+            recorded::<_, Product>(reader, &stores.inventory, &products).await?,
+        ),
+        false => (Vec::new(), Vec::new()),
+    };
+    if accounts_known.len() == customers.len() && products_known.len() == products.len() {
+        return Ok(true);
     }
+    gateway.backlogs.check::<AccountCreated>(reader, stores).await?;
+    gateway.backlogs.check::<ProductCreated>(reader, stores).await?;
+    publish_others(&stores.account, &customers, &accounts_known, trace).await?;
+    publish_others(&stores.inventory, &products, &products_known, trace).await?;
+    let begun = Instant::now();
+    loop {
+        if recorded::<_, Account>(reader, &stores.account, &customers).await?.len()
+            == customers.len()
+            && recorded::<_, Product>(reader, &stores.inventory, &products).await?.len()
+                == products.len()
+        {
+            info!("the demo data is there");
+            return Ok(false);
+        }
+        if begun.elapsed() > PATIENCE {
+            return Err(not_taken_up());
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// A definition that is asked for, and the id of that request.
+struct Asked<V> {
+    id: Uuid,
+    event: V,
+}
+
+/// The requests among these that have had their effect.
+///
+/// # Errors
+///
+/// 409: a newer definition came before one of them.
+async fn recorded<V, E>(
+    reader: &Reader,
+    store: &SharedLink,
+    asked: &[Asked<V>],
+) -> Result<Vec<Uuid>, Problem>
+where
+    Definition<V, E>: Entity<Id = Uuid>,
+{
+    let reading = store.get_all::<Definition<V, E>>(asked.iter().map(|it| it.id));
+    let records = published(reader.read("the demo data", reading).await?)?;
+    if records.iter().any(|record| record.made.is_none()) {
+        return Err(commands::superseded());
+    }
+    Ok(records.iter().map(|record| record.id).collect())
+}
+
+/// Publishes the events of all requests but those.
+async fn publish_others<V: Event + Clone>(
+    store: &SharedLink,
+    asked: &[Asked<V>],
+    known: &[Uuid],
+    trace: Option<&str>,
+) -> Result<(), Problem> {
+    let others = asked.iter().filter(|it| !known.contains(&it.id)).map(|it| it.event.clone());
+    let others: Vec<V> = others.collect();
+    published(commands::publish(store, &others, trace).await).map(drop)
 }
 
 fn published<T>(published: Result<T, LinkError>) -> Result<T, Problem> {
@@ -84,37 +195,16 @@ fn not_taken_up() -> Problem {
     )
 }
 
-/// Publishes the demo data and waits until the services have taken it up; `false` if they did not
-/// in time.
-async fn seed(stores: &Stores, reader: &Reader) -> Result<bool, Problem> {
-    let mut awaited = published(publish_accounts(&stores.account).await)?;
-    awaited.extend(published(publish_products(&stores.inventory).await)?);
-    let (accounts, products) = awaited.split_at(CUSTOMERS);
-    let begun = Instant::now();
-    while begun.elapsed() <= PATIENCE {
-        let are_there = reader.read("the demo data", async {
-            Ok(taken_up(&stores.account, accounts).await?
-                && taken_up(&stores.inventory, products).await?)
-        });
-        if published(are_there.await?)? {
-            info!("the demo data is there");
-            return Ok(true);
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
-    Ok(false)
-}
-
 /// Publishes the demo customers, the demo products or both, whichever there are none of: neither
 /// entities nor events that will make some.
 pub(crate) async fn seed_what_is_missing(stores: &Stores) -> Result<(), LinkError> {
     if is_empty::<Account>(&stores.account, AccountCreated::STREAM).await? {
         info!("there are no customers yet: loading the demo customers");
-        publish_accounts(&stores.account).await?;
+        commands::publish(&stores.account, &customers(), None).await?;
     }
     if is_empty::<Product>(&stores.inventory, ProductCreated::STREAM).await? {
         info!("there are no products yet: loading the demo products");
-        publish_products(&stores.inventory).await?;
+        commands::publish(&stores.inventory, &products(), None).await?;
     }
     Ok(())
 }
@@ -126,45 +216,6 @@ async fn is_empty<E: Entity>(store: &SharedLink, created: Stream) -> Result<bool
     Ok(store.send(&pipeline).await?.iter().all(|length| *length == Value::Int(0)))
 }
 
-async fn publish_accounts(store: &SharedLink) -> Result<Vec<(Key, EntryId)>, LinkError> {
-    publish::<Account, _>(store, &customers(), |event| &event.id).await
-}
-
-async fn publish_products(store: &SharedLink) -> Result<Vec<(Key, EntryId)>, LinkError> {
-    publish::<Product, _>(store, &products(), |event| &event.id).await
-}
-
-/// Publishes the events; gives each entity's key with the entry that (re)defines it.
-async fn publish<E: Entity, V: Event>(
-    store: &SharedLink,
-    events: &[V],
-    id: impl Fn(&V) -> &E::Id,
-) -> Result<Vec<(Key, EntryId)>, LinkError> {
-    let entries = commands::publish(store, events, None).await?;
-    let keys = events.iter().map(|event| Key::new(E::kind(), id(event)));
-    Ok(keys.zip(entries).collect())
-}
-
-/// Whether each entity was defined by that entry or a later one.
-async fn taken_up(store: &SharedLink, awaited: &[(Key, EntryId)]) -> Result<bool, LinkError> {
-    #[derive(Deserialize)]
-    struct Defined {
-        created_by: Option<EntryId>,
-    }
-    let mut pipeline = Pipeline::with_capacity(1);
-    pipeline.cmd("MGET");
-    for (key, _) in awaited {
-        pipeline.arg(key.as_str());
-    }
-    let Some(Value::Array(values)) = store.send(&pipeline).await?.pop() else { return Ok(false) };
-    Ok(values.iter().zip(awaited).all(|(value, (_, entry))| {
-        let Value::BulkString(bytes) = value else { return false };
-        let json = bytes.splitn(2, |byte| *byte == b' ').nth(1).unwrap_or_default();
-        let defined = serde_json::from_slice::<Defined>(json).ok();
-        defined.and_then(|defined| defined.created_by).is_some_and(|applied| applied >= *entry)
-    }))
-}
-
 fn customers() -> [AccountCreated; CUSTOMERS] {
     let account = |id: &str, name: &str, email: &str, balance| AccountCreated {
         id: id.parse().expect("demo ids are plain"),
@@ -172,6 +223,7 @@ fn customers() -> [AccountCreated; CUSTOMERS] {
         email: email.to_owned(),
         balance,
         keep: false,
+        request: None,
     };
     [
         account("101", "Anthony", "anthony@server.com", 1_000),
@@ -187,6 +239,7 @@ fn products() -> Vec<ProductCreated> {
         price,
         amount,
         keep: false,
+        request: None,
     };
     vec![
         product("201", "Denon Speakers", 800, 4),

@@ -316,12 +316,12 @@ pub(crate) fn line_moves() -> LineMoves {
 
 pub(crate) fn product_created() -> ProductCreated {
     let Product { id, name, price, amount, .. } = new_product();
-    ProductCreated { id, name, price, amount, keep: false }
+    ProductCreated { id, name, price, amount, keep: true, request: Some(incoming_id()) }
 }
 
 pub(crate) fn account_created() -> AccountCreated {
     let Account { id, name, email, balance, .. } = new_account();
-    AccountCreated { id, name, email, balance, keep: false }
+    AccountCreated { id, name, email, balance, keep: true, request: Some(incoming_id()) }
 }
 
 /// What a topic's owner says of an entry of this stream that it cannot handle.
@@ -356,6 +356,11 @@ pub(crate) fn wrong_media_type() -> Problem {
         "send the header Content-Type: application/json (it was \"text/plain\")",
     )
     .at("Content-Type")
+}
+
+pub(crate) fn wrong_coding() -> Problem {
+    Problem::wrong_coding("send the body as it is, without a Content-Encoding")
+        .at("Content-Encoding")
 }
 
 pub(crate) fn no_order() -> Problem {

@@ -296,7 +296,7 @@ async fn look(servers: &mut [Server]) -> Result<Flow, LinkError> {
             lag::ask_about(&mut commands, link.user(), stream.key());
             commands.cmd("XINFO").arg("GROUPS").arg(stream.key());
         }
-        let mut values = link.send(&commands).await?.into_iter();
+        let mut values = link.read(&commands).await?.into_iter();
         let mut next = || values.next().unwrap_or(Value::Nil);
         let server = ServerFacts::from_reply(next());
         for stream in streams {

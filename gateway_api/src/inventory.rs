@@ -6,18 +6,17 @@ use axum::{
         Path, Query, Request, State,
         rejection::{PathRejection, QueryRejection},
     },
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use common::{
     api::{Amount, DefineProduct},
     decision::Entity,
     entities::{Delivery, Product, Refused},
     events::{ProductCreated, Restock},
-    http::{json_bytes, parse, path_id, trace},
+    http::{json_bytes, parse, path_id},
     ids::{EntryId, ProductId},
     problem::Problem,
 };
-use http::{HeaderValue, StatusCode, header};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -98,21 +97,28 @@ pub async fn show(
 /// Define a product
 ///
 /// A new product, or another name and price for an existing one: its amount changes only by restock
-/// and orders. A new price concerns orders that are reserved after it.
+/// and orders. A new price concerns orders that are reserved after it. With an `Idempotency-Key` the
+/// request is safe to repeat for ever: it has its effect once, and repeats get the first answer.
 #[utoipa::path(
     put, path = "/inventory/{id}", tag = "inventory", operation_id = "define_product",
-    params(("id" = ProductId, Path, description = "The product's id")),
+    params(("id" = ProductId, Path, description = "The product's id"), RequestHeaders),
     request_body(content = DefineProduct, example = json!(examples::define_product())),
     responses(
-        (status = 200, description = "The product as it is now", body = Product, example = json!(examples::product())),
+        (status = 200, description = "The product as this made it", body = Product,
+            headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request")),
+            example = json!(examples::product())),
         (status = 201, description = "The product is new", body = Product,
-            headers(("Location" = String, description = "Where the product is: /inventory/{id}")),
+            headers(
+                ("Location" = String, description = "Where the product is: /inventory/{id}"),
+                ("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request"),
+            ),
             example = json!(examples::new_product())),
         NotDone, BadBody, BadDefinition,
     ),
 )]
 pub async fn define(
     State(gateway): State<Gateway>,
+    caller: Caller,
     reader: Reader,
     id: ProductPath,
     request: Request,
@@ -121,26 +127,17 @@ pub async fn define(
     let (parts, body) = request.into_parts();
     let defined: DefineProduct = parse(&json_bytes(&parts.headers, body).await?)?;
     defined.check()?;
-    let store = &gateway.stores.inventory;
-    let is_new = commands::read(&reader, store.get::<Product>(&id)).await?.is_none();
-    let event = ProductCreated {
-        id: id.clone(),
+    let place = format!("/inventory/{id}");
+    let event = |request| ProductCreated {
+        id,
         name: defined.name,
         price: defined.price,
         amount: defined.amount,
         keep: true,
+        request: Some(request),
     };
-    let applied_by = |product: &Product| product.created_by;
-    let trace = trace(&parts.headers);
-    let product =
-        commands::define(&gateway, &reader, &id, &event, applied_by, trace.as_deref()).await?;
-    let mut response = Json(product).into_response();
-    if is_new {
-        *response.status_mut() = StatusCode::CREATED;
-        let location = HeaderValue::from_str(&format!("/inventory/{id}"));
-        response.headers_mut().insert(header::LOCATION, location.expect("ids are plain"));
-    }
-    Ok(response)
+    let shown = |product: Product| product;
+    commands::define(&gateway, (&place, event), (&caller, &reader), &parts.headers, shown).await
 }
 
 /// Bring stock

@@ -179,6 +179,7 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
         exempt: config.guard.exempt(),
         allowed_hosts: config.guard.allowed_hosts().to_vec(),
         trusted_proxies: config.guard.trusted_proxies().to_vec(),
+        keep_alive: life.keep_alive,
         has_pages: true,
         refuse: guard::refused,
         ..Serving::default()

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use common::{
-    http::GATEWAY_SECRET, ids::OrderId, problem::Problem, secret::Secret, server::HEADER_PATIENCE,
+    http::GATEWAY_SECRET, ids::OrderId, problem::Problem, secret::Secret, server::KEEP_ALIVE_MS,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -136,8 +136,8 @@ impl OrderClient {
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
-            // order_service closes silent connections after HEADER_PATIENCE: be first.
-            .pool_idle_timeout(HEADER_PATIENCE / 2)
+            // Before order_service closes it, whatever its KEEP_ALIVE_MS is.
+            .pool_idle_timeout(Duration::from_millis(KEEP_ALIVE_MS.start() / 2))
             .build(connector);
         let instance = |url| Instance { url, rests_until: AtomicU64::new(0) };
         let instances = instances.into_iter().map(instance).collect();

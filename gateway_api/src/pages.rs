@@ -179,8 +179,17 @@ pub(crate) fn answer(
     }
     let body =
         Body { entities: [(name, found.entities.as_slice())].into(), next: found.next.as_deref() };
-    let mut response = json(&body);
-    if let Some(next) = &found.next {
+    linked(json(&body), found.next.as_deref(), path, query)
+}
+
+/// The answer with a `Link` to the next page, if there may be one (RFC 8288).
+pub(crate) fn linked(
+    mut response: Response,
+    next: Option<&str>,
+    path: &str,
+    query: &[(&str, &str)],
+) -> Response {
+    if let Some(next) = next {
         let query: String = query.iter().map(|(name, value)| format!("{name}={value}&")).collect();
         // Names, numbers and ids of the system's own: nothing in them needs escaping.
         let link = format!("<{path}?{query}cursor={next}>; rel=\"next\"");

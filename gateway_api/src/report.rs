@@ -61,7 +61,7 @@ struct Report {
 ///
 /// Accounts, products and orders, the newest orders first. Pages are stable while orders arrive. A page
 /// may have fewer orders than wanted, though there are more: it ends at 1 MiB. Go on as long as there is a
-/// `next`. A
+/// `next`: as `cursor` it asks for the next older orders, and the header `Link` has the whole address. A
 /// browser (`Accept: text/html`) gets a page that follows what happens. E-mail addresses are whole
 /// only with the scope `admin`: `a…@server.com`. A customer sees their own account and orders,
 /// whatever the scopes.
@@ -69,7 +69,9 @@ struct Report {
     get, path = "/report", tag = "report", operation_id = "report",
     params(Page),
     responses(
-        (status = 200, description = "Accounts, products and orders", body = ReportDocument, example = json!(examples::report())),
+        (status = 200, description = "Accounts, products and orders", body = ReportDocument,
+            headers(("Link" = String, description = "The next older orders, `rel=\"next\"`, if there are any (RFC 8288)")),
+            example = json!(examples::report())),
         NotRead,
     ),
 )]
@@ -117,5 +119,8 @@ async fn documents(
             next: orders.next,
         })
     });
-    Ok(pages::json(&report.await?))
+    let report = report.await?;
+    let limit = limit.to_string();
+    let answer = pages::json(&report);
+    Ok(pages::linked(answer, report.next.as_deref(), "/report", &[("limit", &limit)]))
 }

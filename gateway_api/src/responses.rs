@@ -3,7 +3,7 @@
 use common::problem::Problem;
 use utoipa::IntoResponses;
 
-use crate::examples;
+use crate::{commands, examples};
 
 /// Of calls that read.
 #[derive(IntoResponses)]
@@ -68,9 +68,11 @@ pub(crate) enum BadBody {
     #[response(status = 413, content_type = "application/problem+json",
         example = json!(Problem::too_large("at most 65536 bytes are taken")))]
     TooLarge(Problem),
-    /// The body is not declared as JSON
-    #[response(status = 415, content_type = "application/problem+json",
-        example = json!(examples::wrong_media_type()))]
+    /// The body is declared as something else than JSON, or is compressed
+    #[response(status = 415, content_type = "application/problem+json", examples(
+        ("wrong-media-type" = (value = json!(examples::wrong_media_type()))),
+        ("wrong-content-coding" = (value = json!(examples::wrong_coding()))),
+    ))]
     WrongMediaType(Problem),
 }
 
@@ -94,9 +96,15 @@ pub(crate) enum BadOrder {
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it describes answers")]
 pub(crate) enum BadDefinition {
-    /// A field is missing or wrong
-    #[response(status = 422, content_type = "application/problem+json",
-        example = json!(examples::no_name()))]
+    /// A newer definition was applied before this one, which changed nothing
+    #[response(status = 409, content_type = "application/problem+json",
+        example = json!(commands::superseded()))]
+    Superseded(Problem),
+    /// A field is missing or wrong, or the key belongs to another request
+    #[response(status = 422, content_type = "application/problem+json", examples(
+        ("invalid-field" = (value = json!(examples::no_name()))),
+        ("idempotency-key-reused" = (value = json!(examples::key_reused()))),
+    ))]
     InvalidField(Problem),
 }
 

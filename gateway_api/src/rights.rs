@@ -2,6 +2,7 @@
 //! bring in.
 
 use common::{
+    definitions::{ACCOUNT_DEFINITION, PRODUCT_DEFINITION},
     entities::OrderStatus,
     events::{Stream, Topic, Writer},
     keys,
@@ -34,10 +35,13 @@ pub(crate) fn of_gateway(topic: Topic) -> Vec<Right> {
 fn entities(topic: Topic) -> Vec<Right> {
     let (kinds, lists) = match topic {
         Topic::Order => (&[&keys::ORDER][..], vec!["{order}:index", "{order}:index:0"]),
-        Topic::Inventory => {
-            (&[&keys::PRODUCT, &keys::DELIVERY, &keys::LINE_PAGE][..], vec!["{inventory}:index"])
+        Topic::Inventory => (
+            &[&keys::PRODUCT, &PRODUCT_DEFINITION, &keys::DELIVERY, &keys::LINE_PAGE][..],
+            vec!["{inventory}:index"],
+        ),
+        Topic::Account => {
+            (&[&keys::ACCOUNT, &ACCOUNT_DEFINITION, &keys::DEPOSIT][..], vec!["{account}:index"])
         }
-        Topic::Account => (&[&keys::ACCOUNT, &keys::DEPOSIT][..], vec!["{account}:index"]),
         Topic::Message => (&[&keys::MESSAGE][..], vec!["{message}:index:0"]),
     };
     let mut rights = Vec::new();

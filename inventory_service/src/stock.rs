@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use common::{
     decision::{Changes, Decider, Halt, Millis, Reads, World},
+    definitions::ProductDefinition,
     entities::{Delivery, Line, Product, Refused},
     events::{
         ConfirmedStep, LineMoves, OrderCancelled, OrderCreated, OrderShipped, OrderUnpaid,
@@ -59,7 +60,12 @@ impl Decider for Stock {
 
     fn reads(&self, input: &Input, reads: &mut Reads) {
         match input {
-            Input::Created(product, _) => reads.load::<Product>(&product.id),
+            Input::Created(product, _) => {
+                if let Some(request) = &product.request {
+                    reads.fresh::<ProductDefinition>(request);
+                }
+                reads.load::<Product>(&product.id);
+            }
             Input::Restocked(restock, _) => {
                 reads.fresh::<Delivery>(&restock.id);
                 reads.load::<Product>(&restock.product_id);
@@ -86,7 +92,7 @@ impl Decider for Stock {
     fn decide(&self, input: &Input, world: &World, now: Millis) -> Result<Changes, Halt> {
         let mut desk = Desk::new(world, self.limits);
         match input {
-            Input::Created(event, entry) => create(&mut desk, event, *entry)?,
+            Input::Created(event, entry) => create(&mut desk, world, event, *entry)?,
             Input::Restocked(event, entry) => restock(&mut desk, world, event, *entry)?,
             Input::Ordered(order) => reserve(&mut desk, order, now)?,
             Input::Unpaid(it) => release(&mut desk, it.order_id, it.attempt, false)?,
@@ -99,10 +105,26 @@ impl Decider for Stock {
     }
 }
 
-fn create(desk: &mut Desk<'_>, event: &ProductCreated, entry: EntryId) -> Result<(), Halt> {
+fn create(
+    desk: &mut Desk<'_>,
+    world: &World,
+    event: &ProductCreated,
+    entry: EntryId,
+) -> Result<(), Halt> {
+    if let Some(request) = &event.request
+        && world.get::<ProductDefinition>(request)?.is_some()
+    {
+        return Ok(());
+    }
     let existing = desk.product(&event.id)?.cloned();
+    let is_new = existing.is_none();
     let applied = existing.as_ref().and_then(|product| product.created_by);
+    let record = |made| {
+        let asked = event.clone();
+        event.request.map(|id| ProductDefinition { id, asked, entry, is_new, made })
+    };
     if applied.is_some_and(|applied| applied >= entry) {
+        record(None).into_iter().for_each(|record| desk.changes.put(record));
         return Ok(());
     }
     let mut product = existing.unwrap_or_else(|| Product {
@@ -131,6 +153,7 @@ fn create(desk: &mut Desk<'_>, event: &ProductCreated, entry: EntryId) -> Result
     let note = format!("product {} has {} on hand", event.id, product.amount);
     let came_in = product.amount > before;
     desk.changes.remark(note);
+    record(Some(product.clone())).into_iter().for_each(|record| desk.changes.put(record));
     desk.set_product(product);
     if came_in { desk.begin_to_serve([&event.id]) } else { Ok(()) }
 }

@@ -5,6 +5,7 @@
 
 use common::{
     decision::{Changes, Decider, Entity, Halt, Millis, Reads, World},
+    definitions::CUSTOMER_DEFINITION,
     entities::masked,
     events::{
         AccountCreated, MessageKind, MessageSent, OrderCancelled, OrderCompleted, OrderCreated,
@@ -67,6 +68,23 @@ impl Entity for Customer {
     }
 }
 
+/// The trace of a request to define an account: its event may be published again, after newer ones.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CustomerDefinition {
+    /// The request.
+    pub id: Uuid,
+}
+
+impl Entity for CustomerDefinition {
+    type Id = Uuid;
+    fn kind() -> &'static Kind {
+        &CUSTOMER_DEFINITION
+    }
+    fn id(&self) -> &Uuid {
+        &self.id
+    }
+}
+
 /// Decides what customers are told.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Notifications {
@@ -82,7 +100,12 @@ impl Decider for Notifications {
 
     fn reads(&self, input: &Input, reads: &mut Reads) {
         match occasion(input) {
-            Occasion::Customer(customer, _) => reads.load::<Customer>(&customer.id),
+            Occasion::Customer(customer, _) => {
+                if let Some(request) = &customer.request {
+                    reads.fresh::<CustomerDefinition>(request);
+                }
+                reads.load::<Customer>(&customer.id);
+            }
             Occasion::Message { customer, cause, kind, .. } => {
                 reads.fresh::<MessageSent>(&cause.message_id(kind));
                 reads.peek::<Customer>(customer);
@@ -94,6 +117,12 @@ impl Decider for Notifications {
         let mut changes = Changes::none();
         match occasion(input) {
             Occasion::Customer(event, entry) => {
+                if let Some(id) = event.request {
+                    if world.get::<CustomerDefinition>(&id)?.is_some() {
+                        return Ok(changes);
+                    }
+                    changes.put(CustomerDefinition { id });
+                }
                 let known = world.get::<Customer>(&event.id)?;
                 if known.is_none_or(|customer| customer.created_by < entry) {
                     changes.put(Customer {

@@ -43,6 +43,7 @@ fn customer(name: &str, by: EntryId) -> Input {
         email: format!("{name}@server.com"),
         balance: 1_000,
         keep: false,
+        request: None,
     };
     Input::Customer(event, by)
 }
@@ -439,6 +440,24 @@ fn a_customer_is_known_by_the_newest_event() {
         service.handle(&ordered(1, 1, &["201"]), 1).unwrap();
         assert!(sent(&mut service)[0].body.contains(known));
     }
+}
+
+#[test]
+fn a_request_to_define_a_customer_that_is_published_again_after_a_newer_one_changes_no_name() {
+    let asked = |name: &str, request: u128, by| {
+        let Input::Customer(event, _) = customer(name, by) else { panic!("no customer") };
+        let request = Some(Uuid::from_u128(request));
+        Input::Customer(AccountCreated { request, ..event }, by)
+    };
+    let mut service = Memory::new(Notifications::default());
+    for input in
+        [asked("Anthony", 1, entry(1)), asked("Tony", 2, entry(2)), asked("Anthony", 1, entry(3))]
+    {
+        service.handle(&input, 1).unwrap();
+    }
+    assert_eq!(service.all::<Customer>()[0].name, "Tony");
+    service.handle(&asked("Anthony", 3, entry(4)), 1).unwrap();
+    assert_eq!(service.all::<Customer>()[0].name, "Anthony", "another request");
 }
 
 #[test]

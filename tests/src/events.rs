@@ -85,7 +85,7 @@ impl Browser {
         assert_eq!(answer.status(), StatusCode::OK, "{url}");
         let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
         assert_eq!(header("content-type"), "text/event-stream");
-        assert_eq!(header("cache-control"), "no-store");
+        assert_eq!(header("cache-control"), "no-store, no-transform");
         assert_eq!(header("x-accel-buffering"), "no");
         let mut events =
             Events { body: answer.into_body(), text: String::new(), last: String::new() };

@@ -55,6 +55,17 @@ struct State {
     cut: CancellationToken,
 }
 
+/// Why there is no room for another connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub(super) enum NoRoom {
+    /// The server has as many as it can have.
+    #[error("too many connections")]
+    AtAll,
+    /// The client has as many as one may have.
+    #[error("too many connections from your address")]
+    OfClient,
+}
+
 /// Holds a connection's entry among those that are open.
 pub(super) struct Entry {
     pub(super) connection: Connection,
@@ -73,11 +84,26 @@ impl Connections {
     }
 
     /// Enters a new connection. Where there is no room, another one is cut off for it, of the client that
-    /// has most of them: the one that has been of no use for longest. `None` if all of them are at work.
-    pub(super) fn enter(self: &Arc<Self>, site: Site) -> Option<Entry> {
+    /// has most of them: the one that has been of no use for longest. Where the client has as many as one
+    /// may have (`of_client`), it is one of its own.
+    ///
+    /// # Errors
+    ///
+    /// All of them are at work.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        site: Site,
+        of_client: Option<usize>,
+    ) -> Result<Entry, NoRoom> {
         let mut open = self.open();
-        if open.count >= self.most {
-            Self::cut_one(&open, |_| true).then_some(())?;
+        if let (Some(most), Some(own)) = (of_client, open.of.get(&site))
+            && own.values().filter(|it| !it.0.cut.is_cancelled()).count() >= most
+        {
+            if !Self::cut_one([own], |_| true) {
+                return Err(NoRoom::OfClient);
+            }
+        } else if open.count >= self.most && !Self::cut_one(open.of.values(), |_| true) {
+            return Err(NoRoom::AtAll);
         }
         let number = open.next;
         open.next += 1;
@@ -91,17 +117,20 @@ impl Connections {
             cut: CancellationToken::new(),
         }));
         open.of.entry(site).or_default().insert(number, connection.clone());
-        Some(Entry { connection, site, number })
+        Ok(Entry { connection, site, number })
     }
 
-    fn cut_one(open: &Open, fits: impl Fn(&State) -> bool) -> bool {
+    fn cut_one<'a>(
+        clients: impl IntoIterator<Item = &'a HashMap<u64, Connection>>,
+        fits: impl Fn(&State) -> bool,
+    ) -> bool {
         let spare = |it: &Connection| {
             !it.0.is_busy.load(Relaxed) && !it.0.cut.is_cancelled() && fits(&it.0)
         };
         // Within a millisecond the one that was opened first.
         let useless_for =
             |number: &u64, it: &Connection| Reverse((it.0.used.load(Relaxed), *number));
-        let ranked = open.of.values().flat_map(|client| {
+        let ranked = clients.into_iter().flat_map(|client| {
             let spared = client.iter().filter(|(_, it)| spare(it));
             spared.map(|(number, it)| ((client.len(), useless_for(number, it)), it))
         });
@@ -172,7 +201,7 @@ impl Connection {
         let all = &self.0.all;
         let stalled = u64::try_from(STALLED.as_millis()).unwrap_or(u64::MAX);
         let since = all.now().saturating_sub(stalled);
-        Connections::cut_one(&all.open(), |it| {
+        Connections::cut_one(all.open().of.values(), |it| {
             it.keeps.load(Relaxed) > 0 && it.used.load(Relaxed) < since
         })
     }
@@ -212,18 +241,18 @@ mod tests {
     fn who_has_most_connections_gives_up_the_one_that_was_of_no_use_for_longest() {
         let connections = Connections::new(4);
         let many: Vec<Entry> =
-            (0..3).map(|_| connections.enter(site("192.0.2.1")).unwrap()).collect();
-        let other = connections.enter(site("192.0.2.2")).unwrap();
+            (0..3).map(|_| connections.enter(site("192.0.2.1"), None).unwrap()).collect();
+        let other = connections.enter(site("192.0.2.2"), None).unwrap();
         set_used(&other, 0);
         for (entry, used) in many.iter().zip([5, 3, 4]) {
             set_used(entry, used);
         }
         many[1].connection.set_busy(true);
-        let _new = connections.enter(site("192.0.2.3")).unwrap();
+        let _new = connections.enter(site("192.0.2.3"), None).unwrap();
         let cut: Vec<bool> = many.iter().chain([&other]).map(is_cut).collect();
         // The oldest but the one that is at work.
         assert_eq!(cut, [false, false, true, false]);
-        let _new = connections.enter(site("192.0.2.3")).unwrap();
+        let _new = connections.enter(site("192.0.2.3"), None).unwrap();
         assert!(is_cut(&many[0]), "and the next one");
         assert!(!is_cut(&many[1]) && !is_cut(&other));
     }
@@ -233,15 +262,31 @@ mod tests {
         let connections = Connections::new(2);
         let mut entries = vec![];
         for _ in 0..2 {
-            entries.push(connections.enter(site("192.0.2.1")).unwrap());
+            entries.push(connections.enter(site("192.0.2.1"), None).unwrap());
             entries.last().unwrap().connection.set_busy(true);
         }
-        assert!(connections.enter(site("192.0.2.2")).is_none());
+        assert_eq!(connections.enter(site("192.0.2.2"), None).err(), Some(NoRoom::AtAll));
         entries.pop();
-        entries.push(connections.enter(site("192.0.2.2")).unwrap());
+        entries.push(connections.enter(site("192.0.2.2"), None).unwrap());
         drop(entries);
         assert!(connections.open().of.is_empty());
         assert_eq!(connections.open().count, 0);
+    }
+
+    #[test]
+    fn a_client_with_as_many_as_one_may_have_gives_up_its_own_idle_ones() {
+        let connections = Connections::new(9);
+        let other = connections.enter(site("192.0.2.2"), Some(2)).unwrap();
+        let own: Vec<Entry> =
+            (0..3).map(|_| connections.enter(site("192.0.2.1"), Some(2)).unwrap()).collect();
+        assert_eq!(own.iter().map(is_cut).collect::<Vec<_>>(), [true, false, false]);
+        own[1].connection.set_busy(true);
+        let next = connections.enter(site("192.0.2.1"), Some(2)).unwrap();
+        assert!(is_cut(&own[2]) && !is_cut(&own[1]) && !is_cut(&other));
+        next.connection.set_busy(true);
+        let refused = connections.enter(site("192.0.2.1"), Some(2)).err();
+        assert_eq!(refused, Some(NoRoom::OfClient));
+        assert!(connections.enter(site("192.0.2.1"), None).is_ok(), "one that is exempt");
     }
 
     #[test]
@@ -249,7 +294,7 @@ mod tests {
         let begun = Instant::now().checked_sub(Duration::from_secs(10)).unwrap();
         let connections = Arc::new(Connections { most: 9, begun, open: Mutex::default() });
         let [idle, keeps, stalled] =
-            [(); 3].map(|()| connections.enter(site("192.0.2.1")).unwrap());
+            [(); 3].map(|()| connections.enter(site("192.0.2.1"), None).unwrap());
         let _kept = [keeps.connection.keep(), stalled.connection.keep()];
         assert!(!idle.connection.cut_stalled(), "all were of use just now");
         for entry in [&idle, &stalled] {
@@ -264,7 +309,8 @@ mod tests {
     fn who_takes_a_little_now_and_then_is_stalled_and_who_takes_a_step_is_not() {
         let begun = Instant::now().checked_sub(Duration::from_secs(10)).unwrap();
         let connections = Arc::new(Connections { most: 9, begun, open: Mutex::default() });
-        let [little, enough] = [(); 2].map(|()| connections.enter(site("192.0.2.1")).unwrap());
+        let [little, enough] =
+            [(); 2].map(|()| connections.enter(site("192.0.2.1"), None).unwrap());
         let _kept = [little.connection.keep(), enough.connection.keep()];
         for entry in [&little, &enough] {
             set_used(entry, 0);

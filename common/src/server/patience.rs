@@ -115,7 +115,7 @@ mod tests {
 
     fn paced(patience: Duration, buffer: usize) -> (Paced<DuplexStream>, DuplexStream) {
         let address = IpAddr::from(Ipv4Addr::LOCALHOST);
-        let entry = Connections::new(1).enter(Site::from(address)).unwrap();
+        let entry = Connections::new(1).enter(Site::from(address), None).unwrap();
         // Unlike a socket it reports each byte of room.
         let (server, client) = duplex(buffer);
         (Paced::new(server, entry.connection.clone(), patience), client)

@@ -1,8 +1,10 @@
 //! Reads of what is stored, where something else lies at the key.
 
+use std::time::Duration;
+
 use common::{
     json::from_object,
-    redis_link::{LinkError, SharedLink},
+    redis_link::{Link, LinkError, RedisUrl, SharedLink},
 };
 use redis::Pipeline;
 
@@ -64,4 +66,47 @@ async fn an_index_of_another_type_is_an_error_that_names_its_key() {
         assert_eq!(key, "{inventory}:index");
         assert!(reason.contains(command), "{reason}");
     }
+}
+
+#[tokio::test]
+async fn a_read_over_a_connection_that_redis_has_closed_is_made_again_and_a_write_is_not() {
+    let redis = Redis::start();
+    let url: RedisUrl = redis.url().parse().unwrap();
+    let mut link = Link::new(url.clone(), Duration::from_secs(30)).primary_only();
+    let shared = SharedLink::new(url);
+    let commands = |lines: &[&str]| {
+        let mut pipeline = Pipeline::new();
+        for line in lines {
+            let mut words = line.split(' ');
+            let command = pipeline.cmd(words.next().unwrap());
+            words.for_each(|word| {
+                command.arg(word);
+            });
+        }
+        pipeline
+    };
+    redis.tell("XADD stream * field value").await;
+    for lines in [
+        &["GET key", "MGET key other"][..],
+        &["INFO server", "XINFO STREAM stream", "XINFO GROUPS stream"],
+        &["LLEN list", "XLEN stream"],
+    ] {
+        let read = commands(lines);
+        for _ in 0..2 {
+            // The second time over connections that were open.
+            link.read(&read).await.unwrap_or_else(|error| panic!("{lines:?}: {error}"));
+            shared.send(&read).await.unwrap_or_else(|error| panic!("{lines:?}: {error}"));
+            redis.tell("CLIENT KILL TYPE normal SKIPME yes").await;
+        }
+    }
+    for lines in [&["XADD stream * field value"][..], &["GET key", "XADD stream * field value"]] {
+        let write = commands(lines);
+        link.read(&commands(&["GET key"])).await.unwrap();
+        shared.send(&commands(&["GET key"])).await.unwrap();
+        redis.tell("CLIENT KILL TYPE normal SKIPME yes").await;
+        for failed in [link.read(&write).await, shared.answers(&write).await] {
+            assert!(matches!(failed, Err(LinkError::Away { .. })), "{lines:?}: {failed:?}");
+        }
+    }
+    assert_eq!(redis.ask::<u64>("XLEN stream").await, 1);
 }

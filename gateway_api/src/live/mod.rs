@@ -210,8 +210,9 @@ pub async fn events(
     };
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
-        (header::CACHE_CONTROL, "no-store"),
-        // nginx would hold the events back.
+        // A proxy that compressed the events would hold them back.
+        (header::CACHE_CONTROL, "no-store, no-transform"),
+        // nginx would hold them back in any case.
         (HeaderName::from_static("x-accel-buffering"), "no"),
     ];
     Ok((headers, stream.into_body()).into_response())

@@ -1,8 +1,9 @@
 //! Products as clients define them, and the stock that clients bring.
 
 use common::{
+    definitions::ProductDefinition,
     entities::{Delivery, Line, Product, Refused},
-    events::StockOutcome,
+    events::{ProductCreated, StockOutcome},
     ids::EntryId,
 };
 use inventory_service::stock::Input;
@@ -195,4 +196,35 @@ fn a_delivery_that_cannot_come_in_is_turned_away_for_good() {
     assert_eq!(warehouse.stock("201"), (u64::MAX, 0), "the largest amount is one");
     warehouse.when(&ordered(1, 1, &["201"]));
     assert_eq!(warehouse.told(), [(1, StockOutcome::PaymentRequired)]);
+}
+
+#[test]
+fn a_requested_definition_has_its_effect_once_also_after_a_newer_one_and_leaves_its_record() {
+    let mut warehouse = Warehouse::with(&[]);
+    let asked = |name: &str, request: u128| {
+        let Input::Created(event, _) = redefined("201", 800, 4, entry(1)) else {
+            panic!("no event")
+        };
+        ProductCreated { name: name.to_owned(), request: Some(Uuid::from_u128(request)), ..event }
+    };
+    let record = |warehouse: &Warehouse, request: u128| {
+        let records = warehouse.memory.all::<ProductDefinition>().into_iter();
+        records.filter(|it| it.id == Uuid::from_u128(request)).collect::<Vec<_>>()
+    };
+    let (first, second) = (asked("First", 1), asked("Second", 2));
+    warehouse.when(&Input::Created(first.clone(), entry(2)));
+    let made = warehouse.product("201");
+    warehouse.when(&Input::Created(second, entry(4)));
+    // The event of the first request comes again, and was published again.
+    for by in [entry(2), entry(3), entry(5)] {
+        warehouse.when_nothing_happens(&Input::Created(first.clone(), by));
+    }
+    assert_eq!(warehouse.product("201").name, "Second");
+    let [known] = &record(&warehouse, 1)[..] else { panic!("one record") };
+    assert_eq!((&known.asked, known.entry, known.is_new), (&first, entry(2), true));
+    assert_eq!(known.made.as_ref(), Some(&made));
+    assert!(!record(&warehouse, 2)[0].is_new);
+    // One that comes after a newer one changes nothing, and its record says so.
+    warehouse.when_nothing_happens(&Input::Created(asked("Late", 3), entry(3)));
+    assert_eq!(record(&warehouse, 3)[0].made, None);
 }

@@ -57,7 +57,14 @@ fn every_entry_is_read_in_the_shape_of_the_original_and_in_ours() {
     };
     let created = |keep| {
         let name = "Denon Speakers".to_owned();
-        let product = ProductCreated { id: product_id("201"), name, price: 800, amount: 4, keep };
+        let product = ProductCreated {
+            id: product_id("201"),
+            name,
+            price: 800,
+            amount: 4,
+            keep,
+            request: None,
+        };
         Input::Created(product, entry(7))
     };
     let cancelled = |attempt| {

@@ -53,7 +53,14 @@ pub(crate) fn redefined(id: &str, price: u64, amount: u64, by: EntryId) -> Input
 }
 
 fn product(id: &str, price: u64, amount: u64, keep: bool) -> ProductCreated {
-    ProductCreated { id: product_id(id), name: format!("No. {id}"), price, amount, keep }
+    ProductCreated {
+        id: product_id(id),
+        name: format!("No. {id}"),
+        price,
+        amount,
+        keep,
+        request: None,
+    }
 }
 
 pub(crate) fn restocked(delivery: u128, id: &str, amount: u64) -> Input {

@@ -155,10 +155,17 @@ pub(crate) fn define<E: Event>(event: &E) -> Action {
 }
 
 pub(crate) fn product(id: &str, price: u64, amount: u64, keep: bool) -> ProductCreated {
-    ProductCreated { id: id.parse().unwrap(), name: format!("No. {id}"), price, amount, keep }
+    ProductCreated {
+        id: id.parse().unwrap(),
+        name: format!("No. {id}"),
+        price,
+        amount,
+        keep,
+        request: None,
+    }
 }
 
 pub(crate) fn account(id: &str, balance: u64, keep: bool) -> AccountCreated {
     let (name, email) = (format!("Customer {id}"), format!("{id}@server.com"));
-    AccountCreated { id: id.parse().unwrap(), name, email, balance, keep }
+    AccountCreated { id: id.parse().unwrap(), name, email, balance, keep, request: None }
 }

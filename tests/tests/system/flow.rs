@@ -76,3 +76,28 @@ async fn no_backlog_is_shown_after_a_restart_from_a_rewritten_file_or_a_deletion
     .await;
     system.quiet(SOON).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_look_after_a_restart_of_redis_is_answered() {
+    let mut system = System::start().await;
+    let look = system.get("/flow").await;
+    assert_eq!(look.status, 200, "{}", look.text());
+    // Samples are taken for five seconds more. Afterwards the connection is idle.
+    let mut redis = system.redis().await;
+    eventually("nobody looks any more", SOON, async || {
+        let clients: String =
+            redis::cmd("CLIENT").arg("LIST").query_async(&mut redis).await.expect("a list");
+        // All other connections with this last command are used several times a second.
+        let is_idle = clients.lines().any(|client| {
+            let field = |name| client.split(' ').find_map(|it| it.strip_prefix(name));
+            let idle = field("idle=").and_then(|it| it.parse::<u64>().ok());
+            field("cmd=") == Some("xinfo|groups") && idle >= Some(2)
+        });
+        if is_idle { Ok(()) } else { Err(clients) }
+    })
+    .await;
+    tokio::task::block_in_place(|| system.stack.redis().expect("a private one").restart())
+        .expect("restarted");
+    let look = system.get("/flow").await;
+    assert_eq!(look.status, 200, "{}", look.text());
+}

@@ -70,6 +70,12 @@ async fn every_refusal_has_its_status_and_its_problem() {
     let post = |more: &str| {
         format!("POST /init-data HTTP/1.1\r\nConnection: close\r\n{more}Content-Length: 0\r\n\r\n")
     };
+    // As a page sends a body without a type, which no browser asks about before.
+    let untyped = |more: &str| {
+        let body = r#"{"product_ids": ["201"], "customer_id": "101"}"#;
+        let length = body.len();
+        format!("POST /order HTTP/1.1\r\n{HOST}{more}Content-Length: {length}\r\n\r\n{body}")
+    };
     let filler = |bytes: usize| format!("X-Filler: {}\r\n", "x".repeat(bytes));
     let many: String = (0..120).map(|number| format!("X-{number}: x\r\n")).collect();
     let twice = "Content-Length: 1\r\nContent-Length: 2\r\n";
@@ -153,6 +159,22 @@ async fn every_refusal_has_its_status_and_its_problem() {
             (403, "cross-site", "Origin"),
         ),
         ("no origin", post(&format!("{host}Origin: null\r\n")), (403, "cross-site", "Origin")),
+        (
+            "a body without a type of another origin",
+            untyped("Origin: http://evil.example\r\n"),
+            (403, "cross-site", "Origin"),
+        ),
+        (
+            "a body without a type of another site",
+            untyped("Sec-Fetch-Site: cross-site\r\n"),
+            (403, "cross-site", "Sec-Fetch-Site"),
+        ),
+        (
+            "a body without a type of a sandbox",
+            untyped("Origin: null\r\n"),
+            (403, "cross-site", "Origin"),
+        ),
+        ("a body without a type", untyped(""), (200, "", "")),
         ("the own pages", post(&format!("{host}Sec-Fetch-Site: same-origin\r\n")), (200, "", "")),
         ("no browser", post(host), (200, "", "")),
     ];

@@ -168,8 +168,22 @@ async fn every_wrong_request_is_answered_with_its_problem_and_changes_nothing() 
         let answer = answer.unwrap();
         assert_problem(media_type, &answer, 415, "wrong-media-type", Some("Content-Type"));
     }
-    let answer = system.client.send(request(Method::POST, &order_url, &[], many(1))).await.unwrap();
-    assert_problem("no media type", &answer, 415, "wrong-media-type", Some("Content-Type"));
+    // Neither the gateway nor order_service takes a compressed body.
+    let instances = system.stack.instances_of(Service::Order);
+    let order_service: Vec<_> = instances.map(|it| it.http.expect("it listens")).collect();
+    let urls = [order_url.clone(), format!("http://{}/order", order_service[0])];
+    for (client, url) in [(&system.client, &urls[0]), (&system.as_gateway(), &urls[1])] {
+        for coding in ["gzip", "identity, br"] {
+            let headers = [JSON, ("content-encoding", coding)];
+            let answer = client.send(request(Method::POST, url, &headers, many(1))).await.unwrap();
+            let field = Some("Content-Encoding");
+            assert_problem(coding, &answer, 415, "wrong-content-coding", field);
+            assert_eq!(answer.header("accept-encoding"), "identity");
+        }
+        let plain = [("content-type", "text/plain")];
+        let answer = client.send(request(Method::POST, url, &plain, many(1))).await.unwrap();
+        assert_problem("text", &answer, 415, "wrong-media-type", Some("Content-Type"));
+    }
 
     let long_key = "k".repeat(256);
     for key in ["", "\"\"", "  ", &long_key] {
@@ -213,14 +227,21 @@ async fn every_wrong_request_is_answered_with_its_problem_and_changes_nothing() 
 
     // Nothing of all this was stored; what is just within the limits is.
     assert_eq!(system.report().await["orders"], json!([]));
-    for body in [large(64 * 1024), many(100)] {
-        let headers = [("content-type", "application/json; charset=utf-8")];
-        let answer = system.client.send(request(Method::POST, &order_url, &headers, body)).await;
-        let answer = answer.unwrap();
-        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    let as_gateway = system.as_gateway();
+    let declared = [("content-type", "application/json; charset=utf-8")];
+    // Clients of the original declare no type.
+    for (client, url, headers, body) in [
+        (&system.client, &urls[0], &declared[..], large(64 * 1024)),
+        (&system.client, &urls[0], &declared, many(100)),
+        (&system.client, &urls[0], &[], many(1)),
+        (&system.client, &urls[0], &[("content-encoding", "identity")], many(1)),
+        (&as_gateway, &urls[1], &[], many(1)),
+    ] {
+        let answer = client.send(request(Method::POST, url, headers, body)).await.unwrap();
+        assert_eq!(answer.status, StatusCode::OK, "{headers:?}: {}", answer.text());
         system.ended(&answer.parse()).await;
     }
-    assert_eq!(system.assert_balanced(SOON).await.orders, 2);
+    assert_eq!(system.assert_balanced(SOON).await.orders, 5);
 }
 
 #[tokio::test]
@@ -349,15 +370,21 @@ async fn pages_of_the_report_are_stable_while_orders_arrive() {
     };
     let (mut seen, mut sizes, mut path) = (Vec::new(), Vec::new(), "/report?limit=10".to_owned());
     loop {
-        let page = system.get(&path).await.json();
+        let answer = system.get(&path).await;
+        let page = answer.json();
         seen.extend(ids(&page));
         sizes.push(ids(&page).len());
         // More arrive between any two pages.
         for _ in 0..3 {
             system.place(&["none"], "nobody").await;
         }
-        let Some(next) = page.get("next") else { break };
+        let link = answer.header("link");
+        let Some(next) = page.get("next") else {
+            assert_eq!(link, "");
+            break;
+        };
         path = format!("/report?limit=10&cursor={}", next.as_str().unwrap());
+        assert_eq!(link, format!("<{path}>; rel=\"next\""));
     }
     placed.reverse();
     assert_eq!(seen, placed, "each once, the newest first");

@@ -276,7 +276,9 @@ async fn clients_that_do_nothing_do_not_keep_a_service_from_ending() {
         "POST /order HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
          Content-Length: 100\r\n\r\n{",
     ];
-    for (signal, sent) in [(Signal::SIGINT, &idle[..]), (Signal::SIGTERM, &half)] {
+    for (signal, sent) in
+        [(Signal::SIGINT, &idle[..]), (Signal::SIGTERM, &half), (Signal::SIGHUP, &idle)]
+    {
         let mut system = System::start().await;
         let mut clients = Vec::new();
         for service in [Service::Gateway, Service::Order] {
@@ -291,13 +293,17 @@ async fn clients_that_do_nothing_do_not_keep_a_service_from_ending() {
             }
             // All of these have been accepted once a later one is answered.
             assert!(http_status(address, "/").is_ok());
+        }
+        for service in Service::ALL {
             let pid = system.first(service).process.pid();
             kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
         }
-        for service in [Service::Gateway, Service::Order] {
+        for service in Service::ALL {
             let process = &mut system.first(service).process;
             let status = process.wait(GRACE).unwrap_or_else(|it| panic!("{sent:?}: {it}"));
-            assert!(status.success(), "{service}, {sent:?}: {status}\n{}", process.logs());
+            assert!(status.success(), "{service}, {signal}: {status}\n{}", process.logs());
+            let log = process.logs();
+            assert!(log.contains(&format!("{service} is done")), "{service}, {signal}: {log}");
         }
     }
 }

@@ -315,14 +315,21 @@ async fn seed(links: &mut [Link], sources: &Sources, plan: Plan) -> anyhow::Resu
     };
     for number in 0..plan.products {
         let id = format!("load-{number}").parse()?;
-        let product =
-            ProductCreated { id, name: "Load".to_owned(), price: 1, amount: PLENTY, keep: false };
+        let product = ProductCreated {
+            id,
+            name: "Load".to_owned(),
+            price: 1,
+            amount: PLENTY,
+            keep: false,
+            request: None,
+        };
         add(ProductCreated::STREAM, serde_json::to_string(&product)?);
     }
     for number in 0..plan.customers {
         let id = format!("load-{number}").parse()?;
         let (name, email) = ("Load".to_owned(), "load@localhost".to_owned());
-        let account = AccountCreated { id, name, email, balance: PLENTY, keep: false };
+        let account =
+            AccountCreated { id, name, email, balance: PLENTY, keep: false, request: None };
         add(AccountCreated::STREAM, serde_json::to_string(&account)?);
     }
     for (topic, commands) in commands {

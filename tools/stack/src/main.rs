@@ -208,7 +208,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         console.say(&error.to_string());
     }
     console.say("stopping; Ctrl-C once more kills at once");
-    let killed = stack.stop_unless(|| signals.try_recv().is_ok())?;
+    // A terminal that is closed sends SIGHUP, and its shell may send another one.
+    let killed =
+        stack.stop_unless(|| signals.try_iter().any(|signal| signal != SignalKind::hangup()))?;
     console.say(&if killed.is_empty() {
         "stopped".to_owned()
     } else {
@@ -226,7 +228,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 /// Keeps the services running until a signal comes.
 fn watch(
     stack: &mut Stack,
-    signals: &Receiver<()>,
+    signals: &Receiver<SignalKind>,
     begun: Instant,
     console: &Console,
 ) -> Result<(), Error> {
@@ -245,16 +247,16 @@ fn watch(
 }
 
 /// A receiver of SIGINT, SIGTERM and SIGHUP. Tokio does without unsafe code what the standard library cannot.
-fn signals() -> io::Result<Receiver<()>> {
+fn signals() -> io::Result<Receiver<SignalKind>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let guard = runtime.enter();
     let (sender, signals) = mpsc::channel();
     let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-    for mut signal in kinds.map(signal).into_iter().collect::<io::Result<Vec<_>>>()? {
-        let sender = sender.clone();
-        runtime.spawn(
-            async move { while signal.recv().await.is_some() && sender.send(()).is_ok() {} },
-        );
+    for kind in kinds {
+        let (mut signal, sender) = (signal(kind)?, sender.clone());
+        runtime.spawn(async move {
+            while signal.recv().await.is_some() && sender.send(kind).is_ok() {}
+        });
     }
     drop(guard);
     std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));

@@ -483,7 +483,7 @@ impl Drop for Running {
 fn ctrl_c_stops_everything_cleanly_and_the_data_directory_is_reusable() {
     let stand_ins = stand_ins();
     let dir = tempfile::tempdir().expect("a directory");
-    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let mut running =
             Running::start(&stand_ins, dir.path(), &["--instances", "order_service=2"]);
         running.wait_for_line("stack | ready after");
@@ -491,6 +491,13 @@ fn ctrl_c_stops_everything_cleanly_and_the_data_directory_is_reusable() {
         let pids = running.pids();
         assert_eq!(pids.len(), 7);
         running.signal(signal);
+        if signal == Signal::SIGHUP {
+            // A closed terminal sends it, and its shell as well: only Ctrl-C asks to hurry.
+            wait_until("the stack has ended", || {
+                running.signal(signal);
+                !process_is_alive(running.child.id())
+            });
+        }
         running.wait_for_line("order_service-2     | ending, Redis there: true");
         running.wait_for_line("stack | stopped");
         assert_eq!(running.child.wait().expect("ended").code(), Some(0));

@@ -1,0 +1,192 @@
+//! How long a connection may be silent: in the midst of a request's head, and between requests.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::body::{Body, HttpBody};
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep_until},
+};
+
+/// The limits of a server.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// For a head to arrive, from its first byte on; of the first request, from the beginning of the
+    /// connection on.
+    pub(super) head: Duration,
+    /// For the next request to begin.
+    pub(super) keep_alive: Duration,
+}
+
+/// Where a connection stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// A head is on its way since then.
+    Head(Instant),
+    /// A request is being answered. Its body and the client's taking of the answer have limits of their own.
+    Answer,
+    /// The last answer is sent, and nothing of another request has come since then.
+    Idle(Instant),
+}
+
+/// Follows a connection. All that changes its phase happens while the connection is polled.
+#[derive(Debug)]
+pub(super) struct Silence {
+    limits: Limits,
+    phase: Mutex<Phase>,
+}
+
+impl Silence {
+    /// Of a connection that begins now.
+    pub(super) fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self { limits, phase: Mutex::new(Phase::Head(Instant::now())) })
+    }
+
+    /// Notes that a whole head has come: from now on the request is being answered.
+    pub(super) fn is_asked(&self) {
+        *self.phase() = Phase::Answer;
+    }
+
+    /// The body of the answer, which notes that the answer is sent when it is dropped.
+    pub(super) fn answered(self: &Arc<Self>, body: Body) -> Answered {
+        Answered { body, silence: Arc::clone(self) }
+    }
+
+    /// Whether it is between two requests.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(*self.phase(), Phase::Idle(_))
+    }
+
+    /// Resolves when a limit is exceeded, if it is polled after whatever may have changed the phase.
+    pub(super) async fn too_long(&self) {
+        let mut sleep = std::pin::pin!(sleep_until(Instant::now()));
+        std::future::poll_fn(|context| self.poll_too_long(sleep.as_mut(), context)).await;
+    }
+
+    fn poll_too_long(&self, mut sleep: Pin<&mut Sleep>, context: &mut Context<'_>) -> Poll<()> {
+        let deadline = match *self.phase() {
+            Phase::Head(since) => since + self.limits.head,
+            Phase::Answer => return Poll::Pending,
+            Phase::Idle(since) => since + self.limits.keep_alive,
+        };
+        if sleep.deadline() != deadline {
+            sleep.as_mut().reset(deadline);
+        }
+        sleep.poll(context)
+    }
+
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The stream of a connection that is followed.
+pub(super) struct Followed<S> {
+    stream: S,
+    silence: Arc<Silence>,
+}
+
+impl<S> Followed<S> {
+    pub(super) fn new(stream: S, silence: &Arc<Silence>) -> Self {
+        Self { stream, silence: Arc::clone(silence) }
+    }
+
+    /// Notes that some more of the last answer was taken: until then the client is not silent.
+    fn is_written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if matches!(written, Poll::Ready(Ok(1..)))
+            && let Phase::Idle(since) = &mut *self.silence.phase()
+        {
+            *since = Instant::now();
+        }
+        written
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Followed<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let mut phase = self.silence.phase();
+        if buffer.filled().len() > before && matches!(*phase, Phase::Idle(_)) {
+            *phase = Phase::Head(Instant::now());
+        }
+        drop(phase);
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Followed<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.is_written(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.is_written(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// An answer's body; with it the answer ends.
+pub(super) struct Answered {
+    body: Body,
+    silence: Arc<Silence>,
+}
+
+impl Drop for Answered {
+    fn drop(&mut self) {
+        *self.silence.phase() = Phase::Idle(Instant::now());
+    }
+}
+
+impl HttpBody for Answered {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
