@@ -172,7 +172,7 @@ pub async fn define(
     }
     let place = format!("/accounts/{id}");
     let event = |request| AccountCreated {
-        id,
+        id: id.clone(),
         name: defined.name,
         email: defined.email,
         balance: defined.balance,
@@ -180,7 +180,8 @@ pub async fn define(
         request: Some(request),
     };
     let shown = |account| shown(account, &caller);
-    commands::define(&gateway, (&place, event), (&caller, &reader), &parts.headers, shown).await
+    commands::define(&gateway, (&place, &id), event, (&caller, &reader), &parts.headers, shown)
+        .await
 }
 
 /// Top up an account

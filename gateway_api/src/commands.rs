@@ -92,11 +92,12 @@ impl RequestKey {
 }
 
 /// Has something defined, once for each key, and answers with what its owner's record of the request
-/// says: how it was when the request had its effect. `place` is where it is, `event` the event of the
-/// request with this id, `shown` what the caller may see of it.
-pub(crate) async fn define<V: Event + PartialEq, E: Serialize>(
+/// says: how it was when the request had its effect. `place` is the path of what has this id, `event` the
+/// event of the request with an id of its own, `shown` what the caller may see of it.
+pub(crate) async fn define<V: Event + PartialEq, E: Entity>(
     gateway: &Gateway,
-    (place, event): (&str, impl FnOnce(Uuid) -> V),
+    (place, defined): (&str, &E::Id),
+    event: impl FnOnce(Uuid) -> V,
     (caller, reader): (&Caller, &Reader),
     headers: &HeaderMap,
     shown: impl FnOnce(E) -> E,
@@ -116,6 +117,8 @@ where
         {
             return Ok((record, true));
         }
+        // Where what stands cannot be read, the owner could only make a dead letter of the event.
+        read(reader, store.get::<E>(defined)).await?;
         gateway.backlogs.check::<V>(reader, &gateway.stores).await?;
         let trace = trace(headers);
         let entry = look(publish(store, std::slice::from_ref(&event), trace.as_deref()).await)?;

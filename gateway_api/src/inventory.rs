@@ -129,7 +129,7 @@ pub async fn define(
     defined.check()?;
     let place = format!("/inventory/{id}");
     let event = |request| ProductCreated {
-        id,
+        id: id.clone(),
         name: defined.name,
         price: defined.price,
         amount: defined.amount,
@@ -137,7 +137,8 @@ pub async fn define(
         request: Some(request),
     };
     let shown = |product: Product| product;
-    commands::define(&gateway, (&place, event), (&caller, &reader), &parts.headers, shown).await
+    commands::define(&gateway, (&place, &id), event, (&caller, &reader), &parts.headers, shown)
+        .await
 }
 
 /// Bring stock

@@ -109,8 +109,8 @@ async fn the_customer_is_told_each_step_on_stdout_and_on_the_stream() {
         let body = format!("{count}: {list}.");
         sent.iter().any(|it| it["body"].as_str().unwrap().ends_with(&body))
     };
-    assert!(received("2 products", "201, 204"));
-    assert!(received("6 products", "201, 201, 201, 201, 201, 201"));
+    assert!(received("2 products", "201 and 204"));
+    assert!(received("6 products", "201, 201, 201, 201, 201 and 201"));
 }
 
 #[tokio::test]
