@@ -95,7 +95,7 @@ pub(crate) fn print(line: &str) {
     let _ = output.write_all(text.as_bytes());
 }
 
-/// Waits, when dropped, until the remaining lines are written, but no longer than [`LAST_LINES`]: stdout may
+/// Waits, when dropped, until the remaining lines are written, but no longer than a second: stdout may
 /// be a pipe that nobody reads.
 #[derive(Debug)]
 pub struct Guard(Output);
