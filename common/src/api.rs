@@ -135,7 +135,7 @@ fn check_text(field: &str, text: &str) -> Result<(), Problem> {
         return Err(Problem::invalid_field(detail).at(field));
     }
     if !text.contains(is_visible) {
-        return Err(Problem::invalid_field("there is nothing in it that can be seen").at(field));
+        return Err(Problem::invalid_field("it has no visible character").at(field));
     }
     Ok(())
 }

@@ -9,10 +9,10 @@ use crate::{
     entities::{Account, Product},
     events::{AccountCreated, ProductCreated},
     ids::EntryId,
-    keys::Kind,
+    keys::{self, Kind},
 };
 
-/// What became of a request.
+/// The record of one request: its event and its result.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Definition<V, E> {
     /// The request, as its event names it.
@@ -33,20 +33,10 @@ pub type ProductDefinition = Definition<ProductCreated, Product>;
 /// Of an account, by account_service. The gateway reads it to answer.
 pub type AccountDefinition = Definition<AccountCreated, Account>;
 
-/// Where product definitions are.
-pub static PRODUCT_DEFINITION: Kind =
-    Kind { prefix: "{inventory}:definition:", index: None, updates: None, announces_new: false };
-/// Where account definitions are.
-pub static ACCOUNT_DEFINITION: Kind =
-    Kind { prefix: "{account}:definition:", index: None, updates: None, announces_new: false };
-/// Where msg_service notes the requests whose names and addresses it has taken up.
-pub static CUSTOMER_DEFINITION: Kind =
-    Kind { prefix: "{message}:definition:", index: None, updates: None, announces_new: false };
-
 impl Entity for ProductDefinition {
     type Id = Uuid;
     fn kind() -> &'static Kind {
-        &PRODUCT_DEFINITION
+        &keys::PRODUCT_DEFINITION
     }
     fn id(&self) -> &Uuid {
         &self.id
@@ -56,7 +46,7 @@ impl Entity for ProductDefinition {
 impl Entity for AccountDefinition {
     type Id = Uuid;
     fn kind() -> &'static Kind {
-        &ACCOUNT_DEFINITION
+        &keys::ACCOUNT_DEFINITION
     }
     fn id(&self) -> &Uuid {
         &self.id

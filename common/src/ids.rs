@@ -64,7 +64,7 @@ macro_rules! text_id {
         #[serde(try_from = "String", into = "String")]
         #[schema(
             value_type = String, min_length = 1, max_length = 64,
-            // Whatever has a character that is no dot, or more than two of them.
+            // A text with a character that is no dot, or with more than two dots.
             pattern = r"^([A-Za-z0-9._:@-]*[A-Za-z0-9_:@-][A-Za-z0-9._:@-]*|\.{3,})$",
             example = $example
         )]

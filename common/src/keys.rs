@@ -77,6 +77,16 @@ pub static MESSAGE: Kind =
 pub static CUSTOMER: Kind =
     Kind { prefix: "{message}:customer:", index: None, updates: None, announces_new: false };
 
+/// Requests to define a product, by inventory_service; their ids are the requests'.
+pub static PRODUCT_DEFINITION: Kind =
+    Kind { prefix: "{inventory}:definition:", index: None, updates: None, announces_new: false };
+/// Requests to define an account, by account_service.
+pub static ACCOUNT_DEFINITION: Kind =
+    Kind { prefix: "{account}:definition:", index: None, updates: None, announces_new: false };
+/// Requests to define an account whose name and address msg_service has copied.
+pub static CUSTOMER_DEFINITION: Kind =
+    Kind { prefix: "{message}:definition:", index: None, updates: None, announces_new: false };
+
 /// Marks that tell by their presence; their keys are made where they are used.
 pub(crate) static MARK: Kind =
     Kind { prefix: "", index: None, updates: None, announces_new: false };

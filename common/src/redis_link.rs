@@ -401,7 +401,7 @@ impl Link {
         rights::check(self, rights).await
     }
 
-    /// Who we are there.
+    /// The name of the Redis user that this link uses.
     pub fn user(&self) -> &str {
         self.url.user()
     }
@@ -517,7 +517,7 @@ impl SharedLink {
         self.url.to_string()
     }
 
-    /// Who we are there.
+    /// The name of the Redis user that this link uses.
     pub fn user(&self) -> &str {
         self.url.user()
     }

@@ -50,7 +50,7 @@ impl MemoryFacts {
     }
 }
 
-/// What a request does to the amount of what is stored. A server that refuses one kind refuses those
+/// The effect of a request on the amount of stored data. A server that refuses one kind refuses the kinds
 /// before it as well.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Change {
@@ -120,7 +120,7 @@ impl NearlyFull {
     }
 }
 
-/// What is known of a server.
+/// The memory use of one server.
 #[derive(Clone, Copy, Default, Debug)]
 struct Server {
     /// The used part of its memory.

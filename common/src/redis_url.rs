@@ -16,7 +16,7 @@ use crate::{
     secret::Secret,
 };
 
-/// Who a client of Redis is without a name of its own.
+/// The Redis user of clients that give no name.
 pub(crate) const DEFAULT_USER: &str = "default";
 
 /// Where a Redis is, checked to be a URL; its password never shows.

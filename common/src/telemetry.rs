@@ -303,7 +303,7 @@ mod tests {
         assert!(dropped >= FULL / line.len(), "{dropped}");
         assert!(report.contains(&format!(" {dropped} log lines were dropped")), "{report}");
         assert!(DROPPED.get() >= before + dropped as u64);
-        // What is written from then on arrives again.
+        // Lines that are written later arrive again.
         (&output).write_all(b"another\n").unwrap();
         assert_eq!(lines.next().unwrap(), "another");
     }

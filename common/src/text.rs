@@ -59,7 +59,7 @@ pub fn is_control(character: char) -> bool {
     }
 }
 
-/// Whether a character shows something by itself.
+/// Whether a character is visible on its own.
 pub fn is_visible(character: char) -> bool {
     let joins = || JOINERS.iter().any(|range| range.contains(&character));
     !(character.is_whitespace() || is_control(character) || joins())

@@ -2,7 +2,6 @@
 //! bring in.
 
 use common::{
-    definitions::{ACCOUNT_DEFINITION, PRODUCT_DEFINITION},
     entities::OrderStatus,
     events::{Stream, Topic, Writer},
     keys,
@@ -36,12 +35,13 @@ fn entities(topic: Topic) -> Vec<Right> {
     let (kinds, lists) = match topic {
         Topic::Order => (&[&keys::ORDER][..], vec!["{order}:index", "{order}:index:0"]),
         Topic::Inventory => (
-            &[&keys::PRODUCT, &PRODUCT_DEFINITION, &keys::DELIVERY, &keys::LINE_PAGE][..],
+            &[&keys::PRODUCT, &keys::PRODUCT_DEFINITION, &keys::DELIVERY, &keys::LINE_PAGE][..],
             vec!["{inventory}:index"],
         ),
-        Topic::Account => {
-            (&[&keys::ACCOUNT, &ACCOUNT_DEFINITION, &keys::DEPOSIT][..], vec!["{account}:index"])
-        }
+        Topic::Account => (
+            &[&keys::ACCOUNT, &keys::ACCOUNT_DEFINITION, &keys::DEPOSIT][..],
+            vec!["{account}:index"],
+        ),
         Topic::Message => (&[&keys::MESSAGE][..], vec!["{message}:index:0"]),
     };
     let mut rights = Vec::new();

@@ -1,4 +1,4 @@
-//! What docker-compose.yml and the files in deploy/ say of the containers.
+//! The containers' settings in docker-compose.yml and deploy/.
 
 use yaml_serde::{Mapping, Value};
 

@@ -79,7 +79,7 @@ fn the_schemas_of_names_and_addresses_take_what_is_taken_and_nothing_else() {
         "$ref": "#/components/schemas/DefineAccount", "components": document["components"]
     });
     let validator = jsonschema::draft202012::new(&schema).unwrap();
-    // What is special, and what stands beside it.
+    // Special characters, and their neighbours.
     let is_special = |code: u32| char::from_u32(code).is_some_and(|it| !is_visible(it));
     let codes = (1..0x11_0000).filter(|code| (code - 1..=code + 1).any(is_special));
     let (mut taken, mut refused) = (0, 0);

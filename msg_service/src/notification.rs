@@ -5,7 +5,6 @@
 
 use common::{
     decision::{Changes, Decider, Entity, Halt, Millis, Reads, World},
-    definitions::CUSTOMER_DEFINITION,
     entities::masked,
     events::{
         AccountCreated, MessageKind, MessageSent, OrderCancelled, OrderCompleted, OrderCreated,
@@ -78,7 +77,7 @@ pub struct CustomerDefinition {
 impl Entity for CustomerDefinition {
     type Id = Uuid;
     fn kind() -> &'static Kind {
-        &CUSTOMER_DEFINITION
+        &keys::CUSTOMER_DEFINITION
     }
     fn id(&self) -> &Uuid {
         &self.id

@@ -150,7 +150,7 @@ pub struct Reader {
     so_far: Arc<SoFar>,
 }
 
-/// What a request has read so far.
+/// The bytes that a request has read so far.
 #[derive(Default)]
 struct SoFar {
     has_begun: AtomicBool,

@@ -132,7 +132,7 @@ mod tests {
         assert!(ended.has("one's") && ended.has("many's 99") && !ended.has("many's 98"));
         ended.end("another", "another's", 600, 0);
         assert!(!ended.has("one's") && ended.has("two's") && ended.has("another's"));
-        // What has expired needs no room.
+        // Expired entries need no room.
         ended.end("late", "late's", 1_200, 600);
         assert_eq!(ended.known().sessions.len(), 1);
         assert!(ended.has("late's"));

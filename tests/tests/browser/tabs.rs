@@ -85,7 +85,7 @@ async fn a_page_that_nobody_sees_leaves_its_stream_to_others_and_misses_nothing(
         tab.switch_to(&first).await;
         let lacks =
             format!("return document.querySelector('[data-order=\"{}\"]') === null", order.id);
-        assert_eq!(tab.run(&lacks).await, true, "it is told nothing");
+        assert_eq!(tab.run(&lacks).await, true, "it gets no event");
         set_hidden(tab, false).await;
         tab.is_live().await;
         tab.sees("the order that it missed", &statuses(&["to-be-shipped"])).await;

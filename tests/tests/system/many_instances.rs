@@ -92,7 +92,7 @@ async fn none_of_four_instances_starves_however_long_the_load_lasts() {
     none_starves(4).await;
 }
 
-/// Orders of a few products that all want, with so many instances of each service: no input is decided again
+/// Loads a few products with orders, with this number of instances of each service: no input is decided again
 /// and again, and the instances share the batches.
 async fn none_starves(instances: usize) {
     const CLIENTS: usize = 32;

@@ -227,7 +227,7 @@ async fn changes_are_refused_while_redis_is_nearly_full_and_what_is_under_way_en
     for (method, path, body) in &additions {
         assert_full(&system.ask(method.clone(), path, body.as_ref()).await);
     }
-    // What makes an end of an order, or moves it on, still has room.
+    // Steps that end an order, or move it on, still have room.
     for answer in [
         system.step(&shipped, "ship").await,
         system.step(&shipped, "complete").await,

@@ -368,7 +368,7 @@ impl Console {
     }
 
     fn say(&self, text: &str) {
-        // With so many waiting, nobody reads them.
+        // With this number of lines waiting, nobody reads them.
         let _ = self.lines.try_send(text.to_owned());
     }
 

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 const START: Duration = Duration::from_secs(120);
 const STOP: Duration = Duration::from_secs(10);
 const LOG: &str = "redis.log";
-/// What was in it before it was rotated.
+/// The lines that it had before it was rotated.
 const OLDER_LOG: &str = "redis.log.1";
 /// The ACL file that is made at every start.
 const USERS: &str = "users.acl";
