@@ -88,6 +88,7 @@ fn charge(entry: &StreamEntry<'_>) -> Result<Option<Input>, String> {
         customer_id: check.customer_id,
         total,
         attempt: check.attempt,
+        entry: entry.id,
         resend: check.resend,
         released: check.released,
     })))

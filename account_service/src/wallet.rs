@@ -39,12 +39,22 @@ pub struct Charge {
     pub customer_id: CustomerId,
     /// How much.
     pub total: u64,
-    /// Which attempt of the order this is.
-    pub attempt: u32,
+    /// Which attempt of the order this is. An inventory_service of the original does not say: then it is
+    /// the order's current one, so that each entry asks anew.
+    pub attempt: Option<u32>,
+    /// The entry that asks.
+    pub entry: EntryId,
     /// No answer came for long: the outcome is said again.
     pub resend: bool,
     /// Its stock was given back: nothing may be taken any more.
     pub released: bool,
+}
+
+impl Charge {
+    /// The entry that asks, if it does not name its attempt.
+    fn unnumbered(&self) -> Option<EntryId> {
+        self.attempt.is_none().then_some(self.entry)
+    }
 }
 
 /// What a demand for payment came to.
@@ -67,6 +77,9 @@ pub struct Payment {
     /// The order was called off: what was paid is given back, and nothing will be taken.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancelled: bool,
+    /// The last entry that this answers; only if it did not name its attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<EntryId>,
 }
 
 impl Payment {
@@ -114,7 +127,7 @@ impl Decider for Wallet {
                 reads.load::<Account>(&order.customer_id);
             }
             Input::Charge(charge) => {
-                if charge.attempt == 1 && !charge.resend {
+                if charge.attempt == Some(1) && !charge.resend {
                     reads.fresh::<Payment>(&charge.order_id);
                 } else {
                     reads.load::<Payment>(&charge.order_id);
@@ -223,10 +236,21 @@ fn pay(charge: &Charge, world: &World) -> Result<Changes, Halt> {
     if let Some(payment) = world.get::<Payment>(&charge.order_id)? {
         // What is paid is paid, whichever attempt it was.
         let paid = payment.outcome == Some(WalletOutcome::ToBeShipped);
-        if payment.cancelled || paid || payment.attempt >= charge.attempt {
-            if charge.resend && !payment.cancelled && charge.attempt >= payment.attempt {
+        let is_answered = match charge.attempt {
+            Some(attempt) => payment.attempt >= attempt,
+            None => payment.asked_by >= Some(charge.entry),
+        };
+        if payment.cancelled || paid || is_answered {
+            let again = match charge.attempt {
+                Some(attempt) => charge.resend && attempt >= payment.attempt,
+                None => !is_answered,
+            };
+            if again && !payment.cancelled {
                 publish(payment, charge.attempt, &mut changes);
                 changes.note(charge.order_id, "no answer came for long: its payment again");
+                if let Some(asked_by) = charge.unnumbered() {
+                    changes.put(Payment { asked_by: Some(asked_by), ..payment.clone() });
+                }
             }
             return Ok(changes);
         }
@@ -262,21 +286,23 @@ fn pay(charge: &Charge, world: &World) -> Result<Changes, Halt> {
             Some(reason) => format!("nothing was paid: {reason}"),
         },
     );
+    let known = world.get::<Payment>(&charge.order_id)?.map_or(1, |payment| payment.attempt);
     let payment = Payment {
         order_id: charge.order_id,
         customer_id: charge.customer_id.clone(),
-        attempt: charge.attempt,
+        attempt: charge.attempt.unwrap_or(known),
         total: charge.total,
         outcome: Some(outcome),
         reason,
         cancelled: false,
+        asked_by: charge.unnumbered(),
     };
-    publish(&payment, payment.attempt, &mut changes);
+    publish(&payment, charge.attempt, &mut changes);
     changes.put(payment);
     Ok(changes)
 }
 
-fn publish(payment: &Payment, attempt: u32, changes: &mut Changes) {
+fn publish(payment: &Payment, attempt: Option<u32>, changes: &mut Changes) {
     if let Some(account) = payment.outcome {
         changes.append(&WalletChecked {
             order_id: payment.order_id,
@@ -312,6 +338,7 @@ fn cancel(order: &OrderCancelled, world: &World) -> Result<Changes, Halt> {
         outcome: None,
         reason: None,
         cancelled: false,
+        asked_by: None,
     });
     let amount = payment.kept();
     let payer = if amount == 0 { None } else { world.get::<Account>(&payment.customer_id)? };

@@ -58,7 +58,8 @@ fn charge(number: u128, attempt: u32, payer: &str, total: u64) -> Charge {
         order_id: order_id(number),
         customer_id: customer(payer),
         total,
-        attempt,
+        attempt: Some(attempt),
+        entry: entry(1),
         resend: false,
         released: false,
     }
@@ -66,6 +67,11 @@ fn charge(number: u128, attempt: u32, payer: &str, total: u64) -> Charge {
 
 fn charged(number: u128, attempt: u32, payer: &str, total: u64) -> Input {
     Input::Charge(charge(number, attempt, payer, total))
+}
+
+/// An inventory_service of the original asks, in this entry.
+fn charged_by_the_original(number: u128, by: EntryId, payer: &str, total: u64) -> Input {
+    Input::Charge(Charge { attempt: None, entry: by, ..charge(number, 1, payer, total) })
 }
 
 /// The stock check is said again because no answer to it came.
@@ -228,11 +234,12 @@ fn an_order_is_paid_whole_or_not_at_all() {
             let payment = Payment {
                 order_id: order_id(1),
                 customer_id: customer(payer),
-                attempt: charge.attempt,
+                attempt: charge.attempt.unwrap(),
                 total,
                 outcome: Some(outcome),
                 reason,
                 cancelled: false,
+                asked_by: None,
             };
             assert_eq!(bank.0.all::<Payment>(), [payment], "{name}");
             let updated: Vec<Account> = bank.take(Stream::AccountUpdated);
@@ -331,7 +338,7 @@ fn a_later_attempt_is_charged_anew_and_an_earlier_one_no_more() {
             bank.when(&between);
             bank.when(&second);
             let event = bank.outcome();
-            assert_eq!((event.account, event.attempt), (outcome, 2), "{between:?}");
+            assert_eq!((event.account, event.attempt), (outcome, Some(2)), "{between:?}");
             assert_eq!(bank.books("101"), books, "{between:?}");
             assert_eq!(bank.payment(1).unwrap().attempt, 2);
             bank.when_nothing_happens(&charged(1, 2, "101", 150));
@@ -345,7 +352,7 @@ fn a_later_attempt_is_charged_anew_and_an_earlier_one_no_more() {
 fn an_attempt_that_overtook_another_leaves_nothing_to_it() {
     let mut bank = Bank::with(&[("101", 100)]);
     bank.when(&charged(1, 3, "101", 150));
-    assert_eq!(bank.outcome().attempt, 3);
+    assert_eq!(bank.outcome().attempt, Some(3));
     bank.when(&topped_up(1, "101", 1_000));
     for attempt in [1, 2, 3] {
         bank.when_nothing_happens(&charged(1, attempt, "101", 150));
@@ -362,8 +369,51 @@ fn a_paid_order_is_not_paid_again_by_a_later_attempt() {
     // Whoever lost the answer is told that it is paid.
     let said = bank.when_nothing_changes(&resent(1, 2, "101", 400));
     let said: Vec<_> = said.iter().map(|event| (event.account, event.attempt)).collect();
-    assert_eq!(said, [(ToBeShipped, 2)]);
+    assert_eq!(said, [(ToBeShipped, Some(2))]);
     assert_eq!(bank.books("101"), (600, 400));
+}
+
+#[test]
+fn where_no_attempt_is_named_each_entry_asks_once() {
+    let mut bank = Bank::with(&[("101", 100)]);
+    let first = charged_by_the_original(1, entry(5), "101", 150);
+    bank.when(&first);
+    let told = bank.outcome();
+    assert_eq!(
+        (told.account, told.attempt),
+        (InsufficientFund, None),
+        "the order knows which it is in"
+    );
+    bank.when(&topped_up(1, "101", 900));
+    bank.when_nothing_happens(&first);
+    bank.when_nothing_happens(&charged_by_the_original(1, entry(4), "101", 150));
+    let second = charged_by_the_original(1, entry(6), "101", 150);
+    bank.when(&second);
+    let told = bank.outcome();
+    assert_eq!((told.account, told.attempt), (ToBeShipped, None));
+    assert_eq!(bank.books("101"), (850, 150));
+    bank.when_nothing_happens(&second);
+    bank.when_nothing_happens(&first);
+    // Who asks again is told again, and pays nothing.
+    let third = charged_by_the_original(1, entry(7), "101", 150);
+    bank.when(&third);
+    assert_eq!(bank.outcome().account, ToBeShipped);
+    assert_eq!(bank.books("101"), (850, 150));
+    bank.when_nothing_happens(&third);
+    bank.when(&cancelled(1, 1, "101"));
+    assert_eq!(bank.books("101"), (1_000, 0));
+    bank.when_nothing_happens(&charged_by_the_original(1, entry(8), "101", 150));
+}
+
+#[test]
+fn one_that_names_its_attempt_follows_one_that_does_not() {
+    let mut bank = Bank::with(&[("101", 100)]);
+    bank.when(&charged_by_the_original(1, entry(5), "101", 150));
+    assert_eq!(bank.outcome().account, InsufficientFund);
+    bank.when(&topped_up(1, "101", 900));
+    bank.when_nothing_happens(&charged(1, 1, "101", 150));
+    bank.when(&charged(1, 2, "101", 150));
+    assert_eq!((bank.outcome().account, bank.books("101")), (ToBeShipped, (850, 150)));
 }
 
 #[test]
@@ -617,6 +667,7 @@ fn a_cancelled_order_gets_back_what_it_cost_and_costs_nothing_more() {
             outcome,
             reason: before.and_then(|payment| payment.reason),
             cancelled: true,
+            asked_by: None,
         };
         assert_eq!(bank.payment(1), Some(payment), "{name}");
 
@@ -698,7 +749,10 @@ fn only_reserved_stock_is_charged_and_never_without_a_total() {
         (check.parse)(&StreamEntry { id: entry(1), entity: &entity, forgotten: false })
     };
     let paid = r#", "order_total": 800"#;
-    assert_eq!(parse("payment-required", paid), Ok(Some(charged(1, 1, "101", 800))));
+    let original = charged_by_the_original(1, entry(1), "101", 800);
+    assert_eq!(parse("payment-required", paid), Ok(Some(original)));
+    let first = format!(r#"{paid}, "attempt": 1"#);
+    assert_eq!(parse("payment-required", &first), Ok(Some(charged(1, 1, "101", 800))));
     let again = format!(r#"{paid}, "attempt": 2, "resend": true"#);
     assert_eq!(parse("payment-required", &again), Ok(Some(resent(1, 2, "101", 800))));
     let free = format!(r#"{again}, "released": true"#);

@@ -7,6 +7,7 @@
 //! each job holds its share. An entry that was delivered `SUSPECT_DELIVERIES` times is handled while
 //! nothing else is; if processes die of it all the same it becomes a dead letter without being read.
 
+mod original;
 mod pace;
 mod pending;
 
@@ -177,8 +178,15 @@ impl<D: Decider> Reader<D> {
         let mut link = Link::new(self.url.clone(), GRACE);
         let streams: Vec<Stream> = self.subscriptions.iter().map(|it| it.stream).collect();
         let rights = rights::of_reader(D::TOPIC, &streams);
-        if !await_server(&mut link, &rights, &self.part, &shutdown).await? {
-            return Ok(());
+        loop {
+            if !await_server(&mut link, &rights, &self.part, &shutdown).await? {
+                return Ok(());
+            }
+            match original::check_for_history(&mut link, D::TOPIC, &streams).await {
+                Ok(()) => break,
+                Err(error @ LinkError::Unsuitable { .. }) => return Err(error.into()),
+                Err(error) => self.part.failed(&error),
+            }
         }
         tokio::select! {
             () = shutdown.cancelled() => {}

@@ -109,12 +109,16 @@ pub struct Step {
     /// Only if the order's total became known by it and not by `payment-required`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order_total: Option<u64>,
+    /// The entry that told of it; only of a payment's result that does not say which attempt it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "1767225600-000123")]
+    pub told_by: Option<EntryId>,
 }
 
 impl Step {
     /// A step that nobody asked for, known in time.
     pub const fn new(status: OrderStatus, at: Millis, attempt: u32) -> Self {
-        Self { status, at, attempt, request: None, late: None, order_total: None }
+        Self { status, at, attempt, request: None, late: None, order_total: None, told_by: None }
     }
 }
 
@@ -327,11 +331,17 @@ impl From<&Order> for OrderUpdated {
             status: order.status,
             attempt: order.attempt,
             order_total: order.order_total,
-            reason: order.reason.clone(),
+            reason: order.reason.as_deref().map(no_key_of_the_original),
             created_at: order.history.first().map(|step| step.at),
             updated_at: last_change(&order.history, order.resent),
         }
     }
+}
+
+/// The original takes every text with `_` and `:` in an event that it caches for a key of its cache, and answers 500
+/// for ever when there is none. Reasons name ids, and ids may have either.
+fn no_key_of_the_original(reason: &str) -> String {
+    if reason.contains('_') { reason.replace(':', " -") } else { reason.to_owned() }
 }
 
 /// The time of the latest step, or of sending the order again.
@@ -724,6 +734,12 @@ impl Entity for crate::events::MessageSent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_announced_reason_looks_like_a_key_of_the_original() {
+        assert_eq!(no_key_of_the_original("201: 2 wanted"), "201: 2 wanted");
+        assert_eq!(no_key_of_the_original("a_b: 2 wanted"), "a_b - 2 wanted");
+    }
 
     #[test]
     fn a_masked_address_keeps_its_first_letter_and_its_host() {

@@ -2,11 +2,12 @@
 //!
 //! Field names and values are those of the original. What this system adds (`attempt`, `reason`,
 //! `resend`, `keep`, `request`) has a default, and a reader ignores what it does not know, so services of both kinds can sit on
-//! the same Redis.
+//! the same Redis. The original keeps what it reads from `…_created` and `…_updated` in hashes and lists: these events have
+//! only numbers, strings and lists of strings as members.
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -277,6 +278,30 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
+/// A number where earlier versions wrote `true` or `false`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum NumberOrFlag {
+    Number(u32),
+    Flag(bool),
+}
+
+fn read_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    Ok(match NumberOrFlag::deserialize(deserializer)? {
+        NumberOrFlag::Number(number) => number,
+        NumberOrFlag::Flag(flag) => flag.into(),
+    })
+}
+
+fn read_flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    read_count(deserializer).map(|number| number > 0)
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn write_flag<S: Serializer>(flag: &bool, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u8((*flag).into())
+}
+
 /// Whether a member has its default, which is not written.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 fn is_zero(count: &u32) -> bool {
@@ -299,9 +324,10 @@ pub struct OrderCreated {
     /// Counts the tries to fill the order, from 1.
     #[serde(default = "first_attempt")]
     pub attempt: u32,
-    /// No answer came for long: whoever has decided already says again what.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub resend: bool,
+    /// The number of times that it was published again because no answer came: whoever has decided
+    /// already says again what.
+    #[serde(default, deserialize_with = "read_count", skip_serializing_if = "is_zero")]
+    pub resend: u32,
 }
 
 fn pending() -> String {
@@ -432,9 +458,10 @@ pub struct StockChecked {
     /// What the reserved pieces cost; only with `payment-required`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order_total: Option<u64>,
-    /// The attempt that this answers.
-    #[serde(default = "first_attempt")]
-    pub attempt: u32,
+    /// The attempt that this answers; where it is missing, the order's current one. The original does
+    /// not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
     /// Why it was rejected, or what is short; for people.
     #[serde(
         default,
@@ -479,9 +506,10 @@ pub struct WalletChecked {
     /// What was asked for; the original does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order_total: Option<u64>,
-    /// The attempt that this answers.
-    #[serde(default = "first_attempt")]
-    pub attempt: u32,
+    /// The attempt that this answers; where it is missing, the order's current one. The original does
+    /// not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
     /// Why nothing was paid; for people.
     #[serde(
         default,
@@ -586,8 +614,14 @@ pub struct ProductCreated {
     pub price: u64,
     /// Pieces on hand.
     pub amount: u64,
-    /// An existing product keeps its amount.
-    #[serde(default, skip_serializing_if = "is_false")]
+    /// 1: an existing product keeps its amount.
+    #[serde(
+        default,
+        deserialize_with = "read_flag",
+        serialize_with = "write_flag",
+        skip_serializing_if = "is_false"
+    )]
+    #[schema(value_type = u8, maximum = 1)]
     pub keep: bool,
     /// Names the request: however often it is published, it has its effect once. Absent where nobody
     /// asks what became of it.
@@ -612,8 +646,14 @@ pub struct AccountCreated {
     pub email: String,
     /// In whole units of money.
     pub balance: u64,
-    /// An existing account keeps its balance.
-    #[serde(default, skip_serializing_if = "is_false")]
+    /// 1: an existing account keeps its balance.
+    #[serde(
+        default,
+        deserialize_with = "read_flag",
+        serialize_with = "write_flag",
+        skip_serializing_if = "is_false"
+    )]
+    #[schema(value_type = u8, maximum = 1)]
     pub keep: bool,
     /// Names the request: however often it is published, it has its effect once. Absent where nobody
     /// asks what became of it.
@@ -758,9 +798,33 @@ mod tests {
                 "customer_id":"101","product_ids":["201"],"order_total":800,"colour":"red"}"#,
         )
         .unwrap();
-        assert_eq!(event.attempt, 1);
+        assert_eq!(event.attempt, None);
         assert_eq!(event.order_total, Some(800));
         assert_eq!(event.reason, None);
+    }
+
+    #[test]
+    fn flags_are_numbers_for_the_original_and_are_read_in_the_form_of_earlier_versions() {
+        for (keep, written) in [(true, Some(1)), (false, None)] {
+            let (name, request) = ("Denon".to_owned(), None);
+            let id = "201".parse().unwrap();
+            let event = ProductCreated { id, name, price: 800, amount: 4, keep, request };
+            let json = serde_json::to_value(&event).unwrap();
+            assert_eq!(json.get("keep").and_then(serde_json::Value::as_u64), written);
+            assert_eq!(serde_json::from_value::<ProductCreated>(json).unwrap(), event);
+        }
+        let id = "9b9a2bd4-6d3f-4b0e-9d2c-5a6c8a3f6a11";
+        for (resend, read) in [("true", 1), ("false", 0), ("0", 0), ("3", 3)] {
+            let product =
+                format!(r#"{{"id":"1","name":"A","price":1,"amount":1,"keep":{resend}}}"#);
+            let product: ProductCreated = serde_json::from_str(&product).unwrap();
+            assert_eq!(product.keep, read > 0, "{resend}");
+            let order = format!(
+                r#"{{"id":"{id}","product_ids":["201"],"customer_id":"101","resend":{resend}}}"#
+            );
+            let order: OrderCreated = serde_json::from_str(&order).unwrap();
+            assert_eq!(order.resend, read, "{resend}");
+        }
     }
 
     #[test]

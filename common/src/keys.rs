@@ -86,6 +86,9 @@ pub static ACCOUNT_DEFINITION: Kind =
 /// Requests to define an account whose name and address msg_service has copied.
 pub static CUSTOMER_DEFINITION: Kind =
     Kind { prefix: "{message}:definition:", index: None, updates: None, announces_new: false };
+/// The current attempts of orders that were tried again, by msg_service.
+pub static ATTEMPT: Kind =
+    Kind { prefix: "{message}:attempt:", index: None, updates: None, announces_new: false };
 
 /// Marks that tell by their presence; their keys are made where they are used.
 pub(crate) static MARK: Kind =

@@ -241,7 +241,7 @@ pub(crate) fn order_created() -> OrderCreated {
         customer_id,
         status: status.name().to_owned(),
         attempt,
-        resend: false,
+        resend: 0,
     }
 }
 
@@ -276,7 +276,7 @@ pub(crate) fn stock_checked() -> StockChecked {
         customer_id: customer_id(),
         product_ids: product_ids(),
         order_total: Some(900),
-        attempt: 1,
+        attempt: Some(1),
         reason: None,
         resend: false,
         released: false,
@@ -289,7 +289,7 @@ pub(crate) fn wallet_checked() -> WalletChecked {
         customer_id: customer_id(),
         account: WalletOutcome::ToBeShipped,
         order_total: Some(900),
-        attempt: 1,
+        attempt: Some(1),
         reason: None,
     }
 }

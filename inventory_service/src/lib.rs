@@ -97,7 +97,11 @@ pub fn subscriptions() -> Vec<Subscription<Input>> {
             stream: Stream::AccountWallet,
             parse: |entry| {
                 let payment: WalletChecked = entry.parse()?;
-                Ok(frees_stock(payment.account).then_some(Input::Unpaid(payment)))
+                Ok(match (frees_stock(payment.account), payment.attempt) {
+                    (true, _) => Some(Input::Unpaid(payment, entry.id)),
+                    (false, None) => Some(Input::Paid(payment.order_id)),
+                    (false, Some(_)) => None,
+                })
             },
         },
     ]

@@ -6,7 +6,7 @@ use common::{
     decision::Entity,
     entities::Spot,
     events::{StockChecked, StockOutcome},
-    ids::{CustomerId, OrderId, ProductId},
+    ids::{CustomerId, EntryId, OrderId, ProductId},
     keys::{self, Kind},
 };
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,13 @@ pub struct Reservation {
     /// While it waits: its ticket, and its page in the line of each product.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spot: Option<Waiting>,
+    /// Whether an account_service that does not name attempts took the money for it: a refusal that
+    /// follows frees nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paid: bool,
+    /// The last entry that told of a failed payment without naming the attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_by: Option<EntryId>,
 }
 
 /// Where an order waits.
@@ -76,6 +83,11 @@ impl Entity for Reservation {
 }
 
 impl Reservation {
+    /// Whether its pieces are held in the house.
+    pub fn holds(&self) -> bool {
+        self.state == Holding::Held && !self.shipped
+    }
+
     /// The outcome as it is published; none of an order that was called off.
     pub fn outcome(&self, resend: bool) -> Option<StockChecked> {
         let inventory = match self.state {
@@ -90,7 +102,7 @@ impl Reservation {
             customer_id: self.customer_id.clone(),
             product_ids: self.product_ids.clone(),
             order_total: self.total,
-            attempt: self.attempt,
+            attempt: Some(self.attempt),
             reason: self.reason.clone(),
             resend,
             released: self.state == Holding::Released,

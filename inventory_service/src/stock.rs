@@ -33,8 +33,10 @@ pub enum Input {
     Restocked(Restock, EntryId),
     /// An order wants its products.
     Ordered(OrderCreated),
-    /// The payment of an order failed: what it holds is free again.
-    Unpaid(WalletChecked),
+    /// The payment of an order failed, in this entry: what it holds is free again.
+    Unpaid(WalletChecked, EntryId),
+    /// An account_service of the original took the money for an order. Ours never refuses after that.
+    Paid(OrderId),
     /// The release of the stock of an unpaid order is not confirmed yet.
     StillUnpaid(OrderUnpaid),
     /// An order was called off.
@@ -71,7 +73,7 @@ impl Decider for Stock {
                 reads.load::<Product>(&restock.product_id);
             }
             Input::Ordered(order) => {
-                if order.attempt == 1 && !order.resend {
+                if order.attempt == 1 && order.resend == 0 {
                     reads.fresh::<Reservation>(&order.id);
                 } else {
                     reads.load::<Reservation>(&order.id);
@@ -81,7 +83,8 @@ impl Decider for Stock {
                     pieces.keys().for_each(|product| reads.load::<Product>(product));
                 }
             }
-            Input::Unpaid(payment) => reads.load::<Reservation>(&payment.order_id),
+            Input::Unpaid(payment, _) => reads.load::<Reservation>(&payment.order_id),
+            Input::Paid(order) => reads.load::<Reservation>(order),
             Input::StillUnpaid(order) => reads.load::<Reservation>(&order.id),
             Input::Cancelled(order) => reads.load::<Reservation>(&order.id),
             Input::Shipped(order) => reads.load::<Reservation>(&order.id),
@@ -95,8 +98,16 @@ impl Decider for Stock {
             Input::Created(event, entry) => create(&mut desk, world, event, *entry)?,
             Input::Restocked(event, entry) => restock(&mut desk, world, event, *entry)?,
             Input::Ordered(order) => reserve(&mut desk, order, now)?,
-            Input::Unpaid(it) => release(&mut desk, it.order_id, it.attempt, false)?,
-            Input::StillUnpaid(it) => release(&mut desk, it.id, it.attempt, true)?,
+            Input::Unpaid(it, entry) => {
+                let refusal = it.attempt.map_or(Refusal::Told(*entry), Refusal::Of);
+                release(&mut desk, it.order_id, refusal)?;
+            }
+            Input::Paid(id) => {
+                if let Some(paid) = desk.reservation(id)?.filter(|it| it.holds()).cloned() {
+                    desk.set_reservation(Reservation { paid: true, ..paid });
+                }
+            }
+            Input::StillUnpaid(it) => release(&mut desk, it.id, Refusal::StillOf(it.attempt))?,
             Input::Cancelled(order) => cancel(&mut desk, order)?,
             Input::Shipped(order) => ship(&mut desk, order)?,
             Input::LineMoves(event) => desk.serve(event)?,
@@ -210,7 +221,7 @@ fn reserve(desk: &mut Desk<'_>, order: &OrderCreated, now: Millis) -> Result<(),
             return Ok(());
         }
         if existing.attempt == order.attempt {
-            if !order.resend {
+            if order.resend == 0 {
                 return Ok(());
             }
             if let Some(outcome) = existing.outcome(true) {
@@ -246,6 +257,8 @@ fn reserve(desk: &mut Desk<'_>, order: &OrderCreated, now: Millis) -> Result<(),
         reason: None,
         shipped: false,
         spot: None,
+        paid: existing.as_ref().is_some_and(|existing| existing.paid),
+        refused_by: existing.and_then(|existing| existing.refused_by),
     };
     if reservation.pieces.len() > PRODUCTS_LIMIT {
         let count = reservation.pieces.len();
@@ -253,10 +266,10 @@ fn reserve(desk: &mut Desk<'_>, order: &OrderCreated, now: Millis) -> Result<(),
         let pieces = BTreeMap::new();
         let state = Holding::Rejected;
         let rejected = Reservation { state, pieces, reason: Some(reason), ..reservation };
-        desk.publish(rejected, order.resend);
+        desk.publish(rejected, order.resend > 0);
         return Ok(());
     }
-    desk.reserve(reservation, order.resend, now)
+    desk.reserve(reservation, order.resend > 0, now)
 }
 
 /// Confirms a step to order_service. An event that is only delivered again needs no other
@@ -265,15 +278,40 @@ fn confirm(desk: &mut Desk<'_>, order_id: OrderId, attempt: u32, step: Confirmed
     desk.changes.append(&StockConfirmed { order_id, attempt, step });
 }
 
-fn release(desk: &mut Desk<'_>, id: OrderId, attempt: u32, resent: bool) -> Result<(), Halt> {
-    let holds =
-        |it: &&Reservation| it.state == Holding::Held && !it.shipped && it.attempt == attempt;
-    let Some(reservation) = desk.reservation(&id)?.filter(holds).cloned() else {
-        if resent {
+/// That an order is not paid.
+#[derive(Clone, Copy)]
+enum Refusal {
+    /// In this attempt.
+    Of(u32),
+    /// In this attempt, and order_service waits for the confirmation that its stock is free.
+    StillOf(u32),
+    /// In the current one, as this entry says without naming it.
+    Told(EntryId),
+}
+
+fn release(desk: &mut Desk<'_>, id: OrderId, refusal: Refusal) -> Result<(), Halt> {
+    let mut reservation = desk.reservation(&id)?.cloned();
+    let concerns = match (&mut reservation, refusal) {
+        (None, _) => false,
+        (Some(it), Refusal::Of(attempt) | Refusal::StillOf(attempt)) => it.attempt == attempt,
+        // An older one is about an earlier attempt.
+        (Some(it), Refusal::Told(entry)) => it.refused_by.replace(entry) < Some(entry),
+    };
+    let Some(reservation) = reservation.filter(|_| concerns) else {
+        if let Refusal::StillOf(attempt) = refusal {
             confirm(desk, id, attempt, ConfirmedStep::Released);
         }
         return Ok(());
     };
+    let attempt = reservation.attempt;
+    if !reservation.holds() || reservation.paid {
+        match refusal {
+            Refusal::Of(_) => {}
+            Refusal::StillOf(_) => confirm(desk, id, attempt, ConfirmedStep::Released),
+            Refusal::Told(_) => desk.set_reservation(reservation),
+        }
+        return Ok(());
+    }
     let came_in = desk.undo(&reservation)?;
     desk.set_reservation(Reservation { state: Holding::Released, ..reservation });
     desk.changes.note(id, "its stock is free again");
@@ -295,6 +333,8 @@ fn cancel(desk: &mut Desk<'_>, order: &OrderCancelled) -> Result<(), Halt> {
         reason: None,
         shipped: false,
         spot: None,
+        paid: false,
+        refused_by: None,
     });
     if reservation.state == Holding::Cancelled && order.resend > 0 {
         confirm(desk, order.id, order.attempt, ConfirmedStep::Cancelled);
@@ -310,8 +350,7 @@ fn cancel(desk: &mut Desk<'_>, order: &OrderCancelled) -> Result<(), Halt> {
 }
 
 fn ship(desk: &mut Desk<'_>, order: &OrderShipped) -> Result<(), Halt> {
-    let holds =
-        |it: &&Reservation| it.state == Holding::Held && !it.shipped && it.attempt == order.attempt;
+    let holds = |it: &&Reservation| it.holds() && it.attempt == order.attempt;
     let reservation = desk.reservation(&order.id)?.filter(holds).cloned();
     if reservation.is_some() || order.resend > 0 {
         confirm(desk, order.id, order.attempt, ConfirmedStep::Shipped);

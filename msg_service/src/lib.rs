@@ -66,7 +66,10 @@ pub fn subscriptions() -> Vec<Subscription<Input>> {
         },
         Subscription { stream: Stream::OrderCreated, parse: |entry| told(entry, Input::Ordered) },
         Subscription { stream: Stream::InventoryCheck, parse: |entry| told(entry, Input::Stock) },
-        Subscription { stream: Stream::AccountWallet, parse: |entry| told(entry, Input::Wallet) },
+        Subscription {
+            stream: Stream::AccountWallet,
+            parse: |entry| told(entry, |event| Input::Wallet(event, entry.id)),
+        },
         Subscription {
             stream: Stream::OrderCancelled,
             parse: |entry| told(entry, Input::Cancelled),
@@ -90,7 +93,7 @@ pub fn subscriptions() -> Vec<Subscription<Input>> {
 /// What a customer is told, or was, before this service lost its store.
 fn told<E: DeserializeOwned>(
     entry: &StreamEntry<'_>,
-    input: fn(E) -> Input,
+    input: impl FnOnce(E) -> Input,
 ) -> Result<Option<Input>, String> {
     let input = input(entry.parse()?);
     Ok(Some(if entry.forgotten { Input::Told(Box::new(input)) } else { input }))

@@ -27,8 +27,8 @@ pub enum Input {
     Ordered(OrderCreated),
     /// Its stock was checked.
     Stock(StockChecked),
-    /// Its payment was tried.
-    Wallet(WalletChecked),
+    /// Its payment was tried, as this entry says.
+    Wallet(WalletChecked, EntryId),
     /// It was called off.
     Cancelled(OrderCancelled),
     /// It left the house.
@@ -84,6 +84,28 @@ impl Entity for CustomerDefinition {
     }
 }
 
+/// The current attempt of an order, for results that do not say which attempt they are about.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CurrentAttempt {
+    /// The order.
+    pub order: OrderId,
+    /// The last attempt that was heard of.
+    pub attempt: u32,
+    /// The last entry that told of a failed payment without naming the attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_by: Option<EntryId>,
+}
+
+impl Entity for CurrentAttempt {
+    type Id = OrderId;
+    fn kind() -> &'static Kind {
+        &keys::ATTEMPT
+    }
+    fn id(&self) -> &OrderId {
+        &self.order
+    }
+}
+
 /// Decides what customers are told.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Notifications {
@@ -106,7 +128,16 @@ impl Decider for Notifications {
                 reads.load::<Customer>(&customer.id);
             }
             Occasion::Message { customer, cause, kind, .. } => {
-                reads.fresh::<MessageSent>(&cause.message_id(kind));
+                match cause {
+                    Cause::Current(order, _) => reads.load::<CurrentAttempt>(&order),
+                    Cause::Attempt(order, attempt) => {
+                        reads.fresh::<MessageSent>(&MessageSent::id_about(order, attempt, kind));
+                        if kind == MessageKind::TriedAgain {
+                            reads.load::<CurrentAttempt>(&order);
+                        }
+                    }
+                    Cause::Deposit(id) => reads.fresh::<MessageSent>(&about_deposit(id, kind)),
+                }
                 reads.peek::<Customer>(customer);
             }
         }
@@ -133,7 +164,33 @@ impl Decider for Notifications {
                 }
             }
             Occasion::Message { customer, cause, kind, facts } => {
-                let id = cause.message_id(kind);
+                let id = match cause {
+                    Cause::Attempt(order, attempt) => MessageSent::id_about(order, attempt, kind),
+                    Cause::Deposit(id) => about_deposit(id, kind),
+                    Cause::Current(order, entry) => {
+                        let known = world.get::<CurrentAttempt>(&order)?;
+                        let is_refusal = kind != MessageKind::OnItsWay;
+                        if let Some(entry) = entry.filter(|_| is_refusal) {
+                            let refused_by = known.and_then(|known| known.refused_by);
+                            // It was about an earlier attempt.
+                            if refused_by >= Some(entry) {
+                                return Ok(changes);
+                            }
+                            let attempt = known.map_or(1, |known| known.attempt);
+                            let refused_by = Some(entry);
+                            changes.put(CurrentAttempt { order, attempt, refused_by });
+                        }
+                        let attempt = known.map_or(1, |known| known.attempt);
+                        MessageSent::id_about(order, attempt, kind)
+                    }
+                };
+                if let (Cause::Attempt(order, attempt), MessageKind::TriedAgain) = (cause, kind) {
+                    let known = world.get::<CurrentAttempt>(&order)?;
+                    if known.is_none_or(|known| known.attempt < attempt) {
+                        let refused_by = known.and_then(|known| known.refused_by);
+                        changes.put(CurrentAttempt { order, attempt, refused_by });
+                    }
+                }
                 if world.get::<MessageSent>(&id)?.is_some() {
                     return Ok(changes);
                 }
@@ -186,27 +243,34 @@ enum Occasion<'a> {
 /// What a message is about, and sent once for.
 #[derive(Clone, Copy)]
 enum Cause {
+    /// This attempt of the order.
     Attempt(OrderId, u32),
+    /// The order's current attempt, as somebody says who does not name it; in this entry, if that
+    /// is about a payment.
+    Current(OrderId, Option<EntryId>),
     Deposit(Uuid),
 }
 
 impl Cause {
-    fn order(self) -> Option<OrderId> {
-        match self {
-            Self::Attempt(order, _) => Some(order),
-            Self::Deposit(_) => None,
+    fn of(order: OrderId, attempt: Option<u32>, entry: Option<EntryId>) -> Self {
+        match attempt {
+            Some(attempt) => Self::Attempt(order, attempt),
+            None => Self::Current(order, entry),
         }
     }
 
-    fn message_id(self, kind: MessageKind) -> Uuid {
+    fn order(self) -> Option<OrderId> {
         match self {
-            Self::Attempt(order, attempt) => MessageSent::id_about(order, attempt, kind),
-            Self::Deposit(id) => {
-                let name = format!("message\ndeposit\n{id}\n{}", kind.name());
-                Uuid::new_v5(&NAMESPACE, name.as_bytes())
-            }
+            Self::Attempt(order, _) | Self::Current(order, _) => Some(order),
+            Self::Deposit(_) => None,
         }
     }
+}
+
+/// The id of the only message of this kind about this deposit.
+fn about_deposit(id: Uuid, kind: MessageKind) -> Uuid {
+    let name = format!("message\ndeposit\n{id}\n{}", kind.name());
+    Uuid::new_v5(&NAMESPACE, name.as_bytes())
 }
 
 /// What the words of a message may mention.
@@ -246,16 +310,18 @@ fn occasion(input: &Input) -> Occasion<'_> {
                 reason: event.reason.as_deref(),
                 ..Facts::default()
             };
-            about(&event.customer_id, event.order_id, event.attempt, kind, facts)
+            let cause = Cause::of(event.order_id, event.attempt, None);
+            Occasion::Message { customer: &event.customer_id, cause, kind, facts }
         }
-        Input::Wallet(event) => {
+        Input::Wallet(event, entry) => {
             let kind = match event.account {
                 WalletOutcome::ToBeShipped => MessageKind::OnItsWay,
                 WalletOutcome::InsufficientFund => MessageKind::InsufficientFund,
                 WalletOutcome::Rejected => MessageKind::Rejected,
             };
             let facts = Facts { reason: event.reason.as_deref(), ..Facts::default() };
-            about(&event.customer_id, event.order_id, event.attempt, kind, facts)
+            let cause = Cause::of(event.order_id, event.attempt, Some(*entry));
+            Occasion::Message { customer: &event.customer_id, cause, kind, facts }
         }
         Input::Cancelled(event) => {
             let kind = MessageKind::Cancelled;

@@ -55,7 +55,7 @@ fn ordered(number: u128, attempt: u32, ids: &[&str]) -> Input {
         customer_id: customer_id(),
         status: "pending".to_owned(),
         attempt,
-        resend: false,
+        resend: 0,
     })
 }
 
@@ -66,7 +66,7 @@ fn stock(number: u128, attempt: u32, inventory: StockOutcome, reason: Option<&st
         customer_id: customer_id(),
         product_ids: products(&["201", "204"]),
         order_total: (inventory == StockOutcome::PaymentRequired).then_some(900),
-        attempt,
+        attempt: Some(attempt),
         reason: reason.map(str::to_owned),
         resend: false,
         released: false,
@@ -74,14 +74,15 @@ fn stock(number: u128, attempt: u32, inventory: StockOutcome, reason: Option<&st
 }
 
 fn wallet(number: u128, attempt: u32, account: WalletOutcome, reason: Option<&str>) -> Input {
-    Input::Wallet(WalletChecked {
+    let event = WalletChecked {
         order_id: order_id(number),
         customer_id: customer_id(),
         account,
         order_total: Some(900),
-        attempt,
+        attempt: Some(attempt),
         reason: reason.map(str::to_owned),
-    })
+    };
+    Input::Wallet(event, entry(1))
 }
 
 fn cancelled(number: u128, attempt: u32) -> Input {
@@ -138,13 +139,13 @@ fn all_news() -> Vec<(Input, MessageKind)> {
 /// The same news, because no answer came and it was said again; `None` if that is never done.
 fn said_again(input: &Input) -> Option<Input> {
     match input.clone() {
-        Input::Ordered(event) => Some(Input::Ordered(OrderCreated { resend: true, ..event })),
+        Input::Ordered(event) => Some(Input::Ordered(OrderCreated { resend: 1, ..event })),
         Input::Stock(event) => {
             let released = event.inventory == StockOutcome::PaymentRequired;
             Some(Input::Stock(StockChecked { resend: true, released, ..event }))
         }
         // A payment that is said again does not differ from the first time.
-        Input::Wallet(event) => Some(Input::Wallet(event)),
+        Input::Wallet(event, entry) => Some(Input::Wallet(event, entry)),
         Input::Cancelled(event) => Some(Input::Cancelled(OrderCancelled { resend: 2, ..event })),
         Input::Shipped(event) => Some(Input::Shipped(OrderShipped { resend: 2, ..event })),
         _ => None,
@@ -530,5 +531,43 @@ fn every_stream_that_is_read_has_its_messages() {
         let stored = service.all::<MessageSent>();
         let kinds: Vec<_> = stored.iter().map(|message| message.kind).collect();
         assert_eq!(kinds, Vec::from_iter(kind), "{stream}: {entity}");
+    }
+}
+
+#[test]
+fn a_result_without_attempt_is_told_once_in_each_attempt() {
+    let unnumbered = |outcome, by| {
+        let Input::Wallet(event, _) = wallet(1, 1, outcome, None) else { unreachable!() };
+        Input::Wallet(WalletChecked { attempt: None, ..event }, by)
+    };
+    let Input::Stock(event) = stock(1, 1, StockOutcome::PaymentRequired, None) else {
+        unreachable!()
+    };
+    let stock = Input::Stock(StockChecked { attempt: None, ..event });
+    let refused = |by| unnumbered(WalletOutcome::InsufficientFund, entry(by));
+    let (reserved, low) = (MessageKind::StockReserved, MessageKind::InsufficientFund);
+    let story = [
+        (ordered(1, 1, &["201"]), Some(MessageKind::OrderReceived)),
+        (stock.clone(), Some(reserved)),
+        (stock.clone(), None),
+        (refused(5), Some(low)),
+        (refused(6), None),
+        (ordered(1, 2, &["201"]), Some(MessageKind::TriedAgain)),
+        // These were about the first attempt.
+        (refused(5), None),
+        (refused(6), None),
+        (stock.clone(), Some(reserved)),
+        (stock, None),
+        (refused(7), Some(low)),
+        (ordered(1, 3, &["201"]), Some(MessageKind::TriedAgain)),
+        (ordered(1, 2, &["201"]), None),
+        (unnumbered(WalletOutcome::ToBeShipped, entry(8)), Some(MessageKind::OnItsWay)),
+        (unnumbered(WalletOutcome::ToBeShipped, entry(9)), None),
+    ];
+    let mut service = service();
+    for (place, (input, kind)) in story.into_iter().enumerate() {
+        service.handle(&input, 1).unwrap();
+        let told: Vec<_> = sent(&mut service).iter().map(|message| message.kind).collect();
+        assert_eq!(told, Vec::from_iter(kind), "{place}: {input:?}");
     }
 }

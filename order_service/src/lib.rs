@@ -87,7 +87,13 @@ impl ServiceConfig for Config {
 ///
 /// HTTP_ADDR cannot be listened on.
 pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
-    let orders = Orders { resend_after: config.resend_after_ms, max_open: config.max_open_orders };
+    let orders = Orders {
+        resend_after: config.resend_after_ms,
+        max_open: config.max_open_orders,
+        knows_all: [Topic::Inventory, Topic::Account]
+            .into_iter()
+            .all(|topic| life.sources.of(topic) == life.sources.of(Topic::Order)),
+    };
     let door = life.start_engine(orders, subscriptions());
     let store = Arc::new(SharedLink::new(life.sources.of(Topic::Order).clone()));
     let backlog = Gauge::default();
@@ -133,7 +139,7 @@ pub fn subscriptions() -> Vec<Subscription<Input>> {
             stream: Stream::AccountWallet,
             parse: |entry| match entry.forgotten {
                 true => Ok(None),
-                false => Ok(Some(Input::Wallet(entry.parse()?))),
+                false => Ok(Some(Input::Wallet(entry.parse()?, entry.id))),
             },
         },
         Subscription {

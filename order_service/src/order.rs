@@ -12,7 +12,7 @@ use common::{
         PaymentConfirmed, StockChecked, StockConfirmed, StockOutcome, Topic, WalletChecked,
         WalletOutcome,
     },
-    ids::{CustomerId, OrderId, ProductId},
+    ids::{CustomerId, EntryId, OrderId, ProductId},
     keys,
 };
 use uuid::Uuid;
@@ -37,8 +37,8 @@ pub enum Input {
     List(OrderId),
     /// The stock check's result.
     Stock(StockChecked),
-    /// The payment's result.
-    Wallet(WalletChecked),
+    /// The payment's result, in this entry.
+    Wallet(WalletChecked, EntryId),
     /// An owner's confirmation of a step.
     Confirmed(Confirmed),
 }
@@ -189,11 +189,14 @@ pub struct Orders {
     pub resend_after: Millis,
     /// The most open orders of one customer; 0 for any number.
     pub max_open: u64,
+    /// Whether what is not stored never was an order: all that speaks of orders lies in the same Redis
+    /// as the orders, and is lost together with them or not at all.
+    pub knows_all: bool,
 }
 
 impl Default for Orders {
     fn default() -> Self {
-        Self { resend_after: 60_000, max_open: 0 }
+        Self { resend_after: 60_000, max_open: 0, knows_all: false }
     }
 }
 
@@ -212,7 +215,7 @@ impl Decider for Orders {
             }
             Input::Chase(id) | Input::Renew(id) | Input::List(id) => reads.load::<Order>(id),
             Input::Stock(check) => reads.load::<Order>(&check.order_id),
-            Input::Wallet(payment) => reads.load::<Order>(&payment.order_id),
+            Input::Wallet(payment, _) => reads.load::<Order>(&payment.order_id),
             Input::Confirmed(confirmed) => reads.load::<Order>(&confirmed.order_id),
         }
     }
@@ -231,10 +234,12 @@ impl Decider for Orders {
                     StockOutcome::Rejected => (OrderStatus::Rejected, check.reason.as_ref()),
                 };
                 let (attempt, total) = (check.attempt, check.order_total);
-                let result = StepResult { status, attempt, reason, total, unconfirmed: &[] };
-                apply_result(check.order_id, &result, world, now)
+                let (id, customer) = (check.order_id, &check.customer_id);
+                let result =
+                    StepResult { status, attempt, reason, total, ..StepResult::of(id, customer) };
+                self.apply_result(&result, world, now)
             }
-            Input::Wallet(payment) => {
+            Input::Wallet(payment, entry) => {
                 let reason = payment.reason.as_ref();
                 let (status, reason) = match payment.account {
                     WalletOutcome::ToBeShipped => (OrderStatus::ToBeShipped, None),
@@ -248,8 +253,12 @@ impl Decider for Orders {
                     }
                 };
                 let (attempt, total) = (payment.attempt, payment.order_total);
-                let result = StepResult { status, attempt, reason, total, unconfirmed };
-                apply_result(payment.order_id, &result, world, now)
+                let (id, customer) = (payment.order_id, &payment.customer_id);
+                let told_by = payment.attempt.is_none().then_some(*entry);
+                let rest = StepResult::of(id, customer);
+                let result =
+                    StepResult { status, attempt, reason, total, unconfirmed, told_by, ..rest };
+                self.apply_result(&result, world, now)
             }
             Input::Confirmed(confirmed) => confirm(confirmed, world),
         }
@@ -282,7 +291,7 @@ impl Orders {
             let (prefix, limit) = (keys::of_customer(&place.customer_id), self.max_open);
             changes.limit(keys::OPEN_ORDERS, prefix, limit, Answer::TooManyOpen { limit });
         }
-        changes.append(&created(&order, false));
+        changes.append(&created(&order, 0));
         changes.note(order.id, "the order is placed");
         changes.put(order.clone());
         Ok(changes.answering(Answer::Done(order)))
@@ -298,7 +307,7 @@ impl Orders {
         let times = order.resent.map_or(0, |resent| resent.times).saturating_add(1);
         order.resent = Some(Resent { at: now, times });
         if order.status.is_underway() {
-            changes.append(&created(&order, true));
+            changes.append(&created(&order, times));
             changes.note(id, format!("no answer came: the order is sent again, the {times}. time"));
         } else if times > CONFIRMATION_RESENDS_MAX {
             changes.put(order.clone());
@@ -370,7 +379,7 @@ fn renew(id: OrderId, world: &World) -> Result<Changes<Answer>, Halt> {
     let mut changes = Changes::none();
     match world.get::<Order>(&id)? {
         Some(order) if order.status == OrderStatus::OutOfStock => {
-            changes.append(&created(order, true));
+            changes.append(&created(order, 1));
             changes.note(id, "its place in the line is lost: the order is sent again");
             Ok(changes.answering(Answer::Done(order.clone())))
         }
@@ -387,7 +396,7 @@ fn list(id: OrderId, world: &World) -> Result<Changes<Answer>, Halt> {
     Ok(changes.answering(Answer::Nothing))
 }
 
-fn created(order: &Order, resend: bool) -> OrderCreated {
+fn created(order: &Order, resend: u32) -> OrderCreated {
     OrderCreated {
         id: order.id,
         product_ids: order.product_ids.clone(),
@@ -456,7 +465,7 @@ fn act(asked: &Act, world: &World, now: Millis) -> Result<Changes<Answer>, Halt>
     }
     let customer_id = order.customer_id.clone();
     match action {
-        Action::Pay => changes.append(&created(&order, false)),
+        Action::Pay => changes.append(&created(&order, 0)),
         Action::Ship => changes.append(&OrderShipped { id, customer_id, attempt, resend: 0 }),
         Action::Complete => changes.append(&OrderCompleted { id, customer_id, attempt }),
         Action::Cancel => changes.append(&OrderCancelled { id, customer_id, attempt, resend: 0 }),
@@ -474,60 +483,121 @@ const CANCELLATION: [Confirmation; 2] =
 
 /// The result of a stock check or a payment, as an order sees it.
 struct StepResult<'a> {
+    id: OrderId,
+    customer: &'a CustomerId,
     status: OrderStatus,
-    attempt: u32,
+    /// The attempt that it is about, where it says so.
+    attempt: Option<u32>,
     reason: Option<&'a String>,
     total: Option<u64>,
     /// The confirmations that this status of an order asks for.
     unconfirmed: &'a [Confirmation],
+    /// The entry of a payment's result that does not name its attempt.
+    told_by: Option<EntryId>,
 }
 
-fn apply_result(
-    id: OrderId,
-    result: &StepResult<'_>,
-    world: &World,
-    now: Millis,
-) -> Result<Changes<Answer>, Halt> {
-    let mut changes = Changes::none();
-    let Some(order) = world.get::<Order>(&id)? else {
-        // Not an order of ours, or one whose data was lost: there is nothing to move on.
-        changes.note(id, format!("{} came for an order that is not here", result.status.name()));
-        return Ok(changes);
-    };
-    let here = (result.attempt, rank(result.status));
-    let known = order.history.iter().any(|step| (step.attempt, rank(step.status)) == here);
-    if result.attempt != order.attempt || known {
-        let paid = result.status == OrderStatus::ToBeShipped && result.attempt == order.attempt;
-        if paid && order.status == OrderStatus::Rejected {
-            // Only where inventory_service lost what the order held and, asked again, turned it
-            // down while the payment was on its way: the money goes back.
-            let (customer_id, attempt) = (order.customer_id.clone(), order.attempt);
-            changes.append(&OrderCancelled { id, customer_id, attempt, resend: 0 });
-            changes.note(id, "it was paid and cannot be filled: the money is to be given back");
-            changes.put(Order { unconfirmed: CANCELLATION.to_vec(), ..order.clone() });
+impl<'a> StepResult<'a> {
+    fn of(id: OrderId, customer: &'a CustomerId) -> Self {
+        Self {
+            id,
+            customer,
+            status: OrderStatus::Pending,
+            attempt: None,
+            reason: None,
+            total: None,
+            unconfirmed: &[],
+            told_by: None,
         }
-        return Ok(changes);
     }
-    let mut order = order.clone();
-    let place = order.history.partition_point(|step| (step.attempt, rank(step.status)) < here);
-    let known = order.history.len();
-    let late = (place < known).then(|| u32::try_from(known).unwrap_or(u32::MAX));
-    let tells_total = order.order_total.is_none() && result.status != OrderStatus::PaymentRequired;
-    let order_total = result.total.filter(|_| tells_total);
-    let step = Step { late, order_total, ..Step::new(result.status, now, result.attempt) };
-    order.history.insert(place, step);
-    if result.total.is_some() {
-        order.order_total = result.total;
+
+    /// Whether somebody holds or has taken something for the order, or will.
+    fn binds(&self) -> bool {
+        matches!(
+            self.status,
+            OrderStatus::OutOfStock | OrderStatus::PaymentRequired | OrderStatus::ToBeShipped
+        )
     }
-    if rank(result.status) > rank(order.status) {
-        order.status = result.status;
-        order.reason = result.reason.cloned();
-        order.resent = None;
-        order.unconfirmed = result.unconfirmed.to_vec();
+
+    /// Whether it was told before, in an earlier attempt: it does not name that, and is delivered again.
+    fn is_past(&self, order: &Order) -> bool {
+        let refused = matches!(self.status, OrderStatus::InsufficientFund | OrderStatus::Rejected);
+        let latest = order.history.iter().filter_map(|step| step.told_by).max();
+        refused && self.told_by.is_some() && self.told_by <= latest
     }
-    changes.note(id, format!("the order is {}", order.status.name()));
-    changes.put(order);
-    Ok(changes)
+}
+
+impl Orders {
+    fn apply_result(
+        &self,
+        result: &StepResult<'_>,
+        world: &World,
+        now: Millis,
+    ) -> Result<Changes<Answer>, Halt> {
+        let mut changes = Changes::none();
+        let id = result.id;
+        let Some(order) = world.get::<Order>(&id)? else {
+            // Not an order of ours, or one whose data was lost: there is nothing to move on.
+            let status = result.status.name();
+            changes.note(id, format!("{status} came for an order that is not here"));
+            if self.knows_all && result.binds() {
+                let (customer_id, attempt) = (result.customer.clone(), result.attempt.unwrap_or(1));
+                changes.append(&OrderCancelled { id, customer_id, attempt, resend: 0 });
+            }
+            return Ok(changes);
+        };
+        let attempt = result.attempt.unwrap_or(order.attempt);
+        let here = (attempt, rank(result.status));
+        let known = order.history.iter().any(|step| (step.attempt, rank(step.status)) == here);
+        // Who does not name the attempt takes money for each event that asks for it: what was refused
+        // at first may be paid after all.
+        let is_paid_after_all = result.attempt.is_none()
+            && result.status == OrderStatus::ToBeShipped
+            && order.status == OrderStatus::InsufficientFund;
+        if result.is_past(order) {
+            return Ok(changes);
+        }
+        if attempt != order.attempt || known && !is_paid_after_all {
+            let paid = result.status == OrderStatus::ToBeShipped && attempt == order.attempt;
+            if paid && order.status == OrderStatus::Rejected {
+                // Only where inventory_service lost what the order held and, asked again, turned it
+                // down while the payment was on its way: the money goes back.
+                let customer_id = order.customer_id.clone();
+                changes.append(&OrderCancelled { id, customer_id, attempt, resend: 0 });
+                changes.note(id, "it was paid and cannot be filled: the money is to be given back");
+                changes.put(Order { unconfirmed: CANCELLATION.to_vec(), ..order.clone() });
+            }
+            if result.told_by.is_some() && !paid {
+                // The same again, in another entry, which may come a second time in the next attempt.
+                let mut order = order.clone();
+                let told = order.history.iter_mut().filter(|step| step.told_by.is_some());
+                told.for_each(|step| step.told_by = step.told_by.max(result.told_by));
+                changes.put(order);
+            }
+            return Ok(changes);
+        }
+        let mut order = order.clone();
+        let place = order.history.partition_point(|step| (step.attempt, rank(step.status)) <= here);
+        let known = order.history.len();
+        let late = (place < known).then(|| u32::try_from(known).unwrap_or(u32::MAX));
+        let tells_total =
+            order.order_total.is_none() && result.status != OrderStatus::PaymentRequired;
+        let order_total = result.total.filter(|_| tells_total);
+        let told_by = result.told_by;
+        let step = Step { late, order_total, told_by, ..Step::new(result.status, now, attempt) };
+        order.history.insert(place, step);
+        if result.total.is_some() {
+            order.order_total = result.total;
+        }
+        if rank(result.status) > rank(order.status) || is_paid_after_all {
+            order.status = result.status;
+            order.reason = result.reason.cloned();
+            order.resent = None;
+            order.unconfirmed = result.unconfirmed.to_vec();
+        }
+        changes.note(id, format!("the order is {}", order.status.name()));
+        changes.put(order);
+        Ok(changes)
+    }
 }
 
 /// How far a status is within its attempt. Of two with the same rank only one can happen.

@@ -102,7 +102,7 @@ const WAITS: [OrderStatus; 2] = [Pending, PaymentRequired];
 /// How long it waits at first.
 const PATIENCE: Millis = 1_000;
 
-const ORDERS: Orders = Orders { resend_after: PATIENCE, max_open: 0 };
+const ORDERS: Orders = Orders { resend_after: PATIENCE, max_open: 0, knows_all: false };
 
 /// Where this leads from this status, if anywhere.
 fn destination(from: OrderStatus, cause: Cause) -> Option<OrderStatus> {
@@ -158,19 +158,22 @@ fn result(cause: Cause, attempt: u32) -> Option<Input> {
             customer_id,
             product_ids: products(&["201", "204"]),
             order_total: (cause == HELD).then_some(900),
-            attempt,
+            attempt: Some(attempt),
             reason: Some(format!("{inventory:?}, says the stock")),
             resend: false,
             released: false,
         })),
-        Cause::Wallet(account) => Some(Input::Wallet(WalletChecked {
-            order_id,
-            customer_id,
-            account,
-            order_total: Some(900),
-            attempt,
-            reason: Some(format!("{account:?}, says the wallet")),
-        })),
+        Cause::Wallet(account) => Some(Input::Wallet(
+            WalletChecked {
+                order_id,
+                customer_id,
+                account,
+                order_total: Some(900),
+                attempt: Some(attempt),
+                reason: Some(format!("{account:?}, says the wallet")),
+            },
+            EntryId::default(),
+        )),
         Cause::Asked(_) => None,
     }
 }
@@ -231,7 +234,7 @@ fn new_order(at: Millis) -> Order {
     }
 }
 
-fn announced(order: &Order, resend: bool) -> OrderCreated {
+fn announced(order: &Order, resend: u32) -> OrderCreated {
     OrderCreated {
         id: order.id,
         product_ids: order.product_ids.clone(),
@@ -433,7 +436,7 @@ fn expected(given: &Order, cause: Cause, act: Option<&Act>, now: Millis) -> (Ord
 
     let (id, customer_id, attempt) = (order.id, order.customer_id.clone(), order.attempt);
     let event = match cause {
-        PAY => Some(append(&announced(&order, false))),
+        PAY => Some(append(&announced(&order, 0))),
         SHIP => Some(append(&OrderShipped { id, customer_id, attempt, resend: 0 })),
         COMPLETE => Some(append(&OrderCompleted { id, customer_id, attempt })),
         CANCEL => Some(append(&OrderCancelled { id, customer_id, attempt, resend: 0 })),
@@ -635,7 +638,7 @@ fn an_order_that_waits_for_too_long_or_is_not_confirmed_is_sent_again_and_no_oth
         let (id, customer_id, attempt) = (id(), customer("101"), given.attempt);
         let resend = times;
         let event = match given.unconfirmed.first() {
-            None => append(&announced(&then, true)),
+            None => append(&announced(&then, times)),
             Some(StockCancelled | PaymentCancelled) => {
                 append(&OrderCancelled { id, customer_id, attempt, resend })
             }
@@ -915,7 +918,7 @@ fn an_order_that_is_paid_for_twice_at_once_is_tried_once() {
         .map(|json| serde_json::from_str(json).unwrap())
         .collect();
     let attempts: Vec<_> = created.iter().map(|event| (event.attempt, event.resend)).collect();
-    assert_eq!(attempts, [(2, false)]);
+    assert_eq!(attempts, [(2, 0)]);
 }
 
 #[test]
@@ -1153,7 +1156,7 @@ fn a_new_order_is_pending_and_announced() {
     let mut service = Service::new();
     assert_eq!(service.when(&placed(), 7), Some(Answer::Done(new_order(7))));
     assert_eq!(service.order(), Some(new_order(7)));
-    assert_eq!(service.published(), [append(&announced(&new_order(7), false))]);
+    assert_eq!(service.published(), [append(&announced(&new_order(7), 0))]);
 }
 
 #[test]
@@ -1173,7 +1176,7 @@ fn events_look_as_in_the_contract() {
         })
     };
     let mut resent = created(1);
-    resent["resend"] = true.into();
+    resent["resend"] = 1.into();
     let about = |attempt| serde_json::json!({"id": id(), "customer_id": "101", "attempt": attempt});
     let mut taken = |stream| -> Vec<serde_json::Value> {
         let published = service.0.take(stream);
@@ -1272,7 +1275,7 @@ fn only_an_order_that_waits_for_stock_is_sent_again_when_its_line_is_lost() {
         }
         let answer = service.when(&Input::Renew(id()), 1_000_000);
         assert_eq!(answer, Some(Answer::Done(given.clone())), "{case}");
-        assert_eq!(service.published(), [append(&announced(given, true))], "{case}");
+        assert_eq!(service.published(), [append(&announced(given, 1))], "{case}");
         assert_eq!(service.order().as_ref(), Some(given), "{case}: that is no step");
     }
 }
@@ -1331,5 +1334,71 @@ fn entries_of_the_original_are_understood() {
         let known = Order { order_total: Some(900), ..new_order(1) };
         let then = after(&known, &input, 2).unwrap();
         assert_eq!(then.order_total, Some(900), "{entity}: what is not said is not forgotten");
+    }
+}
+
+/// A result as the services of the original tell it: without attempt and reason.
+fn of_the_original(cause: Cause, entry: u64) -> Input {
+    match result(cause, 1).unwrap() {
+        Input::Stock(event) => Input::Stock(StockChecked { attempt: None, reason: None, ..event }),
+        Input::Wallet(event, _) => {
+            let event = WalletChecked { attempt: None, reason: None, order_total: None, ..event };
+            Input::Wallet(event, EntryId { time: 1_767_225_600, sequence: entry })
+        }
+        _ => unreachable!("only results have causes"),
+    }
+}
+
+#[test]
+fn a_result_without_attempt_is_about_the_current_one() {
+    let mut service = Service::with(&[(placed(), 1)]);
+    service.when(&of_the_original(HELD, 0), 2);
+    assert_eq!(service.order().unwrap().status, PaymentRequired);
+    service.when(&of_the_original(UNPAID, 5), 3);
+    assert_eq!(service.order().unwrap().status, InsufficientFund);
+    // Another entry with the same news.
+    service.when(&of_the_original(UNPAID, 6), 3);
+    service.asked(Action::Pay, 7, 4);
+    service.published();
+    for entry in [5, 6] {
+        let case = "it was told in the attempt before";
+        service.when_nothing_happens(&of_the_original(UNPAID, entry), 5, case);
+    }
+    service.when(&of_the_original(HELD, 0), 6);
+    service.when(&of_the_original(UNPAID, 7), 7);
+    let order = service.order().unwrap();
+    assert_eq!((order.status, order.attempt), (InsufficientFund, 2));
+    service.asked(Action::Pay, 8, 8);
+    service.when(&of_the_original(PAID, 8), 9);
+    let order = service.order().unwrap();
+    assert_eq!((order.status, order.attempt), (ToBeShipped, 3));
+    service.published();
+    service.when_nothing_happens(&of_the_original(PAID, 8), 10, "it is paid");
+}
+
+#[test]
+fn what_a_service_without_attempts_takes_after_it_has_refused_is_paid() {
+    let mut service = Service::with(&[(placed(), 1)]);
+    service.when(&of_the_original(HELD, 0), 2);
+    service.when(&of_the_original(UNPAID, 5), 3);
+    service.when(&of_the_original(PAID, 6), 4);
+    let order = service.order().unwrap();
+    assert_eq!((order.status, order.unconfirmed), (ToBeShipped, Vec::new()));
+    let statuses: Vec<_> = order.history.iter().map(|step| step.status).collect();
+    assert_eq!(statuses, [Pending, PaymentRequired, InsufficientFund, ToBeShipped]);
+}
+
+#[test]
+fn what_binds_somebody_to_an_order_that_never_was_is_called_off() {
+    for (cause, input) in results(2) {
+        let mut service = Service(Memory::new(Orders { knows_all: true, ..ORDERS }));
+        service.when(&input, 1);
+        let (id, customer_id) = (id(), customer("101"));
+        let off = append(&OrderCancelled { id, customer_id, attempt: 2, resend: 0 });
+        let binds = matches!(cause, HELD | SHORT | PAID);
+        assert_eq!(service.published(), if binds { vec![off] } else { vec![] }, "{cause:?}");
+        assert_eq!(service.order(), None);
+        // Where the orders may have been lost and what speaks of them was not, nobody can tell.
+        Service::new().when_nothing_happens(&input, 1, "they may be lost");
     }
 }

@@ -56,7 +56,7 @@ impl Change {
             Stream::OrderCreated => {
                 let created: OrderCreated = entity(entry)?;
                 // Whatever is sent again, or tried again, was updated with it.
-                let first = created.attempt == 1 && !created.resend;
+                let first = created.attempt == 1 && created.resend == 0;
                 first.then(|| Self::of_order(&placed(created, entry.id)))
             }
             Stream::OrderUpdated => Some(Self::of_order(&entity(entry)?)),

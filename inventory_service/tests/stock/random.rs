@@ -26,8 +26,8 @@ use proptest::{
 use uuid::Uuid;
 
 use crate::support::{
-    Warehouse, cancelled_again, created, entry, ordered, product_id, redefined, resent, restocked,
-    shipped_again, still_unpaid, unpaid,
+    Warehouse, cancelled_again, created, entry, ordered, paid_by_the_original, product_id,
+    redefined, resent, restocked, shipped_again, still_unpaid, unpaid, unpaid_by_the_original,
 };
 
 /// Histories that are tried unless `PROPTEST_CASES` says otherwise.
@@ -93,8 +93,10 @@ fn inputs(products: usize, attempts: u32, count: usize) -> impl Strategy<Value =
             match what {
                 0..8 => ordered(number, if flag { 1 } else { attempt }, ids),
                 8 => resent(number, attempt, ids),
-                9..12 if flag => unpaid(number, attempt),
-                9..12 => still_unpaid(number, attempt),
+                9 if flag => unpaid_by_the_original(number, by),
+                9 => paid_by_the_original(number),
+                10..12 if flag => unpaid(number, attempt),
+                10..12 => still_unpaid(number, attempt),
                 12..14 => cancelled_again(number, u32::from(flag)),
                 14 => shipped_again(number, attempt, u32::from(flag)),
                 15 if flag => redefined(id, huge, amount, by),
@@ -176,7 +178,7 @@ fn what_had_its_effect_never_has_another() {
             let after = warehouse.stored();
             // What is to be said again is said each time that it is delivered.
             let is_resent = match input {
-                Input::Ordered(order) => order.resend,
+                Input::Ordered(order) => order.resend > 0,
                 Input::Cancelled(order) => order.resend > 0,
                 Input::Shipped(order) => order.resend > 0,
                 Input::StillUnpaid(_) => true,
@@ -247,6 +249,8 @@ struct PlainOrder {
     state: Holding,
     shipped: bool,
     total: Option<u64>,
+    paid: bool,
+    refused_by: Option<EntryId>,
 }
 
 impl Plain {
@@ -276,16 +280,25 @@ impl Plain {
                 }
             }
             Input::Ordered(event) => self.order(event),
-            Input::Unpaid(event) => {
+            Input::Unpaid(event, by) => {
                 let number = event.order_id.0.as_u128();
-                if self.holds(number, event.attempt) {
+                let Some(order) = self.orders.get_mut(&number) else { return };
+                if event.attempt.is_none() && order.refused_by.replace(*by) >= Some(*by) {
+                    return;
+                }
+                let attempt = event.attempt.unwrap_or(order.attempt);
+                if self.holds(number, attempt) && !self.orders[&number].paid {
                     let came_in = self.give_up(number, Holding::Released);
                     self.serve(&came_in);
                 }
             }
+            Input::Paid(order) => {
+                let held = self.orders.get_mut(&order.0.as_u128());
+                held.into_iter().for_each(|it| it.paid |= it.state == Holding::Held && !it.shipped);
+            }
             Input::StillUnpaid(event) => {
                 let number = event.id.0.as_u128();
-                if self.holds(number, event.attempt) {
+                if self.holds(number, event.attempt) && !self.orders[&number].paid {
                     let came_in = self.give_up(number, Holding::Released);
                     self.serve(&came_in);
                 }
@@ -298,6 +311,8 @@ impl Plain {
                     state: Holding::Rejected,
                     shipped: false,
                     total: None,
+                    paid: false,
+                    refused_by: None,
                 });
                 if !order.shipped {
                     let came_in = self.give_up(number, Holding::Cancelled);
@@ -317,12 +332,14 @@ impl Plain {
     fn order(&mut self, event: &OrderCreated) {
         let number = event.id.0.as_u128();
         let mut came_in = Vec::new();
+        let before = self.orders.get(&number);
+        let (paid, refused_by) = before.map_or((false, None), |it| (it.paid, it.refused_by));
         if let Some(order) = self.orders.get(&number) {
             if order.state == Holding::Cancelled || order.shipped || order.attempt > event.attempt {
                 return;
             }
             if order.attempt == event.attempt {
-                if event.resend {
+                if event.resend > 0 {
                     let outcome = match order.state {
                         Holding::Waiting => OutOfStock,
                         Holding::Rejected => StockOutcome::Rejected,
@@ -340,6 +357,8 @@ impl Plain {
             state: Holding::Rejected,
             shipped: false,
             total: None,
+            paid,
+            refused_by,
         };
         self.orders.insert(number, order);
         if event.product_ids.iter().any(|id| !self.products.contains_key(id)) {

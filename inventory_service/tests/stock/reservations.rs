@@ -11,8 +11,9 @@ use inventory_service::{
 };
 
 use crate::support::{
-    Ids, OnHand, Warehouse, cancelled, created, customer, entry, order_id, ordered, product_id,
-    resent, restocked, shipped, unpaid,
+    Ids, OnHand, Warehouse, cancelled, created, customer, entry, order_id, ordered,
+    paid_by_the_original, product_id, resent, restocked, shipped, still_unpaid, unpaid,
+    unpaid_by_the_original,
 };
 
 #[test]
@@ -78,7 +79,7 @@ fn an_order_gets_all_of_its_pieces_or_none() {
             customer_id: customer(),
             product_ids: ids.iter().map(|id| product_id(id)).collect(),
             order_total,
-            attempt: 1,
+            attempt: Some(1),
             reason: reason.map(str::to_owned),
             resend: false,
             released: false,
@@ -243,6 +244,8 @@ fn no_more_is_given_back_or_sold_than_the_product_has_reserved() {
         reason: None,
         shipped: false,
         spot: None,
+        paid: false,
+        refused_by: None,
     };
     // The data of 201 was lost; 204 was defined again since, without what it held.
     let product = Product {
@@ -281,7 +284,7 @@ fn a_later_attempt_is_checked_anew_and_an_earlier_one_no_more() {
     warehouse.memory.published.clear();
     warehouse.when(&ordered(1, 2, &["201"]));
     let event = warehouse.outcome();
-    assert_eq!((event.inventory, event.attempt), (StockOutcome::PaymentRequired, 2));
+    assert_eq!((event.inventory, event.attempt), (StockOutcome::PaymentRequired, Some(2)));
     assert_eq!(warehouse.stock("201"), (0, 1));
     warehouse.when_nothing_happens(&ordered(1, 2, &["201"]));
     warehouse.when_nothing_happens(&ordered(1, 1, &["201"]));
@@ -428,4 +431,32 @@ fn only_the_attempt_that_is_held_is_shipped() {
     }
     warehouse.when(&shipped(1, 2));
     assert_eq!(warehouse.product("201").sold, 1);
+}
+
+#[test]
+fn a_refusal_that_names_no_attempt_is_about_the_current_one_and_frees_once() {
+    let mut warehouse = Warehouse::with(&[("201", 800, 4)]);
+    warehouse.when(&ordered(1, 1, &["201"]));
+    warehouse.when(&unpaid_by_the_original(1, entry(5)));
+    assert_eq!(warehouse.stock("201"), (4, 0));
+    warehouse.when(&ordered(1, 2, &["201"]));
+    assert_eq!(warehouse.stock("201"), (3, 1));
+    // Delivered again, it is about the attempt before.
+    warehouse.when_nothing_happens(&unpaid_by_the_original(1, entry(5)));
+    warehouse.when_nothing_happens(&unpaid_by_the_original(1, entry(4)));
+    warehouse.when(&unpaid_by_the_original(1, entry(6)));
+    assert_eq!(warehouse.stock("201"), (4, 0));
+    assert_eq!(warehouse.reservation(1).state, Holding::Released);
+}
+
+#[test]
+fn a_refusal_after_the_payment_frees_nothing() {
+    for refusal in [unpaid_by_the_original(1, entry(5)), unpaid(1, 1), still_unpaid(1, 1)] {
+        let mut warehouse = Warehouse::with(&[("201", 800, 4)]);
+        warehouse.when(&ordered(1, 1, &["201"]));
+        warehouse.when(&paid_by_the_original(1));
+        warehouse.when(&refusal);
+        assert_eq!(warehouse.stock("201"), (3, 1), "{refusal:?}");
+        assert_eq!(warehouse.reservation(1).state, Holding::Held, "{refusal:?}");
+    }
 }

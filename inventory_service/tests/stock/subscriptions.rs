@@ -85,14 +85,14 @@ fn every_entry_is_read_in_the_shape_of_the_original_and_in_ours() {
         (
             Stream::OrderCreated,
             format!(r#"{head}, "product_ids": ["201", "204", "201"], "status": "pending""#),
-            ordered(1, false),
+            ordered(1, 0),
         ),
         (
             Stream::OrderCreated,
             format!(
                 r#"{head}, "product_ids": ["201", "204", "201"], "attempt": 2, "resend": true"#
             ),
-            ordered(2, true),
+            ordered(2, 1),
         ),
         (
             Stream::InventoryCreated,
@@ -164,10 +164,17 @@ fn only_a_failed_payment_frees_stock() {
             customer_id: customer(),
             account,
             order_total: None,
-            attempt: 1,
+            attempt: None,
             reason: None,
         };
         let input = parse(Stream::AccountWallet, &entity);
-        assert_eq!(input, Ok(frees.then_some(Input::Unpaid(payment))), "{name}");
+        let expected = match frees {
+            true => Input::Unpaid(payment, entry(7)),
+            false => Input::Paid(order_id),
+        };
+        assert_eq!(input, Ok(Some(expected)), "{name}");
+        let named = entity.replace('}', r#", "attempt": 1}"#);
+        let says_more = parse(Stream::AccountWallet, &named).unwrap().is_some();
+        assert_eq!(says_more, frees, "{named}");
     }
 }

@@ -69,14 +69,14 @@ pub(crate) fn restocked(delivery: u128, id: &str, amount: u64) -> Input {
 }
 
 pub(crate) fn ordered(number: u128, attempt: u32, ids: &[&str]) -> Input {
-    Input::Ordered(order(number, attempt, ids, false))
+    Input::Ordered(order(number, attempt, ids, 0))
 }
 
 pub(crate) fn resent(number: u128, attempt: u32, ids: &[&str]) -> Input {
-    Input::Ordered(order(number, attempt, ids, true))
+    Input::Ordered(order(number, attempt, ids, 1))
 }
 
-fn order(number: u128, attempt: u32, ids: &[&str], resend: bool) -> OrderCreated {
+fn order(number: u128, attempt: u32, ids: &[&str], resend: u32) -> OrderCreated {
     OrderCreated {
         id: order_id(number),
         product_ids: ids.iter().map(|id| product_id(id)).collect(),
@@ -88,14 +88,28 @@ fn order(number: u128, attempt: u32, ids: &[&str], resend: bool) -> OrderCreated
 }
 
 pub(crate) fn unpaid(number: u128, attempt: u32) -> Input {
-    Input::Unpaid(WalletChecked {
+    Input::Unpaid(refusal(number, Some(attempt)), entry(1))
+}
+
+/// An account_service of the original refuses the payment, in this entry.
+pub(crate) fn unpaid_by_the_original(number: u128, entry: EntryId) -> Input {
+    Input::Unpaid(refusal(number, None), entry)
+}
+
+/// An account_service of the original took the money.
+pub(crate) fn paid_by_the_original(number: u128) -> Input {
+    Input::Paid(order_id(number))
+}
+
+fn refusal(number: u128, attempt: Option<u32>) -> WalletChecked {
+    WalletChecked {
         order_id: order_id(number),
         customer_id: customer(),
         account: WalletOutcome::InsufficientFund,
         order_total: None,
         attempt,
         reason: None,
-    })
+    }
 }
 
 /// The release of an unpaid order's stock is asked for again.

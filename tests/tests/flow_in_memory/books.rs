@@ -262,7 +262,7 @@ impl System {
             prop_assert!(order.status != OrderStatus::Rejected || may_be_rejected, "{:?}", order);
         }
         seen.refunds += self.events::<Refunded>().len() as u32;
-        let created = self.events::<OrderCreated>().into_iter().filter(|event| !event.resend);
+        let created = self.events::<OrderCreated>().into_iter().filter(|event| event.resend == 0);
         let mut created: Vec<(OrderId, u32)> =
             created.map(|event| (event.id, event.attempt)).collect();
         created.sort_unstable();
@@ -286,7 +286,7 @@ impl System {
             };
         let mut resent = BTreeSet::new();
         for event in self.events::<OrderCreated>() {
-            if event.resend {
+            if event.resend > 0 {
                 resent.insert((event.id, event.attempt));
                 continue;
             }
@@ -302,8 +302,9 @@ impl System {
                 StockOutcome::OutOfStock => MessageKind::OutOfStock,
                 StockOutcome::Rejected => MessageKind::Rejected,
             };
-            let again = resent.contains(&(event.order_id, event.attempt));
-            expect(event.order_id.0, event.attempt, kind, event.customer_id, again)?;
+            let attempt = event.attempt.unwrap_or(1);
+            let again = resent.contains(&(event.order_id, attempt));
+            expect(event.order_id.0, attempt, kind, event.customer_id, again)?;
         }
         for event in self.events::<WalletChecked>() {
             let kind = match event.account {
@@ -311,8 +312,9 @@ impl System {
                 WalletOutcome::InsufficientFund => MessageKind::InsufficientFund,
                 WalletOutcome::Rejected => MessageKind::Rejected,
             };
-            let again = resent.contains(&(event.order_id, event.attempt));
-            expect(event.order_id.0, event.attempt, kind, event.customer_id, again)?;
+            let attempt = event.attempt.unwrap_or(1);
+            let again = resent.contains(&(event.order_id, attempt));
+            expect(event.order_id.0, attempt, kind, event.customer_id, again)?;
         }
         for event in self.events::<OrderCancelled>().into_iter().filter(|it| it.resend == 0) {
             expect(event.id.0, 0, MessageKind::Cancelled, event.customer_id, false)?;

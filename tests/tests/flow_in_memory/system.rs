@@ -142,7 +142,10 @@ impl System {
             granted: HashMap::new(),
             brought: None,
             numbers: 0,
-            orders: Service::new(Orders::default(), order_service::subscriptions()),
+            orders: Service::new(
+                Orders { knows_all: true, ..Orders::default() },
+                order_service::subscriptions(),
+            ),
             stock: Service::new(stock, inventory_service::subscriptions()),
             wallets: Service::new(Wallet, account_service::subscriptions()),
             messages: Service::new(Notifications::default(), msg_service::subscriptions()),

@@ -16,6 +16,7 @@ mod life;
 mod live;
 mod many_instances;
 mod operator;
+mod original;
 mod own_tokens;
 mod poison;
 mod power_loss;

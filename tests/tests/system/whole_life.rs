@@ -743,7 +743,7 @@ async fn orders_that_wait_for_stock_or_money_are_not_sent_again() {
     system.reaches(&order, OrderStatus::ToBeShipped).await;
     let resent = system.entries(Stream::OrderCreated).await;
     let resent: Vec<Value> =
-        resent.iter().map(Entry::entity).filter(|event| event["resend"] == true).collect();
+        resent.iter().map(Entry::entity).filter(|event| event["resend"] == 1).collect();
     assert!(resent.iter().all(|event| event["id"] == json!(order.id)), "{resent:?}");
     assert!(!resent.is_empty());
 }

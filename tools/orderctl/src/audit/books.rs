@@ -161,7 +161,7 @@ impl Books {
                 // The original's services do not know of attempts.
                 let ours = parse::<Attempt>(json)?.attempt.is_some();
                 let OrderCreated { id: order, attempt, resend, .. } = event;
-                Ok(Created { order, attempt, ours, resend })
+                Ok(Created { order, attempt, ours, resend: resend > 0 })
             })
             .await?;
         for stream in ACTS {

@@ -9,7 +9,7 @@ use common::{
 
 use super::{
     books::{Books, Trimmed, count},
-    story::Story,
+    story::{Story, attempt_of},
 };
 
 /// The streams with what customers are told about their orders.
@@ -140,7 +140,7 @@ impl Story<'_> {
                 StockOutcome::OutOfStock => MessageKind::OutOfStock,
                 StockOutcome::Rejected => MessageKind::Rejected,
             };
-            (kind, event.attempt)
+            (kind, attempt_of(event.attempt))
         });
         let wallets = self.wallets.iter().map(|event| {
             let kind = match event.account {
@@ -148,7 +148,7 @@ impl Story<'_> {
                 WalletOutcome::InsufficientFund => MessageKind::InsufficientFund,
                 WalletOutcome::Rejected => MessageKind::Rejected,
             };
-            (kind, event.attempt)
+            (kind, attempt_of(event.attempt))
         });
         let acts = self.acts.iter().map(|event| {
             let kind = match event.stream {

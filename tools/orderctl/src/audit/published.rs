@@ -4,14 +4,16 @@ use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use common::{
     entities::OrderStatus,
-    events::{ConfirmedStep, Refunded, StockChecked, StockOutcome, Stream, WalletOutcome},
+    events::{
+        ConfirmedStep, Refunded, StockChecked, StockOutcome, Stream, WalletChecked, WalletOutcome,
+    },
 };
 
 use inventory_service::reservation::Holding;
 
 use super::{
     books::{ACTS, ConfirmedEntry, Trimmed},
-    story::{Story, name},
+    story::{Story, attempt_of, name},
 };
 
 /// One attempt of an order, and what it does not need to be blamed for.
@@ -53,8 +55,8 @@ impl Story<'_> {
         let last = self.order.map_or(0, |order| order.attempt);
         let created = self.created.iter().map(|event| event.attempt);
         let acts = self.acts.iter().map(|event| event.attempt);
-        let checks = self.checks.iter().map(|event| event.attempt);
-        let wallets = self.wallets.iter().map(|event| event.attempt);
+        let checks = self.checks.iter().map(|event| attempt_of(event.attempt));
+        let wallets = self.wallets.iter().map(|event| attempt_of(event.attempt));
         let refunds = self.refunds.iter().map(|event| event.attempt);
         let confirmed = self.confirmed.iter().map(|event| event.attempt);
         let events = created.chain(acts).chain(checks).chain(wallets).chain(refunds);
@@ -108,8 +110,9 @@ impl Story<'_> {
 
     /// How often the stock check said this, unasked and when it was asked to say it again.
     fn said(&self, attempt: &Attempt<'_>, outcome: StockOutcome) -> (usize, usize) {
-        let mine =
-            |event: &&&StockChecked| event.attempt == attempt.number && event.inventory == outcome;
+        let mine = |event: &&&StockChecked| {
+            attempt_of(event.attempt) == attempt.number && event.inventory == outcome
+        };
         let said = self.checks.iter().filter(mine);
         let again = said.clone().filter(|event| event.resend).count();
         (said.count() - again, again)
@@ -145,7 +148,8 @@ impl Story<'_> {
 
     /// One payment where one was asked for. It is said again whenever the stock check is.
     fn check_wallets(&self, attempt: &mut Attempt<'_>, called_off: bool) {
-        let wallets = self.wallets.iter().filter(|event| event.attempt == attempt.number);
+        let mine = |event: &&&WalletChecked| attempt_of(event.attempt) == attempt.number;
+        let wallets = self.wallets.iter().filter(mine);
         let outcomes: Vec<WalletOutcome> = wallets.map(|event| event.account).collect();
         let (first, again) = self.said(attempt, StockOutcome::PaymentRequired);
         let checks_are_gone = attempt.trimmed.has(Stream::InventoryCheck);

@@ -16,6 +16,12 @@ use inventory_service::reservation::{Holding, Reservation};
 
 use super::books::{Act, ConfirmedEntry, Created, Trimmed};
 
+/// The attempt that a result is about. Services of the original do not say; beside them nobody asks for a second one in
+/// the runs that are audited.
+pub(super) fn attempt_of(named: Option<u32>) -> u32 {
+    named.unwrap_or(1)
+}
+
 /// What is known about one order.
 #[derive(Default)]
 pub(super) struct Story<'a> {
@@ -116,7 +122,8 @@ impl Story<'_> {
             return;
         };
         let asks = |check: &&&StockChecked| {
-            check.attempt == payment.attempt && check.inventory == StockOutcome::PaymentRequired
+            attempt_of(check.attempt) == payment.attempt
+                && check.inventory == StockOutcome::PaymentRequired
         };
         for check in self.checks.iter().filter(asks) {
             let total = check.order_total.unwrap_or(0);

@@ -99,7 +99,7 @@ fn each_attempt_is_announced_and_answered_once() {
             "0 entries on events:{order}_created for attempt 2 instead of 1",
         ),
         (
-            |b| b.wallets.retain(|event| event.attempt == 2),
+            |b| b.wallets.retain(|event| event.attempt == Some(2)),
             "0 entries on events:{account}_wallet for attempt 1 instead of 1",
         ),
         (

@@ -155,7 +155,7 @@ pub(super) fn paid_again() -> Books {
     books.order(order).attempt = 2;
     books.reservation(order).attempt = 2;
     books.payments.values_mut().for_each(|payment| payment.attempt = 2);
-    books.wallets[0].attempt = 2;
+    books.wallets[0].attempt = Some(2);
     books.pay_event(order, "insufficient-fund", 1);
     books.created.push(Created { order, attempt: 2, ours: true, resend: false });
     books.check_stock_of(order, StockOutcome::OutOfStock, 2);
