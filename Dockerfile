@@ -55,7 +55,7 @@ ENTRYPOINT ["gateway_api"]
 
 FROM runtime AS order_service
 COPY --from=build /binaries/order_service /usr/local/bin/
-EXPOSE 5001
+EXPOSE 5000
 ENTRYPOINT ["order_service"]
 
 FROM runtime AS inventory_service
