@@ -1,4 +1,4 @@
-//! The pictures of the pages in docs/, which the README shows. `RENEW=1` makes them anew.
+//! The pictures of the pages in docs/, which the README and the tour show. `RENEW=1` makes them anew.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use crate::{tab::Tab, visit::visit};
 /// The pages, and how high their pictures are on a phone and on a laptop.
 const PAGES: [(&str, u32, u32); 3] =
     [("report", 800, 800), ("order", 800, 800), ("flow", 800, 900)];
-/// The most that a picture may have, in bytes: they are loaded with the README.
+/// The most that a picture may have, in bytes: they are loaded with the documents.
 const LARGEST: usize = 200_000;
 
 fn root() -> PathBuf {
@@ -42,16 +42,17 @@ fn size(png: &[u8]) -> Option<(u32, u32)> {
 }
 
 #[tokio::test]
-async fn the_pictures_of_the_pages_are_kept_and_the_readme_shows_them() {
+async fn the_pictures_of_the_pages_are_kept_and_the_tour_shows_them() {
     if std::env::var_os("RENEW").is_some() {
         visit(async |visit| renew(&visit.tab, &mut visit.system).await).await;
     }
-    let readme = fs::read_to_string(root().join("README.md")).expect("a README");
+    let tour = fs::read_to_string(root().join("docs/tour.md")).expect("a tour");
     for (page, width, height, _, path) in pictures() {
         let png = fs::read(root().join(&path)).unwrap_or_else(|error| panic!("{path}: {error}"));
         assert_eq!(size(&png), Some((width, height)), "{path}");
         assert!(png.len() < LARGEST, "{path} has {} bytes", png.len());
-        assert!(page == "order" || width == 360 || readme.contains(&path), "{path} is not shown");
+        let name = path.trim_start_matches("docs/");
+        assert!(page == "order" || width == 360 || tour.contains(name), "{path} is not shown");
     }
 }
 

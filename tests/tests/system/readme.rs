@@ -1,10 +1,15 @@
-//! The README's commands, tried.
+//! The commands of the README and of the tour, tried, and the links of all documents.
 //!
 //! A block of commands after `<!-- tested -->` is run as it stands, but for the gateway's address,
 //! and every call in it must succeed. After `<!-- tested: STATUS -->` the order that its last call
 //! answers must end with that status. A block knows the variables of the ones before it.
 
-use std::{path::Path, process::Command};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use common::entities::{Order, OrderStatus};
 use serde_json::Value;
@@ -51,19 +56,33 @@ fn run(commands: &str, order: &mut String) -> String {
     said.to_owned()
 }
 
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
 #[tokio::test]
 async fn the_commands_of_the_readme_do_what_it_says() {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
-    let readme = std::fs::read_to_string(&readme).expect("README.md");
+    let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
     let blocks = blocks(&readme);
+    assert!(!blocks.is_empty(), "README.md places no order");
+    run_all(blocks).await;
+}
+
+#[tokio::test]
+async fn the_commands_of_the_tour_do_what_it_says() {
+    let tour = fs::read_to_string(root().join("docs/tour.md")).expect("docs/tour.md");
+    let blocks = blocks(&tour);
     let tested = blocks.iter().filter_map(|block| block.status.as_deref());
     let tested: Vec<&str> = tested.collect();
     for status in OrderStatus::ALL {
         let shown = tested.contains(&status.name());
         let passes = status.is_underway() || status == OrderStatus::Completed;
-        assert!(shown || passes, "README.md shows no order that ends {status:?}: {tested:?}");
+        assert!(shown || passes, "the tour shows no order that ends {status:?}: {tested:?}");
     }
+    run_all(blocks).await;
+}
 
+async fn run_all(blocks: Vec<Block>) {
     let options = StackOptions { seed_demo_data: true, ..StackOptions::default() };
     let system = System::start_with(options).await;
     let gateway = system.url();
@@ -84,4 +103,59 @@ async fn the_commands_of_the_readme_do_what_it_says() {
         }
     }
     system.assert_balanced(SOON).await;
+}
+
+/// The documents by their paths from the root.
+fn documents() -> BTreeMap<PathBuf, String> {
+    let of = |folder: &str| {
+        let files = fs::read_dir(root().join(folder)).expect("a folder");
+        let paths = files.map(|file| Path::new(folder).join(file.expect("a file").file_name()));
+        paths.filter(|path| path.extension().is_some_and(|it| it == "md")).collect::<Vec<_>>()
+    };
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(root().join(&path)).expect("a document");
+        (path, text)
+    };
+    of("").into_iter().chain(of("docs")).map(read).collect()
+}
+
+/// The anchors of a document's headings, as GitHub makes them.
+fn anchors(document: &str) -> Vec<String> {
+    let headings = document.lines().filter(|line| line.starts_with('#'));
+    let anchor = |heading: &str| {
+        let text = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = text.chars().filter(|it| it.is_alphanumeric() || matches!(it, ' ' | '-' | '_'));
+        kept.map(|it| if it == ' ' { '-' } else { it }).collect()
+    };
+    headings.map(anchor).collect()
+}
+
+/// The targets of `[…](target)` and of pictures.
+fn links(document: &str) -> Vec<&str> {
+    let of = |before: &str, end: char| {
+        let parts = document.split(before).skip(1).collect::<Vec<_>>();
+        parts.into_iter().filter_map(move |part| part.split_once(end)).map(|(link, _)| link)
+    };
+    of("](", ')').chain(of("src=\"", '"')).chain(of("srcset=\"", '"')).collect()
+}
+
+#[test]
+fn every_link_of_the_documents_leads_to_a_file_and_a_heading() {
+    let documents = documents();
+    let mut checked = 0;
+    for (path, document) in &documents {
+        let folder = path.parent().expect("a folder");
+        for link in links(document).into_iter().filter(|link| !link.contains("://")) {
+            let (target, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if target.is_empty() { path.clone() } else { folder.join(target) };
+            let target = target.to_str().expect("a path").replace("docs/../", "");
+            assert!(root().join(&target).exists(), "{}: {link} leads nowhere", path.display());
+            if !anchor.is_empty() {
+                let headings = anchors(&documents[Path::new(&target)]);
+                assert!(headings.iter().any(|it| it == anchor), "{}: {link}", path.display());
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 20, "only {checked} links were found");
 }
