@@ -77,7 +77,7 @@ pub struct Payment {
     /// The order was called off: what was paid is given back, and nothing will be taken.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancelled: bool,
-    /// The last entry that this answers; only if it did not name its attempt.
+    /// The last entry that it was asked by without naming an attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked_by: Option<EntryId>,
 }
@@ -286,16 +286,17 @@ fn pay(charge: &Charge, world: &World) -> Result<Changes, Halt> {
             Some(reason) => format!("nothing was paid: {reason}"),
         },
     );
-    let known = world.get::<Payment>(&charge.order_id)?.map_or(1, |payment| payment.attempt);
+    let known = world.get::<Payment>(&charge.order_id)?;
+    let (attempt, asked_by) = known.map_or((1, None), |known| (known.attempt, known.asked_by));
     let payment = Payment {
         order_id: charge.order_id,
         customer_id: charge.customer_id.clone(),
-        attempt: charge.attempt.unwrap_or(known),
+        attempt: charge.attempt.unwrap_or(attempt),
         total: charge.total,
         outcome: Some(outcome),
         reason,
         cancelled: false,
-        asked_by: charge.unnumbered(),
+        asked_by: charge.unnumbered().or(asked_by),
     };
     publish(&payment, charge.attempt, &mut changes);
     changes.put(payment);

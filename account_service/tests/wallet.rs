@@ -414,6 +414,13 @@ fn one_that_names_its_attempt_follows_one_that_does_not() {
     bank.when_nothing_happens(&charged(1, 1, "101", 150));
     bank.when(&charged(1, 2, "101", 150));
     assert_eq!((bank.outcome().account, bank.books("101")), (ToBeShipped, (850, 150)));
+    // The other way round: what was refused without an attempt is not charged when it comes again.
+    let mut bank = Bank::with(&[("101", 100)]);
+    let first = charged_by_the_original(1, entry(5), "101", 150);
+    bank.when(&first);
+    bank.when(&charged(1, 2, "101", 150));
+    bank.when(&topped_up(1, "101", 900));
+    bank.when_nothing_happens(&first);
 }
 
 #[test]

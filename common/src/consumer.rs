@@ -548,8 +548,12 @@ impl<D: Decider> Reader<D> {
                 continue;
             }
             let key = keys::suspect(D::TOPIC, stream, suspect.id);
-            let deaths = own.ask("GET", redis::cmd("GET").arg(&key).clone()).await?;
-            let deaths = from_redis_value::<Option<u64>>(deaths).ok().flatten().unwrap_or(0);
+            let deaths = match own.ask("GET", redis::cmd("GET").arg(&key).clone()).await {
+                Ok(deaths) => from_redis_value::<Option<u64>>(deaths).ok().flatten().unwrap_or(0),
+                // Something else lies there, which is overwritten below.
+                Err(LinkError::Refused { message, .. }) if message.contains("WRONGTYPE") => 0,
+                Err(error) => return Err(error.into()),
+            };
             if deaths >= SUSPECT_DEATHS {
                 let reason = format!(
                     "it was delivered {} times, and {deaths} processes died while they handled nothing else; \

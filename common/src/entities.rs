@@ -109,7 +109,7 @@ pub struct Step {
     /// Only if the order's total became known by it and not by `payment-required`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order_total: Option<u64>,
-    /// The entry that told of it; only of a payment's result that does not say which attempt it is about.
+    /// The last entry with this result; only if that does not say which attempt it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "1767225600-000123")]
     pub told_by: Option<EntryId>,

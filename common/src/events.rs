@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{
-    ids::{CustomerId, NAMESPACE, OrderId, ProductId},
+    ids::{CustomerId, EntryId, NAMESPACE, OrderId, ProductId},
     text::{read_plain, read_plain_option},
 };
 
@@ -328,6 +328,16 @@ pub struct OrderCreated {
     /// already says again what.
     #[serde(default, deserialize_with = "read_count", skip_serializing_if = "is_zero")]
     pub resend: u32,
+    /// Only beside services of the original, whose results name no attempt: the last entry of
+    /// `events:{inventory}_check` that order_service took for an earlier attempt. Those after it are about
+    /// this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub checked_by: Option<EntryId>,
+    /// The same for failed payments on `events:{account}_wallet`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub refused_by: Option<EntryId>,
 }
 
 fn pending() -> String {

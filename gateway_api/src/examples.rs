@@ -242,6 +242,8 @@ pub(crate) fn order_created() -> OrderCreated {
         status: status.name().to_owned(),
         attempt,
         resend: 0,
+        checked_by: None,
+        refused_by: None,
     }
 }
 

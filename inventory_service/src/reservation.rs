@@ -42,7 +42,7 @@ pub struct Reservation {
     /// follows frees nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paid: bool,
-    /// The last entry that told of a failed payment without naming the attempt.
+    /// The last failed payment that order_service took for an earlier attempt; see `OrderCreated`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused_by: Option<EntryId>,
 }

@@ -102,11 +102,15 @@ impl Decider for Stock {
                 let refusal = it.attempt.map_or(Refusal::Told(*entry), Refusal::Of);
                 release(&mut desk, it.order_id, refusal)?;
             }
-            Input::Paid(id) => {
-                if let Some(paid) = desk.reservation(id)?.filter(|it| it.holds()).cloned() {
-                    desk.set_reservation(Reservation { paid: true, ..paid });
+            Input::Paid(id) => match desk.reservation(id)?.cloned() {
+                Some(held) if held.holds() => {
+                    desk.set_reservation(Reservation { paid: true, ..held });
                 }
-            }
+                Some(other) if !other.shipped => {
+                    desk.changes.note(*id, "it is paid, but its stock is not reserved");
+                }
+                _ => {}
+            },
             Input::StillUnpaid(it) => release(&mut desk, it.id, Refusal::StillOf(it.attempt))?,
             Input::Cancelled(order) => cancel(&mut desk, order)?,
             Input::Shipped(order) => ship(&mut desk, order)?,
@@ -258,7 +262,7 @@ fn reserve(desk: &mut Desk<'_>, order: &OrderCreated, now: Millis) -> Result<(),
         shipped: false,
         spot: None,
         paid: existing.as_ref().is_some_and(|existing| existing.paid),
-        refused_by: existing.and_then(|existing| existing.refused_by),
+        refused_by: order.refused_by.max(existing.and_then(|existing| existing.refused_by)),
     };
     if reservation.pieces.len() > PRODUCTS_LIMIT {
         let count = reservation.pieces.len();
@@ -290,28 +294,19 @@ enum Refusal {
 }
 
 fn release(desk: &mut Desk<'_>, id: OrderId, refusal: Refusal) -> Result<(), Halt> {
-    let mut reservation = desk.reservation(&id)?.cloned();
-    let concerns = match (&mut reservation, refusal) {
-        (None, _) => false,
-        (Some(it), Refusal::Of(attempt) | Refusal::StillOf(attempt)) => it.attempt == attempt,
-        // An older one is about an earlier attempt.
-        (Some(it), Refusal::Told(entry)) => it.refused_by.replace(entry) < Some(entry),
+    let concerns = |it: &&Reservation| match refusal {
+        Refusal::Of(attempt) | Refusal::StillOf(attempt) => it.attempt == attempt,
+        // order_service took an older one for an earlier attempt.
+        Refusal::Told(entry) => it.refused_by < Some(entry),
     };
-    let Some(reservation) = reservation.filter(|_| concerns) else {
+    let frees = |it: &&Reservation| it.holds() && !it.paid && concerns(it);
+    let Some(reservation) = desk.reservation(&id)?.filter(frees).cloned() else {
         if let Refusal::StillOf(attempt) = refusal {
             confirm(desk, id, attempt, ConfirmedStep::Released);
         }
         return Ok(());
     };
     let attempt = reservation.attempt;
-    if !reservation.holds() || reservation.paid {
-        match refusal {
-            Refusal::Of(_) => {}
-            Refusal::StillOf(_) => confirm(desk, id, attempt, ConfirmedStep::Released),
-            Refusal::Told(_) => desk.set_reservation(reservation),
-        }
-        return Ok(());
-    }
     let came_in = desk.undo(&reservation)?;
     desk.set_reservation(Reservation { state: Holding::Released, ..reservation });
     desk.changes.note(id, "its stock is free again");

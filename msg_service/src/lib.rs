@@ -65,7 +65,10 @@ pub fn subscriptions() -> Vec<Subscription<Input>> {
             parse: |entry| Ok(Some(Input::Customer(entry.parse()?, entry.id))),
         },
         Subscription { stream: Stream::OrderCreated, parse: |entry| told(entry, Input::Ordered) },
-        Subscription { stream: Stream::InventoryCheck, parse: |entry| told(entry, Input::Stock) },
+        Subscription {
+            stream: Stream::InventoryCheck,
+            parse: |entry| told(entry, |event| Input::Stock(event, entry.id)),
+        },
         Subscription {
             stream: Stream::AccountWallet,
             parse: |entry| told(entry, |event| Input::Wallet(event, entry.id)),

@@ -8,7 +8,7 @@ use common::{
     entities::masked,
     events::{
         AccountCreated, MessageKind, MessageSent, OrderCancelled, OrderCompleted, OrderCreated,
-        OrderShipped, Refunded, StockChecked, StockOutcome, Topic, ToppedUp, WalletChecked,
+        OrderShipped, Refunded, StockChecked, StockOutcome, Stream, Topic, ToppedUp, WalletChecked,
         WalletOutcome,
     },
     excerpt::{ShortId, listed},
@@ -25,8 +25,8 @@ pub enum Input {
     Customer(AccountCreated, EntryId),
     /// An order was placed.
     Ordered(OrderCreated),
-    /// Its stock was checked.
-    Stock(StockChecked),
+    /// Its stock was checked, as this entry says.
+    Stock(StockChecked, EntryId),
     /// Its payment was tried, as this entry says.
     Wallet(WalletChecked, EntryId),
     /// It was called off.
@@ -91,7 +91,10 @@ pub struct CurrentAttempt {
     pub order: OrderId,
     /// The last attempt that was heard of.
     pub attempt: u32,
-    /// The last entry that told of a failed payment without naming the attempt.
+    /// The last stock check of an earlier attempt; see [`OrderCreated`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked_by: Option<EntryId>,
+    /// The last failed payment of an earlier attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused_by: Option<EntryId>,
 }
@@ -103,6 +106,14 @@ impl Entity for CurrentAttempt {
     }
     fn id(&self) -> &OrderId {
         &self.order
+    }
+}
+
+impl CurrentAttempt {
+    /// The attempt that a result is about which does not name it.
+    fn attempt_of(&self, stream: Stream, entry: EntryId) -> u32 {
+        let last = if stream == Stream::InventoryCheck { self.checked_by } else { self.refused_by };
+        if Some(entry) <= last { self.attempt.saturating_sub(1).max(1) } else { self.attempt }
     }
 }
 
@@ -129,7 +140,7 @@ impl Decider for Notifications {
             }
             Occasion::Message { customer, cause, kind, .. } => {
                 match cause {
-                    Cause::Current(order, _) => reads.load::<CurrentAttempt>(&order),
+                    Cause::Current(order, ..) => reads.load::<CurrentAttempt>(&order),
                     Cause::Attempt(order, attempt) => {
                         reads.fresh::<MessageSent>(&MessageSent::id_about(order, attempt, kind));
                         if kind == MessageKind::TriedAgain {
@@ -167,29 +178,20 @@ impl Decider for Notifications {
                 let id = match cause {
                     Cause::Attempt(order, attempt) => MessageSent::id_about(order, attempt, kind),
                     Cause::Deposit(id) => about_deposit(id, kind),
-                    Cause::Current(order, entry) => {
+                    Cause::Current(order, stream, entry) => {
                         let known = world.get::<CurrentAttempt>(&order)?;
-                        let is_refusal = kind != MessageKind::OnItsWay;
-                        if let Some(entry) = entry.filter(|_| is_refusal) {
-                            let refused_by = known.and_then(|known| known.refused_by);
-                            // It was about an earlier attempt.
-                            if refused_by >= Some(entry) {
-                                return Ok(changes);
-                            }
-                            let attempt = known.map_or(1, |known| known.attempt);
-                            let refused_by = Some(entry);
-                            changes.put(CurrentAttempt { order, attempt, refused_by });
-                        }
-                        let attempt = known.map_or(1, |known| known.attempt);
+                        let attempt = known.map_or(1, |known| known.attempt_of(stream, entry));
                         MessageSent::id_about(order, attempt, kind)
                     }
                 };
-                if let (Cause::Attempt(order, attempt), MessageKind::TriedAgain) = (cause, kind) {
-                    let known = world.get::<CurrentAttempt>(&order)?;
-                    if known.is_none_or(|known| known.attempt < attempt) {
-                        let refused_by = known.and_then(|known| known.refused_by);
-                        changes.put(CurrentAttempt { order, attempt, refused_by });
-                    }
+                if let Input::Ordered(OrderCreated { id, attempt, checked_by, refused_by, .. }) =
+                    untold(input)
+                    && *attempt > 1
+                    && world.get::<CurrentAttempt>(id)?.is_none_or(|known| known.attempt < *attempt)
+                {
+                    let (order, attempt) = (*id, *attempt);
+                    let (checked_by, refused_by) = (*checked_by, *refused_by);
+                    changes.put(CurrentAttempt { order, attempt, checked_by, refused_by });
                 }
                 if world.get::<MessageSent>(&id)?.is_some() {
                     return Ok(changes);
@@ -245,25 +247,32 @@ enum Occasion<'a> {
 enum Cause {
     /// This attempt of the order.
     Attempt(OrderId, u32),
-    /// The order's current attempt, as somebody says who does not name it; in this entry, if that
-    /// is about a payment.
-    Current(OrderId, Option<EntryId>),
+    /// The order's current attempt, as this entry of the stream says without naming it.
+    Current(OrderId, Stream, EntryId),
     Deposit(Uuid),
 }
 
 impl Cause {
-    fn of(order: OrderId, attempt: Option<u32>, entry: Option<EntryId>) -> Self {
+    fn of(order: OrderId, attempt: Option<u32>, stream: Stream, entry: EntryId) -> Self {
         match attempt {
             Some(attempt) => Self::Attempt(order, attempt),
-            None => Self::Current(order, entry),
+            None => Self::Current(order, stream, entry),
         }
     }
 
     fn order(self) -> Option<OrderId> {
         match self {
-            Self::Attempt(order, _) | Self::Current(order, _) => Some(order),
+            Self::Attempt(order, _) | Self::Current(order, ..) => Some(order),
             Self::Deposit(_) => None,
         }
+    }
+}
+
+/// The input as it was before this service lost its store.
+fn untold(input: &Input) -> &Input {
+    match input {
+        Input::Told(input) => input,
+        input => input,
     }
 }
 
@@ -299,7 +308,7 @@ fn occasion(input: &Input) -> Occasion<'_> {
             let facts = Facts { products: &event.product_ids, ..Facts::default() };
             about(&event.customer_id, event.id, event.attempt, kind, facts)
         }
-        Input::Stock(event) => {
+        Input::Stock(event, entry) => {
             let kind = match event.inventory {
                 StockOutcome::PaymentRequired => MessageKind::StockReserved,
                 StockOutcome::OutOfStock => MessageKind::OutOfStock,
@@ -310,7 +319,8 @@ fn occasion(input: &Input) -> Occasion<'_> {
                 reason: event.reason.as_deref(),
                 ..Facts::default()
             };
-            let cause = Cause::of(event.order_id, event.attempt, None);
+            let stream = Stream::InventoryCheck;
+            let cause = Cause::of(event.order_id, event.attempt, stream, *entry);
             Occasion::Message { customer: &event.customer_id, cause, kind, facts }
         }
         Input::Wallet(event, entry) => {
@@ -320,7 +330,8 @@ fn occasion(input: &Input) -> Occasion<'_> {
                 WalletOutcome::Rejected => MessageKind::Rejected,
             };
             let facts = Facts { reason: event.reason.as_deref(), ..Facts::default() };
-            let cause = Cause::of(event.order_id, event.attempt, Some(*entry));
+            let stream = Stream::AccountWallet;
+            let cause = Cause::of(event.order_id, event.attempt, stream, *entry);
             Occasion::Message { customer: &event.customer_id, cause, kind, facts }
         }
         Input::Cancelled(event) => {

@@ -56,11 +56,13 @@ fn ordered(number: u128, attempt: u32, ids: &[&str]) -> Input {
         status: "pending".to_owned(),
         attempt,
         resend: 0,
+        checked_by: None,
+        refused_by: None,
     })
 }
 
 fn stock(number: u128, attempt: u32, inventory: StockOutcome, reason: Option<&str>) -> Input {
-    Input::Stock(StockChecked {
+    let event = StockChecked {
         inventory,
         order_id: order_id(number),
         customer_id: customer_id(),
@@ -70,7 +72,8 @@ fn stock(number: u128, attempt: u32, inventory: StockOutcome, reason: Option<&st
         reason: reason.map(str::to_owned),
         resend: false,
         released: false,
-    })
+    };
+    Input::Stock(event, entry(1))
 }
 
 fn wallet(number: u128, attempt: u32, account: WalletOutcome, reason: Option<&str>) -> Input {
@@ -140,9 +143,9 @@ fn all_news() -> Vec<(Input, MessageKind)> {
 fn said_again(input: &Input) -> Option<Input> {
     match input.clone() {
         Input::Ordered(event) => Some(Input::Ordered(OrderCreated { resend: 1, ..event })),
-        Input::Stock(event) => {
+        Input::Stock(event, entry) => {
             let released = event.inventory == StockOutcome::PaymentRequired;
-            Some(Input::Stock(StockChecked { resend: true, released, ..event }))
+            Some(Input::Stock(StockChecked { resend: true, released, ..event }, entry))
         }
         // A payment that is said again does not differ from the first time.
         Input::Wallet(event, entry) => Some(Input::Wallet(event, entry)),
@@ -536,38 +539,44 @@ fn every_stream_that_is_read_has_its_messages() {
 
 #[test]
 fn a_result_without_attempt_is_told_once_in_each_attempt() {
-    let unnumbered = |outcome, by| {
+    let wallet = |outcome, by| {
         let Input::Wallet(event, _) = wallet(1, 1, outcome, None) else { unreachable!() };
-        Input::Wallet(WalletChecked { attempt: None, ..event }, by)
+        Input::Wallet(WalletChecked { attempt: None, ..event }, entry(by))
     };
-    let Input::Stock(event) = stock(1, 1, StockOutcome::PaymentRequired, None) else {
-        unreachable!()
+    let reserved = |by| {
+        let reserved = stock(1, 1, StockOutcome::PaymentRequired, None);
+        let Input::Stock(event, _) = reserved else { unreachable!() };
+        Input::Stock(StockChecked { attempt: None, ..event }, entry(by))
     };
-    let stock = Input::Stock(StockChecked { attempt: None, ..event });
-    let refused = |by| unnumbered(WalletOutcome::InsufficientFund, entry(by));
-    let (reserved, low) = (MessageKind::StockReserved, MessageKind::InsufficientFund);
+    let again = |attempt, checked_by, refused_by| {
+        let Input::Ordered(event) = ordered(1, attempt, &["201"]) else { unreachable!() };
+        let (checked_by, refused_by) = (Some(entry(checked_by)), Some(entry(refused_by)));
+        Input::Ordered(OrderCreated { checked_by, refused_by, ..event })
+    };
+    let refused = |by| wallet(WalletOutcome::InsufficientFund, by);
+    use MessageKind::{InsufficientFund, OnItsWay, OrderReceived, StockReserved, TriedAgain};
     let story = [
-        (ordered(1, 1, &["201"]), Some(MessageKind::OrderReceived)),
-        (stock.clone(), Some(reserved)),
-        (stock.clone(), None),
-        (refused(5), Some(low)),
+        (ordered(1, 1, &["201"]), Some(OrderReceived)),
+        (reserved(3), Some(StockReserved)),
+        (reserved(4), None),
+        // The next attempt is heard of before the refusal of the first one.
+        (again(2, 4, 6), Some(TriedAgain)),
+        (refused(5), Some(InsufficientFund)),
         (refused(6), None),
-        (ordered(1, 2, &["201"]), Some(MessageKind::TriedAgain)),
-        // These were about the first attempt.
-        (refused(5), None),
-        (refused(6), None),
-        (stock.clone(), Some(reserved)),
-        (stock, None),
-        (refused(7), Some(low)),
-        (ordered(1, 3, &["201"]), Some(MessageKind::TriedAgain)),
-        (ordered(1, 2, &["201"]), None),
-        (unnumbered(WalletOutcome::ToBeShipped, entry(8)), Some(MessageKind::OnItsWay)),
-        (unnumbered(WalletOutcome::ToBeShipped, entry(9)), None),
+        (reserved(3), None),
+        (reserved(5), Some(StockReserved)),
+        (reserved(5), None),
+        (refused(7), Some(InsufficientFund)),
+        (again(3, 5, 7), Some(TriedAgain)),
+        (again(2, 4, 6), None),
+        (refused(7), None),
+        (wallet(WalletOutcome::ToBeShipped, 8), Some(OnItsWay)),
+        (wallet(WalletOutcome::ToBeShipped, 9), None),
     ];
     let mut service = service();
     for (place, (input, kind)) in story.into_iter().enumerate() {
         service.handle(&input, 1).unwrap();
-        let told: Vec<_> = sent(&mut service).iter().map(|message| message.kind).collect();
-        assert_eq!(told, Vec::from_iter(kind), "{place}: {input:?}");
+        let kinds: Vec<_> = sent(&mut service).iter().map(|message| message.kind).collect();
+        assert_eq!(kinds, Vec::from_iter(kind), "{place}: {input:?}");
     }
 }

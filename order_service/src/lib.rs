@@ -132,7 +132,7 @@ pub fn subscriptions() -> Vec<Subscription<Input>> {
             // It is about an order that is not known any more.
             parse: |entry| match entry.forgotten {
                 true => Ok(None),
-                false => Ok(Some(Input::Stock(entry.parse()?))),
+                false => Ok(Some(Input::Stock(entry.parse()?, entry.id))),
             },
         },
         Subscription {

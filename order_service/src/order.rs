@@ -35,8 +35,8 @@ pub enum Input {
     Renew(OrderId),
     /// An earlier version stored this order, and it is not in all of its sorted sets.
     List(OrderId),
-    /// The stock check's result.
-    Stock(StockChecked),
+    /// The stock check's result, in this entry.
+    Stock(StockChecked, EntryId),
     /// The payment's result, in this entry.
     Wallet(WalletChecked, EntryId),
     /// An owner's confirmation of a step.
@@ -214,7 +214,7 @@ impl Decider for Orders {
                 reads.load::<Retry>(&Retry::id_of(act.id, act.request));
             }
             Input::Chase(id) | Input::Renew(id) | Input::List(id) => reads.load::<Order>(id),
-            Input::Stock(check) => reads.load::<Order>(&check.order_id),
+            Input::Stock(check, _) => reads.load::<Order>(&check.order_id),
             Input::Wallet(payment, _) => reads.load::<Order>(&payment.order_id),
             Input::Confirmed(confirmed) => reads.load::<Order>(&confirmed.order_id),
         }
@@ -227,7 +227,7 @@ impl Decider for Orders {
             Input::Chase(id) => self.chase(*id, world, now),
             Input::Renew(id) => renew(*id, world),
             Input::List(id) => list(*id, world),
-            Input::Stock(check) => {
+            Input::Stock(check, entry) => {
                 let (status, reason) = match check.inventory {
                     StockOutcome::PaymentRequired => (OrderStatus::PaymentRequired, None),
                     StockOutcome::OutOfStock => (OrderStatus::OutOfStock, check.reason.as_ref()),
@@ -235,8 +235,9 @@ impl Decider for Orders {
                 };
                 let (attempt, total) = (check.attempt, check.order_total);
                 let (id, customer) = (check.order_id, &check.customer_id);
-                let result =
-                    StepResult { status, attempt, reason, total, ..StepResult::of(id, customer) };
+                let told_by = attempt.is_none().then_some(*entry);
+                let rest = StepResult::of(id, customer);
+                let result = StepResult { status, attempt, reason, total, told_by, ..rest };
                 self.apply_result(&result, world, now)
             }
             Input::Wallet(payment, entry) => {
@@ -254,7 +255,7 @@ impl Decider for Orders {
                 };
                 let (attempt, total) = (payment.attempt, payment.order_total);
                 let (id, customer) = (payment.order_id, &payment.customer_id);
-                let told_by = payment.attempt.is_none().then_some(*entry);
+                let told_by = attempt.is_none().then_some(*entry);
                 let rest = StepResult::of(id, customer);
                 let result =
                     StepResult { status, attempt, reason, total, unconfirmed, told_by, ..rest };
@@ -404,6 +405,8 @@ fn created(order: &Order, resend: u32) -> OrderCreated {
         status: OrderStatus::Pending.name().to_owned(),
         attempt: order.attempt,
         resend,
+        checked_by: last_of_earlier_attempts(order, &CHECKED),
+        refused_by: last_of_earlier_attempts(order, &REFUSED),
     }
 }
 
@@ -492,7 +495,7 @@ struct StepResult<'a> {
     total: Option<u64>,
     /// The confirmations that this status of an order asks for.
     unconfirmed: &'a [Confirmation],
-    /// The entry of a payment's result that does not name its attempt.
+    /// The entry of a result that does not name its attempt.
     told_by: Option<EntryId>,
 }
 
@@ -518,11 +521,15 @@ impl<'a> StepResult<'a> {
         )
     }
 
-    /// Whether it was told before, in an earlier attempt: it does not name that, and is delivered again.
+    /// Whether it was taken for an earlier attempt, and is delivered again. A payment never is: an order that
+    /// is paid is not tried again.
     fn is_past(&self, order: &Order) -> bool {
-        let refused = matches!(self.status, OrderStatus::InsufficientFund | OrderStatus::Rejected);
-        let latest = order.history.iter().filter_map(|step| step.told_by).max();
-        refused && self.told_by.is_some() && self.told_by <= latest
+        let statuses: &[OrderStatus] = match self.status {
+            OrderStatus::OutOfStock | OrderStatus::PaymentRequired => &CHECKED,
+            OrderStatus::InsufficientFund => &REFUSED,
+            _ => return false,
+        };
+        self.told_by.is_some() && self.told_by <= last_of_earlier_attempts(order, statuses)
     }
 }
 
@@ -566,11 +573,13 @@ impl Orders {
                 changes.note(id, "it was paid and cannot be filled: the money is to be given back");
                 changes.put(Order { unconfirmed: CANCELLATION.to_vec(), ..order.clone() });
             }
-            if result.told_by.is_some() && !paid {
+            let mut order = order.clone();
+            let same = |step: &&mut Step| (step.attempt, step.status) == (attempt, result.status);
+            if let Some(step) = order.history.iter_mut().find(same)
+                && step.told_by < result.told_by
+            {
                 // The same again, in another entry, which may come a second time in the next attempt.
-                let mut order = order.clone();
-                let told = order.history.iter_mut().filter(|step| step.told_by.is_some());
-                told.for_each(|step| step.told_by = step.told_by.max(result.told_by));
+                step.told_by = result.told_by;
                 changes.put(order);
             }
             return Ok(changes);
@@ -598,6 +607,17 @@ impl Orders {
         changes.put(order);
         Ok(changes)
     }
+}
+
+/// The statuses that a stock check leads to, but for the end of the order.
+const CHECKED: [OrderStatus; 2] = [OrderStatus::OutOfStock, OrderStatus::PaymentRequired];
+/// The status that a failed payment leads to, but for the end of the order.
+const REFUSED: [OrderStatus; 1] = [OrderStatus::InsufficientFund];
+
+/// The last entry without an attempt that was taken for one of these, in an attempt before the current one.
+fn last_of_earlier_attempts(order: &Order, statuses: &[OrderStatus]) -> Option<EntryId> {
+    let earlier = order.history.iter().filter(|step| step.attempt < order.attempt);
+    earlier.filter(|step| statuses.contains(&step.status)).filter_map(|step| step.told_by).max()
 }
 
 /// How far a status is within its attempt. Of two with the same rank only one can happen.

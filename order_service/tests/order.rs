@@ -152,17 +152,20 @@ fn act(action: Action, request: u128) -> Act {
 fn result(cause: Cause, attempt: u32) -> Option<Input> {
     let (order_id, customer_id) = (id(), customer("101"));
     match cause {
-        Cause::Stock(inventory) => Some(Input::Stock(StockChecked {
-            inventory,
-            order_id,
-            customer_id,
-            product_ids: products(&["201", "204"]),
-            order_total: (cause == HELD).then_some(900),
-            attempt: Some(attempt),
-            reason: Some(format!("{inventory:?}, says the stock")),
-            resend: false,
-            released: false,
-        })),
+        Cause::Stock(inventory) => Some(Input::Stock(
+            StockChecked {
+                inventory,
+                order_id,
+                customer_id,
+                product_ids: products(&["201", "204"]),
+                order_total: (cause == HELD).then_some(900),
+                attempt: Some(attempt),
+                reason: Some(format!("{inventory:?}, says the stock")),
+                resend: false,
+                released: false,
+            },
+            EntryId::default(),
+        )),
         Cause::Wallet(account) => Some(Input::Wallet(
             WalletChecked {
                 order_id,
@@ -242,6 +245,8 @@ fn announced(order: &Order, resend: u32) -> OrderCreated {
         status: "pending".to_owned(),
         attempt: order.attempt,
         resend,
+        checked_by: None,
+        refused_by: None,
     }
 }
 
@@ -1339,32 +1344,45 @@ fn entries_of_the_original_are_understood() {
 
 /// A result as the services of the original tell it: without attempt and reason.
 fn of_the_original(cause: Cause, entry: u64) -> Input {
+    let entry = original_entry(entry);
     match result(cause, 1).unwrap() {
-        Input::Stock(event) => Input::Stock(StockChecked { attempt: None, reason: None, ..event }),
+        Input::Stock(event, _) => {
+            Input::Stock(StockChecked { attempt: None, reason: None, ..event }, entry)
+        }
         Input::Wallet(event, _) => {
             let event = WalletChecked { attempt: None, reason: None, order_total: None, ..event };
-            Input::Wallet(event, EntryId { time: 1_767_225_600, sequence: entry })
+            Input::Wallet(event, entry)
         }
         _ => unreachable!("only results have causes"),
     }
 }
 
+fn original_entry(number: u64) -> EntryId {
+    EntryId { time: 1_767_225_600, sequence: number }
+}
+
 #[test]
 fn a_result_without_attempt_is_about_the_current_one() {
     let mut service = Service::with(&[(placed(), 1)]);
-    service.when(&of_the_original(HELD, 0), 2);
+    service.when(&of_the_original(HELD, 3), 2);
     assert_eq!(service.order().unwrap().status, PaymentRequired);
     service.when(&of_the_original(UNPAID, 5), 3);
     assert_eq!(service.order().unwrap().status, InsufficientFund);
-    // Another entry with the same news.
+    // Other entries with the same news.
     service.when(&of_the_original(UNPAID, 6), 3);
-    service.asked(Action::Pay, 7, 4);
+    service.when(&of_the_original(HELD, 4), 3);
     service.published();
-    for entry in [5, 6] {
-        let case = "it was told in the attempt before";
-        service.when_nothing_happens(&of_the_original(UNPAID, entry), 5, case);
+    service.when_nothing_happens(&of_the_original(HELD, 3), 3, "it is known");
+    service.asked(Action::Pay, 7, 4);
+    let created = service.published().into_iter().find(|it| it.stream == Stream::OrderCreated);
+    let created: OrderCreated = serde_json::from_str(&created.unwrap().json).unwrap();
+    let marks = (created.checked_by, created.refused_by);
+    assert_eq!(marks, (Some(original_entry(4)), Some(original_entry(6))));
+    for (cause, entry) in [(HELD, 3), (HELD, 4), (UNPAID, 5), (UNPAID, 6)] {
+        let case = "it was about the attempt before";
+        service.when_nothing_happens(&of_the_original(cause, entry), 5, case);
     }
-    service.when(&of_the_original(HELD, 0), 6);
+    service.when(&of_the_original(HELD, 5), 6);
     service.when(&of_the_original(UNPAID, 7), 7);
     let order = service.order().unwrap();
     assert_eq!((order.status, order.attempt), (InsufficientFund, 2));

@@ -7,7 +7,7 @@ use crate::{
     events::{Stream, Topic, Writer},
     ids::EntryId,
     lag::{GroupFacts, StreamFacts, ask_about},
-    redis_link::{Link, LinkError},
+    redis_link::{Link, LinkError, is_error},
     redis_url::DEFAULT_USER,
 };
 
@@ -40,6 +40,11 @@ pub(super) async fn check_for_history(
     let mut answers = link.send(&ask).await?.into_iter();
     for stream in streams {
         let (Some(facts), Some(groups)) = (answers.next(), answers.next()) else { break };
+        if is_error(&facts, "ERR") {
+            // No such key, or a key of another type, which the reader meets later.
+            continue;
+        }
+        let (facts, groups) = (link.accept("XINFO", facts)?, link.accept("XINFO", groups)?);
         let Some(first) = StreamFacts::from_reply(facts).first else { continue };
         let groups = GroupFacts::from_reply(groups);
         let was_read = groups.iter().any(|group| group.name == reader.service());

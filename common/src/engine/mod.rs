@@ -712,7 +712,12 @@ impl<D: Decider> Engine<D> {
             Origin::Entry { stream, id, fields, .. } => {
                 let reason = short_reason(reason);
                 let trace = keys::dead_letter(D::TOPIC, *stream, *id);
-                job.keys.push((trace.clone(), Access::Fresh));
+                // Something else lies there. Without its record the letter may be written twice; waiting would
+                // stop the service.
+                let can_be_marked = world.foreign(&trace).is_none();
+                if can_be_marked {
+                    job.keys.push((trace.clone(), Access::Fresh));
+                }
                 if !world.knows(&trace) {
                     world.set_standing(trace.clone(), None);
                 }
@@ -740,7 +745,9 @@ impl<D: Decider> Engine<D> {
                     stream: Stream::Dead(D::TOPIC),
                     json: serde_json::to_string(&letter).expect("it has string keys only"),
                 });
-                world.put_mark(&trace);
+                if can_be_marked {
+                    world.put_mark(&trace);
+                }
                 job.dead = Some(reason);
             }
         }

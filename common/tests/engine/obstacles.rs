@@ -41,6 +41,39 @@ async fn a_hash_where_a_list_of_one_entity_should_be_is_the_fault_of_its_inputs_
         .await;
 }
 
+#[tokio::test]
+async fn a_hash_where_the_record_of_a_dead_letter_should_be_stops_nobody() {
+    let redis = Redis::start();
+    let (poison, suspect) = ("9999999999999-0", "9999999999999-1");
+    for (kind, id) in [("dead", poison), ("suspect", suspect)] {
+        let key = format!("{{inventory}}:{kind}:{}:{id}", Stream::OrderCreated.key());
+        redis.tell(&format!("HSET {key} a hash")).await;
+    }
+    redis.tell(&format!("XADD {} {poison} entity nope", Stream::OrderCreated.key())).await;
+    let good = Deposit::new("good", "c", 1).json();
+    let mut add = redis::cmd("XADD");
+    add.arg(Stream::OrderCreated.key()).arg(suspect).arg("entity").arg(good);
+    redis.run::<()>(&add).await;
+    // Processes may have died of it.
+    let group = Topic::Inventory.service();
+    redis.tell(&format!("XGROUP CREATE {} {group} 0", Stream::OrderCreated.key())).await;
+    for _ in 0..6 {
+        let read =
+            format!("XREADGROUP GROUP {group} one COUNT 9 STREAMS {}", Stream::OrderCreated.key());
+        redis.tell(&format!("{read} >")).await;
+        redis.tell(&format!("{read} 0")).await;
+    }
+    let service = Service::begin(&redis, "one");
+    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+    assert_eq!(redis.total("c").await, Some(1));
+    let dead = redis.entries(Stream::Dead(Topic::Inventory)).await;
+    // Without its record, a letter may be written again before its entry is acknowledged.
+    assert!(!dead.is_empty());
+    assert!(dead.iter().all(|letter| letter.entity()["entry"] == poison), "{dead:?}");
+    service.ready().await;
+    service.stop().await.unwrap();
+}
+
 /// Deposits into `bad` fail, those into other counters in the same batch do not.
 async fn its_own_fault(put: &str, how: How, what: &str) {
     let redis = Redis::start();

@@ -26,8 +26,9 @@ use proptest::{
 use uuid::Uuid;
 
 use crate::support::{
-    Warehouse, cancelled_again, created, entry, ordered, paid_by_the_original, product_id,
-    redefined, resent, restocked, shipped_again, still_unpaid, unpaid, unpaid_by_the_original,
+    Warehouse, cancelled_again, created, entry, ordered, ordered_after, paid_by_the_original,
+    product_id, redefined, resent, restocked, shipped_again, still_unpaid, unpaid,
+    unpaid_by_the_original,
 };
 
 /// Histories that are tried unless `PROPTEST_CASES` says otherwise.
@@ -91,7 +92,7 @@ fn inputs(products: usize, attempts: u32, count: usize) -> impl Strategy<Value =
             // A price that no total of two pieces can be counted at, or a delivery too large.
             let huge = if amount == 6 { u64::MAX } else { amount };
             match what {
-                0..8 => ordered(number, if flag { 1 } else { attempt }, ids),
+                0..8 => ordered_after(number, if flag { 1 } else { attempt }, ids, by),
                 8 => resent(number, attempt, ids),
                 9 if flag => unpaid_by_the_original(number, by),
                 9 => paid_by_the_original(number),
@@ -282,8 +283,8 @@ impl Plain {
             Input::Ordered(event) => self.order(event),
             Input::Unpaid(event, by) => {
                 let number = event.order_id.0.as_u128();
-                let Some(order) = self.orders.get_mut(&number) else { return };
-                if event.attempt.is_none() && order.refused_by.replace(*by) >= Some(*by) {
+                let Some(order) = self.orders.get(&number) else { return };
+                if event.attempt.is_none() && order.refused_by >= Some(*by) {
                     return;
                 }
                 let attempt = event.attempt.unwrap_or(order.attempt);
@@ -358,7 +359,7 @@ impl Plain {
             shipped: false,
             total: None,
             paid,
-            refused_by,
+            refused_by: refused_by.max(event.refused_by),
         };
         self.orders.insert(number, order);
         if event.product_ids.iter().any(|id| !self.products.contains_key(id)) {

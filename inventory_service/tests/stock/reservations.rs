@@ -11,7 +11,7 @@ use inventory_service::{
 };
 
 use crate::support::{
-    Ids, OnHand, Warehouse, cancelled, created, customer, entry, order_id, ordered,
+    Ids, OnHand, Warehouse, cancelled, created, customer, entry, order_id, ordered, ordered_after,
     paid_by_the_original, product_id, resent, restocked, shipped, still_unpaid, unpaid,
     unpaid_by_the_original,
 };
@@ -439,14 +439,26 @@ fn a_refusal_that_names_no_attempt_is_about_the_current_one_and_frees_once() {
     warehouse.when(&ordered(1, 1, &["201"]));
     warehouse.when(&unpaid_by_the_original(1, entry(5)));
     assert_eq!(warehouse.stock("201"), (4, 0));
-    warehouse.when(&ordered(1, 2, &["201"]));
+    warehouse.when_nothing_happens(&unpaid_by_the_original(1, entry(5)));
+    warehouse.when(&ordered_after(1, 2, &["201"], entry(5)));
     assert_eq!(warehouse.stock("201"), (3, 1));
-    // Delivered again, it is about the attempt before.
+    // Delivered again, or late, it is about the attempt before.
     warehouse.when_nothing_happens(&unpaid_by_the_original(1, entry(5)));
     warehouse.when_nothing_happens(&unpaid_by_the_original(1, entry(4)));
     warehouse.when(&unpaid_by_the_original(1, entry(6)));
     assert_eq!(warehouse.stock("201"), (4, 0));
     assert_eq!(warehouse.reservation(1).state, Holding::Released);
+}
+
+#[test]
+fn a_refusal_that_comes_after_the_next_attempt_leaves_that_alone() {
+    let mut warehouse = Warehouse::with(&[("201", 800, 4)]);
+    warehouse.when(&ordered(1, 1, &["201"]));
+    warehouse.when(&ordered_after(1, 2, &["201"], entry(5)));
+    warehouse.when_nothing_happens(&unpaid_by_the_original(1, entry(5)));
+    warehouse.when(&paid_by_the_original(1));
+    assert_eq!(warehouse.stock("201"), (3, 1));
+    assert_eq!(warehouse.reservation(1).state, Holding::Held);
 }
 
 #[test]

@@ -53,6 +53,8 @@ fn every_entry_is_read_in_the_shape_of_the_original_and_in_ours() {
             status: "pending".to_owned(),
             attempt,
             resend,
+            checked_by: None,
+            refused_by: None,
         })
     };
     let created = |keep| {

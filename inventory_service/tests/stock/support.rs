@@ -84,11 +84,24 @@ fn order(number: u128, attempt: u32, ids: &[&str], resend: u32) -> OrderCreated 
         status: "pending".to_owned(),
         attempt,
         resend,
+        checked_by: None,
+        refused_by: None,
     }
 }
 
 pub(crate) fn unpaid(number: u128, attempt: u32) -> Input {
     Input::Unpaid(refusal(number, Some(attempt)), entry(1))
+}
+
+/// An order in a later attempt; the refusals up to this entry were about earlier ones.
+pub(crate) fn ordered_after(
+    number: u128,
+    attempt: u32,
+    ids: &[&str],
+    refused_by: EntryId,
+) -> Input {
+    let refused_by = (attempt > 1).then_some(refused_by);
+    Input::Ordered(OrderCreated { refused_by, ..order(number, attempt, ids, 0) })
 }
 
 /// An account_service of the original refuses the payment, in this entry.
