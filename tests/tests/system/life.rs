@@ -341,6 +341,19 @@ async fn services_that_nohup_started_go_on_when_their_terminal_is_closed() {
     }
 }
 
+#[tokio::test]
+async fn every_port_announces_the_configured_time_for_which_it_keeps_connections() {
+    let env = BTreeMap::from([("KEEP_ALIVE_MS".to_owned(), "20000".to_owned())]);
+    let system = System::start_with(StackOptions { env, ..StackOptions::default() }).await;
+    for instance in system.stack.instances() {
+        for address in [Some(instance.ops), instance.http].into_iter().flatten() {
+            let answer = system.client.get(&format!("http://{address}/readyz")).await.unwrap();
+            let name = instance.name();
+            assert_eq!(answer.header("keep-alive"), "timeout=20", "{name} at {address}");
+        }
+    }
+}
+
 #[test]
 fn an_evicting_redis_is_refused() {
     let redis = RedisServer::start(RedisOptions {
