@@ -66,7 +66,7 @@ impl ServerFacts {
 }
 
 /// `XINFO STREAM` sends the entries at the ends of a stream whole, however large they are.
-const STREAM_ENDS: &str = include_str!("stream_ends.lua");
+pub(crate) const STREAM_ENDS: &str = include_str!("stream_ends.lua");
 
 /// Adds the question that [`StreamFacts`] answer. A user of Redis with a name runs no script on streams of
 /// others; there only the owner of a stream writes it, so that its entries are small.

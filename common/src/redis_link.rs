@@ -24,6 +24,7 @@ use crate::{
     health::Part,
     json::from_object,
     keys::Key,
+    lag::STREAM_ENDS,
     problem::Problem,
     redis_connect::connect,
     redis_memory::MemoryFacts,
@@ -720,9 +721,16 @@ fn reads(commands: &Pipeline) -> bool {
         b"XINFO",
         b"XLEN",
     ];
-    commands.cmd_iter().all(|command| match command.args_iter().next() {
-        Some(redis::Arg::Simple(name)) => READS.contains(&name),
-        _ => false,
+    commands.cmd_iter().all(|command| {
+        let mut words = command.args_iter().map(|word| match word {
+            redis::Arg::Simple(word) => Some(word),
+            _ => None,
+        });
+        match words.next().flatten() {
+            Some(b"EVAL") => words.next().flatten() == Some(STREAM_ENDS.as_bytes()),
+            Some(name) => READS.contains(&name),
+            None => false,
+        }
     })
 }
 

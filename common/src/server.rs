@@ -433,8 +433,9 @@ impl Server {
     /// A request's answer. One whose body has no length that is known beforehand is the last of its
     /// connection: nobody can smuggle another behind it by framing it in two ways (RFC 9112, section
     /// 6.1: a Content-Length beside it does not count, and hyper has taken it away). So is one that was answered
-    /// before its body was read: hyper ends the connection then, and the answer has to announce it. All
-    /// others announce how long the connection is kept.
+    /// before its body was read: hyper ends the connection then, and the answer has to announce it. What the
+    /// client still sends is taken for a while, so that the answer reaches it. All others announce how long the
+    /// connection is kept.
     async fn answer(
         &self,
         router: &TowerToHyperService<Router>,
@@ -459,8 +460,12 @@ impl Server {
             }
             Err(problem) => (self.refuse)(problem, &request.into_parts().0, peer),
         };
+        let is_read = is_read.load(Relaxed);
+        if !is_read {
+            silence.leave_rest();
+        }
         let headers = response.headers_mut();
-        if is_chunked || !is_read.load(Relaxed) || self.shutdown.is_cancelled() {
+        if is_chunked || !is_read || self.shutdown.is_cancelled() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         } else if is_kept {
             headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));

@@ -113,8 +113,11 @@ where
 {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    // A terminal that is closed sends it.
-    let mut hang_up = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    // A terminal that is closed sends it. A handler would undo what nohup asks for.
+    let mut hang_up = match ignores_hang_up() {
+        true => None,
+        false => Some(signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?),
+    };
     let common = config.common();
     let instance = common.instance_or_default(config.ops_addr());
     let mut life = Life::new(sources, &instance);
@@ -149,7 +152,7 @@ where
     let ended_early = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
-        _ = hang_up.recv() => Ok(()),
+        Some(()) = async { hang_up.as_mut()?.recv().await } => Ok(()),
         ended = life.any_task_ends() => ended,
     };
     info!("finishing what is in hand");
@@ -157,6 +160,14 @@ where
     operations.abort();
     info!("{name} is done");
     ended_early.and(stopped)
+}
+
+/// Whether SIGHUP is ignored since before the process began, as by nohup. It is signal 1: the lowest bit of the
+/// mask. Where there is no /proc it counts as not ignored.
+fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|it| it & 1 == 1))
 }
 
 type TaskResult = Result<(&'static str, anyhow::Result<()>), tokio::task::JoinError>;

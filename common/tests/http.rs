@@ -85,6 +85,26 @@ async fn an_answer_without_reading_the_body_announces_the_end_of_the_connection(
     life.stop().await.unwrap();
 }
 
+#[tokio::test]
+async fn a_client_that_still_sends_its_body_when_the_answer_comes_gets_the_whole_answer() {
+    let router = Router::new().route("/unread", post(|| async { "x".repeat(100_000) }));
+    let (life, address) = serve(router, Serving::default()).await;
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let head = "POST /unread HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n";
+    client.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.windows(4).any(|it| it == b"\r\n\r\n") {
+        assert!(client.read_buf(&mut answer).await.unwrap() > 0);
+    }
+    // It reads no further before it has sent all, as many clients do.
+    for _ in 0..10 {
+        client.write_all(&[b'x'; 6_000]).await.expect("the connection is not broken");
+    }
+    client.read_to_end(&mut answer).await.expect("the rest of the answer, and an end in order");
+    assert!(answer.ends_with(&[b'x'; 100_000]), "{} bytes", answer.len());
+    life.stop().await.unwrap();
+}
+
 /// A client that has got one answer, and what the head of that said.
 async fn served(address: SocketAddr, version: &str, more: &str) -> (TcpStream, String) {
     let mut client = TcpStream::connect(address).await.unwrap();

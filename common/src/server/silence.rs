@@ -1,10 +1,14 @@
-//! How long a connection may be silent: in the midst of a request's head, and between requests.
+//! How long a connection may be silent: in the midst of a request's head, and between requests; and how it ends
+//! while its client still sends.
 
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -13,8 +17,14 @@ use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep, sleep_until},
+    time::{Instant, Sleep, sleep, sleep_until},
 };
+
+/// How long, after the last answer, the rest of a body that nobody wants is taken: a connection that is closed
+/// while its client sends breaks, and the answer may be lost with it (RFC 9112, section 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+/// How much of it, in bytes.
+const REST: usize = 1024 * 1024;
 
 /// The limits of a server.
 #[derive(Clone, Copy, Debug)]
@@ -42,17 +52,25 @@ enum Phase {
 pub(super) struct Silence {
     limits: Limits,
     phase: Mutex<Phase>,
+    /// The last request was answered before its body was read.
+    leaves_rest: AtomicBool,
 }
 
 impl Silence {
     /// Of a connection that begins now.
     pub(super) fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self { limits, phase: Mutex::new(Phase::Head(Instant::now())) })
+        let phase = Mutex::new(Phase::Head(Instant::now()));
+        Arc::new(Self { limits, phase, leaves_rest: AtomicBool::new(false) })
     }
 
     /// Notes that a whole head has come: from now on the request is being answered.
     pub(super) fn is_asked(&self) {
         *self.phase() = Phase::Answer;
+    }
+
+    /// Notes that the connection ends with this answer, and that its client may still send a body.
+    pub(super) fn leave_rest(&self) {
+        self.leaves_rest.store(true, Relaxed);
     }
 
     /// The body of the answer, which notes that the answer is sent when it is dropped.
@@ -92,11 +110,13 @@ impl Silence {
 pub(super) struct Followed<S> {
     stream: S,
     silence: Arc<Silence>,
+    /// What has been taken of a body that nobody wants, once the last answer is sent, and until when more is.
+    rest: Option<(usize, Pin<Box<Sleep>>)>,
 }
 
 impl<S> Followed<S> {
     pub(super) fn new(stream: S, silence: &Arc<Silence>) -> Self {
-        Self { stream, silence: Arc::clone(silence) }
+        Self { stream, silence: Arc::clone(silence), rest: None }
     }
 
     /// Notes that some more of the last answer was taken: until then the client is not silent.
@@ -107,6 +127,23 @@ impl<S> Followed<S> {
             *since = Instant::now();
         }
         written
+    }
+}
+
+impl<S: AsyncRead + Unpin> Followed<S> {
+    /// Resolves when the client has sent all, too much, or for too long.
+    fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let (taken, end) = self.rest.get_or_insert_with(|| (0, Box::pin(sleep(LINGER))));
+        let mut piece = [0; 4096];
+        while *taken < REST {
+            let mut piece = ReadBuf::new(&mut piece);
+            match Pin::new(&mut self.stream).poll_read(context, &mut piece) {
+                Poll::Ready(Ok(())) if !piece.filled().is_empty() => *taken += piece.filled().len(),
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return end.as_mut().poll(context),
+            }
+        }
+        Poll::Ready(())
     }
 }
 
@@ -127,7 +164,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Followed<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Followed<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Followed<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -155,7 +192,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Followed<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        if self.rest.is_none() {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+        }
+        if self.silence.leaves_rest.load(Relaxed) {
+            ready!(self.poll_rest(context));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

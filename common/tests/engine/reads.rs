@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use common::{
     json::from_object,
+    lag,
     redis_link::{Link, LinkError, RedisUrl, SharedLink},
 };
 use redis::Pipeline;
@@ -86,20 +87,34 @@ async fn a_read_over_a_connection_that_redis_has_closed_is_made_again_and_a_writ
         pipeline
     };
     redis.tell("XADD stream * field value").await;
+    let mut reads = Vec::new();
     for lines in [
         &["GET key", "MGET key other"][..],
         &["INFO server", "XINFO STREAM stream", "XINFO GROUPS stream"],
         &["LLEN list", "XLEN stream"],
     ] {
-        let read = commands(lines);
+        reads.push(commands(lines));
+    }
+    // What is asked about a stream: with a script, or where Redis has users without one.
+    for user in ["default", "somebody"] {
+        let mut about = Pipeline::new();
+        about.cmd("INFO").arg("server");
+        lag::ask_about(&mut about, user, "stream");
+        reads.push(about);
+    }
+    for read in &reads {
         for _ in 0..2 {
             // The second time over connections that were open.
-            link.read(&read).await.unwrap_or_else(|error| panic!("{lines:?}: {error}"));
-            shared.send(&read).await.unwrap_or_else(|error| panic!("{lines:?}: {error}"));
+            link.read(read).await.unwrap_or_else(|error| panic!("{read:?}: {error}"));
+            shared.send(read).await.unwrap_or_else(|error| panic!("{read:?}: {error}"));
             redis.tell("CLIENT KILL TYPE normal SKIPME yes").await;
         }
     }
-    for lines in [&["XADD stream * field value"][..], &["GET key", "XADD stream * field value"]] {
+    for lines in [
+        &["XADD stream * field value"][..],
+        &["GET key", "XADD stream * field value"],
+        &["EVAL return(redis.call('XADD','stream','*','field','value')) 0"],
+    ] {
         let write = commands(lines);
         link.read(&commands(&["GET key"])).await.unwrap();
         shared.send(&commands(&["GET key"])).await.unwrap();

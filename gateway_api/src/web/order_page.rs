@@ -71,10 +71,10 @@ impl Facts {
         self.products.iter().flatten().find(|product| product.id == *id)
     }
 
-    /// Whether one of the ordered products does not exist, as far as that is known.
-    pub(super) fn lacks_a_product(&self) -> bool {
-        self.products.is_some()
-            && pieces(&self.order).into_keys().any(|id| self.product(id).is_none())
+    /// How many of the ordered products do not exist, as far as that is known.
+    pub(super) fn missing_products(&self) -> usize {
+        let ordered = pieces(&self.order).into_keys();
+        ordered.filter(|id| self.products.is_some() && self.product(id).is_none()).count()
     }
 
     /// What a product is called; its id where it has no name.

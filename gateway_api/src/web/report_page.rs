@@ -247,14 +247,20 @@ fn products(report: &Report) -> Markup {
 
 /// Where there are no products an order ends `rejected`, so the first step is offered here.
 fn no_products() -> Markup {
+    nothing_yet("products", "There are no products yet, so no order can be filled.", true)
+}
+
+/// A list without which orders end `rejected` is empty; `offers` says whether the demo data is offered here.
+fn nothing_yet(list: &str, text: &str, offers: bool) -> Markup {
+    let error = format!("load-{list}-error");
     html! {
-        div.empty #no-products {
-            @if Visitor::current().offers("demo") {
-                p { "There are no products yet, so no order can be filled. Load the demo data to begin." }
-                p.needs-script { button.primary data-init="load-error" type="button" { "Load the demo data" } }
-                p.error #load-error role="alert" hidden {}
+        div.empty id={ "no-" (list) } {
+            @if offers && Visitor::current().offers("demo") {
+                p { (text) " Load the demo data to begin." }
+                p.needs-script { button.primary data-init=(error) type="button" { "Load the demo data" } }
+                p.error id=(error) role="alert" hidden {}
             } @else {
-                p { "There are no products yet, so no order can be filled." }
+                p { (text) }
             }
         }
     }
@@ -299,9 +305,7 @@ fn customers(report: &Report) -> Markup {
             }
             @match &report.accounts {
                 None => p.empty #no-accounts { "The accounts cannot be read at the moment." },
-                Some(none) if none.is_empty() => {
-                    p.empty #no-accounts { "There are no customers yet." }
-                }
+                Some(none) if none.is_empty() => (no_customers(report)),
                 Some(_) => {}
             }
             @if let Some(next) = &report.more_accounts {
@@ -309,6 +313,12 @@ fn customers(report: &Report) -> Markup {
             }
         }
     }
+}
+
+/// Where there are no products either, they offer the demo data.
+fn no_customers(report: &Report) -> Markup {
+    let has_products = report.products.as_ref().is_some_and(|it| !it.is_empty());
+    nothing_yet("accounts", "There are no customers yet, so no order can be paid.", has_products)
 }
 
 /// The orders of the guide: what to press, and what becomes of it on fresh data.

@@ -180,8 +180,9 @@ fn words_for(facts: &Facts) -> Markup {
 /// Why it was rejected, and what somebody who may define what it lacks can do.
 fn rejected(facts: &Facts) -> Markup {
     let visitor = Visitor::current();
-    let missing = if facts.lacks_a_product() && visitor.offers("restock") {
-        Some(("products", "PUT /inventory/{id}"))
+    let products = facts.missing_products();
+    let missing = if products > 0 && visitor.offers("restock") {
+        Some((if products == 1 { "product" } else { "products" }, "PUT /inventory/{id}"))
     } else if facts.account.is_unknown() && visitor.offers("top-up") {
         Some(("customer", "PUT /accounts/{id}"))
     } else {

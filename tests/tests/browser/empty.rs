@@ -1,8 +1,13 @@
 //! A system without any data: after FLUSHALL, as the original's guide begins.
 
-use common::entities::OrderStatus;
+use common::{entities::OrderStatus, events::Topic};
+use stack::StackOptions;
 
-use crate::{axe::assert_accessible, orders::statuses, visit::visit};
+use crate::{
+    axe::assert_accessible,
+    orders::statuses,
+    visit::{visit, visit_with},
+};
 
 #[tokio::test]
 async fn an_empty_report_offers_the_demo_data_where_it_says_that_there_is_none() {
@@ -27,6 +32,32 @@ async fn an_empty_report_offers_the_demo_data_where_it_says_that_there_is_none()
         assert!(tab.has_focus("#main").await, "{:?}", tab.focus().await);
         tab.click("[data-guide='201 204']").await;
         tab.sees("an order", &statuses(&["to-be-shipped", "rejected"])).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn where_only_the_customers_are_gone_their_list_offers_the_demo_data() {
+    let options = StackOptions { isolated: true, ..StackOptions::default() };
+    visit_with(options, true, async |visit| {
+        let (tab, system) = (&visit.tab, &visit.system);
+        let mut accounts = system.redis_of(Topic::Account).await;
+        let () = redis::cmd("FLUSHALL").query_async(&mut accounts).await.expect("OK");
+        let rejected = system.order(&["201", "none"], "101").await;
+        tab.open(&format!("/order/{}", rejected.id)).await;
+        tab.sees_text("#next", "there is no product none. Define the product with PUT").await;
+        let rejected = system.order(&["201"], "101").await;
+        tab.open(&format!("/order/{}", rejected.id)).await;
+        tab.sees_text("#next", "there is no customer 101. Define the customer with PUT").await;
+        tab.open_live("/report").await;
+        tab.sees_text("#no-accounts", "no order can be paid. Load the demo data to begin.").await;
+        assert_accessible(tab, "a report without customers").await;
+        tab.click("#no-accounts button").await;
+        let rows = "return document.querySelectorAll('#accounts tr').length === 3";
+        tab.sees("the demo customers", rows).await;
+        assert_eq!(tab.run("return document.querySelector('#no-accounts') === null").await, true);
+        tab.click("[data-guide='201 204']").await;
+        tab.sees("an order", &statuses(&["to-be-shipped", "rejected", "rejected"])).await;
     })
     .await;
 }

@@ -2,7 +2,9 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     sync::{
         Arc,
@@ -304,6 +306,50 @@ async fn clients_that_do_nothing_do_not_keep_a_service_from_ending() {
             assert!(status.success(), "{service}, {signal}: {status}\n{}", process.logs());
             let log = process.logs();
             assert!(log.contains(&format!("{service} is done")), "{service}, {signal}: {log}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn services_that_nohup_started_go_on_when_their_terminal_is_closed() {
+    let real = binaries::build(Profile::Debug).expect("the services are built");
+    let dir = tempfile::tempdir().expect("a directory");
+    for service in Service::ALL {
+        let script = dir.path().join(service.name());
+        let program = real.join(service.name());
+        let text = format!("#!/bin/sh\nexec nohup '{}'\n", program.display());
+        fs::write(&script, text).expect("a script");
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("a program");
+    }
+    let binaries = Some(dir.path().to_owned());
+    let mut system = System::start_with(StackOptions { binaries, ..StackOptions::default() }).await;
+    system.init_data().await;
+    for service in Service::ALL {
+        let pid = system.first(service).process.pid();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("a mask");
+        let ignored = u64::from_str_radix(ignored.trim(), 16).expect("a mask");
+        assert_eq!(ignored & 1, 1, "{service} ignores SIGHUP, which is signal 1");
+        kill(Pid::from_raw(pid.cast_signed()), Signal::SIGHUP).expect("signalled");
+    }
+    assert_eq!(system.order(&["204"], "101").await.status, OrderStatus::ToBeShipped);
+    for service in Service::ALL {
+        let process = &mut system.first(service).process;
+        process.terminate().expect("asked to end");
+        let status = process.wait(GRACE).expect("it ends in time");
+        assert!(status.success(), "{service}: {status}\n{}", process.logs());
+    }
+}
+
+#[tokio::test]
+async fn every_port_announces_the_configured_time_for_which_it_keeps_connections() {
+    let env = BTreeMap::from([("KEEP_ALIVE_MS".to_owned(), "20000".to_owned())]);
+    let system = System::start_with(StackOptions { env, ..StackOptions::default() }).await;
+    for instance in system.stack.instances() {
+        for address in [Some(instance.ops), instance.http].into_iter().flatten() {
+            let answer = system.client.get(&format!("http://{address}/readyz")).await.unwrap();
+            let name = instance.name();
+            assert_eq!(answer.header("keep-alive"), "timeout=20", "{name} at {address}");
         }
     }
 }

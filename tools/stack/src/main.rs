@@ -251,7 +251,11 @@ fn signals() -> io::Result<Receiver<SignalKind>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let guard = runtime.enter();
     let (sender, signals) = mpsc::channel();
-    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
+    // A handler would undo what nohup asks for.
+    if !ignores_hang_up() {
+        kinds.push(SignalKind::hangup());
+    }
     for kind in kinds {
         let (mut signal, sender) = (signal(kind)?, sender.clone());
         runtime.spawn(async move {
@@ -261,6 +265,13 @@ fn signals() -> io::Result<Receiver<SignalKind>> {
     drop(guard);
     std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
     Ok(signals)
+}
+
+/// Whether SIGHUP is ignored since before we began, as by nohup. It is signal 1: the lowest bit of the mask.
+fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|it| it & 1 == 1))
 }
 
 /// What a newcomer does next: the user guide's three orders, with this stack's address and, where it asks for one, a token.

@@ -434,10 +434,13 @@ struct Running {
 
 impl Running {
     fn start(stand_ins: &TempDir, dir: &Path, more: &[&str]) -> Self {
+        Self::start_as(command(&[]), stand_ins, dir, more)
+    }
+
+    fn start_as(mut command: Command, stand_ins: &TempDir, dir: &Path, more: &[&str]) -> Self {
         let port = stack::ports::free().to_string();
-        let args = ["--port", &port, "--binaries"];
-        let mut command = command(&args);
         let mut child = command
+            .args(["--port", &port, "--binaries"])
             .arg(stand_ins.path())
             .arg("--data-dir")
             .arg(dir)
@@ -503,6 +506,27 @@ fn ctrl_c_stops_everything_cleanly_and_the_data_directory_is_reusable() {
         assert_eq!(running.child.wait().expect("ended").code(), Some(0));
         assert!(!pids.into_iter().any(process_is_alive), "nothing is left");
     }
+}
+
+#[test]
+fn a_stack_that_nohup_started_goes_on_when_its_terminal_is_closed() {
+    let stand_ins = stand_ins();
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut nohup = Command::new("nohup");
+    nohup.arg(env!("CARGO_BIN_EXE_stack")).env_remove("REDIS_URL").env_remove("SEED_DEMO_DATA");
+    nohup.env("STAND_IN", "run");
+    nohup.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut running = Running::start_as(nohup, &stand_ins, dir.path(), &[]);
+    running.wait_for_line("stack | ready after");
+    running.signal(Signal::SIGHUP);
+    // It still looks after its services.
+    let run = RunFile::read(dir.path()).expect("run.json");
+    let pid = Pid::from_raw(run.services[0].pid.cast_signed());
+    nix::sys::signal::kill(pid, Signal::SIGKILL).expect("killed");
+    running.wait_for_line("runs again");
+    running.signal(Signal::SIGTERM);
+    running.wait_for_line("stack | stopped");
+    assert_eq!(running.child.wait().expect("ended").code(), Some(0));
 }
 
 #[test]
