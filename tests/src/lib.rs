@@ -29,6 +29,10 @@ use hyper_util::{
     client::legacy::{Client as HyperClient, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use orderctl::audit::{Report, audit, groups, is_quiet};
 use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
@@ -60,6 +64,11 @@ pub async fn eventually<T>(
         }
         pause = (pause * 2).min(Duration::from_millis(50));
     }
+}
+
+/// Sends a signal to a process: `SIGSTOP` makes it hang, `SIGCONT` go on.
+pub fn signal(pid: u32, signal: Signal) {
+    kill(Pid::from_raw(pid.cast_signed()), signal).expect("signalled");
 }
 
 /// How many systems run side by side: each is six processes or more.
