@@ -138,7 +138,7 @@ pub(crate) struct Embedded;
 
 /// Whose request it is, as far as limits go.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-enum Client {
+pub(crate) enum Client {
     /// An unauthenticated client on this machine.
     ThisMachine,
     Address(Site),
@@ -163,6 +163,11 @@ struct SoFar {
 impl Reader {
     fn new(guard: &Arc<Guard>, client: &Client) -> Self {
         Self { guard: Arc::clone(guard), client: client.clone(), so_far: Arc::default() }
+    }
+
+    /// Whose reads these are.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Reads when it is the client's turn, and counts what was read. The cost of a read is known only
@@ -204,7 +209,7 @@ impl Reader {
         self.guard.check_debt(&self.client)
     }
 
-    /// Counts what was read, here or by another service.
+    /// Counts what was read, here or by another service, or told again.
     pub(crate) fn charge(&self, bytes: usize) {
         let before = self.so_far.bytes.fetch_add(bytes, Relaxed);
         let requests = (before + bytes) / BYTES_PER_REQUEST - before / BYTES_PER_REQUEST;
