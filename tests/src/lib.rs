@@ -66,6 +66,14 @@ pub async fn eventually<T>(
     }
 }
 
+/// How often Redis has been asked to do this.
+pub async fn calls(redis: &mut MultiplexedConnection, command: &str) -> u64 {
+    let info: String =
+        redis::cmd("INFO").arg("commandstats").query_async(redis).await.expect("INFO");
+    let line = info.lines().find_map(|it| it.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    line.and_then(|it| it.split(',').next()?.parse().ok()).unwrap_or(0)
+}
+
 /// Sends a signal to a process: `SIGSTOP` makes it hang, `SIGCONT` go on.
 pub fn signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(pid.cast_signed()), signal).expect("signalled");

@@ -16,7 +16,7 @@ use http::{Method, StatusCode};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use stack::{Service, StackOptions};
-use system_tests::{Answer, SOON, System, eventually, order_body, request, signal};
+use system_tests::{Answer, SOON, System, calls, eventually, order_body, request, signal};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -341,8 +341,18 @@ async fn a_service_that_hangs_is_a_504() {
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
 
     signal(system.first(Service::Inventory).process.pid(), Signal::SIGSTOP);
-    let answer = system.post("/init-data", &Value::Null).await;
-    assert_problem("POST /init-data", &answer, 504, "timeout", None);
+    let mut redis = system.redis().await;
+    for (name, method, path, body, command) in [
+        ("POST /init-data", Method::POST, "/init-data", &Value::Null, "mget"),
+        ("PUT", Method::PUT, "/inventory/209", &json!({ "name": "P", "price": 1 }), "get"),
+    ] {
+        let before = calls(&mut redis, command).await;
+        let answer = system.ask(method, path, Some(body)).await;
+        assert_problem(name, &answer, 504, "timeout", None);
+        // It looks again and again whether that has happened, but not all the time.
+        let looks = calls(&mut redis, command).await - before;
+        assert!(looks < 120, "{name}: {looks} times");
+    }
     signal(system.first(Service::Inventory).process.pid(), Signal::SIGCONT);
     system.init_data().await;
     let report = system.assert_balanced(SOON).await;

@@ -17,7 +17,7 @@ use http::Method;
 use redis::aio::MultiplexedConnection;
 use serde_json::Value;
 use stack::Service;
-use system_tests::{Answer, SOON, eventually};
+use system_tests::{Answer, SOON, calls, eventually};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
@@ -105,13 +105,6 @@ async fn ask_at_once(
         });
     }
     asking
-}
-
-/// How often Redis has been asked to do this.
-async fn calls(redis: &mut MultiplexedConnection, command: &str) -> u64 {
-    let info: String = redis::cmd("INFO").arg("commandstats").query_async(redis).await.unwrap();
-    let line = info.lines().find_map(|it| it.strip_prefix(&format!("cmdstat_{command}:calls=")));
-    line.and_then(|it| it.split(',').next()?.parse().ok()).unwrap_or(0)
 }
 
 #[tokio::test]
