@@ -553,8 +553,11 @@ impl SharedLink {
         // Connecting is one at a time: those that wait for it must not wait for ever.
         let answers = tokio::time::timeout(READ_PATIENCE, self.exchange(commands)).await;
         let answers = answers.unwrap_or_else(|_| Err(away("it did not answer in time")));
-        let is_late = |error: &LinkError| matches!(error, LinkError::Away { source, .. } if source.is_timeout());
-        call.ends(!answers.as_ref().is_err_and(is_late));
+        let is_late = match &answers {
+            Err(LinkError::Away { source, .. }) => source.is_timeout(),
+            _ => false,
+        };
+        call.ends(!is_late);
         answers.inspect(|answers| Meter::add(answers))
     }
 

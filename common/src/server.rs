@@ -2,10 +2,10 @@
 //! order_service and every operations port.
 //!
 //! What a client may take its time for is bounded: the handshake, a request's head, its body
-//! ([`crate::http::BODY_PATIENCE`]), silence between requests (which answers announce), and the taking of its answer. So is
-//! how large a head may be, and how many connections there are, altogether and of one client. Where there
-//! is no room for another connection, one that is of no use is cut off, as is one whose body has not arrived. A request for another host, or by a
-//! page of another site, goes no further than this.
+//! ([`crate::http::BODY_PATIENCE`]), silence between requests (which answers announce), and the taking of its
+//! answer. So is how large a head may be, and how many connections there are, altogether and of one client.
+//! Where there is no room for another connection, one that is of no use is cut off, such as one whose body has
+//! not arrived. A request for another host, or by a page of another site, goes no further than this.
 
 mod admission;
 mod connections;
