@@ -3,7 +3,7 @@
 use std::{str::FromStr, time::Duration};
 
 use axum::{
-    body::Body,
+    body::{Body, HttpBody as _},
     extract::{FromRequest, Path, Request, rejection::PathRejection},
 };
 use bytes::Bytes;
@@ -51,15 +51,28 @@ pub async fn json_bytes(headers: &HeaderMap, body: Body) -> Result<Bytes, Proble
         .at("Content-Type"));
     }
     check_encoding(headers)?;
+    let too_large = || Problem::too_large(format!("at most {BODY_LIMIT} bytes are taken"));
+    // What is known to be too large does not have to arrive.
+    if body.size_hint().lower() > BODY_LIMIT as u64 {
+        return Err(too_large());
+    }
     let collected = tokio::time::timeout(BODY_PATIENCE, Limited::new(body, BODY_LIMIT).collect());
     match collected.await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
-            Err(Problem::too_large(format!("at most {BODY_LIMIT} bytes are taken")))
-        }
-        Ok(Err(_)) => Err(Problem::bad_request("the body ended before it was complete")),
-        Err(_) => Err(Problem::request_timeout("send the whole body within 10 seconds")),
+        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
+        Ok(Err(_)) => Err(broken_body()),
+        Err(_) => Err(late_body()),
     }
+}
+
+/// 400: the client ended the connection, or its framing is wrong.
+pub fn broken_body() -> Problem {
+    Problem::bad_request("the body ended before it was complete")
+}
+
+/// 408: the body took longer than [`BODY_PATIENCE`].
+pub fn late_body() -> Problem {
+    Problem::request_timeout("send the whole body within 10 seconds")
 }
 
 /// Refuses a body in another content coding than `identity`, which is none.

@@ -14,6 +14,7 @@ pub mod api;
 pub mod auth;
 pub mod backlog;
 pub mod bookmarks;
+mod circuit_breaker;
 pub mod config;
 pub mod consumer;
 pub mod decision;

@@ -20,6 +20,7 @@ use tracing::error;
 
 pub use crate::redis_url::{Access, RedisAccess, RedisUrl};
 use crate::{
+    circuit_breaker::CircuitBreaker,
     decision::Entity,
     health::Part,
     json::from_object,
@@ -464,6 +465,8 @@ fn is_denial_within_script(message: &str) -> bool {
 pub struct SharedLink {
     link: Mutex<Link>,
     url: RedisUrl,
+    /// Reads of a server that hangs fail at once, instead of keeping their callers for [`READ_PATIENCE`].
+    breaker: CircuitBreaker,
     /// Unreadable keys that were logged, and when.
     unreadable: Guarded<HashMap<String, Instant>>,
 }
@@ -510,7 +513,7 @@ impl SharedLink {
     /// A link that connects when it is first used, to a primary only.
     pub fn new(url: RedisUrl) -> Self {
         let link = Mutex::new(Link::new(url.clone(), READ_PATIENCE).primary_only());
-        Self { link, url, unreadable: Guarded::default() }
+        Self { link, url, breaker: CircuitBreaker::default(), unreadable: Guarded::default() }
     }
 
     /// Which Redis, without its password.
@@ -541,14 +544,22 @@ impl SharedLink {
     ///
     /// The server is away.
     pub async fn answers(&self, commands: &Pipeline) -> Result<Vec<Value>, LinkError> {
+        let away = |reason| LinkError::Away {
+            address: self.url.to_string(),
+            source: io::Error::new(io::ErrorKind::TimedOut, reason).into(),
+        };
+        let Some(call) = self.breaker.call() else {
+            return Err(away("it did not answer in time a moment ago"));
+        };
         // Connecting is one at a time: those that wait for it must not wait for ever.
-        match tokio::time::timeout(READ_PATIENCE, self.exchange(commands)).await {
-            Ok(answers) => answers.inspect(|answers| Meter::add(answers)),
-            Err(_) => Err(LinkError::Away {
-                address: self.url.to_string(),
-                source: io::Error::from(io::ErrorKind::TimedOut).into(),
-            }),
-        }
+        let answers = tokio::time::timeout(READ_PATIENCE, self.exchange(commands)).await;
+        let answers = answers.unwrap_or_else(|_| Err(away("it did not answer in time")));
+        let is_late = match &answers {
+            Err(LinkError::Away { source, .. }) => source.is_timeout(),
+            _ => false,
+        };
+        call.ends(!is_late);
+        answers.inspect(|answers| Meter::add(answers))
     }
 
     /// As [`Link::read`].

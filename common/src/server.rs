@@ -2,10 +2,10 @@
 //! order_service and every operations port.
 //!
 //! What a client may take its time for is bounded: the handshake, a request's head, its body
-//! ([`crate::http::BODY_PATIENCE`]), silence between requests (which answers announce), and the taking of its answer. So is
-//! how large a head may be, and how many connections there are, altogether and of one client. Where there
-//! is no room for another connection, one that is of no use is cut off. A request for another host, or by a
-//! page of another site, goes no further than this.
+//! ([`crate::http::BODY_PATIENCE`]), silence between requests (which answers announce), and the taking of its
+//! answer. So is how large a head may be, and how many connections there are, altogether and of one client.
+//! Where there is no room for another connection, one that is of no use is cut off, such as one whose body has
+//! not arrived. A request for another host, or by a page of another site, goes no further than this.
 
 mod admission;
 mod connections;
@@ -448,7 +448,7 @@ impl Server {
         let is_kept = request.version() == Version::HTTP_11 && !asks_to_close(&request);
         let is_chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
         let admitted = self.admission.check(&mut request, peer);
-        let (mut request, is_read) = unread::watch(request);
+        let (mut request, is_read) = unread::watch(request, connection);
         let mut response = match admitted {
             Ok(()) => {
                 request.extensions_mut().insert(peer);

@@ -1,6 +1,6 @@
 //! The HTTP server that services share.
 
-use std::{convert::Infallible, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, future::pending, net::SocketAddr, time::Duration};
 
 use axum::{
     Router,
@@ -224,7 +224,12 @@ async fn who_does_not_take_the_answer_is_cut_off() {
 #[tokio::test]
 async fn so_many_connections_of_one_client_and_no_more() {
     let router = Router::new().route("/", get(|| async { "fine" }));
-    let router = router.route("/slow", post(|_: Bytes| async { "fine" }));
+    let (begins, mut begun) = mpsc::unbounded_channel();
+    let slow = async move || {
+        begins.send(()).unwrap();
+        pending::<&str>().await
+    };
+    let router = router.route("/slow", get(slow));
     let serving = Serving { connections_per_client: 2, ..Serving::default() };
     let (life, address) = serve(router, serving).await;
     let idle = async || {
@@ -242,13 +247,10 @@ async fn so_many_connections_of_one_client_and_no_more() {
     }
     let ended = tokio::time::timeout(HEADER_PATIENCE / 2, first.read(&mut [0; 16])).await;
     assert!(matches!(ended, Ok(Ok(0) | Err(_))), "{ended:?}");
-    // Those at work do not; a handler has begun when it asks for the body.
+    // Those at work do not.
     for client in &mut kept {
-        let head = "POST /slow HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n\
-                    Content-Length: 2\r\n\r\n";
-        client.write_all(head.as_bytes()).await.unwrap();
-        let count = client.read(&mut [0; 64]).await.unwrap();
-        assert!(count > 0);
+        client.write_all(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        begun.recv().await.unwrap();
     }
     let mut third = TcpStream::connect(address).await.unwrap();
     let mut answer = String::new();
@@ -271,6 +273,38 @@ async fn so_many_connections_of_one_client_and_no_more() {
     };
     tokio::time::timeout(Duration::from_secs(30), served).await.expect("a free place");
     drop(kept);
+    life.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn where_there_is_no_room_a_connection_whose_body_has_not_arrived_ends_for_a_new_one() {
+    let router = Router::new().route("/", post(|body: String| async { body }));
+    let (life, address) = serve(router, Serving { connections: 2, ..Serving::default() }).await;
+    let mut slow = Vec::new();
+    for _ in 0..2 {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let head = "POST / HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n\
+                    Content-Length: 4\r\n\r\nf";
+        client.write_all(head.as_bytes()).await.unwrap();
+        let mut buffer = [0; 64];
+        let count = client.read(&mut buffer).await.unwrap();
+        assert!(buffer[..count].starts_with(b"HTTP/1.1 100"), "a handler waits for the body");
+        slow.push(client);
+    }
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let head =
+        "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 4\r\n\r\nfine";
+    client.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("fine"), "{answer}");
+    // The one that was of no use for longer is gone, and the other one is answered.
+    assert!(matches!(slow[0].read(&mut [0; 16]).await, Ok(0) | Err(_)));
+    slow[1].write_all(b"ine").await.unwrap();
+    let mut status = [0; 12];
+    slow[1].read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200");
+    drop(slow);
     life.stop().await.unwrap();
 }
 

@@ -1,7 +1,7 @@
 //! Commands that travel as events: published on an owner's stream, and answered once the owner has
 //! taken them up.
 
-use std::time::Duration;
+use std::{iter, time::Duration};
 
 use axum::{
     Json,
@@ -27,8 +27,15 @@ use crate::{Gateway, auth::Caller, guard::Reader};
 
 /// How long the owner may take to take up an event.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
-/// How long between two looks at whether it has.
-pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// The first and the longest pause between two looks at whether it has.
+const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(100)];
+
+/// The pauses between looks at whether an event was taken up, which mostly takes a moment: each is twice as
+/// long as the one before, up to a limit.
+pub(crate) fn pauses() -> impl Iterator<Item = Duration> + Send {
+    let [first, longest] = PAUSES;
+    iter::successors(Some(first), move |pause| Some((*pause * 2).min(longest)))
+}
 
 /// Publishes events; gives their entries.
 pub(crate) async fn publish<V: Event>(
@@ -228,12 +235,13 @@ async fn taken_up<R: Entity<Id = Uuid>>(
     id: &Uuid,
 ) -> Result<R, Problem> {
     let looking = async {
-        loop {
+        for pause in pauses() {
             if let Some(record) = read(reader, store.get::<R>(id)).await? {
                 return Ok(record);
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(pause).await;
         }
+        Err(not_taken_up())
     };
     tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| Err(not_taken_up()))
 }

@@ -28,7 +28,7 @@ use uuid::Uuid;
 use crate::{
     Gateway, Stores,
     auth::Caller,
-    commands::{self, LOOK_AGAIN, PATIENCE, RequestKey},
+    commands::{self, PATIENCE, RequestKey},
     guard::Reader,
     orders::RequestHeaders,
 };
@@ -123,7 +123,7 @@ async fn load(
     publish_others(&stores.account, &customers, &accounts_known, trace).await?;
     publish_others(&stores.inventory, &products, &products_known, trace).await?;
     let begun = Instant::now();
-    loop {
+    for pause in commands::pauses() {
         if recorded::<_, Account>(reader, &stores.account, &customers).await?.len()
             == customers.len()
             && recorded::<_, Product>(reader, &stores.inventory, &products).await?.len()
@@ -133,10 +133,11 @@ async fn load(
             return Ok(false);
         }
         if begun.elapsed() > PATIENCE {
-            return Err(not_taken_up());
+            break;
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
+        tokio::time::sleep(pause).await;
     }
+    Err(not_taken_up())
 }
 
 /// A definition that is asked for, and the id of that request.

@@ -29,6 +29,10 @@ use hyper_util::{
     client::legacy::{Client as HyperClient, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use orderctl::audit::{Report, audit, groups, is_quiet};
 use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
@@ -60,6 +64,19 @@ pub async fn eventually<T>(
         }
         pause = (pause * 2).min(Duration::from_millis(50));
     }
+}
+
+/// How often Redis has been asked to do this.
+pub async fn calls(redis: &mut MultiplexedConnection, command: &str) -> u64 {
+    let info: String =
+        redis::cmd("INFO").arg("commandstats").query_async(redis).await.expect("INFO");
+    let line = info.lines().find_map(|it| it.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    line.and_then(|it| it.split(',').next()?.parse().ok()).unwrap_or(0)
+}
+
+/// Sends a signal to a process: `SIGSTOP` makes it hang, `SIGCONT` go on.
+pub fn signal(pid: u32, signal: Signal) {
+    kill(Pid::from_raw(pid.cast_signed()), signal).expect("signalled");
 }
 
 /// How many systems run side by side: each is six processes or more.

@@ -18,8 +18,8 @@ use crate::network::Site;
 /// How long a client that keeps something may take less than [`STEP`] of its answer before it can be cut
 /// off in favour of others.
 const STALLED: Duration = Duration::from_secs(1);
-/// How many bytes a client has to take for the connection to be of use once more. Together with the time
-/// that is a least rate: no client holds on by taking a byte now and then.
+/// How many bytes a client has to take of an answer, or send of a body, for the connection to be of use
+/// once more. Together with the time that is a least rate: no client holds on by a byte now and then.
 pub(super) const STEP: usize = 16 * 1024;
 
 /// All open connections of a server, by client.
@@ -45,12 +45,14 @@ struct State {
     all: Arc<Connections>,
     /// A handler works on its request.
     is_busy: AtomicBool,
-    /// How many things its answer keeps from others.
-    keeps: AtomicUsize,
+    /// The handler waits for the client to send more of the body.
+    waits_for_body: AtomicBool,
+    /// The shares of which its answers keep something from others, for each answer.
+    keeps: Mutex<Vec<Vec<u64>>>,
     /// When it was last of use, in milliseconds since the server began: when it was opened, brought a whole
-    /// head, got an answer, or had taken another [`STEP`] of one.
+    /// head, got an answer, or had taken another [`STEP`] of one or sent another of a body.
     used: AtomicU64,
-    /// How much of an answer it has taken since.
+    /// How many bytes it has taken or sent since.
     taken: AtomicUsize,
     cut: CancellationToken,
 }
@@ -75,7 +77,10 @@ pub(super) struct Entry {
 
 /// The time in which an answer keeps something from others.
 #[derive(Debug)]
-pub struct Keeping(Connection);
+pub struct Keeping {
+    connection: Connection,
+    shares: Vec<u64>,
+}
 
 impl Connections {
     /// Admits at most this number.
@@ -111,7 +116,8 @@ impl Connections {
         let connection = Connection(Arc::new(State {
             all: Arc::clone(self),
             is_busy: AtomicBool::new(false),
-            keeps: AtomicUsize::new(0),
+            waits_for_body: AtomicBool::new(false),
+            keeps: Mutex::default(),
             used: AtomicU64::new(self.now()),
             taken: AtomicUsize::new(0),
             cut: CancellationToken::new(),
@@ -124,9 +130,7 @@ impl Connections {
         clients: impl IntoIterator<Item = &'a HashMap<u64, Connection>>,
         fits: impl Fn(&State) -> bool,
     ) -> bool {
-        let spare = |it: &Connection| {
-            !it.0.is_busy.load(Relaxed) && !it.0.cut.is_cancelled() && fits(&it.0)
-        };
+        let spare = |it: &Connection| !it.0.is_at_work() && !it.0.cut.is_cancelled() && fits(&it.0);
         // Within a millisecond the one that was opened first.
         let useless_for =
             |number: &u64, it: &Connection| Reverse((it.0.used.load(Relaxed), *number));
@@ -163,13 +167,25 @@ impl Drop for Entry {
     }
 }
 
+impl State {
+    /// Whether a handler has all that it needs from the client, or does not wait for it.
+    fn is_at_work(&self) -> bool {
+        self.is_busy.load(Relaxed) && !self.waits_for_body.load(Relaxed)
+    }
+
+    fn keeps(&self) -> MutexGuard<'_, Vec<Vec<u64>>> {
+        self.keeps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Connection {
     fn is_used(&self) {
         self.0.used.store(self.0.all.now(), Relaxed);
         self.0.taken.store(0, Relaxed);
     }
 
-    /// Notes that the client has taken this many bytes; gives whether that makes a step.
+    /// Notes that the client has taken this many bytes of an answer, or sent them of a body; gives whether
+    /// that makes a step.
     pub(super) fn takes(&self, bytes: usize) -> bool {
         let is_step = self.0.taken.fetch_add(bytes, Relaxed) + bytes >= STEP;
         if is_step {
@@ -184,25 +200,33 @@ impl Connection {
         self.0.is_busy.store(is_busy, Relaxed);
     }
 
+    /// Notes whether the handler waits for more of the body. Nothing has happened by then, so the connection
+    /// can be cut off in favour of another.
+    pub(super) fn set_waits_for_body(&self, waits: bool) {
+        self.0.waits_for_body.store(waits, Relaxed);
+    }
+
     /// Resolves when it is to end in favour of others.
     pub(super) async fn cut(&self) {
         self.0.cut.cancelled().await;
     }
 
-    /// Notes that its answer keeps something that others may need, until the answer is sent.
-    pub fn keep(&self) -> Keeping {
-        self.0.keeps.fetch_add(1, Relaxed);
-        Keeping(self.clone())
+    /// Notes that its answer keeps something that others may need, until the answer is sent: a part of all
+    /// that there is, and of these shares, numbers that the service gives to those who have one.
+    pub fn keep(&self, shares: Vec<u64>) -> Keeping {
+        self.0.keeps().push(shares.clone());
+        Keeping { connection: self.clone(), shares }
     }
 
-    /// Cuts off one of the server's connections that keep something and whose client takes too little; gives
-    /// whether there was one.
-    pub fn cut_stalled(&self) -> bool {
+    /// Cuts off one of the server's connections that keep something, of this share if one is given, and whose
+    /// client takes too little; gives whether there was one.
+    pub fn cut_stalled(&self, share: Option<u64>) -> bool {
         let all = &self.0.all;
         let stalled = u64::try_from(STALLED.as_millis()).unwrap_or(u64::MAX);
         let since = all.now().saturating_sub(stalled);
         Connections::cut_one(all.open().of.values(), |it| {
-            it.keeps.load(Relaxed) > 0 && it.used.load(Relaxed) < since
+            let is_of = |shares: &Vec<u64>| share.is_none_or(|it| shares.contains(&it));
+            it.used.load(Relaxed) < since && it.keeps().iter().any(is_of)
         })
     }
 }
@@ -215,7 +239,10 @@ impl fmt::Debug for Connection {
 
 impl Drop for Keeping {
     fn drop(&mut self) {
-        self.0.0.keeps.fetch_sub(1, Relaxed);
+        let mut keeps = self.connection.0.keeps();
+        if let Some(at) = keeps.iter().position(|shares| *shares == self.shares) {
+            keeps.swap_remove(at);
+        }
     }
 }
 
@@ -290,19 +317,39 @@ mod tests {
     }
 
     #[test]
+    fn a_handler_that_waits_for_the_body_keeps_nobody_out() {
+        let connections = Connections::new(2);
+        let [waits, works] = [(); 2].map(|()| {
+            let entry = connections.enter(site("192.0.2.1"), None).unwrap();
+            entry.connection.set_busy(true);
+            entry
+        });
+        works.connection.set_waits_for_body(true);
+        works.connection.set_waits_for_body(false);
+        waits.connection.set_waits_for_body(true);
+        let _new = connections.enter(site("192.0.2.2"), None).unwrap();
+        assert!(is_cut(&waits) && !is_cut(&works));
+    }
+
+    #[test]
     fn only_a_client_that_keeps_something_and_takes_nothing_is_cut_off_as_stalled() {
         let begun = Instant::now().checked_sub(Duration::from_secs(10)).unwrap();
         let connections = Arc::new(Connections { most: 9, begun, open: Mutex::default() });
         let [idle, keeps, stalled] =
             [(); 3].map(|()| connections.enter(site("192.0.2.1"), None).unwrap());
-        let _kept = [keeps.connection.keep(), stalled.connection.keep()];
-        assert!(!idle.connection.cut_stalled(), "all were of use just now");
+        let _kept = [keeps.connection.keep(vec![]), stalled.connection.keep(vec![1, 2])];
+        drop(idle.connection.keep(vec![1]));
+        assert!(!idle.connection.cut_stalled(None), "all were of use just now");
         for entry in [&idle, &stalled] {
             set_used(entry, 0);
         }
-        assert!(idle.connection.cut_stalled());
+        assert!(!idle.connection.cut_stalled(Some(3)), "nobody keeps anything of that share");
+        assert!(idle.connection.cut_stalled(Some(2)));
         assert!(is_cut(&stalled) && !is_cut(&idle) && !is_cut(&keeps));
-        assert!(!idle.connection.cut_stalled(), "once");
+        assert!(!idle.connection.cut_stalled(Some(2)), "once");
+        set_used(&keeps, 0);
+        assert!(!idle.connection.cut_stalled(Some(1)) && idle.connection.cut_stalled(None));
+        assert!(is_cut(&keeps) && !is_cut(&idle));
     }
 
     #[test]
@@ -311,13 +358,13 @@ mod tests {
         let connections = Arc::new(Connections { most: 9, begun, open: Mutex::default() });
         let [little, enough] =
             [(); 2].map(|()| connections.enter(site("192.0.2.1"), None).unwrap());
-        let _kept = [little.connection.keep(), enough.connection.keep()];
+        let _kept = [little.connection.keep(vec![]), enough.connection.keep(vec![])];
         for entry in [&little, &enough] {
             set_used(entry, 0);
         }
         assert!(!little.connection.takes(100) && !little.connection.takes(STEP - 101));
         assert!(!enough.connection.takes(STEP - 1) && enough.connection.takes(1));
-        assert!(enough.connection.cut_stalled());
+        assert!(enough.connection.cut_stalled(None));
         assert!(is_cut(&little) && !is_cut(&enough));
     }
 }

@@ -3,14 +3,18 @@
 use std::{
     collections::HashMap,
     hash::Hash,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
 };
+
+use tokio::sync::Notify;
 
 /// Counts the places that each takes, up to a limit. It remembers only who has one.
 #[derive(Debug)]
 pub struct Places<K> {
     limit: usize,
     taken: Mutex<HashMap<K, usize>>,
+    freed: Notify,
 }
 
 /// A place; it is free again when this is dropped.
@@ -23,7 +27,7 @@ pub struct Place<K: Eq + Hash> {
 impl<K: Eq + Hash + Clone> Places<K> {
     /// So many places for each.
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, taken: Mutex::default() })
+        Arc::new(Self { limit, taken: Mutex::default(), freed: Notify::new() })
     }
 
     /// One more place, if they may have one.
@@ -36,6 +40,20 @@ impl<K: Eq + Hash + Clone> Places<K> {
         taken.insert(whose.clone(), count + 1);
         Some(Place { places: Arc::clone(self), whose })
     }
+
+    /// One more place as soon as they may have one.
+    pub async fn wait(self: &Arc<Self>, whose: K) -> Place<K> {
+        loop {
+            let freed = self.freed.notified();
+            let mut freed = pin!(freed);
+            // From here on nothing is missed.
+            freed.as_mut().enable();
+            if let Some(place) = self.take(whose.clone()) {
+                return place;
+            }
+            freed.await;
+        }
+    }
 }
 
 impl<K: Eq + Hash> Drop for Place<K> {
@@ -47,11 +65,15 @@ impl<K: Eq + Hash> Drop for Place<K> {
                 taken.remove(&self.whose);
             }
         }
+        drop(taken);
+        self.places.freed.notify_waiters();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     #[test]
@@ -66,5 +88,18 @@ mod tests {
         drop(second);
         assert!(places.taken.lock().unwrap().is_empty());
         assert!(Places::new(0).take("one").is_none());
+    }
+
+    #[tokio::test]
+    async fn who_waits_has_a_place_as_soon_as_one_of_theirs_is_free() {
+        let places = Places::new(1);
+        let (one, another) = (places.take("one").unwrap(), places.take("another").unwrap());
+        let mut waiting = pin!(places.wait("one"));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        drop(another);
+        assert!(waiting.as_mut().now_or_never().is_none());
+        drop(one);
+        let _place = waiting.await;
+        assert!(places.take("one").is_none());
     }
 }

@@ -1,4 +1,5 @@
-//! Whether a request was answered before its body was read.
+//! The body of a request: whether it was read before the request was answered, and whether somebody waits for
+//! more of it.
 
 use std::{
     pin::Pin,
@@ -15,17 +16,24 @@ use hyper::{
     body::{Body, Frame, Incoming, SizeHint},
 };
 
-/// A request's body that notes when it has been read to its end.
+use super::connections::Connection;
+
+/// A request's body that notes when it has been read to its end, and while its reader waits for the client.
 pub(super) struct Watched {
     body: Incoming,
     is_read: Arc<AtomicBool>,
+    connection: Connection,
 }
 
 /// The request with a body that is watched, and whether that has been read to its end.
-pub(super) fn watch(request: Request<Incoming>) -> (Request<Watched>, Arc<AtomicBool>) {
+pub(super) fn watch(
+    request: Request<Incoming>,
+    connection: &Connection,
+) -> (Request<Watched>, Arc<AtomicBool>) {
     let is_read = Arc::new(AtomicBool::new(request.body().is_end_stream()));
-    let request = request.map(|body| Watched { body, is_read: Arc::clone(&is_read) });
-    (request, is_read)
+    let watched =
+        |body| Watched { body, is_read: Arc::clone(&is_read), connection: connection.clone() };
+    (request.map(watched), is_read)
 }
 
 impl Body for Watched {
@@ -37,6 +45,10 @@ impl Body for Watched {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
+        self.connection.set_waits_for_body(polled.is_pending());
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            self.connection.takes(frame.data_ref().map_or(0, Bytes::len));
+        }
         if matches!(polled, Poll::Ready(None)) || self.body.is_end_stream() {
             self.is_read.store(true, Relaxed);
         }
@@ -49,5 +61,11 @@ impl Body for Watched {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.connection.set_waits_for_body(false);
     }
 }

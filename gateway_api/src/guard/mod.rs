@@ -7,13 +7,15 @@
 //! Limits also count what a request costs: handlers read through the [`Reader`] of the request, in turn
 //! with the reads of other clients, and what they read counts as further requests.
 
+mod body;
+mod budget;
 mod client;
 mod headers;
 mod rate;
 mod reads;
-mod unsent;
 
 use std::{
+    hash::{BuildHasher as _, RandomState},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
@@ -39,10 +41,11 @@ use http::{HeaderMap, Method, header, request::Parts};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::{
+    body::LARGE_BODIES,
+    budget::{Budget, Full, Hold},
     client::ForwardedHeader,
     rate::{Rate, Rates},
     reads::Reads,
-    unsent::{Full, Hold, Unsent},
 };
 use crate::web;
 
@@ -135,7 +138,7 @@ pub(crate) struct Embedded;
 
 /// Whose request it is, as far as limits go.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-enum Client {
+pub(crate) enum Client {
     /// An unauthenticated client on this machine.
     ThisMachine,
     Address(Site),
@@ -160,6 +163,11 @@ struct SoFar {
 impl Reader {
     fn new(guard: &Arc<Guard>, client: &Client) -> Self {
         Self { guard: Arc::clone(guard), client: client.clone(), so_far: Arc::default() }
+    }
+
+    /// Whose reads these are.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Reads when it is the client's turn, and counts what was read. The cost of a read is known only
@@ -201,7 +209,7 @@ impl Reader {
         self.guard.check_debt(&self.client)
     }
 
-    /// Counts what was read, here or by another service.
+    /// Counts what was read, here or by another service, or told again.
     pub(crate) fn charge(&self, bytes: usize) {
         let before = self.so_far.bytes.fetch_add(bytes, Relaxed);
         let requests = (before + bytes) / BYTES_PER_REQUEST - before / BYTES_PER_REQUEST;
@@ -240,20 +248,22 @@ impl<S: Sync> FromRequestParts<S> for Reader {
 pub struct Guard {
     permits: Arc<Semaphore>,
     addresses: Rates,
-    addresses_places: Arc<Places<Site>>,
     subjects: Rates,
-    subjects_places: Arc<Places<Box<str>>>,
+    /// The part of all permits that each client may have.
+    shares: Arc<Places<Client>>,
+    hasher: RandomState,
     reads: Arc<Reads>,
-    unsent: Arc<Unsent>,
+    unsent: Arc<Budget>,
+    bodies: Arc<Budget>,
     trusted_proxies: Vec<Network>,
     forwarded_header: ForwardedHeader,
 }
 
-/// What a request takes while it is in flight, besides its permit.
-struct Admitted {
-    _place: Option<Place<Site>>,
-    /// Streams are open for long, and have limits of their own.
-    needs_permit: bool,
+/// What a request takes while it is in flight.
+struct Taken {
+    /// Streams have none: they are open for long, and have limits of their own.
+    permit: Option<OwnedSemaphorePermit>,
+    _share: Option<Place<Client>>,
 }
 
 impl Guard {
@@ -273,18 +283,19 @@ impl Guard {
         Arc::new(Self {
             permits: Arc::new(Semaphore::new(in_flight)),
             addresses,
-            addresses_places: Places::new(in_flight.div_ceil(SHARE)),
             subjects,
-            subjects_places: Places::new(in_flight.div_ceil(SHARE)),
+            shares: Places::new(in_flight.div_ceil(SHARE)),
+            hasher: RandomState::new(),
             reads: Reads::new(READS),
-            unsent: Unsent::new(usize::try_from(config.max_unsent_bytes).unwrap_or(usize::MAX)),
+            bodies: Budget::new(LARGE_BODIES),
+            unsent: Budget::new(usize::try_from(config.max_unsent_bytes).unwrap_or(usize::MAX)),
             trusted_proxies: config.trusted_proxies.clone(),
             forwarded_header: config.forwarded_header,
         })
     }
 
     /// Looks at a request before anything else does.
-    fn admit(&self, request: &Request, client: &Client) -> Result<Admitted, Problem> {
+    fn check(&self, request: &Request, client: &Client) -> Result<(), Problem> {
         let uri = request.uri();
         if let Client::Address(site) = client
             && !is_fixed(uri.path())
@@ -295,17 +306,46 @@ impl Guard {
             let limit = format!("at most {URI_LIMIT} bytes of path and query are taken");
             return Err(Problem::uri_too_long(limit));
         }
-        let needs_permit = !is_stream(request);
-        let place = match client {
-            Client::Address(site) if needs_permit => {
-                Some(self.addresses_places.take(*site).ok_or_else(crowded)?)
-            }
-            _ => None,
-        };
-        Ok(Admitted { _place: place, needs_permit })
+        Ok(())
     }
 
-    /// Takes a permit. If none is free, cuts off a client that does not read its response, and takes that one's.
+    /// Lets a request in once all of it has arrived: until then it takes nothing that others may need. Gives
+    /// it with its body, the memory of that, and what the request takes.
+    async fn admit(
+        &self,
+        request: Request,
+        client: &Client,
+    ) -> Result<(Request, Option<Hold>, Taken), Problem> {
+        self.check(&request, client)?;
+        let (request, body) = body::receive(request, client, &self.bodies).await?;
+        if is_stream(&request) {
+            return Ok((request, body, Taken { permit: None, _share: None }));
+        }
+        let connection = request.extensions().get::<Connection>().cloned();
+        let share = self.share(client, connection.as_ref()).await?;
+        let permit = Some(self.permit(connection.as_ref()).await?);
+        Ok((request, body, Taken { permit, _share: share }))
+    }
+
+    /// Takes a part of the client's share of the permits; this machine's share is all. If none is left,
+    /// cuts off a connection that has one and does not take its response.
+    async fn share(
+        &self,
+        client: &Client,
+        connection: Option<&Connection>,
+    ) -> Result<Option<Place<Client>>, Problem> {
+        if *client == Client::ThisMachine {
+            return Ok(None);
+        }
+        if let Some(part) = self.shares.take(client.clone()) {
+            return Ok(Some(part));
+        }
+        let freed = self.shares.wait(client.clone());
+        let part = of_stalled(connection, Some(self.number(client)), freed).await;
+        part.map(Some).ok_or_else(crowded)
+    }
+
+    /// Takes a permit. If none is free, cuts off a connection that has one and does not take its response.
     async fn permit(
         &self,
         connection: Option<&Connection>,
@@ -314,13 +354,15 @@ impl Guard {
         if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
             return Ok(permit);
         }
-        if connection.is_some_and(Connection::cut_stalled)
-            && let Ok(Ok(permit)) =
-                tokio::time::timeout(PERMIT_PATIENCE, permits.acquire_owned()).await
-        {
-            return Ok(permit);
-        }
-        Err(Problem::unavailable("too many requests are in flight; try again"))
+        let permit = of_stalled(connection, None, permits.acquire_owned()).await;
+        let busy = || Problem::unavailable("too many requests are in flight; try again");
+        permit.and_then(Result::ok).ok_or_else(busy)
+    }
+
+    /// The number of a client's share of what connections keep.
+    fn number(&self, client: &Client) -> u64 {
+        // Two clients of one number share it: with 64 bits and a secret key that is no concern.
+        self.hasher.hash_one(client)
     }
 
     /// Whose request it is as long as nobody is authenticated. This machine itself has other means to keep
@@ -369,21 +411,27 @@ impl Guard {
         })
     }
 
-    /// Counts what a subject asks, and gives it one of its places unless it needs none.
-    fn count_subject(
-        &self,
-        subject: &Subject,
-        request: &Request,
-    ) -> Result<Option<Place<Box<str>>>, Problem> {
+    /// Counts what a subject asks; gives whether it takes a part of the subject's share of the permits.
+    fn count_subject(&self, name: &str, request: &Request) -> Result<bool, Problem> {
         if is_fixed(request.uri().path()) {
-            return Ok(None);
+            return Ok(false);
         }
-        self.subjects.count(&*subject.0, request)?;
-        if is_stream(request) {
-            return Ok(None);
-        }
-        self.subjects_places.take(subject.0.clone()).map(Some).ok_or_else(crowded)
+        self.subjects.count(name, request)?;
+        Ok(!is_stream(request))
     }
+}
+
+/// Cuts off a connection that keeps something, of this share if one is given, and whose client does not take
+/// its response; then gives what becomes free.
+async fn of_stalled<T>(
+    connection: Option<&Connection>,
+    share: Option<u64>,
+    freed: impl Future<Output = T>,
+) -> Option<T> {
+    if !connection?.cut_stalled(share) {
+        return None;
+    }
+    tokio::time::timeout(PERMIT_PATIENCE, freed).await.ok()
 }
 
 /// Whether it asks for a stream.
@@ -406,30 +454,29 @@ fn crowded() -> Problem {
 /// The outermost layer.
 pub(crate) async fn outside(
     State(guard): State<Arc<Guard>>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Response {
     let strict = is_strict(request.extensions().get::<Peer>(), request.headers());
+    let html = web::negotiate::wants_html(request.headers());
     let connection = request.extensions().get::<Connection>().cloned();
     let peer = request.extensions().get::<Peer>();
     let client = peer.map_or(Client::ThisMachine, |peer| guard.client(peer, request.headers()));
-    let admitted = guard.admit(&request, &client);
-    let permit = match admitted {
-        Ok(admitted) if admitted.needs_permit => {
-            guard.permit(connection.as_ref()).await.map(|permit| Some((permit, admitted)))
-        }
-        Ok(_) => Ok(None),
-        Err(problem) => Err(problem),
-    };
-    let mut response = match permit {
-        Ok(permit) => {
+    let mut response = match guard.admit(request, &client).await {
+        Ok((mut request, body, taken)) => {
             request.extensions_mut().insert(Reader::new(&guard, &client));
             let answer = next.run(request).await;
+            drop(body);
             match guard.hold(&client, &answer) {
                 Ok(hold) => {
-                    let keeps = permit.is_some() || hold.is_some();
+                    let keeps = taken.permit.is_some() || hold.is_some();
                     // A client that takes nothing of it can be cut off in favour of others.
-                    kept(answer, keeps.then(|| (permit, hold, connection.map(|it| it.keep()))))
+                    let keeps = keeps.then(|| {
+                        let clients = [Some(&client), answer.extensions().get::<Client>()];
+                        let shares = clients.into_iter().flatten().map(|it| guard.number(it));
+                        (taken, hold, connection.map(|it| it.keep(shares.collect())))
+                    });
+                    kept(answer, keeps)
                 }
                 Err(problem) => {
                     let kind = answer.headers().get(header::CONTENT_TYPE);
@@ -437,7 +484,7 @@ pub(crate) async fn outside(
                 }
             }
         }
-        Err(problem) => refuse(problem, web::negotiate::wants_html(request.headers())),
+        Err(problem) => refuse(problem, html),
     };
     headers::complete(response.headers_mut(), strict);
     response
@@ -466,25 +513,32 @@ pub(crate) async fn inside(
         return next.run(request).await;
     };
     let client = Client::Subject(subject.0.clone());
-    match guard.count_subject(subject, &request) {
-        Ok(place) => {
+    let html = web::negotiate::wants_html(request.headers());
+    let connection = request.extensions().get::<Connection>().cloned();
+    let share = match guard.count_subject(&subject.0, &request) {
+        Ok(true) => guard.share(&client, connection.as_ref()).await,
+        Ok(false) => Ok(None),
+        Err(problem) => Err(problem),
+    };
+    match share {
+        Ok(share) => {
             request.extensions_mut().insert(Reader::new(&guard, &client));
             let mut answer = next.run(request).await;
             // For the layer outside, which counts large answers.
             answer.extensions_mut().insert(client);
-            kept(answer, place)
+            kept(answer, share)
         }
-        Err(problem) => refuse(problem, web::negotiate::wants_html(request.headers())),
+        Err(problem) => refuse(problem, html),
     }
 }
 
-/// The answer keeps its place until it is sent: what a client does not take is in our memory. Not so what
-/// is part of the program, nor what is so small that the connection's own buffer takes it.
-fn kept<T: Send + Unpin + 'static>(answer: Response, place: Option<T>) -> Response {
+/// The answer keeps what its request has taken until it is sent: what a client does not take is in our
+/// memory. Not so what is part of the program, nor what is so small that the connection's own buffer takes it.
+fn kept<T: Send + Unpin + 'static>(answer: Response, taken: Option<T>) -> Response {
     let is_small = |body: &Body| body.size_hint().upper().is_some_and(|size| size <= PIECE as u64);
     let is_free = answer.extensions().get::<Embedded>().is_some() || is_small(answer.body());
-    match place.filter(|_| !is_free) {
-        Some(place) => answer.map(|body| keep(body, place)),
+    match taken.filter(|_| !is_free) {
+        Some(taken) => answer.map(|body| keep(body, taken)),
         None => answer,
     }
 }

@@ -41,14 +41,18 @@ use crate::{
         caller::{Scope, forbidden},
         token,
     },
-    examples, pages,
+    examples,
+    guard::{self, Client},
+    pages,
     responses::NotRead,
 };
 
 /// The most streams open at once; well below the most connections, so that other calls get through.
 const OPEN: usize = 2_000;
 /// The most of them that one subject may have: many tabs, and no more.
-const EACH: usize = 32;
+const OF_SUBJECT: usize = 32;
+/// The most that one address may have where nobody is authenticated: many people may share it.
+const OF_ADDRESS: usize = OPEN / 4;
 /// When to come back if there are too many, in seconds.
 const COME_BACK: u16 = 5;
 /// How long the making of a page waits for the position of its event stream.
@@ -63,7 +67,8 @@ const RETRY: &str = "retry: 2000\n";
 pub struct Live {
     feed: Arc<Feed>,
     open: Arc<Semaphore>,
-    of_each: Arc<Places<Box<str>>>,
+    of_subjects: Arc<Places<Client>>,
+    of_addresses: Arc<Places<Client>>,
     shutdown: CancellationToken,
 }
 
@@ -83,20 +88,27 @@ impl Live {
                 Ok(())
             });
         }
-        let (open, of_each) = (Arc::new(Semaphore::new(OPEN)), Places::new(EACH));
-        Self { feed, open, of_each, shutdown: life.shutdown.clone() }
+        Self {
+            feed,
+            open: Arc::new(Semaphore::new(OPEN)),
+            of_subjects: Places::new(OF_SUBJECT),
+            of_addresses: Places::new(OF_ADDRESS),
+            shutdown: life.shutdown.clone(),
+        }
     }
 
-    /// One of the places that a subject has; nobody has any where nobody is asked who they are.
-    fn place_of(&self, caller: &Caller) -> Result<Option<Place<Box<str>>>, Problem> {
-        if caller.is_anonymous() {
-            return Ok(None);
-        }
+    /// One of the streams that the client may have; this machine may have all.
+    fn share(&self, client: &Client) -> Result<Option<Place<Client>>, Problem> {
+        let (share, most) = match client {
+            Client::ThisMachine => return Ok(None),
+            Client::Address(_) => (&self.of_addresses, OF_ADDRESS),
+            Client::Subject(_) => (&self.of_subjects, OF_SUBJECT),
+        };
         let crowded = || Problem {
             retry_after: Some(COME_BACK),
-            ..Problem::too_many_requests(format!("you have {EACH} event streams open already"))
+            ..Problem::too_many_requests(format!("you have {most} event streams open already"))
         };
-        self.of_each.take(caller.subject().into()).map(Some).ok_or_else(crowded)
+        share.take(client.clone()).map(Some).ok_or_else(crowded)
     }
 
     /// The `last_event_id` of a page that is about to be made: what happens until its event stream
@@ -169,6 +181,7 @@ pub(crate) struct ResumeHeaders {
 pub async fn events(
     State(gateway): State<Gateway>,
     caller: Caller,
+    reader: guard::Reader,
     wanted: Result<Query<Wanted>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -190,11 +203,11 @@ pub async fn events(
         retry_after: Some(COME_BACK),
         ..Problem::unavailable("too many event streams are open")
     })?;
-    let own = live.place_of(&caller)?;
+    let own = live.share(reader.client())?;
     let (greeting, subject) = if flow {
         (Bytes::from(format!("{RETRY}\n")), Subject::Flow(gateway.flow.follow()))
     } else {
-        changes(live, &caller, &wanted, &headers).await?
+        changes(live, (&caller, reader), &wanted, &headers).await?
     };
     let shutdown = live.shutdown.clone();
     let expires = caller.expires().map(|at| Instant::now() + until(at));
@@ -206,7 +219,7 @@ pub async fn events(
         shutdown,
         expires,
         signed_out,
-        _places: (permit, own),
+        _permits: (permit, own),
     };
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
@@ -226,7 +239,7 @@ fn until(at: u64) -> Duration {
 
 async fn changes(
     live: &Live,
-    caller: &Caller,
+    (caller, reader): (&Caller, guard::Reader),
     wanted: &Wanted,
     headers: &HeaderMap,
 ) -> Result<(Bytes, Subject), Problem> {
@@ -245,6 +258,6 @@ async fn changes(
     if joined.reset {
         greeting.push_str(ring::RESET);
     }
-    let (follower, changes) = (joined.follower, joined.changes);
-    Ok((greeting.into(), Subject::Changes { feed: Arc::clone(&live.feed), follower, changes }))
+    let (feed, follower, changes) = (Arc::clone(&live.feed), joined.follower, joined.changes);
+    Ok((greeting.into(), Subject::Changes { feed, follower, changes, reader }))
 }

@@ -296,6 +296,11 @@ impl Chunk {
 }
 
 impl Follower {
+    /// Whether it is told what others were told before.
+    pub(super) fn resumes(&self) -> bool {
+        self.seen.is_some()
+    }
+
     /// What of the chunk it is to be told.
     fn pick(&mut self, chunk: &Chunk) -> Bytes {
         if self.view.is_all() && self.seen.is_none() {

@@ -13,15 +13,18 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{feed::Feed, ring::Follower};
-use crate::flow::Latest;
+use crate::{
+    flow::Latest,
+    guard::{Client, Reader},
+};
 
 /// How long a stream is silent before something is sent, so that all on the way know it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// What a client is told of.
 pub(super) enum Subject {
-    /// What happens.
-    Changes { feed: Arc<Feed>, follower: Follower, changes: watch::Receiver<()> },
+    /// What happens. What it is told again counts as read by its reader.
+    Changes { feed: Arc<Feed>, follower: Follower, changes: watch::Receiver<()>, reader: Reader },
     /// How the events flow.
     Flow(watch::Receiver<Latest>),
 }
@@ -36,8 +39,8 @@ pub(super) struct EventStream {
     pub(super) expires: Option<Instant>,
     /// Until the browser that opened it signs out.
     pub(super) signed_out: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// Its places among all that may be open, and among those of whoever opened it.
-    pub(super) _places: (OwnedSemaphorePermit, Option<Place<Box<str>>>),
+    /// Its parts of what may be open: of all streams, and of its client's.
+    pub(super) _permits: (OwnedSemaphorePermit, Option<Place<Client>>),
 }
 
 impl EventStream {
@@ -83,10 +86,14 @@ impl Subject {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             match self {
-                Self::Changes { feed, follower, changes } => {
+                Self::Changes { feed, follower, changes, reader } => {
+                    let resumes = follower.resumes();
                     let text = feed.ring().next(follower);
-                    if text.is_some() {
-                        return text;
+                    if let Some(text) = text {
+                        if resumes {
+                            reader.charge(text.len());
+                        }
+                        return Some(text);
                     }
                     changes.changed().await.ok()?;
                 }

@@ -17,7 +17,8 @@ const ATTEMPTS: usize = 7;
 /// How many characters of a session's first cookie its second one begins with, so that the two find each
 /// other among others of the same names. They are random.
 const MARK: usize = 16;
-/// How many pairs of cookies are tried. There is one of ours; each other one was made to look like it.
+/// How many second cookies are tried with each first one. There is one of ours; each other one was made to
+/// look like it.
 const PAIRS: usize = 8;
 
 /// How cookies are written here. All are for the whole host, hidden from scripts, and `SameSite=Lax`:
@@ -58,10 +59,10 @@ impl Jar {
             first.into_iter().partition(|text| text.len() == LIMIT);
         let pairs = long.clone().into_iter().flat_map(move |one| {
             let rest = |other: &String| other.strip_prefix(one.get(..MARK)?).map(str::to_owned);
-            let rests: Vec<String> = second.iter().filter_map(rest).collect();
+            let rests: Vec<String> = second.iter().filter_map(rest).take(PAIRS).collect();
             rests.into_iter().map(move |rest| format!("{one}{rest}"))
         });
-        short.into_iter().chain(long).chain(pairs.take(PAIRS))
+        short.into_iter().chain(long).chain(pairs)
     }
 
     /// Keeps the sealed text of the attempt with this state for so many seconds. Each attempt has a
@@ -197,10 +198,20 @@ mod tests {
             set.iter().map(|it| it.to_str().unwrap().split(';').next().unwrap()).collect();
         let found = sessions(&format!("{foreign}{}", own.join("; ")));
         assert!(found.contains(&format!("{}rest", long(b'0'))));
+        // Nor by many pairs for each of a few first cookies.
+        let foreign: String = (b'a'..b'd')
+            .map(|first| {
+                let mark = char::from(first).to_string().repeat(MARK);
+                let second = format!("orders_session_2={mark}z; ");
+                format!("orders_session={}; {}", long(first), second.repeat(PAIRS))
+            })
+            .collect();
+        let found = sessions(&format!("{foreign}{}", own.join("; ")));
+        assert!(found.contains(&format!("{}rest", long(b'0'))));
         // Nor does it cost much to look, whatever somebody makes up.
         let made_up = format!("orders_session={}; ", long(b'a')).repeat(4)
             + &format!("orders_session_2={}; ", "a".repeat(MARK)).repeat(400);
-        assert_eq!(sessions(&made_up).len(), 4 + PAIRS);
+        assert_eq!(sessions(&made_up).len(), 4 + 4 * PAIRS);
     }
 
     #[test]

@@ -9,9 +9,11 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use common::{events::Stream, pem};
+use nix::sys::signal::Signal;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
     ClientConfig, RootCertStore,
@@ -19,7 +21,7 @@ use rustls::{
 };
 use serde_json::{Value, json};
 use stack::{Service, StackOptions};
-use system_tests::{SOON, System, eventually, publish};
+use system_tests::{SOON, System, eventually, publish, signal};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
@@ -307,15 +309,24 @@ async fn this_machine_is_not_counted_and_nobody_is_believed_who_is_no_proxy() {
     }
 }
 
+/// A client that has sent an order; `more` are further lines of the head.
+async fn ordering(gateway: SocketAddr, more: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(gateway).await.unwrap();
+    let body = r#"{"product_ids": ["201"], "customer_id": "101"}"#;
+    let length = body.len();
+    let text = format!("POST /order HTTP/1.1\r\n{more}Content-Length: {length}\r\n\r\n{body}");
+    stream.write_all(text.as_bytes()).await.unwrap();
+    stream
+}
+
 #[tokio::test]
 async fn only_so_many_requests_are_worked_on_at_once() {
     let mut system = system(&[("MAX_IN_FLIGHT", "1")]).await;
     let gateway = system.first(Service::Gateway).http.unwrap();
-    // It has its place until its body is there.
-    let mut slow = TcpStream::connect(gateway).await.unwrap();
-    let head = "POST /order HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-                Content-Length: 2\r\n\r\n{";
-    slow.write_all(head.as_bytes()).await.unwrap();
+    let order_service = system.first(Service::Order).process.pid();
+    // It has the only permit until order_service answers.
+    signal(order_service, Signal::SIGSTOP);
+    let slow = ordering(gateway, "Host: localhost\r\n").await;
     let get = format!("GET /flow HTTP/1.1\r\n{HOST}\r\n");
     let answer = eventually("a refusal", SOON, async || {
         let answer = raw(gateway, &get).await;
@@ -324,12 +335,104 @@ async fn only_so_many_requests_are_worked_on_at_once() {
     .await;
     assert_eq!(outline(&answer), (503, "unavailable".to_owned(), String::new()));
     assert!(answer.contains("retry-after: 1\r\n"), "{answer}");
-    drop(slow);
-    eventually("a free place", SOON, async || {
+    signal(order_service, Signal::SIGCONT);
+    eventually("a free permit", SOON, async || {
         let answer = raw(gateway, &get).await;
         if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(answer) }
     })
     .await;
+    drop(slow);
+}
+
+#[tokio::test]
+async fn a_request_whose_body_has_not_arrived_keeps_nothing_from_others() {
+    let mut system = system(&[
+        ("MAX_IN_FLIGHT", "1"),
+        ("TRUSTED_PROXIES", "127.0.0.1"),
+        ("RATE_PER_ADDRESS", "off"),
+    ])
+    .await;
+    let gateway = system.first(Service::Gateway).http.unwrap();
+    let body = r#"{"product_ids": ["201"], "customer_id": "101"}"#;
+    let (first, rest) = body.split_at(1);
+    let framings = [
+        format!("Content-Length: {}\r\n\r\n{first}", body.len()),
+        format!("Transfer-Encoding: chunked\r\n\r\n1\r\n{first}\r\n"),
+    ];
+    let mut slow = Vec::new();
+    for framing in &framings {
+        let mut stream = TcpStream::connect(gateway).await.unwrap();
+        let head = "POST /order HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n";
+        stream.write_all(format!("{head}{framing}").as_bytes()).await.unwrap();
+        slow.push(stream);
+    }
+    // One of the same address, and one of another.
+    for more in ["", "X-Forwarded-For: 203.0.113.7\r\n"] {
+        let get = format!("GET /flow HTTP/1.1\r\n{HOST}{more}\r\n");
+        // The first of them could be done before the orders have begun.
+        for _ in 0..10 {
+            let answer = tokio::time::timeout(Duration::from_secs(2), raw(gateway, &get)).await;
+            let answer = answer.expect("an answer in time");
+            assert_eq!(outline(&answer).0, 200, "{more}: {answer}");
+        }
+    }
+    // Once it is complete, such a request is answered.
+    let rests = [rest.to_owned(), format!("{:x}\r\n{rest}\r\n0\r\n\r\n", rest.len())];
+    for (mut stream, rest) in slow.into_iter().zip(rests) {
+        let mut buffer = [0; 256];
+        let count = stream.read(&mut buffer).await.unwrap();
+        assert!(buffer[..count].starts_with(b"HTTP/1.1 100"), "somebody waits for the body");
+        stream.write_all(rest.as_bytes()).await.unwrap();
+        let count = stream.read(&mut buffer).await.unwrap();
+        assert!(buffer[..count].starts_with(b"HTTP/1.1 200"), "{:?}", &buffer[..count]);
+    }
+}
+
+#[tokio::test]
+async fn large_bodies_in_memory_have_a_limit_and_small_ones_are_taken_all_the_same() {
+    let mut system = system(&[
+        ("TRUSTED_PROXIES", "127.0.0.1"),
+        ("RATE_PER_ADDRESS", "off"),
+        ("WRITE_RATE_PER_ADDRESS", "off"),
+    ])
+    .await;
+    let gateway = system.first(Service::Gateway).http.unwrap();
+    // 8 MiB of bodies of one address, of which only a part has come.
+    let length = 64 * 1024;
+    let head =
+        format!("POST /order HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
+    let mut slow = Vec::new();
+    for _ in 0..128 {
+        let mut stream = TcpStream::connect(gateway).await.unwrap();
+        let text = format!("{head}{}", " ".repeat(8 * 1024));
+        stream.write_all(text.as_bytes()).await.unwrap();
+        slow.push(stream);
+    }
+    let whole = |from: &str| {
+        let (host, body) = (HOST, " ".repeat(length));
+        format!("POST /order HTTP/1.1\r\n{host}{from}Content-Length: {length}\r\n\r\n{body}")
+    };
+    let refused = eventually("a refusal", SOON / 5, async || {
+        let answer = raw(gateway, &whole("")).await;
+        if outline(&answer).0 == 429 { Ok(answer) } else { Err(answer) }
+    })
+    .await;
+    assert_eq!(outline(&refused).1, "too-many-requests", "{refused}");
+    let other = raw(gateway, &whole("X-Forwarded-For: 203.0.113.7\r\n")).await;
+    assert_eq!(outline(&other).0, 400, "another address has its own: {other}");
+    let mut small = ordering(gateway, HOST).await;
+    let mut answer = String::new();
+    small.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(outline(&answer).0, 200, "{answer}");
+    // What is too large is refused before it arrives.
+    let mut large = TcpStream::connect(gateway).await.unwrap();
+    let head = "POST /order HTTP/1.1\r\nHost: localhost\r\nContent-Length: 65537\r\n\r\n{";
+    large.write_all(head.as_bytes()).await.unwrap();
+    let mut status = [0; 12];
+    let read = tokio::time::timeout(Duration::from_secs(2), large.read_exact(&mut status)).await;
+    read.expect("an answer in time").unwrap();
+    assert_eq!(&status, b"HTTP/1.1 413");
+    drop(slow);
 }
 
 /// A client that asks for something and reads nothing but the beginning of the answer.
@@ -364,7 +467,16 @@ async fn files_of_the_program_and_small_answers_keep_no_place() {
 
 #[tokio::test]
 async fn a_client_that_takes_nothing_of_a_large_answer_gives_way_to_others() {
-    let mut system = system(&[("MAX_IN_FLIGHT", "1")]).await;
+    let all = [("MAX_IN_FLIGHT", "1")];
+    // The second time the one permit of its address is what others wait for.
+    let address =
+        [("MAX_IN_FLIGHT", "4"), ("TRUSTED_PROXIES", "127.0.0.1"), ("RATE_PER_ADDRESS", "off")];
+    for env in [&all[..], &address] {
+        gives_way(system(env).await).await;
+    }
+}
+
+async fn gives_way(mut system: System) {
     let gateway = system.first(Service::Gateway).http.unwrap();
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\n{HOST}\r\n");
     let name = "🎧".repeat(200);
@@ -398,17 +510,11 @@ async fn an_address_has_a_quarter_of_all_places_and_others_the_rest() {
     let gateway = system.first(Service::Gateway).http.unwrap();
     let from = |address: &str| format!("{HOST}X-Forwarded-For: {address}\r\n");
     let get = |address: &str| format!("GET /flow HTTP/1.1\r\n{}\r\n", from(address));
-    // Each has a place until its body is there.
-    let head = format!(
-        "POST /order HTTP/1.1\r\n{}Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{{",
-        from("2001:db8::1")
-    );
-    let mut slow = Vec::new();
-    for _ in 0..2 {
-        let mut stream = TcpStream::connect(gateway).await.unwrap();
-        stream.write_all(head.as_bytes()).await.unwrap();
-        slow.push(stream);
-    }
+    // Each has a permit until order_service answers.
+    let order_service = system.first(Service::Order).process.pid();
+    signal(order_service, Signal::SIGSTOP);
+    let more = "Host: localhost\r\nX-Forwarded-For: 2001:db8::1\r\n";
+    let slow = [ordering(gateway, more).await, ordering(gateway, more).await];
     let refused = eventually("a refusal", SOON, async || {
         let answer = raw(gateway, &get("2001:db8::2")).await;
         if outline(&answer).0 == 200 { Err(answer) } else { Ok(answer) }
@@ -417,12 +523,13 @@ async fn an_address_has_a_quarter_of_all_places_and_others_the_rest() {
     assert_eq!(outline(&refused), (429, "too-many-requests".to_owned(), String::new()));
     assert!(refused.contains("retry-after: 1\r\n"), "{refused}");
     assert_eq!(outline(&raw(gateway, &get("2001:db8:0:1::1")).await).0, 200);
-    drop(slow);
-    eventually("a free place", SOON, async || {
+    signal(order_service, Signal::SIGCONT);
+    eventually("a free permit", SOON, async || {
         let answer = raw(gateway, &get("2001:db8::1")).await;
         if outline(&answer).0 == 200 { Ok(()) } else { Err(answer) }
     })
     .await;
+    drop(slow);
 }
 
 #[tokio::test]

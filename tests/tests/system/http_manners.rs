@@ -13,13 +13,10 @@ use common::{
     ids::OrderId,
 };
 use http::{Method, StatusCode};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use stack::{Instance, Service, StackOptions};
-use system_tests::{Answer, SOON, System, eventually, order_body, request};
+use stack::{Service, StackOptions};
+use system_tests::{Answer, SOON, System, calls, eventually, order_body, request, signal};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -305,24 +302,19 @@ async fn a_redis_that_is_away_is_a_503_until_it_is_back_and_nothing_is_half_done
     assert_eq!(report.orders, 2, "{report}");
 }
 
-fn signal(instance: &Instance, signal: Signal) {
-    let pid = Pid::from_raw(i32::try_from(instance.process.pid()).unwrap());
-    kill(pid, signal).expect("signalled");
-}
-
 #[tokio::test]
 async fn an_order_service_that_hangs_is_passed_over_while_another_answers() {
     let mut options = StackOptions::default();
     options.instances.insert(Service::Order, 2);
     let mut system = System::start_with(options).await;
     system.init_data().await;
-    signal(system.first(Service::Order), Signal::SIGSTOP);
+    signal(system.first(Service::Order).process.pid(), Signal::SIGSTOP);
     // Whichever is asked first, and however the other one fails: the order is placed once.
     for _ in 0..4 {
         let answer = system.post("/order", &order_body(&["202"], "101")).await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
     }
-    signal(system.first(Service::Order), Signal::SIGCONT);
+    signal(system.first(Service::Order).process.pid(), Signal::SIGCONT);
     let report = system.assert_balanced(SOON).await;
     assert_eq!(report.orders, 4, "{report}");
 }
@@ -331,7 +323,7 @@ async fn an_order_service_that_hangs_is_passed_over_while_another_answers() {
 async fn a_service_that_hangs_is_a_504() {
     let mut system = System::start().await;
     system.init_data().await;
-    signal(system.first(Service::Order), Signal::SIGSTOP);
+    signal(system.first(Service::Order).process.pid(), Signal::SIGSTOP);
     let url = format!("{}/order", system.url());
     let (body, key) = (order_body(&["204"], "101"), [("idempotency-key", "slow")]);
     let answer = system.client.post(&url, &body, &key).await.unwrap();
@@ -340,7 +332,7 @@ async fn a_service_that_hangs_is_a_504() {
     let answer = system.client.post(&url, &body, &[]).await.unwrap();
     let made_up = answer.header("idempotency-key").to_owned();
     assert!(!made_up.is_empty(), "the gateway's own, for a client that had none");
-    signal(system.first(Service::Order), Signal::SIGCONT);
+    signal(system.first(Service::Order).process.pid(), Signal::SIGCONT);
     let answer = system.client.post(&url, &body, &key).await.unwrap();
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
     assert_eq!(system.ended(&answer.parse()).await.status, OrderStatus::ToBeShipped);
@@ -348,10 +340,20 @@ async fn a_service_that_hangs_is_a_504() {
     let answer = system.client.post(&url, &body, &key).await.unwrap();
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
 
-    signal(system.first(Service::Inventory), Signal::SIGSTOP);
-    let answer = system.post("/init-data", &Value::Null).await;
-    assert_problem("POST /init-data", &answer, 504, "timeout", None);
-    signal(system.first(Service::Inventory), Signal::SIGCONT);
+    signal(system.first(Service::Inventory).process.pid(), Signal::SIGSTOP);
+    let mut redis = system.redis().await;
+    for (name, method, path, body, command) in [
+        ("POST /init-data", Method::POST, "/init-data", &Value::Null, "mget"),
+        ("PUT", Method::PUT, "/inventory/209", &json!({ "name": "P", "price": 1 }), "get"),
+    ] {
+        let before = calls(&mut redis, command).await;
+        let answer = system.ask(method, path, Some(body)).await;
+        assert_problem(name, &answer, 504, "timeout", None);
+        // It looks again and again whether that has happened, but not all the time.
+        let looks = calls(&mut redis, command).await - before;
+        assert!(looks < 120, "{name}: {looks} times");
+    }
+    signal(system.first(Service::Inventory).process.pid(), Signal::SIGCONT);
     system.init_data().await;
     let report = system.assert_balanced(SOON).await;
     assert_eq!(report.orders, 2, "{report}");

@@ -334,6 +334,67 @@ async fn a_thousand_clients_are_told_everything_by_one_read() {
     .await;
 }
 
+/// A system whose gateway believes this machine whom it heard from.
+async fn behind_a_proxy(more: &[(&str, &str)]) -> System {
+    let env = more.iter().chain(&[("TRUSTED_PROXIES", "127.0.0.1")]);
+    let env = env.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let service_env = BTreeMap::from([(Service::Gateway, env)]);
+    System::start_with(StackOptions { service_env, ..StackOptions::default() }).await
+}
+
+#[tokio::test]
+async fn what_is_told_to_a_client_that_resumes_counts_as_further_requests() {
+    const MANY: usize = 2_000;
+    let system = behind_a_proxy(&[("RATE_PER_ADDRESS", "1/s:10")]).await;
+    let (url, browser) = (format!("{}/events", system.url()), Browser::default());
+    let from = |address: &'static str| [("X-Forwarded-For", address)];
+    let mut events = browser.open_with(&url, &from("203.0.113.1")).await.unwrap();
+    let before = events.last.clone();
+    let mut redis = system.redis().await;
+    let name = "n".repeat(500);
+    let changes: Vec<_> = (0..MANY).map(|number| product(number, &name)).collect();
+    tell(&mut redis, &changes).await;
+    let last = (MANY - 1).to_string();
+    events.until(|event| event.data["id"] == last).await;
+    // Who was there all the time has paid with the first request.
+    let asks = async |address: &'static str| {
+        browser.ask(&format!("{}/flow", system.url()), &from(address)).await.unwrap().status()
+    };
+    assert_eq!(asks("203.0.113.1").await, StatusCode::OK);
+    // This one is told 1 MiB again, which costs 16 more of its 10.
+    let resumed = format!("{url}?last_event_id={before}");
+    let mut events = browser.open_with(&resumed, &from("203.0.113.2")).await.unwrap();
+    let told = events.until(|event| event.data["id"] == last).await;
+    assert_eq!(told.len(), MANY);
+    assert_eq!(asks("203.0.113.2").await, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(asks("203.0.113.3").await, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_address_has_so_many_streams_where_nobody_is_asked_who_they_are() {
+    let system = behind_a_proxy(&[]).await;
+    let (url, browser) = (format!("{}/events", system.url()), Browser::default());
+    let mut open = Vec::new();
+    for _ in 0..500 {
+        let address = [("X-Forwarded-For", "2001:db8::1")];
+        open.push(browser.open_with(&url, &address).await.unwrap());
+    }
+    let ask = async |address: &'static str| {
+        let answer = browser.ask(&url, &[("X-Forwarded-For", address)]).await.unwrap();
+        let retry = answer.headers().get("retry-after").cloned();
+        (answer.status(), retry.map(|it| it.to_str().unwrap().to_owned()))
+    };
+    let (status, retry) = ask("2001:db8::2").await;
+    assert_eq!((status, retry.as_deref()), (StatusCode::TOO_MANY_REQUESTS, Some("5")));
+    assert_eq!(ask("2001:db8:0:1::1").await.0, StatusCode::OK);
+    open.clear();
+    eventually("a stream", SOON, async || {
+        let (status, _) = ask("2001:db8::1").await;
+        if status == StatusCode::OK { Ok(()) } else { Err(status.to_string()) }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn open_streams_end_with_the_gateway_in_time() {
     let mut system = System::start().await;

@@ -6,14 +6,11 @@ use std::{
 };
 
 use common::events::{Stream, Topic};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 use redis::aio::MultiplexedConnection;
 use serde_json::json;
 use stack::{Instance, Service, StackOptions};
-use system_tests::{Client, SOON, System, eventually, order_body, place_until_accepted};
+use system_tests::{Client, SOON, System, eventually, order_body, place_until_accepted, signal};
 use tokio::task::JoinSet;
 
 const ORDERS: usize = 300;
@@ -157,11 +154,6 @@ async fn metric_of(client: &Client, instance: &Instance, name: &str) -> u64 {
     count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
 }
 
-fn signal(instance: &Instance, signal: Signal) {
-    let pid = Pid::from_raw(instance.process.pid().cast_signed());
-    kill(pid, signal).expect("signalled");
-}
-
 /// How many entries were delivered to a consumer and not acknowledged.
 async fn pending(redis: &mut MultiplexedConnection, reader: Topic, consumer: &str) -> usize {
     let mut count = 0;
@@ -201,7 +193,7 @@ async fn what_an_instance_that_hangs_has_in_hand_is_taken_over_and_done_once() {
     ] {
         let hanging = find(service, 2);
         let before = inputs(&system.client, hanging).await;
-        signal(hanging, Signal::SIGSTOP);
+        signal(hanging.process.pid(), Signal::SIGSTOP);
         // Redis delivers to whoever waits, and does not know who hangs.
         eventually("it has something in hand", SOON, async || {
             let key = format!("order {orders}");
@@ -216,7 +208,7 @@ async fn what_an_instance_that_hangs_has_in_hand_is_taken_over_and_done_once() {
         .await;
         // The other instance does it.
         system.assert_balanced(SOON).await;
-        signal(hanging, Signal::SIGCONT);
+        signal(hanging.process.pid(), Signal::SIGCONT);
         // It goes on where it was, with what is long done.
         eventually("it handled what it had in hand", SOON, async || {
             let now = inputs(&system.client, hanging).await;
@@ -240,7 +232,7 @@ async fn what_a_dead_instance_left_behind_is_taken_over() {
     let mut redis = system.redis().await;
     let dying = system.stack.instance(Service::Inventory, 2).unwrap();
     let name = dying.name().to_owned();
-    signal(dying, Signal::SIGSTOP);
+    signal(dying.process.pid(), Signal::SIGSTOP);
     eventually("it has something in hand", SOON, async || {
         system.place(&["204", "205"], "101").await;
         match pending(&mut redis, Topic::Inventory, &name).await {

@@ -1,15 +1,16 @@
 //! The pages that people see: who gets them, what they are safe from, how large they are.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
 use common::{entities::OrderStatus, events::Topic};
 use http::{Method, StatusCode};
+use nix::sys::signal::Signal;
 use order_service::order::Action;
 use serde_json::json;
 use stack::{Service, StackOptions};
 use system_tests::{
-    Answer, Client, SOON, System, database, events::Events, eventually, order_body, request,
+    Answer, Client, SOON, System, database, events::Events, eventually, order_body, request, signal,
 };
 use tokio::task::JoinSet;
 
@@ -300,6 +301,58 @@ async fn a_page_is_shown_without_what_cannot_be_read_at_the_moment() {
     let text = page(&system, &path).await;
     assert!(text.contains("more of Google Home Mini"), "{text}");
     assert!(!text.contains("in line") && !text.contains("before it"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_of_a_redis_that_hangs_do_not_delay_those_of_others() {
+    let env = [("TRUSTED_PROXIES", "127.0.0.1"), ("RATE_PER_ADDRESS", "off")];
+    let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let service_env = [(Service::Gateway, env)].into();
+    let options = StackOptions { isolated: true, service_env, ..StackOptions::default() };
+    let mut system = System::start_with(options).await;
+    system.init_data().await;
+    let order = system.order(&["201"], "103").await;
+    system.quiet(SOON).await;
+    let messages = system.stack.redis_of(database(Topic::Message)).expect("private").pid();
+    signal(messages, Signal::SIGSTOP);
+    // Each of them is another client.
+    let page = format!("{}/order/{}", system.url(), order.id);
+    let ask = async |client: &Client, url: &str, from: &str| {
+        let headers = [("Accept", BROWSER), ("X-Forwarded-For", from)];
+        let asked = client.send(request(Method::GET, url, &headers, Bytes::new()));
+        asked.await.expect("the gateway answers")
+    };
+    let mut readers = JoinSet::new();
+    let (shown, mut is_shown) = tokio::sync::mpsc::unbounded_channel();
+    for number in 1..=24 {
+        let (page, shown) = (page.clone(), shown.clone());
+        readers.spawn(async move {
+            let client = Client::default();
+            loop {
+                let from = format!("203.0.113.{number}");
+                let answer = ask(&client, &page, &from).await;
+                if shown.send(answer.text()).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    // From the first page on it is known that this Redis does not answer.
+    let text = is_shown.recv().await.expect("a page");
+    assert!(text.contains("The messages cannot be read at the moment."), "{text}");
+    let product = format!("{}/inventory/201", system.url());
+    for _ in 0..20 {
+        let answer = ask(&system.client, &product, "203.0.113.200");
+        let answer = tokio::time::timeout(Duration::from_secs(1), answer).await;
+        assert_eq!(answer.expect("an answer in time").status, StatusCode::OK);
+    }
+    readers.shutdown().await;
+    signal(messages, Signal::SIGCONT);
+    eventually("the messages are shown again", SOON, async || {
+        let text = ask(&system.client, &page, "203.0.113.201").await.text();
+        if text.contains("cannot be read") { Err(text) } else { Ok(()) }
+    })
+    .await;
 }
 
 #[tokio::test]

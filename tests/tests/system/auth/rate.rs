@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use http::Method;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use stack::Service;
-use system_tests::{SOON, eventually};
+use system_tests::{SOON, eventually, signal};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use super::{Site, assert_problem, bearer};
@@ -87,18 +88,22 @@ async fn what_is_refused_for_want_of_a_scope_is_counted_as_well() {
 async fn a_subject_has_a_quarter_of_all_places_and_others_the_rest() {
     let mut site = Site::start_with(&[("MAX_IN_FLIGHT", "8")]).await;
     let gateway = site.system.first(Service::Gateway).http.unwrap();
+    let order_service = site.system.first(Service::Order).process.pid();
     let token = site.token_of("101", "orders:read orders:write");
     let ask = async |token: &str| site.ask(token, Method::GET, "/orders", &Value::Null).await;
-    // Each has a place until its body is there.
-    let head = format!(
+    // Each has a permit until order_service answers.
+    signal(order_service, Signal::SIGSTOP);
+    let body = r#"{"product_ids": ["201"], "customer_id": "101"}"#;
+    let text = format!(
         "POST /order HTTP/1.1\r\nHost: localhost\r\nAuthorization: {}\r\n\
-         Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{{",
-        bearer(&token)
+         Content-Length: {}\r\n\r\n{body}",
+        bearer(&token),
+        body.len()
     );
     let mut slow = Vec::new();
     for _ in 0..2 {
         let mut stream = TcpStream::connect(gateway).await.unwrap();
-        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
         slow.push(stream);
     }
     let refused = eventually("a refusal", SOON, async || {
@@ -109,10 +114,11 @@ async fn a_subject_has_a_quarter_of_all_places_and_others_the_rest() {
     assert_problem("one too many", &refused, 429, "too-many-requests");
     assert_eq!(refused.header("retry-after"), "1");
     assert_eq!(ask(&site.token_of("102", "orders:read")).await.status, 200);
-    drop(slow);
-    eventually("a free place", SOON, async || {
+    signal(order_service, Signal::SIGCONT);
+    eventually("a free permit", SOON, async || {
         let answer = ask(&token).await;
         if answer.status == 200 { Ok(()) } else { Err(answer.text()) }
     })
     .await;
+    drop(slow);
 }

@@ -1,9 +1,12 @@
 //! What reads cost: pages end, counts come from what is kept, nobody waits for the reads of others, and
 //! answers that are not taken have a limit.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use common::{
@@ -17,7 +20,7 @@ use http::Method;
 use redis::aio::MultiplexedConnection;
 use serde_json::Value;
 use stack::Service;
-use system_tests::{Answer, SOON, eventually};
+use system_tests::{Answer, SOON, calls, eventually};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
@@ -105,13 +108,6 @@ async fn ask_at_once(
         });
     }
     asking
-}
-
-/// How often Redis has been asked to do this.
-async fn calls(redis: &mut MultiplexedConnection, command: &str) -> u64 {
-    let info: String = redis::cmd("INFO").arg("commandstats").query_async(redis).await.unwrap();
-    let line = info.lines().find_map(|it| it.strip_prefix(&format!("cmdstat_{command}:calls=")));
-    line.and_then(|it| it.split(',').next()?.parse().ok()).unwrap_or(0)
 }
 
 #[tokio::test]
@@ -329,6 +325,49 @@ async fn a_single_entity_costs_by_its_bytes_also_where_it_is_read_for_a_change()
     }
 }
 
+/// A client that asks for something and reads nothing but the beginning of the answer.
+async fn silent(gateway: SocketAddr, token: &str, path: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4 * 1024).unwrap();
+    let mut stream = socket.connect(gateway).await.unwrap();
+    let token = bearer(token);
+    let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {token}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.read_exact(&mut [0; 12]).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn a_subject_that_has_used_up_its_share_gets_back_what_it_does_not_take() {
+    // One permit for each subject.
+    let mut site = Site::start_with(&[("RATE_PER_SUBJECT", "off"), ("MAX_IN_FLIGHT", "4")]).await;
+    store_orders(&site, "102", 150).await;
+    let gateway = site.system.first(Service::Gateway).http.unwrap();
+    let (own, other) = (site.token_of("102", "orders:read"), site.token("orders:read"));
+    let mut own_silent = silent(gateway, &own, "/orders?limit=1000").await;
+    let mut others_silent = silent(gateway, &other, "/orders?limit=1000").await;
+    // Long before its time is up.
+    eventually("a permit", SOON / 3, async || {
+        match get(&site, &own, "/orders?limit=1").await.status.as_u16() {
+            200 => Ok(()),
+            status => Err(status.to_string()),
+        }
+    })
+    .await;
+    let mut lengths = Vec::new();
+    for stream in [&mut own_silent, &mut others_silent] {
+        let (mut buffer, mut length) = (vec![0; 64 * 1024], 0);
+        while length < 900_000 {
+            match stream.read(&mut buffer).await {
+                Ok(0) | Err(_) => break,
+                Ok(count) => length += count,
+            }
+        }
+        lengths.push(length);
+    }
+    assert!(lengths[0] < 900_000 && lengths[1] >= 900_000, "its own was cut off: {lengths:?}");
+}
+
 #[tokio::test]
 async fn answers_that_a_subject_does_not_take_have_a_limit_and_others_are_answered() {
     let mut site =
@@ -337,19 +376,8 @@ async fn answers_that_a_subject_does_not_take_have_a_limit_and_others_are_answer
     let gateway = site.system.first(Service::Gateway).http.unwrap();
     let (own, other) = (site.token_of("102", "orders:read"), site.token("orders:read"));
     let path = "/orders?limit=1000";
-    let mut silent = Vec::new();
     // Each is larger than all buffers on the way, and two are what a subject may have.
-    for _ in 0..2 {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_recv_buffer_size(4 * 1024).unwrap();
-        let mut stream = socket.connect(gateway).await.unwrap();
-        let token = bearer(&own);
-        let head =
-            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {token}\r\n\r\n");
-        stream.write_all(head.as_bytes()).await.unwrap();
-        stream.read_exact(&mut [0; 12]).await.unwrap();
-        silent.push(stream);
-    }
+    let silent = [silent(gateway, &own, path).await, silent(gateway, &own, path).await];
     let refused = get(&site, &own, path).await;
     assert_eq!(refused.status, 429);
     assert_problem("a third", &refused, 429, "too-many-requests");

@@ -1,4 +1,4 @@
-//! How much memory answers take that clients have not taken yet.
+//! How much memory clients occupy: with answers that they have not taken yet, and with large bodies.
 
 use std::{
     collections::HashMap,
@@ -7,9 +7,9 @@ use std::{
 
 use super::{Client, SHARE};
 
-/// Bytes of answers in memory: a limit for all, and a part of it for each client.
+/// Bytes in memory: a limit for all, and a part of it for each client.
 #[derive(Debug)]
-pub(super) struct Unsent {
+pub(super) struct Budget {
     limit: usize,
     held: Mutex<Held>,
 }
@@ -23,26 +23,26 @@ struct Held {
 /// Some bytes of the limit; they are free again when this is dropped.
 #[derive(Debug)]
 pub(super) struct Hold {
-    unsent: Arc<Unsent>,
+    budget: Arc<Budget>,
     client: Client,
     bytes: usize,
 }
 
-/// Why an answer has no room.
+/// Why there is no room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Full {
-    /// The client has not taken others.
+    /// The client occupies its part.
     Client,
-    /// All clients together have not.
+    /// All clients together occupy all of it.
     All,
 }
 
-impl Unsent {
+impl Budget {
     pub(super) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self { limit, held: Mutex::default() })
     }
 
-    /// Room for an answer. This machine has no limit of its own: all clients behind a published port
+    /// Room for so many bytes. This machine has no limit of its own: all clients behind a published port
     /// may be this machine.
     pub(super) fn hold(self: &Arc<Self>, client: &Client, bytes: usize) -> Result<Hold, Full> {
         let mut held = self.held();
@@ -55,7 +55,7 @@ impl Unsent {
         }
         held.all += bytes;
         held.each.insert(client.clone(), own + bytes);
-        Ok(Hold { unsent: Arc::clone(self), client: client.clone(), bytes })
+        Ok(Hold { budget: Arc::clone(self), client: client.clone(), bytes })
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -65,7 +65,7 @@ impl Unsent {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let mut held = self.unsent.held();
+        let mut held = self.budget.held();
         held.all -= self.bytes;
         if let Some(own) = held.each.get_mut(&self.client) {
             *own -= self.bytes;
@@ -82,9 +82,9 @@ mod tests {
 
     #[test]
     fn a_client_has_a_quarter_of_the_room_and_leaves_nothing_behind() {
-        let unsent = Unsent::new(400);
+        let budget = Budget::new(400);
         let subject = |name: &str| Client::Subject(name.into());
-        let hold = |client: &Client, bytes| unsent.hold(client, bytes);
+        let hold = |client: &Client, bytes| budget.hold(client, bytes);
         let (one, two) = (subject("one"), subject("two"));
         let first = hold(&one, 60).unwrap();
         assert_eq!(hold(&one, 41).unwrap_err(), Full::Client);
@@ -95,7 +95,7 @@ mod tests {
         assert!(hold(&two, 60).is_ok());
         assert!(hold(&one, 60).is_ok());
         drop((second, others));
-        let held = unsent.held();
+        let held = budget.held();
         assert_eq!((held.all, held.each.len()), (0, 0));
     }
 }
