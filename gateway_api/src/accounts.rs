@@ -49,8 +49,8 @@ pub(crate) struct AccountsDocument {
 
 /// List accounts
 ///
-/// In the order in which they were first taken up. A page may have fewer accounts than wanted, though
-/// there are more: it ends at 1 MiB. Go on as long as there is a `next`.
+/// In the order of their creation. A page may have fewer accounts than requested although more follow, because it ends at 1 MiB: continue while
+/// there is a `next`.
 #[utoipa::path(
     get, path = "/accounts", tag = "customers", operation_id = "list_accounts",
     params(Page),
@@ -108,9 +108,9 @@ pub(crate) fn shown(account: Account, caller: &Caller) -> Account {
     Account { email: masked(&account.email), ..account }
 }
 
-/// Look at an account
+/// Get an account
 ///
-/// With its balance.
+/// The account with its balance.
 #[utoipa::path(
     get, path = "/accounts/{id}", tag = "customers", operation_id = "get_account",
     params(("id" = CustomerId, Path, description = "The customer's id")),
@@ -134,9 +134,9 @@ pub async fn show(
 
 /// Define an account
 ///
-/// A new customer, or another name and e-mail address for an existing one: the balance changes only
-/// by top-up and orders. With an `Idempotency-Key` the request is safe to repeat for ever: it has its
-/// effect once, and repeats get the first answer.
+/// Creates an account, or changes the name and e-mail address of an existing one, whose balance changes only
+/// by top-ups and orders. With an `Idempotency-Key` the request can be repeated at any time: it takes effect
+/// once, and repetitions get the first answer.
 #[utoipa::path(
     put, path = "/accounts/{id}", tag = "customers", operation_id = "define_account",
     params(("id" = CustomerId, Path, description = "The customer's id"), RequestHeaders),
@@ -186,8 +186,8 @@ pub async fn define(
 
 /// Top up an account
 ///
-/// Orders that were not paid for are not tried again by themselves: `POST /order/{id}/pay` does.
-/// With an `Idempotency-Key` the request is safe to repeat for ever: it comes in once.
+/// Unpaid orders are not retried automatically: use `POST /order/{id}/pay`. With an `Idempotency-Key` the
+/// request can be repeated at any time: the amount is added once.
 #[utoipa::path(
     post, path = "/accounts/{id}/top-up", tag = "customers", operation_id = "top_up",
     params(("id" = CustomerId, Path, description = "The customer's id"), RequestHeaders),

@@ -46,9 +46,9 @@ pub struct InitData {
 
 /// Load the demo data
 ///
-/// Sets the demo customers and products to their first values; at any time, as often as wanted.
-/// What orders hold stays theirs. Answers once the entities can be ordered. With an `Idempotency-Key` the
-/// request is safe to repeat for ever: it has its effect once.
+/// Resets the demo customers and products to their initial values. Reserved stock stays reserved. The answer comes
+/// when the products can be ordered. With an `Idempotency-Key` the request can be repeated at any time: it takes
+/// effect once.
 #[utoipa::path(
     post, path = "/init-data", tag = "demo", operation_id = "init_data",
     params(RequestHeaders),

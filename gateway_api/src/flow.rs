@@ -249,12 +249,11 @@ impl Sample {
     }
 }
 
-/// See how the events flow
+/// Get the event flow
 ///
-/// The streams between the services: how much waits on each for whom, how much comes and goes, and
-/// what could not be handled. Rates are over the last second and not known at the first look;
-/// `GET /events?flow=true` tells the same once a second. A
-/// browser (`Accept: text/html`) gets a picture.
+/// The streams between the services, with the backlog of each consumer group, the rates of appended and
+/// handled entries, and the dead letters. Rates cover the last second and are missing in the first answer;
+/// `GET /events?flow=true` sends the same once a second. A browser (`Accept: text/html`) gets a diagram.
 #[utoipa::path(
     get, path = "/flow", tag = "report", operation_id = "flow",
     responses(

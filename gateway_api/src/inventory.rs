@@ -47,8 +47,8 @@ pub(crate) struct ProductsDocument {
 
 /// List products
 ///
-/// In the order in which they were first taken up. A page may have fewer products than wanted, though
-/// there are more: it ends at 1 MiB. Go on as long as there is a `next`.
+/// In the order of their creation. A page may have fewer products than requested although more follow, because it ends at 1 MiB: continue while
+/// there is a `next`.
 #[utoipa::path(
     get, path = "/inventory", tag = "inventory", operation_id = "list_products",
     params(Page),
@@ -72,9 +72,9 @@ pub async fn list(
     Ok(pages::answer("products", &found, "/inventory", &[("limit", &limit.to_string())]))
 }
 
-/// Look at a product
+/// Get a product
 ///
-/// With its stock, and how many orders wait for it.
+/// The product with its stock and the number of orders that wait for it.
 #[utoipa::path(
     get, path = "/inventory/{id}", tag = "inventory", operation_id = "get_product",
     params(("id" = ProductId, Path, description = "The product's id")),
@@ -96,9 +96,9 @@ pub async fn show(
 
 /// Define a product
 ///
-/// A new product, or another name and price for an existing one: its amount changes only by restock
-/// and orders. A new price concerns orders that are reserved after it. With an `Idempotency-Key` the
-/// request is safe to repeat for ever: it has its effect once, and repeats get the first answer.
+/// Creates a product, or changes the name and price of an existing one, whose amount changes only by restocks
+/// and orders. A new price applies to orders that are reserved later. With an `Idempotency-Key` the request can
+/// be repeated at any time: it takes effect once, and repetitions get the first answer.
 #[utoipa::path(
     put, path = "/inventory/{id}", tag = "inventory", operation_id = "define_product",
     params(("id" = ProductId, Path, description = "The product's id"), RequestHeaders),
@@ -141,11 +141,11 @@ pub async fn define(
         .await
 }
 
-/// Bring stock
+/// Restock a product
 ///
-/// Then the orders that wait for the product are served, in the order of their arrival: each that
-/// can now be filled whole is. What is left goes to the next order. With an
-/// `Idempotency-Key` the request is safe to repeat for ever: it comes in once.
+/// Incoming stock first fills the orders that wait for the product, in the order of their arrival, skipping those
+/// that cannot be filled completely. With an `Idempotency-Key` the request can be repeated at any time: the amount
+/// is added once.
 #[utoipa::path(
     post, path = "/inventory/{id}/restock", tag = "inventory", operation_id = "restock",
     params(("id" = ProductId, Path, description = "The product's id"), RequestHeaders),

@@ -31,11 +31,10 @@ pub(crate) struct MessagesDocument {
     next: Option<String>,
 }
 
-/// Read what a customer was told
+/// List the messages to a customer
 ///
-/// The newest message first; none where nothing was ever sent. Pages are stable while messages
-/// arrive. A page may have fewer messages than wanted, though there are more: it ends at 1 MiB. Go on as
-/// long as there is a `next`.
+/// The newest message first. Pages are stable while messages arrive. A page may have fewer messages than requested although more follow, because it ends at 1 MiB: continue while
+/// there is a `next`.
 #[utoipa::path(
     get, path = "/customers/{id}/messages", tag = "customers", operation_id = "list_messages",
     params(("id" = CustomerId, Path, description = "The customer's id"), Page),

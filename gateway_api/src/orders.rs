@@ -69,9 +69,9 @@ pub(crate) struct RequestHeaders {
 
 /// Place an order
 ///
-/// The order is accepted before stock or money are looked at; follow its `Location` to see what
-/// becomes of it. With an `Idempotency-Key` the request is safe to repeat for ever: the same key and
-/// body give the first answer again, with the header `Idempotent-Replayed: true`.
+/// The order is accepted before the stock check and the payment; its `Location` has the current status.
+/// With an `Idempotency-Key` the request can be repeated at any time: the same key and body get the first
+/// answer again, with the header `Idempotent-Replayed: true`.
 #[utoipa::path(
     post, path = "/order", tag = "orders", operation_id = "place_order",
     request_body(content = PlaceOrder, example = json!(examples::place_order())),
@@ -156,11 +156,11 @@ async fn change(
     Ok(key.name_in(response))
 }
 
-/// Pay for an order again
+/// Retry the payment of an order
 ///
-/// For an order that is `insufficient-fund`, after a top-up: a new attempt, as if just placed. Stock
-/// is reserved again, or the order joins the line, and the total is taken at the prices of then. An
-/// order has at most 10,000 attempts.
+/// For an order with the status `insufficient-fund`, after a top-up. It begins a new attempt: stock is reserved
+/// again, or the order waits for stock, and the total follows the prices at that time. An order has at most
+/// 10,000 attempts.
 #[utoipa::path(
     post, path = "/order/{id}/pay", tag = "orders", operation_id = "pay_order",
     params(("id" = uuid::Uuid, Path, description = "The order's id", example = json!(examples::order_id())), RequestHeaders),
@@ -181,9 +181,9 @@ pub async fn pay(
     change(&gateway, (&caller, &reader), Route::Pay(path_id(id)?), &headers, Bytes::new()).await
 }
 
-/// Say that an order left the house
+/// Mark an order as shipped
 ///
-/// For an order that is `to-be-shipped`. It can be cancelled no longer.
+/// For an order with the status `to-be-shipped`. A shipped order can no longer be cancelled.
 #[utoipa::path(
     post, path = "/order/{id}/ship", tag = "orders", operation_id = "ship_order",
     params(("id" = uuid::Uuid, Path, description = "The order's id", example = json!(examples::order_id())), RequestHeaders),
@@ -204,9 +204,9 @@ pub async fn ship(
     change(&gateway, (&caller, &reader), Route::Ship(path_id(id)?), &headers, Bytes::new()).await
 }
 
-/// Say that an order arrived
+/// Mark an order as completed
 ///
-/// For an order that is `shipped`.
+/// For an order with the status `shipped`.
 #[utoipa::path(
     post, path = "/order/{id}/complete", tag = "orders", operation_id = "complete_order",
     params(("id" = uuid::Uuid, Path, description = "The order's id", example = json!(examples::order_id())), RequestHeaders),
@@ -230,9 +230,9 @@ pub async fn complete(
 
 /// Cancel an order
 ///
-/// Until it is shipped. Its stock is given back, what was paid is refunded, it leaves the line; what
-/// is under way for it is undone, too. With an `Idempotency-Key` the request is safe to repeat;
-/// without one the second says 409.
+/// Possible until it is shipped. Its stock is released, its payment is refunded, and it no longer waits for stock;
+/// steps in progress are undone as well. With an `Idempotency-Key` the request can be repeated; without one the second
+/// request gets a 409.
 #[utoipa::path(
     delete, path = "/order/{id}", tag = "orders", operation_id = "cancel_order",
     params(("id" = uuid::Uuid, Path, description = "The order's id", example = json!(examples::order_id())), RequestHeaders),
@@ -284,8 +284,8 @@ pub struct Wanted {
 
 /// List orders
 ///
-/// The newest first; of a customer, of a status, or of both. Pages are stable while orders arrive. A
-/// page may have fewer orders than wanted, though there are more: it ends at 1 MiB. Go on as long as
+/// The newest first; optionally of one customer, of one status, or both. Pages are stable while orders arrive.
+/// A page may have fewer orders than requested although more follow, because it ends at 1 MiB: continue while
 /// there is a `next`.
 #[utoipa::path(
     get, path = "/orders", tag = "orders", operation_id = "list_orders",
@@ -380,7 +380,7 @@ pub(crate) struct OrderCounts {
 
 /// Count orders
 ///
-/// How many there are with each status; for a customer, of their own.
+/// The number of orders with each status; customers get the numbers of their own orders.
 #[utoipa::path(
     get, path = "/orders/counts", tag = "orders", operation_id = "count_orders",
     responses(
@@ -409,9 +409,9 @@ pub(crate) async fn count(
     pages::counts(&gateway.stores.order, caller.limited_to()).await
 }
 
-/// Look at an order
+/// Get an order
 ///
-/// With the statuses that it went through. A browser (`Accept: text/html`) gets its story as a page.
+/// The order with the history of its statuses. A browser (`Accept: text/html`) gets a page.
 #[utoipa::path(
     get, path = "/order/{id}", tag = "orders", operation_id = "get_order",
     params(("id" = uuid::Uuid, Path, description = "The order's id", example = json!(examples::order_id()))),

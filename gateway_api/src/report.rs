@@ -57,14 +57,13 @@ struct Report {
     next: Option<String>,
 }
 
-/// See how things stand
+/// Get the report
 ///
-/// Accounts, products and orders, the newest orders first. Pages are stable while orders arrive. A page
-/// may have fewer orders than wanted, though there are more: it ends at 1 MiB. Go on as long as there is a
-/// `next`: as `cursor` it asks for the next older orders, and the header `Link` has the whole address. A
-/// browser (`Accept: text/html`) gets a page that follows what happens. E-mail addresses are whole
-/// only with the scope `admin`: `a…@server.com`. A customer sees their own account and orders,
-/// whatever the scopes.
+/// Accounts, products and orders, the newest orders first. Pages are stable while orders arrive. A page may have
+/// fewer orders than requested although more follow, because it ends at 1 MiB: continue while there is a `next`. As
+/// `cursor` it requests the next older orders, and the header `Link` has the complete URL. A browser
+/// (`Accept: text/html`) gets a live page. E-mail addresses are complete only with the scope `admin`, otherwise
+/// masked: `a…@server.com`. Customers see their own account and orders, whatever their scopes.
 #[utoipa::path(
     get, path = "/report", tag = "report", operation_id = "report",
     params(Page),

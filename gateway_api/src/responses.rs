@@ -21,7 +21,7 @@ pub(crate) enum NotRead {
     #[response(status = 503, content_type = "application/problem+json",
         example = json!(Problem::unavailable("it cannot be read at the moment")))]
     Unavailable(Problem),
-    /// It took too long
+    /// The read timed out
     #[response(status = 504, content_type = "application/problem+json",
         example = json!(Problem::timeout("it was not read in time")))]
     TimedOut(Problem),
@@ -133,8 +133,7 @@ pub(crate) enum NotDone {
     #[response(status = 503, content_type = "application/problem+json",
         example = json!(examples::not_stored()))]
     Unavailable(Problem),
-    /// It took too long, and may have been done all the same. Repeat it with the Idempotency-Key
-    /// of this answer
+    /// The request timed out and may have taken effect. Repeat it with the Idempotency-Key of this answer
     #[response(status = 504, content_type = "application/problem+json",
         example = json!(examples::not_taken_up()))]
     TimedOut(Problem),

@@ -145,12 +145,12 @@ pub(crate) struct ResumeHeaders {
     last_event_id: Option<String>,
 }
 
-/// Be told what changes
+/// Subscribe to changes
 ///
-/// Server-sent events: a stream without an end. Each message has an `id`, an `event`, which says
-/// what `data` is, and `data`, a JSON object on one line:
+/// An endless stream of server-sent events. Each message has an `id`, an `event`, which names the type of
+/// `data`, and `data`, a JSON object on one line:
 ///
-/// - `order`: an order that is new or has changed: its members in `GET /order/{id}` apart from
+/// - `order`: a new or changed order: its members in `GET /order/{id}` except
 ///   `history`, `omitted` and `resent`, and `created_at` and `updated_at` in milliseconds since 1970
 /// - `product`: a product, as in `GET /inventory/{id}`, but with `waiting`, the number of orders
 ///   that wait for it, instead of `line`
@@ -158,17 +158,15 @@ pub(crate) struct ResumeHeaders {
 /// - `message`: a message that was sent to a customer, as in `GET /customers/{id}/messages`
 /// - `dead`: an entry that a service could not handle: `topic` of that service, `stream`, `entry`,
 ///   `group`, `reason`, and `at` in milliseconds since 1970
-/// - `flow`: how the events flow, as in `GET /flow`; only with `flow=true`, and without `id`
-/// - `reset`: `{}`: what was missed cannot be told any more; load again what is shown
+/// - `flow`: the event flow, as in `GET /flow`; only with `flow=true`, and without `id`
+/// - `reset`: `{}`: missed events are no longer available; reload what is shown
 ///
-/// An `id` stands for all that was told up to it. A client that connects again with the last one,
-/// to whichever gateway, is told what it missed, as long as that is among the last; otherwise, or
-/// if the `id` means nothing, the stream begins with `reset`. So does it go on for a client that
-/// reads too slowly. `order` and `message` events are told to tokens with the scope `orders:read`
-/// as well, and to no others. A customer is told of products and of what is their own; e-mail addresses are
-/// whole only with the scope `admin`, and never for customers. The stream ends when the token
-/// expires, and when the browser that opened it signs out. The `id` also comes alone, without data.
-/// After 15 s of silence there is a comment.
+/// An `id` stands for everything up to it. A client that reconnects with its last `id`, to any gateway, gets the
+/// missed events if they are recent enough; otherwise, or if the `id` is invalid, the stream begins with
+/// `reset`. A client that reads too slowly gets a `reset` as well. `order` and `message` events also require the
+/// scope `orders:read`. Customers get events about products and their own data. E-mail addresses are complete
+/// only with the scope `admin`, and never for customers. The stream ends when the token expires, and
+/// when the browser that opened it signs out. An `id` may come without data. A comment follows 15 s of silence.
 #[utoipa::path(
     get, path = "/events", tag = "events", operation_id = "events",
     params(Wanted, ResumeHeaders),

@@ -19,7 +19,7 @@ pub struct Problem {
     #[schema(value_type = String, example = "urn:problem-type:orders:invalid-field")]
     pub kind: Box<str>,
     /// The same for people.
-    #[schema(value_type = String, example = "A field is invalid")]
+    #[schema(value_type = String, example = "Invalid field")]
     pub title: Box<str>,
     /// The HTTP status.
     #[schema(example = 422)]
@@ -105,55 +105,55 @@ macro_rules! problems {
 
 problems! {
     /// 400: the body is not JSON.
-    malformed_json = BAD_REQUEST, "malformed-json", "The body is not JSON";
+    malformed_json = BAD_REQUEST, "malformed-json", "Malformed JSON";
     /// 400: the address takes HTTPS and was spoken to in plain HTTP.
-    https_required = BAD_REQUEST, "https-required", "This address takes HTTPS only";
+    https_required = BAD_REQUEST, "https-required", "HTTPS required";
     /// 400: a header or parameter is invalid.
-    bad_request = BAD_REQUEST, "bad-request", "The request is invalid";
+    bad_request = BAD_REQUEST, "bad-request", "Invalid request";
     /// 403: a page of another site asks for it, or may, with the cookie of a signed-in browser.
-    cross_site = FORBIDDEN, "cross-site", "Pages of other sites may not ask for this";
+    cross_site = FORBIDDEN, "cross-site", "Cross-site request rejected";
     /// 401: nobody knows who asks.
-    unauthenticated = UNAUTHORIZED, "unauthenticated", "A valid token is needed";
+    unauthenticated = UNAUTHORIZED, "unauthenticated", "Authentication required";
     /// 403: who asks may not do that.
-    forbidden = FORBIDDEN, "forbidden", "The token does not allow that";
+    forbidden = FORBIDDEN, "forbidden", "Insufficient permissions";
     /// 400: signing in with the provider did not work.
-    sign_in_failed = BAD_REQUEST, "sign-in-failed", "Signing in did not work";
+    sign_in_failed = BAD_REQUEST, "sign-in-failed", "Sign-in failed";
     /// 404: there is nothing at that path.
-    not_found = NOT_FOUND, "not-found", "There is nothing here";
+    not_found = NOT_FOUND, "not-found", "Not found";
     /// 405: the path exists, but not with that method.
-    method_not_allowed = METHOD_NOT_ALLOWED, "method-not-allowed", "That method is not allowed here";
+    method_not_allowed = METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed";
     /// 408: the request took too long to arrive.
-    request_timeout = REQUEST_TIMEOUT, "request-timeout", "The request took too long to arrive";
+    request_timeout = REQUEST_TIMEOUT, "request-timeout", "Request timeout";
     /// 409: what is asked for does not fit the state that something is in.
-    wrong_state = CONFLICT, "wrong-state", "Its state does not allow that";
+    wrong_state = CONFLICT, "wrong-state", "Conflict with the current state";
     /// 409: something that was asked for later had its effect first.
-    superseded = CONFLICT, "superseded", "Something newer was applied first";
+    superseded = CONFLICT, "superseded", "Superseded by a newer request";
     /// 409: the customer has as many open orders as one may have.
-    too_many_open = CONFLICT, "too-many-open-orders", "The customer has too many open orders";
+    too_many_open = CONFLICT, "too-many-open-orders", "Too many open orders";
     /// 413: the body is too large.
-    too_large = PAYLOAD_TOO_LARGE, "too-large", "The body is too large";
+    too_large = PAYLOAD_TOO_LARGE, "too-large", "Body too large";
     /// 414: the path and query are too long.
-    uri_too_long = URI_TOO_LONG, "uri-too-long", "The path and query are too long";
+    uri_too_long = URI_TOO_LONG, "uri-too-long", "URI too long";
     /// 415: the body is declared as something else than JSON.
-    wrong_media_type = UNSUPPORTED_MEDIA_TYPE, "wrong-media-type", "The body must be application/json";
+    wrong_media_type = UNSUPPORTED_MEDIA_TYPE, "wrong-media-type", "Unsupported media type";
     /// 415: the body is compressed, or in another content coding.
-    wrong_coding = UNSUPPORTED_MEDIA_TYPE, "wrong-content-coding", "The content coding is not supported";
+    wrong_coding = UNSUPPORTED_MEDIA_TYPE, "wrong-content-coding", "Unsupported content coding";
     /// 421: it was sent under the name of another host.
-    wrong_host = MISDIRECTED_REQUEST, "wrong-host", "This host is not served here";
+    wrong_host = MISDIRECTED_REQUEST, "wrong-host", "Unknown host";
     /// 422: a field is missing or has a wrong value.
-    invalid_field = UNPROCESSABLE_ENTITY, "invalid-field", "A field is invalid";
+    invalid_field = UNPROCESSABLE_ENTITY, "invalid-field", "Invalid field";
     /// 422: an `Idempotency-Key` was used before, with another body.
-    key_reused = UNPROCESSABLE_ENTITY, "idempotency-key-reused", "That Idempotency-Key belongs to another request";
+    key_reused = UNPROCESSABLE_ENTITY, "idempotency-key-reused", "Idempotency-Key already used";
     /// 429: the client asks more often than it may; set `retry_after` as well.
-    too_many_requests = TOO_MANY_REQUESTS, "too-many-requests", "That was too often";
+    too_many_requests = TOO_MANY_REQUESTS, "too-many-requests", "Too many requests";
     /// 500: a defect; details are in the log.
-    internal = INTERNAL_SERVER_ERROR, "internal", "Something went wrong here";
+    internal = INTERNAL_SERVER_ERROR, "internal", "Internal error";
     /// 501: the body comes in a transfer coding that is not understood.
-    unknown_coding = NOT_IMPLEMENTED, "unknown-transfer-coding", "The transfer coding is not understood";
+    unknown_coding = NOT_IMPLEMENTED, "unknown-transfer-coding", "Unsupported transfer coding";
     /// 503: something that is needed is away.
-    unavailable = SERVICE_UNAVAILABLE, "unavailable", "Try again in a moment";
+    unavailable = SERVICE_UNAVAILABLE, "unavailable", "Service unavailable";
     /// 504: something that is needed did not answer in time.
-    timeout = GATEWAY_TIMEOUT, "timeout", "It took too long";
+    timeout = GATEWAY_TIMEOUT, "timeout", "Gateway timeout";
 }
 
 impl Problem {
