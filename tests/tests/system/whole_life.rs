@@ -474,14 +474,20 @@ async fn orders_are_listed_by_customer_and_status_and_pages_are_stable_while_ord
     system.quiet(SOON).await;
     let mut newest = Vec::new();
     for (order, customer) in placed.iter().rev() {
-        newest.push((order.id.to_string(), *customer, system.order_now(order).await.status));
+        let now = system.order_now(order).await;
+        newest.push((now.history[0].at, now.id.to_string(), *customer, now.status));
     }
     let wanted = |customer: Option<&str>, status: Option<OrderStatus>| -> Vec<String> {
-        let fits = newest.iter().filter(|(_, whose, is)| {
+        let fits = newest.iter().filter(|(_, _, whose, is)| {
             customer.is_none_or(|customer| customer == *whose)
                 && status.is_none_or(|status| status == *is)
         });
-        fits.map(|(id, _, _)| id.clone()).collect()
+        let mut fits: Vec<_> = fits.collect();
+        if status.is_some() {
+            // The sets of the statuses have orders of the same millisecond by their ids.
+            fits.sort_by(|a, b| (b.0, &b.1).cmp(&(a.0, &a.1)));
+        }
+        fits.into_iter().map(|(_, id, _, _)| id.clone()).collect()
     };
     let statuses = [None].into_iter().chain(OrderStatus::ALL.map(Some));
     for status in statuses {
