@@ -12,10 +12,12 @@ use std::net::SocketAddr;
 
 use clap::Parser;
 use common::{
-    config::CommonConfig,
     consumer::{StreamEntry, Subscription},
-    events::{StockChecked, StockOutcome, Stream},
-    service::{Life, ServiceConfig},
+    contract::events::{StockChecked, StockOutcome, Stream},
+    process::{
+        config::CommonConfig,
+        service::{Life, ServiceConfig},
+    },
 };
 
 use self::wallet::{Charge, Input, Wallet};

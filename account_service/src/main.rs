@@ -6,5 +6,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    common::service::main("account_service", account_service::start)
+    common::process::service::main("account_service", account_service::start)
 }

@@ -4,16 +4,18 @@
 //! and changes nothing.
 
 use common::{
-    decision::{Changes, Decider, Entity, Halt, Millis, Reads, World},
-    definitions::AccountDefinition,
-    entities::{Account, Deposit, Refused},
-    events::{
-        AccountCreated, ConfirmedStep, OrderCancelled, PaymentConfirmed, Refunded, TopUp, Topic,
-        ToppedUp, WalletChecked, WalletOutcome,
+    contract::{
+        definitions::AccountDefinition,
+        entities::{Account, Deposit, Refused},
+        events::{
+            AccountCreated, ConfirmedStep, OrderCancelled, PaymentConfirmed, Refunded, TopUp,
+            Topic, ToppedUp, WalletChecked, WalletOutcome,
+        },
+        excerpt::ShortId,
+        ids::{CustomerId, EntryId, OrderId},
+        keys::{self, Kind},
     },
-    excerpt::ShortId,
-    ids::{CustomerId, EntryId, OrderId},
-    keys::{self, Kind},
+    decision::{Changes, Decider, Entity, Halt, Millis, Reads, World},
 };
 use serde::{Deserialize, Serialize};
 

@@ -6,14 +6,16 @@ use account_service::{
 };
 use common::{
     consumer::StreamEntry,
-    definitions::AccountDefinition,
-    entities::{Account, Deposit, Refused},
-    events::{
-        AccountCreated, OrderCancelled, Refunded, Stream, TopUp, ToppedUp, WalletChecked,
-        WalletOutcome,
+    contract::{
+        definitions::AccountDefinition,
+        entities::{Account, Deposit, Refused},
+        events::{
+            AccountCreated, OrderCancelled, Refunded, Stream, TopUp, ToppedUp, WalletChecked,
+            WalletOutcome,
+        },
+        ids::{CustomerId, EntryId, OrderId},
     },
-    ids::{CustomerId, EntryId, OrderId},
-    memory::Memory,
+    decision::in_memory::Memory,
 };
 use uuid::Uuid;
 

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::{events::Stream, problem::Problem};
+use crate::{contract::events::Stream, http::problem::Problem};
 
 /// The seconds after which a request that was refused because of a backlog may be repeated.
 const RETRY_SECONDS: u16 = 5;

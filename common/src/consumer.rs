@@ -7,9 +7,14 @@
 //! each job holds its share. An entry that was delivered `SUSPECT_DELIVERIES` times is handled while
 //! nothing else is; if processes die of it all the same it becomes a dead letter without being read.
 
+pub mod checkpoints;
+pub mod entry;
+pub mod lag;
 mod original;
 mod pace;
 mod pending;
+pub mod store_id;
+pub mod trimmer;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -29,19 +34,24 @@ use self::{
     pending::{Pending, Watch},
 };
 use crate::{
-    bookmarks::Bookmarks,
+    connection::{
+        link::{Backoff, Link, LinkError, RedisUrl, await_server},
+        permissions,
+    },
+    consumer::{
+        checkpoints::Bookmarks,
+        entry::{EVENT_BYTES, Entry, Fields, read_reply, short_reason},
+        store_id::Provenance,
+    },
+    contract::{
+        events::{ENTITY, Stream, TRACEPARENT, Topic},
+        ids::EntryId,
+        json::from_object,
+        keys,
+    },
     decision::Decider,
-    engine::{BATCH_INPUTS, Job, Origin, QUEUE_KIB, Work},
-    entry::{EVENT_BYTES, Entry, Fields, read_reply, short_reason},
-    events::{ENTITY, Stream, TRACEPARENT, Topic},
+    engine::{BATCH_INPUTS, Job, Origin, QUEUE_KIB, Work, metrics::EngineMetrics},
     health::Part,
-    ids::EntryId,
-    json::from_object,
-    keys,
-    metrics::EngineMetrics,
-    redis_link::{Backoff, Link, LinkError, RedisUrl, await_server},
-    rights,
-    store::{self, Provenance},
 };
 
 /// The pause before entries are read again that the engine has dropped.
@@ -177,7 +187,7 @@ impl<D: Decider> Reader<D> {
         let shutdown = self.shutdown.clone();
         let mut link = Link::new(self.url.clone(), GRACE);
         let streams: Vec<Stream> = self.subscriptions.iter().map(|it| it.stream).collect();
-        let rights = rights::of_reader(D::TOPIC, &streams);
+        let rights = permissions::of_reader(D::TOPIC, &streams);
         loop {
             if !await_server(&mut link, &rights, &self.part, &shutdown).await? {
                 return Ok(());
@@ -323,7 +333,7 @@ impl<D: Decider> Reader<D> {
         helper: &Helper,
     ) -> Result<bool, LinkError> {
         let (own, source) = match &helper.bookmarks {
-            None => (Some(store::identify(blocking, D::TOPIC).await?), Vec::new()),
+            None => (Some(store_id::identify(blocking, D::TOPIC).await?), Vec::new()),
             Some(bookmarks) => {
                 let mut source = bookmarks.upstream();
                 source.push(blocking.run_id().await?.to_string());
@@ -734,7 +744,7 @@ fn group_is_gone(message: &str) -> bool {
 
 /// Which subscriptions are read from which server.
 pub(crate) fn by_server<I>(
-    sources: &crate::config::Sources,
+    sources: &crate::process::config::Sources,
     subscriptions: Vec<Subscription<I>>,
 ) -> Vec<(RedisUrl, Vec<Subscription<I>>)> {
     let mut servers: Vec<(RedisUrl, Vec<Subscription<I>>)> =

@@ -5,6 +5,8 @@
 //! looks at a clock or rolls dice, so both can be run as often as it takes; the engine applies what
 //! was decided. A decision that fails or panics leaves nothing behind.
 
+pub mod in_memory;
+
 use std::{
     any::Any,
     collections::{HashMap, hash_map::Entry},
@@ -14,7 +16,7 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{
+use crate::contract::{
     events::{Event, Stream, Topic},
     ids::OrderId,
     json::from_object,

@@ -10,7 +10,7 @@ use std::{
 
 use tracing::{debug, error, info, warn};
 
-use crate::{engine::now_millis, redis_link::LinkError};
+use crate::{connection::link::LinkError, engine::now_millis};
 
 /// After so many milliseconds of failures new commands are refused at once.
 const AWAY_AFTER: u64 = 1_000;

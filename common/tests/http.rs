@@ -9,9 +9,8 @@ use axum::{
 };
 use bytes::Bytes;
 use common::{
-    config::Sources,
-    server::{HEADER_PATIENCE, Serving},
-    service::Life,
+    http::server::{HEADER_PATIENCE, Serving},
+    process::{config::Sources, service::Life},
 };
 use futures_util::stream;
 use tokio::{

@@ -9,14 +9,18 @@ use axum::{
     response::Response,
 };
 use common::{
-    api::{Amount, DefineAccount},
+    connection::link::{LinkError, SharedLink},
+    contract::{
+        entities::{Account, Deposit, Refused, masked},
+        events::{AccountCreated, TopUp},
+        ids::{CustomerId, EntryId},
+    },
     decision::Entity,
-    entities::{Account, Deposit, Refused, masked},
-    events::{AccountCreated, TopUp},
-    http::{json_bytes, parse, path_id},
-    ids::{CustomerId, EntryId},
-    problem::Problem,
-    redis_link::{LinkError, SharedLink},
+    http::{
+        input::{Amount, DefineAccount},
+        problem::Problem,
+        request::{json_bytes, parse, path_id},
+    },
 };
 use serde_json::value::to_raw_value;
 use utoipa::ToSchema;

@@ -8,11 +8,13 @@ use std::{
 
 use common::{
     backlog::{Backlog, MaxBacklog},
-    events::{Event, Stream, Topic},
-    lag::{self, GroupFacts, LagMeter, ServerFacts, StreamFacts},
-    problem::Problem,
-    redis_link::LinkError,
-    redis_memory::{Change, MemoryWatch},
+    connection::{
+        link::LinkError,
+        memory::{Change, MemoryWatch},
+    },
+    consumer::lag::{self, GroupFacts, LagMeter, ServerFacts, StreamFacts},
+    contract::events::{Event, Stream, Topic},
+    http::problem::Problem,
 };
 use redis::{Pipeline, Value};
 

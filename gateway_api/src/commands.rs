@@ -8,14 +8,18 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use common::{
+    connection::link::{LinkError, SharedLink},
+    contract::{
+        definitions::Definition,
+        entities::Refused,
+        events::{ENTITY, EVENT_ID, Event, TRACEPARENT},
+        ids::{EntryId, request_id},
+    },
     decision::Entity,
-    definitions::Definition,
-    entities::Refused,
-    events::{ENTITY, EVENT_ID, Event, TRACEPARENT},
-    http::{IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, idempotency_key, trace},
-    ids::{EntryId, request_id},
-    problem::Problem,
-    redis_link::{LinkError, SharedLink},
+    http::{
+        problem::Problem,
+        request::{IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, idempotency_key, trace},
+    },
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use redis::{Pipeline, Value};

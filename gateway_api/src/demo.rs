@@ -8,15 +8,16 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use common::{
+    connection::link::{LinkError, SharedLink},
+    contract::{
+        definitions::Definition,
+        entities::{Account, Product},
+        events::{AccountCreated, Event, ProductCreated, Stream},
+        ids::request_id,
+    },
     decision::Entity,
-    definitions::Definition,
-    entities::{Account, Product},
-    events::{AccountCreated, Event, ProductCreated, Stream},
-    http::trace,
-    ids::request_id,
-    problem::Problem,
-    redis_link::{LinkError, SharedLink},
-    service::REQUEST_PATIENCE,
+    http::{problem::Problem, request::trace},
+    process::service::REQUEST_PATIENCE,
 };
 use http::HeaderMap;
 use redis::{Pipeline, Value};

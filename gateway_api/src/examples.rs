@@ -2,16 +2,20 @@
 //! cannot come to look different from what is sent.
 
 use common::{
-    api::{Amount, DefineAccount, DefineProduct, PlaceOrder},
-    entities::{Account, Delivery, Deposit, Order, OrderStatus, Product, Step},
-    events::{
-        AccountCreated, ConfirmedStep, DeadLetter, LineMoves, MessageKind, MessageSent,
-        OrderCancelled, OrderCompleted, OrderCreated, OrderShipped, OrderUnpaid, PaymentConfirmed,
-        ProductCreated, Refunded, Restock, StockChecked, StockConfirmed, StockOutcome, Stream,
-        TopUp, Topic, ToppedUp, WalletChecked, WalletOutcome,
+    contract::{
+        entities::{Account, Delivery, Deposit, Order, OrderStatus, Product, Step},
+        events::{
+            AccountCreated, ConfirmedStep, DeadLetter, LineMoves, MessageKind, MessageSent,
+            OrderCancelled, OrderCompleted, OrderCreated, OrderShipped, OrderUnpaid,
+            PaymentConfirmed, ProductCreated, Refunded, Restock, StockChecked, StockConfirmed,
+            StockOutcome, Stream, TopUp, Topic, ToppedUp, WalletChecked, WalletOutcome,
+        },
+        ids::{CustomerId, EntryId, OrderId, ProductId},
     },
-    ids::{CustomerId, EntryId, OrderId, ProductId},
-    problem::Problem,
+    http::{
+        input::{Amount, DefineAccount, DefineProduct, PlaceOrder},
+        problem::Problem,
+    },
 };
 use serde::Serialize;
 use serde_json::{Value, json};

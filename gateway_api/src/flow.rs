@@ -14,13 +14,15 @@ use axum::{
 };
 use bytes::Bytes;
 use common::{
+    connection::link::{Link, LinkError},
+    consumer::lag::{self, GroupFacts, Lag, LagMeter, ServerFacts, StreamFacts},
+    contract::{
+        events::{Stream, Topic},
+        ids::EntryId,
+    },
     engine::now_millis,
-    events::{Stream, Topic},
-    ids::EntryId,
-    lag::{self, GroupFacts, Lag, LagMeter, ServerFacts, StreamFacts},
-    problem::Problem,
-    redis_link::{Link, LinkError},
-    service::{Life, REQUEST_PATIENCE},
+    http::problem::Problem,
+    process::service::{Life, REQUEST_PATIENCE},
 };
 use http::{HeaderMap, header};
 use redis::{Pipeline, Value};

@@ -9,13 +9,17 @@ use axum::{
     response::Response,
 };
 use common::{
-    api::{Amount, DefineProduct},
+    contract::{
+        entities::{Delivery, Product, Refused},
+        events::{ProductCreated, Restock},
+        ids::{EntryId, ProductId},
+    },
     decision::Entity,
-    entities::{Delivery, Product, Refused},
-    events::{ProductCreated, Restock},
-    http::{json_bytes, parse, path_id},
-    ids::{EntryId, ProductId},
-    problem::Problem,
+    http::{
+        input::{Amount, DefineProduct},
+        problem::Problem,
+        request::{json_bytes, parse, path_id},
+    },
 };
 use utoipa::ToSchema;
 use uuid::Uuid;

@@ -36,13 +36,19 @@ use axum::{Router, middleware};
 use clap::Parser;
 use common::{
     backlog::MaxBacklog,
-    config::{CommonConfig, Fault},
-    events::Topic,
-    http::wrong_method,
-    redis_link::SharedLink,
-    redis_memory::{MaxMemory, MemoryWatch},
-    server::{Serving, survive_panics, tls::TlsConfig},
-    service::{Life, ServiceConfig},
+    connection::{
+        link::SharedLink,
+        memory::{MaxMemory, MemoryWatch},
+    },
+    contract::events::Topic,
+    http::{
+        request::wrong_method,
+        server::{Serving, survive_panics, tls::TlsConfig},
+    },
+    process::{
+        config::{CommonConfig, Fault},
+        service::{Life, ServiceConfig},
+    },
 };
 
 use self::{

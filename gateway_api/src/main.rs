@@ -6,5 +6,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    common::service::main("gateway_api", gateway_api::start)
+    common::process::service::main("gateway_api", gateway_api::start)
 }

@@ -7,7 +7,10 @@ use axum::{
     },
     response::Response,
 };
-use common::{events::MessageSent, http::path_id, ids::CustomerId, keys, problem::Problem};
+use common::{
+    contract::{events::MessageSent, ids::CustomerId, keys},
+    http::{problem::Problem, request::path_id},
+};
 use utoipa::ToSchema;
 
 use crate::{

@@ -3,7 +3,7 @@
 //! Served at `/openapi.json`; `gateway_api/swagger.yaml` is the same document, and a test fails
 //! when it is stale.
 
-use common::problem::{PROBLEM_JSON, Problem};
+use common::http::problem::{PROBLEM_JSON, Problem};
 use http::Method;
 use utoipa::openapi::{
     ContentBuilder, HeaderBuilder, InfoBuilder, License, ObjectBuilder, OpenApi, OpenApiBuilder,

@@ -9,7 +9,9 @@ use std::{
 
 use bytes::Bytes;
 use common::{
-    http::GATEWAY_SECRET, ids::OrderId, problem::Problem, secret::Secret, server::KEEP_ALIVE_MS,
+    contract::ids::OrderId,
+    http::{problem::Problem, request::GATEWAY_SECRET, server::KEEP_ALIVE_MS},
+    secret::Secret,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri};
 use http_body_util::{BodyExt as _, Full, Limited};

@@ -13,17 +13,21 @@ use axum::{
 };
 use bytes::Bytes;
 use common::{
-    api::PlaceOrder,
-    engine::trace_id,
-    entities::{Order, OrderStatus},
-    http::{
-        CALLER, IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, TRACEPARENT, json_bytes, parse, path_id,
-        trace,
+    connection::link::LinkError,
+    contract::{
+        entities::{Order, OrderStatus},
+        ids::{CustomerId, OrderId},
+        keys,
     },
-    ids::{CustomerId, OrderId},
-    keys,
-    problem::Problem,
-    redis_link::LinkError,
+    engine::trace_id,
+    http::{
+        input::PlaceOrder,
+        problem::Problem,
+        request::{
+            CALLER, IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, TRACEPARENT, json_bytes, parse, path_id,
+            trace,
+        },
+    },
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde::{Deserialize, Serialize};

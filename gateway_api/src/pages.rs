@@ -7,14 +7,16 @@ use axum::{
 };
 use bytes::Bytes;
 use common::{
+    connection::link::{LinkError, SharedLink},
+    contract::{
+        entities::{KEPT_ATTEMPTS, Order, OrderStatus},
+        events::{MessageKind, MessageSent},
+        ids::{CustomerId, OrderId},
+        json::from_object,
+        keys,
+    },
     decision::Entity,
-    entities::{KEPT_ATTEMPTS, Order, OrderStatus},
-    events::{MessageKind, MessageSent},
-    ids::{CustomerId, OrderId},
-    json::from_object,
-    keys,
-    problem::Problem,
-    redis_link::{LinkError, SharedLink},
+    http::problem::Problem,
 };
 use http::{HeaderValue, header};
 use redis::{Pipeline, Value};

@@ -5,10 +5,12 @@ use axum::{
     response::Response,
 };
 use common::{
+    contract::{
+        entities::{Account, Order, Product},
+        keys,
+    },
     decision::Entity,
-    entities::{Account, Order, Product},
-    keys,
-    problem::Problem,
+    http::problem::Problem,
 };
 use http::HeaderMap;
 use serde::Serialize;

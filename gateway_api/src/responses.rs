@@ -1,6 +1,6 @@
 //! The error answers that many calls have in common, for the API document.
 
-use common::problem::Problem;
+use common::http::problem::Problem;
 use utoipa::IntoResponses;
 
 use crate::{commands, examples};

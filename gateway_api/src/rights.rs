@@ -2,10 +2,12 @@
 //! bring in.
 
 use common::{
-    entities::OrderStatus,
-    events::{Stream, Topic, Writer},
-    keys,
-    rights::{Right, of_everybody},
+    connection::permissions::{Right, of_everybody},
+    contract::{
+        entities::OrderStatus,
+        events::{Stream, Topic, Writer},
+        keys,
+    },
 };
 
 /// What it needs in the Redis of a topic.

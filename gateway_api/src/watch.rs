@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use common::{
-    events::Topic, health::Health, ids::OrderId, redis_link::LinkError, redis_memory::MemoryWatch,
+    connection::{link::LinkError, memory::MemoryWatch},
+    contract::{events::Topic, ids::OrderId},
+    health::Health,
 };
 use http::{HeaderMap, StatusCode};
 use tokio_util::sync::CancellationToken;

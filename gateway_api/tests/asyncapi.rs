@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use common::events::Stream;
+use common::contract::events::Stream;
 use serde_json::{Value, json};
 
 fn document() -> Value {

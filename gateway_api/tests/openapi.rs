@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use common::{api::DefineAccount, text::is_visible};
+use common::{contract::text::is_visible, http::input::DefineAccount};
 use serde_json::{Value, json};
 
 #[test]

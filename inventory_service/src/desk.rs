@@ -7,11 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::{
+    contract::{
+        entities::{Line, LinePage, PageId, Product},
+        excerpt::{ShortId, clauses, listed},
+        ids::{OrderId, ProductId},
+    },
     decision::{Changes, Entity, Halt, World},
-    entities::{Line, LinePage, PageId, Product},
-    excerpt::{ShortId, clauses, listed},
-    http::PRODUCTS_LIMIT,
-    ids::{OrderId, ProductId},
+    http::request::PRODUCTS_LIMIT,
 };
 
 use crate::reservation::{Holding, Reservation, Waiting};

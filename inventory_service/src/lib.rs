@@ -17,10 +17,12 @@ use std::net::SocketAddr;
 
 use clap::Parser;
 use common::{
-    config::CommonConfig,
     consumer::Subscription,
-    events::{Stream, WalletChecked},
-    service::{Life, ServiceConfig},
+    contract::events::{Stream, WalletChecked},
+    process::{
+        config::CommonConfig,
+        service::{Life, ServiceConfig},
+    },
 };
 
 pub use self::desk::{Limits, PAGE};

@@ -6,5 +6,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    common::service::main("inventory_service", inventory_service::start)
+    common::process::service::main("inventory_service", inventory_service::start)
 }

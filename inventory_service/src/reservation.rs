@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use common::{
+    contract::{
+        entities::Spot,
+        events::{StockChecked, StockOutcome},
+        ids::{CustomerId, EntryId, OrderId, ProductId},
+        keys::{self, Kind},
+    },
     decision::Entity,
-    entities::Spot,
-    events::{StockChecked, StockOutcome},
-    ids::{CustomerId, EntryId, OrderId, ProductId},
-    keys::{self, Kind},
 };
 use serde::{Deserialize, Serialize};
 

@@ -9,10 +9,12 @@
 use std::collections::BTreeMap;
 
 use common::{
+    contract::{
+        entities::{PageId, Served, Spot},
+        events::LineMoves,
+        ids::ProductId,
+    },
     decision::Halt,
-    entities::{PageId, Served, Spot},
-    events::LineMoves,
-    ids::ProductId,
 };
 
 use crate::{

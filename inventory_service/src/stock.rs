@@ -8,15 +8,18 @@
 use std::collections::BTreeMap;
 
 use common::{
-    decision::{Changes, Decider, Halt, Millis, Reads, World},
-    definitions::ProductDefinition,
-    entities::{Delivery, Line, Product, Refused},
-    events::{
-        ConfirmedStep, LineMoves, OrderCancelled, OrderCreated, OrderShipped, OrderUnpaid,
-        ProductCreated, Restock, StockChecked, StockConfirmed, Topic, WalletChecked, WalletOutcome,
+    contract::{
+        definitions::ProductDefinition,
+        entities::{Delivery, Line, Product, Refused},
+        events::{
+            ConfirmedStep, LineMoves, OrderCancelled, OrderCreated, OrderShipped, OrderUnpaid,
+            ProductCreated, Restock, StockChecked, StockConfirmed, Topic, WalletChecked,
+            WalletOutcome,
+        },
+        ids::{EntryId, OrderId},
     },
-    http::PRODUCTS_LIMIT,
-    ids::{EntryId, OrderId},
+    decision::{Changes, Decider, Halt, Millis, Reads, World},
+    http::request::PRODUCTS_LIMIT,
 };
 
 use crate::{

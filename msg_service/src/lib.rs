@@ -13,10 +13,12 @@ use std::net::SocketAddr;
 
 use clap::Parser;
 use common::{
-    config::CommonConfig,
     consumer::{StreamEntry, Subscription},
-    events::Stream,
-    service::{Life, ServiceConfig},
+    contract::events::Stream,
+    process::{
+        config::CommonConfig,
+        service::{Life, ServiceConfig},
+    },
 };
 use serde::de::DeserializeOwned;
 

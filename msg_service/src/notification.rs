@@ -4,16 +4,18 @@
 //! the trace of the event.
 
 use common::{
-    decision::{Changes, Decider, Entity, Halt, Millis, Reads, World},
-    entities::masked,
-    events::{
-        AccountCreated, MessageKind, MessageSent, OrderCancelled, OrderCompleted, OrderCreated,
-        OrderShipped, Refunded, StockChecked, StockOutcome, Stream, Topic, ToppedUp, WalletChecked,
-        WalletOutcome,
+    contract::{
+        entities::masked,
+        events::{
+            AccountCreated, MessageKind, MessageSent, OrderCancelled, OrderCompleted, OrderCreated,
+            OrderShipped, Refunded, StockChecked, StockOutcome, Stream, Topic, ToppedUp,
+            WalletChecked, WalletOutcome,
+        },
+        excerpt::{ShortId, listed},
+        ids::{CustomerId, EntryId, NAMESPACE, OrderId, ProductId},
+        keys::{self, Kind},
     },
-    excerpt::{ShortId, listed},
-    ids::{CustomerId, EntryId, NAMESPACE, OrderId, ProductId},
-    keys::{self, Kind},
+    decision::{Changes, Decider, Entity, Halt, Millis, Reads, World},
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

@@ -5,14 +5,15 @@ use std::collections::BTreeSet;
 
 use common::{
     consumer::StreamEntry,
-    decision::Entity,
-    events::{
-        AccountCreated, MessageKind, MessageSent, OrderCancelled, OrderCompleted, OrderCreated,
-        OrderShipped, Refunded, StockChecked, StockOutcome, Stream, ToppedUp, WalletChecked,
-        WalletOutcome,
+    contract::{
+        events::{
+            AccountCreated, MessageKind, MessageSent, OrderCancelled, OrderCompleted, OrderCreated,
+            OrderShipped, Refunded, StockChecked, StockOutcome, Stream, ToppedUp, WalletChecked,
+            WalletOutcome,
+        },
+        ids::{CustomerId, EntryId, OrderId, ProductId},
     },
-    ids::{CustomerId, EntryId, OrderId, ProductId},
-    memory::Memory,
+    decision::{Entity, in_memory::Memory},
 };
 use msg_service::{
     notification::{Customer, Input, Notifications},

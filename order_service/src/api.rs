@@ -10,18 +10,24 @@ use axum::{
     routing::{get, post},
 };
 use common::{
-    api::PlaceOrder,
     backlog::MaxBacklog,
-    engine::{Door, Refusal, trace_id},
-    entities::{Order, OrderStatus},
-    http::{
-        IDEMPOTENT_REPLAYED, JsonBody, caller, idempotency_key, path_id, trace, unknown_path,
-        wrong_method,
+    connection::{
+        link::SharedLink,
+        memory::{Change, MemoryWatch},
     },
-    ids::{OrderId, request_id},
-    problem::Problem,
-    redis_link::SharedLink,
-    redis_memory::{Change, MemoryWatch},
+    contract::{
+        entities::{Order, OrderStatus},
+        ids::{OrderId, request_id},
+    },
+    engine::{Door, Refusal, trace_id},
+    http::{
+        input::PlaceOrder,
+        problem::Problem,
+        request::{
+            IDEMPOTENT_REPLAYED, JsonBody, caller, idempotency_key, path_id, trace, unknown_path,
+            wrong_method,
+        },
+    },
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::sync::watch;

@@ -21,16 +21,20 @@ use std::{
 
 use common::{
     backlog::MaxBacklog,
+    connection::{
+        link::{Backoff, LinkError, SharedLink},
+        permissions::Right,
+    },
+    consumer::store_id::StoreId,
+    contract::{
+        entities::{CONFIRMATION_RESENDS_MAX, Order, OrderStatus},
+        events::Topic,
+        ids::OrderId,
+        keys,
+    },
     decision::Millis,
     engine::Door,
-    entities::{CONFIRMATION_RESENDS_MAX, Order, OrderStatus},
-    events::Topic,
     health::Part,
-    ids::OrderId,
-    keys,
-    redis_link::{Backoff, LinkError, SharedLink},
-    rights::Right,
-    store::StoreId,
 };
 use redis::{Pipeline, Value};
 use tokio::{sync::watch, task::JoinSet};

@@ -8,8 +8,10 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use common::{
-    http::GATEWAY_SECRET,
-    problem::{Challenge, Problem},
+    http::{
+        problem::{Challenge, Problem},
+        request::GATEWAY_SECRET,
+    },
     secret::Secret,
 };
 use ring::{

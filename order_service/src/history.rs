@@ -6,10 +6,12 @@
 //! each request to pay again was answered.
 
 use common::{
+    contract::{
+        entities::{KEPT_ATTEMPTS, Order, OrderStatus, Step},
+        ids::OrderId,
+        keys::{self, Kind},
+    },
     decision::Entity,
-    entities::{KEPT_ATTEMPTS, Order, OrderStatus, Step},
-    ids::OrderId,
-    keys::{self, Kind},
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

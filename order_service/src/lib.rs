@@ -21,12 +21,16 @@ use clap::Parser;
 use common::{
     auth::AuthConfig,
     backlog::MaxBacklog,
-    config::{CommonConfig, Fault},
+    connection::{
+        link::SharedLink,
+        memory::{MaxMemory, MemoryWatch},
+    },
     consumer::Subscription,
-    events::{PaymentConfirmed, StockConfirmed, Stream, Topic},
-    redis_link::SharedLink,
-    redis_memory::{MaxMemory, MemoryWatch},
-    service::{Life, ServiceConfig},
+    contract::events::{PaymentConfirmed, StockConfirmed, Stream, Topic},
+    process::{
+        config::{CommonConfig, Fault},
+        service::{Life, ServiceConfig},
+    },
 };
 use prometheus_client::metrics::gauge::Gauge;
 

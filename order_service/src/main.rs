@@ -6,5 +6,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    common::service::main("order_service", order_service::start)
+    common::process::service::main("order_service", order_service::start)
 }

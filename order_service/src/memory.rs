@@ -4,10 +4,12 @@
 use std::{sync::Arc, time::Duration};
 
 use common::{
-    config::Sources,
+    connection::{
+        link::{Link, LinkError, info_text},
+        memory::{MemoryFacts, MemoryWatch},
+    },
     health::Part,
-    redis_link::{Link, LinkError, info_text},
-    redis_memory::{MemoryFacts, MemoryWatch},
+    process::config::Sources,
 };
 use tokio_util::sync::CancellationToken;
 

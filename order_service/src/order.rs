@@ -5,15 +5,17 @@
 //! and one of lower rank is written into the history but never becomes the status again.
 
 use common::{
-    decision::{Changes, Decider, Halt, Millis, Reads, World},
-    entities::{CONFIRMATION_RESENDS_MAX, Confirmation, Order, OrderStatus, Resent, Step},
-    events::{
-        ConfirmedStep, OrderCancelled, OrderCompleted, OrderCreated, OrderShipped, OrderUnpaid,
-        PaymentConfirmed, StockChecked, StockConfirmed, StockOutcome, Topic, WalletChecked,
-        WalletOutcome,
+    contract::{
+        entities::{CONFIRMATION_RESENDS_MAX, Confirmation, Order, OrderStatus, Resent, Step},
+        events::{
+            ConfirmedStep, OrderCancelled, OrderCompleted, OrderCreated, OrderShipped, OrderUnpaid,
+            PaymentConfirmed, StockChecked, StockConfirmed, StockOutcome, Topic, WalletChecked,
+            WalletOutcome,
+        },
+        ids::{CustomerId, EntryId, OrderId, ProductId},
+        keys,
     },
-    ids::{CustomerId, EntryId, OrderId, ProductId},
-    keys,
+    decision::{Changes, Decider, Halt, Millis, Reads, World},
 };
 use uuid::Uuid;
 

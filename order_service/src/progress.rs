@@ -9,10 +9,12 @@ use std::collections::HashMap;
 
 use common::{
     backlog::Backlog,
+    contract::{
+        entities::{Confirmation, Order},
+        events::{Stream, Topic},
+        ids::EntryId,
+    },
     decision::Millis,
-    entities::{Confirmation, Order},
-    events::{Stream, Topic},
-    ids::EntryId,
 };
 
 /// The progress of one consumer group in a stream.

@@ -4,16 +4,17 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use common::{
-    config::Sources,
+    connection::{
+        link::{Backoff, Link, LinkError, info_text},
+        memory::{MemoryFacts, MemoryWatch},
+        permissions::Right,
+    },
+    consumer::lag,
+    contract::{events::Stream, ids::EntryId},
     decision::Millis,
     engine::now_millis,
-    events::Stream,
     health::Part,
-    ids::EntryId,
-    lag,
-    redis_link::{Backoff, Link, LinkError, info_text},
-    redis_memory::{MemoryFacts, MemoryWatch},
-    rights::Right,
+    process::config::Sources,
 };
 use prometheus_client::metrics::gauge::Gauge;
 use redis::{Pipeline, Value, from_redis_value};

@@ -4,17 +4,20 @@ use std::collections::{HashSet, VecDeque};
 
 use common::{
     consumer::StreamEntry,
-    decision::{Append, Changes, Decider, Entity, Millis, Place as Listed, World},
-    entities::{
-        CONFIRMATION_RESENDS_MAX, Confirmation, KEPT_ATTEMPTS, MAX_ATTEMPTS,
-        MAX_UNSHORTENED_ATTEMPTS, Order, OrderStatus, OrderUpdated, Resent, Step,
+    contract::{
+        entities::{
+            CONFIRMATION_RESENDS_MAX, Confirmation, KEPT_ATTEMPTS, MAX_ATTEMPTS,
+            MAX_UNSHORTENED_ATTEMPTS, Order, OrderStatus, OrderUpdated, Resent, Step,
+        },
+        events::{
+            Event, OrderCancelled, OrderCompleted, OrderCreated, OrderShipped, OrderUnpaid,
+            StockChecked, StockOutcome, Stream, WalletChecked, WalletOutcome,
+        },
+        ids::{CustomerId, EntryId, OrderId, ProductId},
     },
-    events::{
-        Event, OrderCancelled, OrderCompleted, OrderCreated, OrderShipped, OrderUnpaid,
-        StockChecked, StockOutcome, Stream, WalletChecked, WalletOutcome,
+    decision::{
+        Append, Changes, Decider, Entity, Millis, Place as Listed, World, in_memory::Memory,
     },
-    ids::{CustomerId, EntryId, OrderId, ProductId},
-    memory::Memory,
 };
 use order_service::{
     history::Retry,

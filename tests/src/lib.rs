@@ -17,11 +17,13 @@ use std::{
 
 use bytes::Bytes;
 use common::{
-    config::Sources,
-    entities::{Order, OrderStatus},
-    events::{ENTITY, EVENT_ID, Stream, Topic},
-    http::GATEWAY_SECRET,
-    redis_link::RedisUrl,
+    connection::link::RedisUrl,
+    contract::{
+        entities::{Order, OrderStatus},
+        events::{ENTITY, EVENT_ID, Stream, Topic},
+    },
+    http::request::GATEWAY_SECRET,
+    process::config::Sources,
 };
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full};

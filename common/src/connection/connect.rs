@@ -14,7 +14,10 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::{pem, redis_link::LinkError, redis_url::RedisUrl};
+use crate::{
+    connection::{link::LinkError, url::RedisUrl},
+    pem,
+};
 
 /// How long the way there may take, and how long TLS.
 const CONNECT: Duration = Duration::from_secs(2);

@@ -18,19 +18,20 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-pub use crate::redis_url::{Access, RedisAccess, RedisUrl};
+pub use crate::connection::url::{Access, RedisAccess, RedisUrl};
 use crate::{
-    circuit_breaker::CircuitBreaker,
+    connection::{
+        circuit_breaker::CircuitBreaker,
+        connect::connect,
+        memory::MemoryFacts,
+        permissions::{self, Right},
+        refusals::{has_refusal_by_server, is_about_server},
+    },
+    consumer::lag::STREAM_ENDS,
+    contract::{json::from_object, keys::Key},
     decision::Entity,
     health::Part,
-    json::from_object,
-    keys::Key,
-    lag::STREAM_ENDS,
-    problem::Problem,
-    redis_connect::connect,
-    redis_memory::MemoryFacts,
-    refusals::{has_refusal_by_server, is_about_server},
-    rights::{self, Right},
+    http::problem::Problem,
 };
 
 /// How old a connection is at least before a server that does not serve makes us open another one:
@@ -400,7 +401,7 @@ impl Link {
     ///
     /// [`LinkError::Unsuitable`] if one is missing; otherwise as [`Link::ask`].
     pub async fn check_rights(&mut self, rights: &[Right]) -> Result<(), LinkError> {
-        rights::check(self, rights).await
+        permissions::check(self, rights).await
     }
 
     /// The name of the Redis user that this link uses.

@@ -15,7 +15,7 @@ use std::{
 use prometheus_client::metrics::gauge::Gauge;
 use tracing::{info, warn};
 
-use crate::{health::Health, problem::Problem, service::Life};
+use crate::{health::Health, http::problem::Problem, process::service::Life};
 
 /// The seconds after which a request that was refused for want of memory may be repeated.
 const RETRY_SECONDS: u16 = 5;

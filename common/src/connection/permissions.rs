@@ -8,9 +8,11 @@ use redis::{Pipeline, Value, from_redis_value};
 use tracing::{debug, warn};
 
 use crate::{
-    events::{Stream, Topic, Writer},
-    keys,
-    redis_link::{Link, LinkError},
+    connection::link::{Link, LinkError},
+    contract::{
+        events::{Stream, Topic, Writer},
+        keys,
+    },
 };
 
 /// How many missing rights are named; the others are counted.

@@ -9,10 +9,9 @@ use redis::{
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::{
-    config::Fault,
+    connection::{connect::connect, link::LinkError},
     pem::{self, PemError},
-    redis_connect::connect,
-    redis_link::LinkError,
+    process::config::Fault,
     secret::Secret,
 };
 
@@ -133,7 +132,7 @@ impl RedisUrl {
     ///
     /// # Errors
     ///
-    /// As those of [`Link`](crate::redis_link::Link).
+    /// As those of [`Link`](crate::connection::link::Link).
     pub async fn connect(&self, patience: Duration) -> Result<MultiplexedConnection, LinkError> {
         connect(self, patience).await
     }

@@ -23,11 +23,13 @@ use redis::{Pipeline, Value, from_redis_value};
 use tracing::{info, warn};
 
 use crate::{
-    events::{Stream, Topic},
-    ids::EntryId,
-    keys,
-    redis_link::{Link, LinkError, is_error},
-    store::StoreId,
+    connection::link::{Link, LinkError, is_error},
+    consumer::store_id::StoreId,
+    contract::{
+        events::{Stream, Topic},
+        ids::EntryId,
+        keys,
+    },
 };
 
 /// Stands for what is not known, or not done yet.

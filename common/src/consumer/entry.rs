@@ -3,7 +3,7 @@
 use redis::Value;
 use sha1_smol::Sha1;
 
-use crate::{
+use crate::contract::{
     events::{ENTITY, Stream},
     ids::{EntryId, OrderId},
 };

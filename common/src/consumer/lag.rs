@@ -13,7 +13,7 @@ use std::collections::HashMap;
 
 use redis::{Pipeline, Value, from_redis_value};
 
-use crate::{decision::Millis, ids::EntryId, redis_url::DEFAULT_USER};
+use crate::{connection::url::DEFAULT_USER, contract::ids::EntryId, decision::Millis};
 
 /// How many entries a group was not given yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,11 +4,15 @@
 use redis::Pipeline;
 
 use crate::{
-    events::{Stream, Topic, Writer},
-    ids::EntryId,
-    lag::{GroupFacts, StreamFacts, ask_about},
-    redis_link::{Link, LinkError, is_error},
-    redis_url::DEFAULT_USER,
+    connection::{
+        link::{Link, LinkError, is_error},
+        url::DEFAULT_USER,
+    },
+    consumer::lag::{GroupFacts, StreamFacts, ask_about},
+    contract::{
+        events::{Stream, Topic, Writer},
+        ids::EntryId,
+    },
 };
 
 /// The times of entries whose ids are `<seconds>-<microseconds>` since 1970, as the original makes them,

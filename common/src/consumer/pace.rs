@@ -1,8 +1,8 @@
 //! The size of a read. Redis bounds a read by entries per stream; a reader has to bound it by bytes.
 
 use crate::{
+    consumer::entry::{Entry, Fields},
     engine::BATCH_INPUTS,
-    entry::{Entry, Fields},
 };
 
 /// The most bytes that a read is meant to bring.
@@ -58,7 +58,7 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::EntryId;
+    use crate::contract::ids::EntryId;
 
     fn entries(count: usize, bytes: usize) -> Vec<Entry> {
         let fields = || Fields(vec![("entity".into(), vec![b'x'; bytes])]);

@@ -8,11 +8,15 @@ use std::{
 use redis::{Pipeline, Value, from_redis_value};
 
 use crate::{
-    bookmarks::before,
-    entry::{Entry, read_reply},
-    events::{Stream, Topic},
-    ids::EntryId,
-    redis_link::{Link, LinkError},
+    connection::link::{Link, LinkError},
+    consumer::{
+        checkpoints::before,
+        entry::{Entry, read_reply},
+    },
+    contract::{
+        events::{Stream, Topic},
+        ids::EntryId,
+    },
 };
 
 /// How many rows one answer of XPENDING has at most.

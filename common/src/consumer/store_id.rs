@@ -20,12 +20,11 @@ use tracing::info;
 use uuid::Uuid;
 
 use crate::{
+    connection::link::{Link, LinkError, RedisUrl},
+    contract::{events::Topic, keys},
     decision::Millis,
     engine::now_millis,
-    events::Topic,
     health::Part,
-    keys,
-    redis_link::{Link, LinkError, RedisUrl},
 };
 
 /// How often it is made sure that the store has an identity: FLUSHALL takes it.

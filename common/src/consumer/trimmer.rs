@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::{
-    events::{Stream, Topic},
+    connection::link::{Link, LinkError, RedisUrl},
+    contract::events::{Stream, Topic},
     health::Part,
-    redis_link::{Link, LinkError, RedisUrl},
 };
 
 /// How often each stream is looked at.

@@ -5,11 +5,13 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    contract::{
+        entities::{Account, Product},
+        events::{AccountCreated, ProductCreated},
+        ids::EntryId,
+        keys::{self, Kind},
+    },
     decision::Entity,
-    entities::{Account, Product},
-    events::{AccountCreated, ProductCreated},
-    ids::EntryId,
-    keys::{self, Kind},
 };
 
 /// The record of one request: its event and its result.

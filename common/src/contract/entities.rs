@@ -11,9 +11,11 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{
+    contract::{
+        ids::{CustomerId, EntryId, OrderId, ProductId},
+        keys::{self, Kind},
+    },
     decision::{Entity, Millis, Place},
-    ids::{CustomerId, EntryId, OrderId, ProductId},
-    keys::{self, Kind},
 };
 
 /// How many attempts an order may have.
@@ -357,7 +359,7 @@ struct AnyOrderUpdated {
     product_ids: Vec<ProductId>,
     customer_id: CustomerId,
     status: OrderStatus,
-    #[serde(default = "crate::events::first_attempt")]
+    #[serde(default = "crate::contract::events::first_attempt")]
     attempt: u32,
     order_total: Option<u64>,
     reason: Option<String>,
@@ -718,7 +720,7 @@ pub enum Refused {
     TooMuch,
 }
 
-impl Entity for crate::events::MessageSent {
+impl Entity for crate::contract::events::MessageSent {
     type Id = Uuid;
     fn kind() -> &'static Kind {
         &keys::MESSAGE

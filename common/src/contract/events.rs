@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{
+use crate::contract::{
     ids::{CustomerId, EntryId, NAMESPACE, OrderId, ProductId},
     text::{read_plain, read_plain_option},
 };
@@ -59,7 +59,7 @@ impl Topic {
 pub enum Stream {
     /// [`OrderCreated`], by order_service.
     OrderCreated,
-    /// [`OrderUpdated`](crate::entities::OrderUpdated), by order_service.
+    /// [`OrderUpdated`](crate::contract::entities::OrderUpdated), by order_service.
     OrderUpdated,
     /// [`OrderCancelled`], by order_service.
     OrderCancelled,
@@ -79,7 +79,7 @@ pub enum Stream {
     InventoryConfirmed,
     /// [`LineMoves`], by inventory_service for itself.
     InventoryLine,
-    /// [`ProductUpdated`](crate::entities::ProductUpdated), by inventory_service.
+    /// [`ProductUpdated`](crate::contract::entities::ProductUpdated), by inventory_service.
     InventoryUpdated,
     /// [`AccountCreated`], by clients through the gateway.
     AccountCreated,
@@ -93,7 +93,7 @@ pub enum Stream {
     AccountRefunded,
     /// [`PaymentConfirmed`], by account_service.
     AccountConfirmed,
-    /// [`Account`](crate::entities::Account), by account_service.
+    /// [`Account`](crate::contract::entities::Account), by account_service.
     AccountUpdated,
     /// [`MessageSent`], by msg_service.
     MessageSent,

@@ -5,7 +5,7 @@
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
-use crate::{
+use crate::contract::{
     entities::OrderStatus,
     events::{Stream, Topic},
     ids::CustomerId,
@@ -37,7 +37,7 @@ pub static ORDER: Kind = Kind {
     announces_new: false,
 };
 /// Idempotency records of requests to pay for an order again, by order_service; see
-/// [`Order::omitted`](crate::entities::Order::omitted).
+/// [`Order::omitted`](crate::contract::entities::Order::omitted).
 pub static RETRY: Kind =
     Kind { prefix: "{order}:retry:", index: None, updates: None, announces_new: false };
 /// Products, by inventory_service.
@@ -141,7 +141,7 @@ pub fn lex_range(prefix: &str) -> (String, String) {
 pub const UNCONFIRMED_ORDERS: &str = "{order}:unconfirmed";
 
 /// What makes the owner's store this one and no other: `{<topic>}:store`, a
-/// [`StoreId`](crate::store::StoreId). Whoever reads the owner's streams may read it, too.
+/// [`StoreId`](crate::consumer::store_id::StoreId). Whoever reads the owner's streams may read it, too.
 pub fn store(owner: Topic) -> String {
     format!("{{{}}}:store", owner.name())
 }

@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::{
+    contract::{events::Stream, keys::Key},
     decision::{Access, Append, Decider, Entity, Halt, Millis, Note, Reads, World},
-    events::Stream,
-    keys::Key,
 };
 
 /// Runs one decider over entities in memory, one input at a time.

@@ -6,10 +6,12 @@ use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 use super::{PATIENCE, PROBE, xack};
 use crate::{
-    events::{Stream, Topic},
+    connection::link::{Link, LinkError, RedisUrl},
+    contract::{
+        events::{Stream, Topic},
+        ids::EntryId,
+    },
     health::Part,
-    ids::EntryId,
-    redis_link::{Link, LinkError, RedisUrl},
 };
 
 /// How long the end of the process waits for the last ones; what is missed is delivered again.

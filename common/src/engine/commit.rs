@@ -6,9 +6,11 @@ use redis::{Cmd, Value};
 
 use super::group::Group;
 use crate::{
+    contract::{
+        events::{ENTITY, EVENT_ID, Stream, TRACEPARENT, Topic},
+        keys::{self, Key},
+    },
     decision::World,
-    events::{ENTITY, EVENT_ID, Stream, TRACEPARENT, Topic},
-    keys::{self, Key},
 };
 
 /// The script.

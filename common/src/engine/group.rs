@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use super::queue::Job;
 use crate::{
+    contract::keys::Key,
     decision::{Access, Append, Changes, Decider, SetLimit, World},
-    keys::Key,
 };
 
 /// Inputs that share checked entities, and commit or conflict together.

@@ -8,6 +8,7 @@
 mod acknowledger;
 mod commit;
 mod group;
+pub mod metrics;
 mod queue;
 
 use std::{
@@ -30,18 +31,23 @@ use self::{
     group::{Group, group},
 };
 use crate::{
-    config::Sources,
+    connection::{
+        link::{Backoff, Link, LinkError, await_server, is_error, is_noscript},
+        permissions,
+    },
+    consumer::{
+        entry::short_reason,
+        store_id::{self, Identity},
+    },
+    contract::{
+        events::{DeadLetter, Stream, Topic},
+        ids::EntryId,
+        keys::{self, Key},
+    },
     decision::{Access, Append, Changes, Decider, Halt, Note, Reads, World},
-    entry::short_reason,
-    events::{DeadLetter, Stream, Topic},
+    engine::metrics::EngineMetrics,
     health::{Health, Part},
-    ids::EntryId,
-    keys::{self, Key},
-    metrics::EngineMetrics,
-    redis_link::{Backoff, Link, LinkError, await_server, is_error, is_noscript},
-    rights,
-    store::{self, Identity},
-    telemetry,
+    process::{config::Sources, logs},
 };
 
 /// The most inputs in one batch.
@@ -159,7 +165,7 @@ impl<D: Decider> Engine<D> {
 
     /// Handles batches until all senders are gone, or until Redis fails during the shutdown.
     pub(crate) async fn run(mut self) -> anyhow::Result<()> {
-        let rights = rights::of_owner(D::TOPIC);
+        let rights = permissions::of_owner(D::TOPIC);
         if !await_server(&mut self.own, &rights, &self.part, &self.shutdown).await? {
             return Ok(());
         }
@@ -323,12 +329,12 @@ impl<D: Decider> Engine<D> {
         };
         let known = self.identity.as_ref().is_some_and(|identity| identity.run_id == run_id);
         if !known || open.iter().any(|job| is_lost(&self.identity, job)) {
-            let mut identity = Some(store::identify(&mut self.own, D::TOPIC).await?);
+            let mut identity = Some(store_id::identify(&mut self.own, D::TOPIC).await?);
             if open.iter().any(|job| is_lost(&identity, job)) {
                 // It may be this connection, and not the reader's, that leads to a server which is not
                 // the one any more: a demoted primary answers all that the engine has asked so far.
                 self.own.renew();
-                identity = Some(store::identify(&mut self.own, D::TOPIC).await?);
+                identity = Some(store_id::identify(&mut self.own, D::TOPIC).await?);
             }
             if self.identity != identity {
                 // The effects that these acknowledge may be lost.
@@ -839,7 +845,7 @@ impl<D: Decider> Engine<D> {
         for note in &changes.notes {
             tell(note, trace);
         }
-        changes.deliveries.iter().for_each(|line| telemetry::print(line));
+        changes.deliveries.iter().for_each(|line| logs::print(line));
         match job.origin {
             Origin::Entry { stream, id, fields, .. } => {
                 if let Some(reason) = job.dead {

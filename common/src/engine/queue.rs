@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::{
+    consumer::{
+        entry::{Fields, Whole},
+        store_id::Provenance,
+    },
+    contract::{events::Stream, ids::EntryId, keys::Key},
     decision::{Access, Decider},
-    entry::{Fields, Whole},
-    events::Stream,
     health::Part,
-    ids::EntryId,
-    keys::Key,
-    store::Provenance,
 };
 
 /// One input on its way through the engine.

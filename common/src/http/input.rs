@@ -8,10 +8,11 @@ use utoipa::{
 };
 
 use crate::{
-    http::PRODUCTS_LIMIT,
-    ids::{CustomerId, ProductId},
-    problem::Problem,
-    text::{controls_in_class, is_control, is_visible, unseen_in_class},
+    contract::{
+        ids::{CustomerId, ProductId},
+        text::{controls_in_class, is_control, is_visible, unseen_in_class},
+    },
+    http::{problem::Problem, request::PRODUCTS_LIMIT},
 };
 
 /// The body of `POST /order`.

@@ -11,7 +11,11 @@ use http::{HeaderMap, HeaderName, Uri, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
-use crate::{consumer::traceparent, entry::short_reason, ids::InvalidId, problem::Problem};
+use crate::{
+    consumer::{entry::short_reason, traceparent},
+    contract::ids::InvalidId,
+    http::problem::Problem,
+};
 
 /// The largest request body, in bytes.
 pub const BODY_LIMIT: usize = 64 * 1024;

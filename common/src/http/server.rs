@@ -2,7 +2,7 @@
 //! order_service and every operations port.
 //!
 //! What a client may take its time for is bounded: the handshake, a request's head, its body
-//! ([`crate::http::BODY_PATIENCE`]), silence between requests (which answers announce), and the taking of its
+//! ([`crate::http::request::BODY_PATIENCE`]), silence between requests (which answers announce), and the taking of its
 //! answer. So is how large a head may be, and how many connections there are, altogether and of one client.
 //! Where there is no room for another connection, one that is of no use is cut off, such as one whose body has
 //! not arrived. A request for another host, or by a page of another site, goes no further than this.
@@ -60,9 +60,11 @@ pub use self::{
     places::{Place, Places},
 };
 use crate::{
-    network::{Network, Site},
-    problem::{PROBLEM_JSON, Problem},
-    service::Life,
+    http::{
+        network::{Network, Site},
+        problem::{PROBLEM_JSON, Problem},
+    },
+    process::service::Life,
 };
 
 /// The most connections at once.
@@ -95,7 +97,7 @@ pub const HEAD_LIMIT: usize = 32 * 1024;
 /// request's head.
 const BUFFER: usize = 64 * 1024;
 /// How much of the shutdown's time requests in hand have. A complete one takes less: see
-/// [`crate::service::REQUEST_PATIENCE`].
+/// [`crate::process::service::REQUEST_PATIENCE`].
 const CLIENT_PATIENCE: Duration = Duration::from_secs(7);
 /// How long to wait before accepting connections again when that failed.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);

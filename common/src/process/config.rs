@@ -11,11 +11,11 @@ use clap::{
 };
 
 use crate::{
-    events::Topic,
-    redis_link::{RedisAccess, RedisUrl},
+    connection::link::{RedisAccess, RedisUrl},
+    consumer::trimmer::Retention,
+    contract::events::Topic,
+    http::server::KEEP_ALIVE_MS,
     secret::Secret,
-    server::KEEP_ALIVE_MS,
-    trim::Retention,
 };
 
 /// The exit code for a configuration that cannot be used (EX_USAGE of BSD's sysexits).

@@ -25,7 +25,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use crate::{config::LogFormat, text::is_control};
+use crate::{contract::text::is_control, process::config::LogFormat};
 
 /// How long a line waits for company.
 const GATHER: Duration = Duration::from_millis(5);

@@ -21,17 +21,20 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::{
-    config::{self, CommonConfig, Fault, Sources},
-    consumer::{self, Reader, Subscription},
+    consumer::{
+        self, Reader, Subscription,
+        store_id::Keeper,
+        trimmer::{Retention, Trimmer},
+    },
     decision::Decider,
-    engine::{Door, Engine, QUEUE_KIB},
+    engine::{Door, Engine, QUEUE_KIB, metrics::EngineMetrics},
     health::Health,
-    metrics::EngineMetrics,
-    ops::{self, Operations},
-    server,
-    store::Keeper,
-    telemetry,
-    trim::{Retention, Trimmer},
+    http::server,
+    process::{
+        config::{self, CommonConfig, Fault, Sources},
+        logs,
+        operations_port::{self, Operations},
+    },
 };
 
 /// How long the work in hand may take after a signal to stop.
@@ -74,7 +77,7 @@ where
         Err(code) => return code,
     };
     if config.common().healthcheck {
-        return if ops::is_ready(config.ops_addr()) {
+        return if operations_port::is_ready(config.ops_addr()) {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
@@ -85,7 +88,7 @@ where
         Ok(sources) => sources,
         Err(fault) => return fault.tell(),
     };
-    let _guard = telemetry::init(config.common().log_format, &config.common().log_level);
+    let _guard = logs::init(config.common().log_format, &config.common().log_level);
     // One thread: the engine is one task, and Redis is the limit long before it is.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime
@@ -123,7 +126,7 @@ where
     let mut life = Life::new(sources, &instance);
     life.register_metrics(|registry| {
         let help = "Lines for standard output that were dropped because nobody read them";
-        registry.register("log_lines_dropped", help, telemetry::dropped_lines());
+        registry.register("log_lines_dropped", help, logs::dropped_lines());
     });
     life.claim_idle_ms = common.claim_idle_ms;
     life.retention = Retention { entries: common.stream_keep, bytes: common.stream_keep_bytes };
@@ -139,7 +142,7 @@ where
     let registry = std::mem::take(&mut *lock(&life.registry));
     let operations = Operations { health: Arc::clone(&life.health), registry };
     // It answers to the very end, and is no reason to wait.
-    let operations = ops::router(Arc::new(operations));
+    let operations = operations_port::router(Arc::new(operations));
     let serving = server::serve_operations(
         listener,
         ops_addr,

@@ -1,8 +1,8 @@
 //! What lies in the queue shares one read and one write.
 
 use common::{
+    contract::events::Stream,
     engine::{BATCH_INPUTS, BATCH_KEYS, Refusal},
-    events::Stream,
 };
 
 use crate::support::{Answer, Deposit, How, Redis, Service, until};
@@ -189,7 +189,9 @@ async fn many_entities(how: How, inputs: usize) {
     redis.deposit_all(ids.iter().map(|id| Deposit::new(id, "c", 1).how(how))).await;
     let service = Service::start(&redis, "one").await;
     until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
-    assert!(redis.entries(Stream::Dead(common::events::Topic::Inventory)).await.is_empty());
+    assert!(
+        redis.entries(Stream::Dead(common::contract::events::Topic::Inventory)).await.is_empty()
+    );
     assert_eq!(redis.total("c").await, Some(inputs as u64));
     for id in &ids {
         assert_eq!(redis.total(&format!("{id}.39")).await, Some(1), "{id}");
@@ -231,6 +233,8 @@ async fn a_command_that_panics_or_is_at_fault_is_told_so_and_its_neighbours_go_o
     assert!(fault(&answers[4]).contains("{inventory}:counter:unnamed"));
     assert_eq!(answers[5], Ok(Answer::Done(2)));
     assert_eq!(redis.audited().await.len(), 2);
-    assert!(redis.entries(Stream::Dead(common::events::Topic::Inventory)).await.is_empty());
+    assert!(
+        redis.entries(Stream::Dead(common::contract::events::Topic::Inventory)).await.is_empty()
+    );
     service.stop().await.unwrap();
 }

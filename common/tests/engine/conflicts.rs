@@ -1,6 +1,6 @@
 //! Several instances on the same entities.
 
-use common::events::Stream;
+use common::contract::events::Stream;
 
 use crate::support::{Answer, Deposit, How, Redis, Service, ledger::LIMITED};
 

@@ -5,7 +5,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use common::events::{DeadLetter, Stream, Topic};
+use common::contract::events::{DeadLetter, Stream, Topic};
 use stack::RedisOptions;
 
 use crate::support::{Deposit, How, Redis, Service, until};

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use common::{
-    config::Sources,
-    events::{Event as _, Stream},
-    redis_link::{LinkError, SharedLink},
+    connection::link::{LinkError, SharedLink},
+    contract::events::{Event as _, Stream},
+    process::config::Sources,
 };
 
 use crate::support::{
@@ -117,7 +117,7 @@ async fn acknowledgements_for_another_owners_demoted_primary_are_kept_for_the_ne
     let (old, new) = pair().await;
     let name = Name::of(&old).await;
     let service = Service::with(
-        common::config::Sources::new(|topic| {
+        common::process::config::Sources::new(|topic| {
             let url = if topic == Deposited::STREAM.topic() { own.url() } else { name.url() };
             url.parse().expect("a URL")
         }),
@@ -159,7 +159,7 @@ async fn what_is_only_read_is_not_read_from_a_replica() {
 
 #[tokio::test]
 async fn a_refusal_by_the_server_within_a_script_opens_another_connection() {
-    use common::redis_link::Link;
+    use common::connection::link::Link;
     let (primary, replica) = pair().await;
     let mut link = Link::new(replica.url().parse().unwrap(), std::time::Duration::from_secs(5));
     let opened = replica.connections().await;

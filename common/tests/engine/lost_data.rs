@@ -1,6 +1,6 @@
 //! Entries that an instance has read, and that are not decided yet when their data is lost.
 
-use common::events::Stream;
+use common::contract::events::Stream;
 
 use crate::support::{
     Answer, Deposit, Ledger, Redis, Service,

@@ -2,8 +2,8 @@
 //! work goes on by itself once the way is free.
 
 use common::{
+    contract::events::{Stream, Topic},
     engine::Refusal,
-    events::{Stream, Topic},
 };
 use stack::RedisOptions;
 

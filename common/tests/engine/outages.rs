@@ -3,8 +3,8 @@
 use std::{cell::Cell, collections::BTreeSet};
 
 use common::{
+    contract::events::{Stream, Topic},
     engine::Refusal,
-    events::{Stream, Topic},
 };
 use stack::{Appendfsync, RedisOptions};
 

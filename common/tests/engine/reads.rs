@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use common::{
-    json::from_object,
-    lag,
-    redis_link::{Link, LinkError, RedisUrl, SharedLink},
+    connection::link::{Link, LinkError, RedisUrl, SharedLink},
+    consumer::lag,
+    contract::json::from_object,
 };
 use redis::Pipeline;
 

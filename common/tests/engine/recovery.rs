@@ -1,6 +1,6 @@
 //! What was delivered and not acknowledged: by this instance before it was restarted, or by another.
 
-use common::events::{Stream, Topic};
+use common::contract::events::{Stream, Topic};
 use stack::RedisOptions;
 
 use crate::{

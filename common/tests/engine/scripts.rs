@@ -3,12 +3,12 @@
 use redis::{Cmd, FromRedisValue as _, Value};
 
 use crate::support::{Entry, Redis, redis::command};
-use common::events::Stream;
+use common::contract::events::Stream;
 
 const COMMIT: &str = include_str!("../../src/engine/commit.lua");
 const TAKE_TURN: &str = include_str!("../../src/engine/take_turn.lua");
-const TRIM: &str = include_str!("../../src/trim.lua");
-const FORGET: &str = include_str!("../../src/forget.lua");
+const TRIM: &str = include_str!("../../src/consumer/trim.lua");
+const FORGET: &str = include_str!("../../src/consumer/forget.lua");
 
 fn script(text: &str, keys: &[&str], arguments: &[&str]) -> Cmd {
     let mut eval = redis::cmd("EVAL");

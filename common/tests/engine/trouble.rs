@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use common::{engine::Refusal, events::Stream};
+use common::{contract::events::Stream, engine::Refusal};
 
 use crate::support::{Answer, Deposit, Ledger, Redis, Service, service::sources, until};
 

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fs};
 
-use common::{consumer::Subscription, events::Stream, service::Life};
+use common::{consumer::Subscription, contract::events::Stream, process::service::Life};
 
 use crate::support::{Deposit, Ledger, Redis, Service, redis::copy, service::sources, until};
 

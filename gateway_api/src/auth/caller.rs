@@ -4,9 +4,11 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use axum::extract::FromRequestParts;
 use common::{
-    http::ANONYMOUS,
-    ids::CustomerId,
-    problem::{Challenge, Problem},
+    contract::ids::CustomerId,
+    http::{
+        problem::{Challenge, Problem},
+        request::ANONYMOUS,
+    },
 };
 use http::request::Parts;
 

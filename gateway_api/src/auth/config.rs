@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
-use common::{auth::AuthConfig, config::Fault, pem};
+use common::{auth::AuthConfig, pem, process::config::Fault};
 
 use super::{
     fetch::Address,

@@ -12,8 +12,8 @@ use axum::{
     response::{IntoResponse as _, Redirect, Response},
 };
 use common::{
-    problem::{Challenge, Problem},
-    service::Life,
+    http::problem::{Challenge, Problem},
+    process::service::Life,
 };
 use http::{HeaderMap, HeaderValue, Method, header};
 use tracing::{debug, warn};

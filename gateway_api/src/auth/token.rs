@@ -1,7 +1,7 @@
 //! Whether a token is good: a signed JWT (RFC 7519, RFC 9068). No IO, no clock.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use common::ids::CustomerId;
+use common::contract::ids::CustomerId;
 use serde_json::Value;
 
 use super::{

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use common::events::{ENTITY, EVENT_ID, Stream, TRACEPARENT};
+use common::contract::events::{ENTITY, EVENT_ID, Stream, TRACEPARENT};
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use utoipa::openapi::{RefOr, schema::Schema};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::Router;
-use common::events::{ENTITY, EVENT_ID, Stream, TRACEPARENT, Topic, Writer};
+use common::contract::events::{ENTITY, EVENT_ID, Stream, TRACEPARENT, Topic, Writer};
 use maud::{DOCTYPE, Markup, html};
 use utoipa::openapi::{
     RefOr,

@@ -4,7 +4,7 @@
 //! [`describe`] has an arm for each stream, so none is left out; schemas are derived from the types
 //! that services write and read, and examples are values of them.
 
-use common::{
+use common::contract::{
     entities::{Account, OrderUpdated, ProductUpdated},
     events::{DeadLetter, EVENT_ID, Event, Stream, TRACEPARENT, Topic, Writer},
 };

@@ -7,9 +7,9 @@ use axum::{
     extract::Request,
 };
 use bytes::BytesMut;
-use common::{
-    http::{BODY_LIMIT, BODY_PATIENCE, broken_body, late_body},
+use common::http::{
     problem::Problem,
+    request::{BODY_LIMIT, BODY_PATIENCE, broken_body, late_body},
 };
 use http_body_util::BodyExt as _;
 

@@ -2,7 +2,7 @@
 //!
 //! Two layers. `outside` is the outermost of all and limits each address before
 //! authentication; `inside` comes after authentication and limits each [`Subject`]. Requests for another
-//! host or by pages of other sites do not come here: the server refuses them (`common::server`).
+//! host or by pages of other sites do not come here: the server refuses them (`common::http::server`).
 //!
 //! Limits also count what a request costs: handlers read through the [`Reader`] of the request, in turn
 //! with the reads of other clients, and what they read counts as further requests.
@@ -31,11 +31,13 @@ use axum::{
 };
 use clap::Args;
 use common::{
-    network::{Network, Site},
-    problem::Problem,
-    redis_link::Meter,
-    server::{Connection, HostName, PIECE, Peer, Place, Places, keep, names_this_machine},
-    service::REQUEST_PATIENCE,
+    connection::link::Meter,
+    http::{
+        network::{Network, Site},
+        problem::Problem,
+        server::{Connection, HostName, PIECE, Peer, Place, Places, keep, names_this_machine},
+    },
+    process::service::REQUEST_PATIENCE,
 };
 use http::{HeaderMap, Method, header, request::Parts};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};

@@ -11,7 +11,7 @@ use std::{
 };
 
 use axum::{body::HttpBody as _, extract::Request};
-use common::{http::BODY_LIMIT, problem::Problem};
+use common::http::{problem::Problem, request::BODY_LIMIT};
 use governor::{
     Quota, RateLimiter,
     clock::{Clock, MonotonicClock, Reference as _},

@@ -1,11 +1,13 @@
 //! What an entry of a stream means to clients.
 
 use common::{
-    entities::{Account, OrderStatus, OrderUpdated, ProductUpdated, masked},
-    entry::Entry,
-    events::{DeadLetter, ENTITY, MessageSent, OrderCreated, Stream},
-    ids::{CustomerId, EntryId, OrderId},
-    json::from_object,
+    consumer::entry::Entry,
+    contract::{
+        entities::{Account, OrderStatus, OrderUpdated, ProductUpdated, masked},
+        events::{DeadLetter, ENTITY, MessageSent, OrderCreated, Stream},
+        ids::{CustomerId, EntryId, OrderId},
+        json::from_object,
+    },
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -125,7 +127,7 @@ fn placed(created: OrderCreated, entry: EntryId) -> OrderUpdated {
 
 #[cfg(test)]
 mod tests {
-    use common::{entry::Fields, events::Topic};
+    use common::{consumer::entry::Fields, contract::events::Topic};
     use serde_json::{Value, json};
 
     use super::*;

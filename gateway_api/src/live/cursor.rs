@@ -5,7 +5,7 @@ use std::{
     str::FromStr,
 };
 
-use common::{
+use common::contract::{
     events::{Stream, Topic},
     ids::EntryId,
 };

@@ -6,12 +6,10 @@ use std::{
 };
 
 use common::{
-    config::Sources,
-    entry::{Entry, entries, read_reply},
-    events::Stream,
-    ids::EntryId,
-    redis_link::{Backoff, Link, LinkError},
-    service::REQUEST_PATIENCE,
+    connection::link::{Backoff, Link, LinkError},
+    consumer::entry::{Entry, entries, read_reply},
+    contract::{events::Stream, ids::EntryId},
+    process::{config::Sources, service::REQUEST_PATIENCE},
 };
 use redis::Pipeline;
 use tokio::{sync::watch, time::Instant};
@@ -310,7 +308,7 @@ fn in_order(streams: Vec<(Place, Vec<Entry>)>, count: usize) -> Vec<(Place, Entr
 
 #[cfg(test)]
 mod tests {
-    use common::entry::Fields;
+    use common::consumer::entry::Fields;
 
     use super::*;
 

@@ -17,11 +17,13 @@ use axum::{
 };
 use bytes::Bytes;
 use common::{
+    contract::ids::OrderId,
     engine::now_millis,
-    ids::OrderId,
-    problem::Problem,
-    server::{Place, Places},
-    service::Life,
+    http::{
+        problem::Problem,
+        server::{Place, Places},
+    },
+    process::service::Life,
 };
 use http::{HeaderMap, HeaderName, header};
 use serde::Deserialize;

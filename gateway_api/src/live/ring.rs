@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 use common::{
-    entry::Entry,
-    ids::{CustomerId, EntryId, OrderId},
+    consumer::entry::Entry,
+    contract::ids::{CustomerId, EntryId, OrderId},
 };
 
 use super::{
@@ -337,8 +337,8 @@ fn write_id(text: &mut BytesMut, cursor: &Cursor) {
 #[cfg(test)]
 mod tests {
     use common::{
-        entry::Fields,
-        events::{ENTITY, MessageKind, MessageSent, Stream},
+        consumer::entry::Fields,
+        contract::events::{ENTITY, MessageKind, MessageSent, Stream},
     };
     use uuid::Uuid;
 

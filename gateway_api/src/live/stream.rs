@@ -4,7 +4,7 @@ use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
-use common::server::Place;
+use common::http::server::Place;
 use futures_util::stream;
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use common::problem::Problem;
+use common::http::problem::Problem;
 use http::{HeaderMap, Uri, header};
 
 /// Where browsers find the gateway: `https://host[:port]`, or `http` on this machine.

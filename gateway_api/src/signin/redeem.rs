@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use common::problem::Problem;
+use common::http::problem::Problem;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::remembered::Remembered;

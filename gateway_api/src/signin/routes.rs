@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse as _, Redirect, Response},
     routing::{get, post},
 };
-use common::problem::Problem;
+use common::http::problem::Problem;
 use http::{HeaderMap, HeaderValue, header};
 use maud::html;
 use tracing::{debug, info, warn};

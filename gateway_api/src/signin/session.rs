@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use common::{config::Fault, problem::Problem, text::is_control};
+use common::{contract::text::is_control, http::problem::Problem, process::config::Fault};
 use http::{HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
 use tokio::sync::SemaphorePermit;

@@ -1,7 +1,7 @@
 //! Changes a code into tokens at the provider (OpenID Connect Core, section 3.1.3).
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use common::{problem::Problem, secret::Secret};
+use common::{http::problem::Problem, secret::Secret};
 use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 use tracing::warn;

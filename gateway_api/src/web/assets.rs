@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use common::problem::Problem;
+use common::http::problem::Problem;
 use http::header;
 
 use crate::{Gateway, guard::Embedded};

@@ -1,7 +1,7 @@
 //! `GET /flow` as a page: where events wait, at a glance and in numbers.
 
 use axum::response::Response;
-use common::events::{Stream, Topic};
+use common::contract::events::{Stream, Topic};
 use maud::{Markup, html};
 
 use super::{

@@ -1,6 +1,6 @@
 //! The picture of the flow: the services, and the streams between them as arrows.
 
-use common::events::{Stream, Topic};
+use common::contract::events::{Stream, Topic};
 use maud::{Markup, html};
 
 use super::{

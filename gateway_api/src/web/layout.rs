@@ -1,7 +1,7 @@
 //! The frame of every page.
 
 use axum::response::{IntoResponse, Response};
-use common::problem::Problem;
+use common::http::problem::Problem;
 use http::{StatusCode, header};
 use maud::{DOCTYPE, Markup, html};
 

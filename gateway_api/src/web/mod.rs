@@ -20,7 +20,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::get,
 };
-use common::problem::Problem;
+use common::http::problem::Problem;
 use http::{HeaderMap, HeaderValue, Uri, header};
 
 use self::negotiate::wants_html;
@@ -38,12 +38,12 @@ async fn root(headers: HeaderMap, uri: Uri) -> Response {
         vary(&mut response);
         return response;
     }
-    json(Err(common::http::unknown_path(uri).await))
+    json(Err(common::http::request::unknown_path(uri).await))
 }
 
 /// 404 for a path that does not exist.
 pub(crate) async fn unknown_path(headers: HeaderMap, uri: Uri) -> Response {
-    let problem = common::http::unknown_path(uri).await;
+    let problem = common::http::request::unknown_path(uri).await;
     if wants_html(&headers) { html(Err(problem)) } else { json(Err(problem)) }
 }
 

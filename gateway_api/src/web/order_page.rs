@@ -2,12 +2,14 @@
 
 use axum::response::Response;
 use common::{
+    connection::link::SharedLink,
+    contract::{
+        entities::{Account, Order, Product},
+        events::MessageSent,
+        ids::{OrderId, ProductId},
+    },
     decision::Millis,
-    entities::{Account, Order, Product},
-    events::MessageSent,
-    ids::{OrderId, ProductId},
-    problem::Problem,
-    redis_link::SharedLink,
+    http::problem::Problem,
 };
 use maud::{Markup, html};
 

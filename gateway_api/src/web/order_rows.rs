@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use common::{
+    contract::{
+        entities::{Account, Order, OrderStatus, Product},
+        ids::{CustomerId, ProductId},
+    },
     decision::Millis,
-    entities::{Account, Order, OrderStatus, Product},
-    ids::{CustomerId, ProductId},
 };
 use maud::{Markup, html};
 
@@ -132,7 +134,7 @@ impl Row {
 
 #[cfg(test)]
 mod tests {
-    use common::{entities::Step, ids::OrderId};
+    use common::contract::{entities::Step, ids::OrderId};
 
     use super::*;
 

@@ -7,10 +7,12 @@ use axum::{
     response::Response,
 };
 use common::{
+    contract::{
+        entities::{Account, Order, OrderStatus, Product},
+        ids::CustomerId,
+    },
     decision::{Entity, Millis},
-    entities::{Account, Order, OrderStatus, Product},
-    ids::CustomerId,
-    problem::Problem,
+    http::problem::Problem,
 };
 use maud::{Markup, html};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};

@@ -1,6 +1,6 @@
 //! Products and accounts as rows of a table.
 
-use common::entities::{Account, Product};
+use common::contract::entities::{Account, Product};
 use maud::{Markup, html};
 
 use super::words::{self, Grouped};

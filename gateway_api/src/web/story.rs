@@ -1,6 +1,6 @@
 //! The steps of an order as a timeline with a lane for each service that takes part.
 
-use common::{
+use common::contract::{
     entities::{Order, OrderStatus, Step},
     events::Topic,
 };

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use common::{entities::OrderStatus, ids::CustomerId};
+use common::contract::{entities::OrderStatus, ids::CustomerId};
 
 use super::words;
 use crate::auth::{Caller, caller::Scope};

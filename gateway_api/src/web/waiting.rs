@@ -1,9 +1,11 @@
 //! What an order waits for, in words, and the buttons that move it on.
 
 use common::{
-    entities::{LinePage, Order, OrderStatus, PageId, Product},
-    ids::{OrderId, ProductId},
-    redis_link::{LinkError, SharedLink},
+    connection::link::{LinkError, SharedLink},
+    contract::{
+        entities::{LinePage, Order, OrderStatus, PageId, Product},
+        ids::{OrderId, ProductId},
+    },
 };
 use maud::{Markup, html};
 

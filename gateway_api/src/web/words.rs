@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use common::{decision::Millis, entities::OrderStatus};
+use common::{contract::entities::OrderStatus, decision::Millis};
 
 /// A status in words.
 pub(crate) const fn label(status: OrderStatus) -> &'static str {

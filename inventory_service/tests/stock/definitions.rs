@@ -1,6 +1,6 @@
 //! Products as clients define them, and the stock that clients bring.
 
-use common::{
+use common::contract::{
     definitions::ProductDefinition,
     entities::{Delivery, Line, Product, Refused},
     events::{ProductCreated, StockOutcome},

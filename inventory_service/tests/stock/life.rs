@@ -1,6 +1,6 @@
 //! The whole life of a reservation: every input in every state.
 
-use common::events::{
+use common::contract::events::{
     ConfirmedStep, LineMoves, OrderCreated, StockChecked, StockConfirmed, StockOutcome, Stream,
 };
 use inventory_service::{reservation::Holding, stock::Input};

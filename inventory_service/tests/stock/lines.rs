@@ -1,6 +1,6 @@
 //! Lines: who waits for stock, and who is served when it comes in.
 
-use common::{
+use common::contract::{
     entities::{Line, LinePage},
     events::{
         StockChecked,

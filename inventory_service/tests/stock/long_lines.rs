@@ -1,7 +1,7 @@
 //! Lines that are too long for one decision: each serves a part of them and leaves the rest to the
-//! next one, which a [`LineMoves`](common::events::LineMoves) calls for.
+//! next one, which a [`LineMoves`](common::contract::events::LineMoves) calls for.
 
-use common::{
+use common::contract::{
     entities::Line,
     events::{
         LineMoves,

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::{
+use common::contract::{
     entities::Product,
     events::{
         OrderCreated,

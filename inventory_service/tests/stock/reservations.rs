@@ -1,9 +1,11 @@
 //! Reservations: what orders get, keep, give back and take out of the house.
 
 use common::{
+    contract::{
+        entities::{Line, Product, ProductUpdated},
+        events::{StockChecked, StockOutcome, Stream},
+    },
     decision::{Decider, Halt, World},
-    entities::{Line, Product, ProductUpdated},
-    events::{StockChecked, StockOutcome, Stream},
 };
 use inventory_service::{
     reservation::{Holding, Reservation},

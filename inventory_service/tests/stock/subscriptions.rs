@@ -2,11 +2,11 @@
 
 use common::{
     consumer::StreamEntry,
-    decision::Decider,
-    events::{
+    contract::events::{
         LineMoves, OrderCancelled, OrderCreated, OrderShipped, ProductCreated, Restock, Stream,
         WalletChecked, WalletOutcome,
     },
+    decision::Decider,
 };
 use inventory_service::{
     stock::{Input, Stock, frees_stock},

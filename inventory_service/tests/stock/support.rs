@@ -4,14 +4,15 @@
 use std::collections::BTreeMap;
 
 use common::{
-    decision::{Decider, Millis},
-    entities::{Delivery, Line, LinePage, Product, Spot},
-    events::{
-        OrderCancelled, OrderCreated, OrderShipped, OrderUnpaid, ProductCreated, Restock,
-        StockChecked, StockOutcome, Stream, WalletChecked, WalletOutcome,
+    contract::{
+        entities::{Delivery, Line, LinePage, Product, Spot},
+        events::{
+            OrderCancelled, OrderCreated, OrderShipped, OrderUnpaid, ProductCreated, Restock,
+            StockChecked, StockOutcome, Stream, WalletChecked, WalletOutcome,
+        },
+        ids::{CustomerId, EntryId, OrderId, ProductId},
     },
-    ids::{CustomerId, EntryId, OrderId, ProductId},
-    memory::Memory,
+    decision::{Decider, Millis, in_memory::Memory},
 };
 use inventory_service::{
     Limits, PAGE,

@@ -2,9 +2,11 @@
 //! is about and by the limits, never by the orders that wait.
 
 use common::{
+    contract::{
+        entities::{LinePage, Product},
+        events::{LineMoves, StockOutcome::PaymentRequired},
+    },
     decision::{Decider, World},
-    entities::{LinePage, Product},
-    events::{LineMoves, StockOutcome::PaymentRequired},
 };
 use inventory_service::{
     Limits, PAGE,

@@ -1,6 +1,6 @@
 //! A system without any data: after FLUSHALL, as the original's guide begins.
 
-use common::{entities::OrderStatus, events::Topic};
+use common::contract::{entities::OrderStatus, events::Topic};
 use stack::StackOptions;
 
 use crate::{

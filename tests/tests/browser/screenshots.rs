@@ -6,7 +6,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use common::{entities::OrderStatus, events::Stream};
+use common::contract::{entities::OrderStatus, events::Stream};
 use serde_json::json;
 use stack::Service;
 use system_tests::{Client, SOON, System, order_body};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use account_service::wallet::Payment;
-use common::{
+use common::contract::{
     entities::{Account, KEPT_ATTEMPTS, LinePage, Order, OrderStatus, Product},
     events::{
         Event, MessageKind, MessageSent, OrderCancelled, OrderCompleted, OrderCreated,

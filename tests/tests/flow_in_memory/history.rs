@@ -1,6 +1,6 @@
 //! What is to happen, at random.
 
-use common::events::{AccountCreated, Event, ProductCreated};
+use common::contract::events::{AccountCreated, Event, ProductCreated};
 use inventory_service::Limits;
 use order_service::order::Action as Asked;
 use proptest::{collection::vec, prelude::*};

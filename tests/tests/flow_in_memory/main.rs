@@ -11,9 +11,11 @@ mod system;
 use std::cell::RefCell;
 
 use common::{
+    contract::{
+        entities::{Account, Delivery, Deposit, Order, OrderStatus, Product},
+        events::MessageSent,
+    },
     decision::Entity,
-    entities::{Account, Delivery, Deposit, Order, OrderStatus, Product},
-    events::MessageSent,
 };
 use inventory_service::{Limits, reservation::Reservation};
 use proptest::{

@@ -8,13 +8,15 @@ use std::{
 use account_service::wallet::{Payment, Wallet};
 use common::{
     consumer::{StreamEntry, Subscription},
-    decision::{Append, Decider, Entity, Millis},
-    entities::{Account, Order, OrderStatus, Product},
-    events::{
-        AccountCreated, ProductCreated, Restock, StockChecked, StockOutcome, Stream, TopUp, Topic,
+    contract::{
+        entities::{Account, Order, OrderStatus, Product},
+        events::{
+            AccountCreated, ProductCreated, Restock, StockChecked, StockOutcome, Stream, TopUp,
+            Topic,
+        },
+        ids::{CustomerId, EntryId, OrderId, ProductId},
     },
-    ids::{CustomerId, EntryId, OrderId, ProductId},
-    memory::Memory,
+    decision::{Append, Decider, Entity, Millis, in_memory::Memory},
 };
 use inventory_service::{
     reservation::{Holding, Reservation},
@@ -291,7 +293,7 @@ impl System {
         Uuid::from_u128(1_000 + self.numbers)
     }
 
-    fn bring<E: common::events::Event>(&mut self, event: &E) -> Action {
+    fn bring<E: common::contract::events::Event>(&mut self, event: &E) -> Action {
         let json = serde_json::to_string(event).unwrap();
         self.brought = Some((E::STREAM, json.clone()));
         Action::Publish(E::STREAM, json)

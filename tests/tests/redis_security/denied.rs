@@ -1,7 +1,7 @@
 //! A right, a password or a user is missing: the service says which, at the start or while it runs;
 //! nothing is lost, and it goes on when that is mended.
 
-use common::{entities::OrderStatus, events::Topic};
+use common::contract::{entities::OrderStatus, events::Topic};
 use redis::aio::MultiplexedConnection;
 use stack::{Service, StackOptions, probe::http_status};
 use system_tests::{SOON, System, eventually};

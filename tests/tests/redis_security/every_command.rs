@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use common::events::{Stream, Topic};
+use common::contract::events::{Stream, Topic};
 use redis::{Value, aio::MultiplexedConnection};
 
 use crate::support::{Guarded, ask};

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use common::entities::{Order, OrderStatus};
+use common::contract::entities::{Order, OrderStatus};
 use http::{Method, StatusCode};
 use orderctl::token::{Wanted, token};
 use serde_json::{Value as Json, json};

@@ -2,9 +2,11 @@
 //! its service needs.
 
 use common::{
-    events::{Stream, Topic, Writer},
-    redis_link::{Link, RedisUrl},
-    rights::{of_owner, of_reader},
+    connection::{
+        link::{Link, RedisUrl},
+        permissions::{of_owner, of_reader},
+    },
+    contract::events::{Stream, Topic, Writer},
 };
 use redis::aio::MultiplexedConnection;
 use stack::RedisUsers;

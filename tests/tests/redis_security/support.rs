@@ -7,8 +7,8 @@ use std::{
 };
 
 use common::{
-    events::Topic,
-    redis_link::{LinkError, RedisAccess, RedisUrl},
+    connection::link::{LinkError, RedisAccess, RedisUrl},
+    contract::events::Topic,
 };
 use redis::{Cmd, Value, aio::MultiplexedConnection};
 use stack::{

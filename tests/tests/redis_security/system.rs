@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use common::{
+use common::contract::{
     entities::OrderStatus,
     events::{Stream, Topic},
 };

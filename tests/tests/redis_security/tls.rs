@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::Path, time::SystemTime};
 
 use base64::Engine as _;
-use common::redis_link::{LinkError, RedisAccess};
+use common::connection::link::{LinkError, RedisAccess};
 use redis::aio::MultiplexedConnection;
 use stack::{
     CertificatePlan, Certificates, Listen, RedisOptions, RedisServer, Service, probe::http_status,
@@ -89,7 +89,7 @@ async fn a_server_is_trusted_with_the_right_authority_name_and_time_and_not_othe
     let unknown = "signed by no authority that is known here; REDIS_TLS_CA";
     distrusted(&redis.url(), &access(&other, None), unknown).await;
     // The system's own authorities, if it has any, have not signed it.
-    let nothing: common::redis_link::RedisUrl = redis.url().parse().unwrap();
+    let nothing: common::connection::link::RedisUrl = redis.url().parse().unwrap();
     match RedisAccess::default().for_servers([&nothing]) {
         Ok(_) => distrusted(&redis.url(), &RedisAccess::default(), unknown).await,
         Err(fault) => assert_eq!(fault.variable, "REDIS_TLS_CA"),

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use common::{
+use common::contract::{
     events::{Stream, Topic},
     ids::OrderId,
 };

@@ -1,6 +1,6 @@
 //! Commands are not accepted without limit while the services that read them are away.
 
-use common::events::Stream;
+use common::contract::events::Stream;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use stack::{Service, StackOptions};

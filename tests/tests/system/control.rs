@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use common::events::Stream;
+use common::contract::events::Stream;
 use orderctl::audit::Report;
 use serde_json::json;
 use stack::{Service, StackOptions};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use common::{
+use common::contract::{
     entities::OrderStatus,
     events::{ENTITY, Stream},
 };

@@ -1,6 +1,6 @@
 //! What waits where Redis has lost count of it.
 
-use common::events::{Stream, Topic};
+use common::contract::events::{Stream, Topic};
 use orderctl::audit::audit;
 use serde_json::{Value, json};
 use stack::Service;
@@ -59,7 +59,7 @@ async fn no_backlog_is_shown_after_a_restart_from_a_rewritten_file_or_a_deletion
     // A service is away, and the only entry that waits for it is deleted.
     system.first(Service::Message).process.kill().expect("killed");
     let order = system.order(&["204"], "101").await;
-    assert_eq!(order.status, common::entities::OrderStatus::ToBeShipped);
+    assert_eq!(order.status, common::contract::entities::OrderStatus::ToBeShipped);
     let mut redis = system.redis_of(Topic::Order).await;
     for stream in Stream::ALL.into_iter().filter(|it| it.readers().contains(&Topic::Message)) {
         if let Some(last) = system.entries(stream).await.last() {

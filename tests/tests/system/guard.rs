@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use common::{events::Stream, pem};
+use common::{contract::events::Stream, pem};
 use nix::sys::signal::Signal;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use common::{
+use common::contract::{
     entities::{Order, OrderStatus},
     ids::OrderId,
 };

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use common::{
+use common::contract::{
     entities::{Order, OrderStatus},
     events::{Stream, Topic},
 };

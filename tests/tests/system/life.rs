@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use common::{
+use common::contract::{
     entities::{Order, OrderStatus},
     events::Stream,
 };

@@ -3,9 +3,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use common::{
-    config::Sources,
-    entities::OrderStatus,
-    events::{ENTITY, EVENT_ID, Stream, Topic},
+    contract::{
+        entities::OrderStatus,
+        events::{ENTITY, EVENT_ID, Stream, Topic},
+    },
+    process::config::Sources,
 };
 use http::StatusCode;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use common::events::{Stream, Topic};
+use common::contract::events::{Stream, Topic};
 use nix::sys::signal::Signal;
 use redis::aio::MultiplexedConnection;
 use serde_json::json;

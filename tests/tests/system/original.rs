@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use common::{
+use common::contract::{
     entities::OrderStatus,
     events::{Stream, Topic},
 };

@@ -1,7 +1,7 @@
 //! A stack that asks for tokens of its own key: people get one from `orderctl token`, `orderctl load`
 //! helps itself.
 
-use common::events::Stream;
+use common::contract::events::Stream;
 use http::{Method, StatusCode};
 use orderctl::{
     load::{Plan, load},

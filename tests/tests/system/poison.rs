@@ -1,6 +1,6 @@
 //! Entries that are too much for a service: none of them stops it for good, and orders go on beside them.
 
-use common::events::{ENTITY, Stream, Topic};
+use common::contract::events::{ENTITY, Stream, Topic};
 use serde_json::Value;
 use stack::{Service, StackOptions};
 use system_tests::{SOON, System, eventually};

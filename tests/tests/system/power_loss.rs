@@ -15,7 +15,7 @@ use std::{
     },
 };
 
-use common::events::Stream;
+use common::contract::events::Stream;
 use serde_json::json;
 use stack::{Appendfsync, Database, RedisOptions, Service, StackOptions};
 use system_tests::{Client, SOON, System, eventually, order_body, place_until_accepted};

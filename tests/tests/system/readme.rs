@@ -11,7 +11,7 @@ use std::{
     process::Command,
 };
 
-use common::entities::{Order, OrderStatus};
+use common::contract::entities::{Order, OrderStatus};
 use serde_json::Value;
 use stack::StackOptions;
 use system_tests::{SOON, System};

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use common::{
+use common::contract::{
     entities::{Order, OrderStatus},
     events::Stream,
 };

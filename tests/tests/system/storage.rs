@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, path::Path};
 
-use common::{
+use common::contract::{
     entities::{Order, OrderStatus},
     events::Topic,
 };

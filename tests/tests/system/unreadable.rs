@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use common::{
+use common::contract::{
     entities::OrderStatus,
     events::{Stream, Topic},
 };

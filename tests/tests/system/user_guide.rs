@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::{
-    config::Sources,
-    entities::{Order, OrderStatus},
-    events::{Stream, Topic},
+    contract::{
+        entities::{Order, OrderStatus},
+        events::{Stream, Topic},
+    },
+    process::config::Sources,
 };
 use http::StatusCode;
 use serde_json::{Value, json};

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
-use common::{entities::OrderStatus, events::Topic};
+use common::contract::{entities::OrderStatus, events::Topic};
 use http::{Method, StatusCode};
 use nix::sys::signal::Signal;
 use order_service::order::Action;

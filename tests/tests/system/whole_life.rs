@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use common::{
+use common::contract::{
     entities::{Order, OrderStatus},
     events::{MessageKind, MessageSent, Stream, Topic},
     ids::OrderId,

@@ -7,7 +7,7 @@ pub mod audit;
 pub mod load;
 pub mod token;
 
-use common::{config::Sources, redis_link::RedisAccess};
+use common::{connection::link::RedisAccess, process::config::Sources};
 use stack::run_file::RunFile;
 
 /// Where each topic of a running stack lives.

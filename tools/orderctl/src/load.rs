@@ -16,11 +16,13 @@ use std::{
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use common::{
-    config::Sources,
-    entities::{Order, OrderStatus, OrderUpdated},
-    events::{AccountCreated, ENTITY, EVENT_ID, Event, ProductCreated, Stream, Topic},
-    ids::OrderId,
-    redis_link::{Link, RedisUrl},
+    connection::link::{Link, RedisUrl},
+    contract::{
+        entities::{Order, OrderStatus, OrderUpdated},
+        events::{AccountCreated, ENTITY, EVENT_ID, Event, ProductCreated, Stream, Topic},
+        ids::OrderId,
+    },
+    process::config::Sources,
 };
 use http::{HeaderValue, Request, StatusCode, header, request};
 use http_body_util::{BodyExt as _, Full};

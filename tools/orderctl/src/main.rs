@@ -8,9 +8,9 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 use common::{
-    config::{self, Sources},
-    events::Topic,
-    redis_link::{RedisAccess, RedisUrl},
+    connection::link::{RedisAccess, RedisUrl},
+    contract::events::Topic,
+    process::config::{self, Sources},
 };
 use orderctl::{audit::audit, load, sources, token};
 use stack::{CertificatePlan, Certificates, RedisUsers, certs::NAMES, run_file::RunFile};

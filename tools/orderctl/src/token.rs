@@ -7,7 +7,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::{Args, value_parser};
-use common::ids::CustomerId;
+use common::contract::ids::CustomerId;
 use serde_json::json;
 use stack::token_key::{self, TokenKey};
 

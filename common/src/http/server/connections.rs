@@ -13,7 +13,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use crate::network::Site;
+use crate::http::network::Site;
 
 /// How long a client that keeps something may take less than [`STEP`] of its answer before it can be cut
 /// off in favour of others.

@@ -111,7 +111,7 @@ mod tests {
     };
 
     use super::{super::connections::Connections, *};
-    use crate::network::Site;
+    use crate::http::network::Site;
 
     fn paced(patience: Duration, buffer: usize) -> (Paced<DuplexStream>, DuplexStream) {
         let address = IpAddr::from(Ipv4Addr::LOCALHOST);

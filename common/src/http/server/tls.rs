@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::{config::Fault, pem};
+use crate::{pem, process::config::Fault};
 
 /// How often the files are looked at. A change counts when it is seen twice: one file of the two
 /// may be written just now.

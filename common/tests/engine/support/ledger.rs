@@ -8,9 +8,11 @@ use std::{
 };
 
 use common::{
+    contract::{
+        events::{Event, Stream, Topic},
+        keys::Kind,
+    },
     decision::{Changes, Decider, Entity, Halt, Millis, Place, Reads, World},
-    events::{Event, Stream, Topic},
-    keys::Kind,
 };
 use serde::{Deserialize, Serialize};
 

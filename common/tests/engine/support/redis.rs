@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use common::{decision::Entity, events::Stream};
+use common::{contract::events::Stream, decision::Entity};
 use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, RedisResult, aio::MultiplexedConnection};
 use serde_json::Value as Json;
 use stack::{Listen, RedisOptions, RedisServer};

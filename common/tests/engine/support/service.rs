@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use common::{
-    config::Sources,
     consumer::Subscription,
+    contract::events::{Stream, Topic},
     decision::Decider as _,
     engine::{Door, Refusal},
-    events::{Stream, Topic},
-    service::Life,
+    process::{config::Sources, service::Life},
 };
 use tokio::task::JoinHandle;
 

@@ -10,11 +10,13 @@ use std::{
 };
 
 use common::{
+    contract::{
+        entities::{Account, Order, OrderStatus, Product, Step},
+        events::{MessageKind, MessageSent, Stream},
+        ids::OrderId,
+        keys,
+    },
     decision::Entity,
-    entities::{Account, Order, OrderStatus, Product, Step},
-    events::{MessageKind, MessageSent, Stream},
-    ids::OrderId,
-    keys,
 };
 use http::Method;
 use redis::aio::MultiplexedConnection;

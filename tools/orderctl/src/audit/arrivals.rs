@@ -6,7 +6,7 @@ use std::{
     fmt,
 };
 
-use common::{
+use common::contract::{
     events::{Stream, ToppedUp},
     ids::{CustomerId, EntryId, ProductId},
 };

@@ -5,15 +5,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use account_service::wallet::Payment;
 use anyhow::bail;
 use common::{
-    decision::{Entity, Millis},
-    entities::{Account, Delivery, Deposit, LinePage, Order, OrderStatus, PageId, Product},
-    events::{
-        AccountCreated, ConfirmedStep, ENTITY, MessageSent, OrderCreated, OrderUnpaid,
-        PaymentConfirmed, ProductCreated, Refunded, Restock, StockChecked, StockConfirmed, Stream,
-        TopUp, Topic, ToppedUp, WalletChecked,
+    contract::{
+        entities::{Account, Delivery, Deposit, LinePage, Order, OrderStatus, PageId, Product},
+        events::{
+            AccountCreated, ConfirmedStep, ENTITY, MessageSent, OrderCreated, OrderUnpaid,
+            PaymentConfirmed, ProductCreated, Refunded, Restock, StockChecked, StockConfirmed,
+            Stream, TopUp, Topic, ToppedUp, WalletChecked,
+        },
+        ids::{CustomerId, EntryId, OrderId, ProductId},
+        keys,
     },
-    ids::{CustomerId, EntryId, OrderId, ProductId},
-    keys,
+    decision::{Entity, Millis},
 };
 use inventory_service::reservation::Reservation;
 use serde::{Deserialize, de::DeserializeOwned};

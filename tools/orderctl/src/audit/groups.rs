@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 
 use common::{
-    config::Sources,
-    events::{Stream, Topic},
-    ids::EntryId,
-    lag::{GroupFacts, Lag, LagMeter, ServerFacts, StreamFacts},
+    consumer::lag::{GroupFacts, Lag, LagMeter, ServerFacts, StreamFacts},
+    contract::{
+        events::{Stream, Topic},
+        ids::EntryId,
+    },
+    process::config::Sources,
 };
 
 use super::reading::Links;

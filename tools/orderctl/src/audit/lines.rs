@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use common::{
+use common::contract::{
     entities::{LinePage, Spot},
     ids::{OrderId, ProductId},
 };

@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 
 use common::{
-    bookmarks::Bookmark, decision::Millis, events::Topic, ids::EntryId, keys, store::StoreId,
+    consumer::{checkpoints::Bookmark, store_id::StoreId},
+    contract::{events::Topic, ids::EntryId, keys},
+    decision::Millis,
 };
 
 use super::reading::Links;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::{
+use common::contract::{
     events::{MessageKind, StockOutcome, Stream, Topic, WalletOutcome},
     ids::CustomerId,
 };

@@ -21,7 +21,7 @@ mod tests;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use common::{config::Sources, lag::Lag};
+use common::{consumer::lag::Lag, process::config::Sources};
 
 pub use self::groups::{Group, groups, is_quiet};
 use self::{books::Books, groups::Looks, reading::Links};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use account_service::wallet::Payment;
-use common::{entities::Account, ids::CustomerId};
+use common::contract::{entities::Account, ids::CustomerId};
 
 use super::books::Books;
 

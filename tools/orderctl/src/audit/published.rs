@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
-use common::{
+use common::contract::{
     entities::OrderStatus,
     events::{
         ConfirmedStep, Refunded, StockChecked, StockOutcome, Stream, WalletChecked, WalletOutcome,

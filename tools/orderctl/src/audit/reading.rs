@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::Context as _;
 use common::{
-    config::Sources,
-    events::{ENTITY, Stream, Topic},
-    ids::EntryId,
-    lag::ServerFacts,
-    redis_link::Link,
+    connection::link::Link,
+    consumer::lag::ServerFacts,
+    contract::{
+        events::{ENTITY, Stream, Topic},
+        ids::EntryId,
+    },
+    process::config::Sources,
 };
 use redis::{Cmd, Pipeline, Value, from_redis_value};
 

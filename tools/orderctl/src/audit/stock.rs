@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use common::{entities::Product, ids::ProductId};
+use common::contract::{entities::Product, ids::ProductId};
 use inventory_service::reservation::{Holding, Reservation};
 
 use super::books::Books;

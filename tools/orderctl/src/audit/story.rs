@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use account_service::wallet::Payment;
-use common::{
+use common::contract::{
     entities::{Order, OrderStatus},
     events::{
         MessageSent, OrderUnpaid, Refunded, StockChecked, StockOutcome, Stream, WalletChecked,

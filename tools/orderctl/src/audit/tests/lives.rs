@@ -1,6 +1,6 @@
 //! Orders that are shipped, called off, paid again and sent again.
 
-use common::{
+use common::contract::{
     entities::OrderStatus,
     events::{MessageKind, StockOutcome},
 };

@@ -4,7 +4,7 @@ mod lives;
 mod samples;
 mod stock;
 
-use common::{
+use common::contract::{
     entities::OrderStatus,
     events::{ConfirmedStep, StockOutcome, Stream},
 };

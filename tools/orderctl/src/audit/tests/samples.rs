@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 
 use common::{
+    contract::{
+        entities::{Account, Line, LinePage, Order, OrderStatus, PageId, Product},
+        events::{MessageKind, MessageSent, Refunded, StockOutcome, Stream},
+        ids::{EntryId, OrderId},
+        keys,
+    },
     decision::Entity,
-    entities::{Account, Line, LinePage, Order, OrderStatus, PageId, Product},
-    events::{MessageKind, MessageSent, Refunded, StockOutcome, Stream},
-    ids::{EntryId, OrderId},
-    keys,
 };
 use inventory_service::reservation::{Holding, Reservation};
 use serde::de::DeserializeOwned;

@@ -1,6 +1,6 @@
 //! Lines, and what is brought.
 
-use common::{
+use common::contract::{
     entities::{Deposit, Refused, Served},
     events::MessageKind,
 };

@@ -1,0 +1,10 @@
+//! The public contract: events and streams, entities, ids, keys.
+
+pub mod definitions;
+pub mod entities;
+pub mod events;
+pub mod excerpt;
+pub mod ids;
+pub mod json;
+pub mod keys;
+pub mod text;

@@ -1,0 +1,7 @@
+//! The HTTP server, problems, and the parsing of requests.
+
+pub mod input;
+pub mod network;
+pub mod problem;
+pub mod request;
+pub mod server;
