@@ -27,7 +27,7 @@ use uuid::Uuid;
 
 use crate::support::{
     Warehouse, cancelled_again, created, entry, ordered, ordered_after, paid_by_the_original,
-    product_id, redefined, resent, restocked, shipped_again, still_unpaid, unpaid,
+    product_id, redefined, resent_after, restocked, shipped_again, still_unpaid, unpaid,
     unpaid_by_the_original,
 };
 
@@ -93,7 +93,7 @@ fn inputs(products: usize, attempts: u32, count: usize) -> impl Strategy<Value =
             let huge = if amount == 6 { u64::MAX } else { amount };
             match what {
                 0..8 => ordered_after(number, if flag { 1 } else { attempt }, ids, by),
-                8 => resent(number, attempt, ids),
+                8 => resent_after(number, attempt, ids, by),
                 9 if flag => unpaid_by_the_original(number, by),
                 9 => paid_by_the_original(number),
                 10..12 if flag => unpaid(number, attempt),

@@ -101,8 +101,17 @@ pub(crate) fn ordered_after(
     ids: &[&str],
     refused_by: EntryId,
 ) -> Input {
-    let refused_by = (attempt > 1).then_some(refused_by);
-    Input::Ordered(OrderCreated { refused_by, ..order(number, attempt, ids, 0) })
+    after(order(number, attempt, ids, 0), refused_by)
+}
+
+/// The same, published again.
+pub(crate) fn resent_after(number: u128, attempt: u32, ids: &[&str], refused_by: EntryId) -> Input {
+    after(order(number, attempt, ids, 1), refused_by)
+}
+
+fn after(order: OrderCreated, refused_by: EntryId) -> Input {
+    let refused_by = (order.attempt > 1).then_some(refused_by);
+    Input::Ordered(OrderCreated { refused_by, ..order })
 }
 
 /// An account_service of the original refuses the payment, in this entry.
