@@ -209,9 +209,13 @@ async fn changes_are_refused_while_redis_is_nearly_full_and_what_is_under_way_en
         let gauge = metrics.lines().find_map(|it| it.strip_prefix("redis_memory_used_percent "));
         let percent: u64 = gauge.expect("a gauge").parse().unwrap();
         assert!((90..95).contains(&percent), "{percent}");
-        let logs = system.logs(service);
-        let said = logs.lines().filter(|line| line.contains("% of its memory")).count();
-        assert_eq!(said, 1, "{logs}");
+        // Lines of the log are written some milliseconds later.
+        eventually("one line in the log", SOON, async || {
+            let logs = system.logs(service);
+            let said = logs.lines().filter(|line| line.contains("% of its memory")).count();
+            if said == 1 { Ok(()) } else { Err(logs) }
+        })
+        .await;
     }
     let product = json!({ "name": "N", "price": 1, "amount": 1 });
     let account = json!({ "name": "N", "email": "n@example.com", "balance": 1 });
