@@ -20,21 +20,20 @@ use std::{
 };
 
 use common::{
-    backlog::MaxBacklog,
+    clock::Millis,
     connection::{
+        health::Part,
         link::{Backoff, LinkError, SharedLink},
         permissions::Right,
     },
-    consumer::store_id::StoreId,
     contract::{
         entities::{CONFIRMATION_RESENDS_MAX, Order, OrderStatus},
         events::Topic,
         ids::OrderId,
         keys,
     },
-    decision::Millis,
-    engine::Door,
-    health::Part,
+    engine::{Door, store_id::StoreId},
+    http::backlog::MaxBacklog,
 };
 use redis::{Pipeline, Value};
 use tokio::{sync::watch, task::JoinSet};

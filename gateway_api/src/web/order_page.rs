@@ -2,13 +2,13 @@
 
 use axum::response::Response;
 use common::{
+    clock::Millis,
     connection::link::SharedLink,
     contract::{
         entities::{Account, Order, Product},
         events::MessageSent,
         ids::{OrderId, ProductId},
     },
-    decision::Millis,
     http::problem::Problem,
 };
 use maud::{Markup, html};

@@ -7,11 +7,12 @@ use axum::{
     response::Response,
 };
 use common::{
+    clock::Millis,
     contract::{
         entities::{Account, Order, OrderStatus, Product},
+        entity::Entity,
         ids::CustomerId,
     },
-    decision::{Entity, Millis},
     http::problem::Problem,
 };
 use maud::{Markup, html};
