@@ -4,9 +4,11 @@
 //! and changes nothing.
 
 use common::{
+    clock::Millis,
     contract::{
         definitions::AccountDefinition,
         entities::{Account, Deposit, Refused},
+        entity::Entity,
         events::{
             AccountCreated, ConfirmedStep, OrderCancelled, PaymentConfirmed, Refunded, TopUp,
             Topic, ToppedUp, WalletChecked, WalletOutcome,
@@ -15,7 +17,7 @@ use common::{
         ids::{CustomerId, EntryId, OrderId},
         keys::{self, Kind},
     },
-    decision::{Changes, Decider, Entity, Halt, Millis, Reads, World},
+    decision::{Changes, Decider, Halt, Reads, World},
 };
 use serde::{Deserialize, Serialize};
 

@@ -8,12 +8,9 @@
 //! nothing else is; if processes die of it all the same it becomes a dead letter without being read.
 
 pub mod checkpoints;
-pub mod entry;
-pub mod lag;
 mod original;
 mod pace;
 mod pending;
-pub mod store_id;
 pub mod trimmer;
 
 use std::{
@@ -35,14 +32,12 @@ use self::{
 };
 use crate::{
     connection::{
+        entry::{EVENT_BYTES, Entry, Fields, read_reply, short_reason},
+        health::Part,
         link::{Backoff, Link, LinkError, RedisUrl, await_server},
         permissions,
     },
-    consumer::{
-        checkpoints::Bookmarks,
-        entry::{EVENT_BYTES, Entry, Fields, read_reply, short_reason},
-        store_id::Provenance,
-    },
+    consumer::checkpoints::Bookmarks,
     contract::{
         events::{ENTITY, Stream, TRACEPARENT, Topic},
         ids::EntryId,
@@ -50,8 +45,12 @@ use crate::{
         keys,
     },
     decision::Decider,
-    engine::{BATCH_INPUTS, Job, Origin, QUEUE_KIB, Work, metrics::EngineMetrics},
-    health::Part,
+    engine::{
+        BATCH_INPUTS, Job, Origin, QUEUE_KIB, Work,
+        metrics::EngineMetrics,
+        store_id::{self, Provenance},
+    },
+    trace_context::traceparent,
 };
 
 /// The pause before entries are read again that the engine has dropped.
@@ -723,28 +722,13 @@ async fn remember_deaths(own: &mut Link, key: &str, deaths: u64) -> Result<(), L
     own.ask("SET", set).await.map(drop)
 }
 
-/// A `traceparent` that is one: two hexadecimal digits, 32, 16 and 2, with dashes between
-/// (W3C Trace Context), neither id all zeros. Anything else is dropped, as the recommendation says.
-pub fn traceparent(bytes: &[u8]) -> Option<Box<str>> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    let lower_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-    let fits = text.len() == 55
-        && text.bytes().enumerate().all(|(at, byte)| match at {
-            2 | 35 | 52 => byte == b'-',
-            _ => lower_hex(byte),
-        });
-    let zeros = |id: &str| id.bytes().all(|byte| byte == b'0');
-    (fits && !text.starts_with("ff") && !zeros(&text[3..35]) && !zeros(&text[36..52]))
-        .then(|| text.into())
-}
-
 fn group_is_gone(message: &str) -> bool {
     message.contains("NOGROUP") || message.contains("UNBLOCKED")
 }
 
 /// Which subscriptions are read from which server.
 pub(crate) fn by_server<I>(
-    sources: &crate::process::config::Sources,
+    sources: &crate::connection::topology::Sources,
     subscriptions: Vec<Subscription<I>>,
 ) -> Vec<(RedisUrl, Vec<Subscription<I>>)> {
     let mut servers: Vec<(RedisUrl, Vec<Subscription<I>>)> =
@@ -755,27 +739,4 @@ pub(crate) fn by_server<I>(
     }
     servers.retain(|(_, subscriptions)| !subscriptions.is_empty());
     servers
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_traceparent_that_the_recommendation_allows_is_taken() {
-        let trace = |text: &str| traceparent(text.as_bytes()).is_some();
-        let (id, parent) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
-        assert!(trace(&format!("00-{id}-{parent}-01")));
-        for wrong in [
-            String::new(),
-            format!("ff-{id}-{parent}-01"),
-            format!("00-{}-{parent}-01", "0".repeat(32)),
-            format!("00-{id}-{}-01", "0".repeat(16)),
-            format!("00-{}-{parent}-01", id.to_uppercase()),
-            format!("00-{id}-{parent}-01-more"),
-            format!("00_{id}-{parent}-01"),
-        ] {
-            assert!(!trace(&wrong), "{wrong}");
-        }
-    }
 }

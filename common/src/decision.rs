@@ -14,17 +14,16 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use serde::{Serialize, de::DeserializeOwned};
-
-use crate::contract::{
-    events::{Event, Stream, Topic},
-    ids::OrderId,
-    json::from_object,
-    keys::{self, Key, Kind},
+use crate::{
+    clock::Millis,
+    contract::{
+        entity::{Entity, Place},
+        events::{Event, Stream, Topic},
+        ids::OrderId,
+        json::from_object,
+        keys::{self, Key, Kind},
+    },
 };
-
-/// Milliseconds since 1970.
-pub type Millis = u64;
 
 /// What a service does, without how.
 pub trait Decider: Send + Sync + 'static {
@@ -53,51 +52,6 @@ pub trait Decider: Send + Sync + 'static {
         world: &World,
         now: Millis,
     ) -> Result<Changes<Self::Answer>, Halt>;
-}
-
-/// Something stored: see [`Kind`].
-pub trait Entity: Serialize + DeserializeOwned + Send + Sync + 'static {
-    /// What tells it from others of its kind.
-    type Id: fmt::Display + ?Sized;
-
-    /// Where it is stored and announced.
-    fn kind() -> &'static Kind;
-
-    /// Its id.
-    fn id(&self) -> &Self::Id;
-
-    /// Lists besides [`Kind::index`] that its id joins when it is new.
-    fn lists(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    /// The sorted sets that it belongs to in its present state, each at most once.
-    fn places(&self) -> Vec<Place> {
-        Vec::new()
-    }
-
-    /// The JSON object that [`Kind::updates`] carries when the entity has changed; `None` for the
-    /// entity as it is stored. Readers of those streams may expect strings, numbers and lists of
-    /// strings only.
-    fn announcement(&self) -> Option<String> {
-        None
-    }
-}
-
-/// A member of a sorted set, sorted by itself: all scores are 0.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Place {
-    /// The key of the set.
-    pub set: String,
-    /// The member.
-    pub member: String,
-}
-
-impl Place {
-    /// This member of that set.
-    pub fn new(set: impl Into<String>, member: String) -> Self {
-        Self { set: set.into(), member }
-    }
 }
 
 /// Why a decision was not made.
@@ -668,7 +622,7 @@ impl<A> Changes<A> {
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
+    use serde::{Deserialize, Serialize};
 
     use super::*;
 

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, fmt, fs, path::Path, str::FromStr};
 
-use crate::process::config::Fault;
+use crate::config_error::Fault;
 
 /// A text that is never printed: not by `Debug`, not in an error, not in a log.
 #[derive(Clone, PartialEq, Eq)]

@@ -9,8 +9,9 @@ use axum::{
 };
 use bytes::Bytes;
 use common::{
+    connection::topology::Sources,
     http::server::{HEADER_PATIENCE, Serving},
-    process::{config::Sources, service::Life},
+    process::service::Life,
 };
 use futures_util::stream;
 use tokio::{

@@ -12,10 +12,10 @@ use common::{
     connection::link::{LinkError, SharedLink},
     contract::{
         entities::{Account, Deposit, Refused, masked},
+        entity::Entity,
         events::{AccountCreated, TopUp},
         ids::{CustomerId, EntryId},
     },
-    decision::Entity,
     http::{
         input::{Amount, DefineAccount},
         problem::Problem,

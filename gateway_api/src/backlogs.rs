@@ -7,14 +7,16 @@ use std::{
 };
 
 use common::{
-    backlog::{Backlog, MaxBacklog},
     connection::{
+        lag::{self, GroupFacts, LagMeter, ServerFacts, StreamFacts},
         link::LinkError,
-        memory::{Change, MemoryWatch},
     },
-    consumer::lag::{self, GroupFacts, LagMeter, ServerFacts, StreamFacts},
     contract::events::{Event, Stream, Topic},
-    http::problem::Problem,
+    http::{
+        backlog::{Backlog, MaxBacklog},
+        problem::Problem,
+    },
+    process::memory_watch::{Change, MemoryWatch},
 };
 use redis::{Pipeline, Value};
 

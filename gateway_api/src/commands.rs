@@ -12,10 +12,10 @@ use common::{
     contract::{
         definitions::Definition,
         entities::Refused,
+        entity::Entity,
         events::{ENTITY, EVENT_ID, Event, TRACEPARENT},
         ids::{EntryId, request_id},
     },
-    decision::Entity,
     http::{
         problem::Problem,
         request::{IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, idempotency_key, trace},

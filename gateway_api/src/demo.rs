@@ -12,10 +12,10 @@ use common::{
     contract::{
         definitions::Definition,
         entities::{Account, Product},
+        entity::Entity,
         events::{AccountCreated, Event, ProductCreated, Stream},
         ids::request_id,
     },
-    decision::Entity,
     http::{problem::Problem, request::trace},
     process::service::REQUEST_PATIENCE,
 };

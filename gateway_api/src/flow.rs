@@ -14,13 +14,15 @@ use axum::{
 };
 use bytes::Bytes;
 use common::{
-    connection::link::{Link, LinkError},
-    consumer::lag::{self, GroupFacts, Lag, LagMeter, ServerFacts, StreamFacts},
+    clock::now_millis,
+    connection::{
+        lag::{self, GroupFacts, Lag, LagMeter, ServerFacts, StreamFacts},
+        link::{Link, LinkError},
+    },
     contract::{
         events::{Stream, Topic},
         ids::EntryId,
     },
-    engine::now_millis,
     http::problem::Problem,
     process::service::{Life, REQUEST_PATIENCE},
 };

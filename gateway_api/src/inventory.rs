@@ -11,10 +11,10 @@ use axum::{
 use common::{
     contract::{
         entities::{Delivery, Product, Refused},
+        entity::Entity,
         events::{ProductCreated, Restock},
         ids::{EntryId, ProductId},
     },
-    decision::Entity,
     http::{
         input::{Amount, DefineProduct},
         problem::Problem,

@@ -35,18 +35,17 @@ use std::{net::SocketAddr, sync::Arc};
 use axum::{Router, middleware};
 use clap::Parser;
 use common::{
-    backlog::MaxBacklog,
-    connection::{
-        link::SharedLink,
-        memory::{MaxMemory, MemoryWatch},
-    },
+    config_error::Fault,
+    connection::link::SharedLink,
     contract::events::Topic,
     http::{
+        backlog::MaxBacklog,
         request::wrong_method,
         server::{Serving, survive_panics, tls::TlsConfig},
     },
     process::{
-        config::{CommonConfig, Fault},
+        config::CommonConfig,
+        memory_watch::{MaxMemory, MemoryWatch},
         service::{Life, ServiceConfig},
     },
 };

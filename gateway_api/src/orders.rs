@@ -19,7 +19,6 @@ use common::{
         ids::{CustomerId, OrderId},
         keys,
     },
-    engine::trace_id,
     http::{
         input::PlaceOrder,
         problem::Problem,
@@ -28,6 +27,7 @@ use common::{
             trace,
         },
     },
+    trace_context::trace_id,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde::{Deserialize, Serialize};

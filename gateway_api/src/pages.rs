@@ -10,12 +10,12 @@ use common::{
     connection::link::{LinkError, SharedLink},
     contract::{
         entities::{KEPT_ATTEMPTS, Order, OrderStatus},
+        entity::Entity,
         events::{MessageKind, MessageSent},
         ids::{CustomerId, OrderId},
         json::from_object,
         keys,
     },
-    decision::Entity,
     http::problem::Problem,
 };
 use http::{HeaderValue, header};

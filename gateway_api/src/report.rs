@@ -7,9 +7,9 @@ use axum::{
 use common::{
     contract::{
         entities::{Account, Order, Product},
+        entity::Entity,
         keys,
     },
-    decision::Entity,
     http::problem::Problem,
 };
 use http::HeaderMap;

@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use common::{
-    connection::{link::LinkError, memory::MemoryWatch},
+    connection::{health::Health, link::LinkError},
     contract::{events::Topic, ids::OrderId},
-    health::Health,
+    process::memory_watch::MemoryWatch,
 };
 use http::{HeaderMap, StatusCode};
 use tokio_util::sync::CancellationToken;

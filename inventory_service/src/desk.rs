@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use common::{
     contract::{
         entities::{Line, LinePage, PageId, Product},
+        entity::Entity,
         excerpt::{ShortId, clauses, listed},
         ids::{OrderId, ProductId},
     },
-    decision::{Changes, Entity, Halt, World},
+    decision::{Changes, Halt, World},
     http::request::PRODUCTS_LIMIT,
 };
 

@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use common::{
-    contract::{
-        entities::Spot,
-        events::{StockChecked, StockOutcome},
-        ids::{CustomerId, EntryId, OrderId, ProductId},
-        keys::{self, Kind},
-    },
-    decision::Entity,
+use common::contract::{
+    entities::Spot,
+    entity::Entity,
+    events::{StockChecked, StockOutcome},
+    ids::{CustomerId, EntryId, OrderId, ProductId},
+    keys::{self, Kind},
 };
 use serde::{Deserialize, Serialize};
 

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use common::{
+    clock::Millis,
     contract::{
         definitions::ProductDefinition,
         entities::{Delivery, Line, Product, Refused},
@@ -18,7 +19,7 @@ use common::{
         },
         ids::{EntryId, OrderId},
     },
-    decision::{Changes, Decider, Halt, Millis, Reads, World},
+    decision::{Changes, Decider, Halt, Reads, World},
     http::request::PRODUCTS_LIMIT,
 };
 

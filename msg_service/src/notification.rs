@@ -4,8 +4,10 @@
 //! the trace of the event.
 
 use common::{
+    clock::Millis,
     contract::{
         entities::masked,
+        entity::Entity,
         events::{
             AccountCreated, MessageKind, MessageSent, OrderCancelled, OrderCompleted, OrderCreated,
             OrderShipped, Refunded, StockChecked, StockOutcome, Stream, Topic, ToppedUp,
@@ -15,7 +17,7 @@ use common::{
         ids::{CustomerId, EntryId, NAMESPACE, OrderId, ProductId},
         keys::{self, Kind},
     },
-    decision::{Changes, Decider, Entity, Halt, Millis, Reads, World},
+    decision::{Changes, Decider, Halt, Reads, World},
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

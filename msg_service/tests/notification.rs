@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use common::{
     consumer::StreamEntry,
     contract::{
+        entity::Entity,
         events::{
             AccountCreated, MessageKind, MessageSent, OrderCancelled, OrderCompleted, OrderCreated,
             OrderShipped, Refunded, StockChecked, StockOutcome, Stream, ToppedUp, WalletChecked,
@@ -13,7 +14,7 @@ use common::{
         },
         ids::{CustomerId, EntryId, OrderId, ProductId},
     },
-    decision::{Entity, in_memory::Memory},
+    decision::in_memory::Memory,
 };
 use msg_service::{
     notification::{Customer, Input, Notifications},

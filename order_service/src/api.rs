@@ -10,17 +10,14 @@ use axum::{
     routing::{get, post},
 };
 use common::{
-    backlog::MaxBacklog,
-    connection::{
-        link::SharedLink,
-        memory::{Change, MemoryWatch},
-    },
+    connection::link::SharedLink,
     contract::{
         entities::{Order, OrderStatus},
         ids::{OrderId, request_id},
     },
-    engine::{Door, Refusal, trace_id},
+    engine::{Door, Refusal},
     http::{
+        backlog::MaxBacklog,
         input::PlaceOrder,
         problem::Problem,
         request::{
@@ -28,6 +25,8 @@ use common::{
             wrong_method,
         },
     },
+    process::memory_watch::{Change, MemoryWatch},
+    trace_context::trace_id,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::sync::watch;

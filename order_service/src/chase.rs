@@ -14,27 +14,23 @@
 //! The same walk lists orders that earlier versions stored, which are not in the sets of their customers,
 //! once.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::Duration};
 
 use common::{
-    backlog::MaxBacklog,
+    clock::{Millis, now_millis},
     connection::{
+        health::Part,
         link::{Backoff, LinkError, SharedLink},
         permissions::Right,
     },
-    consumer::store_id::StoreId,
     contract::{
         entities::{CONFIRMATION_RESENDS_MAX, Order, OrderStatus},
         events::Topic,
         ids::OrderId,
         keys,
     },
-    decision::Millis,
-    engine::Door,
-    health::Part,
+    engine::{Door, store_id::StoreId},
+    http::backlog::MaxBacklog,
 };
 use redis::{Pipeline, Value};
 use tokio::{sync::watch, task::JoinSet};
@@ -249,11 +245,6 @@ impl Chase {
             tokio::time::sleep(BREATH).await;
         }
     }
-}
-
-fn now_millis() -> Millis {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn text(value: &Value) -> Option<String> {

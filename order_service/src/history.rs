@@ -5,13 +5,11 @@
 //! requests that asked for them. Where steps are dropped, a [`Retry`] record of its own keeps what
 //! each request to pay again was answered.
 
-use common::{
-    contract::{
-        entities::{KEPT_ATTEMPTS, Order, OrderStatus, Step},
-        ids::OrderId,
-        keys::{self, Kind},
-    },
-    decision::Entity,
+use common::contract::{
+    entities::{KEPT_ATTEMPTS, Order, OrderStatus, Step},
+    entity::Entity,
+    ids::OrderId,
+    keys::{self, Kind},
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

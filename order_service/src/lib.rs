@@ -19,16 +19,15 @@ use std::{net::SocketAddr, sync::Arc};
 
 use clap::Parser;
 use common::{
-    auth::AuthConfig,
-    backlog::MaxBacklog,
-    connection::{
-        link::SharedLink,
-        memory::{MaxMemory, MemoryWatch},
-    },
+    config_error::Fault,
+    connection::link::SharedLink,
     consumer::Subscription,
     contract::events::{PaymentConfirmed, StockConfirmed, Stream, Topic},
+    http::backlog::MaxBacklog,
     process::{
-        config::{CommonConfig, Fault},
+        auth::AuthConfig,
+        config::CommonConfig,
+        memory_watch::{MaxMemory, MemoryWatch},
         service::{Life, ServiceConfig},
     },
 };

@@ -5,11 +5,12 @@ use std::{sync::Arc, time::Duration};
 
 use common::{
     connection::{
+        health::Part,
         link::{Link, LinkError, info_text},
-        memory::{MemoryFacts, MemoryWatch},
+        memory::MemoryFacts,
+        topology::Sources,
     },
-    health::Part,
-    process::config::Sources,
+    process::memory_watch::MemoryWatch,
 };
 use tokio_util::sync::CancellationToken;
 

@@ -5,6 +5,7 @@
 //! and one of lower rank is written into the history but never becomes the status again.
 
 use common::{
+    clock::Millis,
     contract::{
         entities::{CONFIRMATION_RESENDS_MAX, Confirmation, Order, OrderStatus, Resent, Step},
         events::{
@@ -15,7 +16,7 @@ use common::{
         ids::{CustomerId, EntryId, OrderId, ProductId},
         keys,
     },
-    decision::{Changes, Decider, Halt, Millis, Reads, World},
+    decision::{Changes, Decider, Halt, Reads, World},
 };
 use uuid::Uuid;
 

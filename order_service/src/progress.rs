@@ -8,13 +8,13 @@
 use std::collections::HashMap;
 
 use common::{
-    backlog::Backlog,
+    clock::Millis,
     contract::{
         entities::{Confirmation, Order},
         events::{Stream, Topic},
         ids::EntryId,
     },
-    decision::Millis,
+    http::backlog::Backlog,
 };
 
 /// The progress of one consumer group in a stream.

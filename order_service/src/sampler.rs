@@ -4,17 +4,17 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use common::{
+    clock::{Millis, now_millis},
     connection::{
+        health::Part,
+        lag,
         link::{Backoff, Link, LinkError, info_text},
-        memory::{MemoryFacts, MemoryWatch},
+        memory::MemoryFacts,
         permissions::Right,
+        topology::Sources,
     },
-    consumer::lag,
     contract::{events::Stream, ids::EntryId},
-    decision::Millis,
-    engine::now_millis,
-    health::Part,
-    process::config::Sources,
+    process::memory_watch::MemoryWatch,
 };
 use prometheus_client::metrics::gauge::Gauge;
 use redis::{Pipeline, Value, from_redis_value};

@@ -3,21 +3,21 @@
 use std::collections::{HashSet, VecDeque};
 
 use common::{
+    clock::Millis,
     consumer::StreamEntry,
     contract::{
         entities::{
             CONFIRMATION_RESENDS_MAX, Confirmation, KEPT_ATTEMPTS, MAX_ATTEMPTS,
             MAX_UNSHORTENED_ATTEMPTS, Order, OrderStatus, OrderUpdated, Resent, Step,
         },
+        entity::{Entity, Place as Listed},
         events::{
             Event, OrderCancelled, OrderCompleted, OrderCreated, OrderShipped, OrderUnpaid,
             StockChecked, StockOutcome, Stream, WalletChecked, WalletOutcome,
         },
         ids::{CustomerId, EntryId, OrderId, ProductId},
     },
-    decision::{
-        Append, Changes, Decider, Entity, Millis, Place as Listed, World, in_memory::Memory,
-    },
+    decision::{Append, Changes, Decider, World, in_memory::Memory},
 };
 use order_service::{
     history::Retry,

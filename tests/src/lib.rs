@@ -17,13 +17,12 @@ use std::{
 
 use bytes::Bytes;
 use common::{
-    connection::link::RedisUrl,
+    connection::{link::RedisUrl, topology::Sources},
     contract::{
         entities::{Order, OrderStatus},
         events::{ENTITY, EVENT_ID, Stream, Topic},
     },
     http::request::GATEWAY_SECRET,
-    process::config::Sources,
 };
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full};

@@ -23,15 +23,13 @@ use crate::{
     connection::{
         circuit_breaker::CircuitBreaker,
         connect::connect,
+        health::Part,
+        lag::STREAM_ENDS,
         memory::MemoryFacts,
         permissions::{self, Right},
         refusals::{has_refusal_by_server, is_about_server},
     },
-    consumer::lag::STREAM_ENDS,
-    contract::{json::from_object, keys::Key},
-    decision::Entity,
-    health::Part,
-    http::problem::Problem,
+    contract::{entity::Entity, json::from_object, keys::Key},
 };
 
 /// How old a connection is at least before a server that does not serve makes us open another one:
@@ -118,15 +116,6 @@ pub enum LinkError {
 }
 
 impl LinkError {
-    /// What a client is answered: 500 where what is stored cannot be read, which trying again does not
-    /// change, and else 503.
-    pub fn problem(&self, unreadable: &str, unavailable: impl Into<String>) -> Problem {
-        match self {
-            Self::Unreadable { .. } => Problem::internal(unreadable),
-            _ => Problem::unavailable(unavailable),
-        }
-    }
-
     /// Whether it is so until a person mends it: a right, a password, a certificate.
     pub fn is_lasting(&self) -> bool {
         matches!(self, Self::Denied { .. } | Self::Insecure { .. })

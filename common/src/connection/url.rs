@@ -9,9 +9,9 @@ use redis::{
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::{
+    config_error::Fault,
     connection::{connect::connect, link::LinkError},
     pem::{self, PemError},
-    process::config::Fault,
     secret::Secret,
 };
 

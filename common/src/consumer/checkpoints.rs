@@ -24,12 +24,12 @@ use tracing::{info, warn};
 
 use crate::{
     connection::link::{Link, LinkError, is_error},
-    consumer::store_id::StoreId,
     contract::{
         events::{Stream, Topic},
         ids::EntryId,
         keys,
     },
+    engine::store_id::StoreId,
 };
 
 /// Stands for what is not known, or not done yet.

@@ -5,10 +5,10 @@ use redis::Pipeline;
 
 use crate::{
     connection::{
+        lag::{GroupFacts, StreamFacts, ask_about},
         link::{Link, LinkError, is_error},
         url::DEFAULT_USER,
     },
-    consumer::lag::{GroupFacts, StreamFacts, ask_about},
     contract::{
         events::{Stream, Topic, Writer},
         ids::EntryId,

@@ -1,7 +1,7 @@
 //! The size of a read. Redis bounds a read by entries per stream; a reader has to bound it by bytes.
 
 use crate::{
-    consumer::entry::{Entry, Fields},
+    connection::entry::{Entry, Fields},
     engine::BATCH_INPUTS,
 };
 

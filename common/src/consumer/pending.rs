@@ -8,11 +8,11 @@ use std::{
 use redis::{Pipeline, Value, from_redis_value};
 
 use crate::{
-    connection::link::{Link, LinkError},
-    consumer::{
-        checkpoints::before,
+    connection::{
         entry::{Entry, read_reply},
+        link::{Link, LinkError},
     },
+    consumer::checkpoints::before,
     contract::{
         events::{Stream, Topic},
         ids::EntryId,

@@ -9,9 +9,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::{
-    connection::link::{Link, LinkError, RedisUrl},
+    connection::{
+        health::Part,
+        link::{Link, LinkError, RedisUrl},
+    },
     contract::events::{Stream, Topic},
-    health::Part,
 };
 
 /// How often each stream is looked at.

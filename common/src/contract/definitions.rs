@@ -4,14 +4,12 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{
-    contract::{
-        entities::{Account, Product},
-        events::{AccountCreated, ProductCreated},
-        ids::EntryId,
-        keys::{self, Kind},
-    },
-    decision::Entity,
+use crate::contract::{
+    entities::{Account, Product},
+    entity::Entity,
+    events::{AccountCreated, ProductCreated},
+    ids::EntryId,
+    keys::{self, Kind},
 };
 
 /// The record of one request: its event and its result.

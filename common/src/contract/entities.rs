@@ -11,11 +11,12 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{
+    clock::Millis,
     contract::{
+        entity::{Entity, Place},
         ids::{CustomerId, EntryId, OrderId, ProductId},
         keys::{self, Kind},
     },
-    decision::{Entity, Millis, Place},
 };
 
 /// How many attempts an order may have.

@@ -141,7 +141,7 @@ pub fn lex_range(prefix: &str) -> (String, String) {
 pub const UNCONFIRMED_ORDERS: &str = "{order}:unconfirmed";
 
 /// What makes the owner's store this one and no other: `{<topic>}:store`, a
-/// [`StoreId`](crate::consumer::store_id::StoreId). Whoever reads the owner's streams may read it, too.
+/// [`StoreId`](crate::engine::store_id::StoreId). Whoever reads the owner's streams may read it, too.
 pub fn store(owner: Topic) -> String {
     format!("{{{}}}:store", owner.name())
 }

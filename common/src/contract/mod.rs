@@ -2,6 +2,7 @@
 
 pub mod definitions;
 pub mod entities;
+pub mod entity;
 pub mod events;
 pub mod excerpt;
 pub mod ids;

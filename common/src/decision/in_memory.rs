@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::{
-    contract::{events::Stream, keys::Key},
-    decision::{Access, Append, Decider, Entity, Halt, Millis, Note, Reads, World},
+    clock::Millis,
+    contract::{entity::Entity, events::Stream, keys::Key},
+    decision::{Access, Append, Decider, Halt, Note, Reads, World},
 };
 
 /// Runs one decider over entities in memory, one input at a time.

@@ -6,12 +6,14 @@ use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 use super::{PATIENCE, PROBE, xack};
 use crate::{
-    connection::link::{Link, LinkError, RedisUrl},
+    connection::{
+        health::Part,
+        link::{Link, LinkError, RedisUrl},
+    },
     contract::{
         events::{Stream, Topic},
         ids::EntryId,
     },
-    health::Part,
 };
 
 /// How long the end of the process waits for the last ones; what is missed is delivered again.

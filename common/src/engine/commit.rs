@@ -66,7 +66,7 @@ impl Refused {
 pub(super) enum KeyKind {
     Stream,
     List,
-    /// A list that only some entities join, see [`Entity::lists`](crate::decision::Entity::lists).
+    /// A list that only some entities join, see [`Entity::lists`](crate::contract::entity::Entity::lists).
     OwnList,
     Set,
 }

@@ -10,6 +10,7 @@ mod commit;
 mod group;
 pub mod metrics;
 mod queue;
+pub mod store_id;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -31,13 +32,13 @@ use self::{
     group::{Group, group},
 };
 use crate::{
+    clock::now_millis,
     connection::{
+        entry::short_reason,
+        health::{Health, Part},
         link::{Backoff, Link, LinkError, await_server, is_error, is_noscript},
         permissions,
-    },
-    consumer::{
-        entry::short_reason,
-        store_id::{self, Identity},
+        topology::Sources,
     },
     contract::{
         events::{DeadLetter, Stream, Topic},
@@ -45,9 +46,9 @@ use crate::{
         keys::{self, Key},
     },
     decision::{Access, Append, Changes, Decider, Halt, Note, Reads, World},
-    engine::metrics::EngineMetrics,
-    health::{Health, Part},
-    process::{config::Sources, logs},
+    engine::{metrics::EngineMetrics, store_id::Identity},
+    logs,
+    trace_context::trace_id,
 };
 
 /// The most inputs in one batch.
@@ -1125,11 +1126,6 @@ fn tell(note: &Note, trace: Option<&str>) {
     }
 }
 
-/// The trace's id within a `traceparent` (W3C Trace Context: version-trace-parent-flags).
-pub fn trace_id(traceparent: Option<&str>) -> Option<&str> {
-    traceparent?.split('-').nth(1)
-}
-
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
@@ -1143,10 +1139,4 @@ fn ignore_traces() -> bool {
         error!("TEST_IGNORE_TRACES is set: events that are delivered twice take effect twice");
     }
     ignored
-}
-
-/// The clock, in milliseconds since 1970.
-pub fn now_millis() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }

@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::{
-    consumer::{
+    connection::{
         entry::{Fields, Whole},
-        store_id::Provenance,
+        health::Part,
     },
     contract::{events::Stream, ids::EntryId, keys::Key},
     decision::{Access, Decider},
-    health::Part,
+    engine::store_id::Provenance,
 };
 
 /// One input on its way through the engine.

@@ -1,5 +1,6 @@
 //! The HTTP server, problems, and the parsing of requests.
 
+pub mod backlog;
 pub mod input;
 pub mod network;
 pub mod problem;

@@ -8,6 +8,8 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::connection::link::LinkError;
+
 /// The media type of [`Problem`].
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -214,6 +216,17 @@ impl Problem {
     pub fn at(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into().into());
         self
+    }
+}
+
+impl LinkError {
+    /// What a client is answered: 500 where what is stored cannot be read, which trying again does not
+    /// change, and else 503.
+    pub fn problem(&self, unreadable: &str, unavailable: impl Into<String>) -> Problem {
+        match self {
+            Self::Unreadable { .. } => Problem::internal(unreadable),
+            _ => Problem::unavailable(unavailable),
+        }
     }
 }
 

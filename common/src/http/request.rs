@@ -12,9 +12,8 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    consumer::{entry::short_reason, traceparent},
-    contract::ids::InvalidId,
-    http::problem::Problem,
+    connection::entry::short_reason, contract::ids::InvalidId, http::problem::Problem,
+    trace_context::traceparent,
 };
 
 /// The largest request body, in bytes.

@@ -44,7 +44,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use self::{
     admission::Admission,
@@ -59,12 +59,9 @@ pub use self::{
     kept::{PIECE, keep},
     places::{Place, Places},
 };
-use crate::{
-    http::{
-        network::{Network, Site},
-        problem::{PROBLEM_JSON, Problem},
-    },
-    process::service::Life,
+use crate::http::{
+    network::{Network, Site},
+    problem::{PROBLEM_JSON, Problem},
 };
 
 /// The most connections at once.
@@ -164,43 +161,6 @@ pub struct Peer {
     pub tls: bool,
 }
 
-impl Life {
-    /// Serves HTTP until the shutdown; requests in hand are answered first.
-    ///
-    /// # Errors
-    ///
-    /// The address cannot be listened on.
-    pub async fn serve(&self, address: SocketAddr, router: Router) -> anyhow::Result<()> {
-        let serving = Serving { keep_alive: self.keep_alive, ..Serving::default() };
-        self.serve_as(address, router, serving).await
-    }
-
-    /// The same in a certain way.
-    ///
-    /// # Errors
-    ///
-    /// The address cannot be listened on.
-    pub async fn serve_as(
-        &self,
-        address: SocketAddr,
-        router: Router,
-        mut serving: Serving,
-    ) -> anyhow::Result<()> {
-        let listener = listen("HTTP_ADDR", address)?;
-        serving.connections = serving.connections.min(connections_within(allow_files()));
-        let scheme = if serving.tls.is_some() { "https" } else { "http" };
-        info!("listening on {scheme}://{address}");
-        let tls = serving.tls.take();
-        let acceptor = tls.as_ref().map(Tls::acceptor);
-        if let Some(tls) = tls {
-            self.spawn("the certificate watch", tls.keep_up(self.shutdown.clone()));
-        }
-        let server = Server::new(router, address, serving, acceptor, self.shutdown.clone());
-        self.spawn("the HTTP server", serve(listener, server));
-        Ok(())
-    }
-}
-
 /// Serves an operations port for as long as this is polled.
 pub(crate) async fn serve_operations(
     listener: TcpListener,
@@ -244,7 +204,7 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 /// The usual soft limit of 1,024 open files is meant for programs that use select(2); here it would
 /// keep out connections. Gives how many files may be open.
-fn allow_files() -> u64 {
+pub(crate) fn allow_files() -> u64 {
     let (soft, hard) = match getrlimit(Resource::RLIMIT_NOFILE) {
         Ok(limits) => limits,
         Err(error) => {
@@ -265,14 +225,14 @@ fn allow_files() -> u64 {
 }
 
 /// The most connections for this limit of open files, of which some are needed for other things.
-fn connections_within(files: u64) -> usize {
+pub(crate) fn connections_within(files: u64) -> usize {
     let files = files.saturating_sub(OTHER_FILES).max(files / 2);
     usize::try_from(files).unwrap_or(usize::MAX)
 }
 
 /// Serves each connection in a task of its own. After the shutdown, requests in hand are answered;
 /// clients that do not send the rest of what they began are cut off after [`CLIENT_PATIENCE`].
-async fn serve(listener: TcpListener, server: Server) -> anyhow::Result<()> {
+pub(crate) async fn serve(listener: TcpListener, server: Server) -> anyhow::Result<()> {
     let server = Arc::new(server);
     let mut connections = JoinSet::new();
     loop {
@@ -308,7 +268,7 @@ async fn serve(listener: TcpListener, server: Server) -> anyhow::Result<()> {
 }
 
 /// What all connections have in common.
-struct Server {
+pub(crate) struct Server {
     router: Router,
     acceptor: Option<TlsAcceptor>,
     admission: Admission,
@@ -325,7 +285,7 @@ struct Server {
 }
 
 impl Server {
-    fn new(
+    pub(crate) fn new(
         router: Router,
         address: SocketAddr,
         serving: Serving,

@@ -1,25 +1,23 @@
 //! Configuration from the environment, parsed whole before anything is bound.
 
-use std::{
-    convert::Infallible, error::Error as _, io::Write as _, net::SocketAddr, process::ExitCode,
-};
+use std::{error::Error as _, io::Write as _, net::SocketAddr, process::ExitCode};
 
 use clap::{
-    ArgMatches, Args, Parser, ValueEnum,
+    ArgMatches, Args, Parser,
     error::{ContextKind, ContextValue, ErrorKind},
     parser::ValueSource,
 };
 
 use crate::{
+    config_error::{EXIT_CONFIG, Fault, named},
     connection::link::{RedisAccess, RedisUrl},
+    connection::topology::Sources,
     consumer::trimmer::Retention,
     contract::events::Topic,
     http::server::KEEP_ALIVE_MS,
+    logs::LogFormat,
     secret::Secret,
 };
-
-/// The exit code for a configuration that cannot be used (EX_USAGE of BSD's sysexits).
-pub const EXIT_CONFIG: u8 = 64;
 
 /// What every service is told.
 #[derive(Args, Clone, Debug)]
@@ -75,15 +73,6 @@ pub struct CommonConfig {
     pub healthcheck: bool,
 }
 
-/// How logs are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// A line for people.
-    Text,
-    /// A JSON object for each line.
-    Json,
-}
-
 fn instance_name(text: &str) -> Result<String, String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if text.is_empty() || text.len() > 128 || !text.chars().all(plain) {
@@ -124,96 +113,6 @@ impl CommonConfig {
             format!("{}-{}", gethostname::gethostname().to_string_lossy(), ops.port())
         })
     }
-}
-
-/// The Redis servers of the system, each once, and which topic lives where.
-#[derive(Clone, Debug)]
-pub struct Sources {
-    servers: Vec<RedisUrl>,
-    places: [usize; Topic::ALL.len()],
-}
-
-impl Sources {
-    /// Asks for every topic's server.
-    pub fn new(mut of: impl FnMut(Topic) -> RedisUrl) -> Self {
-        match Self::try_new(|topic| Ok::<_, Infallible>(of(topic))) {
-            Ok(sources) => sources,
-            Err(never) => match never {},
-        }
-    }
-
-    /// The same where some may not be known.
-    ///
-    /// # Errors
-    ///
-    /// The first that came.
-    pub fn try_new<E>(mut of: impl FnMut(Topic) -> Result<RedisUrl, E>) -> Result<Self, E> {
-        let mut servers: Vec<RedisUrl> = Vec::new();
-        let mut places = [0; Topic::ALL.len()];
-        for (place, topic) in places.iter_mut().zip(Topic::ALL) {
-            let url = of(topic)?;
-            *place = servers.iter().position(|known| *known == url).unwrap_or(servers.len());
-            if *place == servers.len() {
-                servers.push(url);
-            }
-        }
-        Ok(Self { servers, places })
-    }
-
-    /// The same servers, entered with these settings.
-    ///
-    /// # Errors
-    ///
-    /// See [`RedisAccess::for_servers`] and [`RedisUrl::with`].
-    pub fn with(self, access: &RedisAccess) -> Result<Self, Fault> {
-        let access = access.for_servers(&self.servers)?;
-        let servers = self.servers.iter().map(|url| url.with(&access));
-        Ok(Self { servers: servers.collect::<Result<_, _>>()?, ..self })
-    }
-
-    /// The number of the topic's server.
-    pub fn index(&self, topic: Topic) -> usize {
-        let place = Topic::ALL.iter().position(|known| *known == topic);
-        self.places[place.expect("ALL has every topic")]
-    }
-
-    /// The topic's server.
-    pub fn of(&self, topic: Topic) -> &RedisUrl {
-        &self.servers[self.index(topic)]
-    }
-
-    /// All servers.
-    pub fn servers(&self) -> &[RedisUrl] {
-        &self.servers
-    }
-}
-
-/// What is wrong with the configuration as a whole, where each value by itself is fine.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{variable}: {reason}")]
-pub struct Fault {
-    /// The variable to change.
-    pub variable: &'static str,
-    /// Why, and to what; never the value, which may be a secret.
-    pub reason: String,
-}
-
-impl Fault {
-    /// The fault of this variable.
-    pub fn of(variable: &'static str, reason: impl Into<String>) -> Self {
-        Self { variable, reason: reason.into() }
-    }
-
-    /// Says so on stderr; the exit code to end with.
-    pub(crate) fn tell(&self) -> ExitCode {
-        // Nothing is left to be done if stderr is gone.
-        let _ = writeln!(std::io::stderr(), "{}", named(&self.to_string()));
-        ExitCode::from(EXIT_CONFIG)
-    }
-}
-
-fn named(fault: &str) -> String {
-    format!("bad configuration: {fault}\nSee --help for all settings.")
 }
 
 /// Parses the configuration of a program.

@@ -12,7 +12,7 @@ use axum::{Router, extract::State, response::IntoResponse, routing::get};
 use http::{StatusCode, header};
 use prometheus_client::registry::Registry;
 
-use crate::{health::Health, http::request::unknown_path};
+use crate::{connection::health::Health, http::request::unknown_path};
 
 /// What the port shows.
 #[derive(Debug)]

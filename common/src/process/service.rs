@@ -21,18 +21,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::{
+    config_error::Fault,
+    connection::{health::Health, topology::Sources},
     consumer::{
         self, Reader, Subscription,
-        store_id::Keeper,
         trimmer::{Retention, Trimmer},
     },
     decision::Decider,
-    engine::{Door, Engine, QUEUE_KIB, metrics::EngineMetrics},
-    health::Health,
+    engine::{Door, Engine, QUEUE_KIB, metrics::EngineMetrics, store_id::Keeper},
     http::server,
+    logs,
     process::{
-        config::{self, CommonConfig, Fault, Sources},
-        logs,
+        config::{self, CommonConfig},
         operations_port::{self, Operations},
     },
 };

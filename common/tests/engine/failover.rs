@@ -3,9 +3,11 @@
 use std::time::Instant;
 
 use common::{
-    connection::link::{LinkError, SharedLink},
+    connection::{
+        link::{LinkError, SharedLink},
+        topology::Sources,
+    },
     contract::events::{Event as _, Stream},
-    process::config::Sources,
 };
 
 use crate::support::{
@@ -117,7 +119,7 @@ async fn acknowledgements_for_another_owners_demoted_primary_are_kept_for_the_ne
     let (old, new) = pair().await;
     let name = Name::of(&old).await;
     let service = Service::with(
-        common::process::config::Sources::new(|topic| {
+        common::connection::topology::Sources::new(|topic| {
             let url = if topic == Deposited::STREAM.topic() { own.url() } else { name.url() };
             url.parse().expect("a URL")
         }),

@@ -1,6 +1,6 @@
 //! The lag of a group, after all that makes Redis lose count of it.
 
-use common::consumer::lag::{GroupFacts, Lag, LagMeter, ServerFacts, StreamFacts};
+use common::connection::lag::{GroupFacts, Lag, LagMeter, ServerFacts, StreamFacts};
 
 use crate::support::{Redis, until};
 

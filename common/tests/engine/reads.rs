@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use common::{
-    connection::link::{Link, LinkError, RedisUrl, SharedLink},
-    consumer::lag,
+    connection::{
+        lag,
+        link::{Link, LinkError, RedisUrl, SharedLink},
+    },
     contract::json::from_object,
 };
 use redis::Pipeline;

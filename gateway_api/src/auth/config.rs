@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
-use common::{auth::AuthConfig, pem, process::config::Fault};
+use common::{config_error::Fault, pem, process::auth::AuthConfig};
 
 use super::{
     fetch::Address,

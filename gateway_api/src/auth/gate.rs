@@ -1,9 +1,6 @@
 //! Stands before all routes: lets in whoever may call them, as a [`Caller`].
 
-use std::{
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use axum::{
@@ -12,6 +9,7 @@ use axum::{
     response::{IntoResponse as _, Redirect, Response},
 };
 use common::{
+    clock::now_millis,
     http::problem::{Challenge, Problem},
     process::service::Life,
 };
@@ -320,5 +318,5 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
 
 /// Seconds since 1970.
 pub(crate) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
+    now_millis() / 1_000
 }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use common::{health::Part, http::problem::Problem};
+use common::{connection::health::Part, http::problem::Problem};
 use serde::Deserialize;
 use tokio::{
     sync::{Mutex, Semaphore},

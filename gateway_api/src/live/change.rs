@@ -1,7 +1,7 @@
 //! What an entry of a stream means to clients.
 
 use common::{
-    consumer::entry::Entry,
+    connection::entry::Entry,
     contract::{
         entities::{Account, OrderStatus, OrderUpdated, ProductUpdated, masked},
         events::{DeadLetter, ENTITY, MessageSent, OrderCreated, Stream},
@@ -127,7 +127,7 @@ fn placed(created: OrderCreated, entry: EntryId) -> OrderUpdated {
 
 #[cfg(test)]
 mod tests {
-    use common::{consumer::entry::Fields, contract::events::Topic};
+    use common::{connection::entry::Fields, contract::events::Topic};
     use serde_json::{Value, json};
 
     use super::*;

@@ -6,10 +6,13 @@ use std::{
 };
 
 use common::{
-    connection::link::{Backoff, Link, LinkError},
-    consumer::entry::{Entry, entries, read_reply},
+    connection::{
+        entry::{Entry, entries, read_reply},
+        link::{Backoff, Link, LinkError},
+        topology::Sources,
+    },
     contract::{events::Stream, ids::EntryId},
-    process::{config::Sources, service::REQUEST_PATIENCE},
+    process::service::REQUEST_PATIENCE,
 };
 use redis::Pipeline;
 use tokio::{sync::watch, time::Instant};
@@ -308,7 +311,7 @@ fn in_order(streams: Vec<(Place, Vec<Entry>)>, count: usize) -> Vec<(Place, Entr
 
 #[cfg(test)]
 mod tests {
-    use common::consumer::entry::Fields;
+    use common::connection::entry::Fields;
 
     use super::*;
 

@@ -17,8 +17,8 @@ use axum::{
 };
 use bytes::Bytes;
 use common::{
+    clock::now_millis,
     contract::ids::OrderId,
-    engine::now_millis,
     http::{
         problem::Problem,
         server::{Place, Places},

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 use common::{
-    consumer::entry::Entry,
+    connection::entry::Entry,
     contract::ids::{CustomerId, EntryId, OrderId},
 };
 
@@ -337,7 +337,7 @@ fn write_id(text: &mut BytesMut, cursor: &Cursor) {
 #[cfg(test)]
 mod tests {
     use common::{
-        consumer::entry::Fields,
+        connection::entry::Fields,
         contract::events::{ENTITY, MessageKind, MessageSent, Stream},
     };
     use uuid::Uuid;

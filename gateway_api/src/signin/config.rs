@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use common::{process::config::Fault, secret::Secret};
+use common::{config_error::Fault, secret::Secret};
 
 use super::origin::PublicUrl;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use common::{contract::text::is_control, http::problem::Problem, process::config::Fault};
+use common::{config_error::Fault, contract::text::is_control, http::problem::Problem};
 use http::{HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
 use tokio::sync::SemaphorePermit;

@@ -2,13 +2,13 @@
 
 use axum::response::Response;
 use common::{
+    clock::{Millis, now_millis},
     connection::link::SharedLink,
     contract::{
         entities::{Account, Order, Product},
         events::MessageSent,
         ids::{OrderId, ProductId},
     },
-    decision::Millis,
     http::problem::Problem,
 };
 use maud::{Markup, html};
@@ -16,7 +16,6 @@ use maud::{Markup, html};
 use super::{
     layout::{self, Frame},
     order_rows::{badge, pieces},
-    report_page::now,
     story,
     waiting::{self, Ahead},
     words::{self, Grouped},
@@ -129,7 +128,7 @@ async fn read(
             pages::part("its messages", messages)
         );
         let (products, ahead) = stock.unzip();
-        let (ahead, now) = (ahead.unwrap_or_default(), now());
+        let (ahead, now) = (ahead.unwrap_or_default(), now_millis());
         Ok(Some(Facts { order, products, account, ahead, messages, now }))
     });
     facts.await?.ok_or_else(|| orders::unknown(id))

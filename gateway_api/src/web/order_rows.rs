@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use common::{
+    clock::Millis,
     contract::{
         entities::{Account, Order, OrderStatus, Product},
         ids::{CustomerId, ProductId},
     },
-    decision::Millis,
 };
 use maud::{Markup, html};
 

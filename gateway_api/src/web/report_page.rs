@@ -1,17 +1,16 @@
 //! `GET /report` as a page: products and customers, a form to order, and the orders.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use axum::{
     extract::{Query, rejection::QueryRejection},
     response::Response,
 };
 use common::{
+    clock::{Millis, now_millis},
     contract::{
         entities::{Account, Order, OrderStatus, Product},
+        entity::Entity,
         ids::CustomerId,
     },
-    decision::{Entity, Millis},
     http::problem::Problem,
 };
 use maud::{Markup, html};
@@ -175,19 +174,13 @@ async fn read(
         accounts,
         more_accounts: more_accounts.flatten(),
         choices: entities(&choices.entities),
-        now: now(),
+        now: now_millis(),
     })
 }
 
 /// Those that can be read: the services complain of the others.
 fn entities<E: DeserializeOwned>(documents: &[Box<RawValue>]) -> Vec<E> {
     documents.iter().filter_map(|document| serde_json::from_str(document.get()).ok()).collect()
-}
-
-/// Milliseconds since 1970.
-pub(crate) fn now() -> Millis {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |now| Millis::try_from(now.as_millis()).unwrap_or(Millis::MAX))
 }
 
 fn content(report: &Report) -> Markup {

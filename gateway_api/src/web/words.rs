@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use common::{contract::entities::OrderStatus, decision::Millis};
+use common::{clock::Millis, contract::entities::OrderStatus};
 
 /// A status in words.
 pub(crate) const fn label(status: OrderStatus) -> &'static str {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use common::{
+    clock::Millis,
     contract::{
         entities::{Delivery, Line, LinePage, Product, Spot},
         events::{
@@ -12,7 +13,7 @@ use common::{
         },
         ids::{CustomerId, EntryId, OrderId, ProductId},
     },
-    decision::{Decider, Millis, in_memory::Memory},
+    decision::{Decider, in_memory::Memory},
 };
 use inventory_service::{
     Limits, PAGE,

@@ -10,12 +10,10 @@ mod system;
 
 use std::cell::RefCell;
 
-use common::{
-    contract::{
-        entities::{Account, Delivery, Deposit, Order, OrderStatus, Product},
-        events::MessageSent,
-    },
-    decision::Entity,
+use common::contract::{
+    entities::{Account, Delivery, Deposit, Order, OrderStatus, Product},
+    entity::Entity,
+    events::MessageSent,
 };
 use inventory_service::{Limits, reservation::Reservation};
 use proptest::{

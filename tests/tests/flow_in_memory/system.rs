@@ -7,16 +7,18 @@ use std::{
 
 use account_service::wallet::{Payment, Wallet};
 use common::{
+    clock::Millis,
     consumer::{StreamEntry, Subscription},
     contract::{
         entities::{Account, Order, OrderStatus, Product},
+        entity::Entity,
         events::{
             AccountCreated, ProductCreated, Restock, StockChecked, StockOutcome, Stream, TopUp,
             Topic,
         },
         ids::{CustomerId, EntryId, OrderId, ProductId},
     },
-    decision::{Append, Decider, Entity, Millis, in_memory::Memory},
+    decision::{Append, Decider, in_memory::Memory},
 };
 use inventory_service::{
     reservation::{Holding, Reservation},

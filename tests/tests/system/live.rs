@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use common::{
+    connection::topology::Sources,
     contract::{
         entities::OrderStatus,
         events::{ENTITY, EVENT_ID, Stream, Topic},
     },
-    process::config::Sources,
 };
 use http::StatusCode;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};

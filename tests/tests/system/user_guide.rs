@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::{
+    connection::topology::Sources,
     contract::{
         entities::{Order, OrderStatus},
         events::{Stream, Topic},
     },
-    process::config::Sources,
 };
 use http::StatusCode;
 use serde_json::{Value, json};

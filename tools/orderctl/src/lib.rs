@@ -7,7 +7,7 @@ pub mod audit;
 pub mod load;
 pub mod token;
 
-use common::{connection::link::RedisAccess, process::config::Sources};
+use common::connection::{link::RedisAccess, topology::Sources};
 use stack::run_file::RunFile;
 
 /// Where each topic of a running stack lives.

@@ -16,13 +16,15 @@ use std::{
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use common::{
-    connection::link::{Link, RedisUrl},
+    connection::{
+        link::{Link, RedisUrl},
+        topology::Sources,
+    },
     contract::{
         entities::{Order, OrderStatus, OrderUpdated},
         events::{AccountCreated, ENTITY, EVENT_ID, Event, ProductCreated, Stream, Topic},
         ids::OrderId,
     },
-    process::config::Sources,
 };
 use http::{HeaderValue, Request, StatusCode, header, request};
 use http_body_util::{BodyExt as _, Full};

@@ -8,9 +8,12 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 use common::{
-    connection::link::{RedisAccess, RedisUrl},
+    connection::{
+        link::{RedisAccess, RedisUrl},
+        topology::Sources,
+    },
     contract::events::Topic,
-    process::config::{self, Sources},
+    process::config::{self},
 };
 use orderctl::{audit::audit, load, sources, token};
 use stack::{CertificatePlan, Certificates, RedisUsers, certs::NAMES, run_file::RunFile};

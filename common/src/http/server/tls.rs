@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::{pem, process::config::Fault};
+use crate::{config_error::Fault, pem};
 
 /// How often the files are looked at. A change counts when it is seen twice: one file of the two
 /// may be written just now.
@@ -94,13 +94,13 @@ impl std::fmt::Debug for Tls {
 type Contents = (Vec<u8>, Vec<u8>);
 
 impl Tls {
-    pub(super) fn acceptor(&self) -> TlsAcceptor {
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
         self.acceptor.clone()
     }
 
     /// Looks for another certificate until the shutdown. Connections that are open keep the one
     /// that they began with. A pair that cannot be used is told of once, and the old one stays.
-    pub(super) async fn keep_up(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+    pub(crate) async fn keep_up(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut judged, mut before) = (self.seen.clone(), self.seen.clone());

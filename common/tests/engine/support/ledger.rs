@@ -8,11 +8,13 @@ use std::{
 };
 
 use common::{
+    clock::Millis,
     contract::{
+        entity::{Entity, Place},
         events::{Event, Stream, Topic},
         keys::Kind,
     },
-    decision::{Changes, Decider, Entity, Halt, Millis, Place, Reads, World},
+    decision::{Changes, Decider, Halt, Reads, World},
 };
 use serde::{Deserialize, Serialize};
 

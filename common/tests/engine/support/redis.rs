@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use common::{contract::events::Stream, decision::Entity};
+use common::contract::{entity::Entity, events::Stream};
 use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, RedisResult, aio::MultiplexedConnection};
 use serde_json::Value as Json;
 use stack::{Listen, RedisOptions, RedisServer};

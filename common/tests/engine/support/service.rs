@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use common::{
+    connection::topology::Sources,
     consumer::Subscription,
     contract::events::{Stream, Topic},
     decision::Decider as _,
     engine::{Door, Refusal},
-    process::{config::Sources, service::Life},
+    process::service::Life,
 };
 use tokio::task::JoinHandle;
 

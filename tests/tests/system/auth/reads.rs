@@ -9,14 +9,12 @@ use std::{
     },
 };
 
-use common::{
-    contract::{
-        entities::{Account, Order, OrderStatus, Product, Step},
-        events::{MessageKind, MessageSent, Stream},
-        ids::OrderId,
-        keys,
-    },
-    decision::Entity,
+use common::contract::{
+    entities::{Account, Order, OrderStatus, Product, Step},
+    entity::Entity,
+    events::{MessageKind, MessageSent, Stream},
+    ids::OrderId,
+    keys,
 };
 use http::Method;
 use redis::aio::MultiplexedConnection;

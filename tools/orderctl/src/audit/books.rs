@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use account_service::wallet::Payment;
 use anyhow::bail;
 use common::{
+    clock::Millis,
     contract::{
         entities::{Account, Delivery, Deposit, LinePage, Order, OrderStatus, PageId, Product},
+        entity::Entity,
         events::{
             AccountCreated, ConfirmedStep, ENTITY, MessageSent, OrderCreated, OrderUnpaid,
             PaymentConfirmed, ProductCreated, Refunded, Restock, StockChecked, StockConfirmed,
@@ -15,7 +17,6 @@ use common::{
         ids::{CustomerId, EntryId, OrderId, ProductId},
         keys,
     },
-    decision::{Entity, Millis},
 };
 use inventory_service::reservation::Reservation;
 use serde::{Deserialize, de::DeserializeOwned};

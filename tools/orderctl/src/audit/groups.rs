@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use common::{
-    consumer::lag::{GroupFacts, Lag, LagMeter, ServerFacts, StreamFacts},
+    connection::{
+        lag::{GroupFacts, Lag, LagMeter, ServerFacts, StreamFacts},
+        topology::Sources,
+    },
     contract::{
         events::{Stream, Topic},
         ids::EntryId,
     },
-    process::config::Sources,
 };
 
 use super::reading::Links;

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 
 use common::{
-    consumer::{checkpoints::Bookmark, store_id::StoreId},
+    clock::Millis,
+    consumer::checkpoints::Bookmark,
     contract::{events::Topic, ids::EntryId, keys},
-    decision::Millis,
+    engine::store_id::StoreId,
 };
 
 use super::reading::Links;

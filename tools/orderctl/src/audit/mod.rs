@@ -21,7 +21,7 @@ mod tests;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use common::{consumer::lag::Lag, process::config::Sources};
+use common::connection::{lag::Lag, topology::Sources};
 
 pub use self::groups::{Group, groups, is_quiet};
 use self::{books::Books, groups::Looks, reading::Links};

@@ -4,13 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::Context as _;
 use common::{
-    connection::link::Link,
-    consumer::lag::ServerFacts,
+    connection::{lag::ServerFacts, link::Link, topology::Sources},
     contract::{
         events::{ENTITY, Stream, Topic},
         ids::EntryId,
     },
-    process::config::Sources,
 };
 use redis::{Cmd, Pipeline, Value, from_redis_value};
 

@@ -2,14 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use common::{
-    contract::{
-        entities::{Account, Line, LinePage, Order, OrderStatus, PageId, Product},
-        events::{MessageKind, MessageSent, Refunded, StockOutcome, Stream},
-        ids::{EntryId, OrderId},
-        keys,
-    },
-    decision::Entity,
+use common::contract::{
+    entities::{Account, Line, LinePage, Order, OrderStatus, PageId, Product},
+    entity::Entity,
+    events::{MessageKind, MessageSent, Refunded, StockOutcome, Stream},
+    ids::{EntryId, OrderId},
+    keys,
 };
 use inventory_service::reservation::{Holding, Reservation};
 use serde::de::DeserializeOwned;

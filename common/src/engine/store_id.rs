@@ -20,11 +20,12 @@ use tracing::info;
 use uuid::Uuid;
 
 use crate::{
-    connection::link::{Link, LinkError, RedisUrl},
+    clock::{Millis, now_millis},
+    connection::{
+        health::Part,
+        link::{Link, LinkError, RedisUrl},
+    },
     contract::{events::Topic, keys},
-    decision::Millis,
-    engine::now_millis,
-    health::Part,
 };
 
 /// How often it is made sure that the store has an identity: FLUSHALL takes it.

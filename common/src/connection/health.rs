@@ -10,7 +10,7 @@ use std::{
 
 use tracing::{debug, error, info, warn};
 
-use crate::{connection::link::LinkError, engine::now_millis};
+use crate::{clock::now_millis, connection::link::LinkError};
 
 /// After so many milliseconds of failures new commands are refused at once.
 const AWAY_AFTER: u64 = 1_000;

@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use clap::ValueEnum;
 use prometheus_client::metrics::counter::Counter;
 use tracing_subscriber::{
     EnvFilter,
@@ -25,7 +26,16 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use crate::{contract::text::is_control, process::config::LogFormat};
+use crate::contract::text::is_control;
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A line for people.
+    Text,
+    /// A JSON object for each line.
+    Json,
+}
 
 /// How long a line waits for company.
 const GATHER: Duration = Duration::from_millis(5);

@@ -8,7 +8,7 @@ use std::{
 
 use clap::{Args, ValueEnum};
 
-use crate::{process::config::Fault, secret::Secret};
+use crate::{config_error::Fault, secret::Secret};
 
 /// How short a secret between services may be, in characters.
 const SECRET_LENGTH: usize = 16;

@@ -1,0 +1,10 @@
+//! The clock.
+
+/// Milliseconds since 1970.
+pub type Millis = u64;
+
+/// The time now, in milliseconds since 1970.
+pub fn now_millis() -> Millis {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+}
