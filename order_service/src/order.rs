@@ -558,8 +558,8 @@ impl Orders {
         let attempt = result.attempt.unwrap_or(order.attempt);
         let here = (attempt, rank(result.status));
         let known = order.history.iter().any(|step| (step.attempt, rank(step.status)) == here);
-        // Who does not name the attempt takes money for each event that asks for it: what was refused
-        // at first may be paid after all.
+        // An account_service of the original takes money for each event that asks for it, so it may
+        // take the money after it has refused.
         let is_paid_after_all = result.attempt.is_none()
             && result.status == OrderStatus::ToBeShipped
             && order.status == OrderStatus::InsufficientFund;
@@ -575,22 +575,23 @@ impl Orders {
                 changes.append(&OrderCancelled { id, customer_id, attempt, resend: 0 });
                 changes.note(id, "it was paid and cannot be filled: the money is to be given back");
                 changes.put(Order { unconfirmed: CANCELLATION.to_vec(), ..order.clone() });
+                return Ok(changes);
             }
-            let mut order = order.clone();
-            let same = |step: &&mut Step| (step.attempt, step.status) == (attempt, result.status);
-            if let Some(step) = order.history.iter_mut().find(same)
-                && step.told_by < result.told_by
+            let is_same = |step: &Step| (step.attempt, step.status) == (attempt, result.status);
+            if let Some(place) = order.history.iter().position(is_same)
+                && order.history[place].told_by < result.told_by
             {
-                // The same again, in another entry, which may come a second time in the next attempt.
-                step.told_by = result.told_by;
+                // The same result in another entry, which may be delivered again in the next attempt.
+                let mut order = order.clone();
+                order.history[place].told_by = result.told_by;
                 changes.put(order);
             }
             return Ok(changes);
         }
         let mut order = order.clone();
         let place = order.history.partition_point(|step| (step.attempt, rank(step.status)) <= here);
-        let known = order.history.len();
-        let late = (place < known).then(|| u32::try_from(known).unwrap_or(u32::MAX));
+        let steps = order.history.len();
+        let late = (place < steps).then(|| u32::try_from(steps).unwrap_or(u32::MAX));
         let tells_total =
             order.order_total.is_none() && result.status != OrderStatus::PaymentRequired;
         let order_total = result.total.filter(|_| tells_total);
