@@ -1,5 +1,5 @@
-//! Whether a stream is the past of a system of the original. To read it from its beginning would let all
-//! of it happen again: orders that nobody knows would be reserved and charged, and customers told.
+//! Detects the history of a system of the original. Reading it from the beginning would repeat it: unknown
+//! orders would be reserved and charged, and customers would get their messages again.
 
 use redis::Pipeline;
 
@@ -19,8 +19,8 @@ use crate::{
 /// from 2001 on. In milliseconds they would lie in the first three years.
 const SECONDS: std::ops::Range<u64> = 1_000_000_000..100_000_000_000;
 
-/// Checks that no stream with what has happened begins with entries of the original which the group of
-/// this service has never read. What clients define may be read at any time.
+/// Checks that no stream of an owner begins with entries of the original that this service's group has
+/// never read. The streams that clients write may be read at any time.
 ///
 /// # Errors
 ///
@@ -56,8 +56,8 @@ pub(super) async fn check_for_history(
             return Err(LinkError::Unsuitable {
                 address: link.address(),
                 reason: format!(
-                    "a system of the original has filled {stream} (from {first} on), and to read that would \
-                     reserve, charge and tell customers all of it again; start on an empty Redis, and \
+                    "a system of the original has filled {stream} (from {first} on), and reading it would \
+                     reserve, charge and send messages a second time; start on an empty Redis, and \
                      bring products and accounts in with PUT /inventory/{{id}} and PUT /accounts/{{id}} \
                      (docs/interoperability.md)"
                 ),
