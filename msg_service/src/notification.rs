@@ -410,9 +410,7 @@ fn words(kind: MessageKind, facts: &Facts<'_>) -> (String, String) {
         ),
         MessageKind::Cancelled => (
             "Your order is cancelled",
-            "your order is called off, as you asked. What you paid for it comes back to your \
-             wallet."
-                .to_owned(),
+            "your order is cancelled. What you paid for it comes back to your wallet.".to_owned(),
         ),
         MessageKind::Refunded => (
             "Your money is back",

@@ -394,7 +394,7 @@ fn the_words_fit_the_occasion() {
         (wallet(1, 1, WalletOutcome::InsufficientFund, None), &["top up", "wallet", "pay"]),
         (wallet(1, 1, WalletOutcome::Rejected, Some("there is no customer")), &["no customer"]),
         (ordered(1, 2, &["201"]), &["paying again", "once more"]),
-        (cancelled(1, 1), &["called off", "comes back to your wallet"]),
+        (cancelled(1, 1), &["your order is cancelled", "comes back to your wallet"]),
         (refunded(1, 1), &["gave back the 900", "called off"]),
         (shipped(1, 1), &["left our house"]),
         (completed(1, 1), &["delivered"]),
