@@ -19,7 +19,8 @@ use bytes::Bytes;
 use common::{
     connection::{link::RedisUrl, topology::Sources},
     contract::{
-        entities::{Order, OrderStatus},
+        entities::{Account, Order, OrderStatus, Product},
+        entity::Entity as _,
         events::{ENTITY, EVENT_ID, Stream, Topic},
     },
     http::request::GATEWAY_SECRET,
@@ -97,6 +98,8 @@ pub struct System {
     pub client: Client,
     /// Where each topic lives: in the stack's Redis, unless the test has set it up otherwise.
     pub sources: Sources,
+    /// The gateway has the demo data made.
+    seeded: bool,
     _turn: SemaphorePermit<'static>,
 }
 
@@ -127,13 +130,15 @@ impl System {
 
     async fn begin(options: StackOptions, turns: u32) -> Self {
         let turn = TURNS.acquire_many(turns).await.expect("never closed");
+        let seeded = options.seed_demo_data;
         let stack = tokio::task::spawn_blocking(move || Stack::start(&options)).await;
         let stack = stack.expect("no panic").unwrap_or_else(|error| panic!("{error:?}"));
         let sources = orderctl::sources(&stack.run_file()).expect("URLs");
-        Self { stack, client: Client::default(), sources, _turn: turn }
+        Self { stack, client: Client::default(), sources, seeded, _turn: turn }
     }
 
-    /// Waits until all instances say that they are ready.
+    /// Waits until all instances say that they are ready, and the demo data is there if it was asked for:
+    /// the gateway is ready once it has published it.
     pub async fn wait_ready(&mut self) {
         let instances = self.stack.instances_mut();
         eventually("every service is ready", SOON * 2, async || {
@@ -149,6 +154,25 @@ impl System {
             Ok(())
         })
         .await;
+        if self.seeded {
+            self.demo_data_is_there().await;
+        }
+    }
+
+    /// Waits until inventory_service and account_service have taken up the demo data.
+    async fn demo_data_is_there(&self) {
+        for (topic, kind, count) in
+            [(Topic::Account, Account::kind(), 3), (Topic::Inventory, Product::kind(), 5)]
+        {
+            let mut redis = self.redis_of(topic).await;
+            eventually("the demo data", SOON, async || {
+                let mut length = redis::cmd("LLEN");
+                length.arg(kind.index.expect("it is listed"));
+                let found: i64 = length.query_async(&mut redis).await.expect("a length");
+                if found >= count { Ok(()) } else { Err(format!("{topic:?}: {found} of {count}")) }
+            })
+            .await;
+        }
     }
 
     /// The only, or first, instance of a service.
