@@ -7,27 +7,13 @@
 //! `events:{account}_created`, `events:{inventory}_created`, `events:{account}_top-up` and
 //! `events:{inventory}_restock`.
 
-pub mod accounts;
-pub mod auth;
-mod backlogs;
-mod commands;
-pub mod demo;
+pub mod access;
 pub mod docs;
-mod examples;
-pub mod flow;
-pub mod guard;
-pub mod inventory;
-pub mod live;
-pub mod messages;
-pub mod openapi;
-pub mod order_client;
-pub mod orders;
-mod pages;
-pub mod report;
-mod responses;
-mod rights;
-mod signin;
-mod watch;
+pub mod events;
+mod permissions;
+mod readiness;
+pub mod routes;
+pub mod upstream;
 mod web;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -51,12 +37,17 @@ use common::{
 };
 
 use self::{
-    auth::{Gate, OidcConfig, gate},
-    backlogs::Backlogs,
-    flow::Sampler,
-    guard::{Guard, GuardConfig},
-    live::Live,
-    order_client::{OrderClient, OrderServiceUrl},
+    access::{
+        config::OidcConfig,
+        gate::{self, Gate},
+        limits::{self, Guard, GuardConfig},
+    },
+    events::Live,
+    upstream::{
+        backlogs::Backlogs,
+        flow_sampler::Sampler,
+        order_client::{OrderClient, OrderServiceUrl},
+    },
 };
 
 /// Takes orders over HTTP and shows a report.
@@ -175,7 +166,7 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
     let (health, shutdown) = (Arc::clone(&life.health), life.shutdown.clone());
     life.spawn(
         "the readiness watch",
-        watch::run(gateway.clone(), memory, config.seed_demo_data, health, shutdown),
+        readiness::run(gateway.clone(), memory, config.seed_demo_data, health, shutdown),
     );
     let guard = Guard::new(&config.guard);
     let serving = Serving {
@@ -186,7 +177,7 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
         trusted_proxies: config.guard.trusted_proxies().to_vec(),
         keep_alive: life.keep_alive,
         has_pages: true,
-        refuse: guard::refused,
+        refuse: limits::refused,
         ..Serving::default()
     };
     life.serve_as(config.http_addr, router(gateway, guard), serving).await
@@ -194,18 +185,18 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
 
 /// All routes; the guard counts addresses outside the gate and subjects inside.
 pub fn router(gateway: Gateway, guard: Arc<Guard>) -> Router {
-    let (routes, mut document) = openapi::routes().split_for_parts();
-    openapi::secure(&mut document);
+    let (routes, mut document) = docs::openapi::routes().split_for_parts();
+    docs::openapi::secure(&mut document);
     let routes = routes
         .merge(docs::router(&document))
         .merge(web::router())
-        .merge(signin::router())
+        .merge(access::sign_in::router())
         .method_not_allowed_fallback(wrong_method)
         .fallback(web::unknown_path)
         .layer(middleware::from_fn_with_state(Arc::clone(&gateway.gate), gate::permit))
-        .layer(middleware::from_fn_with_state(Arc::clone(&guard), guard::inside))
+        .layer(middleware::from_fn_with_state(Arc::clone(&guard), limits::inside))
         .layer(middleware::from_fn_with_state(Arc::clone(&gateway.gate), gate::admit))
         .with_state(gateway);
     // What a panic is answered with has the guard's headers, too.
-    survive_panics(routes).layer(middleware::from_fn_with_state(guard, guard::outside))
+    survive_panics(routes).layer(middleware::from_fn_with_state(guard, limits::outside))
 }

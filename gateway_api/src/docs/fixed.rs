@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use sha1_smol::Sha1;
 
-use crate::{Gateway, guard::Embedded};
+use crate::{Gateway, access::limits::Embedded};
 
 /// HTML in UTF-8.
 pub(crate) const HTML: &str = "text/html; charset=utf-8";

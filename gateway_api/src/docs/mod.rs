@@ -2,8 +2,11 @@
 //! `/docs` (the HTTP interface, to be tried out) and `/docs/events` (the streams).
 
 pub mod asyncapi;
+mod events_page;
+pub(crate) mod examples;
 mod fixed;
-mod page;
+pub mod openapi;
+pub(crate) mod responses;
 mod streams;
 mod swagger_ui;
 
@@ -21,5 +24,5 @@ pub(crate) fn router(openapi: &OpenApi) -> Router<Gateway> {
         .route("/openapi.json", Fixed::new("application/json", openapi).route())
         .route("/asyncapi.json", Fixed::new("application/json", asyncapi).route())
         .merge(swagger_ui::router())
-        .merge(page::router())
+        .merge(events_page::router())
 }

@@ -6,7 +6,7 @@ use http::{StatusCode, header};
 use maud::{DOCTYPE, Markup, html};
 
 use super::{assets, visitor::Visitor};
-use crate::signin::sign_in_path;
+use crate::access::sign_in::sign_in_path;
 
 /// Nothing is loaded from elsewhere, nothing within a page is run or styles it, nobody frames it.
 /// Forms lead here, and by signing out on to the provider: browsers look at where they end up.

@@ -2,18 +2,13 @@
 //! only adds life and buttons. Programs get JSON at the same addresses.
 
 mod assets;
-pub(crate) mod flow_page;
-mod flow_picture;
+pub(crate) mod flow;
+mod format;
 pub(crate) mod layout;
 pub(crate) mod negotiate;
-pub(crate) mod order_page;
-mod order_rows;
-pub(crate) mod report_page;
-mod stock_rows;
-mod story;
+pub(crate) mod order;
+pub(crate) mod report;
 pub(crate) mod visitor;
-mod waiting;
-mod words;
 
 use axum::{
     Router,

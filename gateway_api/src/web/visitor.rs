@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use common::contract::{entities::OrderStatus, ids::CustomerId};
 
-use super::words;
-use crate::auth::{Caller, caller::Scope};
+use super::format;
+use crate::access::tokens::{Caller, caller::Scope};
 
 tokio::task_local! {
     static VISITOR: Visitor;
@@ -74,7 +74,7 @@ impl Visitor {
     pub(crate) fn actions(&self, status: OrderStatus) -> Vec<&'static str> {
         let needed =
             |action: &str| if matches!(action, "ship" | "complete") { "ship" } else { "order" };
-        let actions = words::actions(status).iter().copied();
+        let actions = format::actions(status).iter().copied();
         actions.filter(|action| self.offers(needed(action))).collect()
     }
 

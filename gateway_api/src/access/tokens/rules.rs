@@ -1,0 +1,152 @@
+//! What each route asks for. A route that is not here is served to nobody.
+
+use http::Method;
+
+use self::Access::{All, Own, Public};
+use super::caller::Scope::{
+    self, Admin, CustomersWrite, InventoryWrite, OrdersRead, OrdersWrite, ReportRead,
+};
+
+/// Who may call a route.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Everybody, without a token.
+    Public,
+    /// Whoever's token has the scope; customers only as far as it is theirs, which its handler sees to.
+    Own(Scope),
+    /// Whoever's token has the scope and is not a customer's, whatever other scopes that has.
+    All(Scope),
+}
+
+impl Access {
+    /// The scope that it takes.
+    pub const fn scope(self) -> Option<Scope> {
+        match self {
+            Self::Public => None,
+            Self::Own(scope) | Self::All(scope) => Some(scope),
+        }
+    }
+}
+
+/// A route and who may call it.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// The method; GET stands for HEAD as well.
+    pub method: Method,
+    /// The path as the router has it.
+    pub path: &'static str,
+    /// Who.
+    pub access: Access,
+}
+
+macro_rules! rules {
+    ($($method:ident $path:literal $access:expr;)*) => {
+        /// All routes.
+        pub const RULES: &[Rule] = &[
+            $(Rule { method: Method::$method, path: $path, access: $access },)*
+        ];
+    };
+}
+
+rules! {
+    POST "/order" Own(OrdersWrite);
+    GET "/order/{id}" Own(OrdersRead);
+    DELETE "/order/{id}" Own(OrdersWrite);
+    POST "/order/{id}/pay" Own(OrdersWrite);
+    POST "/order/{id}/ship" All(OrdersWrite);
+    POST "/order/{id}/complete" All(OrdersWrite);
+    GET "/orders" Own(OrdersRead);
+    GET "/orders/counts" Own(OrdersRead);
+    GET "/customers/{id}/messages" Own(OrdersRead);
+    GET "/report" Own(ReportRead);
+    GET "/inventory" Own(ReportRead);
+    GET "/inventory/{id}" Own(ReportRead);
+    GET "/accounts" Own(ReportRead);
+    GET "/accounts/{id}" Own(ReportRead);
+    GET "/events" Own(ReportRead);
+    GET "/flow" All(ReportRead);
+    PUT "/accounts/{id}" Own(CustomersWrite);
+    POST "/accounts/{id}/top-up" Own(CustomersWrite);
+    PUT "/inventory/{id}" All(InventoryWrite);
+    POST "/inventory/{id}/restock" All(InventoryWrite);
+    POST "/init-data" All(Admin);
+    GET "/" Public;
+    GET "/sign-in" Public;
+    GET "/sign-in/callback" Public;
+    POST "/sign-out" Public;
+    GET "/signed-out" Public;
+    GET "/assets/{hash}/{name}" Public;
+    GET "/openapi.json" Public;
+    GET "/asyncapi.json" Public;
+    GET "/docs" Public;
+    GET "/docs/" Public;
+    GET "/docs/swagger.js" Public;
+    GET "/docs/swagger.css" Public;
+    GET "/docs/swagger-ui.css" Public;
+    GET "/docs/swagger-ui-bundle.js" Public;
+    GET "/docs/favicon-32x32.png" Public;
+    GET "/docs/events" Public;
+    GET "/docs/events.css" Public;
+}
+
+/// Who may call this route with this method; `None` if it does not take it.
+pub fn access(method: &Method, path: &str) -> Option<Access> {
+    let method = if *method == Method::HEAD { &Method::GET } else { method };
+    RULES.iter().find(|rule| rule.method == *method && rule.path == path).map(|rule| rule.access)
+}
+
+/// The methods that a route takes, as `Allow` has them.
+pub fn allowed(path: &str) -> String {
+    let mut methods = Vec::new();
+    for rule in RULES.iter().filter(|rule| rule.path == path) {
+        methods.push(rule.method.as_str());
+        if rule.method == Method::GET {
+            methods.push("HEAD");
+        }
+    }
+    methods.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_route_of_the_api_document_has_a_rule() {
+        let document = serde_json::to_value(crate::docs::openapi::document()).unwrap();
+        for (path, operations) in document["paths"].as_object().unwrap() {
+            for method in operations.as_object().unwrap().keys() {
+                let method = method.to_uppercase().parse().unwrap();
+                assert!(access(&method, path).is_some(), "{method} {path} has no rule");
+            }
+        }
+    }
+
+    #[test]
+    fn every_other_route_has_a_rule_and_every_rule_a_route() {
+        let (routes, document) = crate::docs::openapi::routes().split_for_parts();
+        let router = routes
+            .merge(crate::docs::router(&document))
+            .merge(crate::web::router())
+            .merge(crate::access::sign_in::router());
+        // The router has no list of its paths, but it shows them to those who debug.
+        let shown = format!("{router:?}");
+        let (_, paths) = shown.split_once("paths: {").expect("it shows its paths");
+        let texts = paths.split('"').skip(1).step_by(2);
+        let routed: BTreeSet<&str> =
+            texts.filter(|text| text.starts_with('/') && !text.contains("axum_fallback")).collect();
+        let ruled: BTreeSet<&str> = RULES.iter().map(|rule| rule.path).collect();
+        assert!(routed.len() > 20, "{routed:?}");
+        assert_eq!(routed, ruled);
+    }
+
+    #[test]
+    fn head_is_get_and_what_is_not_listed_is_served_to_nobody() {
+        assert_eq!(access(&Method::HEAD, "/report"), Some(Own(ReportRead)));
+        assert_eq!(access(&Method::PATCH, "/report"), None);
+        assert_eq!(access(&Method::GET, "/forgotten"), None);
+        assert_eq!(allowed("/order/{id}"), "GET,HEAD,DELETE");
+    }
+}

@@ -1,0 +1,534 @@
+//! The last messages, encoded once for all clients.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+use common::{
+    connection::entry::Entry,
+    contract::ids::{CustomerId, EntryId, OrderId},
+};
+
+use super::{
+    change::{Change, Whose},
+    cursor::{Cursor, Place, STREAMS},
+};
+use crate::access::tokens::caller::Scope;
+
+/// How much text the ring holds, in bytes: some thousands of messages.
+const CAPACITY: usize = 4 * 1024 * 1024;
+/// How much text is written at once, unless a single message is longer. A client that does not read
+/// keeps at most some chunks in memory that the ring has let go.
+const CHUNK: usize = 8 * 1024;
+
+/// The message that what was missed cannot be told any more.
+pub(super) const RESET: &str = "event: reset\ndata: {}\n\n";
+
+/// The last messages in chunks, each the text of some messages one after the other.
+///
+/// Chunks are numbered; a [`Follower`] has the number of the one it is told next. What it is told
+/// it finds here or nowhere: who comes later than the ring lasts is told to `reset`.
+#[derive(Debug)]
+pub(super) struct Ring {
+    chunks: VecDeque<Chunk>,
+    /// The number of the first chunk, from 1.
+    first: u64,
+    bytes: usize,
+    /// What had been told before the first chunk.
+    base: Cursor,
+    /// What has been told after the last one.
+    head: Cursor,
+    /// By server: whether its streams are being read from here on.
+    begun: Vec<bool>,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    text: Bytes,
+    messages: Vec<Message>,
+}
+
+/// An entry, and where its message is in the chunk's text; nowhere, if it tells nothing.
+#[derive(Debug)]
+struct Message {
+    place: Place,
+    id: EntryId,
+    order: Option<OrderId>,
+    of: Option<Whose>,
+    /// Whether only those are told who may read orders.
+    is_of_orders: bool,
+    /// The part after the line with the cursor for those who do not see e-mail addresses, where
+    /// that is another.
+    masked: Option<Box<str>>,
+    start: usize,
+    /// Where the line with the cursor ends.
+    event: usize,
+    end: usize,
+}
+
+/// How far a client has been told, and what it wants to be told.
+#[derive(Debug)]
+pub(super) struct Follower {
+    next: u64,
+    view: View,
+    /// Where it resumes, until it has all that there is: it knows some of what is ahead, which was
+    /// told in another order by another gateway.
+    seen: Option<Box<Cursor>>,
+}
+
+/// What a client wants to be told, and may be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct View {
+    /// Only what is about this order.
+    pub(super) order: Option<OrderId>,
+    /// Only what concerns this customer, or everybody.
+    pub(super) customer: Option<CustomerId>,
+    /// Whether orders and messages are told.
+    pub(super) orders: bool,
+    /// Whether e-mail addresses are whole.
+    pub(super) addresses: bool,
+}
+
+impl View {
+    /// Whether it is all that there is, as it is.
+    fn is_all(&self) -> bool {
+        self.order.is_none() && self.customer.is_none() && self.orders && self.addresses
+    }
+
+    fn has(&self, message: &Message) -> bool {
+        let may = match (&self.customer, &message.of) {
+            (None, _) | (_, Some(Whose::Everybodys)) => true,
+            (Some(own), Some(Whose::Customer(customer))) => own == customer,
+            (Some(_), _) => false,
+        };
+        let may = may && (self.orders || !message.is_of_orders);
+        may && (self.order.is_none() || self.order == message.order)
+    }
+}
+
+impl Ring {
+    /// A ring of what so many servers tell, none of which has begun.
+    pub(super) fn new(servers: usize) -> Self {
+        Self {
+            chunks: VecDeque::new(),
+            first: 1,
+            bytes: 0,
+            base: Cursor::default(),
+            head: Cursor::default(),
+            begun: vec![false; servers],
+        }
+    }
+
+    /// Forgets all. Whoever follows is told to reset once every server has begun again.
+    pub(super) fn clear(&mut self) {
+        self.first = self.end() + 1;
+        self.chunks.clear();
+        self.bytes = 0;
+        self.begun.fill(false);
+    }
+
+    /// A server's streams are read from these entries on; the entries after them follow.
+    pub(super) fn begin(&mut self, server: usize, bases: &[(Place, EntryId)]) {
+        for (place, id) in bases {
+            self.base.set(*place, *id);
+            self.head.set(*place, *id);
+        }
+        self.begun[server] = true;
+    }
+
+    pub(super) fn has_begun(&self, server: usize) -> bool {
+        self.begun[server]
+    }
+
+    /// Whether it has all that happens.
+    pub(super) fn is_live(&self) -> bool {
+        self.begun.iter().all(|begun| *begun)
+    }
+
+    pub(super) fn head(&self) -> &Cursor {
+        &self.head
+    }
+
+    /// The number of the chunk that comes next.
+    fn end(&self) -> u64 {
+        self.first + self.chunks.len() as u64
+    }
+
+    /// Takes in entries in the order in which they are to be told.
+    pub(super) fn append(&mut self, entries: &[(Place, Entry)]) {
+        let mut text = BytesMut::new();
+        let mut messages = Vec::new();
+        for (place, entry) in entries {
+            self.head.set(*place, entry.id);
+            let change = Change::told_by(STREAMS[*place], entry);
+            let start = text.len();
+            let (mut event, mut order, mut of, mut masked) = (start, None, None, None);
+            let is_of_orders = change.as_ref().is_some_and(|it| it.scope == Scope::OrdersRead);
+            if let Some(Change { kind, json, .. }) = &change {
+                write_id(&mut text, &self.head);
+                event = text.len();
+                for part in ["event: ", kind, "\ndata: ", json, "\n\n"] {
+                    text.extend_from_slice(part.as_bytes());
+                }
+            }
+            if let Some(change) = change {
+                let kind = change.kind;
+                let event = |json: String| format!("event: {kind}\ndata: {json}\n\n").into();
+                (order, of, masked) = (change.order, Some(change.of), change.masked.map(event));
+            }
+            let (place, id, end) = (*place, entry.id, text.len());
+            messages.push(Message {
+                place,
+                id,
+                order,
+                of,
+                is_of_orders,
+                masked,
+                start,
+                event,
+                end,
+            });
+            if end >= CHUNK {
+                self.push(Chunk { text: text.split().freeze(), messages });
+                messages = Vec::new();
+            }
+        }
+        if !messages.is_empty() {
+            self.push(Chunk { text: text.freeze(), messages });
+        }
+    }
+
+    fn push(&mut self, chunk: Chunk) {
+        self.bytes += chunk.size();
+        self.chunks.push_back(chunk);
+        while self.bytes > CAPACITY
+            && let Some(oldest) = self.chunks.pop_front()
+        {
+            self.bytes -= oldest.size();
+            self.first += 1;
+            for message in oldest.messages {
+                self.base.set(message.place, message.id);
+            }
+        }
+    }
+
+    /// Whether it still has all that comes after the cursor: each entry that the cursor names is
+    /// here, or the last one before. A cursor from before the streams were emptied names others.
+    fn knows(&self, cursor: &Cursor) -> bool {
+        let mut unknown: Vec<(Place, EntryId)> = (0..STREAMS.len())
+            .map(|place| (place, cursor.at(place)))
+            .filter(|(place, id)| self.base.at(*place) != *id && self.head.at(*place) != *id)
+            .collect();
+        for message in self.chunks.iter().flat_map(|chunk| &chunk.messages) {
+            if unknown.is_empty() {
+                break;
+            }
+            unknown.retain(|named| *named != (message.place, message.id));
+        }
+        unknown.is_empty()
+    }
+
+    /// Someone who is told what happens from now on; to reset, if it is not live now.
+    pub(super) fn follow(&self, view: View) -> Follower {
+        let next = if self.is_live() { self.end() } else { 0 };
+        Follower { next, view, seen: None }
+    }
+
+    /// Someone who was told up to the cursor before; `None` if what came after it is not all here.
+    pub(super) fn resume(&self, cursor: &Cursor, view: &View) -> Option<Follower> {
+        let seen = Some(Box::new(*cursor));
+        self.knows(cursor).then(|| Follower { next: self.first, view: view.clone(), seen })
+    }
+
+    /// What a follower is told next; `None` if that is still to come.
+    pub(super) fn next(&self, follower: &mut Follower) -> Option<Bytes> {
+        if !self.is_live() {
+            return None;
+        }
+        // It is too slow, or all was forgotten.
+        if follower.next < self.first {
+            *follower = self.follow(follower.view.clone());
+            return Some(self.reset());
+        }
+        while let Some(chunk) = self.chunk(follower.next) {
+            follower.next += 1;
+            let text = follower.pick(chunk);
+            if !text.is_empty() {
+                return Some(text);
+            }
+        }
+        follower.seen = None;
+        None
+    }
+
+    fn chunk(&self, number: u64) -> Option<&Chunk> {
+        self.chunks.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
+    }
+
+    fn reset(&self) -> Bytes {
+        let mut text = BytesMut::new();
+        write_id(&mut text, &self.head);
+        text.extend_from_slice(RESET.as_bytes());
+        text.freeze()
+    }
+
+    /// How far a follower has been told, where it is not told anything: others' messages count, too.
+    pub(super) fn mark(&self, follower: &Follower) -> Bytes {
+        let mut text = BytesMut::from(":\n");
+        match &follower.seen {
+            Some(seen) => write_id(&mut text, seen),
+            None if follower.next == self.end() => write_id(&mut text, &self.head),
+            None => {}
+        }
+        text.extend_from_slice(b"\n");
+        text.freeze()
+    }
+}
+
+impl Chunk {
+    /// About how much memory it takes.
+    fn size(&self) -> usize {
+        let masked = self.messages.iter().filter_map(|it| it.masked.as_deref()).map(str::len);
+        self.text.len()
+            + masked.sum::<usize>()
+            + self.messages.len() * size_of::<Message>()
+            + size_of::<Self>()
+    }
+}
+
+impl Follower {
+    /// Whether it is told what others were told before.
+    pub(super) fn resumes(&self) -> bool {
+        self.seen.is_some()
+    }
+
+    /// What of the chunk it is to be told.
+    fn pick(&mut self, chunk: &Chunk) -> Bytes {
+        if self.view.is_all() && self.seen.is_none() {
+            return chunk.text.clone();
+        }
+        let mut text = BytesMut::new();
+        for message in &chunk.messages {
+            if let Some(seen) = &mut self.seen {
+                if message.id <= seen.at(message.place) {
+                    continue;
+                }
+                seen.set(message.place, message.id);
+            }
+            if !self.view.has(message) || message.start == message.end {
+                continue;
+            }
+            match &self.seen {
+                Some(seen) => write_id(&mut text, seen),
+                None => text.extend_from_slice(&chunk.text[message.start..message.event]),
+            }
+            match message.masked.as_deref().filter(|_| !self.view.addresses) {
+                Some(masked) => text.extend_from_slice(masked.as_bytes()),
+                None => text.extend_from_slice(&chunk.text[message.event..message.end]),
+            }
+        }
+        text.freeze()
+    }
+}
+
+fn write_id(text: &mut BytesMut, cursor: &Cursor) {
+    text.extend_from_slice(format!("id: {cursor}\n").as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use common::{
+        connection::entry::Fields,
+        contract::events::{ENTITY, MessageKind, MessageSent, Stream},
+    };
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// The places of two streams of messages: whose entries they are does not matter here.
+    const ONE: Place = 4;
+    const OTHER: Place = 0;
+
+    const ALL: View = View { order: None, customer: None, orders: true, addresses: true };
+
+    fn id(time: u64) -> EntryId {
+        EntryId { time, sequence: 0 }
+    }
+
+    /// A message at that time, about the order of that number.
+    fn message(time: u64, order: u128, length: usize) -> (Place, Entry) {
+        let message = MessageSent {
+            id: Uuid::nil(),
+            customer: "101".parse().unwrap(),
+            order: Some(OrderId(Uuid::from_u128(order))),
+            kind: MessageKind::OnItsWay,
+            subject: time.to_string(),
+            body: "x".repeat(length),
+        };
+        let entity = serde_json::to_string(&message).unwrap();
+        (ONE, Entry { id: id(time), fields: Fields(vec![(ENTITY.into(), entity.into())]) })
+    }
+
+    /// An entry that tells nothing.
+    fn silent(place: Place, time: u64) -> (Place, Entry) {
+        (place, Entry { id: id(time), fields: Fields::default() })
+    }
+
+    fn live_ring() -> Ring {
+        let mut ring = Ring::new(1);
+        ring.begin(0, &[(ONE, id(10))]);
+        ring
+    }
+
+    /// What the follower is told: subjects of messages, and resets; and the last id.
+    fn told(ring: &Ring, follower: &mut Follower) -> (Vec<String>, Option<Cursor>) {
+        let mut text = String::new();
+        while let Some(more) = ring.next(follower) {
+            text.push_str(std::str::from_utf8(&more).unwrap());
+        }
+        let tells = |line: &str| {
+            let subject = line.split_once("\"subject\":\"").map(|(_, rest)| rest.split('"'));
+            subject.and_then(|mut rest| rest.next().map(str::to_owned)).or_else(|| {
+                line.strip_prefix("event: ").filter(|kind| *kind == "reset").map(str::to_owned)
+            })
+        };
+        let mut ids = text.lines().filter_map(|line| line.strip_prefix("id: "));
+        (text.lines().filter_map(tells).collect(), ids.next_back().map(|id| id.parse().unwrap()))
+    }
+
+    #[test]
+    fn who_follows_is_told_what_comes_from_then_on() {
+        let mut ring = live_ring();
+        ring.append(&[message(11, 1, 0)]);
+        let mut follower = ring.follow(ALL);
+        assert_eq!(told(&ring, &mut follower), (vec![], None));
+        ring.append(&[message(12, 1, 0), message(13, 2, 0)]);
+        ring.append(&[message(14, 1, 0)]);
+        let (subjects, last) = told(&ring, &mut follower);
+        assert_eq!(
+            (subjects, last),
+            (vec!["12".into(), "13".into(), "14".into()], Some(ring.head))
+        );
+    }
+
+    #[test]
+    fn who_resumes_is_told_the_rest_once_whatever_order_it_was_told_in() {
+        let mut ring = live_ring();
+        ring.append(&[silent(OTHER, 3), message(11, 1, 0), silent(OTHER, 5), message(12, 1, 0)]);
+        let mut cursor = Cursor::default();
+        // Another gateway told 5 of the other stream before 11.
+        cursor.set(ONE, id(10));
+        cursor.set(OTHER, id(5));
+        let mut follower = ring.resume(&cursor, &ALL).unwrap();
+        let first = ring.next(&mut follower).unwrap();
+        let first = std::str::from_utf8(&first).unwrap();
+        let after_first: Cursor = first.lines().next().unwrap()[4..].parse().unwrap();
+        assert_eq!((after_first.at(ONE), after_first.at(OTHER)), (id(11), id(5)));
+        let mut again = ring.resume(&after_first, &ALL).unwrap();
+        assert_eq!(told(&ring, &mut again), (vec!["12".into()], Some(ring.head)));
+        // What comes then is told in the shared text.
+        ring.append(&[message(13, 1, 0)]);
+        assert_eq!(told(&ring, &mut again), (vec!["13".into()], Some(ring.head)));
+        assert!(again.seen.is_none());
+    }
+
+    #[test]
+    fn a_cursor_that_names_an_unknown_entry_cannot_be_resumed() {
+        let mut ring = live_ring();
+        ring.append(&[message(11, 1, 0), message(13, 1, 0)]);
+        let at = |time| {
+            let mut cursor = Cursor::default();
+            cursor.set(ONE, id(time));
+            cursor
+        };
+        for time in [10, 11, 13] {
+            assert!(ring.resume(&at(time), &ALL).is_some(), "{time}");
+        }
+        for time in [0, 9, 12, 14] {
+            assert!(ring.resume(&at(time), &ALL).is_none(), "{time}");
+        }
+    }
+
+    #[test]
+    fn one_order_is_told_alone_and_the_mark_passes_over_the_others() {
+        let mut ring = live_ring();
+        let mut follower = ring.follow(View { order: Some(OrderId(Uuid::from_u128(2))), ..ALL });
+        ring.append(&[message(11, 1, 0), message(12, 2, 0), message(13, 1, 0)]);
+        assert_eq!(told(&ring, &mut follower).0, ["12"]);
+        let mark = ring.mark(&follower);
+        assert_eq!(mark, format!(":\nid: {}\n\n", ring.head));
+    }
+
+    #[test]
+    fn who_may_not_read_orders_is_told_of_none_nor_of_messages_about_them() {
+        let mut ring = live_ring();
+        let view = View { orders: false, ..ALL };
+        let (mut follower, mut all) = (ring.follow(view.clone()), ring.follow(ALL));
+        let product = r#"{"id":"201","name":"N","price":1,"amount":1,"subject":"product"}"#;
+        let product =
+            Entry { id: id(12), fields: Fields(vec![(ENTITY.into(), product.to_owned().into())]) };
+        let place = |stream| STREAMS.iter().position(|it| *it == stream).unwrap();
+        ring.append(&[message(11, 1, 0), (place(Stream::InventoryUpdated), product)]);
+        let kinds = |follower: &mut Follower| {
+            let text = ring.next(follower).unwrap();
+            let text = std::str::from_utf8(&text).unwrap().to_owned();
+            let kinds = text.lines().filter_map(|it| it.strip_prefix("event: ").map(str::to_owned));
+            kinds.collect::<Vec<_>>()
+        };
+        assert_eq!(kinds(&mut all), ["message", "product"]);
+        assert_eq!(kinds(&mut follower), ["product"]);
+        // Nor who resumes.
+        let mut begin = ring.head;
+        begin.set(ONE, id(10));
+        begin.set(place(Stream::InventoryUpdated), EntryId::default());
+        let mut follower = ring.resume(&begin, &view).unwrap();
+        assert_eq!(kinds(&mut follower), ["product"]);
+    }
+
+    #[test]
+    fn who_is_too_slow_is_told_to_reset_and_goes_on_from_now() {
+        let mut ring = live_ring();
+        let (mut slow, mut quick) = (ring.follow(ALL), ring.follow(ALL));
+        let count = 2 * CAPACITY / 10_000;
+        for number in 0..count {
+            ring.append(&[message(11 + number as u64, 1, 10_000)]);
+            assert_eq!(told(&ring, &mut quick).0, [(11 + number).to_string()]);
+        }
+        assert!(ring.bytes <= CAPACITY && ring.chunks.len() > count / 3);
+        assert_eq!(told(&ring, &mut slow), (vec!["reset".into()], Some(ring.head)));
+        ring.append(&[message(100_000, 1, 0)]);
+        assert_eq!(told(&ring, &mut slow).0, ["100000"]);
+        // The base has moved with what was let go.
+        let mut oldest = ring.head;
+        oldest.set(ONE, ring.base.at(ONE));
+        assert!(ring.base.at(ONE) > id(11) && ring.resume(&oldest, &ALL).is_some());
+    }
+
+    #[test]
+    fn a_large_batch_is_told_in_small_chunks() {
+        let mut ring = live_ring();
+        let batch: Vec<_> = (0..100).map(|number| message(11 + number, 1, 500)).collect();
+        let mut follower = ring.follow(ALL);
+        ring.append(&batch);
+        let longest = ring.chunks.iter().map(|chunk| chunk.text.len()).max().unwrap();
+        assert!(longest < CHUNK + 1_000 && ring.chunks.len() > 5, "{longest}");
+        assert_eq!(told(&ring, &mut follower).0.len(), 100);
+    }
+
+    #[test]
+    fn when_all_is_forgotten_everybody_is_told_to_reset_once_it_is_live_again() {
+        let mut ring = live_ring();
+        let mut follower = ring.follow(ALL);
+        ring.append(&[message(11, 1, 0)]);
+        let cursor = ring.head;
+        ring.clear();
+        assert!(ring.next(&mut follower).is_none(), "where it goes on is not known yet");
+        let mut late = ring.follow(ALL);
+        ring.begin(0, &[(ONE, EntryId::default())]);
+        ring.append(&[message(19, 1, 0)]);
+        assert_eq!(told(&ring, &mut follower).0, ["reset"]);
+        assert_eq!(told(&ring, &mut late).0, ["reset"]);
+        ring.append(&[message(20, 1, 0)]);
+        assert_eq!(told(&ring, &mut follower).0, ["20"]);
+        assert!(ring.resume(&cursor, &ALL).is_none());
+    }
+}

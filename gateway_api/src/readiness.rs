@@ -1,0 +1,130 @@
+//! Watches what the gateway needs, for its readiness, and loads the demo data at the first start.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use common::{
+    connection::{health::Health, link::LinkError},
+    contract::{events::Topic, ids::OrderId},
+    process::memory_watch::MemoryWatch,
+};
+use http::{HeaderMap, StatusCode};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{Gateway, permissions, routes::demo, upstream::order_client::Route};
+
+/// How often it looks while something is missing.
+const EAGER: Duration = Duration::from_millis(100);
+/// How often it looks once all is there.
+const CALM: Duration = Duration::from_secs(2);
+
+pub(crate) async fn run(
+    gateway: Gateway,
+    memory: Arc<MemoryWatch>,
+    seed: bool,
+    health: Arc<Health>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let part = health.part("the gateway");
+    let watch = async {
+        let mut progress = Progress { unseeded: seed, ready: false, unchecked: Topic::ALL.into() };
+        loop {
+            let pause = match look(&gateway, &memory, &mut progress).await {
+                Err(error @ LinkError::Unsuitable { .. }) if !progress.ready => {
+                    return error.into();
+                }
+                Ok(true) => {
+                    part.answered();
+                    CALM
+                }
+                Ok(false) => EAGER,
+                Err(error) => {
+                    part.failed(&error);
+                    EAGER
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    };
+    tokio::select! {
+        error = watch => Err(error),
+        () = shutdown.cancelled() => Ok(()),
+    }
+}
+
+/// What is done already.
+struct Progress {
+    /// The demo data is to be looked for.
+    unseeded: bool,
+    ready: bool,
+    /// Where it is not known yet whether the gateway has the rights that it needs.
+    unchecked: Vec<Topic>,
+}
+
+/// Whether orders can be taken and the report be shown.
+async fn look(
+    gateway: &Gateway,
+    memory: &MemoryWatch,
+    progress: &mut Progress,
+) -> Result<bool, LinkError> {
+    let Progress { unseeded, ready, unchecked } = progress;
+    check_servers(gateway, memory).await?;
+    check_rights(gateway, unchecked).await?;
+    if *unseeded {
+        demo::seed_what_is_missing(&gateway.stores).await?;
+        *unseeded = false;
+    }
+    // No order has this id: "not found" says that order_service and its Redis answer.
+    let nobody = Route::Show(OrderId(uuid::Uuid::nil()));
+    let answer = gateway.orders.call(nobody, &HeaderMap::new(), Bytes::new()).await;
+    let reached = answer.is_ok_and(|answer| answer.status() == StatusCode::NOT_FOUND);
+    if reached != *ready {
+        *ready = reached;
+        if reached {
+            info!("order_service answers");
+        } else {
+            warn!("order_service does not answer");
+        }
+    }
+    Ok(reached)
+}
+
+/// Whether all servers can be used, and let the gateway in; notes how full they are.
+async fn check_servers(gateway: &Gateway, memory: &MemoryWatch) -> Result<(), LinkError> {
+    for topic in Topic::ALL {
+        let store = gateway.stores.of(topic);
+        let checked = store.check_server().await;
+        let checked = checked.map(|facts| memory.saw(&store.address(), facts));
+        tolerate(topic, checked)?;
+    }
+    Ok(())
+}
+
+/// Looks at the rights where they are not known yet.
+async fn check_rights(gateway: &Gateway, unchecked: &mut Vec<Topic>) -> Result<(), LinkError> {
+    let mut left = Vec::new();
+    for topic in unchecked.clone() {
+        let checked = gateway.stores.of(topic).check_rights(&permissions::of_gateway(topic)).await;
+        let known = checked.is_ok();
+        tolerate(topic, checked)?;
+        if !known {
+            left.push(topic);
+        }
+    }
+    *unchecked = left;
+    Ok(())
+}
+
+/// Orders are taken without messages: that their Redis is away is none of the gateway's trouble. What
+/// a person has to mend there is told all the same.
+fn tolerate(topic: Topic, checked: Result<(), LinkError>) -> Result<(), LinkError> {
+    match checked {
+        Err(LinkError::Away { .. } | LinkError::Refused { .. } | LinkError::NotServing { .. })
+            if topic == Topic::Message =>
+        {
+            Ok(())
+        }
+        checked => checked,
+    }
+}

@@ -1,0 +1,4 @@
+//! The event flow as a page.
+
+pub(crate) mod page;
+mod picture;

@@ -1,0 +1,5 @@
+//! An order as a page.
+
+pub(crate) mod page;
+mod timeline;
+mod waiting;
