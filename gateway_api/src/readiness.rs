@@ -12,7 +12,11 @@ use http::{HeaderMap, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::{Gateway, permissions, routes::demo, upstream::order_client::Route};
+use crate::{
+    permissions,
+    state::Gateway,
+    upstream::{demo_data, order_client::OrderRoute},
+};
 
 /// How often it looks while something is missing.
 const EAGER: Duration = Duration::from_millis(100);
@@ -72,11 +76,11 @@ async fn look(
     check_servers(gateway, memory).await?;
     check_rights(gateway, unchecked).await?;
     if *unseeded {
-        demo::seed_what_is_missing(&gateway.stores).await?;
+        demo_data::seed_what_is_missing(&gateway.stores).await?;
         *unseeded = false;
     }
     // No order has this id: "not found" says that order_service and its Redis answer.
-    let nobody = Route::Show(OrderId(uuid::Uuid::nil()));
+    let nobody = OrderRoute::Show(OrderId(uuid::Uuid::nil()));
     let answer = gateway.orders.call(nobody, &HeaderMap::new(), Bytes::new()).await;
     let reached = answer.is_ok_and(|answer| answer.status() == StatusCode::NOT_FOUND);
     if reached != *ready {

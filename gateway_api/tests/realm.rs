@@ -1,6 +1,6 @@
 //! deploy/keycloak/orders-realm.json and deploy/secure.yml say what the gateway expects. Keycloak itself is not run here.
 
-use gateway_api::access::tokens::caller::Scope;
+use gateway_api::access::tokens::scope::Scope;
 use serde_json::Value;
 
 fn named<'a>(realm: &'a Value, list: &str, key: &str, name: &str) -> &'a Value {

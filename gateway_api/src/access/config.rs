@@ -6,7 +6,7 @@ use clap::Args;
 use common::{config_error::Fault, pem, process::auth::AuthConfig};
 
 use super::{
-    sign_in::SignInConfig,
+    sign_in::config::SignInConfig,
     tokens::{
         fetch::Address,
         jwks::{Algorithm, KeySet},

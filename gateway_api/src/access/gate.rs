@@ -1,4 +1,4 @@
-//! Stands before all routes: lets in whoever may call them, as a [`Caller`].
+//! The gate before all routes: authenticates and authorizes callers.
 
 use std::sync::Arc;
 
@@ -6,41 +6,40 @@ use anyhow::Context as _;
 use axum::{
     extract::{MatchedPath, Request, State},
     middleware::Next,
-    response::{IntoResponse as _, Redirect, Response},
+    response::{IntoResponse as _, Response},
 };
 use common::{
-    clock::now_millis,
     http::problem::{Challenge, Problem},
     process::service::Life,
 };
-use http::{HeaderMap, HeaderValue, Method, header};
-use tracing::{debug, warn};
+use http::{HeaderMap, HeaderValue, Method, Uri, header};
+use tracing::warn;
 
 use super::{
     config::OidcConfig,
-    limits::Subject,
-    sign_in::Sessions,
-    tokens::{
-        Caller,
-        caller::forbidden,
-        fetch::{Address, Fetcher},
-        identity,
-        jwks::KeySet,
-        provider::Provider,
-        rules::{self, Access},
-        token::{self, Claims, Expectations, Refusal},
+    limits::client::AuthenticatedSubject,
+    sign_in::{
+        flow::SignInFlow,
+        session::{Sessions, sign_in_is_off},
     },
+    tokens::{
+        caller::{Caller, forbidden},
+        fetch::{Address, Fetcher},
+        provider::Provider,
+        rules::{self, RouteAccess},
+        verifier::{TokenVerifier, now},
+    },
+    visitor::Visitor,
 };
-use crate::web::{self, negotiate::wants_html, visitor::Visitor};
+use crate::page_problem::PageProblem;
 
 /// Checks tokens, or asks for none.
 #[derive(Debug)]
-pub struct Gate(Option<Tokens>);
+pub struct Gate(Option<Checks>);
 
 #[derive(Debug)]
-struct Tokens {
-    provider: Arc<Provider>,
-    expected: Expectations,
+struct Checks {
+    verifier: TokenVerifier,
     sessions: Sessions,
 }
 
@@ -82,127 +81,125 @@ impl Gate {
             }
             Ok(())
         });
-        let (expected, sessions) = (config.expectations(), Sessions::new(&config.sign_in)?);
-        Ok(Self(Some(Tokens { provider, expected, sessions })))
+        let verifier = TokenVerifier::new(provider, config.expectations());
+        Ok(Self(Some(Checks { verifier, sessions: Sessions::new(&config.sign_in)? })))
     }
 
     /// The browsers that are signed in.
     pub(crate) fn sessions(&self) -> Option<&Sessions> {
-        self.0.as_ref().map(|tokens| &tokens.sessions)
+        self.0.as_ref().map(|checks| &checks.sessions)
     }
 
-    /// The OpenID provider.
-    pub(crate) fn provider(&self) -> Option<&Provider> {
-        self.0.as_ref().map(|tokens| &*tokens.provider)
-    }
-
-    /// For whom tokens must be.
-    pub(crate) fn audience(&self) -> Option<&str> {
-        self.0.as_ref().map(|tokens| tokens.expected.audience.as_str())
-    }
-
-    /// What an access token says.
+    /// The flow by which browsers sign in.
     ///
     /// # Errors
     ///
-    /// 401: it is not good. 503: the keys are not known.
-    pub(crate) async fn claims(&self, token: &str) -> Result<Claims, Problem> {
-        self.tokens()?.claims(token).await
+    /// 404: browsers cannot sign in here. 503: the provider is not known yet.
+    pub(crate) fn sign_in_flow(&self) -> Result<SignInFlow<'_>, Problem> {
+        let checks = self.0.as_ref().ok_or_else(sign_in_is_off)?;
+        SignInFlow::new(&checks.verifier, &checks.sessions)
     }
 
-    /// What whoever signed in is called, by the ID token for this client and attempt.
+    /// Ends the session of a browser at this gateway; gives the cookies that remove it there.
     ///
     /// # Errors
     ///
-    /// As [`Gate::claims`].
-    pub(crate) async fn identity(
-        &self,
-        token: &str,
-        client: &str,
-        nonce: &str,
-    ) -> Result<String, Problem> {
-        let tokens = self.tokens()?;
-        let verify =
-            |keys: &KeySet| identity::verify(token, keys, &tokens.expected, (client, nonce), now());
-        tokens.checked(verify).await
+    /// 404: browsers cannot sign in here. 403: another site's page made the request.
+    pub(crate) fn sign_out(&self, headers: &HeaderMap) -> Result<Vec<HeaderValue>, Problem> {
+        self.sessions().ok_or_else(sign_in_is_off)?.sign_out(headers, now())
     }
 
-    fn tokens(&self) -> Result<&Tokens, Problem> {
-        self.0.as_ref().ok_or_else(|| Problem::not_found("nobody signs in here"))
-    }
-
-    /// Who looks, as far as the browser's cookie says; whether the token in it still lets anybody in
-    /// is another question.
+    /// The visitor according to the browser's cookie. Whether its token is still accepted is decided later.
     fn visitor(&self, request: &Request) -> Visitor {
         let wanted = request.uri().path_and_query().map_or("/", |it| it.as_str()).to_owned();
-        let Some(tokens) = &self.0 else { return Visitor { wanted, ..Visitor::default() } };
+        let Some(checks) = &self.0 else { return Visitor { wanted, ..Visitor::default() } };
         Visitor {
-            can_sign_in: tokens.sessions.place("/").is_some(),
-            name: tokens.sessions.name(request.headers(), now()),
-            leads_to: tokens.sessions.leads_to(&tokens.provider),
+            can_sign_in: checks.sessions.sign_in_url("/").is_some(),
+            name: checks.sessions.name(request.headers(), now()),
+            leads_to: checks.sessions.leads_to(checks.verifier.provider()),
             wanted,
-            ..Visitor::default()
+            caller: None,
         }
     }
 }
 
-/// Lets in whoever says who they are, or answers.
-pub(crate) async fn admit(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
-    gate.visitor(&request).attended(pass(&gate, request, next)).await
-}
-
-async fn pass(gate: &Gate, mut request: Request, next: Next) -> Response {
-    let Some(tokens) = &gate.0 else {
-        let caller = Caller::anonymous();
-        Visitor::admitted(&caller);
-        request.extensions_mut().insert(caller);
-        return next.run(request).await;
-    };
-    let Some(path) = request.extensions().get::<MatchedPath>() else {
-        // There is nothing at that path, which is no secret.
-        return next.run(request).await;
-    };
-    let access = match rules::access(request.method(), path.as_str()) {
-        Some(Access::Public) => return next.run(request).await,
-        Some(access) => access,
-        None => return not_allowed(request.method(), path.as_str()),
-    };
-    let (parts, body) = request.into_parts();
-    let mut request = match tokens.caller(&parts).await {
+/// Authenticates the caller of a request, or answers it.
+pub(crate) async fn authenticate(
+    State(gate): State<Arc<Gate>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let mut visitor = gate.visitor(&request);
+    let admitted = gate.admit(&mut request).await;
+    if let Ok(Some(caller)) = &admitted {
+        visitor.caller = Some(caller.clone());
+    }
+    let visitor = Arc::new(visitor);
+    let mut response = match admitted {
         Ok(caller) => {
-            let mut request = Request::from_parts(parts, body);
-            Visitor::admitted(&caller);
-            request.extensions_mut().insert(Subject(caller.subject().into()));
-            request.extensions_mut().insert(caller);
-            request.extensions_mut().insert(access);
-            request
+            request.extensions_mut().insert(Arc::clone(&visitor));
+            let mut response = next.run(request).await;
+            if caller.is_some_and(|caller| !caller.is_anonymous()) {
+                // It is meant for this caller.
+                let kept = HeaderValue::from_static("no-store");
+                response.headers_mut().entry(header::CACHE_CONTROL).or_insert(kept);
+            }
+            response
         }
-        Err(problem) => return tokens.turn_away(&parts, problem),
+        Err(refusal) => *refusal,
     };
-    request.headers_mut().remove(header::AUTHORIZATION);
-    let mut response = next.run(request).await;
-    // It is meant for this caller.
-    let kept = HeaderValue::from_static("no-store");
-    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(kept);
+    // For the layer that renders problems as pages.
+    response.extensions_mut().insert(visitor);
     response
 }
 
-/// Lets a request through whose caller may make it, or answers it. What is refused here was counted:
-/// it is between the two that the guard counts what each asks.
-pub(crate) async fn permit(
+/// Authorizes the caller of a request, or answers it. This layer is inside of `limit_subject`, so a request that
+/// it refuses was counted.
+pub(crate) async fn authorize(
     State(gate): State<Arc<Gate>>,
     request: Request,
     next: Next,
 ) -> Response {
     let extensions = request.extensions();
-    let (Some(tokens), Some(caller), Some(access)) =
-        (&gate.0, extensions.get::<Caller>(), extensions.get::<Access>())
+    let (Some(checks), Some(caller), Some(access)) =
+        (&gate.0, extensions.get::<Caller>(), extensions.get::<RouteAccess>())
     else {
         return next.run(request).await;
     };
     match check(caller, *access) {
         Ok(()) => next.run(request).await,
-        Err(problem) => tokens.turn_away(&request.into_parts().0, problem),
+        Err(problem) => {
+            let (parts, _) = request.into_parts();
+            checks.refusal(&parts.method, &parts.uri, &parts.headers, problem)
+        }
+    }
+}
+
+impl Gate {
+    /// The caller, who is also in the extensions of the request from then on; `None` on public routes and where there is no route.
+    async fn admit(&self, request: &mut Request) -> Result<Option<Caller>, Box<Response>> {
+        let Some(checks) = &self.0 else {
+            let caller = Caller::anonymous();
+            request.extensions_mut().insert(caller.clone());
+            return Ok(Some(caller));
+        };
+        // That there is nothing at a path is no secret.
+        let Some(path) = request.extensions().get::<MatchedPath>() else { return Ok(None) };
+        let access = match rules::access(request.method(), path.as_str()) {
+            Some(RouteAccess::Public) => return Ok(None),
+            Some(access) => access,
+            None => return Err(Box::new(not_allowed(request.method(), path.as_str()))),
+        };
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let caller = checks.caller(&method, request.headers()).await.map_err(|problem| {
+            Box::new(checks.refusal(&method, &uri, request.headers(), problem))
+        })?;
+        let subject = AuthenticatedSubject(caller.subject().into());
+        request.extensions_mut().insert(subject);
+        request.extensions_mut().insert(caller.clone());
+        request.extensions_mut().insert(access);
+        request.headers_mut().remove(header::AUTHORIZATION);
+        Ok(Some(caller))
     }
 }
 
@@ -216,10 +213,10 @@ fn not_allowed(method: &Method, path: &str) -> Response {
 }
 
 /// Whether the caller may call such a route.
-fn check(caller: &Caller, access: Access) -> Result<(), Problem> {
+fn check(caller: &Caller, access: RouteAccess) -> Result<(), Problem> {
     let Some(scope) = access.scope() else { return Ok(()) };
     // First, for no scope would help.
-    if let (Access::All(_), Some(own)) = (access, caller.limited_to()) {
+    if let (RouteAccess::All(_), Some(own)) = (access, caller.limited_to()) {
         let detail = format!("the token is customer {own}'s, and this is not for customers");
         return Err(Problem::forbidden(detail));
     }
@@ -230,70 +227,42 @@ fn check(caller: &Caller, access: Access) -> Result<(), Problem> {
     Ok(())
 }
 
-impl Tokens {
-    /// Who calls.
-    async fn caller(&self, request: &http::request::Parts) -> Result<Caller, Problem> {
-        let claims = match bearer(&request.headers)? {
-            Some(token) => self.claims(token).await?,
+impl Checks {
+    /// The caller according to the bearer token or the session of a browser.
+    async fn caller(&self, method: &Method, headers: &HeaderMap) -> Result<Caller, Problem> {
+        let claims = match bearer(headers)? {
+            Some(token) => self.verifier.claims(token).await?,
             None => {
-                let token = self.sessions.token(&request.headers, now()).ok_or_else(|| {
+                let token = self.sessions.token(headers, now()).ok_or_else(|| {
                     Problem::unauthenticated("send the header Authorization: Bearer <token>")
                         .challenging(Challenge::Token)
                 })?;
-                if !request.method.is_safe() {
-                    self.sessions.check_origin(&request.headers)?;
+                if !method.is_safe() {
+                    self.sessions.check_origin(headers)?;
                 }
-                self.claims(&token).await?
+                self.verifier.claims(&token).await?
             }
         };
         Ok(Caller::of(claims))
     }
 
-    /// What the token says, if it is good.
-    async fn claims(&self, token: &str) -> Result<Claims, Problem> {
-        self.checked(|keys: &KeySet| token::verify(token, keys, &self.expected, now())).await
-    }
-
-    /// What a token says, checked again with newer keys where its own is not known.
-    async fn checked<T>(
+    /// The answer to a caller who is not let in. A browser that could sign in is led there.
+    fn refusal(
         &self,
-        verify: impl Fn(&KeySet) -> Result<T, Refusal>,
-    ) -> Result<T, Problem> {
-        let keys = self.provider.keys()?;
-        let checked = match verify(&keys) {
-            Err(Refusal::UnknownKey) => match self.provider.keys_after(&keys).await? {
-                Some(keys) => verify(&keys),
-                None => Err(Refusal::UnknownKey),
-            },
-            checked => checked,
-        };
-        checked.map_err(|refusal| {
-            debug!("a token was refused: {}", refusal.text());
-            invalid_token(refusal.text())
-        })
-    }
-
-    /// The answer to somebody who is not let in.
-    fn turn_away(&self, request: &http::request::Parts, problem: Problem) -> Response {
-        if !request.method.is_safe() {
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        problem: Problem,
+    ) -> Response {
+        if !method.is_safe() {
             return problem.into_response();
         }
-        if !wants_html(&request.headers) {
-            return web::json(Err(problem));
-        }
-        let wanted = request.uri.path_and_query().map_or("/", |it| it.as_str());
-        // Whoever shows a token is no browser that could sign in.
-        let may_sign_in =
-            problem.status == 401 && !request.headers.contains_key(header::AUTHORIZATION);
-        match self.sessions.place(wanted).filter(|_| may_sign_in) {
-            Some(place) => web::json(Ok(Redirect::to(&place).into_response())),
-            None => web::html(Err(problem)),
-        }
+        let wanted = uri.path_and_query().map_or("/", |it| it.as_str());
+        // A client that sends a token is no browser that could sign in.
+        let may_sign_in = problem.status == 401 && !headers.contains_key(header::AUTHORIZATION);
+        let sign_in_url = self.sessions.sign_in_url(wanted).filter(|_| may_sign_in);
+        PageProblem { problem, sign_in_url }.into_response()
     }
-}
-
-fn invalid_token(why: &str) -> Problem {
-    Problem::unauthenticated(why).challenging(Challenge::ValidToken)
 }
 
 /// The token of the `Authorization` header, if there is one (RFC 6750, section 2.1). In the query
@@ -314,9 +283,4 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
             Err(Problem::unauthenticated(why).challenging(Challenge::Token))
         }
     }
-}
-
-/// Seconds since 1970.
-pub(crate) fn now() -> u64 {
-    now_millis() / 1_000
 }

@@ -14,14 +14,13 @@ use super::{
     fixed::{CSS, Fixed, HTML},
     streams::{self, Description},
 };
-use crate::Gateway;
 
 /// A page without anything that runs.
 const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
 
 /// Serves the page and its stylesheet.
-pub(crate) fn router() -> Router<Gateway> {
+pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let page = Fixed::new(HTML, page(&streams::all()).into_string()).with_policy(POLICY);
     Router::new()
         .route("/docs/events", page.route())

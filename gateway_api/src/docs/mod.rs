@@ -5,7 +5,8 @@ pub mod asyncapi;
 mod events_page;
 pub(crate) mod examples;
 mod fixed;
-pub mod openapi;
+pub(crate) mod openapi;
+pub(crate) mod parameters;
 pub(crate) mod responses;
 mod streams;
 mod swagger_ui;
@@ -14,10 +15,9 @@ use axum::Router;
 use utoipa::openapi::OpenApi;
 
 use self::fixed::Fixed;
-use crate::Gateway;
 
 /// Serves the documents.
-pub(crate) fn router(openapi: &OpenApi) -> Router<Gateway> {
+pub(crate) fn router<S: Clone + Send + Sync + 'static>(openapi: &OpenApi) -> Router<S> {
     let openapi = openapi.to_json().expect("it has string keys only");
     let asyncapi = serde_json::to_string(&asyncapi::document()).expect("it has string keys only");
     Router::new()

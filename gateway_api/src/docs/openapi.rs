@@ -11,18 +11,11 @@ use utoipa::openapi::{
     security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     tag::TagBuilder,
 };
-use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::examples;
-use crate::{
-    Gateway,
-    access::tokens::{
-        caller::Scope,
-        rules::{self, Access},
-    },
-    events,
-    routes::{accounts, demo, inventory, messages, orders, report},
-    upstream::flow_sampler,
+use crate::access::tokens::{
+    rules::{self, RouteAccess},
+    scope::Scope,
 };
 
 /// What the calls are about, in the order in which they are shown.
@@ -34,33 +27,8 @@ const TAGS: [(&str, &str); 5] = [
     ("demo", "Something to begin with"),
 ];
 
-/// The documented routes.
-pub fn routes() -> OpenApiRouter<Gateway> {
-    let mut routes = OpenApiRouter::with_openapi(skeleton())
-        .routes(routes!(orders::place))
-        .routes(routes!(orders::show, orders::cancel))
-        .routes(routes!(orders::pay))
-        .routes(routes!(orders::ship))
-        .routes(routes!(orders::complete))
-        .routes(routes!(orders::list))
-        .routes(routes!(orders::counts))
-        .routes(routes!(inventory::list))
-        .routes(routes!(inventory::show, inventory::define))
-        .routes(routes!(inventory::restock))
-        .routes(routes!(accounts::list))
-        .routes(routes!(accounts::show, accounts::define))
-        .routes(routes!(accounts::top_up))
-        .routes(routes!(messages::list))
-        .routes(routes!(demo::init_data))
-        .routes(routes!(report::report))
-        .routes(routes!(flow_sampler::flow))
-        .routes(routes!(events::events));
-    limit(routes.get_openapi_mut());
-    routes
-}
-
-/// Every call may be made too often.
-fn limit(document: &mut OpenApi) {
+/// Adds the answer to requests that exceed a limit, which every call can get.
+pub(crate) fn limit(document: &mut OpenApi) {
     for item in document.paths.paths.values_mut() {
         let operations =
             [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
@@ -89,13 +57,6 @@ fn too_many_requests() -> OpenApiResponse {
         .build()
 }
 
-/// The document.
-pub fn document() -> OpenApi {
-    let mut document = routes().into_openapi();
-    secure(&mut document);
-    document
-}
-
 /// The name of the scheme by which callers say who they are.
 const TOKEN: &str = "token";
 
@@ -119,7 +80,7 @@ pub(crate) fn secure(document: &mut OpenApi) {
             (Method::DELETE, &mut item.delete),
         ] {
             let Some(operation) = operation else { continue };
-            let scope = rules::access(&method, path).and_then(Access::scope);
+            let scope = rules::access(&method, path).and_then(RouteAccess::scope);
             let Some(scope) = scope.map(Scope::name) else { continue };
             operation.security = Some(vec![SecurityRequirement::new(TOKEN, [scope])]);
             let turned_away = [
@@ -154,7 +115,8 @@ pub(crate) fn secure(document: &mut OpenApi) {
     }
 }
 
-fn skeleton() -> OpenApi {
+/// The document without the calls.
+pub(crate) fn skeleton() -> OpenApi {
     let mut license = License::new("MIT OR Apache-2.0");
     license.identifier = Some("MIT OR Apache-2.0".to_owned());
     let info = InfoBuilder::new()

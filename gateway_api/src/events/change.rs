@@ -11,7 +11,7 @@ use common::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::access::tokens::caller::Scope;
+use crate::access::tokens::scope::Scope;
 
 /// A change, ready to be told.
 pub(super) struct Change {

@@ -25,7 +25,7 @@ pub(super) const STREAMS: [Stream; 9] = [
 ];
 
 /// A stream, by its position in [`STREAMS`].
-pub(super) type Place = usize;
+pub(super) type StreamIndex = usize;
 
 /// The last entry of each stream that was told, `0-0` where there was none. It names entries and
 /// not positions in some process, so it means the same at every gateway.
@@ -34,14 +34,14 @@ pub(super) type Place = usize;
 /// unless it is 0, the number within the millisecond; nothing where there was none. All numbers
 /// are hexadecimal.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(super) struct Cursor([EntryId; STREAMS.len()]);
+pub(super) struct EventCursor([EntryId; STREAMS.len()]);
 
-impl Cursor {
-    pub(super) fn at(&self, place: Place) -> EntryId {
+impl EventCursor {
+    pub(super) fn at(&self, place: StreamIndex) -> EntryId {
         self.0[place]
     }
 
-    pub(super) fn set(&mut self, place: Place, id: EntryId) {
+    pub(super) fn set(&mut self, place: StreamIndex, id: EntryId) {
         self.0[place] = id;
     }
 
@@ -51,7 +51,7 @@ impl Cursor {
     }
 }
 
-impl fmt::Display for Cursor {
+impl fmt::Display for EventCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let newest = self.0.iter().map(|id| id.time).max().unwrap_or(0);
         write!(f, "{newest:x}")?;
@@ -72,7 +72,7 @@ impl fmt::Display for Cursor {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct NotACursor;
 
-impl FromStr for Cursor {
+impl FromStr for EventCursor {
     type Err = NotACursor;
 
     fn from_str(text: &str) -> Result<Self, NotACursor> {
@@ -97,8 +97,8 @@ impl FromStr for Cursor {
 mod tests {
     use super::*;
 
-    fn cursor(ids: &[&str]) -> Cursor {
-        let mut cursor = Cursor::default();
+    fn cursor(ids: &[&str]) -> EventCursor {
+        let mut cursor = EventCursor::default();
         for (place, id) in ids.iter().enumerate() {
             cursor.set(place, id.parse().unwrap());
         }
@@ -128,7 +128,7 @@ mod tests {
         let more = format!("{good}.");
         for wrong in ["", "5", "x........", "5.6........", "5.0-........", &good[..9], &more, "ü"]
         {
-            assert_eq!(wrong.parse::<Cursor>(), Err(NotACursor), "{wrong:?}");
+            assert_eq!(wrong.parse::<EventCursor>(), Err(NotACursor), "{wrong:?}");
         }
     }
 

@@ -19,8 +19,10 @@ use tokio::{sync::watch, time::Instant};
 use tracing::{info, warn};
 
 use super::{
-    cursor::{Cursor, NotACursor, Place, STREAMS},
-    ring::{Follower, Ring, View},
+    chunk::Follower,
+    cursor::{EventCursor, NotACursor, STREAMS, StreamIndex},
+    ring::Ring,
+    view::View,
 };
 
 /// How long a read waits for entries, in milliseconds.
@@ -41,7 +43,7 @@ const CATCH_UP: Duration = Duration::from_secs(1);
 
 /// The ring, and the signals between its readers and those who follow it.
 #[derive(Debug)]
-pub(super) struct Feed {
+pub(crate) struct Feed {
     ring: Mutex<Ring>,
     /// Something came; who follows has a receiver of it.
     changes: watch::Sender<()>,
@@ -55,7 +57,7 @@ pub(super) struct Joined {
     pub(super) follower: Follower,
     pub(super) changes: watch::Receiver<()>,
     /// The cursor at which it begins.
-    pub(super) from: Cursor,
+    pub(super) from: EventCursor,
     /// What it was told before does not join up with that.
     pub(super) reset: bool,
 }
@@ -85,7 +87,7 @@ impl Feed {
     pub(super) async fn join(
         &self,
         view: View,
-        cursor: Option<Result<Cursor, NotACursor>>,
+        cursor: Option<Result<EventCursor, NotACursor>>,
     ) -> Result<Joined, Away> {
         let mut changes = self.changes.subscribe();
         self.joined.send_replace(());
@@ -126,19 +128,19 @@ impl Feed {
 }
 
 /// Reads the streams of one Redis while somebody follows.
-pub(super) struct Reader {
+pub(super) struct StreamReader {
     feed: Arc<Feed>,
     server: usize,
-    places: Vec<Place>,
+    places: Vec<StreamIndex>,
     link: Link,
     failing: bool,
 }
 
-impl Reader {
+impl StreamReader {
     /// A reader of that server's streams.
     pub(super) fn new(feed: &Arc<Feed>, sources: &Sources, server: usize) -> Self {
         let patience = Duration::from_millis(BLOCK_MILLIS) + GRACE;
-        let is_here = |place: &Place| sources.index(STREAMS[*place].topic()) == server;
+        let is_here = |place: &StreamIndex| sources.index(STREAMS[*place].topic()) == server;
         Self {
             feed: Arc::clone(feed),
             server,
@@ -204,7 +206,7 @@ impl Reader {
     }
 
     /// The entries that must still be there. A dead letter may be removed by hand.
-    fn kept(&self, head: &Cursor) -> impl Iterator<Item = (Place, EntryId)> {
+    fn kept(&self, head: &EventCursor) -> impl Iterator<Item = (StreamIndex, EntryId)> {
         let named = self.places.iter().map(|place| (*place, head.at(*place)));
         named.filter(|(place, id)| {
             *id != EntryId::default() && !matches!(STREAMS[*place], Stream::Dead(_))
@@ -212,7 +214,7 @@ impl Reader {
     }
 
     /// Whether the entries told last are still there.
-    async fn stands(&mut self, head: &Cursor) -> Result<bool, LinkError> {
+    async fn stands(&mut self, head: &EventCursor) -> Result<bool, LinkError> {
         let mut commands = Pipeline::new();
         let kept: Vec<_> = self.kept(head).collect();
         for (place, id) in &kept {
@@ -278,7 +280,7 @@ impl Reader {
             return Ok(true);
         }
         let place = |key: &str| self.places.iter().copied().find(|it| STREAMS[*it].key() == key);
-        let streams: Vec<(Place, Vec<Entry>)> =
+        let streams: Vec<(StreamIndex, Vec<Entry>)> =
             streams.into_iter().filter_map(|(key, it)| Some((place(&key)?, it))).collect();
         let more = streams.iter().any(|(_, entries)| entries.len() >= COUNT);
         if streams.is_empty() || !self.has_begun() {
@@ -290,17 +292,17 @@ impl Reader {
     }
 }
 
-fn look_for(commands: &mut Pipeline, place: Place, id: EntryId) {
+fn look_for(commands: &mut Pipeline, place: StreamIndex, id: EntryId) {
     commands.cmd("XRANGE").arg(STREAMS[place].key()).arg(id.to_string()).arg(id.to_string());
 }
 
 /// The entries by time, and by stream within a millisecond. A stream that gave as many as `count`
 /// may have more: what comes after those is left for the next read.
-fn in_order(streams: Vec<(Place, Vec<Entry>)>, count: usize) -> Vec<(Place, Entry)> {
-    let key = |place: Place, id: EntryId| (id.time, place, id.sequence);
+fn in_order(streams: Vec<(StreamIndex, Vec<Entry>)>, count: usize) -> Vec<(StreamIndex, Entry)> {
+    let key = |place: StreamIndex, id: EntryId| (id.time, place, id.sequence);
     let full = streams.iter().filter(|(_, entries)| entries.len() >= count);
     let horizon = full.filter_map(|(place, entries)| Some(key(*place, entries.last()?.id))).min();
-    let mut merged: Vec<(Place, Entry)> = streams
+    let mut merged: Vec<(StreamIndex, Entry)> = streams
         .into_iter()
         .flat_map(|(place, entries)| entries.into_iter().map(move |entry| (place, entry)))
         .filter(|(place, entry)| horizon.is_none_or(|end| key(*place, entry.id) <= end))
@@ -319,7 +321,7 @@ mod tests {
         Entry { id: id.parse().unwrap(), fields: Fields::default() }
     }
 
-    fn merged(streams: &[(Place, &[&str])], count: usize) -> Vec<String> {
+    fn merged(streams: &[(StreamIndex, &[&str])], count: usize) -> Vec<String> {
         let streams =
             streams.iter().map(|(place, ids)| (*place, ids.iter().map(|id| entry(id)).collect()));
         let merged = in_order(streams.collect(), count).into_iter();
@@ -328,13 +330,13 @@ mod tests {
 
     #[test]
     fn entries_are_told_by_time_and_what_is_created_before_what_is_updated() {
-        let streams: [(Place, &[&str]); 2] = [(1, &["5-0", "7-0"]), (0, &["5-3", "6-0"])];
+        let streams: [(StreamIndex, &[&str]); 2] = [(1, &["5-0", "7-0"]), (0, &["5-3", "6-0"])];
         assert_eq!(merged(&streams, 9), ["0:5-3", "1:5-0", "0:6-0", "1:7-0"]);
     }
 
     #[test]
     fn what_comes_after_entries_that_were_not_read_yet_waits() {
-        let streams: [(Place, &[&str]); 3] =
+        let streams: [(StreamIndex, &[&str]); 3] =
             [(0, &["5-0", "6-0"]), (1, &["6-0", "7-0", "8-0"]), (2, &["6-0", "9-0", "9-1"])];
         assert_eq!(merged(&streams, 3), ["0:5-0", "0:6-0", "1:6-0", "2:6-0", "1:7-0", "1:8-0"]);
     }

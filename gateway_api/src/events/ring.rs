@@ -3,16 +3,15 @@
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
-use common::{
-    connection::entry::Entry,
-    contract::ids::{CustomerId, EntryId, OrderId},
-};
+use common::{connection::entry::Entry, contract::ids::EntryId};
 
 use super::{
-    change::{Change, Whose},
-    cursor::{Cursor, Place, STREAMS},
+    change::Change,
+    chunk::{Chunk, Follower, Message, write_id},
+    cursor::{EventCursor, STREAMS, StreamIndex},
+    view::View,
 };
-use crate::access::tokens::caller::Scope;
+use crate::access::tokens::scope::Scope;
 
 /// How much text the ring holds, in bytes: some thousands of messages.
 const CAPACITY: usize = 4 * 1024 * 1024;
@@ -34,75 +33,11 @@ pub(super) struct Ring {
     first: u64,
     bytes: usize,
     /// What had been told before the first chunk.
-    base: Cursor,
+    base: EventCursor,
     /// What has been told after the last one.
-    head: Cursor,
+    head: EventCursor,
     /// By server: whether its streams are being read from here on.
     begun: Vec<bool>,
-}
-
-#[derive(Debug)]
-struct Chunk {
-    text: Bytes,
-    messages: Vec<Message>,
-}
-
-/// An entry, and where its message is in the chunk's text; nowhere, if it tells nothing.
-#[derive(Debug)]
-struct Message {
-    place: Place,
-    id: EntryId,
-    order: Option<OrderId>,
-    of: Option<Whose>,
-    /// Whether only those are told who may read orders.
-    is_of_orders: bool,
-    /// The part after the line with the cursor for those who do not see e-mail addresses, where
-    /// that is another.
-    masked: Option<Box<str>>,
-    start: usize,
-    /// Where the line with the cursor ends.
-    event: usize,
-    end: usize,
-}
-
-/// How far a client has been told, and what it wants to be told.
-#[derive(Debug)]
-pub(super) struct Follower {
-    next: u64,
-    view: View,
-    /// Where it resumes, until it has all that there is: it knows some of what is ahead, which was
-    /// told in another order by another gateway.
-    seen: Option<Box<Cursor>>,
-}
-
-/// What a client wants to be told, and may be.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct View {
-    /// Only what is about this order.
-    pub(super) order: Option<OrderId>,
-    /// Only what concerns this customer, or everybody.
-    pub(super) customer: Option<CustomerId>,
-    /// Whether orders and messages are told.
-    pub(super) orders: bool,
-    /// Whether e-mail addresses are whole.
-    pub(super) addresses: bool,
-}
-
-impl View {
-    /// Whether it is all that there is, as it is.
-    fn is_all(&self) -> bool {
-        self.order.is_none() && self.customer.is_none() && self.orders && self.addresses
-    }
-
-    fn has(&self, message: &Message) -> bool {
-        let may = match (&self.customer, &message.of) {
-            (None, _) | (_, Some(Whose::Everybodys)) => true,
-            (Some(own), Some(Whose::Customer(customer))) => own == customer,
-            (Some(_), _) => false,
-        };
-        let may = may && (self.orders || !message.is_of_orders);
-        may && (self.order.is_none() || self.order == message.order)
-    }
 }
 
 impl Ring {
@@ -112,8 +47,8 @@ impl Ring {
             chunks: VecDeque::new(),
             first: 1,
             bytes: 0,
-            base: Cursor::default(),
-            head: Cursor::default(),
+            base: EventCursor::default(),
+            head: EventCursor::default(),
             begun: vec![false; servers],
         }
     }
@@ -127,7 +62,7 @@ impl Ring {
     }
 
     /// A server's streams are read from these entries on; the entries after them follow.
-    pub(super) fn begin(&mut self, server: usize, bases: &[(Place, EntryId)]) {
+    pub(super) fn begin(&mut self, server: usize, bases: &[(StreamIndex, EntryId)]) {
         for (place, id) in bases {
             self.base.set(*place, *id);
             self.head.set(*place, *id);
@@ -144,7 +79,7 @@ impl Ring {
         self.begun.iter().all(|begun| *begun)
     }
 
-    pub(super) fn head(&self) -> &Cursor {
+    pub(super) fn head(&self) -> &EventCursor {
         &self.head
     }
 
@@ -154,7 +89,7 @@ impl Ring {
     }
 
     /// Takes in entries in the order in which they are to be told.
-    pub(super) fn append(&mut self, entries: &[(Place, Entry)]) {
+    pub(super) fn append(&mut self, entries: &[(StreamIndex, Entry)]) {
         let mut text = BytesMut::new();
         let mut messages = Vec::new();
         for (place, entry) in entries {
@@ -213,8 +148,8 @@ impl Ring {
 
     /// Whether it still has all that comes after the cursor: each entry that the cursor names is
     /// here, or the last one before. A cursor from before the streams were emptied names others.
-    fn knows(&self, cursor: &Cursor) -> bool {
-        let mut unknown: Vec<(Place, EntryId)> = (0..STREAMS.len())
+    fn knows(&self, cursor: &EventCursor) -> bool {
+        let mut unknown: Vec<(StreamIndex, EntryId)> = (0..STREAMS.len())
             .map(|place| (place, cursor.at(place)))
             .filter(|(place, id)| self.base.at(*place) != *id && self.head.at(*place) != *id)
             .collect();
@@ -234,7 +169,7 @@ impl Ring {
     }
 
     /// Someone who was told up to the cursor before; `None` if what came after it is not all here.
-    pub(super) fn resume(&self, cursor: &Cursor, view: &View) -> Option<Follower> {
+    pub(super) fn resume(&self, cursor: &EventCursor, view: &View) -> Option<Follower> {
         let seen = Some(Box::new(*cursor));
         self.knows(cursor).then(|| Follower { next: self.first, view: view.clone(), seen })
     }
@@ -284,58 +219,9 @@ impl Ring {
     }
 }
 
-impl Chunk {
-    /// About how much memory it takes.
-    fn size(&self) -> usize {
-        let masked = self.messages.iter().filter_map(|it| it.masked.as_deref()).map(str::len);
-        self.text.len()
-            + masked.sum::<usize>()
-            + self.messages.len() * size_of::<Message>()
-            + size_of::<Self>()
-    }
-}
-
-impl Follower {
-    /// Whether it is told what others were told before.
-    pub(super) fn resumes(&self) -> bool {
-        self.seen.is_some()
-    }
-
-    /// What of the chunk it is to be told.
-    fn pick(&mut self, chunk: &Chunk) -> Bytes {
-        if self.view.is_all() && self.seen.is_none() {
-            return chunk.text.clone();
-        }
-        let mut text = BytesMut::new();
-        for message in &chunk.messages {
-            if let Some(seen) = &mut self.seen {
-                if message.id <= seen.at(message.place) {
-                    continue;
-                }
-                seen.set(message.place, message.id);
-            }
-            if !self.view.has(message) || message.start == message.end {
-                continue;
-            }
-            match &self.seen {
-                Some(seen) => write_id(&mut text, seen),
-                None => text.extend_from_slice(&chunk.text[message.start..message.event]),
-            }
-            match message.masked.as_deref().filter(|_| !self.view.addresses) {
-                Some(masked) => text.extend_from_slice(masked.as_bytes()),
-                None => text.extend_from_slice(&chunk.text[message.event..message.end]),
-            }
-        }
-        text.freeze()
-    }
-}
-
-fn write_id(text: &mut BytesMut, cursor: &Cursor) {
-    text.extend_from_slice(format!("id: {cursor}\n").as_bytes());
-}
-
 #[cfg(test)]
 mod tests {
+    use common::contract::ids::OrderId;
     use common::{
         connection::entry::Fields,
         contract::events::{ENTITY, MessageKind, MessageSent, Stream},
@@ -345,8 +231,8 @@ mod tests {
     use super::*;
 
     /// The places of two streams of messages: whose entries they are does not matter here.
-    const ONE: Place = 4;
-    const OTHER: Place = 0;
+    const ONE: StreamIndex = 4;
+    const OTHER: StreamIndex = 0;
 
     const ALL: View = View { order: None, customer: None, orders: true, addresses: true };
 
@@ -355,7 +241,7 @@ mod tests {
     }
 
     /// A message at that time, about the order of that number.
-    fn message(time: u64, order: u128, length: usize) -> (Place, Entry) {
+    fn message(time: u64, order: u128, length: usize) -> (StreamIndex, Entry) {
         let message = MessageSent {
             id: Uuid::nil(),
             customer: "101".parse().unwrap(),
@@ -369,7 +255,7 @@ mod tests {
     }
 
     /// An entry that tells nothing.
-    fn silent(place: Place, time: u64) -> (Place, Entry) {
+    fn silent(place: StreamIndex, time: u64) -> (StreamIndex, Entry) {
         (place, Entry { id: id(time), fields: Fields::default() })
     }
 
@@ -380,7 +266,7 @@ mod tests {
     }
 
     /// What the follower is told: subjects of messages, and resets; and the last id.
-    fn told(ring: &Ring, follower: &mut Follower) -> (Vec<String>, Option<Cursor>) {
+    fn told(ring: &Ring, follower: &mut Follower) -> (Vec<String>, Option<EventCursor>) {
         let mut text = String::new();
         while let Some(more) = ring.next(follower) {
             text.push_str(std::str::from_utf8(&more).unwrap());
@@ -414,14 +300,14 @@ mod tests {
     fn who_resumes_is_told_the_rest_once_whatever_order_it_was_told_in() {
         let mut ring = live_ring();
         ring.append(&[silent(OTHER, 3), message(11, 1, 0), silent(OTHER, 5), message(12, 1, 0)]);
-        let mut cursor = Cursor::default();
+        let mut cursor = EventCursor::default();
         // Another gateway told 5 of the other stream before 11.
         cursor.set(ONE, id(10));
         cursor.set(OTHER, id(5));
         let mut follower = ring.resume(&cursor, &ALL).unwrap();
         let first = ring.next(&mut follower).unwrap();
         let first = std::str::from_utf8(&first).unwrap();
-        let after_first: Cursor = first.lines().next().unwrap()[4..].parse().unwrap();
+        let after_first: EventCursor = first.lines().next().unwrap()[4..].parse().unwrap();
         assert_eq!((after_first.at(ONE), after_first.at(OTHER)), (id(11), id(5)));
         let mut again = ring.resume(&after_first, &ALL).unwrap();
         assert_eq!(told(&ring, &mut again), (vec!["12".into()], Some(ring.head)));
@@ -436,7 +322,7 @@ mod tests {
         let mut ring = live_ring();
         ring.append(&[message(11, 1, 0), message(13, 1, 0)]);
         let at = |time| {
-            let mut cursor = Cursor::default();
+            let mut cursor = EventCursor::default();
             cursor.set(ONE, id(time));
             cursor
         };

@@ -12,39 +12,46 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{feed::Feed, ring::Follower};
+use super::{chunk::Follower, feed::Feed};
 use crate::{
-    access::limits::{Client, Reader},
+    access::limits::{client::Client, reader::MeteredReader},
     upstream::flow_sampler::Latest,
 };
 
 /// How long a stream is silent before something is sent, so that all on the way know it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// What a client is told of.
-pub(super) enum Subject {
+/// What an open stream takes: of the limit for all clients, and of its client's.
+pub(crate) type StreamPermit = (OwnedSemaphorePermit, Option<Place<Client>>);
+
+/// The content of a stream.
+pub(crate) enum StreamContent {
     /// What happens. What it is told again counts as read by its reader.
-    Changes { feed: Arc<Feed>, follower: Follower, changes: watch::Receiver<()>, reader: Reader },
+    Changes {
+        feed: Arc<Feed>,
+        follower: Follower,
+        changes: watch::Receiver<()>,
+        reader: MeteredReader,
+    },
     /// How the events flow.
     Flow(watch::Receiver<Latest>),
 }
 
-/// One client's stream. It takes nothing from the subject before the client has taken what there
+/// One client's stream. It takes nothing from the content before the client has taken what there
 /// was, so however slow it is, it costs no more.
-pub(super) struct EventStream {
-    pub(super) greeting: Option<Bytes>,
-    pub(super) subject: Subject,
-    pub(super) shutdown: CancellationToken,
+pub(crate) struct EventStream {
+    pub(crate) greeting: Option<Bytes>,
+    pub(crate) content: StreamContent,
+    pub(crate) shutdown: CancellationToken,
     /// When the token that opened it expires.
-    pub(super) expires: Option<Instant>,
+    pub(crate) expires: Option<Instant>,
     /// Until the browser that opened it signs out.
-    pub(super) signed_out: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// Its parts of what may be open: of all streams, and of its client's.
-    pub(super) _permits: (OwnedSemaphorePermit, Option<Place<Client>>),
+    pub(crate) signed_out: Pin<Box<dyn Future<Output = ()> + Send>>,
+    pub(crate) _permit: StreamPermit,
 }
 
 impl EventStream {
-    pub(super) fn into_body(self) -> Body {
+    pub(crate) fn into_body(self) -> Body {
         Body::from_stream(stream::unfold(self, async |mut stream| {
             let text = stream.next().await?;
             Some((Ok::<_, Infallible>(text), stream))
@@ -73,15 +80,15 @@ impl EventStream {
         tokio::select! {
             () = expired => return None,
             () = &mut self.signed_out => return None,
-            text = self.subject.next() => return text,
+            text = self.content.next() => return text,
             () = tokio::time::sleep(HEARTBEAT) => {}
             () = self.shutdown.cancelled() => return None,
         }
-        Some(self.subject.heartbeat())
+        Some(self.content.heartbeat())
     }
 }
 
-impl Subject {
+impl StreamContent {
     /// What there is to tell, as soon as there is something. Nothing is lost if it is dropped.
     async fn next(&mut self) -> Option<Bytes> {
         loop {

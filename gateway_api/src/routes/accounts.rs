@@ -9,10 +9,8 @@ use axum::{
     response::Response,
 };
 use common::{
-    connection::link::{LinkError, SharedLink},
     contract::{
-        entities::{Account, Deposit, Refused, masked},
-        entity::Entity,
+        entities::{Account, Deposit, Refused},
         events::{AccountCreated, TopUp},
         ids::{CustomerId, EntryId},
     },
@@ -22,21 +20,22 @@ use common::{
         request::{json_bytes, parse, path_id},
     },
 };
-use serde_json::value::to_raw_value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::orders::RequestHeaders;
 use crate::{
-    Gateway,
-    access::{limits::Reader, tokens::Caller},
+    access::{limits::reader::MeteredReader, tokens::caller::Caller},
     docs::{
         examples,
+        parameters::RequestHeaders,
         responses::{BadAmount, BadBody, BadDefinition, NoCustomer, NotDone, NotRead},
     },
+    state::Gateway,
     upstream::{
-        pagination::{self, Cursor, Found, Page, Room},
+        pagination::{self, PageCursor, PageQuery},
         publish::{self, Incoming},
+        queries::{self, shown_account},
+        stores::read,
     },
 };
 
@@ -60,7 +59,7 @@ pub(crate) struct AccountsDocument {
 /// there is a `next`.
 #[utoipa::path(
     get, path = "/accounts", tag = "customers", operation_id = "list_accounts",
-    params(Page),
+    params(PageQuery),
     responses(
         (status = 200, description = "A page of accounts", body = AccountsDocument,
             headers(("Link" = String, description = "The next page, `rel=\"next\"`, if there may be one (RFC 8288)")),
@@ -68,51 +67,17 @@ pub(crate) struct AccountsDocument {
         NotRead,
     ),
 )]
-pub async fn list(
+pub(crate) async fn list(
     State(gateway): State<Gateway>,
     caller: Caller,
-    reader: Reader,
-    page: Result<Query<Page>, QueryRejection>,
+    reader: MeteredReader,
+    page: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let page = pagination::query(page, &["limit", "cursor"])?;
-    let (limit, from) = (page.limit()?, page.position(Cursor::Entities)?.unwrap_or(0));
-    let accounts = find(&gateway.stores.account, &caller, from, limit);
-    let found = pagination::read(&reader, "accounts", accounts).await?;
+    let (limit, from) = (page.limit()?, page.position(PageCursor::Entities)?.unwrap_or(0));
+    let accounts = queries::accounts(&gateway.stores.account, &caller, from, limit);
+    let found = read(&reader, "accounts", accounts).await?;
     Ok(pagination::answer("accounts", &found, "/accounts", &[("limit", &limit.to_string())]))
-}
-
-/// The accounts that the caller may see, as the caller may see them.
-pub(crate) async fn find(
-    store: &SharedLink,
-    caller: &Caller,
-    from: u64,
-    room: impl Into<Room>,
-) -> Result<Found, LinkError> {
-    let mut found = match caller.limited_to() {
-        Some(own) => {
-            let account = store.get_all::<Account>((from == 0).then(|| own.clone())).await?;
-            let entities = account.iter().filter_map(|it| to_raw_value(it).ok()).collect();
-            Found { entities, next: None }
-        }
-        None => {
-            let list = Account::kind().index.unwrap_or_default();
-            pagination::oldest::<Account>(store, list, from, room).await?
-        }
-    };
-    if !caller.sees_addresses() {
-        let shown = found.entities.iter().filter_map(|it| serde_json::from_str(it.get()).ok());
-        let shown = shown.map(|it: Account| Account { email: masked(&it.email), ..it });
-        found.entities = shown.filter_map(|it| to_raw_value(&it).ok()).collect();
-    }
-    Ok(found)
-}
-
-/// The account as the caller may see it.
-pub(crate) fn shown(account: Account, caller: &Caller) -> Account {
-    if caller.sees_address_of(&account.id) {
-        return account;
-    }
-    Account { email: masked(&account.email), ..account }
 }
 
 /// Get an account
@@ -126,17 +91,17 @@ pub(crate) fn shown(account: Account, caller: &Caller) -> Account {
         NoCustomer, NotRead,
     ),
 )]
-pub async fn show(
+pub(crate) async fn show(
     State(gateway): State<Gateway>,
     caller: Caller,
-    reader: Reader,
+    reader: MeteredReader,
     id: AccountPath,
 ) -> Result<Json<Account>, Problem> {
     let id = path_id(id)?;
     caller.check(&id)?;
-    let read = gateway.stores.account.get::<Account>(&id);
-    let account = pagination::read(&reader, "the account", read).await?;
-    account.map(|it| Json(shown(it, &caller))).ok_or_else(|| unknown(&id))
+    let stored = gateway.stores.account.get::<Account>(&id);
+    let account = read(&reader, "the account", stored).await?;
+    account.map(|it| Json(shown_account(it, &caller))).ok_or_else(|| unknown(&id))
 }
 
 /// Define an account
@@ -161,10 +126,10 @@ pub async fn show(
         NotDone, BadBody, BadDefinition,
     ),
 )]
-pub async fn define(
+pub(crate) async fn define(
     State(gateway): State<Gateway>,
     caller: Caller,
-    reader: Reader,
+    reader: MeteredReader,
     id: AccountPath,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -177,7 +142,7 @@ pub async fn define(
         let detail = "a customer does not say what a balance is at first";
         return Err(Problem::forbidden(detail).at("balance"));
     }
-    let place = format!("/accounts/{id}");
+    let location = format!("/accounts/{id}");
     let event = |request| AccountCreated {
         id: id.clone(),
         name: defined.name,
@@ -186,8 +151,16 @@ pub async fn define(
         keep: true,
         request: Some(request),
     };
-    let shown = |account| shown(account, &caller);
-    publish::define(&gateway, (&place, &id), event, (&caller, &reader), &parts.headers, shown).await
+    let shown = |account| shown_account(account, &caller);
+    publish::define(
+        gateway.publisher(),
+        (&location, &id),
+        event,
+        (&caller, &reader),
+        &parts.headers,
+        shown,
+    )
+    .await
 }
 
 /// Top up an account
@@ -205,10 +178,10 @@ pub async fn define(
         NoCustomer, NotDone, BadBody, BadAmount,
     ),
 )]
-pub async fn top_up(
+pub(crate) async fn top_up(
     State(gateway): State<Gateway>,
     caller: Caller,
-    reader: Reader,
+    reader: MeteredReader,
     id: AccountPath,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -225,7 +198,7 @@ pub async fn top_up(
         refused: None,
         entry: EntryId::default(),
     };
-    publish::bring_in(&gateway, &wanted, (&caller, &reader), &parts.headers).await
+    publish::bring_in(gateway.publisher(), &wanted, (&caller, &reader), &parts.headers).await
 }
 
 fn unknown(id: &CustomerId) -> Problem {

@@ -1,4 +1,4 @@
-//! The demo data: three customers and five products, published as `created` events.
+//! `POST /init-data`: the demo data, published as `created` events.
 
 use std::time::Instant;
 
@@ -13,32 +13,31 @@ use common::{
         definitions::Definition,
         entities::{Account, Product},
         entity::Entity,
-        events::{AccountCreated, Event, ProductCreated, Stream},
+        events::{AccountCreated, Event, ProductCreated},
         ids::request_id,
     },
     http::{problem::Problem, request::trace},
     process::service::REQUEST_PATIENCE,
 };
 use http::HeaderMap;
-use redis::{Pipeline, Value};
 use serde::{Deserialize, Serialize};
 use tracing::{error, info};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::orders::RequestHeaders;
 use crate::{
-    Gateway, Stores,
-    access::{limits::Reader, tokens::Caller},
-    upstream::publish::{self, PATIENCE, RequestKey},
+    access::{limits::reader::MeteredReader, tokens::caller::Caller},
+    docs::{examples, parameters::RequestHeaders},
+    state::Gateway,
+    upstream::{
+        demo_data::{customers, products},
+        publish::{self, RequestKey, TAKE_UP_TIMEOUT},
+    },
 };
-
-/// How many customers there are.
-const CUSTOMERS: usize = 3;
 
 /// The answer of `POST /init-data`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
-pub struct InitData {
+pub(crate) struct InitData {
     /// Always `success`.
     #[schema(example = "success")]
     pub result: String,
@@ -57,7 +56,7 @@ pub struct InitData {
             headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request")),
             example = json!({ "result": "success" })),
         (status = 400, description = "The key does not fit", body = Problem, content_type = "application/problem+json",
-            example = json!(crate::docs::examples::wrong_key())),
+            example = json!(examples::wrong_key())),
         (status = 409, description = "A newer definition was applied before one of these, which changed nothing", body = Problem, content_type = "application/problem+json",
             example = json!(publish::superseded())),
         (status = 500, description = "What is stored cannot be read", body = Problem, content_type = "application/problem+json",
@@ -68,10 +67,10 @@ pub struct InitData {
             example = json!(not_taken_up())),
     ),
 )]
-pub async fn init_data(
+pub(crate) async fn init_data(
     State(gateway): State<Gateway>,
     caller: Caller,
-    reader: Reader,
+    reader: MeteredReader,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let key = RequestKey::of(&headers)?;
@@ -92,7 +91,7 @@ pub async fn init_data(
 /// whether an earlier request had done so.
 async fn load(
     gateway: &Gateway,
-    (caller, reader): (&Caller, &Reader),
+    (caller, reader): (&Caller, &MeteredReader),
     key: &RequestKey,
     trace: Option<&str>,
 ) -> Result<bool, Problem> {
@@ -132,7 +131,7 @@ async fn load(
             info!("the demo data is there");
             return Ok(false);
         }
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > TAKE_UP_TIMEOUT {
             break;
         }
         tokio::time::sleep(pause).await;
@@ -152,7 +151,7 @@ struct Asked<V> {
 ///
 /// 409: a newer definition came before one of them.
 async fn recorded<V, E>(
-    reader: &Reader,
+    reader: &MeteredReader,
     store: &SharedLink,
     asked: &[Asked<V>],
 ) -> Result<Vec<Uuid>, Problem>
@@ -194,59 +193,4 @@ fn not_taken_up() -> Problem {
         "the demo data is published but not taken up yet; it will be as soon as inventory_service \
          and account_service run",
     )
-}
-
-/// Publishes the demo customers, the demo products or both, whichever there are none of: neither
-/// entities nor events that will make some.
-pub(crate) async fn seed_what_is_missing(stores: &Stores) -> Result<(), LinkError> {
-    if is_empty::<Account>(&stores.account, AccountCreated::STREAM).await? {
-        info!("there are no customers yet: loading the demo customers");
-        publish::publish(&stores.account, &customers(), None).await?;
-    }
-    if is_empty::<Product>(&stores.inventory, ProductCreated::STREAM).await? {
-        info!("there are no products yet: loading the demo products");
-        publish::publish(&stores.inventory, &products(), None).await?;
-    }
-    Ok(())
-}
-
-async fn is_empty<E: Entity>(store: &SharedLink, created: Stream) -> Result<bool, LinkError> {
-    let mut pipeline = Pipeline::with_capacity(2);
-    pipeline.cmd("LLEN").arg(E::kind().index.unwrap_or_default());
-    pipeline.cmd("XLEN").arg(created.key());
-    Ok(store.send(&pipeline).await?.iter().all(|length| *length == Value::Int(0)))
-}
-
-fn customers() -> [AccountCreated; CUSTOMERS] {
-    let account = |id: &str, name: &str, email: &str, balance| AccountCreated {
-        id: id.parse().expect("demo ids are plain"),
-        name: name.to_owned(),
-        email: email.to_owned(),
-        balance,
-        keep: false,
-        request: None,
-    };
-    [
-        account("101", "Anthony", "anthony@server.com", 1_000),
-        account("102", "Becky", "Becky@server.com", 100),
-        account("103", "Carol", "Carol@server.com", 1_000),
-    ]
-}
-
-fn products() -> Vec<ProductCreated> {
-    let product = |id: &str, name: &str, price, amount| ProductCreated {
-        id: id.parse().expect("demo ids are plain"),
-        name: name.to_owned(),
-        price,
-        amount,
-        keep: false,
-        request: None,
-    };
-    vec![
-        product("201", "Denon Speakers", 800, 4),
-        product("202", "Sonos Speakers", 600, 7),
-        product("203", "AudioPro Speakers", 400, 4),
-        product("204", "Google Home Mini", 100, 3),
-        product("205", "Xiaomi Soundbar", 300, 8),
-    ]
 }

@@ -24,17 +24,19 @@ use common::{
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::orders::RequestHeaders;
 use crate::{
-    Gateway,
-    access::{limits::Reader, tokens::Caller},
+    access::{limits::reader::MeteredReader, tokens::caller::Caller},
     docs::{
         examples,
+        parameters::RequestHeaders,
         responses::{BadAmount, BadBody, BadDefinition, NoProduct, NotDone, NotRead},
     },
+    state::Gateway,
     upstream::{
-        pagination::{self, Cursor, Page},
+        pagination::{self, PageCursor, PageQuery},
         publish::{self, Incoming},
+        queries,
+        stores::read,
     },
 };
 
@@ -58,7 +60,7 @@ pub(crate) struct ProductsDocument {
 /// there is a `next`.
 #[utoipa::path(
     get, path = "/inventory", tag = "inventory", operation_id = "list_products",
-    params(Page),
+    params(PageQuery),
     responses(
         (status = 200, description = "A page of products", body = ProductsDocument,
             headers(("Link" = String, description = "The next page, `rel=\"next\"`, if there may be one (RFC 8288)")),
@@ -66,16 +68,16 @@ pub(crate) struct ProductsDocument {
         NotRead,
     ),
 )]
-pub async fn list(
+pub(crate) async fn list(
     State(gateway): State<Gateway>,
-    reader: Reader,
-    page: Result<Query<Page>, QueryRejection>,
+    reader: MeteredReader,
+    page: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let page = pagination::query(page, &["limit", "cursor"])?;
-    let (limit, from) = (page.limit()?, page.position(Cursor::Entities)?.unwrap_or(0));
+    let (limit, from) = (page.limit()?, page.position(PageCursor::Entities)?.unwrap_or(0));
     let list = Product::kind().index.unwrap_or_default();
-    let oldest = pagination::oldest::<Product>(&gateway.stores.inventory, list, from, limit);
-    let found = pagination::read(&reader, "products", oldest).await?;
+    let oldest = queries::oldest::<Product>(&gateway.stores.inventory, list, from, limit);
+    let found = read(&reader, "products", oldest).await?;
     Ok(pagination::answer("products", &found, "/inventory", &[("limit", &limit.to_string())]))
 }
 
@@ -90,14 +92,14 @@ pub async fn list(
         NoProduct, NotRead,
     ),
 )]
-pub async fn show(
+pub(crate) async fn show(
     State(gateway): State<Gateway>,
-    reader: Reader,
+    reader: MeteredReader,
     id: ProductPath,
 ) -> Result<Json<Product>, Problem> {
     let id = path_id(id)?;
-    let read = gateway.stores.inventory.get::<Product>(&id);
-    let product = pagination::read(&reader, "the product", read).await?;
+    let stored = gateway.stores.inventory.get::<Product>(&id);
+    let product = read(&reader, "the product", stored).await?;
     product.map(Json).ok_or_else(|| unknown(&id))
 }
 
@@ -123,10 +125,10 @@ pub async fn show(
         NotDone, BadBody, BadDefinition,
     ),
 )]
-pub async fn define(
+pub(crate) async fn define(
     State(gateway): State<Gateway>,
     caller: Caller,
-    reader: Reader,
+    reader: MeteredReader,
     id: ProductPath,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -134,7 +136,7 @@ pub async fn define(
     let (parts, body) = request.into_parts();
     let defined: DefineProduct = parse(&json_bytes(&parts.headers, body).await?)?;
     defined.check()?;
-    let place = format!("/inventory/{id}");
+    let location = format!("/inventory/{id}");
     let event = |request| ProductCreated {
         id: id.clone(),
         name: defined.name,
@@ -144,7 +146,15 @@ pub async fn define(
         request: Some(request),
     };
     let shown = |product: Product| product;
-    publish::define(&gateway, (&place, &id), event, (&caller, &reader), &parts.headers, shown).await
+    publish::define(
+        gateway.publisher(),
+        (&location, &id),
+        event,
+        (&caller, &reader),
+        &parts.headers,
+        shown,
+    )
+    .await
 }
 
 /// Restock a product
@@ -163,10 +173,10 @@ pub async fn define(
         NoProduct, NotDone, BadBody, BadAmount,
     ),
 )]
-pub async fn restock(
+pub(crate) async fn restock(
     State(gateway): State<Gateway>,
     caller: Caller,
-    reader: Reader,
+    reader: MeteredReader,
     id: ProductPath,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -182,7 +192,7 @@ pub async fn restock(
         refused: None,
         entry: EntryId::default(),
     };
-    publish::bring_in(&gateway, &wanted, (&caller, &reader), &parts.headers).await
+    publish::bring_in(gateway.publisher(), &wanted, (&caller, &reader), &parts.headers).await
 }
 
 fn unknown(id: &ProductId) -> Problem {

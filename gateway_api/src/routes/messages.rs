@@ -14,10 +14,14 @@ use common::{
 use utoipa::ToSchema;
 
 use crate::{
-    Gateway,
-    access::{limits::Reader, tokens::Caller},
+    access::{limits::reader::MeteredReader, tokens::caller::Caller},
     docs::{examples, responses::NotRead},
-    upstream::pagination::{self, Cursor, Page},
+    state::Gateway,
+    upstream::{
+        pagination::{self, PageCursor, PageQuery},
+        queries,
+        stores::read,
+    },
 };
 
 /// A page of messages.
@@ -38,7 +42,7 @@ pub(crate) struct MessagesDocument {
 /// there is a `next`.
 #[utoipa::path(
     get, path = "/customers/{id}/messages", tag = "customers", operation_id = "list_messages",
-    params(("id" = CustomerId, Path, description = "The customer's id"), Page),
+    params(("id" = CustomerId, Path, description = "The customer's id"), PageQuery),
     responses(
         (status = 200, description = "A page of messages", body = MessagesDocument,
             headers(("Link" = String, description = "The next page, `rel=\"next\"`, if there is one (RFC 8288)")),
@@ -46,21 +50,21 @@ pub(crate) struct MessagesDocument {
         NotRead,
     ),
 )]
-pub async fn list(
+pub(crate) async fn list(
     State(gateway): State<Gateway>,
     caller: Caller,
-    reader: Reader,
+    reader: MeteredReader,
     id: Result<Path<CustomerId>, PathRejection>,
-    page: Result<Query<Page>, QueryRejection>,
+    page: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let customer: CustomerId = path_id(id)?;
     caller.check(&customer)?;
     let page = pagination::query(page, &["limit", "cursor"])?;
-    let (limit, before) = (page.limit()?, page.position(Cursor::Messages)?);
+    let (limit, before) = (page.limit()?, page.position(PageCursor::Messages)?);
     let list = keys::messages_to(&customer);
     let store = &gateway.stores.message;
-    let newest = pagination::newest::<MessageSent>(store, &list, Cursor::Messages, before, limit);
-    let found = pagination::read(&reader, "messages", newest).await?;
+    let newest = queries::newest::<MessageSent>(store, &list, PageCursor::Messages, before, limit);
+    let found = read(&reader, "messages", newest).await?;
     let path = format!("/customers/{customer}/messages");
     Ok(pagination::answer("messages", &found, &path, &[("limit", &limit.to_string())]))
 }

@@ -20,8 +20,8 @@ use common::{
 };
 use redis::{Pipeline, Value};
 
-use super::publish::read;
-use crate::{Stores, access::limits::Reader};
+use super::stores::{Stores, read_for_command};
+use crate::access::limits::reader::MeteredReader;
 
 /// The check before a command is published.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Backlogs {
     /// 503: Redis is nearly full, a service is too far behind, or Redis is away.
     pub(crate) async fn check<V: Event>(
         &self,
-        reader: &Reader,
+        reader: &MeteredReader,
         stores: &Stores,
     ) -> Result<(), Problem> {
         let concerned = [V::STREAM.topic()].into_iter().chain(V::STREAM.readers().iter().copied());
@@ -58,7 +58,7 @@ impl Backlogs {
         if self.limit.is_off() {
             return Ok(());
         }
-        let largest = read(reader, self.largest(stores, V::STREAM)).await?;
+        let largest = read_for_command(reader, self.largest(stores, V::STREAM)).await?;
         self.limit.exceeded_by(largest).map_or(Ok(()), |backlog| Err(backlog.problem()))
     }
 

@@ -36,7 +36,7 @@ const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
 
 /// Where an instance of order_service is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OrderServiceUrl(uri::Authority);
+pub(crate) struct OrderServiceUrl(uri::Authority);
 
 impl FromStr for OrderServiceUrl {
     type Err = String;
@@ -65,7 +65,7 @@ impl fmt::Display for OrderServiceUrl {
 
 /// A call to order_service: one of its routes, never a path from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Route {
+pub(crate) enum OrderRoute {
     /// `POST /order`
     Place,
     /// `GET /order/{id}`
@@ -80,7 +80,7 @@ pub enum Route {
     Complete(OrderId),
 }
 
-impl Route {
+impl OrderRoute {
     fn method(self) -> Method {
         match self {
             Self::Place | Self::Pay(_) | Self::Ship(_) | Self::Complete(_) => Method::POST,
@@ -114,7 +114,7 @@ impl Route {
 
 /// Calls the instances of order_service in turn.
 #[derive(Debug)]
-pub struct OrderClient {
+pub(crate) struct OrderClient {
     client: Client<HttpConnector, Full<Bytes>>,
     instances: Vec<Instance>,
     /// What order_service is shown.
@@ -132,7 +132,7 @@ struct Instance {
 
 impl OrderClient {
     /// A client of these instances, at least one, that shows them the secret.
-    pub fn new(instances: Vec<OrderServiceUrl>, secret: Option<&Secret>) -> Self {
+    pub(crate) fn new(instances: Vec<OrderServiceUrl>, secret: Option<&Secret>) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_PATIENCE));
         connector.set_nodelay(true);
@@ -157,9 +157,9 @@ impl OrderClient {
     /// # Errors
     ///
     /// 503: no instance could be reached. 504: none answered in time.
-    pub async fn call(
+    pub(crate) async fn call(
         &self,
-        route: Route,
+        route: OrderRoute,
         headers: &HeaderMap,
         body: Bytes,
     ) -> Result<Response<Bytes>, Problem> {
@@ -174,7 +174,7 @@ impl OrderClient {
 
     async fn try_all(
         &self,
-        route: Route,
+        route: OrderRoute,
         headers: &HeaderMap,
         body: Bytes,
     ) -> Result<Response<Bytes>, Problem> {
@@ -232,7 +232,7 @@ impl OrderClient {
     async fn try_one(
         &self,
         instance: &OrderServiceUrl,
-        route: Route,
+        route: OrderRoute,
         headers: &HeaderMap,
         body: Bytes,
     ) -> anyhow::Result<Response<Bytes>> {
@@ -248,7 +248,7 @@ impl OrderClient {
         if let Some(secret) = &self.secret {
             request.headers_mut().insert(GATEWAY_SECRET, secret.clone());
         }
-        if route == Route::Place {
+        if route == OrderRoute::Place {
             let json = header::HeaderValue::from_static("application/json");
             request.headers_mut().insert(header::CONTENT_TYPE, json);
         }

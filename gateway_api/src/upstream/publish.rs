@@ -24,16 +24,16 @@ use common::{
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use redis::{Pipeline, Value};
 use serde::Serialize;
-use tracing::error;
 use uuid::Uuid;
 
-use crate::{
-    Gateway,
-    access::{limits::Reader, tokens::Caller},
+use super::{
+    backlogs::Backlogs,
+    stores::{Stores, command_outcome, read_for_command},
 };
+use crate::access::{limits::reader::MeteredReader, tokens::caller::Caller};
 
-/// How long the owner may take to take up an event.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
+/// The longest wait until the owner has taken up an event.
+pub(crate) const TAKE_UP_TIMEOUT: Duration = Duration::from_secs(4);
 /// The first and the longest pause between two looks at whether it has.
 const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(100)];
 
@@ -42,6 +42,13 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(1
 pub(crate) fn pauses() -> impl Iterator<Item = Duration> + Send {
     let [first, longest] = PAUSES;
     iter::successors(Some(first), move |pause| Some((*pause * 2).min(longest)))
+}
+
+/// What publishing a command needs.
+#[derive(Clone, Copy)]
+pub(crate) struct Publisher<'a> {
+    pub(crate) stores: &'a Stores,
+    pub(crate) backlogs: &'a Backlogs,
 }
 
 /// Publishes events; gives their entries.
@@ -106,13 +113,13 @@ impl RequestKey {
 }
 
 /// Has something defined, once for each key, and answers with what its owner's record of the request
-/// says: how it was when the request had its effect. `place` is the path of what has this id, `event` the
+/// says: how it was when the request had its effect. `location` is the path of what has this id, `event` the
 /// event of the request with an id of its own, `shown` what the caller may see of it.
 pub(crate) async fn define<V: Event + PartialEq, E: Entity>(
-    gateway: &Gateway,
-    (place, defined): (&str, &E::Id),
+    publisher: Publisher<'_>,
+    (location, defined): (&str, &E::Id),
     event: impl FnOnce(Uuid) -> V,
-    (caller, reader): (&Caller, &Reader),
+    (caller, reader): (&Caller, &MeteredReader),
     headers: &HeaderMap,
     shown: impl FnOnce(E) -> E,
 ) -> Result<Response, Problem>
@@ -125,17 +132,19 @@ where
     let id = request_id(&kind, caller.key(), &key.text);
     let event = event(id);
     let recorded = async {
-        let store = gateway.stores.of(V::STREAM.topic());
+        let store = publisher.stores.of(V::STREAM.topic());
         if key.given
-            && let Some(record) = read(reader, store.get::<Definition<V, E>>(&id)).await?
+            && let Some(record) =
+                read_for_command(reader, store.get::<Definition<V, E>>(&id)).await?
         {
             return Ok((record, true));
         }
         // Where what stands cannot be read, the owner could only make a dead letter of the event.
-        read(reader, store.get::<E>(defined)).await?;
-        gateway.backlogs.check::<V>(reader, &gateway.stores).await?;
+        read_for_command(reader, store.get::<E>(defined)).await?;
+        publisher.backlogs.check::<V>(reader, publisher.stores).await?;
         let trace = trace(headers);
-        let entry = look(publish(store, std::slice::from_ref(&event), trace.as_deref()).await)?;
+        let entry =
+            command_outcome(publish(store, std::slice::from_ref(&event), trace.as_deref()).await)?;
         let record = taken_up::<Definition<V, E>>(reader, store, &id).await?;
         // Of several calls with one key, the others' events came after the one that counts.
         let replayed = key.given && Some(&record.entry) != entry.first();
@@ -149,8 +158,8 @@ where
         let mut response = Json(entity).into_response();
         if record.is_new {
             *response.status_mut() = StatusCode::CREATED;
-            let place = HeaderValue::from_str(place).expect("ids are plain");
-            response.headers_mut().insert(header::LOCATION, place);
+            let location = HeaderValue::from_str(location).expect("ids are plain");
+            response.headers_mut().insert(header::LOCATION, location);
         }
         Ok(if replayed { mark_replayed(response) } else { response })
     });
@@ -181,76 +190,64 @@ pub(crate) trait Incoming: Entity<Id = Uuid> {
 
 /// Has something come in, once for each key.
 pub(crate) async fn bring_in<R: Incoming + Serialize>(
-    gateway: &Gateway,
+    publisher: Publisher<'_>,
     wanted: &R,
-    (caller, reader): (&Caller, &Reader),
+    (caller, reader): (&Caller, &MeteredReader),
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     let key = RequestKey::of(headers)?;
     let trace = trace(headers);
-    let answered = bring_in_with(gateway, wanted, (caller, reader), &key, trace.as_deref()).await;
+    let answered = bring_in_with(publisher, wanted, (caller, reader), &key, trace.as_deref()).await;
     Ok(key.name_in(answered.unwrap_or_else(IntoResponse::into_response)))
 }
 
 async fn bring_in_with<R: Incoming + Serialize>(
-    gateway: &Gateway,
+    publisher: Publisher<'_>,
     wanted: &R,
-    (caller, reader): (&Caller, &Reader),
+    (caller, reader): (&Caller, &MeteredReader),
     key: &RequestKey,
     trace: Option<&str>,
 ) -> Result<Response, Problem> {
-    let store = gateway.stores.of(R::Event::STREAM.topic());
+    let store = publisher.stores.of(R::Event::STREAM.topic());
     let id = request_id(R::KIND, caller.key(), &key.text);
     if key.given
-        && let Some(record) = read(reader, store.get::<R>(&id)).await?
+        && let Some(record) = read_for_command(reader, store.get::<R>(&id)).await?
     {
         return told(&record, wanted, true);
     }
     // Nothing is recorded for a mistake that can be noticed now: once it is put right, the request
     // may be repeated.
-    if read(reader, store.get::<R::Owner>(wanted.owner())).await?.is_none() {
+    if read_for_command(reader, store.get::<R::Owner>(wanted.owner())).await?.is_none() {
         return Err(wanted.unknown());
     }
-    gateway.backlogs.check::<R::Event>(reader, &gateway.stores).await?;
-    let entry = look(publish(store, &[wanted.event(id)], trace).await)?.pop();
+    publisher.backlogs.check::<R::Event>(reader, publisher.stores).await?;
+    let entry = command_outcome(publish(store, &[wanted.event(id)], trace).await)?.pop();
     let record = taken_up::<R>(reader, store, &id).await?;
     // Of several calls with one key, the others' events came after the one that counts.
     let replayed = key.given && Some(record.entry()) != entry;
     told(&record, wanted, replayed)
 }
 
-/// Reads for a command when it is the client's turn.
-///
-/// # Errors
-///
-/// As [`Reader::read`] and [`look`].
-pub(crate) async fn read<T>(
-    reader: &Reader,
-    reading: impl Future<Output = Result<T, LinkError>>,
-) -> Result<T, Problem> {
-    look(reader.read("what is stored", reading).await?)
-}
-
 /// The record of a request, once its owner has taken the event up.
 ///
 /// # Errors
 ///
-/// 504: it has not in time. Otherwise as [`read`].
+/// 504: it has not in time. Otherwise as [`read_for_command`].
 async fn taken_up<R: Entity<Id = Uuid>>(
-    reader: &Reader,
+    reader: &MeteredReader,
     store: &SharedLink,
     id: &Uuid,
 ) -> Result<R, Problem> {
     let looking = async {
         for pause in pauses() {
-            if let Some(record) = read(reader, store.get::<R>(id)).await? {
+            if let Some(record) = read_for_command(reader, store.get::<R>(id)).await? {
                 return Ok(record);
             }
             tokio::time::sleep(pause).await;
         }
         Err(not_taken_up())
     };
-    tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| Err(not_taken_up()))
+    tokio::time::timeout(TAKE_UP_TIMEOUT, looking).await.unwrap_or_else(|_| Err(not_taken_up()))
 }
 
 /// 409: its entry was handled after that of a newer definition.
@@ -280,18 +277,6 @@ fn not_taken_up() -> Problem {
         "it is published but not taken up yet; it will be as soon as its service runs. Repeat the \
          request with the same Idempotency-Key",
     )
-}
-
-/// 503: Redis is away. 500: what is stored cannot be read.
-fn look<T>(read: Result<T, LinkError>) -> Result<T, Problem> {
-    read.map_err(|error| {
-        error!("a command did not reach its owner: {error}");
-        error.problem(
-            "what is stored cannot be read",
-            "it cannot be stored at the moment; repeat the request with the same \
-             Idempotency-Key",
-        )
-    })
 }
 
 fn told<R: Incoming + Serialize>(

@@ -1,8 +1,15 @@
-//! Statuses, numbers and times as people read them.
+//! Statuses, numbers, times and quantities as people read them.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
-use common::{clock::Millis, contract::entities::OrderStatus};
+use common::{
+    clock::Millis,
+    contract::{
+        entities::{Order, OrderStatus},
+        ids::ProductId,
+    },
+};
+use maud::{Markup, html};
 
 /// A status in words.
 pub(crate) const fn label(status: OrderStatus) -> &'static str {
@@ -122,6 +129,31 @@ pub(crate) fn short(text: &str, limit: usize) -> String {
 pub(crate) fn counted(count: u64, noun: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{} {noun}{plural}", Grouped(count))
+}
+
+/// The ordered quantity of each product.
+pub(crate) fn quantities(order: &Order) -> BTreeMap<&ProductId, u64> {
+    let mut quantities = BTreeMap::new();
+    for product in &order.product_ids {
+        *quantities.entry(product).or_insert(0) += 1;
+    }
+    quantities
+}
+
+/// A status as a badge; without one, its frame for the script.
+pub(crate) fn badge(status: Option<OrderStatus>) -> Markup {
+    let (name, label) = status.map_or(("", ""), |status| (status.name(), label(status)));
+    html! { span.badge data-status=(name) { (label) } }
+}
+
+/// The `date`, the `time` or `both` of a moment; the script shows it in the reader's zone.
+pub(crate) fn clock(at: Millis, part: &str) -> Markup {
+    let text = match part {
+        "date" => rfc3339(at)[..10].to_owned(),
+        "time" => rfc3339(at)[11..23].to_owned() + " UTC",
+        _ => utc(at),
+    };
+    html! { time datetime=(rfc3339(at)) data-clock=(part) { (text) } }
 }
 
 #[cfg(test)]

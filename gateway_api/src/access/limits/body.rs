@@ -14,8 +14,8 @@ use common::http::{
 use http_body_util::BodyExt as _;
 
 use super::{
-    Client,
     budget::{Budget, Full, Hold},
+    client::Client,
 };
 
 /// The most memory that large bodies take, in bytes: room for 512 of the largest.

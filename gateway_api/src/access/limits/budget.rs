@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Client, SHARE};
+use super::client::{CLIENT_SHARES, Client};
 
 /// Bytes in memory: a limit for all, and a part of it for each client.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Budget {
     pub(super) fn hold(self: &Arc<Self>, client: &Client, bytes: usize) -> Result<Hold, Full> {
         let mut held = self.held();
         let own = held.each.get(client).copied().unwrap_or_default();
-        if *client != Client::ThisMachine && own + bytes > self.limit / SHARE {
+        if *client != Client::ThisMachine && own + bytes > self.limit / CLIENT_SHARES {
             return Err(Full::Client);
         }
         if held.all + bytes > self.limit {

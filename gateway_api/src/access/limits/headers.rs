@@ -1,5 +1,7 @@
 //! What every answer tells a browser, besides what the pages say themselves.
 
+use axum::{extract::Request, middleware::Next, response::Response};
+use common::http::server::{Peer, names_this_machine};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// Each is set where the answer does not say otherwise.
@@ -24,8 +26,22 @@ const STRICT: HeaderValue = HeaderValue::from_static("max-age=15552000");
 /// What is read of orders and accounts stays in no cache.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
+/// Adds the headers to every response: the outermost layer.
+pub(crate) async fn security_headers(request: Request, next: Next) -> Response {
+    let strict = is_strict(request.extensions().get::<Peer>(), request.headers());
+    let mut response = next.run(request).await;
+    complete(response.headers_mut(), strict);
+    response
+}
+
+/// Whether the response has `Strict-Transport-Security`. Not for the names of this machine: a browser would then
+/// use HTTPS for every other port of it, too.
+pub(crate) fn is_strict(peer: Option<&Peer>, headers: &HeaderMap) -> bool {
+    peer.is_some_and(|peer| peer.tls) && !names_this_machine(headers)
+}
+
 /// Adds what is missing; `strict`: that the host is to be reached by HTTPS only.
-pub(super) fn complete(headers: &mut HeaderMap, strict: bool) {
+pub(crate) fn complete(headers: &mut HeaderMap, strict: bool) {
     for (name, value) in &ALWAYS {
         add(headers, name, value);
     }

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::Client;
+use super::client::Client;
 
 /// Turns to read, for all clients. The next one goes to the client that reads least at the moment,
 /// and among those to the one that has waited longest since it came or had its last turn. So a client

@@ -22,14 +22,14 @@ pub(super) struct Tokens {
 
 /// What is asked for, and by whom.
 #[derive(Clone, Copy)]
-pub(super) struct Asking<'a> {
+pub(super) struct CodeExchange<'a> {
     pub(super) client: &'a str,
     pub(super) secret: Option<&'a Secret>,
     pub(super) redirect_uri: &'a str,
     pub(super) resource: Option<&'a str>,
 }
 
-impl Asking<'_> {
+impl CodeExchange<'_> {
     /// Changes the code of an attempt into tokens.
     ///
     /// # Errors
@@ -111,10 +111,10 @@ pub(super) fn endpoint<'a>(
 /// The `error` of an answer, if it is one of those codes: others' texts are not shown or logged.
 fn error_code(body: &[u8]) -> String {
     #[derive(Deserialize)]
-    struct Refusal {
+    struct ErrorBody {
         error: String,
     }
-    let refusal: Option<Refusal> = serde_json::from_slice(body).ok();
+    let refusal: Option<ErrorBody> = serde_json::from_slice(body).ok();
     plain_code(refusal.as_ref().map_or("", |it| &it.error)).to_owned()
 }
 
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn a_client_with_a_secret_shows_it_in_the_header_and_one_without_names_itself() {
         let secret = "p:ß word".parse().unwrap();
-        let asking = Asking {
+        let exchange = CodeExchange {
             client: "orders web",
             secret: Some(&secret),
             redirect_uri: "http://localhost/cb",
@@ -141,12 +141,12 @@ mod tests {
         let form = "grant_type=authorization_code&code=c%26d&redirect_uri=http%3A%2F%2Flocalhost%2Fcb\
                     &code_verifier=v";
         let resource = "&resource=https%3A%2F%2Forders.example%2Fapi";
-        assert_eq!(asking.form("c&d", "v"), format!("{form}{resource}"));
-        let header = asking.credentials().unwrap();
+        assert_eq!(exchange.form("c&d", "v"), format!("{form}{resource}"));
+        let header = exchange.credentials().unwrap();
         let pair = STANDARD.encode("orders%20web:p%3A%C3%9F%20word");
         assert_eq!(header.to_str().unwrap(), format!("Basic {pair}"));
         assert!(header.is_sensitive());
-        let public = Asking { secret: None, resource: None, ..asking };
+        let public = CodeExchange { secret: None, resource: None, ..exchange };
         assert_eq!(public.form("c&d", "v"), format!("{form}&client_id=orders%20web"));
         assert!(public.credentials().is_none());
     }

@@ -9,18 +9,15 @@
 //! `code_exchange` asks the provider, as often as `redeem` lets it; `flow` puts them together.
 
 mod code_exchange;
-mod config;
+pub(crate) mod config;
 mod cookies;
 mod ended;
-mod flow;
+pub(crate) mod flow;
 mod origin;
-mod path;
+pub(crate) mod path;
 mod pkce;
 mod redeem;
 mod remembered;
 mod seal;
-mod session;
+pub(crate) mod session;
 mod url;
-
-pub(crate) use self::config::SignInConfig;
-pub(crate) use self::{flow::router, path::sign_in_path, session::Sessions};

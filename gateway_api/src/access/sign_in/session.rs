@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::SemaphorePermit;
 
 use super::{
-    config::Settings,
+    config::{Settings, SignInConfig},
     cookies::{Jar, is_state},
     ended::Ended,
     path::{LocalPath, sign_in_path},
@@ -72,7 +72,7 @@ impl Sessions {
     /// # Errors
     ///
     /// It does not fit together.
-    pub(crate) fn new(config: &super::SignInConfig) -> Result<Self, Fault> {
+    pub(crate) fn new(config: &SignInConfig) -> Result<Self, Fault> {
         let sign_in = |settings: Settings| {
             Arc::new(SignIn {
                 jar: Jar { secure: settings.public.is_secure() },
@@ -126,6 +126,22 @@ impl Sessions {
         self.sign_in().map_or(Ok(()), |sign_in| sign_in.settings.public.check(headers))
     }
 
+    /// Ends the browser's session; gives the cookies that remove it there.
+    ///
+    /// # Errors
+    ///
+    /// 404: browsers cannot sign in here. 403: another site's page made the request.
+    pub(crate) fn sign_out(
+        &self,
+        headers: &HeaderMap,
+        now: u64,
+    ) -> Result<Vec<HeaderValue>, Problem> {
+        let sign_in = self.sign_in().ok_or_else(sign_in_is_off)?;
+        sign_in.settings.public.check(headers)?;
+        sign_in.sign_out(headers, now);
+        Ok(sign_in.jar.drop_session())
+    }
+
     /// Where signing out leads to, if to another host.
     pub(crate) fn leads_to(&self, provider: &Provider) -> Option<String> {
         self.sign_in()?;
@@ -135,9 +151,14 @@ impl Sessions {
     }
 
     /// Where a browser that wants this path signs in; `None` if nobody can.
-    pub(crate) fn place(&self, path_and_query: &str) -> Option<String> {
+    pub(crate) fn sign_in_url(&self, path_and_query: &str) -> Option<String> {
         self.sign_in().map(|_| sign_in_path(path_and_query))
     }
+}
+
+/// 404: browsers cannot sign in here.
+pub(crate) fn sign_in_is_off() -> Problem {
+    Problem::not_found("nobody signs in here")
 }
 
 impl SignIn {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{
     json::Members,
     jwks::KeySet,
-    token::{Expectations, Refusal, check_issuer, check_times, signed},
+    token::{Expectations, TokenError, check_issuer, check_times, signed},
 };
 
 /// What whoever signed in is called, if the token is the one for this client and attempt, now in
@@ -20,21 +20,21 @@ pub fn verify(
     expected: &Expectations,
     (client, nonce): (&str, &str),
     now: u64,
-) -> Result<String, Refusal> {
+) -> Result<String, TokenError> {
     let claims = signed(token, keys, expected)?;
     check_issuer(&claims, expected)?;
     if !is_for(&claims, client) {
-        return Err(Refusal::Audience);
+        return Err(TokenError::Audience);
     }
     check_times(&claims, now)?;
     // Keycloak says there what a token is for.
     if claims.text("typ").is_some_and(|kind| kind != "ID") {
-        return Err(Refusal::Type);
+        return Err(TokenError::Type);
     }
     if claims.text("nonce") != Some(nonce) {
-        return Err(Refusal::Nonce);
+        return Err(TokenError::Nonce);
     }
-    let subject = claims.text("sub").filter(|it| !it.is_empty()).ok_or(Refusal::Subject)?;
+    let subject = claims.text("sub").filter(|it| !it.is_empty()).ok_or(TokenError::Subject)?;
     let named = ["name", "preferred_username"].into_iter().find_map(|name| claims.text(name));
     Ok(named.filter(|it| !it.is_empty()).unwrap_or(subject).to_owned())
 }

@@ -3,7 +3,7 @@
 //! Owns: nothing but what it remembers of the provider's keys.
 //! Consumes: bearer tokens (JWTs) of requests; the OpenID provider's discovery document and keys, or
 //! a file of keys.
-//! Emits: a [`Caller`] for each request that is let in; 401 and 403 for the others.
+//! Emits: a [`Caller`](caller::Caller) for each request that is let in; 401 and 403 for the others.
 //!
 //! `token` says whether a token is good, `rules` what each route asks for; both are pure. `provider`
 //! keeps the keys. The gate (`access/gate.rs`) stands before all routes.
@@ -16,6 +16,6 @@ mod json;
 pub mod jwks;
 pub mod provider;
 pub mod rules;
+pub mod scope;
 pub mod token;
-
-pub use self::caller::Caller;
+pub mod verifier;

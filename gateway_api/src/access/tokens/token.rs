@@ -5,9 +5,9 @@ use common::contract::ids::CustomerId;
 use serde_json::Value;
 
 use super::{
-    caller::Scopes,
     json::Members,
     jwks::{Algorithm, KeySet},
+    scope::Scopes,
 };
 
 /// The longest token, in bytes.
@@ -54,11 +54,11 @@ macro_rules! refusals {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
         /// Why a token is not good.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-        pub enum Refusal {
+        pub enum TokenError {
             $($(#[$doc])* $name,)*
         }
 
-        impl Refusal {
+        impl TokenError {
             /// For people; nothing of the token is in it.
             pub const fn text(self) -> &'static str {
                 match self {
@@ -108,13 +108,13 @@ refusals! {
 ///
 /// # Errors
 ///
-/// Why it is not good. [`Refusal::UnknownKey`] may be because the keys are not the latest.
+/// Why it is not good. [`TokenError::UnknownKey`] may be because the keys are not the latest.
 pub fn verify(
     token: &str,
     keys: &KeySet,
     expected: &Expectations,
     now: u64,
-) -> Result<Claims, Refusal> {
+) -> Result<Claims, TokenError> {
     claims(&signed(token, keys, expected)?, expected, now)
 }
 
@@ -123,58 +123,58 @@ pub(super) fn signed(
     token: &str,
     keys: &KeySet,
     expected: &Expectations,
-) -> Result<Members, Refusal> {
+) -> Result<Members, TokenError> {
     if token.len() > TOKEN_LIMIT {
-        return Err(Refusal::TooLong);
+        return Err(TokenError::TooLong);
     }
-    let (signed, signature) = token.rsplit_once('.').ok_or(Refusal::Malformed)?;
-    let (header, payload) = signed.split_once('.').ok_or(Refusal::Malformed)?;
+    let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
+    let (header, payload) = signed.split_once('.').ok_or(TokenError::Malformed)?;
     if header.len() > HEADER_LIMIT {
-        return Err(Refusal::Malformed);
+        return Err(TokenError::Malformed);
     }
     let header = members(header)?;
     // No part has a dot in it any more: it is no character of base64url.
     let signature = decode(signature)?;
     let algorithm = algorithm(&header, expected)?;
     let kid = match header.get("kid") {
-        Some(kid) => Some(kid.as_str().ok_or(Refusal::Malformed)?),
+        Some(kid) => Some(kid.as_str().ok_or(TokenError::Malformed)?),
         None => None,
     };
-    let key = keys.find(kid, algorithm).ok_or(Refusal::UnknownKey)?;
+    let key = keys.find(kid, algorithm).ok_or(TokenError::UnknownKey)?;
     if !key.has_signed(algorithm, signed.as_bytes(), &signature) {
-        return Err(Refusal::Signature);
+        return Err(TokenError::Signature);
     }
     members(payload)
 }
 
-fn decode(part: &str) -> Result<Vec<u8>, Refusal> {
-    URL_SAFE_NO_PAD.decode(part).map_err(|_| Refusal::Malformed)
+fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)
 }
 
-fn members(part: &str) -> Result<Members, Refusal> {
-    serde_json::from_slice(&decode(part)?).map_err(|_| Refusal::Malformed)
+fn members(part: &str) -> Result<Members, TokenError> {
+    serde_json::from_slice(&decode(part)?).map_err(|_| TokenError::Malformed)
 }
 
 /// How the token says that it is signed, if that is taken.
-fn algorithm(header: &Members, expected: &Expectations) -> Result<Algorithm, Refusal> {
-    let named = header.text("alg").ok_or(Refusal::Algorithm)?;
-    let algorithm: Algorithm = named.parse().map_err(|_| Refusal::Algorithm)?;
+fn algorithm(header: &Members, expected: &Expectations) -> Result<Algorithm, TokenError> {
+    let named = header.text("alg").ok_or(TokenError::Algorithm)?;
+    let algorithm: Algorithm = named.parse().map_err(|_| TokenError::Algorithm)?;
     if !expected.algorithms.contains(&algorithm) {
-        return Err(Refusal::Algorithm);
+        return Err(TokenError::Algorithm);
     }
     if header.get("crit").is_some() || header.get("b64").is_some() {
-        return Err(Refusal::Critical);
+        return Err(TokenError::Critical);
     }
     let is_taken = |kind: &Value| {
         kind.as_str().is_some_and(|kind| TYPES.contains(&kind.to_ascii_lowercase().as_str()))
     };
     if header.get("typ").is_some_and(|kind| !is_taken(kind)) {
-        return Err(Refusal::Type);
+        return Err(TokenError::Type);
     }
     Ok(algorithm)
 }
 
-fn claims(claims: &Members, expected: &Expectations, now: u64) -> Result<Claims, Refusal> {
+fn claims(claims: &Members, expected: &Expectations, now: u64) -> Result<Claims, TokenError> {
     check_issuer(claims, expected)?;
     let for_us = match claims.get("aud") {
         Some(Value::String(one)) => *one == expected.audience,
@@ -182,48 +182,48 @@ fn claims(claims: &Members, expected: &Expectations, now: u64) -> Result<Claims,
         _ => false,
     };
     if !for_us {
-        return Err(Refusal::Audience);
+        return Err(TokenError::Audience);
     }
     let expires = check_times(claims, now)?;
     // Keycloak says there what a token is for.
     if matches!(claims.text("typ"), Some("ID" | "Refresh" | "Logout")) {
-        return Err(Refusal::Type);
+        return Err(TokenError::Type);
     }
     let subject = claims.text("sub").filter(|it| (1..=SUBJECT_LIMIT).contains(&it.len()));
     Ok(Claims {
-        subject: subject.ok_or(Refusal::Subject)?.into(),
+        subject: subject.ok_or(TokenError::Subject)?.into(),
         scopes: scopes(claims, expected.scope_claim.as_deref())?,
         customer: claims.get(&expected.customer_claim).map(customer).transpose()?,
         expires,
     })
 }
 
-pub(super) fn check_issuer(claims: &Members, expected: &Expectations) -> Result<(), Refusal> {
-    if claims.text("iss") == Some(&expected.issuer) { Ok(()) } else { Err(Refusal::Issuer) }
+pub(super) fn check_issuer(claims: &Members, expected: &Expectations) -> Result<(), TokenError> {
+    if claims.text("iss") == Some(&expected.issuer) { Ok(()) } else { Err(TokenError::Issuer) }
 }
 
 /// When the token expires, if its time has come and is not over.
-pub(super) fn check_times(claims: &Members, now: u64) -> Result<u64, Refusal> {
-    let expires = time(claims, "exp")?.ok_or(Refusal::Times)?;
+pub(super) fn check_times(claims: &Members, now: u64) -> Result<u64, TokenError> {
+    let expires = time(claims, "exp")?.ok_or(TokenError::Times)?;
     if now >= expires.saturating_add(LEEWAY) {
-        return Err(Refusal::Expired);
+        return Err(TokenError::Expired);
     }
     for begin in ["nbf", "iat"] {
         if time(claims, begin)?.is_some_and(|begin| begin > now.saturating_add(LEEWAY)) {
-            return Err(Refusal::NotYet);
+            return Err(TokenError::NotYet);
         }
     }
     Ok(expires)
 }
 
 /// A NumericDate: seconds since 1970, perhaps with a fraction.
-fn time(claims: &Members, name: &str) -> Result<Option<u64>, Refusal> {
+fn time(claims: &Members, name: &str) -> Result<Option<u64>, TokenError> {
     let Some(value) = claims.get(name) else { return Ok(None) };
     if let Some(seconds) = value.as_u64() {
         return Ok(Some(seconds));
     }
     let seconds = value.as_f64().filter(|seconds| (0.0..1e15).contains(seconds));
-    let seconds = seconds.ok_or(Refusal::Times)?;
+    let seconds = seconds.ok_or(TokenError::Times)?;
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -234,7 +234,7 @@ fn time(claims: &Members, name: &str) -> Result<Option<u64>, Refusal> {
 }
 
 /// Text with spaces between them (RFC 8693), or a list, as some providers have it.
-fn scopes(claims: &Members, claim: Option<&str>) -> Result<Scopes, Refusal> {
+fn scopes(claims: &Members, claim: Option<&str>) -> Result<Scopes, TokenError> {
     let value = match claim {
         Some(claim) => claims.get(claim),
         None => claims.get("scope").or_else(|| claims.get("scp")),
@@ -244,20 +244,20 @@ fn scopes(claims: &Members, claim: Option<&str>) -> Result<Scopes, Refusal> {
         Some(Value::String(text)) => Ok(text.split(' ').collect()),
         Some(Value::Array(list)) => {
             let texts: Option<Vec<&str>> = list.iter().map(Value::as_str).collect();
-            Ok(texts.ok_or(Refusal::Scope)?.into_iter().collect())
+            Ok(texts.ok_or(TokenError::Scope)?.into_iter().collect())
         }
-        Some(_) => Err(Refusal::Scope),
+        Some(_) => Err(TokenError::Scope),
     }
 }
 
 /// A claim that names no customer is no reason to let its bearer reach those of all.
-fn customer(claim: &Value) -> Result<CustomerId, Refusal> {
+fn customer(claim: &Value) -> Result<CustomerId, TokenError> {
     let text = match claim {
         Value::String(text) => text.clone(),
         Value::Number(number) if number.is_u64() => number.to_string(),
-        _ => return Err(Refusal::Customer),
+        _ => return Err(TokenError::Customer),
     };
-    text.parse().map_err(|_| Refusal::Customer)
+    text.parse().map_err(|_| TokenError::Customer)
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ fn sign(header: impl ToString, payload: impl ToString) -> String {
     format!("{signed}.{}", encode(signature.as_ref()))
 }
 
-fn check(token: &str) -> Result<Claims, Refusal> {
+fn check(token: &str) -> Result<Claims, TokenError> {
     verify(token, &keys(&[jwk("one", &ed25519(1))]), &expected(), NOW)
 }
 
@@ -96,7 +96,7 @@ fn every_forged_or_foreign_token_is_refused_for_its_reason() {
     let headed = |name: &str, value: Value| sign(with(header(), name, value), payload());
     let twice =
         r#"{"iss":"https://id.example","aud":"orders","sub":"a","sub":"b","exp":1800000300}"#;
-    use Refusal::*;
+    use TokenError::*;
     for (what, token, refusal) in [
         ("alg none", unsigned(json!({ "alg": "none", "kid": "one" })), Algorithm),
         ("alg None", unsigned(json!({ "alg": "None", "kid": "one" })), Algorithm),
@@ -205,7 +205,7 @@ fn an_algorithm_that_is_not_listed_is_refused_though_the_key_would_do() {
     let only = Expectations { algorithms: vec![Algorithm::Rs256], ..expected() };
     let keys = keys(&[jwk("one", &ed25519(1))]);
     let token = sign(header(), payload());
-    assert_eq!(verify(&token, &keys, &only, NOW), Err(Refusal::Algorithm));
+    assert_eq!(verify(&token, &keys, &only, NOW), Err(TokenError::Algorithm));
 }
 
 #[test]
@@ -231,9 +231,9 @@ fn tokens_signed_on_elliptic_curves_are_taken_each_with_its_own_algorithm() {
         };
         let text = payload().to_string();
         assert!(checked(token(algorithm, &text)).is_ok(), "{algorithm}");
-        assert_eq!(checked(token(other, &text)), Err(Refusal::UnknownKey), "{algorithm}");
+        assert_eq!(checked(token(other, &text)), Err(TokenError::UnknownKey), "{algorithm}");
         let (signed, _) = token(algorithm, &text);
         let (_, signature) = token(algorithm, "{}");
-        assert_eq!(checked((signed, signature)), Err(Refusal::Signature), "{algorithm}");
+        assert_eq!(checked((signed, signature)), Err(TokenError::Signature), "{algorithm}");
     }
 }

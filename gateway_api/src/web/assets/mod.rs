@@ -12,7 +12,7 @@ use axum::{
 use common::http::problem::Problem;
 use http::header;
 
-use crate::{Gateway, access::limits::Embedded};
+use crate::access::limits::client::Embedded;
 
 /// A file of the pages.
 struct Asset {
@@ -62,7 +62,7 @@ pub(crate) fn path(name: &str) -> String {
 }
 
 /// Serves the assets.
-pub(crate) fn router() -> Router<Gateway> {
+pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new().route("/assets/{hash}/{name}", get(show))
 }
 

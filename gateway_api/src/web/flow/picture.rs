@@ -1,43 +1,13 @@
 //! The picture of the flow: the services, and the streams between them as arrows.
 
-use common::contract::events::{Stream, Topic};
+use common::contract::events::Topic;
 use maud::{Markup, html};
 
-use super::page::{Arrow, Weight, dead_letters, standing};
+use super::arrows::{Arrow, Party, Weight, dead_letters, standing};
 use crate::{
-    upstream::flow_sampler::Flow,
+    upstream::flow::Flow,
     web::format::{self, Grouped},
 };
-
-/// Who writes or reads.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Party {
-    /// The gateway, for clients.
-    Gateway,
-    /// A topic's owner.
-    Owner(Topic),
-}
-
-impl Party {
-    /// Who writes a stream.
-    pub(super) const fn writing(stream: Stream) -> Self {
-        match stream {
-            Stream::InventoryCreated
-            | Stream::InventoryRestock
-            | Stream::AccountCreated
-            | Stream::AccountTopUp => Self::Gateway,
-            _ => Self::Owner(stream.topic()),
-        }
-    }
-
-    /// The service.
-    pub(super) const fn service(self) -> &'static str {
-        match self {
-            Self::Gateway => "gateway_api",
-            Self::Owner(topic) => topic.service(),
-        }
-    }
-}
 
 const GATEWAY: Party = Party::Gateway;
 const ORDER: Party = Party::Owner(Topic::Order);

@@ -6,8 +6,7 @@ use common::contract::{
 };
 use maud::{Markup, html};
 
-use super::page::clock;
-use crate::web::{format, report::order_rows::badge};
+use crate::web::format::{self, badge, clock};
 
 /// The services that decide about orders, from left to right.
 const LANES: [Topic; 3] = [Topic::Order, Topic::Inventory, Topic::Account];

@@ -1,91 +1,20 @@
 //! What an order waits for, in words, and the buttons that move it on.
 
-use common::{
-    connection::link::{LinkError, SharedLink},
-    contract::{
-        entities::{LinePage, Order, OrderStatus, PageId, Product},
-        ids::{OrderId, ProductId},
-    },
-};
+use common::contract::{entities::Order, entities::OrderStatus, ids::ProductId};
 use maud::{Markup, html};
 
-use super::page::Facts;
-use crate::web::{
-    format::{self, Grouped},
-    report::order_rows::pieces,
-    visitor::Visitor,
+use super::facts::OrderFacts;
+use crate::{
+    access::visitor::Visitor,
+    upstream::queue_position::Ahead,
+    web::format::{self, Grouped, quantities},
 };
 
-/// The largest number of pages of lines that are read for one order.
-const PAGES: u64 = 20;
-
-/// Who stands before an order in a line.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Ahead {
-    /// So many orders, for so many pieces.
-    Few { orders: u64, pieces: u64 },
-    /// More than it is worth counting.
-    Many,
-}
-
-/// The orders before this one in the line of each product, as far as the lines can be read.
-pub(super) async fn ahead(
-    store: &SharedLink,
-    order: &Order,
-    products: &[Product],
-) -> Result<Vec<(ProductId, Ahead)>, LinkError> {
-    let waits = order.status == OrderStatus::OutOfStock;
-    let lines: Vec<&Product> = products.iter().filter(|it| waits && it.line.waiting > 0).collect();
-    // One read of a bounded size, however many and however long the lines are.
-    let each = PAGES.checked_div(lines.len() as u64).unwrap_or(0).max(1);
-    let most = usize::try_from(PAGES).unwrap_or(usize::MAX);
-    let mut ids = Vec::new();
-    for product in &lines {
-        let line = &product.line;
-        let last = line.last.min(line.first.saturating_add(each - 1));
-        ids.extend(
-            (line.first..=last).map(|number| PageId { product: product.id.clone(), number }),
-        );
-    }
-    ids.truncate(most);
-    let pages = store.get_all::<LinePage>(ids).await?;
-    let ahead = lines.into_iter().filter_map(|product| {
-        let own = pages.iter().filter(|page| page.id.product == product.id);
-        Some((product.id.clone(), place(order.id, product, own, each)?))
-    });
-    Ok(ahead.collect())
-}
-
-/// The orders before this one on the first pages of a line; `None` where one of these pages was not
-/// read, or where the order is not in the line.
-fn place<'p>(
-    order: OrderId,
-    product: &Product,
-    pages: impl Iterator<Item = &'p LinePage>,
-    most: u64,
-) -> Option<Ahead> {
-    let (mut orders, mut pieces, mut next) = (0, 0u64, product.line.first);
-    for page in pages {
-        if page.id.number != next {
-            return None;
-        }
-        next += 1;
-        for spot in &page.spots {
-            if spot.order == order {
-                return Some(Ahead::Few { orders, pieces });
-            }
-            orders += 1;
-            pieces = pieces.saturating_add(spot.pieces);
-        }
-    }
-    (next <= product.line.last && next - product.line.first == most).then_some(Ahead::Many)
-}
-
 /// What the order waits for, and the buttons.
-pub(super) fn next(facts: &Facts) -> Markup {
-    let (order, visitor) = (&facts.order, Visitor::current());
+pub(super) fn next(facts: &OrderFacts, visitor: &Visitor) -> Markup {
+    let order = &facts.order;
     html! {
-        (words_for(facts))
+        (words_for(facts, visitor))
         div.buttons.needs-script {
             @if order.status == OrderStatus::OutOfStock && visitor.offers("restock") {
                 @for Lack { product, to_bring, .. } in lacking(facts) {
@@ -133,9 +62,9 @@ struct Lack<'a> {
     ahead: Option<Ahead>,
 }
 
-fn lacking(facts: &Facts) -> Vec<Lack<'_>> {
+fn lacking(facts: &OrderFacts) -> Vec<Lack<'_>> {
     let mut lacks = Vec::new();
-    for (id, wanted) in pieces(&facts.order) {
+    for (id, wanted) in quantities(&facts.order) {
         let Some(on_hand) = facts.product(id).map(|product| product.amount) else { continue };
         let ahead = facts.ahead.iter().find(|(product, _)| product == id).map(|(_, ahead)| *ahead);
         let before = match ahead {
@@ -152,7 +81,7 @@ fn lacking(facts: &Facts) -> Vec<Lack<'_>> {
 }
 
 /// How much the customer's balance lacks for an order that was not paid.
-fn missing(facts: &Facts) -> Option<u64> {
+fn missing(facts: &OrderFacts) -> Option<u64> {
     if facts.order.status != OrderStatus::InsufficientFund {
         return None;
     }
@@ -160,7 +89,7 @@ fn missing(facts: &Facts) -> Option<u64> {
     total.checked_sub(account.balance).filter(|missing| *missing > 0)
 }
 
-fn words_for(facts: &Facts) -> Markup {
+fn words_for(facts: &OrderFacts, visitor: &Visitor) -> Markup {
     let order = &facts.order;
     match order.status {
         OrderStatus::Pending => sentence("inventory_service looks for its pieces."),
@@ -175,13 +104,12 @@ fn words_for(facts: &Facts) -> Markup {
         OrderStatus::Shipped => sentence("It is on its way to the customer."),
         OrderStatus::Completed => sentence("Nothing: it arrived."),
         OrderStatus::Cancelled => sentence("Nothing: it is called off."),
-        OrderStatus::Rejected => rejected(facts),
+        OrderStatus::Rejected => rejected(facts, visitor),
     }
 }
 
 /// Why it was rejected, and what somebody who may define what it lacks can do.
-fn rejected(facts: &Facts) -> Markup {
-    let visitor = Visitor::current();
+fn rejected(facts: &OrderFacts, visitor: &Visitor) -> Markup {
     let products = facts.missing_products();
     let missing = if products > 0 && visitor.offers("restock") {
         Some((if products == 1 { "product" } else { "products" }, "PUT /inventory/{id}"))
@@ -208,7 +136,7 @@ fn sentence(text: &str) -> Markup {
     html! { p { (text) } }
 }
 
-fn out_of_stock(facts: &Facts) -> Markup {
+fn out_of_stock(facts: &OrderFacts) -> Markup {
     html! {
         p { "It waits for stock, and goes on by itself as soon as it is its turn and all is on hand." }
         ul.waits {
@@ -235,7 +163,7 @@ fn out_of_stock(facts: &Facts) -> Markup {
     }
 }
 
-fn insufficient_fund(facts: &Facts) -> Markup {
+fn insufficient_fund(facts: &OrderFacts) -> Markup {
     let order = &facts.order;
     html! {
         p {

@@ -1,6 +1,6 @@
 //! Orders as rows of a table.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use common::{
     clock::Millis,
@@ -11,11 +11,7 @@ use common::{
 };
 use maud::{Markup, html};
 
-use crate::{
-    Stores,
-    upstream::pagination,
-    web::format::{self, Grouped},
-};
+use crate::web::format::{self, Grouped, badge, quantities};
 
 /// How many of an order's products a row names.
 const NAMED: usize = 4;
@@ -30,22 +26,23 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// The names that the rows of these orders show, as far as they can be read.
-    pub(crate) async fn of(stores: &Stores, orders: &[Order]) -> Self {
+    /// The ids of the customers and products that the rows of these orders name.
+    pub(crate) fn needed(orders: &[Order]) -> (Vec<CustomerId>, Vec<ProductId>) {
         let mut customers: Vec<_> = orders.iter().map(|order| order.customer_id.clone()).collect();
         customers.sort_unstable();
         customers.dedup();
-        let named = |order| pieces(order).into_keys().take(NAMED);
+        let named = |order| quantities(order).into_keys().take(NAMED);
         let mut products: Vec<ProductId> = orders.iter().flat_map(named).cloned().collect();
         products.sort_unstable();
         products.dedup();
-        let (customers, products) = tokio::join!(
-            pagination::part("customers' names", stores.account.get_all::<Account>(customers)),
-            pagination::part("products' names", stores.inventory.get_all::<Product>(products)),
-        );
+        (customers, products)
+    }
+
+    /// The names of these customers and products.
+    pub(crate) fn new(customers: Vec<Account>, products: Vec<Product>) -> Self {
         Self {
-            customers: customers.into_iter().flatten().map(|it| (it.id, it.name)).collect(),
-            products: products.into_iter().flatten().map(|it| (it.id, it.name)).collect(),
+            customers: customers.into_iter().map(|it| (it.id, it.name)).collect(),
+            products: products.into_iter().map(|it| (it.id, it.name)).collect(),
         }
     }
 
@@ -59,33 +56,18 @@ impl Names {
     }
 }
 
-/// How many pieces of which product.
-pub(crate) fn pieces(order: &Order) -> BTreeMap<&ProductId, u64> {
-    let mut pieces = BTreeMap::new();
-    for product in &order.product_ids {
-        *pieces.entry(product).or_insert(0) += 1;
-    }
-    pieces
-}
-
 /// `2 × Denon Speakers, 1 × Google Home Mini`, not broken before or after the sign.
 fn products(order: &Order, names: &Names) -> String {
-    let pieces = pieces(order);
-    let mut text: Vec<String> = pieces
+    let quantities = quantities(order);
+    let mut text: Vec<String> = quantities
         .iter()
         .take(NAMED)
         .map(|(id, count)| format!("{count}\u{a0}×\u{a0}{}", names.product(id)))
         .collect();
-    if pieces.len() > NAMED {
-        text.push(format!("{} more", pieces.len() - NAMED));
+    if quantities.len() > NAMED {
+        text.push(format!("{} more", quantities.len() - NAMED));
     }
     text.join(", ")
-}
-
-/// A status as a badge; without one, its frame for the script.
-pub(crate) fn badge(status: Option<OrderStatus>) -> Markup {
-    let (name, label) = status.map_or(("", ""), |status| (status.name(), format::label(status)));
-    html! { span.badge data-status=(name) { (label) } }
 }
 
 /// What a row shows; the empty one is the template from which the script makes rows.
