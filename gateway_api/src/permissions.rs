@@ -1,5 +1,4 @@
-//! What the gateway has to be allowed in Redis: to read what it shows, and to publish what clients
-//! bring in.
+//! The Redis permissions that the gateway needs: to read entities and streams, and to publish commands.
 
 use common::{
     connection::permissions::{Right, of_everybody},
@@ -10,14 +9,14 @@ use common::{
     },
 };
 
-/// What it needs in the Redis of a topic.
+/// The permissions that the gateway needs in the Redis of a topic.
 pub(crate) fn of_gateway(topic: Topic) -> Vec<Right> {
-    let mut rights = of_everybody();
-    rights.push(Right::info("memory"));
-    rights.extend(entities(topic));
+    let mut permissions = of_everybody();
+    permissions.push(Right::info("memory"));
+    permissions.extend(entities(topic));
     for stream in Stream::ALL.into_iter().filter(|it| it.topic() == topic) {
         let key = stream.key();
-        rights.extend([
+        permissions.extend([
             Right::read(stream),
             Right::new("XINFO STREAM", key, &[]),
             Right::new("XINFO GROUPS", key, &[]),
@@ -25,14 +24,14 @@ pub(crate) fn of_gateway(topic: Topic) -> Vec<Right> {
             Right::new("XREVRANGE", key, &["+", "-"]),
         ]);
         if stream.writer() == Writer::Clients {
-            rights.push(Right::new("XADD", key, &["*", "0", "0"]));
-            rights.push(Right::new("XLEN", key, &[]));
+            permissions.push(Right::new("XADD", key, &["*", "0", "0"]));
+            permissions.push(Right::new("XLEN", key, &[]));
         }
     }
-    rights
+    permissions
 }
 
-/// Those for what is stored.
+/// The permissions to read entities and indexes.
 fn entities(topic: Topic) -> Vec<Right> {
     let (kinds, lists) = match topic {
         Topic::Order => (&[&keys::ORDER][..], vec!["{order}:index", "{order}:index:0"]),
@@ -46,18 +45,19 @@ fn entities(topic: Topic) -> Vec<Right> {
         ),
         Topic::Message => (&[&keys::MESSAGE][..], vec!["{message}:index:0"]),
     };
-    let mut rights = Vec::new();
+    let mut permissions = Vec::new();
     for kind in kinds {
         let key = format!("{}0", kind.prefix);
-        rights.extend([Right::new("GET", &key, &[]), Right::new("MGET", &key, &[])]);
+        permissions.extend([Right::new("GET", &key, &[]), Right::new("MGET", &key, &[])]);
     }
     for list in lists {
-        rights.extend([Right::new("LLEN", list, &[]), Right::new("LRANGE", list, &["0", "1"])]);
+        permissions
+            .extend([Right::new("LLEN", list, &[]), Right::new("LRANGE", list, &["0", "1"])]);
     }
     if topic == Topic::Order {
         let set = keys::orders_with(OrderStatus::Pending);
-        rights.push(Right::new("ZLEXCOUNT", &set, &["-", "+"]));
-        rights.push(Right::new("ZREVRANGEBYLEX", &set, &["+", "-"]));
+        permissions.push(Right::new("ZLEXCOUNT", &set, &["-", "+"]));
+        permissions.push(Right::new("ZREVRANGEBYLEX", &set, &["+", "-"]));
     }
-    rights
+    permissions
 }

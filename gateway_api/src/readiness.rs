@@ -1,4 +1,4 @@
-//! Watches what the gateway needs, for its readiness, and loads the demo data at the first start.
+//! Checks what the gateway depends on, for its readiness, and loads the demo data at the first start.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,10 +18,10 @@ use crate::{
     upstream::{demo_data, order_client::OrderRoute},
 };
 
-/// How often it looks while something is missing.
-const EAGER: Duration = Duration::from_millis(100);
-/// How often it looks once all is there.
-const CALM: Duration = Duration::from_secs(2);
+/// The interval of checks until the gateway is ready.
+const UNREADY_INTERVAL: Duration = Duration::from_millis(100);
+/// The interval of checks once it is ready.
+const READY_INTERVAL: Duration = Duration::from_secs(2);
 
 pub(crate) async fn run(
     gateway: Gateway,
@@ -31,50 +31,50 @@ pub(crate) async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let part = health.part("the gateway");
-    let watch = async {
+    let checks = async {
         let mut progress = Progress { unseeded: seed, ready: false, unchecked: Topic::ALL.into() };
         loop {
-            let pause = match look(&gateway, &memory, &mut progress).await {
+            let pause = match check(&gateway, &memory, &mut progress).await {
                 Err(error @ LinkError::Unsuitable { .. }) if !progress.ready => {
                     return error.into();
                 }
                 Ok(true) => {
                     part.answered();
-                    CALM
+                    READY_INTERVAL
                 }
-                Ok(false) => EAGER,
+                Ok(false) => UNREADY_INTERVAL,
                 Err(error) => {
                     part.failed(&error);
-                    EAGER
+                    UNREADY_INTERVAL
                 }
             };
             tokio::time::sleep(pause).await;
         }
     };
     tokio::select! {
-        error = watch => Err(error),
+        error = checks => Err(error),
         () = shutdown.cancelled() => Ok(()),
     }
 }
 
 /// What is done already.
 struct Progress {
-    /// The demo data is to be looked for.
+    /// The demo data may have to be loaded.
     unseeded: bool,
     ready: bool,
-    /// Where it is not known yet whether the gateway has the rights that it needs.
+    /// The topics at whose Redis the permissions are not checked yet.
     unchecked: Vec<Topic>,
 }
 
 /// Whether orders can be taken and the report be shown.
-async fn look(
+async fn check(
     gateway: &Gateway,
     memory: &MemoryWatch,
     progress: &mut Progress,
 ) -> Result<bool, LinkError> {
     let Progress { unseeded, ready, unchecked } = progress;
     check_servers(gateway, memory).await?;
-    check_rights(gateway, unchecked).await?;
+    check_permissions(gateway, unchecked).await?;
     if *unseeded {
         demo_data::seed_what_is_missing(&gateway.stores).await?;
         *unseeded = false;
@@ -105,8 +105,8 @@ async fn check_servers(gateway: &Gateway, memory: &MemoryWatch) -> Result<(), Li
     Ok(())
 }
 
-/// Looks at the rights where they are not known yet.
-async fn check_rights(gateway: &Gateway, unchecked: &mut Vec<Topic>) -> Result<(), LinkError> {
+/// Checks the permissions that are not checked yet.
+async fn check_permissions(gateway: &Gateway, unchecked: &mut Vec<Topic>) -> Result<(), LinkError> {
     let mut left = Vec::new();
     for topic in unchecked.clone() {
         let checked = gateway.stores.of(topic).check_rights(&permissions::of_gateway(topic)).await;

@@ -73,10 +73,10 @@ impl Gate {
             }
         };
         let provider = Arc::new(provider);
-        let (keeper, shutdown) = (Arc::clone(&provider), life.shutdown.clone());
+        let (refreshed, shutdown) = (Arc::clone(&provider), life.shutdown.clone());
         life.spawn("the keeper of keys", async move {
             tokio::select! {
-                () = keeper.keep() => {}
+                () = refreshed.refresh_forever() => {}
                 () = shutdown.cancelled() => {}
             }
             Ok(())
@@ -111,13 +111,14 @@ impl Gate {
 
     /// The visitor according to the browser's cookie. Whether its token is still accepted is decided later.
     fn visitor(&self, request: &Request) -> Visitor {
-        let wanted = request.uri().path_and_query().map_or("/", |it| it.as_str()).to_owned();
-        let Some(checks) = &self.0 else { return Visitor { wanted, ..Visitor::default() } };
+        let path_and_query =
+            request.uri().path_and_query().map_or("/", |it| it.as_str()).to_owned();
+        let Some(checks) = &self.0 else { return Visitor { path_and_query, ..Visitor::default() } };
         Visitor {
             can_sign_in: checks.sessions.sign_in_url("/").is_some(),
             name: checks.sessions.name(request.headers(), now()),
             leads_to: checks.sessions.leads_to(checks.verifier.provider()),
-            wanted,
+            path_and_query,
             caller: None,
         }
     }

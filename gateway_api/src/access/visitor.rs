@@ -13,8 +13,8 @@ pub(crate) struct Visitor {
     pub(crate) name: Option<String>,
     /// Where signing out leads to, if to another host: `scheme://host`.
     pub(crate) leads_to: Option<String>,
-    /// Path and query of the requested page.
-    pub(crate) wanted: String,
+    /// Path and query of the request.
+    pub(crate) path_and_query: String,
     /// The authenticated caller, if the gate admitted one.
     pub(crate) caller: Option<Caller>,
 }

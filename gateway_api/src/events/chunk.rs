@@ -18,7 +18,7 @@ pub(super) struct Chunk {
 /// An entry, and where its message is in the chunk's text; nowhere, if it tells nothing.
 #[derive(Debug)]
 pub(super) struct Message {
-    pub(super) place: StreamIndex,
+    pub(super) index: StreamIndex,
     pub(super) id: EntryId,
     pub(super) order: Option<OrderId>,
     pub(super) of: Option<Whose>,
@@ -68,10 +68,10 @@ impl Follower {
         let mut text = BytesMut::new();
         for message in &chunk.messages {
             if let Some(seen) = &mut self.seen {
-                if message.id <= seen.at(message.place) {
+                if message.id <= seen.at(message.index) {
                     continue;
                 }
-                seen.set(message.place, message.id);
+                seen.set(message.index, message.id);
             }
             if !self.view.has(message.of.as_ref(), message.order, message.is_of_orders)
                 || message.start == message.end

@@ -37,12 +37,12 @@ pub(super) type StreamIndex = usize;
 pub(super) struct EventCursor([EntryId; STREAMS.len()]);
 
 impl EventCursor {
-    pub(super) fn at(&self, place: StreamIndex) -> EntryId {
-        self.0[place]
+    pub(super) fn at(&self, index: StreamIndex) -> EntryId {
+        self.0[index]
     }
 
-    pub(super) fn set(&mut self, place: StreamIndex, id: EntryId) {
-        self.0[place] = id;
+    pub(super) fn set(&mut self, index: StreamIndex, id: EntryId) {
+        self.0[index] = id;
     }
 
     /// Whether nothing that `other` was told is still to come.
@@ -99,8 +99,8 @@ mod tests {
 
     fn cursor(ids: &[&str]) -> EventCursor {
         let mut cursor = EventCursor::default();
-        for (place, id) in ids.iter().enumerate() {
-            cursor.set(place, id.parse().unwrap());
+        for (index, id) in ids.iter().enumerate() {
+            cursor.set(index, id.parse().unwrap());
         }
         cursor
     }

@@ -28,18 +28,18 @@ use super::{
 /// How long a read waits for entries, in milliseconds.
 const BLOCK_MILLIS: u64 = 2_000;
 /// How much longer than that its answer may take.
-const GRACE: Duration = Duration::from_secs(5);
+const READ_GRACE: Duration = Duration::from_secs(5);
 /// How many entries of a stream are read at once.
-const COUNT: usize = 256;
+const READ_COUNT: usize = 256;
 /// How many old entries of each stream are read at the start, for those who resume.
-const HISTORY: usize = 500;
+const HISTORY_ENTRIES: usize = 500;
 /// The pause after a read that found all there was: people do not see the difference, and a
 /// thousand clients are woken less often.
-const PAUSE: Duration = Duration::from_millis(50);
+const READ_PAUSE: Duration = Duration::from_millis(50);
 /// How long to read on when nobody follows any more: a page that is loaded again is soon back.
-const LINGER: Duration = Duration::from_secs(30);
+const READ_LINGER: Duration = Duration::from_secs(30);
 /// How long to wait for entries that another gateway has told already.
-const CATCH_UP: Duration = Duration::from_secs(1);
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The ring, and the signals between its readers and those who follow it.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ impl Feed {
                 None if !ring.head().reaches(&cursor) => None,
                 resumed => Some(resumed),
             };
-            let resumed = self.until(&mut changes, CATCH_UP, resume).await.flatten();
+            let resumed = self.until(&mut changes, CATCH_UP_TIMEOUT, resume).await.flatten();
             if let Some(follower) = resumed {
                 return Ok(Joined { follower, changes, from: cursor, reset: false });
             }
@@ -131,7 +131,7 @@ impl Feed {
 pub(super) struct StreamReader {
     feed: Arc<Feed>,
     server: usize,
-    places: Vec<StreamIndex>,
+    indexes: Vec<StreamIndex>,
     link: Link,
     failing: bool,
 }
@@ -139,13 +139,13 @@ pub(super) struct StreamReader {
 impl StreamReader {
     /// A reader of that server's streams.
     pub(super) fn new(feed: &Arc<Feed>, sources: &Sources, server: usize) -> Self {
-        let patience = Duration::from_millis(BLOCK_MILLIS) + GRACE;
-        let is_here = |place: &StreamIndex| sources.index(STREAMS[*place].topic()) == server;
+        let timeout = Duration::from_millis(BLOCK_MILLIS) + READ_GRACE;
+        let is_here = |index: &StreamIndex| sources.index(STREAMS[*index].topic()) == server;
         Self {
             feed: Arc::clone(feed),
             server,
-            places: (0..STREAMS.len()).filter(is_here).collect(),
-            link: Link::new(sources.servers()[server].clone(), patience).primary_only(),
+            indexes: (0..STREAMS.len()).filter(is_here).collect(),
+            link: Link::new(sources.servers()[server].clone(), timeout).primary_only(),
             failing: false,
         }
     }
@@ -177,7 +177,7 @@ impl StreamReader {
             self.forget();
         }
         let mut followed = Instant::now();
-        while followed.elapsed() < LINGER {
+        while followed.elapsed() < READ_LINGER {
             if !self.has_begun() {
                 self.begin().await?;
             }
@@ -190,7 +190,7 @@ impl StreamReader {
                 followed = Instant::now();
             }
             if !more {
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(READ_PAUSE).await;
             }
         }
         Ok(())
@@ -207,9 +207,9 @@ impl StreamReader {
 
     /// The entries that must still be there. A dead letter may be removed by hand.
     fn kept(&self, head: &EventCursor) -> impl Iterator<Item = (StreamIndex, EntryId)> {
-        let named = self.places.iter().map(|place| (*place, head.at(*place)));
-        named.filter(|(place, id)| {
-            *id != EntryId::default() && !matches!(STREAMS[*place], Stream::Dead(_))
+        let named = self.indexes.iter().map(|index| (*index, head.at(*index)));
+        named.filter(|(index, id)| {
+            *id != EntryId::default() && !matches!(STREAMS[*index], Stream::Dead(_))
         })
     }
 
@@ -217,8 +217,8 @@ impl StreamReader {
     async fn stands(&mut self, head: &EventCursor) -> Result<bool, LinkError> {
         let mut commands = Pipeline::new();
         let kept: Vec<_> = self.kept(head).collect();
-        for (place, id) in &kept {
-            look_for(&mut commands, *place, *id);
+        for (index, id) in &kept {
+            look_for(&mut commands, *index, *id);
         }
         if kept.is_empty() {
             return Ok(true);
@@ -235,18 +235,24 @@ impl StreamReader {
     async fn begin(&mut self) -> Result<(), LinkError> {
         let mut commands = Pipeline::new();
         // Backwards: what follows from an entry of a stream read later is not read before it.
-        for place in self.places.iter().rev() {
-            let key = STREAMS[*place].key();
-            commands.cmd("XREVRANGE").arg(key).arg("+").arg("-").arg("COUNT").arg(HISTORY + 1);
+        for index in self.indexes.iter().rev() {
+            let key = STREAMS[*index].key();
+            commands
+                .cmd("XREVRANGE")
+                .arg(key)
+                .arg("+")
+                .arg("-")
+                .arg("COUNT")
+                .arg(HISTORY_ENTRIES + 1);
         }
         let values = self.link.send(&commands).await?;
         let (mut bases, mut streams) = (Vec::new(), Vec::new());
-        for (place, value) in self.places.iter().rev().zip(values) {
+        for (index, value) in self.indexes.iter().rev().zip(values) {
             let mut entries = entries(self.link.accept("XREVRANGE", value)?);
-            let base = if entries.len() > HISTORY { entries.pop() } else { None };
-            bases.push((*place, base.map_or_else(EntryId::default, |entry| entry.id)));
+            let base = if entries.len() > HISTORY_ENTRIES { entries.pop() } else { None };
+            bases.push((*index, base.map_or_else(EntryId::default, |entry| entry.id)));
             entries.reverse();
-            streams.push((*place, entries));
+            streams.push((*index, entries));
         }
         let mut ring = self.feed.ring();
         ring.begin(self.server, &bases);
@@ -260,17 +266,23 @@ impl StreamReader {
     async fn read(&mut self) -> Result<bool, LinkError> {
         let head = *self.feed.ring().head();
         let mut commands = Pipeline::with_capacity(2);
-        commands.cmd("XREAD").arg("COUNT").arg(COUNT).arg("BLOCK").arg(BLOCK_MILLIS).arg("STREAMS");
-        for place in &self.places {
-            commands.arg(STREAMS[*place].key());
+        commands
+            .cmd("XREAD")
+            .arg("COUNT")
+            .arg(READ_COUNT)
+            .arg("BLOCK")
+            .arg(BLOCK_MILLIS)
+            .arg("STREAMS");
+        for index in &self.indexes {
+            commands.arg(STREAMS[*index].key());
         }
-        for place in &self.places {
-            commands.arg(head.at(*place).to_string());
+        for index in &self.indexes {
+            commands.arg(head.at(*index).to_string());
         }
         // XREAD does not say that a stream was emptied (FLUSHALL): the last entry would be gone.
         let last = self.kept(&head).max_by_key(|(_, id)| *id);
-        if let Some((place, id)) = last {
-            look_for(&mut commands, place, id);
+        if let Some((index, id)) = last {
+            look_for(&mut commands, index, id);
         }
         let mut values = self.link.send(&commands).await?.into_iter();
         let mut next = |name| self.link.accept(name, values.next().unwrap_or(redis::Value::Nil));
@@ -279,35 +291,35 @@ impl StreamReader {
             self.forget();
             return Ok(true);
         }
-        let place = |key: &str| self.places.iter().copied().find(|it| STREAMS[*it].key() == key);
+        let index = |key: &str| self.indexes.iter().copied().find(|it| STREAMS[*it].key() == key);
         let streams: Vec<(StreamIndex, Vec<Entry>)> =
-            streams.into_iter().filter_map(|(key, it)| Some((place(&key)?, it))).collect();
-        let more = streams.iter().any(|(_, entries)| entries.len() >= COUNT);
+            streams.into_iter().filter_map(|(key, it)| Some((index(&key)?, it))).collect();
+        let more = streams.iter().any(|(_, entries)| entries.len() >= READ_COUNT);
         if streams.is_empty() || !self.has_begun() {
             return Ok(true);
         }
-        self.feed.ring().append(&in_order(streams, COUNT));
+        self.feed.ring().append(&in_order(streams, READ_COUNT));
         self.feed.changes.send_replace(());
         Ok(more)
     }
 }
 
-fn look_for(commands: &mut Pipeline, place: StreamIndex, id: EntryId) {
-    commands.cmd("XRANGE").arg(STREAMS[place].key()).arg(id.to_string()).arg(id.to_string());
+fn look_for(commands: &mut Pipeline, index: StreamIndex, id: EntryId) {
+    commands.cmd("XRANGE").arg(STREAMS[index].key()).arg(id.to_string()).arg(id.to_string());
 }
 
 /// The entries by time, and by stream within a millisecond. A stream that gave as many as `count`
 /// may have more: what comes after those is left for the next read.
 fn in_order(streams: Vec<(StreamIndex, Vec<Entry>)>, count: usize) -> Vec<(StreamIndex, Entry)> {
-    let key = |place: StreamIndex, id: EntryId| (id.time, place, id.sequence);
+    let key = |index: StreamIndex, id: EntryId| (id.time, index, id.sequence);
     let full = streams.iter().filter(|(_, entries)| entries.len() >= count);
-    let horizon = full.filter_map(|(place, entries)| Some(key(*place, entries.last()?.id))).min();
+    let horizon = full.filter_map(|(index, entries)| Some(key(*index, entries.last()?.id))).min();
     let mut merged: Vec<(StreamIndex, Entry)> = streams
         .into_iter()
-        .flat_map(|(place, entries)| entries.into_iter().map(move |entry| (place, entry)))
-        .filter(|(place, entry)| horizon.is_none_or(|end| key(*place, entry.id) <= end))
+        .flat_map(|(index, entries)| entries.into_iter().map(move |entry| (index, entry)))
+        .filter(|(index, entry)| horizon.is_none_or(|end| key(*index, entry.id) <= end))
         .collect();
-    merged.sort_by_key(|(place, entry)| key(*place, entry.id));
+    merged.sort_by_key(|(index, entry)| key(*index, entry.id));
     merged
 }
 
@@ -323,9 +335,9 @@ mod tests {
 
     fn merged(streams: &[(StreamIndex, &[&str])], count: usize) -> Vec<String> {
         let streams =
-            streams.iter().map(|(place, ids)| (*place, ids.iter().map(|id| entry(id)).collect()));
+            streams.iter().map(|(index, ids)| (*index, ids.iter().map(|id| entry(id)).collect()));
         let merged = in_order(streams.collect(), count).into_iter();
-        merged.map(|(place, entry)| format!("{place}:{}", entry.id)).collect()
+        merged.map(|(index, entry)| format!("{index}:{}", entry.id)).collect()
     }
 
     #[test]

@@ -45,7 +45,7 @@ const RETRY_AFTER_SECONDS: u16 = 5;
 /// The longest wait of a page for the position of its event stream.
 const POSITION_TIMEOUT: Duration = Duration::from_millis(20);
 /// After how many milliseconds a client is to connect again.
-const RETRY: &str = "retry: 2000\n";
+const RETRY_FIELD: &str = "retry: 2000\n";
 
 /// The event streams of all clients.
 #[derive(Debug)]
@@ -133,9 +133,9 @@ impl EventStreams {
         let joined = self.feed.join(view, last_event_id.map(str::parse)).await;
         let joined =
             joined.map_err(|_| Problem::unavailable("changes cannot be told at the moment"))?;
-        let mut greeting = format!("{RETRY}id: {}\n\n", joined.from);
+        let mut greeting = format!("{RETRY_FIELD}id: {}\n\n", joined.from);
         if joined.reset {
-            greeting.push_str(ring::RESET);
+            greeting.push_str(ring::RESET_EVENT);
         }
         let (feed, follower, changes) = (Arc::clone(&self.feed), joined.follower, joined.changes);
         Ok((greeting.into(), StreamContent::Changes { feed, follower, changes, reader }))
@@ -143,7 +143,7 @@ impl EventStreams {
 
     /// The event flow, and the text with which the stream begins.
     pub(crate) fn flow(samples: watch::Receiver<Latest>) -> (Bytes, StreamContent) {
-        (Bytes::from(format!("{RETRY}\n")), StreamContent::Flow(samples))
+        (Bytes::from(format!("{RETRY_FIELD}\n")), StreamContent::Flow(samples))
     }
 
     /// Ends all streams when the process shuts down.

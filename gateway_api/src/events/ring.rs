@@ -14,13 +14,13 @@ use super::{
 use crate::access::tokens::scope::Scope;
 
 /// How much text the ring holds, in bytes: some thousands of messages.
-const CAPACITY: usize = 4 * 1024 * 1024;
+const RING_BYTES: usize = 4 * 1024 * 1024;
 /// How much text is written at once, unless a single message is longer. A client that does not read
 /// keeps at most some chunks in memory that the ring has let go.
-const CHUNK: usize = 8 * 1024;
+const CHUNK_BYTES: usize = 8 * 1024;
 
 /// The message that what was missed cannot be told any more.
-pub(super) const RESET: &str = "event: reset\ndata: {}\n\n";
+pub(super) const RESET_EVENT: &str = "event: reset\ndata: {}\n\n";
 
 /// The last messages in chunks, each the text of some messages one after the other.
 ///
@@ -63,9 +63,9 @@ impl Ring {
 
     /// A server's streams are read from these entries on; the entries after them follow.
     pub(super) fn begin(&mut self, server: usize, bases: &[(StreamIndex, EntryId)]) {
-        for (place, id) in bases {
-            self.base.set(*place, *id);
-            self.head.set(*place, *id);
+        for (index, id) in bases {
+            self.base.set(*index, *id);
+            self.head.set(*index, *id);
         }
         self.begun[server] = true;
     }
@@ -92,9 +92,9 @@ impl Ring {
     pub(super) fn append(&mut self, entries: &[(StreamIndex, Entry)]) {
         let mut text = BytesMut::new();
         let mut messages = Vec::new();
-        for (place, entry) in entries {
-            self.head.set(*place, entry.id);
-            let change = Change::told_by(STREAMS[*place], entry);
+        for (index, entry) in entries {
+            self.head.set(*index, entry.id);
+            let change = Change::told_by(STREAMS[*index], entry);
             let start = text.len();
             let (mut event, mut order, mut of, mut masked) = (start, None, None, None);
             let is_of_orders = change.as_ref().is_some_and(|it| it.scope == Scope::OrdersRead);
@@ -110,9 +110,9 @@ impl Ring {
                 let event = |json: String| format!("event: {kind}\ndata: {json}\n\n").into();
                 (order, of, masked) = (change.order, Some(change.of), change.masked.map(event));
             }
-            let (place, id, end) = (*place, entry.id, text.len());
+            let (index, id, end) = (*index, entry.id, text.len());
             messages.push(Message {
-                place,
+                index,
                 id,
                 order,
                 of,
@@ -122,7 +122,7 @@ impl Ring {
                 event,
                 end,
             });
-            if end >= CHUNK {
+            if end >= CHUNK_BYTES {
                 self.push(Chunk { text: text.split().freeze(), messages });
                 messages = Vec::new();
             }
@@ -135,13 +135,13 @@ impl Ring {
     fn push(&mut self, chunk: Chunk) {
         self.bytes += chunk.size();
         self.chunks.push_back(chunk);
-        while self.bytes > CAPACITY
+        while self.bytes > RING_BYTES
             && let Some(oldest) = self.chunks.pop_front()
         {
             self.bytes -= oldest.size();
             self.first += 1;
             for message in oldest.messages {
-                self.base.set(message.place, message.id);
+                self.base.set(message.index, message.id);
             }
         }
     }
@@ -150,14 +150,14 @@ impl Ring {
     /// here, or the last one before. A cursor from before the streams were emptied names others.
     fn knows(&self, cursor: &EventCursor) -> bool {
         let mut unknown: Vec<(StreamIndex, EntryId)> = (0..STREAMS.len())
-            .map(|place| (place, cursor.at(place)))
-            .filter(|(place, id)| self.base.at(*place) != *id && self.head.at(*place) != *id)
+            .map(|index| (index, cursor.at(index)))
+            .filter(|(index, id)| self.base.at(*index) != *id && self.head.at(*index) != *id)
             .collect();
         for message in self.chunks.iter().flat_map(|chunk| &chunk.messages) {
             if unknown.is_empty() {
                 break;
             }
-            unknown.retain(|named| *named != (message.place, message.id));
+            unknown.retain(|named| *named != (message.index, message.id));
         }
         unknown.is_empty()
     }
@@ -202,7 +202,7 @@ impl Ring {
     fn reset(&self) -> Bytes {
         let mut text = BytesMut::new();
         write_id(&mut text, &self.head);
-        text.extend_from_slice(RESET.as_bytes());
+        text.extend_from_slice(RESET_EVENT.as_bytes());
         text.freeze()
     }
 
@@ -230,7 +230,7 @@ mod tests {
 
     use super::*;
 
-    /// The places of two streams of messages: whose entries they are does not matter here.
+    /// The indexes of two streams of messages: whose entries they are does not matter here.
     const ONE: StreamIndex = 4;
     const OTHER: StreamIndex = 0;
 
@@ -255,8 +255,8 @@ mod tests {
     }
 
     /// An entry that tells nothing.
-    fn silent(place: StreamIndex, time: u64) -> (StreamIndex, Entry) {
-        (place, Entry { id: id(time), fields: Fields::default() })
+    fn silent(index: StreamIndex, time: u64) -> (StreamIndex, Entry) {
+        (index, Entry { id: id(time), fields: Fields::default() })
     }
 
     fn live_ring() -> Ring {
@@ -352,8 +352,8 @@ mod tests {
         let product = r#"{"id":"201","name":"N","price":1,"amount":1,"subject":"product"}"#;
         let product =
             Entry { id: id(12), fields: Fields(vec![(ENTITY.into(), product.to_owned().into())]) };
-        let place = |stream| STREAMS.iter().position(|it| *it == stream).unwrap();
-        ring.append(&[message(11, 1, 0), (place(Stream::InventoryUpdated), product)]);
+        let index = |stream| STREAMS.iter().position(|it| *it == stream).unwrap();
+        ring.append(&[message(11, 1, 0), (index(Stream::InventoryUpdated), product)]);
         let kinds = |follower: &mut Follower| {
             let text = ring.next(follower).unwrap();
             let text = std::str::from_utf8(&text).unwrap().to_owned();
@@ -365,7 +365,7 @@ mod tests {
         // Nor who resumes.
         let mut begin = ring.head;
         begin.set(ONE, id(10));
-        begin.set(place(Stream::InventoryUpdated), EntryId::default());
+        begin.set(index(Stream::InventoryUpdated), EntryId::default());
         let mut follower = ring.resume(&begin, &view).unwrap();
         assert_eq!(kinds(&mut follower), ["product"]);
     }
@@ -374,12 +374,12 @@ mod tests {
     fn who_is_too_slow_is_told_to_reset_and_goes_on_from_now() {
         let mut ring = live_ring();
         let (mut slow, mut quick) = (ring.follow(ALL), ring.follow(ALL));
-        let count = 2 * CAPACITY / 10_000;
+        let count = 2 * RING_BYTES / 10_000;
         for number in 0..count {
             ring.append(&[message(11 + number as u64, 1, 10_000)]);
             assert_eq!(told(&ring, &mut quick).0, [(11 + number).to_string()]);
         }
-        assert!(ring.bytes <= CAPACITY && ring.chunks.len() > count / 3);
+        assert!(ring.bytes <= RING_BYTES && ring.chunks.len() > count / 3);
         assert_eq!(told(&ring, &mut slow), (vec!["reset".into()], Some(ring.head)));
         ring.append(&[message(100_000, 1, 0)]);
         assert_eq!(told(&ring, &mut slow).0, ["100000"]);
@@ -396,7 +396,7 @@ mod tests {
         let mut follower = ring.follow(ALL);
         ring.append(&batch);
         let longest = ring.chunks.iter().map(|chunk| chunk.text.len()).max().unwrap();
-        assert!(longest < CHUNK + 1_000 && ring.chunks.len() > 5, "{longest}");
+        assert!(longest < CHUNK_BYTES + 1_000 && ring.chunks.len() > 5, "{longest}");
         assert_eq!(told(&ring, &mut follower).0.len(), 100);
     }
 

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How long a stream is silent before something is sent, so that all on the way know it is alive.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 
 /// What an open stream takes: of the limit for all clients, and of its client's.
 pub(crate) type StreamPermit = (OwnedSemaphorePermit, Option<Place<Client>>);
@@ -81,7 +81,7 @@ impl EventStream {
             () = expired => return None,
             () = &mut self.signed_out => return None,
             text = self.content.next() => return text,
-            () = tokio::time::sleep(HEARTBEAT) => {}
+            () = tokio::time::sleep(HEARTBEAT_INTERVAL) => {}
             () = self.shutdown.cancelled() => return None,
         }
         Some(self.content.heartbeat())

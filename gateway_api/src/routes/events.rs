@@ -139,6 +139,7 @@ pub(crate) async fn events(
 
 /// How long it is until then, in seconds since 1970. Nothing lasts longer than a day.
 fn until(at: u64) -> Duration {
-    let left = at.saturating_add(token::LEEWAY).saturating_mul(1_000).saturating_sub(now_millis());
+    let left =
+        at.saturating_add(token::LEEWAY_SECONDS).saturating_mul(1_000).saturating_sub(now_millis());
     Duration::from_millis(left).min(Duration::from_secs(86_400))
 }

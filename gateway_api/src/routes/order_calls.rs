@@ -23,7 +23,8 @@ use crate::{
 };
 
 /// The headers of order_service's answers that clients see.
-const PASSED_ON: [HeaderName; 3] = [header::CONTENT_TYPE, header::LOCATION, header::RETRY_AFTER];
+const FORWARDED_HEADERS: [HeaderName; 3] =
+    [header::CONTENT_TYPE, header::LOCATION, header::RETRY_AFTER];
 
 /// The id in the path of a request.
 pub(super) type OrderPath = Result<Path<OrderId>, PathRejection>;
@@ -80,7 +81,7 @@ pub(super) fn call_headers(request: &HeaderMap, caller: &Caller) -> HeaderMap {
 /// The answer of order_service as the answer to the client.
 pub(super) fn pass_on(answer: &http::Response<Bytes>) -> Response {
     let mut response = (answer.status(), answer.body().clone()).into_response();
-    for name in PASSED_ON {
+    for name in FORWARDED_HEADERS {
         if let Some(value) = answer.headers().get(&name) {
             response.headers_mut().insert(name, value.clone());
         }

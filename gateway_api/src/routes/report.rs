@@ -26,7 +26,7 @@ use crate::{
     page_problem::PageProblem,
     state::Gateway,
     upstream::{
-        pagination::{self, LIMIT, PAGE_BYTES, PageCursor, PageQuery, Room},
+        pagination::{self, PAGE_BYTES, PAGE_LIMIT, PageCursor, PageQuery, Room},
         queries,
         stores::{Stores, part, read},
     },
@@ -37,8 +37,8 @@ use crate::{
     },
 };
 
-/// How many accounts and products there are in the report.
-const FIRST: Room = Room { entities: LIMIT, bytes: PAGE_BYTES / 4 };
+/// The room for accounts, and for products, in the report.
+const LIST_ROOM: Room = Room { entities: PAGE_LIMIT, bytes: PAGE_BYTES / 4 };
 
 /// The number of orders on the page.
 const PAGE_ORDERS: u64 = 50;
@@ -112,7 +112,7 @@ async fn documents(
     page: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let page = pagination::query(page, &["limit", "cursor"])?;
-    let limit = page.limit_or(LIMIT)?;
+    let limit = page.limit_or(PAGE_LIMIT)?;
     let own = caller.limited_to();
     let kind = own.map_or(PageCursor::AllOrders, |_| PageCursor::OrdersOfCustomer);
     let orders = own.map(keys::orders_of);
@@ -122,8 +122,13 @@ async fn documents(
     let list = |index: Option<&'static str>| index.unwrap_or_default();
     let report = read(reader, "the report", async {
         let (accounts, inventory) = tokio::try_join!(
-            queries::accounts(&stores.account, caller, 0, FIRST),
-            queries::oldest::<Product>(&stores.inventory, list(Product::kind().index), 0, FIRST),
+            queries::accounts(&stores.account, caller, 0, LIST_ROOM),
+            queries::oldest::<Product>(
+                &stores.inventory,
+                list(Product::kind().index),
+                0,
+                LIST_ROOM
+            ),
         )?;
         let bytes = PAGE_BYTES.saturating_sub(accounts.bytes() + inventory.bytes());
         let room = Room { entities: limit, bytes };

@@ -14,7 +14,7 @@ use tracing::info;
 use super::{publish::publish, stores::Stores};
 
 /// How many customers there are.
-const CUSTOMERS: usize = 3;
+const CUSTOMER_COUNT: usize = 3;
 
 /// Publishes the demo customers, the demo products or both, whichever there are none of: neither
 /// entities nor events that will make some.
@@ -37,7 +37,7 @@ async fn is_empty<E: Entity>(store: &SharedLink, created: Stream) -> Result<bool
     Ok(store.send(&pipeline).await?.iter().all(|length| *length == Value::Int(0)))
 }
 
-pub(crate) fn customers() -> [AccountCreated; CUSTOMERS] {
+pub(crate) fn customers() -> [AccountCreated; CUSTOMER_COUNT] {
     let account = |id: &str, name: &str, email: &str, balance| AccountCreated {
         id: id.parse().expect("demo ids are plain"),
         name: name.to_owned(),

@@ -26,11 +26,11 @@ use tracing::{info, warn};
 use super::flow::{DeadLetters, Flow, StreamAndGroups, StreamFlow};
 
 /// How often a sample is taken.
-const INTERVAL: Duration = Duration::from_secs(1);
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long samples are taken after somebody asked for one: rates need two.
-const LINGER: Duration = Duration::from_secs(5);
+const SAMPLING_LINGER: Duration = Duration::from_secs(5);
 /// How long Redis may take for a sample.
-const PATIENCE: Duration = Duration::from_secs(3);
+const READ_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A sample, encoded for those who look.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl FlowSampler {
         let servers = sources.servers().iter().enumerate().map(|(server, url)| {
             let topics = Topic::ALL.into_iter().filter(|topic| sources.index(*topic) == server);
             Server {
-                link: Link::new(url.clone(), PATIENCE).primary_only(),
+                link: Link::new(url.clone(), READ_TIMEOUT).primary_only(),
                 topics: topics.collect(),
                 lags: LagMeter::default(),
             }
@@ -99,10 +99,10 @@ impl FlowSampler {
     ///
     /// 503: it cannot be taken.
     pub(crate) async fn now(&self) -> Result<Arc<Sample>, Problem> {
-        *self.until() = Instant::now() + LINGER;
+        *self.until() = Instant::now() + SAMPLING_LINGER;
         let mut samples = self.follow();
         let is_fresh = |latest: &Latest| {
-            latest.as_ref().is_some_and(|sample| sample.taken.elapsed() < INTERVAL * 3 / 2)
+            latest.as_ref().is_some_and(|sample| sample.taken.elapsed() < SAMPLE_INTERVAL * 3 / 2)
         };
         let mut latest = samples.borrow_and_update().clone();
         if !is_fresh(&latest) {
@@ -152,7 +152,7 @@ impl FlowSampler {
             };
             before.clone_from(&sample);
             self.latest.send_replace(sample);
-            tokio::time::sleep_until(taken + INTERVAL).await;
+            tokio::time::sleep_until(taken + SAMPLE_INTERVAL).await;
         }
     }
 }

@@ -21,20 +21,20 @@ use hyper_util::{
 };
 use tracing::{debug, error};
 
-/// How long a call may take, repeats included. Longer than order_service itself takes to give up.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a connection may take to be made.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
-/// How long one try may take where there are other instances to ask.
-const TRY_PATIENCE: Duration = Duration::from_millis(1_500);
-/// How long an instance that failed is asked last, in milliseconds.
-const REST: u64 = 5_000;
-/// How often a call is made, unless there are more instances.
-const TRIES: usize = 3;
-/// The largest answer taken: orders of earlier versions may have thousands of steps.
+/// The longest duration of a call, retries included. Longer than order_service itself takes to give up.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest duration of connecting.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// The longest duration of one attempt, where there are other instances.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// The time for which an instance that failed is tried last, in milliseconds.
+const INSTANCE_COOLDOWN_MILLIS: u64 = 5_000;
+/// The number of attempts of a call, unless there are more instances.
+const ATTEMPT_LIMIT: usize = 3;
+/// The largest answer that is accepted, in bytes: orders of earlier versions may have thousands of steps.
 const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
 
-/// Where an instance of order_service is.
+/// The URL of an instance of order_service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OrderServiceUrl(uri::Authority);
 
@@ -117,31 +117,31 @@ impl OrderRoute {
 pub(crate) struct OrderClient {
     client: Client<HttpConnector, Full<Bytes>>,
     instances: Vec<Instance>,
-    /// What order_service is shown.
+    /// The shared secret that order_service expects.
     secret: Option<HeaderValue>,
     next: AtomicUsize,
     begun: Instant,
 }
 
-/// An instance of order_service, and until when it is not asked first, in milliseconds.
+/// An instance of order_service, and the end of its cooldown in milliseconds.
 #[derive(Debug)]
 struct Instance {
     url: OrderServiceUrl,
-    rests_until: AtomicU64,
+    cooldown_until: AtomicU64,
 }
 
 impl OrderClient {
     /// A client of these instances, at least one, that shows them the secret.
     pub(crate) fn new(instances: Vec<OrderServiceUrl>, secret: Option<&Secret>) -> Self {
         let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_PATIENCE));
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             // Before order_service closes it, whatever its KEEP_ALIVE_MS is.
             .pool_idle_timeout(Duration::from_millis(KEEP_ALIVE_MS.start() / 2))
             .build(connector);
-        let instance = |url| Instance { url, rests_until: AtomicU64::new(0) };
+        let instance = |url| Instance { url, cooldown_until: AtomicU64::new(0) };
         let instances = instances.into_iter().map(instance).collect();
         let secret = secret.and_then(|secret| HeaderValue::from_str(secret.expose()).ok());
         let secret = secret.map(|mut secret| {
@@ -163,7 +163,7 @@ impl OrderClient {
         headers: &HeaderMap,
         body: Bytes,
     ) -> Result<Response<Bytes>, Problem> {
-        match tokio::time::timeout(PATIENCE, self.try_all(route, headers, body)).await {
+        match tokio::time::timeout(CALL_TIMEOUT, self.try_all(route, headers, body)).await {
             Ok(answer) => answer,
             Err(_) => Err(Problem::timeout(
                 "the order service did not answer in time; repeat the request, a POST with the \
@@ -179,13 +179,13 @@ impl OrderClient {
         body: Bytes,
     ) -> Result<Response<Bytes>, Problem> {
         let order = self.order();
-        // Who has no other instance to ask waits for the one there is.
-        let patience = if order.len() > 1 { TRY_PATIENCE } else { PATIENCE };
+        // A single instance gets all the time there is.
+        let timeout = if order.len() > 1 { ATTEMPT_TIMEOUT } else { CALL_TIMEOUT };
         let mut refusal = None;
-        for turn in 0..TRIES.max(order.len()) {
-            let instance = order[turn % order.len()];
+        for attempt in 0..ATTEMPT_LIMIT.max(order.len()) {
+            let instance = order[attempt % order.len()];
             let answer = self.try_one(&instance.url, route, headers, body.clone());
-            match tokio::time::timeout(patience, answer).await {
+            match tokio::time::timeout(timeout, answer).await {
                 // That instance cannot at the moment; another one may.
                 Ok(Ok(answer)) if answer.status() == StatusCode::SERVICE_UNAVAILABLE => {
                     refusal = Some(answer);
@@ -199,9 +199,9 @@ impl OrderClient {
                 }
                 Err(_) => debug!(instance = %instance.url, "order_service hangs"),
             }
-            let rest = self.now().saturating_add(REST);
-            instance.rests_until.store(rest, Ordering::Relaxed);
-            if refusal.is_some() && turn + 1 >= order.len() {
+            let until = self.now().saturating_add(INSTANCE_COOLDOWN_MILLIS);
+            instance.cooldown_until.store(until, Ordering::Relaxed);
+            if refusal.is_some() && attempt + 1 >= order.len() {
                 break;
             }
         }
@@ -218,11 +218,11 @@ impl OrderClient {
         let first = self.next.fetch_add(1, Ordering::Relaxed) % self.instances.len();
         let (before, from) = self.instances.split_at(first);
         let now = self.now();
-        let (rested, resting): (Vec<&Instance>, Vec<&Instance>) = from
+        let (ready, cooling): (Vec<&Instance>, Vec<&Instance>) = from
             .iter()
             .chain(before)
-            .partition(|instance| instance.rests_until.load(Ordering::Relaxed) <= now);
-        [rested, resting].concat()
+            .partition(|instance| instance.cooldown_until.load(Ordering::Relaxed) <= now);
+        [ready, cooling].concat()
     }
 
     fn now(&self) -> u64 {

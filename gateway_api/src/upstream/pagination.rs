@@ -13,9 +13,9 @@ use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
 /// The most entities on one page.
-pub(crate) const LIMIT: u64 = 1_000;
+pub(crate) const PAGE_LIMIT: u64 = 1_000;
 /// How many there are if the client does not say.
-const USUAL: u64 = 100;
+const DEFAULT_PAGE_LIMIT: u64 = 100;
 /// The most bytes of entities on one page, unless a single one has more.
 pub(crate) const PAGE_BYTES: usize = 1024 * 1024;
 /// Which page is wanted.
@@ -38,15 +38,15 @@ impl PageQuery {
     /// 400: it is not 1 to 1,000.
     pub(crate) fn limit_or(&self, usual: u64) -> Result<u64, Problem> {
         let limit = self.limit.unwrap_or(usual);
-        if (1..=LIMIT).contains(&limit) {
+        if (1..=PAGE_LIMIT).contains(&limit) {
             return Ok(limit);
         }
-        let detail = format!("limit is 1 to {LIMIT}, not {limit}");
+        let detail = format!("limit is 1 to {PAGE_LIMIT}, not {limit}");
         Err(Problem::bad_request(detail).at("limit"))
     }
 
     pub(crate) fn limit(&self) -> Result<u64, Problem> {
-        self.limit_or(USUAL)
+        self.limit_or(DEFAULT_PAGE_LIMIT)
     }
 
     /// The position that the cursor stands for, if there is one.

@@ -35,12 +35,12 @@ use crate::access::{limits::reader::MeteredReader, tokens::caller::Caller};
 /// The longest wait until the owner has taken up an event.
 pub(crate) const TAKE_UP_TIMEOUT: Duration = Duration::from_secs(4);
 /// The first and the longest pause between two looks at whether it has.
-const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(100)];
+const POLL_INTERVALS: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(100)];
 
 /// The pauses between looks at whether an event was taken up, which mostly takes a moment: each is twice as
 /// long as the one before, up to a limit.
 pub(crate) fn pauses() -> impl Iterator<Item = Duration> + Send {
-    let [first, longest] = PAUSES;
+    let [first, longest] = POLL_INTERVALS;
     iter::successors(Some(first), move |pause| Some((*pause * 2).min(longest)))
 }
 

@@ -24,7 +24,7 @@ use super::{
 use crate::access::{limits::reader::MeteredReader, tokens::caller::Caller};
 
 /// How many entities are read together: with the largest that services store, as much as a page.
-const BLOCK: usize = 64;
+const READ_BATCH: usize = 64;
 
 /// 404, as order_service says it.
 pub(crate) fn unknown_order(id: OrderId) -> Problem {
@@ -272,7 +272,7 @@ async fn documents<E: Entity>(
         RawValue::from_string(json.to_owned()).map_err(|error| error.to_string())
     };
     let (mut found, mut bytes) = (Vec::with_capacity(ids.len()), 0);
-    for block in ids.chunks(BLOCK) {
+    for block in ids.chunks(READ_BATCH) {
         let keys = block.iter().map(|id| [E::kind().prefix.as_bytes(), id].concat());
         for document in store.read_all(keys.collect(), document).await? {
             let length = document.as_ref().map_or(0, |document| document.get().len());

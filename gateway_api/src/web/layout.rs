@@ -142,7 +142,7 @@ fn who(visitor: &Visitor) -> Markup {
                 button.quiet type="submit" { "Sign out" }
             }
         } @else if visitor.can_sign_in {
-            a.who href=(sign_in_path(&visitor.wanted)) { "Sign in" }
+            a.who href=(sign_in_path(&visitor.path_and_query)) { "Sign in" }
         }
     }
 }

@@ -6,17 +6,17 @@ use super::format;
 use crate::access::{tokens::scope::Scope, visitor::Visitor};
 
 impl Visitor {
-    /// Whether the event stream tells them of orders.
-    pub(crate) fn is_told_of_orders(&self) -> bool {
+    /// Whether the event stream of the visitor has orders.
+    pub(crate) fn follows_orders(&self) -> bool {
         self.may(Scope::OrdersRead)
     }
 
-    /// Whether they can do something, by its name in [`Visitor::all_offers`].
+    /// Whether the visitor can do something, by its name in [`Visitor::all_offers`].
     pub(crate) fn offers(&self, what: &str) -> bool {
         self.all_offers().split(' ').any(|offered| offered == what)
     }
 
-    /// The steps of an order with this status that they can ask for.
+    /// The steps of an order with this status that the visitor can ask for.
     pub(crate) fn actions(&self, status: OrderStatus) -> Vec<&'static str> {
         let needed =
             |action: &str| if matches!(action, "ship" | "complete") { "ship" } else { "order" };
@@ -24,7 +24,7 @@ impl Visitor {
         actions.filter(|action| self.offers(needed(action))).collect()
     }
 
-    /// What can be offered to them, as the script is told.
+    /// The names of all that the visitor can do, for the script.
     pub(crate) fn all_offers(&self) -> String {
         let offers = [
             ("order", self.may(Scope::OrdersWrite)),

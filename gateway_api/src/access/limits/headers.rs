@@ -1,11 +1,11 @@
-//! What every answer tells a browser, besides what the pages say themselves.
+//! The security headers of every response.
 
 use axum::{extract::Request, middleware::Next, response::Response};
 use common::http::server::{Peer, names_this_machine};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-/// Each is set where the answer does not say otherwise.
-const ALWAYS: [(HeaderName, HeaderValue); 5] = [
+/// Each is set unless the response has it.
+const SECURITY_HEADERS: [(HeaderName, HeaderValue); 5] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (
@@ -21,9 +21,9 @@ const ALWAYS: [(HeaderName, HeaderValue); 5] = [
         HeaderValue::from_static("camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
     ),
 ];
-/// Whoever was here by HTTPS comes back by HTTPS, for half a year.
-const STRICT: HeaderValue = HeaderValue::from_static("max-age=15552000");
-/// What is read of orders and accounts stays in no cache.
+/// `Strict-Transport-Security`: browsers that have used HTTPS use it for half a year.
+const HSTS: HeaderValue = HeaderValue::from_static("max-age=15552000");
+/// No cache stores orders and accounts.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// Adds the headers to every response: the outermost layer.
@@ -42,12 +42,12 @@ pub(crate) fn is_strict(peer: Option<&Peer>, headers: &HeaderMap) -> bool {
 
 /// Adds what is missing; `strict`: that the host is to be reached by HTTPS only.
 pub(crate) fn complete(headers: &mut HeaderMap, strict: bool) {
-    for (name, value) in &ALWAYS {
+    for (name, value) in &SECURITY_HEADERS {
         add(headers, name, value);
     }
     add(headers, &header::CACHE_CONTROL, &NO_STORE);
     if strict {
-        add(headers, &header::STRICT_TRANSPORT_SECURITY, &STRICT);
+        add(headers, &header::STRICT_TRANSPORT_SECURITY, &HSTS);
     }
 }
 

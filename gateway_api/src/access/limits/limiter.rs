@@ -22,7 +22,7 @@ use super::{
     config::LimitsConfig,
     forwarded::{self, ForwardedHeader},
     rate::Rates,
-    reads::Reads,
+    reads::ReadQueues,
 };
 
 /// The longest path with its query, in bytes.
@@ -30,7 +30,7 @@ const URI_LIMIT: usize = 8 * 1024;
 /// The longest wait for the permit of a client that was disconnected to free it.
 const PERMIT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How many reads there are at once.
-const READS: usize = 4;
+const CONCURRENT_READS: usize = 4;
 /// Answers up to this size are not counted, in bytes: a connection buffers about as much.
 const SMALL_ANSWER: u64 = 64 * 1024;
 
@@ -42,7 +42,7 @@ pub struct Limiter {
     /// The part of all permits that each client may have.
     shares: Arc<Places<Client>>,
     hasher: RandomState,
-    pub(super) reads: Arc<Reads>,
+    pub(super) reads: Arc<ReadQueues>,
     unsent: Arc<Budget>,
     bodies: Arc<Budget>,
     trusted_proxies: Vec<Network>,
@@ -76,7 +76,7 @@ impl Limiter {
             subjects,
             shares: Places::new(in_flight.div_ceil(CLIENT_SHARES)),
             hasher: RandomState::new(),
-            reads: Reads::new(READS),
+            reads: ReadQueues::new(CONCURRENT_READS),
             bodies: Budget::new(LARGE_BODIES),
             unsent: Budget::new(usize::try_from(config.max_unsent_bytes).unwrap_or(usize::MAX)),
             trusted_proxies: config.trusted_proxies.clone(),

@@ -21,18 +21,18 @@ use governor::{
 };
 
 /// The most buckets at once. A client that has been quiet until its bucket is full again needs none.
-const BUCKETS: usize = 100_000;
+const BUCKET_LIMIT: usize = 100_000;
 /// The bucket that clients share for whom there is no room.
-const CROWD: u64 = 0;
+const OVERFLOW_KEY: u64 = 0;
 /// How often full buckets are thrown away.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// How often at most, when there is no room.
-const SWEEP_AGAIN: Duration = Duration::from_secs(1);
+const CROWDED_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How many bytes of a body cost as much as the request itself.
 const BYTES_PER_TOKEN: u64 = 256;
 /// What a request that changes nothing costs.
-const ONE: NonZeroU32 = NonZeroU32::MIN;
+const ONE_TOKEN: NonZeroU32 = NonZeroU32::MIN;
 
 /// How often one client may ask: `100/s`, with how many at once `100/s:400`, or `off`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,7 +58,7 @@ impl FromStr for Rate {
 }
 
 /// The rate of what changes something, where none is set and requests have one.
-const DEFAULT_WRITES: (u32, u32) = (50, 500);
+const DEFAULT_WRITE_RATE: (u32, u32) = (50, 500);
 
 /// The rates of clients of one kind: of their requests, and of what these change.
 pub(crate) struct Rates {
@@ -71,8 +71,8 @@ pub(crate) struct Rates {
 impl Rates {
     /// Without a rate of requests there is no rate of writes either, unless one is set.
     pub(super) fn new(requests: Rate, writes: Option<Rate>, names: [&'static str; 2]) -> Self {
-        let number = |number| NonZeroU32::new(number).unwrap_or(ONE);
-        let (rate, burst) = DEFAULT_WRITES;
+        let number = |number| NonZeroU32::new(number).unwrap_or(ONE_TOKEN);
+        let (rate, burst) = DEFAULT_WRITE_RATE;
         let usual = Quota::per_second(number(rate)).allow_burst(number(burst));
         let writes = writes.unwrap_or(Rate(requests.0.map(|_| usual)));
         let buckets = |rate: Rate| rate.0.map(Buckets::new);
@@ -87,7 +87,7 @@ impl Rates {
     pub(super) fn count(&self, client: impl Hash, request: &Request) -> Result<(), Problem> {
         let [asks, changes] = self.names;
         if let Some(requests) = &self.requests {
-            requests.take(&client, ONE).map_err(|seconds| exceeded(asks, seconds))?;
+            requests.take(&client, ONE_TOKEN).map_err(|seconds| exceeded(asks, seconds))?;
         }
         if let Some(writes) = &self.writes
             && !request.method().is_safe()
@@ -124,7 +124,7 @@ fn cost(body: Option<u64>) -> NonZeroU32 {
     let limit = BODY_LIMIT as u64;
     let bytes = body.unwrap_or(limit).min(limit);
     let tokens = u32::try_from(bytes / BYTES_PER_TOKEN).unwrap_or(u32::MAX);
-    ONE.saturating_add(tokens)
+    ONE_TOKEN.saturating_add(tokens)
 }
 
 fn exceeded(name: &str, seconds: u16) -> Problem {
@@ -148,7 +148,7 @@ pub(crate) struct Buckets<C: Clock = MonotonicClock> {
 
 impl Buckets {
     pub(crate) fn new(quota: Quota) -> Self {
-        Self::with(quota, BUCKETS, MonotonicClock)
+        Self::with(quota, BUCKET_LIMIT, MonotonicClock)
     }
 }
 
@@ -209,7 +209,7 @@ impl<C: Clock + Clone> Buckets<C> {
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
         let since = Duration::from(now.duration_since(*swept));
         let crowded = self.limiter.len() >= self.most;
-        if since >= SWEEP_EVERY || (crowded && since >= SWEEP_AGAIN) {
+        if since >= SWEEP_INTERVAL || (crowded && since >= CROWDED_SWEEP_INTERVAL) {
             self.limiter.retain_recent();
             *swept = now;
         }
@@ -231,7 +231,7 @@ struct Store {
 
 impl Store {
     fn key(&self, times: &HashMap<u64, Nanos>, key: u64) -> u64 {
-        if times.len() < self.most || times.contains_key(&key) { key } else { CROWD }
+        if times.len() < self.most || times.contains_key(&key) { key } else { OVERFLOW_KEY }
     }
 
     fn times(&self) -> MutexGuard<'_, HashMap<u64, Nanos>> {
@@ -286,46 +286,46 @@ mod tests {
     fn a_client_has_its_burst_and_then_its_rate_and_is_told_when_to_come_back() {
         let (buckets, clock) = buckets("2/s:3", 10);
         for _ in 0..3 {
-            assert_eq!(buckets.take("a", ONE), Ok(()));
+            assert_eq!(buckets.take("a", ONE_TOKEN), Ok(()));
         }
-        assert_eq!(buckets.take("a", ONE), Err(1), "half a second, rounded up");
-        assert_eq!(buckets.take("b", ONE), Ok(()), "others are not concerned");
+        assert_eq!(buckets.take("a", ONE_TOKEN), Err(1), "half a second, rounded up");
+        assert_eq!(buckets.take("b", ONE_TOKEN), Ok(()), "others are not concerned");
         clock.advance(Duration::from_millis(499));
-        assert_eq!(buckets.take("a", ONE), Err(1));
+        assert_eq!(buckets.take("a", ONE_TOKEN), Err(1));
         clock.advance(Duration::from_millis(2));
-        assert_eq!(buckets.take("a", ONE), Ok(()));
-        assert_eq!(buckets.take("a", ONE), Err(1));
+        assert_eq!(buckets.take("a", ONE_TOKEN), Ok(()));
+        assert_eq!(buckets.take("a", ONE_TOKEN), Err(1));
     }
 
     #[test]
     fn a_charge_takes_tokens_that_are_not_there_and_they_have_to_come_back_first() {
         let (buckets, clock) = buckets("2/s:3", 10);
         buckets.charge("a", 3);
-        assert_eq!(buckets.take("a", ONE), Err(1));
-        assert_eq!(buckets.take("b", ONE), Ok(()), "others are not concerned");
+        assert_eq!(buckets.take("a", ONE_TOKEN), Err(1));
+        assert_eq!(buckets.take("b", ONE_TOKEN), Ok(()), "others are not concerned");
         assert_eq!(buckets.debt("a"), None, "an empty bucket is no debt");
         buckets.charge("a", 10);
         assert_eq!(
             (buckets.debt("a"), buckets.debt("b"), buckets.debt("c")),
             (Some(5), None, None)
         );
-        assert_eq!(buckets.take("a", ONE), Err(6), "eleven tokens at two a second");
+        assert_eq!(buckets.take("a", ONE_TOKEN), Err(6), "eleven tokens at two a second");
         clock.advance(Duration::from_millis(5_001));
         assert_eq!(buckets.debt("a"), None);
         clock.advance(Duration::from_millis(500));
-        assert_eq!(buckets.take("a", ONE), Ok(()));
-        assert_eq!(buckets.take("a", ONE), Err(1));
+        assert_eq!(buckets.take("a", ONE_TOKEN), Ok(()));
+        assert_eq!(buckets.take("a", ONE_TOKEN), Err(1));
     }
 
     #[test]
     fn there_are_never_more_buckets_than_allowed_and_quiet_clients_have_none() {
         let (buckets, clock) = buckets("1/s:2", 10);
-        let taken = (0..1_000).filter(|client| buckets.take(client, ONE).is_ok()).count();
+        let taken = (0..1_000).filter(|client| buckets.take(client, ONE_TOKEN).is_ok()).count();
         // Ten have a bucket of their own, the other 990 share one.
         assert_eq!(taken, 10 + 2);
         assert_eq!(buckets.limiter.len(), 11);
         clock.advance(Duration::from_secs(3));
-        assert_eq!(buckets.take("another", ONE), Ok(()));
+        assert_eq!(buckets.take("another", ONE_TOKEN), Ok(()));
         assert_eq!(buckets.limiter.len(), 1, "the full ones are gone");
     }
 
@@ -339,7 +339,7 @@ mod tests {
         assert_eq!(buckets.take("a", cost(99)), Err(5), "it takes what the bucket holds");
         clock.advance(Duration::from_secs(5));
         assert_eq!(buckets.take("a", cost(99)), Ok(()));
-        assert_eq!(buckets.take("a", ONE), Err(1));
+        assert_eq!(buckets.take("a", ONE_TOKEN), Err(1));
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl MeteredReader {
         &self.client
     }
 
-    /// Reads when it is the client's turn, and counts what was read. The cost of a read is known only
+    /// Reads once the client has a permit, and counts what was read. The cost of a read is known only
     /// after it, so a request waits with its first one until those before it are counted, and is refused
     /// if the client has read too much by then. Further reads of the same request are not refused: it may
     /// have changed something by then.
@@ -56,18 +56,18 @@ impl MeteredReader {
     ) -> Result<T, Problem> {
         // Futures that read for a page are large, and every future around one would have room for it.
         let reading = Box::pin(reading);
-        let in_turn = async {
-            let _turn = self.limiter.reads.turn(&self.client).await;
+        let permitted = async {
+            let _permit = self.limiter.reads.permit(&self.client).await;
             self.begin()?;
             // Dropped, it counts also what a request has read that was given up.
             let charge = Charge { reader: self, meter: Meter::default() };
             Ok(charge.meter.count(reading).await)
         };
         let late = || Problem::timeout(format!("{what} was not read in time"));
-        tokio::time::timeout(REQUEST_PATIENCE, in_turn).await.unwrap_or_else(|_| Err(late()))
+        tokio::time::timeout(REQUEST_PATIENCE, permitted).await.unwrap_or_else(|_| Err(late()))
     }
 
-    /// Begins to read. Before another service reads for the client this is called by itself: a turn would
+    /// Begins to read. Before another service reads for the client this is called alone: a permit would
     /// be held for as long as that service takes, and reads of other clients would wait for it.
     ///
     /// # Errors

@@ -5,21 +5,21 @@ use http::{HeaderMap, HeaderValue, header};
 use super::pkce;
 
 /// The longest value: browsers drop a cookie of more than 4,096 bytes with its name.
-const LIMIT: usize = 3_900;
+const VALUE_LIMIT: usize = 3_900;
 /// How many cookies a session may take.
-const PARTS: [&str; 2] = ["orders_session", "orders_session_2"];
+const SESSION_COOKIES: [&str; 2] = ["orders_session", "orders_session_2"];
 /// How the names of attempts' cookies begin.
-const ATTEMPT: &str = "orders_sign_in_";
+const ATTEMPT_COOKIE_PREFIX: &str = "orders_sign_in_";
 /// How many characters of an attempt's state its cookie is named after.
-const NAMED: usize = 10;
+const STATE_PREFIX_LENGTH: usize = 10;
 /// How many attempts a browser keeps besides a new one. Each may take 2 KB, and a head has 32 KiB.
-const ATTEMPTS: usize = 7;
+const KEPT_ATTEMPTS: usize = 7;
 /// How many characters of a session's first cookie its second one begins with, so that the two find each
 /// other among others of the same names. They are random.
-const MARK: usize = 16;
+const MARK_LENGTH: usize = 16;
 /// How many second cookies are tried with each first one. There is one of ours; each other one was made to
 /// look like it.
-const PAIRS: usize = 8;
+const PAIR_LIMIT: usize = 8;
 
 /// How cookies are written here. All are for the whole host, hidden from scripts, and `SameSite=Lax`:
 /// with `Strict` the browser would not send them when the provider leads back here, and nobody would
@@ -34,32 +34,33 @@ impl Jar {
     /// Keeps the session's sealed text for so many seconds; `None` if it is too long for cookies.
     pub(super) fn keep_session(self, text: &str, seconds: u64) -> Option<Vec<HeaderValue>> {
         // It is ASCII: cut anywhere.
-        let (first, second) = text.split_at(text.len().min(LIMIT));
-        if second.len() > LIMIT - MARK {
+        let (first, second) = text.split_at(text.len().min(VALUE_LIMIT));
+        if second.len() > VALUE_LIMIT - MARK_LENGTH {
             return None;
         }
         let second = if second.is_empty() {
-            self.drop(PARTS[1])
+            self.drop(SESSION_COOKIES[1])
         } else {
-            self.keep(PARTS[1], &format!("{}{second}", &first[..MARK]), seconds)
+            self.keep(SESSION_COOKIES[1], &format!("{}{second}", &first[..MARK_LENGTH]), seconds)
         };
-        Some(vec![self.keep(PARTS[0], first, seconds), second])
+        Some(vec![self.keep(SESSION_COOKIES[0], first, seconds), second])
     }
 
     /// Ends the session.
     pub(super) fn drop_session(self) -> Vec<HeaderValue> {
-        PARTS.iter().map(|name| self.drop(name)).collect()
+        SESSION_COOKIES.iter().map(|name| self.drop(name)).collect()
     }
 
     /// All candidates for the sealed session: other servers on this host may have set cookies of the same
     /// names, and a request does not say who set which. The size limit of a head bounds their number.
     pub(super) fn sessions(self, headers: &HeaderMap) -> impl Iterator<Item = String> {
-        let [first, second] = PARTS.map(|name| self.find(headers, name));
+        let [first, second] = SESSION_COOKIES.map(|name| self.find(headers, name));
         let (long, short): (Vec<_>, Vec<_>) =
-            first.into_iter().partition(|text| text.len() == LIMIT);
+            first.into_iter().partition(|text| text.len() == VALUE_LIMIT);
         let pairs = long.clone().into_iter().flat_map(move |one| {
-            let rest = |other: &String| other.strip_prefix(one.get(..MARK)?).map(str::to_owned);
-            let rests: Vec<String> = second.iter().filter_map(rest).take(PAIRS).collect();
+            let rest =
+                |other: &String| other.strip_prefix(one.get(..MARK_LENGTH)?).map(str::to_owned);
+            let rests: Vec<String> = second.iter().filter_map(rest).take(PAIR_LIMIT).collect();
             rests.into_iter().map(move |rest| format!("{one}{rest}"))
         });
         short.into_iter().chain(long).chain(pairs)
@@ -79,15 +80,18 @@ impl Jar {
     /// Ends all attempts of the browser but the newest few, before another begins. Browsers send
     /// older cookies first.
     pub(super) fn drop_old_attempts(self, headers: &HeaderMap) -> Vec<HeaderValue> {
-        let begin = self.name(ATTEMPT);
+        let begin = self.name(ATTEMPT_COOKIE_PREFIX);
         let is_one = |name: &&str| {
             let named = name.strip_prefix(&begin);
-            named.is_some_and(|rest| rest.len() == NAMED && rest.bytes().all(is_plain))
+            named
+                .is_some_and(|rest| rest.len() == STATE_PREFIX_LENGTH && rest.bytes().all(is_plain))
         };
         let names = pairs(headers).filter_map(|(name, _)| std::str::from_utf8(name).ok());
         let attempts: Vec<&str> = names.filter(is_one).collect();
-        let old = &attempts[..attempts.len().saturating_sub(ATTEMPTS)];
-        old.iter().map(|name| self.drop(&name[begin.len() - ATTEMPT.len()..])).collect()
+        let old = &attempts[..attempts.len().saturating_sub(KEPT_ATTEMPTS)];
+        old.iter()
+            .map(|name| self.drop(&name[begin.len() - ATTEMPT_COOKIE_PREFIX.len()..]))
+            .collect()
     }
 
     /// What may be the sealed text of that attempt.
@@ -140,7 +144,7 @@ fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
 }
 
 fn attempt(state: &str) -> String {
-    format!("{ATTEMPT}{}", &state[..NAMED])
+    format!("{ATTEMPT_COOKIE_PREFIX}{}", &state[..STATE_PREFIX_LENGTH])
 }
 
 #[cfg(test)]
@@ -160,7 +164,7 @@ mod tests {
     #[test]
     fn a_session_takes_one_cookie_or_two_and_no_third() {
         let jar = Jar { secure: true };
-        for length in [1, LIMIT, LIMIT + 1, 2 * LIMIT - MARK] {
+        for length in [1, VALUE_LIMIT, VALUE_LIMIT + 1, 2 * VALUE_LIMIT - MARK_LENGTH] {
             let text = "x".repeat(length);
             let set = jar.keep_session(&text, 60).unwrap();
             for cookie in &set {
@@ -168,7 +172,7 @@ mod tests {
             }
             assert!(jar.sessions(&sent(&set)).any(|found| found == text), "{length}");
         }
-        assert_eq!(jar.keep_session(&"x".repeat(2 * LIMIT - MARK + 1), 60), None);
+        assert_eq!(jar.keep_session(&"x".repeat(2 * VALUE_LIMIT - MARK_LENGTH + 1), 60), None);
         assert_eq!(jar.sessions(&sent(&jar.drop_session())).next(), None);
         assert_eq!(jar.sessions(&HeaderMap::new()).next(), None);
     }
@@ -188,7 +192,11 @@ mod tests {
         let shadows = "orders_session=x; orders_session_2=y; ".repeat(500);
         assert!(sessions(&format!("{shadows}orders_session=a")).contains(&"a".to_owned()));
         let long = |first: u8| {
-            format!("{}{}", char::from(first).to_string().repeat(MARK), "x".repeat(LIMIT - MARK))
+            format!(
+                "{}{}",
+                char::from(first).to_string().repeat(MARK_LENGTH),
+                "x".repeat(VALUE_LIMIT - MARK_LENGTH)
+            )
         };
         let foreign: String = (b'a'..b'g')
             .map(|first| format!("orders_session={}; orders_session_2=z; ", long(first)))
@@ -201,17 +209,17 @@ mod tests {
         // Nor by many pairs for each of a few first cookies.
         let foreign: String = (b'a'..b'd')
             .map(|first| {
-                let mark = char::from(first).to_string().repeat(MARK);
+                let mark = char::from(first).to_string().repeat(MARK_LENGTH);
                 let second = format!("orders_session_2={mark}z; ");
-                format!("orders_session={}; {}", long(first), second.repeat(PAIRS))
+                format!("orders_session={}; {}", long(first), second.repeat(PAIR_LIMIT))
             })
             .collect();
         let found = sessions(&format!("{foreign}{}", own.join("; ")));
         assert!(found.contains(&format!("{}rest", long(b'0'))));
         // Nor does it cost much to look, whatever somebody makes up.
         let made_up = format!("orders_session={}; ", long(b'a')).repeat(4)
-            + &format!("orders_session_2={}; ", "a".repeat(MARK)).repeat(400);
-        assert_eq!(sessions(&made_up).len(), 4 + 4 * PAIRS);
+            + &format!("orders_session_2={}; ", "a".repeat(MARK_LENGTH)).repeat(400);
+        assert_eq!(sessions(&made_up).len(), 4 + 4 * PAIR_LIMIT);
     }
 
     #[test]
@@ -241,7 +249,7 @@ mod tests {
     #[test]
     fn old_attempts_make_room_for_new_ones_and_nothing_else_does() {
         for jar in [Jar { secure: false }, Jar { secure: true }] {
-            let states: Vec<String> = (0..ATTEMPTS + 2).map(|_| pkce::random()).collect();
+            let states: Vec<String> = (0..KEPT_ATTEMPTS + 2).map(|_| pkce::random()).collect();
             let keep = |state: &String| jar.keep_attempt(state, "1", 60);
             let mut headers = sent(&states.iter().map(keep).collect::<Vec<_>>());
             headers.append(header::COOKIE, HeaderValue::from_static("orders_sign_in_other=1"));

@@ -11,7 +11,7 @@ use ring::digest::{SHA256, digest};
 use tokio::sync::watch;
 
 /// How many ended sessions are remembered; some 100 bytes each.
-const REMEMBERED: usize = 10_000;
+const REMEMBERED_SESSIONS: usize = 10_000;
 
 /// The sessions that ended at this gateway before their tokens did. Where there is no room for another
 /// one, the subject that has most of them loses its oldest: one that signs in and out again and again
@@ -45,7 +45,7 @@ type Name = [u8; 32];
 
 impl Default for Ended {
     fn default() -> Self {
-        Self::new(REMEMBERED)
+        Self::new(REMEMBERED_SESSIONS)
     }
 }
 

@@ -80,8 +80,8 @@ impl<'a> SignInFlow<'a> {
             ("code_challenge_method", "S256"),
         ];
         fields.extend(self.resource().map(|resource| ("resource", resource)));
-        let place = url::with_query(&endpoint.to_string(), &fields);
-        let mut response = Redirect::to(&place).into_response();
+        let url = url::with_query(&endpoint.to_string(), &fields);
+        let mut response = Redirect::to(&url).into_response();
         // Tabs that are restored again and again would fill the head of every request.
         for cookie in self.sign_in.jar.drop_old_attempts(headers).into_iter().chain([cookie]) {
             response.headers_mut().append(header::SET_COOKIE, cookie);

@@ -2,30 +2,30 @@
 
 use super::url;
 
-/// Where those go who wanted nothing in particular.
-pub(super) const HOME: &str = "/report";
+/// The path for browsers that asked for none.
+pub(super) const DEFAULT_PATH: &str = "/report";
 /// The longest path that is kept: it travels in a cookie.
-const LIMIT: usize = 1_000;
+const PATH_LIMIT: usize = 1_000;
 
 /// A path, perhaps with a query, that no browser takes for another host.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct LocalPath(String);
 
 impl LocalPath {
-    /// The wanted path, or [`HOME`] for whatever is not one.
+    /// The wanted path, or [`DEFAULT_PATH`] for whatever is not one.
     ///
     /// Browsers read `//host` and `/\host` as another host, and leave out tabs and line breaks
     /// before they look; so a second slash, backslashes and all that is not printable ASCII are out.
     pub(super) fn or_home(wanted: Option<&str>) -> Self {
         let fits = |path: &&str| {
-            path.len() <= LIMIT
+            path.len() <= PATH_LIMIT
                 && path.starts_with('/')
                 && !path.starts_with("//")
                 && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\')
                 // Signing in leads to no signing in.
                 && !["/sign-in", "/sign-out", "/signed-out"].iter().any(|it| path.starts_with(it))
         };
-        Self(wanted.filter(fits).unwrap_or(HOME).to_owned())
+        Self(wanted.filter(fits).unwrap_or(DEFAULT_PATH).to_owned())
     }
 
     pub(super) fn as_str(&self) -> &str {
@@ -73,16 +73,16 @@ mod tests {
             "/sign-in?then=/sign-in",
             "/sign-out",
         ] {
-            assert_eq!(LocalPath::or_home(Some(elsewhere)).as_str(), HOME, "{elsewhere:?}");
+            assert_eq!(LocalPath::or_home(Some(elsewhere)).as_str(), DEFAULT_PATH, "{elsewhere:?}");
         }
-        let long = format!("/{}", "x".repeat(LIMIT));
-        assert_eq!(LocalPath::or_home(Some(&long)).as_str(), HOME);
-        assert_eq!(LocalPath::or_home(None).as_str(), HOME);
+        let long = format!("/{}", "x".repeat(PATH_LIMIT));
+        assert_eq!(LocalPath::or_home(Some(&long)).as_str(), DEFAULT_PATH);
+        assert_eq!(LocalPath::or_home(None).as_str(), DEFAULT_PATH);
     }
 
     #[test]
     fn the_wanted_path_survives_the_way_to_sign_in() {
-        let place = sign_in_path("/report?customer_id=101&status=");
-        assert_eq!(place, "/sign-in?then=%2Freport%3Fcustomer_id%3D101%26status%3D");
+        let url = sign_in_path("/report?customer_id=101&status=");
+        assert_eq!(url, "/sign-in?then=%2Freport%3Fcustomer_id%3D101%26status%3D");
     }
 }

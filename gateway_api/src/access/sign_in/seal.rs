@@ -101,11 +101,11 @@ mod tests {
             sealer(&["two", "one"]).open(Purpose::Session, &sealed).as_deref(),
             Some("text")
         );
-        for place in 0..sealed.len() {
+        for index in 0..sealed.len() {
             let mut changed = sealed.clone().into_bytes();
-            changed[place] = if changed[place] == b'A' { b'B' } else { b'A' };
+            changed[index] = if changed[index] == b'A' { b'B' } else { b'A' };
             let changed = String::from_utf8(changed).unwrap();
-            assert_eq!(one.open(Purpose::Session, &changed), None, "{place}");
+            assert_eq!(one.open(Purpose::Session, &changed), None, "{index}");
         }
         for nothing in ["", "AAAA", "!", &sealed[..20], &sealed[1..]] {
             assert_eq!(one.open(Purpose::Session, nothing), None, "{nothing}");

@@ -19,8 +19,8 @@ use super::{
 };
 use crate::access::tokens::provider::Provider;
 
-/// How long somebody may take to sign in, in seconds.
-const ATTEMPT: u64 = 600;
+/// The longest duration of signing in, in seconds.
+const ATTEMPT_SECONDS: u64 = 600;
 /// How many characters of a name are kept.
 const NAME_LIMIT: usize = 60;
 
@@ -166,7 +166,7 @@ impl SignIn {
         self.sessions(headers, now).next()
     }
 
-    /// Those of the request that go on.
+    /// The sessions of the request that have not ended.
     fn sessions(&self, headers: &HeaderMap, now: u64) -> impl Iterator<Item = Session> {
         let opened = move |sealed: String| {
             let text = self.sealer.open(Purpose::Session, &sealed)?;
@@ -197,11 +197,11 @@ impl SignIn {
             nonce: pkce::random(),
             verifier: pkce::random(),
             then: LocalPath::or_home(then).as_str().to_owned(),
-            ends: now + ATTEMPT,
+            ends: now + ATTEMPT_SECONDS,
         };
         let text = serde_json::to_string(&attempt).expect("texts and a number");
         let sealed = self.sealer.seal(Purpose::Attempt, &text);
-        let cookie = self.jar.keep_attempt(&attempt.state, &sealed, ATTEMPT);
+        let cookie = self.jar.keep_attempt(&attempt.state, &sealed, ATTEMPT_SECONDS);
         (attempt, cookie)
     }
 
@@ -220,13 +220,13 @@ impl SignIn {
     ///
     /// # Errors
     ///
-    /// As [`Redeeming::turn`].
+    /// As [`Redeeming::permit`].
     pub(super) fn redeem(
         &self,
         attempt: &Attempt,
         now: u64,
     ) -> Result<SemaphorePermit<'_>, Problem> {
-        self.redeeming.turn(&attempt.state, attempt.ends, now)
+        self.redeeming.permit(&attempt.state, attempt.ends, now)
     }
 }
 
@@ -307,9 +307,9 @@ mod tests {
         let (other, others_cookie) = sign_in.attempt(Some("//evil"), 0);
         assert_eq!((one.then.as_str(), other.then.as_str()), ("/flow", "/report"));
         let headers = sent(&[cookie]);
-        let found = sign_in.attempted(&headers, &one.state, ATTEMPT - 1).unwrap();
+        let found = sign_in.attempted(&headers, &one.state, ATTEMPT_SECONDS - 1).unwrap();
         assert_eq!(found.verifier, one.verifier);
-        assert!(sign_in.attempted(&headers, &one.state, ATTEMPT).is_none());
+        assert!(sign_in.attempted(&headers, &one.state, ATTEMPT_SECONDS).is_none());
         assert!(sign_in.attempted(&headers, &other.state, 0).is_none());
         for nothing in ["", "x", "ü"] {
             assert!(sign_in.attempted(&headers, nothing, 0).is_none());

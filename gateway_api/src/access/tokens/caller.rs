@@ -1,4 +1,4 @@
-//! Who calls.
+//! The caller of a request.
 
 use std::sync::Arc;
 
@@ -14,35 +14,35 @@ use http::request::Parts;
 
 use super::{scope::Scope, token::Claims};
 
-/// Who calls: in the extensions of each request that the gate let in, and an extractor.
+/// The caller of a request: in the extensions of each request that the gate admitted, and an extractor.
 #[derive(Clone, Debug)]
-pub struct Caller(Arc<Who>);
+pub struct Caller(Arc<Identity>);
 
 #[derive(Debug)]
-struct Who {
-    /// Nothing where nobody is asked.
+struct Identity {
+    /// `None` if authentication is off.
     claims: Option<Claims>,
     key: Box<str>,
 }
 
 impl Caller {
-    /// Where nobody is asked who they are.
+    /// The caller if authentication is off.
     pub fn anonymous() -> Self {
-        Self(Arc::new(Who { claims: None, key: ANONYMOUS.into() }))
+        Self(Arc::new(Identity { claims: None, key: ANONYMOUS.into() }))
     }
 
-    /// Whoever shows a token with these claims.
+    /// The caller whose token has these claims.
     pub fn of(claims: Claims) -> Self {
         let key = key(&claims.subject);
-        Self(Arc::new(Who { claims: Some(claims), key }))
+        Self(Arc::new(Identity { claims: Some(claims), key }))
     }
 
-    /// Whether nobody was asked who they are.
+    /// Whether authentication is off.
     pub fn is_anonymous(&self) -> bool {
         self.0.claims.is_none()
     }
 
-    /// The provider's name for who calls; `anonymous` if nobody was asked.
+    /// The provider's name for the caller; `anonymous` if authentication is off.
     pub fn subject(&self) -> &str {
         self.0.claims.as_ref().map_or(ANONYMOUS, |claims| &claims.subject)
     }
@@ -74,7 +74,7 @@ impl Caller {
         self.limited_to().is_none_or(|own| own == customer)
     }
 
-    /// Lets those pass who reach what is this customer's.
+    /// Checks that the caller reaches what is this customer's.
     ///
     /// # Errors
     ///

@@ -16,9 +16,9 @@ use rustls::ClientConfig;
 /// The largest answer taken, in bytes.
 const ANSWER_LIMIT: usize = 256 * 1024;
 /// How long an answer may take, all in all.
-const PATIENCE: Duration = Duration::from_secs(5);
+const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection may take to be made.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where something of the provider is: `https`, or plain `http` on this machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -91,7 +91,7 @@ impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Away(reason) => write!(f, "it is away: {reason}"),
-            Self::TooSlow => write!(f, "no answer within {PATIENCE:?}"),
+            Self::TooSlow => write!(f, "no answer within {FETCH_TIMEOUT:?}"),
             Self::TooLarge => write!(f, "the answer is larger than {ANSWER_LIMIT} bytes"),
             Self::Status(status) if status.is_redirection() => {
                 write!(f, "it answers {status}, and redirects are not followed")
@@ -137,7 +137,7 @@ impl Fetcher {
     fn with_tls(tls: ClientConfig) -> Self {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
-        http.set_connect_timeout(Some(CONNECT_PATIENCE));
+        http.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let https = hyper_rustls::HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             // Addresses see to it that only this machine is spoken to without TLS.
@@ -146,7 +146,7 @@ impl Fetcher {
             .wrap_connector(http);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(PATIENCE)
+            .pool_idle_timeout(FETCH_TIMEOUT)
             .build(https);
         Self(client)
     }
@@ -206,7 +206,7 @@ impl Fetcher {
             })?;
             Ok((parts.status, body.to_bytes()))
         };
-        tokio::time::timeout(PATIENCE, whole).await.unwrap_or(Err(FetchError::TooSlow))
+        tokio::time::timeout(FETCH_TIMEOUT, whole).await.unwrap_or(Err(FetchError::TooSlow))
     }
 }
 

@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::{ed25519, json::Members};
 
 /// The most keys looked at.
-const KEYS: usize = 100;
+const KEY_LIMIT: usize = 100;
 /// How long an RSA key is at least, in bytes, and at most.
 const RSA_LENGTH: usize = 2_048 / 8;
 const RSA_LENGTH_LIMIT: usize = 8_192 / 8;
@@ -263,8 +263,11 @@ impl KeySet {
         }
         let document: Document =
             serde_json::from_slice(json).map_err(|_| "it is not a JSON Web Key Set")?;
-        let members =
-            document.keys.into_iter().take(KEYS).filter_map(|key| Members::deserialize(key).ok());
+        let members = document
+            .keys
+            .into_iter()
+            .take(KEY_LIMIT)
+            .filter_map(|key| Members::deserialize(key).ok());
         let mut set = Self::default();
         for jwk in members {
             match Key::of(&jwk) {

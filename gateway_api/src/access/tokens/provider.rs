@@ -20,19 +20,19 @@ use super::{
     jwks::KeySet,
 };
 
-/// How often keys are asked for again in any case: so long does a key that was withdrawn go on.
-const REFRESH: Duration = Duration::from_secs(600);
-/// How often a file of keys is looked at.
-const LOOK: Duration = Duration::from_secs(1);
-/// How long to wait after a failure, at first and at most.
-const RETRY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
-/// How often, at most, tokens with unknown keys make the gateway ask.
-const UNKNOWN_KEY: Duration = Duration::from_secs(30);
+/// The interval at which keys are fetched again: a withdrawn key is accepted for at most that long.
+const JWKS_REFRESH_INTERVAL: Duration = Duration::from_secs(600);
+/// The interval at which a file of keys is checked for changes.
+const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The first and the longest delay after a failure.
+const RETRY_DELAYS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
+/// The shortest interval at which tokens with unknown keys make the gateway fetch keys.
+const UNKNOWN_KEY_INTERVAL: Duration = Duration::from_secs(30);
 /// How many requests wait at once for what the provider says of an unknown key. It may take its
 /// time, and anybody can make up a key's name.
-const WAITING: usize = 256;
-/// How long keys are good while the provider cannot be asked.
-const GOOD: Duration = Duration::from_secs(24 * 3_600);
+const WAITING_LIMIT: usize = 256;
+/// The longest age of keys while the provider cannot be reached.
+const JWKS_MAX_AGE: Duration = Duration::from_secs(24 * 3_600);
 
 /// Where the provider has what, as far as it matters here.
 #[derive(Clone, Debug)]
@@ -54,8 +54,8 @@ pub struct Metadata {
 pub struct Provider {
     source: Source,
     known: RwLock<Known>,
-    /// Held by whoever asks; the others wait for what it hears.
-    turn: Mutex<()>,
+    /// Held by the task that fetches; others wait for its result.
+    refresh_lock: Mutex<()>,
     waiting: Semaphore,
     part: Arc<Part>,
 }
@@ -98,8 +98,8 @@ impl Provider {
         Self {
             source,
             known: RwLock::default(),
-            turn: Mutex::default(),
-            waiting: Semaphore::new(WAITING),
+            refresh_lock: Mutex::default(),
+            waiting: Semaphore::new(WAITING_LIMIT),
             part,
         }
     }
@@ -111,7 +111,7 @@ impl Provider {
     /// 503: there are none yet, or none that are fresh enough.
     pub fn keys(&self) -> Result<Arc<KeySet>, Problem> {
         let known = self.known(|known| known.keys.clone());
-        let fresh = known.filter(|(_, since)| since.elapsed() < GOOD);
+        let fresh = known.filter(|(_, since)| since.elapsed() < JWKS_MAX_AGE);
         fresh.map(|(keys, _)| keys).ok_or_else(away)
     }
 
@@ -122,7 +122,7 @@ impl Provider {
     /// 503: too many wait for them already.
     pub async fn keys_after(&self, seen: &Arc<KeySet>) -> Result<Option<Arc<KeySet>>, Problem> {
         let _waiting = self.waiting.try_acquire().map_err(|_| away())?;
-        let _turn = self.turn.lock().await;
+        let _lock = self.refresh_lock.lock().await;
         let newer = || {
             let keys = self.known(|known| known.keys.clone()).map(|(keys, _)| keys);
             keys.filter(|keys| !Arc::ptr_eq(keys, seen))
@@ -152,16 +152,16 @@ impl Provider {
     }
 
     /// Keeps the keys fresh, for ever.
-    pub(crate) async fn keep(self: Arc<Self>) {
-        let [first, most] = RETRY;
+    pub(crate) async fn refresh_forever(self: Arc<Self>) {
+        let [first, most] = RETRY_DELAYS;
         let mut wait = first;
         loop {
-            let turn = self.turn.lock().await;
+            let lock = self.refresh_lock.lock().await;
             let answered = self.try_ask(true).await;
-            drop(turn);
+            drop(lock);
             let pause = match (answered, &self.source) {
-                (true, Source::Discovery { .. }) => REFRESH,
-                (true, Source::File(_)) => LOOK,
+                (true, Source::Discovery { .. }) => JWKS_REFRESH_INTERVAL,
+                (true, Source::File(_)) => FILE_CHECK_INTERVAL,
                 (false, _) => wait,
             };
             wait = if answered { first } else { most.min(wait * 2) };
@@ -249,7 +249,7 @@ impl Provider {
 
 /// Whether enough time has passed since tokens with unknown keys last made the gateway ask.
 fn may_ask(asked: &mut Option<Instant>, now: Instant) -> bool {
-    let may = asked.is_none_or(|asked| now.duration_since(asked) >= UNKNOWN_KEY);
+    let may = asked.is_none_or(|asked| now.duration_since(asked) >= UNKNOWN_KEY_INTERVAL);
     if may {
         *asked = Some(now);
     }

@@ -1,4 +1,4 @@
-//! What each route asks for. A route that is not here is served to nobody.
+//! The access rule of each route. A route without a rule is served to nobody.
 
 use http::Method;
 
@@ -7,19 +7,19 @@ use super::scope::Scope::{
     self, Admin, CustomersWrite, InventoryWrite, OrdersRead, OrdersWrite, ReportRead,
 };
 
-/// Who may call a route.
+/// The access rule of a route.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RouteAccess {
-    /// Everybody, without a token.
+    /// Everybody may call it, without a token.
     Public,
-    /// Whoever's token has the scope; customers only as far as it is theirs, which its handler sees to.
+    /// Callers whose token has the scope may call it; the handler limits customers to their own data.
     Own(Scope),
-    /// Whoever's token has the scope and is not a customer's, whatever other scopes that has.
+    /// Callers whose token has the scope may call it, except customers.
     All(Scope),
 }
 
 impl RouteAccess {
-    /// The scope that it takes.
+    /// The required scope.
     pub const fn scope(self) -> Option<Scope> {
         match self {
             Self::Public => None,
@@ -28,14 +28,14 @@ impl RouteAccess {
     }
 }
 
-/// A route and who may call it.
+/// A route and its access rule.
 #[derive(Clone, Debug)]
 pub struct Rule {
     /// The method; GET stands for HEAD as well.
     pub method: Method,
     /// The path as the router has it.
     pub path: &'static str,
-    /// Who.
+    /// Its rule.
     pub access: RouteAccess,
 }
 
@@ -89,7 +89,7 @@ rules! {
     GET "/docs/events.css" Public;
 }
 
-/// Who may call this route with this method; `None` if it does not take it.
+/// The rule of this route with this method; `None` if it does not take the method.
 pub fn access(method: &Method, path: &str) -> Option<RouteAccess> {
     let method = if *method == Method::HEAD { &Method::GET } else { method };
     RULES.iter().find(|rule| rule.method == *method && rule.path == path).map(|rule| rule.access)

@@ -17,7 +17,7 @@ const HEADER_LIMIT: usize = 2 * 1024;
 /// The longest name of who calls, in bytes.
 const SUBJECT_LIMIT: usize = 255;
 /// How far the provider's clock may be from this one, in seconds.
-pub const LEEWAY: u64 = 60;
+pub const LEEWAY_SECONDS: u64 = 60;
 /// The kinds of token that are taken, in lower case; none need be named. Others, an ID token or a
 /// logout token of a provider that names them, are not meant for an API.
 const TYPES: [&str; 3] = ["jwt", "at+jwt", "application/at+jwt"];
@@ -205,11 +205,11 @@ pub(super) fn check_issuer(claims: &Members, expected: &Expectations) -> Result<
 /// When the token expires, if its time has come and is not over.
 pub(super) fn check_times(claims: &Members, now: u64) -> Result<u64, TokenError> {
     let expires = time(claims, "exp")?.ok_or(TokenError::Times)?;
-    if now >= expires.saturating_add(LEEWAY) {
+    if now >= expires.saturating_add(LEEWAY_SECONDS) {
         return Err(TokenError::Expired);
     }
     for begin in ["nbf", "iat"] {
-        if time(claims, begin)?.is_some_and(|begin| begin > now.saturating_add(LEEWAY)) {
+        if time(claims, begin)?.is_some_and(|begin| begin > now.saturating_add(LEEWAY_SECONDS)) {
             return Err(TokenError::NotYet);
         }
     }

@@ -16,10 +16,10 @@ const ACCOUNT: Party = Party::Owner(Topic::Account);
 const MESSAGE: Party = Party::Owner(Topic::Message);
 
 /// How large the box of a service is.
-const BOX: (i32, i32) = (180, 84);
+const BOX_SIZE: (i32, i32) = (180, 84);
 
 /// The left upper corner of each service's box.
-const PLACES: [(Party, i32, i32); 5] = [
+const BOX_POSITIONS: [(Party, i32, i32); 5] = [
     (GATEWAY, 20, 244),
     (ORDER, 410, 26),
     (INVENTORY, 410, 462),
@@ -105,7 +105,7 @@ pub(super) fn picture(flow: &Flow, arrows: &[Arrow]) -> Markup {
                     (drawn(&course, arrow))
                 }
             }
-            @for (party, x, y) in PLACES { (service(flow, party, (x, y), arrows)) }
+            @for (party, x, y) in BOX_POSITIONS { (service(flow, party, (x, y), arrows)) }
         }
     }
 }
@@ -136,7 +136,7 @@ fn head((x, y, degrees): (i32, i32, i32)) -> Markup {
 }
 
 fn service(flow: &Flow, party: Party, (x, y): (i32, i32), arrows: &[Arrow]) -> Markup {
-    let middle = x + BOX.0 / 2;
+    let middle = x + BOX_SIZE.0 / 2;
     let name = party.service();
     let (level, waiting) = standing(arrows, party);
     let dead = match party {
@@ -145,7 +145,7 @@ fn service(flow: &Flow, party: Party, (x, y): (i32, i32), arrows: &[Arrow]) -> M
     };
     html! {
         g.service data-service=(name) data-level=(level) {
-            rect x=(x) y=(y) width=(BOX.0) height=(BOX.1) rx="10" {}
+            rect x=(x) y=(y) width=(BOX_SIZE.0) height=(BOX_SIZE.1) rx="10" {}
             text.service-name x=(middle) y=(y + 34) text-anchor="middle" { (name) }
             text.service-state x=(middle) y=(y + 56) text-anchor="middle" {
                 @if party == Party::Gateway {
@@ -156,7 +156,7 @@ fn service(flow: &Flow, party: Party, (x, y): (i32, i32), arrows: &[Arrow]) -> M
             }
             // In a place of its own: one sees at once that something could not be handled.
             g.dead visibility=[(dead == 0).then_some("hidden")] {
-                rect x=(x + 22) y=(y + 62) width=(BOX.0 - 44) height="20" rx="10" {}
+                rect x=(x + 22) y=(y + 62) width=(BOX_SIZE.0 - 44) height="20" rx="10" {}
                 text x=(middle) y=(y + 77) text-anchor="middle" {
                     tspan.count { (format::counted(dead, "dead letter")) }
                 }

@@ -12,7 +12,7 @@ use crate::web::format::{self, badge, clock};
 const LANES: [Topic; 3] = [Topic::Order, Topic::Inventory, Topic::Account];
 
 /// In milliseconds.
-const DAY: u64 = 86_400_000;
+const DAY_MILLIS: u64 = 86_400_000;
 
 /// The steps, oldest first.
 pub(super) fn timeline(order: &Order) -> Markup {
@@ -30,7 +30,7 @@ pub(super) fn timeline(order: &Order) -> Markup {
                         @if let Some(after) = after(step, &order.history[..index]) {
                             span.took { (after) }
                         }
-                        @if before.is_none_or(|before| before.at / DAY != step.at / DAY) {
+                        @if before.is_none_or(|before| before.at / DAY_MILLIS != step.at / DAY_MILLIS) {
                             (clock(step.at, "date"))
                         }
                         (clock(step.at, "time"))

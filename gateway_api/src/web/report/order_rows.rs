@@ -14,7 +14,7 @@ use maud::{Markup, html};
 use crate::web::format::{self, Grouped, badge, quantities};
 
 /// How many of an order's products a row names.
-const NAMED: usize = 4;
+const NAMED_PRODUCTS: usize = 4;
 /// How many characters of a name a row shows.
 const NAME_LIMIT: usize = 60;
 
@@ -31,7 +31,7 @@ impl Names {
         let mut customers: Vec<_> = orders.iter().map(|order| order.customer_id.clone()).collect();
         customers.sort_unstable();
         customers.dedup();
-        let named = |order| quantities(order).into_keys().take(NAMED);
+        let named = |order| quantities(order).into_keys().take(NAMED_PRODUCTS);
         let mut products: Vec<ProductId> = orders.iter().flat_map(named).cloned().collect();
         products.sort_unstable();
         products.dedup();
@@ -61,11 +61,11 @@ fn products(order: &Order, names: &Names) -> String {
     let quantities = quantities(order);
     let mut text: Vec<String> = quantities
         .iter()
-        .take(NAMED)
+        .take(NAMED_PRODUCTS)
         .map(|(id, count)| format!("{count}\u{a0}×\u{a0}{}", names.product(id)))
         .collect();
-    if quantities.len() > NAMED {
-        text.push(format!("{} more", quantities.len() - NAMED));
+    if quantities.len() > NAMED_PRODUCTS {
+        text.push(format!("{} more", quantities.len() - NAMED_PRODUCTS));
     }
     text.join(", ")
 }

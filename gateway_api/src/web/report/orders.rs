@@ -27,7 +27,7 @@ pub(super) fn section(report: &ReportFacts, visitor: &Visitor) -> Markup {
             (chips(report, visitor, total))
             (filter(report))
             div.orders-region {
-                table.orders-table #orders-table data-live=(cursor.is_none() && visitor.is_told_of_orders())
+                table.orders-table #orders-table data-live=(cursor.is_none() && visitor.follows_orders())
                     data-status=(status.map_or("", OrderStatus::name))
                     data-customer=(customer_id.as_ref().map_or("", CustomerId::as_str)) {
                     caption.visually-hidden { "Orders, the newest first" }

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use crate::web::format::{self, Grouped};
 
 /// How long a bar is, in its own units.
-const LENGTH: u64 = 1_000;
+const BAR_LENGTH: u64 = 1_000;
 /// How many characters of a name a row shows.
 const NAME_LIMIT: usize = 80;
 
@@ -44,7 +44,7 @@ pub(crate) fn product_row(product: Option<&Product>) -> Markup {
 fn bar(parts: [u64; 3]) -> Markup {
     let [on_hand, held, sold] = spans(parts);
     html! {
-        svg.bar viewBox={ "0 0 " (LENGTH) " 8" } preserveAspectRatio="none" aria-hidden="true" {
+        svg.bar viewBox={ "0 0 " (BAR_LENGTH) " 8" } preserveAspectRatio="none" aria-hidden="true" {
             rect.on-hand x=(on_hand.0) width=(on_hand.1) height="8" {}
             rect.held x=(held.0) width=(held.1) height="8" {}
             rect.sold x=(sold.0) width=(sold.1) height="8" {}
@@ -56,14 +56,14 @@ fn bar(parts: [u64; 3]) -> Markup {
 fn spans(parts: [u64; 3]) -> [(u64, u64); 3] {
     let all: u128 = parts.iter().map(|part| u128::from(*part)).sum();
     let mut before: u128 = 0;
-    let place = |sum: u128| {
-        let place = (sum * u128::from(LENGTH)).checked_div(all).unwrap_or(0);
-        u64::try_from(place).unwrap_or(LENGTH)
+    let position = |sum: u128| {
+        let position = (sum * u128::from(BAR_LENGTH)).checked_div(all).unwrap_or(0);
+        u64::try_from(position).unwrap_or(BAR_LENGTH)
     };
     parts.map(|part| {
-        let start = place(before);
+        let start = position(before);
         before += u128::from(part);
-        (start, place(before) - start)
+        (start, position(before) - start)
     })
 }
 
@@ -100,7 +100,11 @@ mod tests {
         assert_eq!(spans([0, 0, 0]), [(0, 0), (0, 0), (0, 0)]);
         for parts in [[u64::MAX, u64::MAX, u64::MAX], [1, u64::MAX, 0], [7, 3, 11]] {
             let [a, b, c] = spans(parts);
-            assert_eq!((a.0, a.0 + a.1, b.0 + b.1, c.0 + c.1), (0, b.0, c.0, LENGTH), "{parts:?}");
+            assert_eq!(
+                (a.0, a.0 + a.1, b.0 + b.1, c.0 + c.1),
+                (0, b.0, c.0, BAR_LENGTH),
+                "{parts:?}"
+            );
         }
     }
 
