@@ -7,8 +7,8 @@
 //! `events:{account}_created`, `events:{inventory}_created`, `events:{account}_top-up` and
 //! `events:{inventory}_restock`.
 //!
-//! The rooms, from the top down. A room imports only rooms below it, and no two files import each other, not even
-//! through others; `tests/architecture.rs` holds that.
+//! The rooms, from the top down. A room imports only rooms below it, and no two files import each other, not
+//! even through others; `tests/architecture.rs` holds that.
 //!
 //! - `router`: all routes, and the layers around them
 //! - `readiness`: checks what the gateway depends on
@@ -79,7 +79,7 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
     };
     let (health, shutdown) = (Arc::clone(&life.health), life.shutdown.clone());
     life.spawn(
-        "the readiness watch",
+        "the readiness checks",
         readiness::run(gateway.clone(), memory, config.seed_demo_data, health, shutdown),
     );
     let limiter = Limiter::new(&config.limits);

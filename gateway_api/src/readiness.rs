@@ -120,8 +120,8 @@ async fn check_permissions(gateway: &Gateway, unchecked: &mut Vec<Topic>) -> Res
     Ok(())
 }
 
-/// Orders are taken without messages: that their Redis is away is none of the gateway's trouble. What
-/// a person has to mend there is told all the same.
+/// Orders are accepted without messages, so an unreachable Redis of messages is not an error here. What a
+/// person has to repair there is an error all the same.
 fn tolerate(topic: Topic, checked: Result<(), LinkError>) -> Result<(), LinkError> {
     match checked {
         Err(LinkError::Away { .. } | LinkError::Refused { .. } | LinkError::NotServing { .. })

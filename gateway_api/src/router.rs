@@ -57,8 +57,8 @@ pub fn document() -> OpenApi {
     document
 }
 
-/// All routes. A request passes the layers from the last one here to the first: the limits count addresses before
-/// authentication and subjects after it.
+/// All routes. A request passes the layers from the last one here to the first: the limits count addresses
+/// before authentication and subjects after it.
 pub(crate) fn router(gateway: Gateway, limiter: Arc<Limiter>) -> Router {
     let (routes, mut document) = documented().split_for_parts();
     docs::openapi::secure(&mut document);

@@ -1,4 +1,5 @@
-//! The structure of the code: which room of the gateway imports which, and that no files import each other in a circle.
+//! The structure of the code: which room of the gateway imports which, and that no files import each other in
+//! a circle.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -150,7 +151,7 @@ fn imports(module: &[String], files: &Files) -> BTreeMap<ModulePath, BTreeSet<St
     for path in direct.iter().cloned().chain(through) {
         let imported = module_of(&path, files);
         if imported != module {
-            let taken = path.get(imported.len()).cloned();
+            let taken = path.get(imported.len()).or(path.last()).cloned();
             imports.entry(imported.to_vec()).or_default().extend(taken);
         }
     }

@@ -1,4 +1,5 @@
-//! deploy/keycloak/orders-realm.json and deploy/secure.yml say what the gateway expects. Keycloak itself is not run here.
+//! deploy/keycloak/orders-realm.json and deploy/secure.yml say what the gateway expects. Keycloak itself is
+//! not run here.
 
 use gateway_api::access::tokens::scope::Scope;
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! What the gateway is told of tokens.
+//! Configuration of tokens and of signing in.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -63,7 +63,7 @@ impl OidcConfig {
         &self.auth
     }
 
-    /// Looks at all of it, for a gateway that listens there.
+    /// Checks the configuration, for a gateway that listens there.
     ///
     /// # Errors
     ///
@@ -105,7 +105,7 @@ impl OidcConfig {
         self.oidc_issuer.clone().unwrap_or_default()
     }
 
-    /// What tokens must say.
+    /// The expected claims of tokens.
     pub(super) fn expectations(&self) -> Expectations {
         Expectations {
             issuer: self.issuer(),

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::page_problem::PageProblem;
 
-/// Checks tokens, or asks for none.
+/// The gate: checks tokens, or requires none.
 #[derive(Debug)]
 pub struct Gate(Option<Checks>);
 
@@ -74,7 +74,7 @@ impl Gate {
         };
         let provider = Arc::new(provider);
         let (refreshed, shutdown) = (Arc::clone(&provider), life.shutdown.clone());
-        life.spawn("the keeper of keys", async move {
+        life.spawn("the refresh of token keys", async move {
             tokio::select! {
                 () = refreshed.refresh_forever() => {}
                 () = shutdown.cancelled() => {}
@@ -154,8 +154,8 @@ pub(crate) async fn authenticate(
     response
 }
 
-/// Authorizes the caller of a request, or answers it. This layer is inside of `limit_subject`, so a request that
-/// it refuses was counted.
+/// Authorizes the caller of a request, or answers it. This layer is inside of `limit_subject`, so a request
+/// that it refuses was counted.
 pub(crate) async fn authorize(
     State(gate): State<Arc<Gate>>,
     request: Request,
@@ -177,7 +177,8 @@ pub(crate) async fn authorize(
 }
 
 impl Gate {
-    /// The caller, who is also in the extensions of the request from then on; `None` on public routes and where there is no route.
+    /// The caller, who is also in the extensions of the request from then on; `None` on public routes and
+    /// where there is no route.
     async fn admit(&self, request: &mut Request) -> Result<Option<Caller>, Box<Response>> {
         let Some(checks) = &self.0 else {
             let caller = Caller::anonymous();

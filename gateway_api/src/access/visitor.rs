@@ -4,7 +4,8 @@ use common::contract::ids::CustomerId;
 
 use super::tokens::{caller::Caller, scope::Scope};
 
-/// The user for whom a page is made: an extension of each request that the gate has seen, and of its response.
+/// The user for whom a page is made: an extension of each request that the gate has seen, and of its
+/// response.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Visitor {
     /// Whether browsers can sign in here.

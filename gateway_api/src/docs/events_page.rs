@@ -218,7 +218,7 @@ fn value(object: &Object) -> Markup {
     }
 }
 
-/// The type of a member, with a link to where it is told.
+/// The type of a member, with a link to where it is described.
 fn type_of(schema: &RefOr<Schema>) -> Markup {
     match schema {
         RefOr::Ref(reference) => {

@@ -1,5 +1,5 @@
-//! Examples for the documents: one order's story, told by the types themselves, so that an example
-//! cannot come to look different from what is sent.
+//! Examples for the documents: the history of one order, as values of the types themselves, so that an
+//! example cannot come to look different from what is sent.
 
 use common::{
     contract::{

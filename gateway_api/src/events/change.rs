@@ -13,7 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::access::tokens::scope::Scope;
 
-/// A change, ready to be told.
+/// A change, ready to be sent.
 pub(super) struct Change {
     /// The name of the event.
     pub(super) kind: &'static str,
@@ -32,7 +32,7 @@ pub(super) struct Change {
 /// Whom a change concerns.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Whose {
-    /// Whoever looks at goods.
+    /// Everybody who may see products.
     Everybodys,
     /// A customer.
     Customer(CustomerId),
@@ -53,7 +53,7 @@ struct Dead<'a> {
 
 impl Change {
     /// What the entry tells; `None` if that is nothing new, or not what belongs on its stream.
-    pub(super) fn told_by(stream: Stream, entry: &Entry) -> Option<Self> {
+    pub(super) fn of_entry(stream: Stream, entry: &Entry) -> Option<Self> {
         match stream {
             Stream::OrderCreated => {
                 let created: OrderCreated = entity(entry)?;
@@ -134,9 +134,9 @@ mod tests {
 
     const ID: &str = "9b9a2bd4-6d3f-4b0e-9d2c-5a6c8a3f6a11";
 
-    fn told(stream: Stream, entity: &str) -> Option<Change> {
+    fn change_of(stream: Stream, entity: &str) -> Option<Change> {
         let fields = Fields(vec![(ENTITY.into(), entity.into())]);
-        Change::told_by(stream, &Entry { id: EntryId { time: 1_000, sequence: 0 }, fields })
+        Change::of_entry(stream, &Entry { id: EntryId { time: 1_000, sequence: 0 }, fields })
     }
 
     #[test]
@@ -146,12 +146,12 @@ mod tests {
                 "attempt": attempt, "resend": resend})
             .to_string()
         };
-        let change = told(Stream::OrderCreated, &created(1, false)).unwrap();
+        let change = change_of(Stream::OrderCreated, &created(1, false)).unwrap();
         let order: Value = serde_json::from_str(&change.json).unwrap();
         assert_eq!((change.kind, change.order), ("order", Some(ID.parse().unwrap())));
         assert_eq!((&order["status"], &order["created_at"]), (&json!("pending"), &json!(1_000)));
-        assert!(told(Stream::OrderCreated, &created(2, false)).is_none());
-        assert!(told(Stream::OrderCreated, &created(1, true)).is_none());
+        assert!(change_of(Stream::OrderCreated, &created(2, false)).is_none());
+        assert!(change_of(Stream::OrderCreated, &created(1, true)).is_none());
     }
 
     #[test]
@@ -163,23 +163,23 @@ mod tests {
                 {"status": "pending", "at": 1_300, "attempt": 2, "request": ID},
                 {"status": "payment-required", "at": 1_250, "attempt": 2}],
             "resent": {"at": 1_400, "times": 1}});
-        let change = told(Stream::OrderUpdated, &whole.to_string()).unwrap();
+        let change = change_of(Stream::OrderUpdated, &whole.to_string()).unwrap();
         let flat = json!({"id": ID, "product_ids": ["201"], "customer_id": "101",
             "status": "payment-required", "attempt": 2, "order_total": 800, "created_at": 1_000,
             "updated_at": 1_400});
         assert_eq!(serde_json::from_str::<Value>(&change.json).unwrap(), flat);
-        let again = told(Stream::OrderUpdated, &flat.to_string()).unwrap();
+        let again = change_of(Stream::OrderUpdated, &flat.to_string()).unwrap();
         assert_eq!((again.order, again.of, again.json), (change.order, change.of, change.json));
 
         let whole = json!({"id": "201", "name": "N", "price": 8, "amount": 0, "reserved": 4,
             "sold": 1, "received": 4, "created_by": "7-0",
             "line": {"waiting": 3, "first": 0, "last": 1, "ticket": 9,
                 "served": {"ticket": 1, "page": 0}}});
-        let change = told(Stream::InventoryUpdated, &whole.to_string()).unwrap();
+        let change = change_of(Stream::InventoryUpdated, &whole.to_string()).unwrap();
         let flat = json!({"id": "201", "name": "N", "price": 8, "amount": 0, "reserved": 4,
             "sold": 1, "received": 4, "created_by": "7-0", "waiting": 3});
         assert_eq!(serde_json::from_str::<Value>(&change.json).unwrap(), flat);
-        let again = told(Stream::InventoryUpdated, &flat.to_string()).unwrap();
+        let again = change_of(Stream::InventoryUpdated, &flat.to_string()).unwrap();
         assert_eq!(again.json, change.json);
     }
 
@@ -187,16 +187,16 @@ mod tests {
     fn an_order_that_the_original_publishes_is_told() {
         let order = json!({"id": ID, "product_ids": ["201"], "customer_id": "101",
             "status": "out-of-stock"});
-        let change = told(Stream::OrderUpdated, &order.to_string()).unwrap();
-        let told: Value = serde_json::from_str(&change.json).unwrap();
-        assert_eq!((&told["status"], &told["attempt"]), (&json!("out-of-stock"), &json!(1)));
+        let change = change_of(Stream::OrderUpdated, &order.to_string()).unwrap();
+        let sent: Value = serde_json::from_str(&change.json).unwrap();
+        assert_eq!((&sent["status"], &sent["attempt"]), (&json!("out-of-stock"), &json!(1)));
     }
 
     #[test]
     fn a_dead_letter_is_told_without_its_fields() {
         let letter = json!({"stream": "s", "entry": "1-0", "group": "g", "reason": "a\nb", "at": 7,
             "fields": {"entity": "secret"}});
-        let change = told(Stream::Dead(Topic::Account), &letter.to_string()).unwrap();
+        let change = change_of(Stream::Dead(Topic::Account), &letter.to_string()).unwrap();
         let dead: Value = serde_json::from_str(&change.json).unwrap();
         let expected = json!({"topic": "account", "stream": "s", "entry": "1-0", "group": "g",
             "reason": "a\nb", "at": 7});
@@ -207,8 +207,8 @@ mod tests {
     #[test]
     fn what_does_not_belong_on_a_stream_is_left_out() {
         for text in ["", "{", "{}", "[]", "null"] {
-            assert!(told(Stream::OrderUpdated, text).is_none(), "{text}");
-            assert!(told(Stream::MessageSent, text).is_none(), "{text}");
+            assert!(change_of(Stream::OrderUpdated, text).is_none(), "{text}");
+            assert!(change_of(Stream::MessageSent, text).is_none(), "{text}");
         }
     }
 }

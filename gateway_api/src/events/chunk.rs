@@ -22,7 +22,7 @@ pub(super) struct Message {
     pub(super) id: EntryId,
     pub(super) order: Option<OrderId>,
     pub(super) of: Option<Whose>,
-    /// Whether only those are told who may read orders.
+    /// Whether only clients that may read orders are sent it.
     pub(super) is_of_orders: bool,
     /// The part after the line with the cursor for those who do not see e-mail addresses, where
     /// that is another.
@@ -33,13 +33,13 @@ pub(super) struct Message {
     pub(super) end: usize,
 }
 
-/// How far a client has been told, and what it wants to be told.
+/// A client of the ring: its position and its view.
 #[derive(Debug)]
 pub(crate) struct Follower {
     pub(super) next: u64,
     pub(super) view: View,
-    /// Where it resumes, until it has all that there is: it knows some of what is ahead, which was
-    /// told in another order by another gateway.
+    /// Where it resumes, until it has all that there is: it knows some of what is ahead, which
+    /// another gateway sent in another order.
     pub(super) seen: Option<Box<EventCursor>>,
 }
 
@@ -55,12 +55,12 @@ impl Chunk {
 }
 
 impl Follower {
-    /// Whether it is told what others were told before.
+    /// Whether it catches up with changes that others were sent before.
     pub(super) fn resumes(&self) -> bool {
         self.seen.is_some()
     }
 
-    /// What of the chunk it is to be told.
+    /// The part of the chunk that it is sent.
     pub(super) fn pick(&mut self, chunk: &Chunk) -> Bytes {
         if self.view.is_all() && self.seen.is_none() {
             return chunk.text.clone();

@@ -1,4 +1,4 @@
-//! How far a client was told, in the form that it carries as `Last-Event-ID`.
+//! The position of a client in all streams, in the form that it carries as `Last-Event-ID`.
 
 use std::{
     fmt::{self, Write as _},
@@ -10,7 +10,7 @@ use common::contract::{
     ids::EntryId,
 };
 
-/// The streams whose entries clients are told. Where two entries have the same time, that of the
+/// The streams whose entries clients are sent. Where two entries have the same time, that of the
 /// stream named first comes first: an order is created before it is updated.
 pub(super) const STREAMS: [Stream; 9] = [
     Stream::OrderCreated,
@@ -27,7 +27,7 @@ pub(super) const STREAMS: [Stream; 9] = [
 /// A stream, by its position in [`STREAMS`].
 pub(super) type StreamIndex = usize;
 
-/// The last entry of each stream that was told, `0-0` where there was none. It names entries and
+/// The last entry of each stream that was sent, `0-0` where there was none. It names entries and
 /// not positions in some process, so it means the same at every gateway.
 ///
 /// As text: the time of the newest entry, then for each stream how much older its entry is and,
@@ -45,7 +45,7 @@ impl EventCursor {
         self.0[index] = id;
     }
 
-    /// Whether nothing that `other` was told is still to come.
+    /// Whether everything up to `other` was sent.
     pub(super) fn reaches(&self, other: &Self) -> bool {
         self.0.iter().zip(&other.0).all(|(own, other)| own >= other)
     }

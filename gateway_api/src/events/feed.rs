@@ -38,7 +38,7 @@ const HISTORY_ENTRIES: usize = 500;
 const READ_PAUSE: Duration = Duration::from_millis(50);
 /// How long to read on when nobody follows any more: a page that is loaded again is soon back.
 const READ_LINGER: Duration = Duration::from_secs(30);
-/// How long to wait for entries that another gateway has told already.
+/// The longest wait for entries that another gateway has sent already.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The ring, and the signals between its readers and those who follow it.
@@ -58,11 +58,11 @@ pub(super) struct Joined {
     pub(super) changes: watch::Receiver<()>,
     /// The cursor at which it begins.
     pub(super) from: EventCursor,
-    /// What it was told before does not join up with that.
+    /// Changes are missing between the last one that it was sent and that cursor.
     pub(super) reset: bool,
 }
 
-/// What happens cannot be told, for Redis does not answer.
+/// Redis does not answer, so changes are not known.
 #[derive(Debug)]
 pub(super) struct Away;
 
@@ -95,7 +95,7 @@ impl Feed {
         self.until(&mut changes, REQUEST_PATIENCE, is_live).await.ok_or(Away)?;
         let resumes = cursor.is_some();
         if let Some(Ok(cursor)) = cursor {
-            // Where another gateway was faster, what it told is about to be known here.
+            // Where another gateway was faster, the entries that it has sent are about to be known here.
             let resume = |ring: &Ring| match ring.resume(&cursor, &view) {
                 None if !ring.head().reaches(&cursor) => None,
                 resumed => Some(resumed),
@@ -213,7 +213,7 @@ impl StreamReader {
         })
     }
 
-    /// Whether the entries told last are still there.
+    /// Whether the entries that were sent last are still there.
     async fn stands(&mut self, head: &EventCursor) -> Result<bool, LinkError> {
         let mut commands = Pipeline::new();
         let kept: Vec<_> = self.kept(head).collect();

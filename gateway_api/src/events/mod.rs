@@ -1,7 +1,7 @@
 //! What changes, as server-sent events.
 //!
 //! `feed` reads the streams once for all clients and puts the messages, encoded once, into the
-//! `ring`; each client's `stream` is told from there. A `cursor` says how far it was told.
+//! `ring`; each client's `stream` is sent from there. A `cursor` is the position of a client.
 
 mod change;
 mod chunk;
@@ -96,9 +96,8 @@ impl EventStreams {
         share.take(client.clone()).map(Some).ok_or_else(crowded)
     }
 
-    /// The `last_event_id` of a page that is about to be made: what happens until its event stream
-    /// is open is told by that. `None` if it is not known at once: nobody followed before, or Redis
-    /// does not answer.
+    /// The `last_event_id` of a page that is about to be rendered: its event stream begins there. `None` if
+    /// it is not known at once: no client has followed before, or Redis does not answer.
     pub(crate) async fn position(&self) -> Option<String> {
         let everything = View { order: None, customer: None, orders: true, addresses: true };
         let joined = tokio::time::timeout(POSITION_TIMEOUT, self.feed.join(everything, None)).await;
@@ -118,7 +117,7 @@ impl EventStreams {
         Ok((permit, self.share(client)?))
     }
 
-    /// The changes in this view, from the last event that the client was told, if it names one; and the text
+    /// The changes in this view, from the last event that the client was sent, if it names one; and the text
     /// with which the stream begins.
     ///
     /// # Errors

@@ -19,29 +19,29 @@ const RING_BYTES: usize = 4 * 1024 * 1024;
 /// keeps at most some chunks in memory that the ring has let go.
 const CHUNK_BYTES: usize = 8 * 1024;
 
-/// The message that what was missed cannot be told any more.
+/// The message that missed changes are not available any more.
 pub(super) const RESET_EVENT: &str = "event: reset\ndata: {}\n\n";
 
 /// The last messages in chunks, each the text of some messages one after the other.
 ///
-/// Chunks are numbered; a [`Follower`] has the number of the one it is told next. What it is told
-/// it finds here or nowhere: who comes later than the ring lasts is told to `reset`.
+/// Chunks are numbered; a [`Follower`] has the number of the one it is sent next. A follower that is slower
+/// than the ring lasts is sent a `reset`.
 #[derive(Debug)]
 pub(super) struct Ring {
     chunks: VecDeque<Chunk>,
     /// The number of the first chunk, from 1.
     first: u64,
     bytes: usize,
-    /// What had been told before the first chunk.
+    /// The position before the first chunk.
     base: EventCursor,
-    /// What has been told after the last one.
+    /// The position after the last one.
     head: EventCursor,
     /// By server: whether its streams are being read from here on.
     begun: Vec<bool>,
 }
 
 impl Ring {
-    /// A ring of what so many servers tell, none of which has begun.
+    /// A ring for the changes of this number of servers, none of which has begun.
     pub(super) fn new(servers: usize) -> Self {
         Self {
             chunks: VecDeque::new(),
@@ -53,7 +53,7 @@ impl Ring {
         }
     }
 
-    /// Forgets all. Whoever follows is told to reset once every server has begun again.
+    /// Forgets all. Followers are sent a `reset` once every server has begun again.
     pub(super) fn clear(&mut self) {
         self.first = self.end() + 1;
         self.chunks.clear();
@@ -88,13 +88,13 @@ impl Ring {
         self.first + self.chunks.len() as u64
     }
 
-    /// Takes in entries in the order in which they are to be told.
+    /// Appends entries in the order in which they are sent.
     pub(super) fn append(&mut self, entries: &[(StreamIndex, Entry)]) {
         let mut text = BytesMut::new();
         let mut messages = Vec::new();
         for (index, entry) in entries {
             self.head.set(*index, entry.id);
-            let change = Change::told_by(STREAMS[*index], entry);
+            let change = Change::of_entry(STREAMS[*index], entry);
             let start = text.len();
             let (mut event, mut order, mut of, mut masked) = (start, None, None, None);
             let is_of_orders = change.as_ref().is_some_and(|it| it.scope == Scope::OrdersRead);
@@ -162,19 +162,19 @@ impl Ring {
         unknown.is_empty()
     }
 
-    /// Someone who is told what happens from now on; to reset, if it is not live now.
+    /// A follower of the changes from now on; it begins with a `reset` if the ring is not live now.
     pub(super) fn follow(&self, view: View) -> Follower {
         let next = if self.is_live() { self.end() } else { 0 };
         Follower { next, view, seen: None }
     }
 
-    /// Someone who was told up to the cursor before; `None` if what came after it is not all here.
+    /// A follower that resumes at this cursor; `None` if some changes after it are gone.
     pub(super) fn resume(&self, cursor: &EventCursor, view: &View) -> Option<Follower> {
         let seen = Some(Box::new(*cursor));
         self.knows(cursor).then(|| Follower { next: self.first, view: view.clone(), seen })
     }
 
-    /// What a follower is told next; `None` if that is still to come.
+    /// The text that a follower is sent next; `None` if there is none yet.
     pub(super) fn next(&self, follower: &mut Follower) -> Option<Bytes> {
         if !self.is_live() {
             return None;
@@ -206,7 +206,7 @@ impl Ring {
         text.freeze()
     }
 
-    /// How far a follower has been told, where it is not told anything: others' messages count, too.
+    /// The position of a follower that is sent nothing: messages of others count, too.
     pub(super) fn mark(&self, follower: &Follower) -> Bytes {
         let mut text = BytesMut::from(":\n");
         match &follower.seen {
@@ -265,8 +265,8 @@ mod tests {
         ring
     }
 
-    /// What the follower is told: subjects of messages, and resets; and the last id.
-    fn told(ring: &Ring, follower: &mut Follower) -> (Vec<String>, Option<EventCursor>) {
+    /// What the follower is sent: subjects of messages, and resets; and the last id.
+    fn sent(ring: &Ring, follower: &mut Follower) -> (Vec<String>, Option<EventCursor>) {
         let mut text = String::new();
         while let Some(more) = ring.next(follower) {
             text.push_str(std::str::from_utf8(&more).unwrap());
@@ -286,10 +286,10 @@ mod tests {
         let mut ring = live_ring();
         ring.append(&[message(11, 1, 0)]);
         let mut follower = ring.follow(ALL);
-        assert_eq!(told(&ring, &mut follower), (vec![], None));
+        assert_eq!(sent(&ring, &mut follower), (vec![], None));
         ring.append(&[message(12, 1, 0), message(13, 2, 0)]);
         ring.append(&[message(14, 1, 0)]);
-        let (subjects, last) = told(&ring, &mut follower);
+        let (subjects, last) = sent(&ring, &mut follower);
         assert_eq!(
             (subjects, last),
             (vec!["12".into(), "13".into(), "14".into()], Some(ring.head))
@@ -301,7 +301,7 @@ mod tests {
         let mut ring = live_ring();
         ring.append(&[silent(OTHER, 3), message(11, 1, 0), silent(OTHER, 5), message(12, 1, 0)]);
         let mut cursor = EventCursor::default();
-        // Another gateway told 5 of the other stream before 11.
+        // Another gateway sent 5 of the other stream before 11.
         cursor.set(ONE, id(10));
         cursor.set(OTHER, id(5));
         let mut follower = ring.resume(&cursor, &ALL).unwrap();
@@ -310,10 +310,10 @@ mod tests {
         let after_first: EventCursor = first.lines().next().unwrap()[4..].parse().unwrap();
         assert_eq!((after_first.at(ONE), after_first.at(OTHER)), (id(11), id(5)));
         let mut again = ring.resume(&after_first, &ALL).unwrap();
-        assert_eq!(told(&ring, &mut again), (vec!["12".into()], Some(ring.head)));
-        // What comes then is told in the shared text.
+        assert_eq!(sent(&ring, &mut again), (vec!["12".into()], Some(ring.head)));
+        // What comes then is sent from the shared text.
         ring.append(&[message(13, 1, 0)]);
-        assert_eq!(told(&ring, &mut again), (vec!["13".into()], Some(ring.head)));
+        assert_eq!(sent(&ring, &mut again), (vec!["13".into()], Some(ring.head)));
         assert!(again.seen.is_none());
     }
 
@@ -339,7 +339,7 @@ mod tests {
         let mut ring = live_ring();
         let mut follower = ring.follow(View { order: Some(OrderId(Uuid::from_u128(2))), ..ALL });
         ring.append(&[message(11, 1, 0), message(12, 2, 0), message(13, 1, 0)]);
-        assert_eq!(told(&ring, &mut follower).0, ["12"]);
+        assert_eq!(sent(&ring, &mut follower).0, ["12"]);
         let mark = ring.mark(&follower);
         assert_eq!(mark, format!(":\nid: {}\n\n", ring.head));
     }
@@ -377,12 +377,12 @@ mod tests {
         let count = 2 * RING_BYTES / 10_000;
         for number in 0..count {
             ring.append(&[message(11 + number as u64, 1, 10_000)]);
-            assert_eq!(told(&ring, &mut quick).0, [(11 + number).to_string()]);
+            assert_eq!(sent(&ring, &mut quick).0, [(11 + number).to_string()]);
         }
         assert!(ring.bytes <= RING_BYTES && ring.chunks.len() > count / 3);
-        assert_eq!(told(&ring, &mut slow), (vec!["reset".into()], Some(ring.head)));
+        assert_eq!(sent(&ring, &mut slow), (vec!["reset".into()], Some(ring.head)));
         ring.append(&[message(100_000, 1, 0)]);
-        assert_eq!(told(&ring, &mut slow).0, ["100000"]);
+        assert_eq!(sent(&ring, &mut slow).0, ["100000"]);
         // The base has moved with what was let go.
         let mut oldest = ring.head;
         oldest.set(ONE, ring.base.at(ONE));
@@ -397,7 +397,7 @@ mod tests {
         ring.append(&batch);
         let longest = ring.chunks.iter().map(|chunk| chunk.text.len()).max().unwrap();
         assert!(longest < CHUNK_BYTES + 1_000 && ring.chunks.len() > 5, "{longest}");
-        assert_eq!(told(&ring, &mut follower).0.len(), 100);
+        assert_eq!(sent(&ring, &mut follower).0.len(), 100);
     }
 
     #[test]
@@ -411,10 +411,10 @@ mod tests {
         let mut late = ring.follow(ALL);
         ring.begin(0, &[(ONE, EntryId::default())]);
         ring.append(&[message(19, 1, 0)]);
-        assert_eq!(told(&ring, &mut follower).0, ["reset"]);
-        assert_eq!(told(&ring, &mut late).0, ["reset"]);
+        assert_eq!(sent(&ring, &mut follower).0, ["reset"]);
+        assert_eq!(sent(&ring, &mut late).0, ["reset"]);
         ring.append(&[message(20, 1, 0)]);
-        assert_eq!(told(&ring, &mut follower).0, ["20"]);
+        assert_eq!(sent(&ring, &mut follower).0, ["20"]);
         assert!(ring.resume(&cursor, &ALL).is_none());
     }
 }

@@ -26,7 +26,7 @@ pub(crate) type StreamPermit = (OwnedSemaphorePermit, Option<Place<Client>>);
 
 /// The content of a stream.
 pub(crate) enum StreamContent {
-    /// What happens. What it is told again counts as read by its reader.
+    /// Changes. Those that are sent again are charged to the reader.
     Changes {
         feed: Arc<Feed>,
         follower: Follower,

@@ -11,7 +11,7 @@ pub(crate) struct View {
     pub(crate) order: Option<OrderId>,
     /// Only what concerns this customer, or everybody.
     pub(crate) customer: Option<CustomerId>,
-    /// Whether orders and messages are told.
+    /// Whether it includes orders and messages.
     pub(crate) orders: bool,
     /// Whether e-mail addresses are whole.
     pub(crate) addresses: bool,

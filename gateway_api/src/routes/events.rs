@@ -27,7 +27,7 @@ use crate::{
     upstream::pagination,
 };
 
-/// How far a client was told; sent by browsers when they connect again.
+/// The position of a client; browsers send it when they connect again.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// The query of an event stream.

@@ -82,7 +82,7 @@ async fn change(
         Ok(answer) => {
             reader.charge(answer.body().len());
             let mut response = pass_on(&answer);
-            // Whoever sent no key did not send the request twice.
+            // A client that sent no key did not send the request twice.
             let replayed = answer.headers().get(IDEMPOTENT_REPLAYED).filter(|_| key.given);
             if let Some(replayed) = replayed {
                 response.headers_mut().insert(IDEMPOTENT_REPLAYED, replayed.clone());

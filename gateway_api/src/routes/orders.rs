@@ -203,7 +203,7 @@ async fn facts(
 ) -> Result<OrderFacts, Problem> {
     let facts = read(reader, "the order", async {
         let order = stores.order.get::<Order>(&id).await?;
-        // Another customer's is not told from one that does not exist.
+        // Another customer's order is answered like one that does not exist.
         let order = order.filter(|order| caller.reaches(&order.customer_id));
         let Some(order) = order else { return Ok(None) };
         let stock = async {

@@ -38,7 +38,8 @@ impl Backlogs {
     }
 
     /// Checks that the event's Redis and those of its readers, who store what follows from it, have room,
-    /// and that the readers have caught up far enough, in one exchange with Redis. Requests that are checked at the same moment may all pass.
+    /// and that the readers have caught up far enough, in one exchange with Redis. Requests that are checked
+    /// at the same moment may all pass.
     ///
     /// # Errors
     ///

@@ -46,10 +46,10 @@ pub(crate) struct Sample {
 /// The last sample; none if there is none yet, or if the last one could not be taken.
 pub(crate) type Latest = Option<Arc<Sample>>;
 
-/// Takes samples for whoever wants them.
+/// Takes samples while clients follow them.
 #[derive(Debug)]
 pub(crate) struct FlowSampler {
-    /// Whoever looks has a receiver.
+    /// Each follower has a receiver.
     latest: watch::Sender<Latest>,
     /// Somebody came.
     asked: watch::Sender<()>,

@@ -1,4 +1,4 @@
-//! What the gateway asks of others: order_service over HTTP, and the Redis of each topic.
+//! The services behind the gateway: order_service over HTTP, and the Redis of each topic.
 
 pub(crate) mod backlogs;
 pub(crate) mod demo_data;

@@ -1,5 +1,5 @@
-//! Pages of a list: their queries, their cursors, and the answers. A page ends at a number of entities or at a
-//! number of bytes, whichever comes first.
+//! Pages of a list: their queries, their cursors, and the answers. A page ends at a number of entities or at
+//! a number of bytes, whichever comes first.
 
 use axum::{
     extract::{Query, rejection::QueryRejection},

@@ -213,7 +213,7 @@ async fn bring_in_with<R: Incoming + Serialize>(
     if key.given
         && let Some(record) = read_for_command(reader, store.get::<R>(&id)).await?
     {
-        return told(&record, wanted, true);
+        return outcome(&record, wanted, true);
     }
     // Nothing is recorded for a mistake that can be noticed now: once it is put right, the request
     // may be repeated.
@@ -225,7 +225,7 @@ async fn bring_in_with<R: Incoming + Serialize>(
     let record = taken_up::<R>(reader, store, &id).await?;
     // Of several calls with one key, the others' events came after the one that counts.
     let replayed = key.given && Some(record.entry()) != entry;
-    told(&record, wanted, replayed)
+    outcome(&record, wanted, replayed)
 }
 
 /// The record of a request, once its owner has taken the event up.
@@ -279,7 +279,8 @@ fn not_taken_up() -> Problem {
     )
 }
 
-fn told<R: Incoming + Serialize>(
+/// The answer that the record of a request stands for.
+fn outcome<R: Incoming + Serialize>(
     record: &R,
     wanted: &R,
     replayed: bool,

@@ -34,7 +34,7 @@ impl Stores {
     }
 }
 
-/// Reads in good time, when it is the client's turn.
+/// Reads within the time limit, once the client has a permit.
 ///
 /// # Errors
 ///
@@ -62,7 +62,7 @@ pub(crate) async fn part<T>(
     reading.await.inspect_err(|error| error!("a page is shown without {what}: {error}")).ok()
 }
 
-/// Reads what a command needs, when it is the client's turn.
+/// Reads what a command needs, once the client has a permit.
 ///
 /// # Errors
 ///

@@ -42,8 +42,8 @@ impl Budget {
         Arc::new(Self { limit, held: Mutex::default() })
     }
 
-    /// Room for so many bytes. This machine has no limit of its own: all clients behind a published port
-    /// may be this machine.
+    /// Takes room for this number of bytes. This machine has no limit of its own: all clients behind a
+    /// published port may be this machine.
     pub(super) fn hold(self: &Arc<Self>, client: &Client, bytes: usize) -> Result<Hold, Full> {
         let mut held = self.held();
         let own = held.each.get(client).copied().unwrap_or_default();

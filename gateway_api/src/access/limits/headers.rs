@@ -34,8 +34,8 @@ pub(crate) async fn security_headers(request: Request, next: Next) -> Response {
     response
 }
 
-/// Whether the response has `Strict-Transport-Security`. Not for the names of this machine: a browser would then
-/// use HTTPS for every other port of it, too.
+/// Whether the response has `Strict-Transport-Security`. Not for the names of this machine: a browser would
+/// then use HTTPS for every other port of it, too.
 pub(crate) fn is_strict(peer: Option<&Peer>, headers: &HeaderMap) -> bool {
     peer.is_some_and(|peer| peer.tls) && !names_this_machine(headers)
 }

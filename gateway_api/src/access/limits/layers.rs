@@ -91,7 +91,8 @@ pub(crate) async fn limit_subject(
 }
 
 /// The answer keeps what its request has taken until it is sent: what a client does not take is in our
-/// memory. Not so what is part of the program, nor what is so small that the connection's own buffer takes it.
+/// memory. Not so what is part of the program, nor what is so small that the connection's own buffer takes
+/// it.
 fn kept<T: Send + Unpin + 'static>(answer: Response, taken: Option<T>) -> Response {
     let is_small = |body: &Body| body.size_hint().upper().is_some_and(|size| size <= PIECE as u64);
     let is_free = answer.extensions().get::<Embedded>().is_some() || is_small(answer.body());

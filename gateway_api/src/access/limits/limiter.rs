@@ -29,7 +29,7 @@ use super::{
 const URI_LIMIT: usize = 8 * 1024;
 /// The longest wait for the permit of a client that was disconnected to free it.
 const PERMIT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How many reads there are at once.
+/// The number of reads that run at once.
 const CONCURRENT_READS: usize = 4;
 /// Answers up to this size are not counted, in bytes: a connection buffers about as much.
 const SMALL_ANSWER: u64 = 64 * 1024;
@@ -84,7 +84,7 @@ impl Limiter {
         })
     }
 
-    /// Looks at a request before anything else does.
+    /// Checks a request before anything else does.
     fn check(&self, request: &Request, client: &Client) -> Result<(), Problem> {
         let uri = request.uri();
         if let Client::Address(site) = client
@@ -170,7 +170,7 @@ impl Limiter {
         Client::Address(address.into())
     }
 
-    /// Refuses a client whose reads have cost more than it may ask.
+    /// Refuses a client whose reads have cost more than its rate allows.
     pub(super) fn check_debt(&self, client: &Client) -> Result<(), Problem> {
         match client {
             Client::ThisMachine => Ok(()),
@@ -201,7 +201,7 @@ impl Limiter {
         })
     }
 
-    /// Counts what a subject asks; gives whether it takes a part of the subject's share of the permits.
+    /// Counts a request of a subject; returns whether it takes a part of the subject's share of the permits.
     pub(super) fn count_subject(&self, name: &str, request: &Request) -> Result<bool, Problem> {
         if is_fixed(request.uri().path()) {
             return Ok(false);
@@ -224,7 +224,7 @@ async fn of_stalled<T>(
     tokio::time::timeout(PERMIT_TIMEOUT, freed).await.ok()
 }
 
-/// Whether it asks for a stream.
+/// Whether the request opens an event stream.
 fn is_stream(request: &Request) -> bool {
     request.method() == Method::GET && request.uri().path() == "/events"
 }

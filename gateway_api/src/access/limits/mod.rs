@@ -4,8 +4,9 @@
 //! [`AuthenticatedSubject`](client::AuthenticatedSubject) after it. Requests for another
 //! host or by pages of other sites do not come here: the server refuses them (`common::http::server`).
 //!
-//! Limits also count what a request costs: handlers read through the [`MeteredReader`](reader::MeteredReader) of the request, in turn
-//! with the reads of other clients, and what they read counts as further requests.
+//! Limits also count what a request costs: handlers read through the
+//! [`MeteredReader`](reader::MeteredReader) of the request, alternating with the reads of other clients, and
+//! what they read counts as further requests.
 
 mod body;
 mod budget;

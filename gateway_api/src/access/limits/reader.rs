@@ -15,8 +15,8 @@ use super::{client::Client, limiter::Limiter};
 /// more.
 const BYTES_PER_REQUEST: usize = 64 * 1024;
 
-/// Reads what is stored on behalf of a client and charges the client for it: an extension of each request, and
-/// an extractor.
+/// Reads what is stored on behalf of a client and charges the client for it: an extension of each request,
+/// and an extractor.
 #[derive(Clone)]
 pub struct MeteredReader {
     limiter: Arc<Limiter>,
@@ -80,7 +80,7 @@ impl MeteredReader {
         self.limiter.check_debt(&self.client)
     }
 
-    /// Counts what was read, here or by another service, or told again.
+    /// Counts the bytes that were read here or by another service, or sent again.
     pub(crate) fn charge(&self, bytes: usize) {
         let before = self.so_far.bytes.fetch_add(bytes, Relaxed);
         let requests = (before + bytes) / BYTES_PER_REQUEST - before / BYTES_PER_REQUEST;

@@ -125,7 +125,7 @@ mod tests {
         Client::Subject(name.into())
     }
 
-    /// Those of the waiting whose permit it is.
+    /// The waiting reads that have got a permit.
     fn permits<F: Future<Output = ReadPermit> + Unpin>(
         waiting: &mut [(usize, F)],
     ) -> Vec<(usize, ReadPermit)> {
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(number, 10, "before the eight that came earlier");
         waiting.retain(|(number, _)| *number != 10);
         let mut another: Option<ReadPermit> = None;
-        // Turns go round: the last one of `many` was before `another` came, and then it is after it.
+        // Permits go round: the last one of `many` was before `another` came, and then it is after it.
         drop(second);
         for expected in [2, 11] {
             drop(another.take());

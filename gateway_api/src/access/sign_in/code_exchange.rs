@@ -12,7 +12,7 @@ use crate::access::tokens::{
     provider::Metadata,
 };
 
-/// What the provider gave.
+/// The answer of the provider.
 #[derive(Deserialize)]
 pub(super) struct Tokens {
     pub(super) access_token: String,
@@ -20,7 +20,7 @@ pub(super) struct Tokens {
     pub(super) id_token: Option<String>,
 }
 
-/// What is asked for, and by whom.
+/// The exchange of a code for tokens, with the credentials of the client.
 #[derive(Clone, Copy)]
 pub(super) struct CodeExchange<'a> {
     pub(super) client: &'a str,

@@ -1,4 +1,4 @@
-//! What the gateway is told of signing in.
+//! Configuration of signing in.
 
 use std::path::{Path, PathBuf};
 
@@ -41,7 +41,7 @@ pub(crate) struct SignInConfig {
     public_url: Option<String>,
 }
 
-/// What signing in needs.
+/// The checked configuration.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) client: String,
@@ -52,7 +52,7 @@ pub(super) struct Settings {
 }
 
 impl SignInConfig {
-    /// Looks at all of it. `keys_in_file`: there is no provider to be asked.
+    /// Checks the configuration. `keys_in_file`: there is no provider to be asked.
     ///
     /// # Errors
     ///

@@ -31,7 +31,7 @@ pub(super) struct Jar {
 }
 
 impl Jar {
-    /// Keeps the session's sealed text for so many seconds; `None` if it is too long for cookies.
+    /// Keeps the session's sealed text for this number of seconds; `None` if it is too long for cookies.
     pub(super) fn keep_session(self, text: &str, seconds: u64) -> Option<Vec<HeaderValue>> {
         // It is ASCII: cut anywhere.
         let (first, second) = text.split_at(text.len().min(VALUE_LIMIT));
@@ -66,7 +66,7 @@ impl Jar {
         short.into_iter().chain(long).chain(pairs)
     }
 
-    /// Keeps the sealed text of the attempt with this state for so many seconds. Each attempt has a
+    /// Keeps the sealed text of the attempt with this state for this number of seconds. Each attempt has a
     /// cookie of its own: two tabs may sign in side by side.
     pub(super) fn keep_attempt(self, state: &str, text: &str, seconds: u64) -> HeaderValue {
         self.keep(&attempt(state), text, seconds)

@@ -89,8 +89,8 @@ impl<'a> SignInFlow<'a> {
         Ok(response)
     }
 
-    /// Takes the browser back from the provider; also gives the cookie that ends its attempt, unless it may come
-    /// back with the same.
+    /// Takes the browser back from the provider; also gives the cookie that ends its attempt, unless it may
+    /// come back with the same.
     pub(crate) async fn finish(
         &self,
         headers: &HeaderMap,
@@ -152,13 +152,13 @@ impl<'a> SignInFlow<'a> {
         let away = || Problem::unavailable("the provider cannot be asked");
         let fetcher = self.verifier.provider().fetcher().ok_or_else(away)?;
         let settings = &self.sign_in.settings;
-        let asking = CodeExchange {
+        let exchange = CodeExchange {
             client: &settings.client,
             secret: settings.client_secret.as_ref(),
             redirect_uri: &self.redirect_uri(),
             resource: self.resource(),
         };
-        let tokens = asking.redeem(&self.metadata, fetcher, code, attempt).await?;
+        let tokens = exchange.redeem(&self.metadata, fetcher, code, attempt).await?;
         let unfit = |what: &str, problem: Problem| {
             if problem.status != 401 {
                 return problem;

@@ -1,12 +1,13 @@
 //! Browsers sign in with the OpenID provider: authorization code with PKCE (RFC 7636, RFC 9700).
 //!
-//! Owns: nothing but which attempts came back and which sessions ended; a session is a sealed cookie that every gateway with the same SESSION_SECRET can
-//! open, and holds the same access token that a program would send.
+//! Owns: nothing but which attempts came back and which sessions ended; a session is a sealed cookie that
+//! every gateway with the same SESSION_SECRET can open, and holds the same access token that a program would
+//! send.
 //! Consumes: `GET /sign-in`, the provider's answer at `GET /sign-in/callback`, `POST /sign-out`.
 //! Emits: redirects to the provider and back to where the browser wanted to go; cookies.
 //!
-//! `path`, `origin`, `pkce`, `seal` and `cookies` decide and make texts, without IO;
-//! `code_exchange` asks the provider, as often as `redeem` lets it; `flow` puts them together.
+//! `path`, `origin`, `pkce`, `seal` and `cookies` do no IO; `code_exchange` asks the provider, as often as
+//! `redeem` lets it; `flow` puts them together.
 
 mod code_exchange;
 pub(crate) mod config;

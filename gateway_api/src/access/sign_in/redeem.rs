@@ -1,5 +1,5 @@
-//! How often the gateway asks the provider for tokens. Whoever begins to sign in, which is anybody,
-//! can come back with made-up codes: each is a request to the provider, with the gateway's secret.
+//! Limits how often the gateway asks the provider for tokens. Anybody can begin to sign in and come back with
+//! made-up codes: each is a request to the provider, with the gateway's secret.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -37,7 +37,7 @@ impl Redeeming {
     ///
     /// # Errors
     ///
-    /// 503: too many are under way; the attempt can be repeated. 400: it has been redeemed already.
+    /// 503: too many are in progress; the attempt can be repeated. 400: it has been redeemed already.
     pub(super) fn permit(
         &self,
         state: &str,

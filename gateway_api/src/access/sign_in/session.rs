@@ -52,7 +52,8 @@ pub(super) struct Session {
     pub(super) ends: u64,
 }
 
-/// A browser that was sent to the provider. Nor has this one: whoever has it can come back as it.
+/// A browser that was sent to the provider. It has no `Debug` either: its content is enough to come back as
+/// it.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Attempt {
     /// Comes back with the browser.

@@ -52,8 +52,7 @@ impl Caller {
         self.0.claims.as_ref().map(|claims| claims.expires)
     }
 
-    /// The name by which callers' `Idempotency-Key`s are told apart: plain ASCII, another for every
-    /// subject.
+    /// The namespace of the caller's `Idempotency-Key`s: plain ASCII, and another one for every subject.
     pub fn key(&self) -> &str {
         &self.0.key
     }

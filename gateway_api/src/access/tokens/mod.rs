@@ -6,7 +6,8 @@
 //! Emits: a [`Caller`](caller::Caller) for each request that is admitted; 401 and 403 for the others.
 //!
 //! `token` says whether a token is good, `rules` the rule of each route; both are pure. `provider`
-//! refreshes the keys, `verifier` verifies tokens with them. The gate (`access/gate.rs`) stands before all routes.
+//! refreshes the keys, `verifier` verifies tokens with them. The gate (`access/gate.rs`) stands before all
+//! routes.
 
 pub mod caller;
 mod ed25519;

@@ -72,17 +72,17 @@ struct Known {
     metadata: Option<Arc<Metadata>>,
     /// When the file was last changed, with its length.
     version: Option<(SystemTime, u64)>,
-    /// When a token with an unknown key last made the gateway ask.
-    asked: Option<Instant>,
+    /// When a token with an unknown key last made the gateway fetch keys.
+    fetched: Option<Instant>,
 }
 
 impl Provider {
-    /// A provider that is asked by discovery. The part of the gateway's health is ready as soon as
+    /// A provider that is found by discovery. The part of the gateway's health is ready as soon as
     /// there are keys.
     ///
     /// # Errors
     ///
-    /// The issuer is not an address that may be asked.
+    /// The issuer is not an address that may be called.
     pub fn discovered(issuer: &str, fetcher: Fetcher, part: Arc<Part>) -> Result<Self, String> {
         let at = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
         let (issuer, at) = (issuer.to_owned(), at.parse()?);
@@ -115,7 +115,7 @@ impl Provider {
         fresh.map(|(keys, _)| keys).ok_or_else(away)
     }
 
-    /// Newer keys than those, in which a token's key is not found. Asks for them, but not each time.
+    /// Newer keys than those, in which a token's key is not found. Fetches them, but not each time.
     ///
     /// # Errors
     ///
@@ -128,8 +128,8 @@ impl Provider {
             keys.filter(|keys| !Arc::ptr_eq(keys, seen))
         };
         let now = Instant::now();
-        if newer().is_none() && self.change(|known| may_ask(&mut known.asked, now)) {
-            self.try_ask(false).await;
+        if newer().is_none() && self.change(|known| may_fetch(&mut known.fetched, now)) {
+            self.try_fetch(false).await;
         }
         Ok(newer())
     }
@@ -157,7 +157,7 @@ impl Provider {
         let mut wait = first;
         loop {
             let lock = self.refresh_lock.lock().await;
-            let answered = self.try_ask(true).await;
+            let answered = self.try_fetch(true).await;
             drop(lock);
             let pause = match (answered, &self.source) {
                 (true, Source::Discovery { .. }) => JWKS_REFRESH_INTERVAL,
@@ -169,9 +169,9 @@ impl Provider {
         }
     }
 
-    /// Asks, tells the log of failures, and gives whether there is an answer.
-    async fn try_ask(&self, all: bool) -> bool {
-        match self.ask(all).await {
+    /// Fetches the keys, logs failures, and returns whether it succeeded.
+    async fn try_fetch(&self, all: bool) -> bool {
+        match self.fetch(all).await {
             Ok(()) => {
                 self.part.answered();
                 true
@@ -186,7 +186,7 @@ impl Provider {
         }
     }
 
-    async fn ask(&self, all: bool) -> Result<(), String> {
+    async fn fetch(&self, all: bool) -> Result<(), String> {
         match &self.source {
             Source::File(path) => {
                 let version = std::fs::metadata(path).and_then(|it| Ok((it.modified()?, it.len())));
@@ -247,11 +247,11 @@ impl Provider {
     }
 }
 
-/// Whether enough time has passed since tokens with unknown keys last made the gateway ask.
-fn may_ask(asked: &mut Option<Instant>, now: Instant) -> bool {
-    let may = asked.is_none_or(|asked| now.duration_since(asked) >= UNKNOWN_KEY_INTERVAL);
+/// Whether enough time has passed since tokens with unknown keys last made the gateway fetch keys.
+fn may_fetch(fetched: &mut Option<Instant>, now: Instant) -> bool {
+    let may = fetched.is_none_or(|fetched| now.duration_since(fetched) >= UNKNOWN_KEY_INTERVAL);
     if may {
-        *asked = Some(now);
+        *fetched = Some(now);
     }
     may
 }
@@ -300,10 +300,10 @@ mod tests {
     #[test]
     fn unknown_keys_make_the_gateway_ask_at_most_every_so_often() {
         let begin = Instant::now();
-        let mut asked = None;
+        let mut fetched = None;
         let after = |seconds| begin + Duration::from_secs(seconds);
         let times = [0, 1, 29, 30, 31, 59, 60, 300];
-        let may = times.map(|seconds| may_ask(&mut asked, after(seconds)));
+        let may = times.map(|seconds| may_fetch(&mut fetched, after(seconds)));
         assert_eq!(may, [true, false, false, true, false, false, true, true]);
     }
 }

@@ -63,7 +63,7 @@ fn content(facts: &OrderFacts, visitor: &Visitor) -> Markup {
                 }
                 section.card aria-labelledby="messages-heading" {
                     h2 #messages-heading { "What the customer was told" }
-                    div #messages data-swap { (told(facts)) }
+                    div #messages data-swap { (messages(facts)) }
                 }
             }
         }
@@ -141,7 +141,7 @@ fn ordered(facts: &OrderFacts) -> Markup {
     }
 }
 
-fn told(facts: &OrderFacts) -> Markup {
+fn messages(facts: &OrderFacts) -> Markup {
     html! {
         @match &facts.messages {
             None => p.empty { "The messages cannot be read at the moment." },

@@ -123,9 +123,9 @@ mod tests {
             step(OrderStatus::ToBeShipped, 1_012),
             step(OrderStatus::Shipped, 3_512),
         ];
-        let told: Vec<_> =
+        let spans: Vec<_> =
             (0..history.len()).map(|index| after(&history[index], &history[..index])).collect();
-        let texts: Vec<_> = told.iter().map(|text| text.as_deref().unwrap_or("")).collect();
+        let texts: Vec<_> = spans.iter().map(|text| text.as_deref().unwrap_or("")).collect();
         assert_eq!(texts, ["", "known late", "+ 12 ms", "+ 2.5 s"]);
     }
 

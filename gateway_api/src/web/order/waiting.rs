@@ -55,9 +55,9 @@ fn action_label(action: &str) -> &'static str {
 /// A product of which there are too few on hand.
 struct Lack<'a> {
     product: &'a ProductId,
-    /// So many pieces are missing for this order alone.
+    /// The quantity that is missing for this order alone.
     pieces: u64,
-    /// So many have to come in until it is this order's turn.
+    /// The quantity that has to come in before this order can be filled.
     to_bring: u64,
     ahead: Option<Ahead>,
 }
