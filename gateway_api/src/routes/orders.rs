@@ -38,7 +38,7 @@ use crate::{
         order_client::OrderRoute,
         pagination::{self, PageQuery},
         queries, queue_position,
-        stores::{Stores, part, read},
+        stores::{Stores, read, read_optional},
     },
     web::{
         format::quantities,
@@ -209,16 +209,16 @@ async fn facts(
         let stock = async {
             let ids = quantities(&order).into_keys().cloned();
             let products = stores.inventory.get_all::<Product>(ids);
-            let products = part("its products", products).await?;
+            let products = read_optional("its products", products).await?;
             let ahead = queue_position::ahead(&stores.inventory, &order, &products);
-            let ahead = part("its place in the queue", ahead).await.unwrap_or_default();
+            let ahead = read_optional("its place in the queue", ahead).await.unwrap_or_default();
             Some((products, ahead))
         };
         let messages = queries::messages_about(&stores.message, &order);
         let (stock, account, messages) = tokio::join!(
             stock,
             payer(&stores.account, caller, &order),
-            part("its messages", messages)
+            read_optional("its messages", messages)
         );
         let (products, ahead) = stock.unzip();
         let (ahead, now) = (ahead.unwrap_or_default(), now_millis());
@@ -233,7 +233,7 @@ async fn payer(store: &SharedLink, caller: &Caller, order: &Order) -> Payer {
         return Payer::Hidden;
     }
     let accounts = store.get_all::<Account>([order.customer_id.clone()]);
-    match part("its customer's account", accounts).await.map(|it| it.into_iter().next()) {
+    match read_optional("its customer's account", accounts).await.map(|it| it.into_iter().next()) {
         Some(Some(account)) => Payer::Known(queries::shown_account(account, caller)),
         Some(None) => Payer::Unknown,
         None => Payer::Unread,

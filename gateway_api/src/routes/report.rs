@@ -28,7 +28,7 @@ use crate::{
     upstream::{
         pagination::{self, PAGE_BYTES, PAGE_LIMIT, PageCursor, PageQuery, Room},
         queries,
-        stores::{Stores, part, read},
+        stores::{Stores, read, read_optional},
     },
     web::{
         layout,
@@ -184,9 +184,9 @@ async fn facts(
     let choices = queries::accounts(&stores.account, caller, 0, PAGE_CHOICES);
     let read = read(reader, "the report", async {
         let (products, accounts, choices, names, counts) = tokio::join!(
-            part("the products", products),
-            part("the accounts", accounts),
-            part("the customers to choose from", choices),
+            read_optional("the products", products),
+            read_optional("the accounts", accounts),
+            read_optional("the customers to choose from", choices),
             names(stores, &orders),
             queries::count_orders(stores, caller),
         );
@@ -219,8 +219,8 @@ fn entities<E: DeserializeOwned>(documents: &[Box<RawValue>]) -> Vec<E> {
 async fn names(stores: &Stores, orders: &[Order]) -> Names {
     let (customers, products) = Names::needed(orders);
     let (customers, products) = tokio::join!(
-        part("customers' names", stores.account.get_all::<Account>(customers)),
-        part("products' names", stores.inventory.get_all::<Product>(products)),
+        read_optional("customers' names", stores.account.get_all::<Account>(customers)),
+        read_optional("products' names", stores.inventory.get_all::<Product>(products)),
     );
     Names::new(customers.unwrap_or_default(), products.unwrap_or_default())
 }

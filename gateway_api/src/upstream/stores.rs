@@ -55,7 +55,7 @@ pub(crate) async fn read<T>(
 }
 
 /// Reads what a page for people can do without: `None` if it cannot be read, with an error in the log.
-pub(crate) async fn part<T>(
+pub(crate) async fn read_optional<T>(
     what: &str,
     reading: impl Future<Output = Result<T, LinkError>>,
 ) -> Option<T> {

@@ -120,7 +120,7 @@ fn document(frame: &Frame, visitor: &Visitor, content: &Markup) -> Markup {
                             }
                         }
                     }
-                    (who(visitor))
+                    (user_menu(visitor))
                 }
                 main #main tabindex="-1" { (content) }
             }
@@ -133,8 +133,8 @@ fn is_for(visitor: &Visitor, path: &str) -> bool {
     path != "/flow" || visitor.limited_to().is_none()
 }
 
-/// Who is signed in, and the way in or out.
-fn who(visitor: &Visitor) -> Markup {
+/// The signed-in user, and the link or button to sign in or out.
+fn user_menu(visitor: &Visitor) -> Markup {
     html! {
         @if let Some(name) = &visitor.name {
             form.who method="post" action="/sign-out" {
