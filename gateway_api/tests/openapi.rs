@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 #[test]
 fn swagger_yaml_is_the_document_that_is_served() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("swagger.yaml");
-    let fresh = gateway_api::openapi::document().to_yaml().expect("it has string keys only");
+    let fresh = gateway_api::router::document().to_yaml().expect("it has string keys only");
     if std::env::var_os("RENEW").is_some() {
         std::fs::write(&path, &fresh).expect("swagger.yaml can be written");
     }
@@ -22,7 +22,7 @@ fn swagger_yaml_is_the_document_that_is_served() {
 
 #[test]
 fn every_body_has_examples_that_fit_its_schema_and_every_problem_the_status_that_it_is_shown_for() {
-    let document = serde_json::to_value(gateway_api::openapi::document()).unwrap();
+    let document = serde_json::to_value(gateway_api::router::document()).unwrap();
     let mut looked_at = 0;
     for (path, operations) in document["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {
@@ -74,7 +74,7 @@ fn assert_fits(document: &Value, schema: &Value, example: &Value, place: &str) {
 
 #[test]
 fn the_schemas_of_names_and_addresses_take_what_is_taken_and_nothing_else() {
-    let document = serde_json::to_value(gateway_api::openapi::document()).unwrap();
+    let document = serde_json::to_value(gateway_api::router::document()).unwrap();
     let schema = json!({
         "$ref": "#/components/schemas/DefineAccount", "components": document["components"]
     });

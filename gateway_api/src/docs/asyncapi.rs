@@ -10,8 +10,10 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use utoipa::openapi::{RefOr, schema::Schema};
 
-use super::streams::{self, Description};
-use crate::examples;
+use super::{
+    examples,
+    streams::{self, Description},
+};
 
 /// The document.
 #[derive(Serialize)]

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use sha1_smol::Sha1;
 
-use crate::{Gateway, guard::Embedded};
+use crate::access::limits::client::Embedded;
 
 /// HTML in UTF-8.
 pub(crate) const HTML: &str = "text/html; charset=utf-8";
@@ -53,7 +53,7 @@ impl Fixed {
     }
 
     /// Its route.
-    pub(crate) fn route(self) -> MethodRouter<Gateway> {
+    pub(crate) fn route<S: Clone + Send + Sync + 'static>(self) -> MethodRouter<S> {
         get(move |request: HeaderMap| std::future::ready(self.answer(&request)))
     }
 

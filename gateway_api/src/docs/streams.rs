@@ -17,7 +17,7 @@ use utoipa::{
     },
 };
 
-use crate::examples;
+use super::examples;
 
 /// A named schema.
 pub(crate) type Named = (String, RefOr<Schema>);

@@ -8,7 +8,6 @@ use maud::{DOCTYPE, html};
 use utoipa_swagger_ui::{Config, serve};
 
 use super::fixed::{CSS, Fixed, HTML, JAVASCRIPT};
-use crate::Gateway;
 
 /// The page runs its own files only and speaks to this gateway only. Arrows and locks are `data:`
 /// pictures within Swagger UI's stylesheet.
@@ -24,7 +23,7 @@ const FILES: [(&str, &str); 3] = [
 ];
 
 /// Serves the page and what it consists of.
-pub(crate) fn router() -> Router<Gateway> {
+pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let page = Fixed::new(HTML, page()).with_policy(POLICY);
     let mut router = Router::new()
         .route("/docs", page.clone().route())

@@ -5,8 +5,8 @@ use common::http::problem::Problem;
 use http::{StatusCode, header};
 use maud::{DOCTYPE, Markup, html};
 
-use super::{assets, visitor::Visitor};
-use crate::signin::sign_in_path;
+use super::assets;
+use crate::access::{sign_in::path::sign_in_path, visitor::Visitor};
 
 /// Nothing is loaded from elsewhere, nothing within a page is run or styles it, nobody frames it.
 /// Forms lead here, and by signing out on to the provider: browsers look at where they end up.
@@ -18,34 +18,42 @@ fn content_security_policy(visitor: &Visitor) -> String {
     )
 }
 
-/// The places that every page leads to.
-const PLACES: [(&str, &str); 4] =
+/// The pages to which every page links.
+const NAV: [(&str, &str); 4] =
     [("Report", "/report"), ("Flow", "/flow"), ("API", "/docs"), ("Events", "/docs/events")];
 
-/// What a page is called, and which script it has.
-pub(crate) struct Frame<'a> {
+/// The title of a page, and its script.
+#[derive(Default)]
+pub(crate) struct Frame {
     /// For the window.
-    pub(crate) title: &'a str,
+    pub(crate) title: String,
     /// Tells the script what to do; empty: nothing.
     pub(crate) kind: &'static str,
-    /// Its place among [`PLACES`], if it is one.
-    pub(crate) place: &'static str,
-    /// Where its main contents begin, for those who skip the rest.
+    /// Its own path in [`NAV`], if it is there.
+    pub(crate) nav: &'static str,
+    /// The id of the element at which the main contents begin.
     pub(crate) skip_to: &'static str,
-    /// From where on its script is told what changes, if that is known.
+    /// The event id from which its script follows changes, if that is known.
     pub(crate) position: Option<String>,
 }
 
-/// A page that is all right.
-pub(crate) fn page(frame: &Frame<'_>, content: &Markup) -> Response {
-    respond(StatusCode::OK, frame, content)
+/// A page: the data of a response.
+pub(crate) struct Page {
+    pub(crate) frame: Frame,
+    pub(crate) content: Markup,
+}
+
+impl Page {
+    /// The page for this visitor.
+    pub(crate) fn into_response(self, visitor: &Visitor) -> Response {
+        respond(StatusCode::OK, &self.frame, visitor, &self.content)
+    }
 }
 
 /// A problem as a page, with its status.
-pub(crate) fn problem(problem: &Problem) -> Response {
+pub(crate) fn problem(problem: &Problem, visitor: &Visitor) -> Response {
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let frame =
-        Frame { title: &problem.title, kind: "", place: "", skip_to: "main", position: None };
+    let frame = Frame { title: problem.title.to_string(), skip_to: "main", ..Frame::default() };
     let content = html! {
         section.problem aria-labelledby="title" {
             p.problem-status { (problem.status) }
@@ -55,13 +63,12 @@ pub(crate) fn problem(problem: &Problem) -> Response {
             p { a.button href="/report" { "Go to the report" } }
         }
     };
-    let mut response = respond(status, &frame, &content);
+    let mut response = respond(status, &frame, visitor, &content);
     problem.add_headers(response.headers_mut());
     response
 }
 
-fn respond(status: StatusCode, frame: &Frame<'_>, content: &Markup) -> Response {
-    let visitor = Visitor::current();
+fn respond(status: StatusCode, frame: &Frame, visitor: &Visitor, content: &Markup) -> Response {
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -70,11 +77,11 @@ fn respond(status: StatusCode, frame: &Frame<'_>, content: &Markup) -> Response 
         (header::CACHE_CONTROL, "no-store"),
         (header::VARY, "accept"),
     ];
-    let policy = [(header::CONTENT_SECURITY_POLICY, content_security_policy(&visitor))];
-    (status, headers, policy, document(frame, &visitor, content).into_string()).into_response()
+    let policy = [(header::CONTENT_SECURITY_POLICY, content_security_policy(visitor))];
+    (status, headers, policy, document(frame, visitor, content).into_string()).into_response()
 }
 
-fn document(frame: &Frame<'_>, visitor: &Visitor, content: &Markup) -> Markup {
+fn document(frame: &Frame, visitor: &Visitor, content: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -103,17 +110,17 @@ fn document(frame: &Frame<'_>, visitor: &Visitor, content: &Markup) -> Markup {
                     }
                     nav aria-label="Pages" {
                         ul {
-                            @for (name, path) in PLACES.into_iter().filter(|place| is_for(visitor, place.1)) {
+                            @for (name, path) in NAV.into_iter().filter(|it| is_for(visitor, it.1)) {
                                 li {
                                     a href=(path)
-                                        aria-current=[(frame.place == path).then_some("page")] {
+                                        aria-current=[(frame.nav == path).then_some("page")] {
                                         (name)
                                     }
                                 }
                             }
                         }
                     }
-                    (who(visitor))
+                    (user_menu(visitor))
                 }
                 main #main tabindex="-1" { (content) }
             }
@@ -121,13 +128,13 @@ fn document(frame: &Frame<'_>, visitor: &Visitor, content: &Markup) -> Markup {
     }
 }
 
-/// Whether a place is of use to whoever looks.
-fn is_for(visitor: &Visitor, place: &str) -> bool {
-    place != "/flow" || visitor.limited_to().is_none()
+/// Whether a page of [`NAV`] is of use to the visitor.
+fn is_for(visitor: &Visitor, path: &str) -> bool {
+    path != "/flow" || visitor.limited_to().is_none()
 }
 
-/// Who is signed in, and the way in or out.
-fn who(visitor: &Visitor) -> Markup {
+/// The signed-in user, and the link or button to sign in or out.
+fn user_menu(visitor: &Visitor) -> Markup {
     html! {
         @if let Some(name) = &visitor.name {
             form.who method="post" action="/sign-out" {
@@ -135,7 +142,7 @@ fn who(visitor: &Visitor) -> Markup {
                 button.quiet type="submit" { "Sign out" }
             }
         } @else if visitor.can_sign_in {
-            a.who href=(sign_in_path(&visitor.wanted)) { "Sign in" }
+            a.who href=(sign_in_path(&visitor.path_and_query)) { "Sign in" }
         }
     }
 }
@@ -158,12 +165,12 @@ mod tests {
 
     #[test]
     fn a_problem_is_a_page_with_its_status_and_escapes_what_it_says() {
-        let response = problem(&Problem::unavailable("<script>alert(1)</script>"));
+        let response =
+            problem(&Problem::unavailable("<script>alert(1)</script>"), &Visitor::default());
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
         assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
-        let frame =
-            Frame { title: "</title><b>", kind: "", place: "", skip_to: "main", position: None };
+        let frame = Frame { title: "</title><b>".to_owned(), skip_to: "main", ..Frame::default() };
         let visitor = Visitor { name: Some("<b>".to_owned()), ..Visitor::default() };
         let text = document(&frame, &visitor, &html! { "<script>alert(1)</script>" }).into_string();
         assert!(!text.contains("<script"), "{text}");

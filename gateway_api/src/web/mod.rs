@@ -2,63 +2,35 @@
 //! only adds life and buttons. Programs get JSON at the same addresses.
 
 mod assets;
-pub(crate) mod flow_page;
-mod flow_picture;
+pub(crate) mod flow;
+pub(crate) mod format;
 pub(crate) mod layout;
-pub(crate) mod negotiate;
-pub(crate) mod order_page;
-mod order_rows;
-pub(crate) mod report_page;
-mod stock_rows;
-mod story;
-pub(crate) mod visitor;
-mod waiting;
-mod words;
+mod negotiate;
+mod offers;
+pub(crate) mod order;
+pub(crate) mod render;
+pub(crate) mod report;
+pub(crate) mod signed_out;
 
 use axum::{
     Router,
     response::{IntoResponse, Redirect, Response},
     routing::get,
 };
-use common::http::problem::Problem;
-use http::{HeaderMap, HeaderValue, Uri, header};
+use http::Uri;
 
-use self::negotiate::wants_html;
-use crate::Gateway;
+use self::render::Representation;
+use crate::page_problem::PageProblem;
 
-/// What the pages need besides the routes that they share with programs.
-pub(crate) fn router() -> Router<Gateway> {
+/// The routes of pages that programs do not share.
+pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new().route("/", get(root)).merge(assets::router())
 }
 
 /// Browsers begin at the report.
-async fn root(headers: HeaderMap, uri: Uri) -> Response {
-    if wants_html(&headers) {
-        let mut response = Redirect::to("/report").into_response();
-        vary(&mut response);
-        return response;
+async fn root(representation: Representation, uri: Uri) -> Result<Response, PageProblem> {
+    match representation {
+        Representation::Page => Ok(render::negotiated(Redirect::to("/report").into_response())),
+        Representation::Json => Err(render::unknown_path(uri).await),
     }
-    json(Err(common::http::request::unknown_path(uri).await))
-}
-
-/// 404 for a path that does not exist.
-pub(crate) async fn unknown_path(headers: HeaderMap, uri: Uri) -> Response {
-    let problem = common::http::request::unknown_path(uri).await;
-    if wants_html(&headers) { html(Err(problem)) } else { json(Err(problem)) }
-}
-
-/// An answer to somebody who wants a page.
-pub(crate) fn html(answer: Result<Response, Problem>) -> Response {
-    answer.unwrap_or_else(|problem| layout::problem(&problem))
-}
-
-/// An answer to somebody who wants JSON where there is a page as well.
-pub(crate) fn json(answer: Result<Response, Problem>) -> Response {
-    let mut response = answer.unwrap_or_else(IntoResponse::into_response);
-    vary(&mut response);
-    response
-}
-
-fn vary(response: &mut Response) {
-    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
 }

@@ -2,8 +2,8 @@
 
 use http::{HeaderMap, header};
 
-/// Whether the client prefers HTML over JSON: browsers do; whoever takes anything, or does not
-/// say, gets JSON.
+/// Whether the client prefers HTML over JSON, as browsers do. A client that accepts anything, or does not
+/// say what it accepts, gets JSON.
 pub(crate) fn wants_html(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter();
     let ranges: Vec<Range> = accepted

@@ -1,0 +1,118 @@
+//! Configuration of tokens and of signing in.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::Args;
+use common::{config_error::Fault, pem, process::auth::AuthConfig};
+
+use super::{
+    sign_in::config::SignInConfig,
+    tokens::{
+        fetch::Address,
+        jwks::{Algorithm, KeySet},
+        token::Expectations,
+    },
+};
+
+/// Which tokens let whom in.
+#[derive(Args, Clone, Debug)]
+pub struct OidcConfig {
+    #[command(flatten)]
+    pub(super) auth: AuthConfig,
+    /// Who issues the tokens: an OpenID provider's URL, exactly as it is in them
+    #[arg(long, env)]
+    pub(super) oidc_issuer: Option<String>,
+    /// For whom the tokens must be
+    #[arg(long, env)]
+    oidc_audience: Option<String>,
+    /// A file with the issuer's keys (JWKS) instead of a provider that has them; read again when it
+    /// changes
+    #[arg(long, env)]
+    pub(super) oidc_jwks_file: Option<PathBuf>,
+    /// Certificate authorities (PEM) for the provider, instead of the system's
+    #[arg(long, env)]
+    pub(super) oidc_ca: Option<PathBuf>,
+    /// How tokens may be signed
+    #[arg(
+        long,
+        env,
+        value_delimiter = ',',
+        default_value = "RS256,RS384,RS512,PS256,PS384,PS512,ES256,ES384,EdDSA"
+    )]
+    auth_algorithms: Vec<Algorithm>,
+    /// The claim that names the customer who calls; whose token has none is no customer
+    #[arg(long, env, default_value = "customer_id", value_parser = claim)]
+    auth_customer_claim: String,
+    /// The claim that has the scopes, separated by spaces or as a list [default: scope, or else scp]
+    #[arg(long, env, value_parser = claim)]
+    auth_scope_claim: Option<String>,
+    #[command(flatten)]
+    pub(super) sign_in: SignInConfig,
+}
+
+fn claim(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > 100 {
+        return Err("1 to 100 characters".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+impl OidcConfig {
+    /// What the gateway and order_service have in common.
+    pub fn auth(&self) -> &AuthConfig {
+        &self.auth
+    }
+
+    /// Checks the configuration, for a gateway that listens there.
+    ///
+    /// # Errors
+    ///
+    /// What is missing or does not fit together.
+    pub fn check(&self, http: SocketAddr) -> Result<(), Fault> {
+        self.auth.check(http)?;
+        if self.auth.is_off() {
+            return Ok(());
+        }
+        let needed = |variable, value: &Option<String>, what: &str| match value.as_deref() {
+            Some("") | None => Err(Fault::of(
+                variable,
+                format!("{what}; AUTH_MODE=required needs it (AUTH_MODE=off lets everybody in)"),
+            )),
+            Some(_) => Ok(()),
+        };
+        needed("OIDC_ISSUER", &self.oidc_issuer, "say who issues the tokens")?;
+        needed("OIDC_AUDIENCE", &self.oidc_audience, "say for whom the tokens must be")?;
+        match &self.oidc_jwks_file {
+            Some(path) => {
+                let file = |reason: String| {
+                    Fault::of("OIDC_JWKS_FILE", format!("{}: {reason}", path.display()))
+                };
+                let json = std::fs::read(path).map_err(|error| file(error.to_string()))?;
+                KeySet::parse(&json).map_err(|reason| file(reason.to_owned()))?;
+            }
+            None => {
+                let issuer: Result<Address, _> = self.issuer().parse();
+                issuer.map_err(|reason| Fault::of("OIDC_ISSUER", reason))?;
+            }
+        }
+        if let Some(path) = &self.oidc_ca {
+            pem::authorities(path).map_err(|error| Fault::of("OIDC_CA", error.to_string()))?;
+        }
+        self.sign_in.check(self.oidc_jwks_file.is_some())
+    }
+
+    pub(super) fn issuer(&self) -> String {
+        self.oidc_issuer.clone().unwrap_or_default()
+    }
+
+    /// The expected claims of tokens.
+    pub(super) fn expectations(&self) -> Expectations {
+        Expectations {
+            issuer: self.issuer(),
+            audience: self.oidc_audience.clone().unwrap_or_default(),
+            algorithms: self.auth_algorithms.clone(),
+            customer_claim: self.auth_customer_claim.clone(),
+            scope_claim: self.auth_scope_claim.clone(),
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! The gate before all routes: authenticates and authorizes callers.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use axum::{
+    extract::{MatchedPath, Request, State},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use common::{
+    http::problem::{Challenge, Problem},
+    process::service::Life,
+};
+use http::{HeaderMap, HeaderValue, Method, Uri, header};
+use tracing::warn;
+
+use super::{
+    config::OidcConfig,
+    limits::client::AuthenticatedSubject,
+    sign_in::{
+        flow::SignInFlow,
+        session::{Sessions, sign_in_is_off},
+    },
+    tokens::{
+        caller::{Caller, forbidden},
+        fetch::{Address, Fetcher},
+        provider::Provider,
+        rules::{self, RouteAccess},
+        verifier::{TokenVerifier, now},
+    },
+    visitor::Visitor,
+};
+use crate::page_problem::PageProblem;
+
+/// The gate: checks tokens, or requires none.
+#[derive(Debug)]
+pub struct Gate(Option<Checks>);
+
+#[derive(Debug)]
+struct Checks {
+    verifier: TokenVerifier,
+    sessions: Sessions,
+}
+
+impl Gate {
+    /// The gate of this configuration.
+    ///
+    /// # Errors
+    ///
+    /// The provider cannot be spoken to: the system has no certificate authorities, for one.
+    pub fn start(config: &OidcConfig, life: &Life) -> anyhow::Result<Self> {
+        if config.auth.is_off() {
+            warn!(
+                "AUTH_MODE=off: NOBODY IS ASKED WHO THEY ARE, and everybody who reaches this may do \
+                 everything. That is for a demo; set AUTH_MODE=required for anything else"
+            );
+            return Ok(Self(None));
+        }
+        let part = life.health.part("the keys for tokens");
+        let provider = match &config.oidc_jwks_file {
+            Some(path) => Provider::from_file(path.clone(), part),
+            None => {
+                let issuer = config.issuer();
+                let is_here = issuer.parse::<Address>().is_ok_and(|it| it.is_loopback());
+                let fetcher = match &config.oidc_ca {
+                    None if is_here && issuer.starts_with("http:") => Fetcher::plain(),
+                    authorities => Fetcher::new(authorities.as_deref())
+                        .context("OIDC_CA: there are no certificate authorities to trust")?,
+                };
+                let provider = Provider::discovered(&issuer, fetcher, part);
+                provider.map_err(|reason| anyhow::anyhow!("OIDC_ISSUER: {reason}"))?
+            }
+        };
+        let provider = Arc::new(provider);
+        let (refreshed, shutdown) = (Arc::clone(&provider), life.shutdown.clone());
+        life.spawn("the refresh of token keys", async move {
+            tokio::select! {
+                () = refreshed.refresh_forever() => {}
+                () = shutdown.cancelled() => {}
+            }
+            Ok(())
+        });
+        let verifier = TokenVerifier::new(provider, config.expectations());
+        Ok(Self(Some(Checks { verifier, sessions: Sessions::new(&config.sign_in)? })))
+    }
+
+    /// The browsers that are signed in.
+    pub(crate) fn sessions(&self) -> Option<&Sessions> {
+        self.0.as_ref().map(|checks| &checks.sessions)
+    }
+
+    /// The flow by which browsers sign in.
+    ///
+    /// # Errors
+    ///
+    /// 404: browsers cannot sign in here. 503: the provider is not known yet.
+    pub(crate) fn sign_in_flow(&self) -> Result<SignInFlow<'_>, Problem> {
+        let checks = self.0.as_ref().ok_or_else(sign_in_is_off)?;
+        SignInFlow::new(&checks.verifier, &checks.sessions)
+    }
+
+    /// Ends the session of a browser at this gateway; gives the cookies that remove it there.
+    ///
+    /// # Errors
+    ///
+    /// 404: browsers cannot sign in here. 403: another site's page made the request.
+    pub(crate) fn sign_out(&self, headers: &HeaderMap) -> Result<Vec<HeaderValue>, Problem> {
+        self.sessions().ok_or_else(sign_in_is_off)?.sign_out(headers, now())
+    }
+
+    /// The visitor according to the browser's cookie. Whether its token is still accepted is decided later.
+    fn visitor(&self, request: &Request) -> Visitor {
+        let path_and_query =
+            request.uri().path_and_query().map_or("/", |it| it.as_str()).to_owned();
+        let Some(checks) = &self.0 else { return Visitor { path_and_query, ..Visitor::default() } };
+        Visitor {
+            can_sign_in: checks.sessions.sign_in_url("/").is_some(),
+            name: checks.sessions.name(request.headers(), now()),
+            leads_to: checks.sessions.leads_to(checks.verifier.provider()),
+            path_and_query,
+            caller: None,
+        }
+    }
+}
+
+/// Authenticates the caller of a request, or answers it.
+pub(crate) async fn authenticate(
+    State(gate): State<Arc<Gate>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let mut visitor = gate.visitor(&request);
+    let admitted = gate.admit(&mut request).await;
+    if let Ok(Some(caller)) = &admitted {
+        visitor.caller = Some(caller.clone());
+    }
+    let visitor = Arc::new(visitor);
+    let mut response = match admitted {
+        Ok(caller) => {
+            request.extensions_mut().insert(Arc::clone(&visitor));
+            let mut response = next.run(request).await;
+            if caller.is_some_and(|caller| !caller.is_anonymous()) {
+                // It is meant for this caller.
+                let kept = HeaderValue::from_static("no-store");
+                response.headers_mut().entry(header::CACHE_CONTROL).or_insert(kept);
+            }
+            response
+        }
+        Err(refusal) => *refusal,
+    };
+    // For the layer that renders problems as pages.
+    response.extensions_mut().insert(visitor);
+    response
+}
+
+/// Authorizes the caller of a request, or answers it. This layer is inside of `limit_subject`, so a request
+/// that it refuses was counted.
+pub(crate) async fn authorize(
+    State(gate): State<Arc<Gate>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let extensions = request.extensions();
+    let (Some(checks), Some(caller), Some(access)) =
+        (&gate.0, extensions.get::<Caller>(), extensions.get::<RouteAccess>())
+    else {
+        return next.run(request).await;
+    };
+    match check(caller, *access) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => {
+            let (parts, _) = request.into_parts();
+            checks.refusal(&parts.method, &parts.uri, &parts.headers, problem)
+        }
+    }
+}
+
+impl Gate {
+    /// The caller, who is also in the extensions of the request from then on; `None` on public routes and
+    /// where there is no route.
+    async fn admit(&self, request: &mut Request) -> Result<Option<Caller>, Box<Response>> {
+        let Some(checks) = &self.0 else {
+            let caller = Caller::anonymous();
+            request.extensions_mut().insert(caller.clone());
+            return Ok(Some(caller));
+        };
+        // That there is nothing at a path is no secret.
+        let Some(path) = request.extensions().get::<MatchedPath>() else { return Ok(None) };
+        let access = match rules::access(request.method(), path.as_str()) {
+            Some(RouteAccess::Public) => return Ok(None),
+            Some(access) => access,
+            None => return Err(Box::new(not_allowed(request.method(), path.as_str()))),
+        };
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let caller = checks.caller(&method, request.headers()).await.map_err(|problem| {
+            Box::new(checks.refusal(&method, &uri, request.headers(), problem))
+        })?;
+        let subject = AuthenticatedSubject(caller.subject().into());
+        request.extensions_mut().insert(subject);
+        request.extensions_mut().insert(caller.clone());
+        request.extensions_mut().insert(access);
+        request.headers_mut().remove(header::AUTHORIZATION);
+        Ok(Some(caller))
+    }
+}
+
+/// 405, also for what was forgotten in the rules.
+fn not_allowed(method: &Method, path: &str) -> Response {
+    let problem = Problem::method_not_allowed(format!("{path} does not take {method}"));
+    let mut response = problem.into_response();
+    let allowed = HeaderValue::from_str(&rules::allowed(path)).expect("methods are plain");
+    response.headers_mut().insert(header::ALLOW, allowed);
+    response
+}
+
+/// Whether the caller may call such a route.
+fn check(caller: &Caller, access: RouteAccess) -> Result<(), Problem> {
+    let Some(scope) = access.scope() else { return Ok(()) };
+    // First, for no scope would help.
+    if let (RouteAccess::All(_), Some(own)) = (access, caller.limited_to()) {
+        let detail = format!("the token is customer {own}'s, and this is not for customers");
+        return Err(Problem::forbidden(detail));
+    }
+    if !caller.may(scope) {
+        let detail = format!("the token lacks the scope {}", scope.name());
+        return Err(forbidden(scope, detail));
+    }
+    Ok(())
+}
+
+impl Checks {
+    /// The caller according to the bearer token or the session of a browser.
+    async fn caller(&self, method: &Method, headers: &HeaderMap) -> Result<Caller, Problem> {
+        let claims = match bearer(headers)? {
+            Some(token) => self.verifier.claims(token).await?,
+            None => {
+                let token = self.sessions.token(headers, now()).ok_or_else(|| {
+                    Problem::unauthenticated("send the header Authorization: Bearer <token>")
+                        .challenging(Challenge::Token)
+                })?;
+                if !method.is_safe() {
+                    self.sessions.check_origin(headers)?;
+                }
+                self.verifier.claims(&token).await?
+            }
+        };
+        Ok(Caller::of(claims))
+    }
+
+    /// The answer to a caller who is not let in. A browser that could sign in is led there.
+    fn refusal(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        problem: Problem,
+    ) -> Response {
+        if !method.is_safe() {
+            return problem.into_response();
+        }
+        let wanted = uri.path_and_query().map_or("/", |it| it.as_str());
+        // A client that sends a token is no browser that could sign in.
+        let may_sign_in = problem.status == 401 && !headers.contains_key(header::AUTHORIZATION);
+        let sign_in_url = self.sessions.sign_in_url(wanted).filter(|_| may_sign_in);
+        PageProblem { problem, sign_in_url }.into_response()
+    }
+}
+
+/// The token of the `Authorization` header, if there is one (RFC 6750, section 2.1). In the query
+/// or the body none is looked for: they end up in logs.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        let why = "send one Authorization header, not several";
+        let problem = Problem::bad_request(why).at("Authorization");
+        return Err(problem.challenging(Challenge::OneToken));
+    }
+    let text = value.to_str().unwrap_or_default();
+    match text.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(token.trim())),
+        _ => {
+            let why = "another way to say who calls than a bearer token is not taken here";
+            Err(Problem::unauthenticated(why).challenging(Challenge::Token))
+        }
+    }
+}

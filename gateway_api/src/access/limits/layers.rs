@@ -1,0 +1,103 @@
+//! The two layers of the router that enforce the limits.
+
+use std::sync::Arc;
+
+use axum::{
+    body::{Body, HttpBody as _},
+    extract::{Request, State},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use common::http::server::{Connection, PIECE, Peer, keep};
+use http::{HeaderValue, header};
+
+use super::{
+    client::{AuthenticatedSubject, Client, Embedded},
+    limiter::Limiter,
+    reader::MeteredReader,
+};
+use crate::page_problem::PageProblem;
+
+/// Limits each address, before authentication.
+pub(crate) async fn limit_address(
+    State(limiter): State<Arc<Limiter>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let connection = request.extensions().get::<Connection>().cloned();
+    let peer = request.extensions().get::<Peer>();
+    let client = peer.map_or(Client::ThisMachine, |peer| limiter.client(peer, request.headers()));
+    match limiter.admit(request, &client).await {
+        Ok((mut request, body, taken)) => {
+            request.extensions_mut().insert(MeteredReader::new(&limiter, &client));
+            let answer = next.run(request).await;
+            drop(body);
+            match limiter.hold(&client, &answer) {
+                Ok(hold) => {
+                    let keeps = taken.permit.is_some() || hold.is_some();
+                    // A client that takes nothing of it can be cut off in favour of others.
+                    let keeps = keeps.then(|| {
+                        let clients = [Some(&client), answer.extensions().get::<Client>()];
+                        let shares = clients.into_iter().flatten().map(|it| limiter.number(it));
+                        (taken, hold, connection.map(|it| it.keep(shares.collect())))
+                    });
+                    kept(answer, keeps)
+                }
+                // Where the answer is JSON, the refusal is JSON whatever the client prefers.
+                Err(problem) if is_page(&answer) => PageProblem::from(problem).into_response(),
+                Err(problem) => {
+                    let mut refusal = problem.into_response();
+                    let accept = HeaderValue::from_static("accept");
+                    refusal.headers_mut().insert(header::VARY, accept);
+                    refusal
+                }
+            }
+        }
+        Err(problem) => PageProblem::from(problem).into_response(),
+    }
+}
+
+fn is_page(answer: &Response) -> bool {
+    let kind = answer.headers().get(header::CONTENT_TYPE);
+    kind.is_some_and(|it| it.as_bytes().starts_with(b"text/html"))
+}
+
+/// Limits each subject, after authentication. A request without an [`AuthenticatedSubject`] passes.
+pub(crate) async fn limit_subject(
+    State(limiter): State<Arc<Limiter>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let Some(subject) = request.extensions().get::<AuthenticatedSubject>() else {
+        return next.run(request).await;
+    };
+    let client = Client::Subject(subject.0.clone());
+    let connection = request.extensions().get::<Connection>().cloned();
+    let share = match limiter.count_subject(&subject.0, &request) {
+        Ok(true) => limiter.share(&client, connection.as_ref()).await,
+        Ok(false) => Ok(None),
+        Err(problem) => Err(problem),
+    };
+    match share {
+        Ok(share) => {
+            request.extensions_mut().insert(MeteredReader::new(&limiter, &client));
+            let mut answer = next.run(request).await;
+            // For the layer outside, which counts large answers.
+            answer.extensions_mut().insert(client);
+            kept(answer, share)
+        }
+        Err(problem) => PageProblem::from(problem).into_response(),
+    }
+}
+
+/// The answer keeps what its request has taken until it is sent: what a client does not take is in our
+/// memory. Not so what is part of the program, nor what is so small that the connection's own buffer takes
+/// it.
+fn kept<T: Send + Unpin + 'static>(answer: Response, taken: Option<T>) -> Response {
+    let is_small = |body: &Body| body.size_hint().upper().is_some_and(|size| size <= PIECE as u64);
+    let is_free = answer.extensions().get::<Embedded>().is_some() || is_small(answer.body());
+    match taken.filter(|_| !is_free) {
+        Some(taken) => answer.map(|body| keep(body, taken)),
+        None => answer,
+    }
+}

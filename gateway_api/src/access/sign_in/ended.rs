@@ -1,0 +1,140 @@
+//! Sessions whose owner has signed out. A session is a cookie that each gateway can open, so a copy of it
+//! is refused only where it is known that it is over: at this gateway.
+
+use std::{
+    cmp::Reverse,
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use ring::digest::{SHA256, digest};
+use tokio::sync::watch;
+
+/// How many ended sessions are remembered; some 100 bytes each.
+const REMEMBERED_SESSIONS: usize = 10_000;
+
+/// The sessions that ended at this gateway before their tokens did. Where there is no room for another
+/// one, the subject that has most of them loses its oldest: one that signs in and out again and again
+/// does not bring back the ended sessions of others.
+#[derive(Debug)]
+pub(super) struct Ended {
+    most: usize,
+    known: Mutex<Known>,
+    changes: watch::Sender<()>,
+}
+
+#[derive(Default, Debug)]
+struct Known {
+    /// The number of the session that ends next.
+    next: u64,
+    /// By the names of their tokens.
+    sessions: HashMap<Name, Session>,
+}
+
+#[derive(Debug)]
+struct Session {
+    subject: Name,
+    /// The later it ended, the larger.
+    number: u64,
+    /// When its token expires.
+    expires: u64,
+}
+
+/// Names a token or a subject without keeping it.
+type Name = [u8; 32];
+
+impl Default for Ended {
+    fn default() -> Self {
+        Self::new(REMEMBERED_SESSIONS)
+    }
+}
+
+impl Ended {
+    fn new(most: usize) -> Self {
+        Self { most, known: Mutex::default(), changes: watch::Sender::new(()) }
+    }
+
+    /// Ends the subject's session with this token, which expires then.
+    pub(super) fn end(&self, subject: &str, token: &str, expires: u64, now: u64) {
+        let mut known = self.known();
+        known.sessions.retain(|_, session| session.expires > now);
+        if known.sessions.len() >= self.most {
+            known.forget_one();
+        }
+        let number = known.next;
+        known.next += 1;
+        known.sessions.insert(name(token), Session { subject: name(subject), number, expires });
+        drop(known);
+        self.changes.send_replace(());
+    }
+
+    /// Whether the session with this token has ended.
+    pub(super) fn has(&self, token: &str) -> bool {
+        let known = self.known();
+        !known.sessions.is_empty() && known.sessions.contains_key(&name(token))
+    }
+
+    /// Waits until the session with this token has ended.
+    pub(super) async fn wait_for(&self, token: &str) {
+        let mut changes = self.changes.subscribe();
+        while !self.has(token) && changes.changed().await.is_ok() {}
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// Forgets the oldest session of the subject that has most; among equals, the oldest of all.
+    fn forget_one(&mut self) {
+        let mut subjects: HashMap<Name, (usize, Reverse<u64>, Name)> = HashMap::new();
+        for (token, session) in &self.sessions {
+            let of_subject = subjects.entry(session.subject);
+            let (count, oldest, its_token) =
+                of_subject.or_insert((0, Reverse(session.number), *token));
+            *count += 1;
+            if session.number < oldest.0 {
+                (*oldest, *its_token) = (Reverse(session.number), *token);
+            }
+        }
+        if let Some((_, _, token)) = subjects.into_values().max() {
+            self.sessions.remove(&token);
+        }
+    }
+}
+
+fn name(text: &str) -> Name {
+    let mut name = [0; 32];
+    name.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_ends_many_sessions_does_not_bring_back_those_of_others() {
+        let ended = Ended::new(10);
+        ended.end("one", "one's", 600, 0);
+        ended.end("two", "two's", 600, 0);
+        for number in 0..100 {
+            ended.end("many", &format!("many's {number}"), 600, 0);
+        }
+        assert!(ended.has("one's") && ended.has("two's"));
+        let of_many = (0..100).filter(|number| ended.has(&format!("many's {number}")));
+        assert_eq!(of_many.collect::<Vec<_>>(), Vec::from_iter(92..100), "its last ones");
+        // Where all have equally many, the first that ended is forgotten.
+        for number in 0..7 {
+            ended.end(&number.to_string(), &number.to_string(), 600, 0);
+        }
+        assert!(ended.has("one's") && ended.has("many's 99") && !ended.has("many's 98"));
+        ended.end("another", "another's", 600, 0);
+        assert!(!ended.has("one's") && ended.has("two's") && ended.has("another's"));
+        // Expired entries need no room.
+        ended.end("late", "late's", 1_200, 600);
+        assert_eq!(ended.known().sessions.len(), 1);
+        assert!(ended.has("late's"));
+    }
+}

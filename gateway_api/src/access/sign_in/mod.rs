@@ -1,0 +1,24 @@
+//! Browsers sign in with the OpenID provider: authorization code with PKCE (RFC 7636, RFC 9700).
+//!
+//! Owns: nothing but which attempts came back and which sessions ended; a session is a sealed cookie that
+//! every gateway with the same SESSION_SECRET can open, and holds the same access token that a program would
+//! send.
+//! Consumes: `GET /sign-in`, the provider's answer at `GET /sign-in/callback`, `POST /sign-out`.
+//! Emits: redirects to the provider and back to where the browser wanted to go; cookies.
+//!
+//! `path`, `origin`, `pkce`, `seal` and `cookies` do no IO; `code_exchange` asks the provider, as often as
+//! `redeem` lets it; `flow` puts them together.
+
+mod code_exchange;
+pub(crate) mod config;
+mod cookies;
+mod ended;
+pub(crate) mod flow;
+mod origin;
+pub(crate) mod path;
+mod pkce;
+mod redeem;
+mod remembered;
+mod seal;
+pub(crate) mod session;
+mod url;

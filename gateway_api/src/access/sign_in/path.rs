@@ -1,0 +1,88 @@
+//! Where a browser goes after signing in: a path of this gateway and nothing else.
+
+use super::url;
+
+/// The path for browsers that asked for none.
+pub(super) const DEFAULT_PATH: &str = "/report";
+/// The longest path that is kept: it travels in a cookie.
+const PATH_LIMIT: usize = 1_000;
+
+/// A path, perhaps with a query, that no browser takes for another host.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct LocalPath(String);
+
+impl LocalPath {
+    /// The wanted path, or [`DEFAULT_PATH`] for whatever is not one.
+    ///
+    /// Browsers read `//host` and `/\host` as another host, and leave out tabs and line breaks
+    /// before they look; so a second slash, backslashes and all that is not printable ASCII are out.
+    pub(super) fn or_home(wanted: Option<&str>) -> Self {
+        let fits = |path: &&str| {
+            path.len() <= PATH_LIMIT
+                && path.starts_with('/')
+                && !path.starts_with("//")
+                && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\')
+                // Signing in leads to no signing in.
+                && !["/sign-in", "/sign-out", "/signed-out"].iter().any(|it| path.starts_with(it))
+        };
+        Self(wanted.filter(fits).unwrap_or(DEFAULT_PATH).to_owned())
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The path at which a browser that wants this one signs in.
+pub(crate) fn sign_in_path(wanted: &str) -> String {
+    let wanted = LocalPath::or_home(Some(wanted));
+    format!("/sign-in?then={}", url::encode(wanted.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_paths_of_this_host_are_gone_to() {
+        for path in ["/", "/report", "/report?customer_id=101&status=", "/order/1?a=//b", "/a@b:1"]
+        {
+            assert_eq!(LocalPath::or_home(Some(path)).as_str(), path);
+        }
+        for elsewhere in [
+            "",
+            "report",
+            "//evil.example",
+            "///evil.example",
+            "/\\evil.example",
+            "\\\\evil.example",
+            "/report\\x",
+            "https://evil.example/",
+            "https:evil.example",
+            "javascript:alert(1)",
+            "@evil.example",
+            ".evil.example",
+            "/\t/evil.example",
+            "/\n/evil.example",
+            "\t//evil.example",
+            " /report",
+            "/re port",
+            "/r\u{0}",
+            "/r\r\nSet-Cookie: a=b",
+            "/ü",
+            "/sign-in?then=/sign-in",
+            "/sign-out",
+        ] {
+            assert_eq!(LocalPath::or_home(Some(elsewhere)).as_str(), DEFAULT_PATH, "{elsewhere:?}");
+        }
+        let long = format!("/{}", "x".repeat(PATH_LIMIT));
+        assert_eq!(LocalPath::or_home(Some(&long)).as_str(), DEFAULT_PATH);
+        assert_eq!(LocalPath::or_home(None).as_str(), DEFAULT_PATH);
+    }
+
+    #[test]
+    fn the_wanted_path_survives_the_way_to_sign_in() {
+        let url = sign_in_path("/report?customer_id=101&status=");
+        assert_eq!(url, "/sign-in?then=%2Freport%3Fcustomer_id%3D101%26status%3D");
+    }
+}

@@ -1,0 +1,81 @@
+//! Limits how often the gateway asks the provider for tokens. Anybody can begin to sign in and come back with
+//! made-up codes: each is a request to the provider, with the gateway's secret.
+
+use std::sync::{Mutex, PoisonError};
+
+use common::http::problem::Problem;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::remembered::Remembered;
+
+/// The number of codes that are redeemed at once.
+const CONCURRENT_REDEMPTIONS: usize = 16;
+/// The number of used attempts that are remembered; some 100 bytes each.
+const REMEMBERED_ATTEMPTS: usize = 10_000;
+/// `Retry-After` if too many are in progress, in seconds.
+const RETRY_AFTER_SECONDS: u16 = 2;
+
+/// Permits to redeem a code at the provider, and the attempts that have been redeemed at this gateway.
+#[derive(Debug)]
+pub(super) struct Redeeming {
+    permits: Semaphore,
+    /// The states of those attempts.
+    used: Mutex<Remembered<Box<str>>>,
+}
+
+impl Default for Redeeming {
+    fn default() -> Self {
+        Self {
+            permits: Semaphore::new(CONCURRENT_REDEMPTIONS),
+            used: Mutex::new(Remembered::new(REMEMBERED_ATTEMPTS)),
+        }
+    }
+}
+
+impl Redeeming {
+    /// A permit to redeem a code for the attempt with this state, which ends then.
+    ///
+    /// # Errors
+    ///
+    /// 503: too many are in progress; the attempt can be repeated. 400: it has been redeemed already.
+    pub(super) fn permit(
+        &self,
+        state: &str,
+        ends: u64,
+        now: u64,
+    ) -> Result<SemaphorePermit<'_>, Problem> {
+        let permit = self.permits.try_acquire().map_err(|_| Problem {
+            retry_after: Some(RETRY_AFTER_SECONDS),
+            ..Problem::unavailable("too many sign in at the moment; load this page again")
+        })?;
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        if used.add(state.into(), ends, now) {
+            return Ok(permit);
+        }
+        Err(Problem::sign_in_failed("this browser has come back with that already; sign in again"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_are_redeemed_at_once_and_who_is_sent_away_may_come_again() {
+        let redeeming = Redeeming::default();
+        let permit = |number: usize| redeeming.permit(&number.to_string(), 600, 0);
+        let permits: Vec<_> =
+            (0..CONCURRENT_REDEMPTIONS).map(|number| permit(number).unwrap()).collect();
+        let problem = permit(CONCURRENT_REDEMPTIONS).unwrap_err();
+        assert_eq!((problem.status, problem.retry_after), (503, Some(RETRY_AFTER_SECONDS)));
+        drop(permits);
+        assert!(permit(CONCURRENT_REDEMPTIONS).is_ok());
+    }
+
+    #[test]
+    fn an_attempt_is_redeemed_once() {
+        let redeeming = Redeeming::default();
+        assert!(redeeming.permit("a", 600, 0).is_ok());
+        assert_eq!(redeeming.permit("a", 600, 599).unwrap_err().status, 400);
+    }
+}

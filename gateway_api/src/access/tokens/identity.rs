@@ -1,0 +1,78 @@
+//! What an ID token says: who signed in, for people (OpenID Connect Core, section 3.1.3.7).
+
+use serde_json::Value;
+
+use super::{
+    json::Members,
+    jwks::KeySet,
+    token::{Expectations, TokenError, check_issuer, check_times, signed},
+};
+
+/// What whoever signed in is called, if the token is the one for this client and attempt, now in
+/// seconds since 1970. Its signature is checked although it came from the provider itself over TLS.
+///
+/// # Errors
+///
+/// Why it is not good.
+pub fn verify(
+    token: &str,
+    keys: &KeySet,
+    expected: &Expectations,
+    (client, nonce): (&str, &str),
+    now: u64,
+) -> Result<String, TokenError> {
+    let claims = signed(token, keys, expected)?;
+    check_issuer(&claims, expected)?;
+    if !is_for(&claims, client) {
+        return Err(TokenError::Audience);
+    }
+    check_times(&claims, now)?;
+    // Keycloak says there what a token is for.
+    if claims.text("typ").is_some_and(|kind| kind != "ID") {
+        return Err(TokenError::Type);
+    }
+    if claims.text("nonce") != Some(nonce) {
+        return Err(TokenError::Nonce);
+    }
+    let subject = claims.text("sub").filter(|it| !it.is_empty()).ok_or(TokenError::Subject)?;
+    let named = ["name", "preferred_username"].into_iter().find_map(|name| claims.text(name));
+    Ok(named.filter(|it| !it.is_empty()).unwrap_or(subject).to_owned())
+}
+
+/// Whether it is for the client, and not for others that let this one have it.
+fn is_for(claims: &Members, client: &str) -> bool {
+    let issued_to = claims.text("azp").is_none_or(|to| to == client);
+    issued_to
+        && match claims.get("aud") {
+            Some(Value::String(one)) => one == client,
+            Some(Value::Array(several)) => {
+                several.iter().any(|it| it == client)
+                    && (several.len() == 1 || claims.text("azp").is_some())
+            }
+            _ => false,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_id_token_is_for_the_client_that_asked() {
+        for (claims, passes) in [
+            (json!({ "aud": "web" }), true),
+            (json!({ "aud": ["web"], "azp": "web" }), true),
+            (json!({ "aud": ["web", "api"], "azp": "web" }), true),
+            (json!({ "aud": ["web", "api"] }), false),
+            (json!({ "aud": "web", "azp": "other" }), false),
+            (json!({ "aud": "other" }), false),
+            (json!({ "aud": [] }), false),
+            (json!({}), false),
+        ] {
+            let members: Members = serde_json::from_value(claims.clone()).unwrap();
+            assert_eq!(is_for(&members, "web"), passes, "{claims}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Configuration of the gateway: command-line options and environment variables.
+
+use std::net::SocketAddr;
+
+use clap::Parser;
+use common::{
+    config_error::Fault,
+    http::{backlog::MaxBacklog, server::tls::TlsConfig},
+    process::{config::CommonConfig, memory_watch::MaxMemory, service::ServiceConfig},
+};
+
+use crate::{
+    access::{config::OidcConfig, limits::config::LimitsConfig},
+    upstream::order_client::OrderServiceUrl,
+};
+
+/// Takes orders over HTTP and shows a report.
+#[derive(Parser, Clone, Debug)]
+#[command(version)]
+pub struct Config {
+    /// Where clients reach the system
+    #[arg(long, env, default_value = "127.0.0.1:5000")]
+    pub(crate) http_addr: SocketAddr,
+    /// Where /healthz, /readyz and /metrics are
+    #[arg(long, env, default_value = "127.0.0.1:9100")]
+    ops_addr: SocketAddr,
+    /// Where order_service is; several instances separated by commas
+    #[arg(long, env, value_delimiter = ',', default_value = "http://127.0.0.1:5001")]
+    pub(crate) order_service_url: Vec<OrderServiceUrl>,
+    /// Publish the demo customers and products at the start, if there are none yet: true or false
+    #[arg(long, env, default_value = "false", value_parser = clap::value_parser!(bool), action = clap::ArgAction::Set)]
+    pub(crate) seed_demo_data: bool,
+    /// How many entries a service may be behind on a stream before no more definitions, deliveries and
+    /// deposits are accepted for it, or off
+    #[arg(long, env, default_value = "10000")]
+    pub(crate) max_command_backlog: MaxBacklog,
+    /// How much of its maxmemory a Redis may have used before nothing more is published that adds to it,
+    /// in percent, or off
+    #[arg(long, env, default_value = "90")]
+    pub(crate) max_memory_percent: MaxMemory,
+    #[command(flatten)]
+    pub(crate) tls: TlsConfig,
+    #[command(flatten)]
+    pub(crate) limits: LimitsConfig,
+    #[command(flatten)]
+    pub(crate) oidc: OidcConfig,
+    #[command(flatten)]
+    common: CommonConfig,
+}
+
+impl ServiceConfig for Config {
+    fn common(&self) -> &CommonConfig {
+        &self.common
+    }
+
+    fn ops_addr(&self) -> SocketAddr {
+        self.ops_addr
+    }
+
+    fn check(&self) -> Result<(), Fault> {
+        self.tls.load()?;
+        self.oidc.check(self.http_addr)
+    }
+}

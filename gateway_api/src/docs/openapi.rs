@@ -1,0 +1,137 @@
+//! The OpenAPI document, made from the handlers and types themselves.
+//!
+//! Served at `/openapi.json`; `gateway_api/swagger.yaml` is the same document, and a test fails
+//! when it is stale.
+
+use common::http::problem::{PROBLEM_JSON, Problem};
+use http::Method;
+use utoipa::openapi::{
+    ContentBuilder, HeaderBuilder, InfoBuilder, License, ObjectBuilder, OpenApi, OpenApiBuilder,
+    Ref, Response as OpenApiResponse, ResponseBuilder, Type,
+    security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+    tag::TagBuilder,
+};
+
+use super::examples;
+use crate::access::tokens::{
+    rules::{self, RouteAccess},
+    scope::Scope,
+};
+
+/// What the calls are about, in the order in which they are shown.
+const TAGS: [(&str, &str); 5] = [
+    ("orders", "Placed, looked at, and moved on"),
+    ("inventory", "Products and their stock"),
+    ("customers", "Accounts, and what their owners were told"),
+    ("report", "How things stand"),
+    ("demo", "Something to begin with"),
+];
+
+/// Adds the answer to requests that exceed a limit, which every call can get.
+pub(crate) fn limit(document: &mut OpenApi) {
+    for item in document.paths.paths.values_mut() {
+        let operations =
+            [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
+        for operation in operations.into_iter().filter_map(Option::as_mut) {
+            let responses = &mut operation.responses.responses;
+            responses.insert("429".to_owned(), too_many_requests().into());
+        }
+    }
+}
+
+fn too_many_requests() -> OpenApiResponse {
+    let problem =
+        Problem::too_many_requests("it is more than RATE_PER_SUBJECT allows; try again in 1 s");
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Problem")))
+        .example(serde_json::to_value(problem).ok())
+        .build();
+    let seconds = HeaderBuilder::new()
+        .schema(Some(ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1))))
+        .description(Some("Seconds after which trying again makes sense"))
+        .build();
+    ResponseBuilder::new()
+        .description("Asked more often, or changed more, than one address or one subject may; see Retry-After")
+        .content(PROBLEM_JSON, content)
+        .header("Retry-After", seconds)
+        .build()
+}
+
+/// The name of the scheme by which callers say who they are.
+const TOKEN: &str = "token";
+
+/// Says of each call which scope it takes, as the rules have it, and what else is answered.
+pub(crate) fn secure(document: &mut OpenApi) {
+    let scheme = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT")
+        .description(Some(
+            "A token of the OpenID provider that the gateway trusts. With AUTH_MODE=off, as in the \
+             demo, none is asked for.",
+        ))
+        .build();
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme(TOKEN, SecurityScheme::Http(scheme));
+    for (path, item) in &mut document.paths.paths {
+        for (method, operation) in [
+            (Method::GET, &mut item.get),
+            (Method::PUT, &mut item.put),
+            (Method::POST, &mut item.post),
+            (Method::DELETE, &mut item.delete),
+        ] {
+            let Some(operation) = operation else { continue };
+            let scope = rules::access(&method, path).and_then(RouteAccess::scope);
+            let Some(scope) = scope.map(Scope::name) else { continue };
+            operation.security = Some(vec![SecurityRequirement::new(TOKEN, [scope])]);
+            let turned_away = [
+                (
+                    "401",
+                    "Who calls is not known: there is no token, or none that is good",
+                    examples::no_token(),
+                ),
+                (
+                    "403",
+                    "The token does not allow it: `scope` names one that would, if one does",
+                    examples::no_scope(scope),
+                ),
+            ];
+            for (status, description, example) in turned_away {
+                let example = serde_json::to_value(example).expect("it has string keys only");
+                let content = ContentBuilder::new()
+                    .schema(Some(Ref::from_schema_name("Problem")))
+                    .example(Some(example))
+                    .build();
+                let challenge = HeaderBuilder::new()
+                    .description(Some("What is needed to be let in (RFC 6750)"))
+                    .build();
+                let response = ResponseBuilder::new()
+                    .description(description)
+                    .header("WWW-Authenticate", challenge)
+                    .content(PROBLEM_JSON, content)
+                    .build();
+                operation.responses.responses.insert(status.to_owned(), response.into());
+            }
+        }
+    }
+}
+
+/// The document without the calls.
+pub(crate) fn skeleton() -> OpenApi {
+    let mut license = License::new("MIT OR Apache-2.0");
+    license.identifier = Some("MIT OR Apache-2.0".to_owned());
+    let info = InfoBuilder::new()
+        .title("Orders")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(
+            "Takes orders, reserves stock, takes the money and tells the customer, through Redis \
+             Streams. An order is accepted at once; what becomes of it shows in its status. Every \
+             error is `application/problem+json` (RFC 9457) with a stable `type`.\n\nTo be \
+             read and tried out at [/docs](/docs). What the services tell each other is at \
+             [/docs/events](/docs/events).",
+        ))
+        .license(Some(license))
+        .build();
+    let tags =
+        TAGS.map(|(name, what)| TagBuilder::new().name(name).description(Some(what)).build());
+    OpenApiBuilder::new().info(info).tags(Some(tags)).build()
+}

@@ -1,0 +1,164 @@
+//! The error answers that many calls have in common, for the API document.
+
+use common::http::problem::Problem;
+use utoipa::IntoResponses;
+
+use super::examples;
+use crate::upstream::publish;
+
+/// Of calls that read.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it describes answers")]
+pub(crate) enum NotRead {
+    /// A parameter does not fit
+    #[response(status = 400, content_type = "application/problem+json",
+        example = json!(examples::wrong_parameter()))]
+    BadRequest(Problem),
+    /// What is stored cannot be read
+    #[response(status = 500, content_type = "application/problem+json",
+        example = json!(Problem::internal("it cannot be read")))]
+    Unreadable(Problem),
+    /// It cannot be read at the moment; see Retry-After
+    #[response(status = 503, content_type = "application/problem+json",
+        example = json!(Problem::unavailable("it cannot be read at the moment")))]
+    Unavailable(Problem),
+    /// The read timed out
+    #[response(status = 504, content_type = "application/problem+json",
+        example = json!(Problem::timeout("it was not read in time")))]
+    TimedOut(Problem),
+}
+
+macro_rules! unknown {
+    ($($(#[$doc:meta])* $name:ident: $example:expr;)*) => {$(
+        $(#[$doc])*
+        #[derive(IntoResponses)]
+        #[expect(dead_code, reason = "it describes answers")]
+        pub(crate) enum $name {
+            $(#[$doc])*
+            #[response(status = 404, content_type = "application/problem+json",
+                example = json!($example))]
+            NotFound(Problem),
+        }
+    )*};
+}
+
+unknown! {
+    /// There is no such order
+    NoOrder: examples::no_order();
+    /// There is no such product
+    NoProduct: Problem::not_found("there is no product 999");
+    /// There is no such customer
+    NoCustomer: Problem::not_found("there is no customer 999");
+}
+
+/// Of calls with a JSON body.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it describes answers")]
+pub(crate) enum BadBody {
+    /// The body is not JSON, or a parameter or the key does not fit
+    #[response(status = 400, content_type = "application/problem+json", examples(
+        ("malformed-json" = (value = json!(examples::malformed()))),
+        ("bad-request" = (value = json!(examples::wrong_key()))),
+    ))]
+    BadRequest(Problem),
+    /// The body took too long to arrive
+    #[response(status = 408, content_type = "application/problem+json",
+        example = json!(Problem::request_timeout("send the whole body within 10 seconds")))]
+    TooSlow(Problem),
+    /// The body is larger than 64 KiB
+    #[response(status = 413, content_type = "application/problem+json",
+        example = json!(Problem::too_large("at most 65536 bytes are taken")))]
+    TooLarge(Problem),
+    /// The body is declared as something else than JSON, or is compressed
+    #[response(status = 415, content_type = "application/problem+json", examples(
+        ("wrong-media-type" = (value = json!(examples::wrong_media_type()))),
+        ("wrong-content-coding" = (value = json!(examples::wrong_coding()))),
+    ))]
+    WrongMediaType(Problem),
+}
+
+/// Of calls that place an order.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it describes answers")]
+pub(crate) enum BadOrder {
+    /// The customer has as many open orders as one may have
+    #[response(status = 409, content_type = "application/problem+json",
+        example = json!(examples::too_many_open()))]
+    TooManyOpen(Problem),
+    /// A field is missing or wrong, or the key belongs to another request
+    #[response(status = 422, content_type = "application/problem+json", examples(
+        ("invalid-field" = (value = json!(examples::no_products()))),
+        ("idempotency-key-reused" = (value = json!(examples::key_reused()))),
+    ))]
+    InvalidField(Problem),
+}
+
+/// Of calls that define something.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it describes answers")]
+pub(crate) enum BadDefinition {
+    /// A newer definition was applied before this one, which changed nothing
+    #[response(status = 409, content_type = "application/problem+json",
+        example = json!(publish::superseded()))]
+    Superseded(Problem),
+    /// A field is missing or wrong, or the key belongs to another request
+    #[response(status = 422, content_type = "application/problem+json", examples(
+        ("invalid-field" = (value = json!(examples::no_name()))),
+        ("idempotency-key-reused" = (value = json!(examples::key_reused()))),
+    ))]
+    InvalidField(Problem),
+}
+
+/// Of calls that bring something in.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it describes answers")]
+pub(crate) enum BadAmount {
+    /// A field is missing or wrong, or the key belongs to another request
+    #[response(status = 422, content_type = "application/problem+json", examples(
+        ("invalid-field" = (value = json!(examples::no_amount()))),
+        ("idempotency-key-reused" = (value = json!(examples::key_reused()))),
+    ))]
+    InvalidField(Problem),
+}
+
+/// Of calls that change something.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it describes answers")]
+pub(crate) enum NotDone {
+    /// What is stored cannot be read
+    #[response(status = 500, content_type = "application/problem+json",
+        example = json!(Problem::internal("what is stored cannot be read")))]
+    Unreadable(Problem),
+    /// It cannot be stored at the moment, or a service is too far behind; see Retry-After. Repeat it
+    /// with the Idempotency-Key of this answer
+    #[response(status = 503, content_type = "application/problem+json",
+        example = json!(examples::not_stored()))]
+    Unavailable(Problem),
+    /// The request timed out and may have taken effect. Repeat it with the Idempotency-Key of this answer
+    #[response(status = 504, content_type = "application/problem+json",
+        example = json!(examples::not_taken_up()))]
+    TimedOut(Problem),
+}
+
+/// Of calls that ask something of an order.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it describes answers")]
+pub(crate) enum NotAllowed {
+    /// The id or the key does not fit
+    #[response(status = 400, content_type = "application/problem+json",
+        example = json!(examples::wrong_key()))]
+    BadRequest(Problem),
+    /// There is no such order
+    #[response(status = 404, content_type = "application/problem+json",
+        example = json!(examples::no_order()))]
+    NotFound(Problem),
+    /// The order's state does not take it, or its attempts are used up: `state` names the state,
+    /// `allowed` what the order takes
+    #[response(status = 409, content_type = "application/problem+json",
+        example = json!(examples::wrong_state()))]
+    WrongState(Problem),
+    /// The key belongs to another request about this order
+    #[response(status = 422, content_type = "application/problem+json",
+        example = json!(examples::key_reused()))]
+    KeyReused(Problem),
+}

@@ -1,0 +1,141 @@
+//! The position of a client in all streams, in the form that it carries as `Last-Event-ID`.
+
+use std::{
+    fmt::{self, Write as _},
+    str::FromStr,
+};
+
+use common::contract::{
+    events::{Stream, Topic},
+    ids::EntryId,
+};
+
+/// The streams whose entries clients are sent. Where two entries have the same time, that of the
+/// stream named first comes first: an order is created before it is updated.
+pub(super) const STREAMS: [Stream; 9] = [
+    Stream::OrderCreated,
+    Stream::OrderUpdated,
+    Stream::InventoryUpdated,
+    Stream::AccountUpdated,
+    Stream::MessageSent,
+    Stream::Dead(Topic::Order),
+    Stream::Dead(Topic::Inventory),
+    Stream::Dead(Topic::Account),
+    Stream::Dead(Topic::Message),
+];
+
+/// A stream, by its position in [`STREAMS`].
+pub(super) type StreamIndex = usize;
+
+/// The last entry of each stream that was sent, `0-0` where there was none. It names entries and
+/// not positions in some process, so it means the same at every gateway.
+///
+/// As text: the time of the newest entry, then for each stream how much older its entry is and,
+/// unless it is 0, the number within the millisecond; nothing where there was none. All numbers
+/// are hexadecimal.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct EventCursor([EntryId; STREAMS.len()]);
+
+impl EventCursor {
+    pub(super) fn at(&self, index: StreamIndex) -> EntryId {
+        self.0[index]
+    }
+
+    pub(super) fn set(&mut self, index: StreamIndex, id: EntryId) {
+        self.0[index] = id;
+    }
+
+    /// Whether everything up to `other` was sent.
+    pub(super) fn reaches(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).all(|(own, other)| own >= other)
+    }
+}
+
+impl fmt::Display for EventCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let newest = self.0.iter().map(|id| id.time).max().unwrap_or(0);
+        write!(f, "{newest:x}")?;
+        for id in &self.0 {
+            f.write_char('.')?;
+            if *id != EntryId::default() {
+                write!(f, "{:x}", newest - id.time)?;
+            }
+            if id.sequence != 0 {
+                write!(f, "-{:x}", id.sequence)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A text is not a cursor: cut short, of another version, or made up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct NotACursor;
+
+impl FromStr for EventCursor {
+    type Err = NotACursor;
+
+    fn from_str(text: &str) -> Result<Self, NotACursor> {
+        let number = |text: &str| u64::from_str_radix(text, 16).map_err(|_| NotACursor);
+        let mut parts = text.split('.');
+        let newest = number(parts.next().unwrap_or_default())?;
+        let mut cursor = Self::default();
+        for id in &mut cursor.0 {
+            let part = parts.next().ok_or(NotACursor)?;
+            if part.is_empty() {
+                continue;
+            }
+            let (age, sequence) = part.split_once('-').unwrap_or((part, "0"));
+            let time = newest.checked_sub(number(age)?).ok_or(NotACursor)?;
+            *id = EntryId { time, sequence: number(sequence)? };
+        }
+        if parts.next().is_some() { Err(NotACursor) } else { Ok(cursor) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cursor(ids: &[&str]) -> EventCursor {
+        let mut cursor = EventCursor::default();
+        for (index, id) in ids.iter().enumerate() {
+            cursor.set(index, id.parse().unwrap());
+        }
+        cursor
+    }
+
+    #[test]
+    fn what_was_written_is_read_again() {
+        let now = "1767225600000-3";
+        for ids in [
+            &[][..],
+            &[now],
+            &["1767225599000-0", now, "0-0", "0-7"],
+            &["1763812345-999999", "18446744073709551615-18446744073709551615"],
+            &[now; STREAMS.len()],
+        ] {
+            let cursor = cursor(ids);
+            assert_eq!(cursor.to_string().parse(), Ok(cursor), "{cursor}");
+        }
+        let short = cursor(&[now, now, "1767225590000-0", "1767225000000-0", now]).to_string();
+        assert!(short.len() < 50, "{short}");
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        let good = cursor(&["5-0"]).to_string();
+        let more = format!("{good}.");
+        for wrong in ["", "5", "x........", "5.6........", "5.0-........", &good[..9], &more, "ü"]
+        {
+            assert_eq!(wrong.parse::<EventCursor>(), Err(NotACursor), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn one_reaches_another_if_it_does_in_every_stream() {
+        let (old, new) = (cursor(&["4-0", "5-1"]), cursor(&["5-0", "5-1"]));
+        assert!(new.reaches(&old) && new.reaches(&new) && !old.reaches(&new));
+        assert!(!cursor(&["9-0"]).reaches(&old));
+    }
+}

@@ -1,0 +1,134 @@
+//! Checks what the gateway depends on, for its readiness, and loads the demo data at the first start.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use common::{
+    connection::{health::Health, link::LinkError},
+    contract::{events::Topic, ids::OrderId},
+    process::memory_watch::MemoryWatch,
+};
+use http::{HeaderMap, StatusCode};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    permissions,
+    state::Gateway,
+    upstream::{demo_data, order_client::OrderRoute},
+};
+
+/// The interval of checks until the gateway is ready.
+const UNREADY_INTERVAL: Duration = Duration::from_millis(100);
+/// The interval of checks once it is ready.
+const READY_INTERVAL: Duration = Duration::from_secs(2);
+
+pub(crate) async fn run(
+    gateway: Gateway,
+    memory: Arc<MemoryWatch>,
+    seed: bool,
+    health: Arc<Health>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let part = health.part("the gateway");
+    let checks = async {
+        let mut progress = Progress { unseeded: seed, ready: false, unchecked: Topic::ALL.into() };
+        loop {
+            let pause = match check(&gateway, &memory, &mut progress).await {
+                Err(error @ LinkError::Unsuitable { .. }) if !progress.ready => {
+                    return error.into();
+                }
+                Ok(true) => {
+                    part.answered();
+                    READY_INTERVAL
+                }
+                Ok(false) => UNREADY_INTERVAL,
+                Err(error) => {
+                    part.failed(&error);
+                    UNREADY_INTERVAL
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    };
+    tokio::select! {
+        error = checks => Err(error),
+        () = shutdown.cancelled() => Ok(()),
+    }
+}
+
+/// What is done already.
+struct Progress {
+    /// The demo data may have to be loaded.
+    unseeded: bool,
+    ready: bool,
+    /// The topics at whose Redis the permissions are not checked yet.
+    unchecked: Vec<Topic>,
+}
+
+/// Whether orders can be taken and the report be shown.
+async fn check(
+    gateway: &Gateway,
+    memory: &MemoryWatch,
+    progress: &mut Progress,
+) -> Result<bool, LinkError> {
+    let Progress { unseeded, ready, unchecked } = progress;
+    check_servers(gateway, memory).await?;
+    check_permissions(gateway, unchecked).await?;
+    if *unseeded {
+        demo_data::seed_what_is_missing(&gateway.stores).await?;
+        *unseeded = false;
+    }
+    // No order has this id: "not found" says that order_service and its Redis answer.
+    let nobody = OrderRoute::Show(OrderId(uuid::Uuid::nil()));
+    let answer = gateway.orders.call(nobody, &HeaderMap::new(), Bytes::new()).await;
+    let reached = answer.is_ok_and(|answer| answer.status() == StatusCode::NOT_FOUND);
+    if reached != *ready {
+        *ready = reached;
+        if reached {
+            info!("order_service answers");
+        } else {
+            warn!("order_service does not answer");
+        }
+    }
+    Ok(reached)
+}
+
+/// Whether all servers can be used, and let the gateway in; notes how full they are.
+async fn check_servers(gateway: &Gateway, memory: &MemoryWatch) -> Result<(), LinkError> {
+    for topic in Topic::ALL {
+        let store = gateway.stores.of(topic);
+        let checked = store.check_server().await;
+        let checked = checked.map(|facts| memory.saw(&store.address(), facts));
+        tolerate(topic, checked)?;
+    }
+    Ok(())
+}
+
+/// Checks the permissions that are not checked yet.
+async fn check_permissions(gateway: &Gateway, unchecked: &mut Vec<Topic>) -> Result<(), LinkError> {
+    let mut left = Vec::new();
+    for topic in unchecked.clone() {
+        let checked = gateway.stores.of(topic).check_rights(&permissions::of_gateway(topic)).await;
+        let known = checked.is_ok();
+        tolerate(topic, checked)?;
+        if !known {
+            left.push(topic);
+        }
+    }
+    *unchecked = left;
+    Ok(())
+}
+
+/// Orders are accepted without messages, so an unreachable Redis of messages is not an error here. What a
+/// person has to repair there is an error all the same.
+fn tolerate(topic: Topic, checked: Result<(), LinkError>) -> Result<(), LinkError> {
+    match checked {
+        Err(LinkError::Away { .. } | LinkError::Refused { .. } | LinkError::NotServing { .. })
+            if topic == Topic::Message =>
+        {
+            Ok(())
+        }
+        checked => checked,
+    }
+}

@@ -1,0 +1,90 @@
+//! Calls to order_service on behalf of a client.
+
+use axum::{
+    extract::{Path, rejection::PathRejection},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use common::{
+    contract::{entities::Order, ids::OrderId},
+    http::{
+        problem::Problem,
+        request::{CALLER, TRACEPARENT, trace},
+    },
+    trace_context::trace_id,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use tracing::warn;
+
+use crate::{
+    access::{limits::reader::MeteredReader, tokens::caller::Caller},
+    state::Gateway,
+    upstream::{order_client::OrderRoute, queries::unknown_order, stores::read},
+};
+
+/// The headers of order_service's answers that clients see.
+const FORWARDED_HEADERS: [HeaderName; 3] =
+    [header::CONTENT_TYPE, header::LOCATION, header::RETRY_AFTER];
+
+/// The id in the path of a request.
+pub(super) type OrderPath = Result<Path<OrderId>, PathRejection>;
+
+/// Answers 404 for an order of another customer, as if it did not exist.
+pub(super) async fn check_own(
+    gateway: &Gateway,
+    caller: &Caller,
+    reader: &MeteredReader,
+    id: OrderId,
+) -> Result<(), Problem> {
+    if caller.limited_to().is_none() {
+        return Ok(());
+    }
+    let order = gateway.stores.order.get::<Order>(&id);
+    let order = read(reader, "the order", order).await?;
+    match order {
+        Some(order) if caller.reaches(&order.customer_id) => Ok(()),
+        _ => Err(unknown_order(id)),
+    }
+}
+
+/// Calls order_service; logs failures.
+pub(super) async fn call(
+    gateway: &Gateway,
+    route: OrderRoute,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<http::Response<Bytes>, Problem> {
+    gateway.orders.call(route, headers, body).await.inspect_err(|problem| {
+        let detail = problem.detail.as_deref().unwrap_or_default();
+        let order = route.order().map(|id| id.to_string());
+        let trace = headers.get(&TRACEPARENT).and_then(|value| value.to_str().ok());
+        warn!(
+            order.id = order,
+            trace.id = trace_id(trace),
+            status = problem.status,
+            "order_service was not reached: {detail}"
+        );
+    })
+}
+
+/// The headers of a call to order_service.
+pub(super) fn call_headers(request: &HeaderMap, caller: &Caller) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let name = HeaderValue::from_str(caller.key());
+    headers.insert(CALLER, name.expect("a caller's key is plain"));
+    if let Some(trace) = trace(request).and_then(|trace| HeaderValue::from_str(&trace).ok()) {
+        headers.insert(TRACEPARENT, trace);
+    }
+    headers
+}
+
+/// The answer of order_service as the answer to the client.
+pub(super) fn pass_on(answer: &http::Response<Bytes>) -> Response {
+    let mut response = (answer.status(), answer.body().clone()).into_response();
+    for name in FORWARDED_HEADERS {
+        if let Some(value) = answer.headers().get(&name) {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+    response
+}

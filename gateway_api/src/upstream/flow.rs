@@ -1,0 +1,228 @@
+//! The event flow at a moment: the streams, the groups that read them, and their rates.
+
+use std::time::Duration;
+
+use common::{
+    connection::lag::{GroupFacts, Lag, StreamFacts},
+    contract::{
+        events::{Stream, Topic},
+        ids::EntryId,
+    },
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// How the events flow at a moment.
+#[derive(Clone, PartialEq, Debug, Serialize, ToSchema)]
+pub(crate) struct Flow {
+    /// When, in milliseconds since 1970.
+    #[schema(example = 1_767_225_600_000_u64)]
+    pub at: u64,
+    /// The streams that services read, in the order of an order's life.
+    pub streams: Vec<StreamFlow>,
+    /// The dead letters of each topic.
+    pub dead: Vec<DeadLetters>,
+}
+
+/// How the events of a stream flow.
+#[derive(Clone, PartialEq, Debug, Serialize, ToSchema)]
+pub(crate) struct StreamFlow {
+    /// The stream.
+    #[schema(example = "events:{order}_created")]
+    pub stream: &'static str,
+    /// Its topic.
+    #[schema(example = "order")]
+    pub topic: &'static str,
+    /// How many entries it has.
+    #[schema(example = 10)]
+    pub length: u64,
+    /// How many entries a second came; not known at first, nor with Redis 6.2.
+    #[schema(example = 1.5)]
+    pub rate: Option<f64>,
+    /// The groups that read it.
+    pub groups: Vec<GroupFlow>,
+    /// How many entries ever came.
+    #[serde(skip)]
+    #[schema(ignore)]
+    added: Option<u64>,
+}
+
+/// How a service gets on with a stream.
+#[derive(Clone, PartialEq, Debug, Serialize, ToSchema)]
+pub(crate) struct GroupFlow {
+    /// The service.
+    #[schema(example = "inventory_service")]
+    pub group: &'static str,
+    /// How many entries wait to be delivered to it.
+    #[schema(example = 0)]
+    pub lag: u64,
+    /// Whether `lag` is an estimate: Redis does not count it, or not reliably (before Redis 7.0, after
+    /// entries were deleted, and after a restart from an append-only file).
+    #[schema(example = false)]
+    pub lag_is_estimate: bool,
+    /// How many were delivered and are not acknowledged.
+    #[schema(example = 0)]
+    pub pending: u64,
+    /// How many a second were delivered; not known at first, nor with Redis 6.2.
+    #[schema(example = 1.5)]
+    pub rate: Option<f64>,
+    /// How many instances have read it in the last day; 0 if the service never ran.
+    #[schema(example = 1)]
+    pub consumers: u64,
+    /// How many were ever delivered.
+    #[serde(skip)]
+    #[schema(ignore)]
+    read: Option<u64>,
+}
+
+/// The dead letters of a topic.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
+pub(crate) struct DeadLetters {
+    /// The topic whose owner could not handle them.
+    #[schema(example = "order")]
+    pub topic: &'static str,
+    /// How many there are.
+    #[schema(example = 0)]
+    pub count: u64,
+}
+
+/// What XINFO says of a stream and its groups, each with its lag.
+pub(super) type StreamAndGroups = (StreamFacts, Vec<(GroupFacts, Lag)>);
+
+impl Flow {
+    /// Finds the rates from what was known so long before.
+    pub(super) fn compare(&mut self, before: &Self, time: Duration) {
+        let rate = |now: Option<u64>, before: Option<u64>| {
+            // A stream that was emptied counts from the beginning.
+            let count = u32::try_from(now?.checked_sub(before?)?).ok()?;
+            Some((f64::from(count) / time.as_secs_f64() * 10.0).round() / 10.0)
+        };
+        for (stream, old) in self.streams.iter_mut().zip(&before.streams) {
+            stream.rate = rate(stream.added, old.added);
+            for (group, old) in stream.groups.iter_mut().zip(&old.groups) {
+                group.rate = rate(group.read, old.read);
+            }
+        }
+    }
+}
+
+impl StreamFlow {
+    pub(super) fn new(stream: Stream, (facts, groups): &StreamAndGroups) -> Self {
+        let group = |reader: &Topic| {
+            let name = reader.service();
+            let found = groups.iter().find(|(group, _)| group.name == name);
+            found.map_or_else(
+                || GroupFlow::absent(name, facts.length),
+                |(group, lag)| GroupFlow::new(name, group, *lag),
+            )
+        };
+        Self {
+            stream: stream.key(),
+            topic: stream.topic().name(),
+            length: facts.length,
+            rate: None,
+            groups: stream.readers().iter().map(group).collect(),
+            added: facts.added,
+        }
+    }
+}
+
+impl GroupFlow {
+    /// A service that never ran: it will begin with the first entry.
+    fn absent(group: &'static str, length: u64) -> Self {
+        Self {
+            group,
+            lag: length,
+            lag_is_estimate: false,
+            pending: 0,
+            rate: None,
+            consumers: 0,
+            read: None,
+        }
+    }
+
+    fn new(group: &'static str, facts: &GroupFacts, lag: Lag) -> Self {
+        // Redis does not count before the first delivery.
+        let unread = facts.lag.is_some() && facts.delivered == EntryId::default();
+        Self {
+            group,
+            lag: lag.entries(),
+            lag_is_estimate: lag.is_estimate(),
+            pending: facts.pending,
+            rate: None,
+            consumers: facts.consumers,
+            read: facts.read.or(unread.then_some(0)),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Flow {
+    /// So much waits for every reader of every stream, and that many a second are delivered.
+    pub(crate) fn everywhere(waiting: u64, rate: f64) -> Self {
+        let streams = Stream::ALL.into_iter().filter(|stream| !stream.readers().is_empty());
+        let streams = streams.map(|stream| {
+            let mut flow = StreamFlow::new(stream, &StreamAndGroups::default());
+            for group in &mut flow.groups {
+                (group.lag, group.rate) = (waiting, Some(rate));
+            }
+            flow
+        });
+        let dead = Topic::ALL.map(|topic| DeadLetters { topic: topic.name(), count: waiting });
+        Self { at: 0, streams: streams.collect(), dead: dead.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(length: u64, added: Option<u64>) -> StreamFacts {
+        StreamFacts { length, added, ..StreamFacts::default() }
+    }
+
+    fn group(read: Option<u64>, lag: Lag) -> (GroupFacts, Lag) {
+        let facts = GroupFacts {
+            name: "order_service".to_owned(),
+            consumers: 2,
+            pending: 3,
+            read,
+            lag: Some(lag.entries()),
+            ..GroupFacts::default()
+        };
+        (facts, lag)
+    }
+
+    #[test]
+    fn a_stream_shows_its_readers_also_those_that_never_ran() {
+        let facts = (stream(7, Some(9)), vec![group(Some(5), Lag::Estimate(4))]);
+        let flow = StreamFlow::new(Stream::AccountWallet, &facts);
+        let [order, inventory, message] = &flow.groups[..] else { panic!("{flow:?}") };
+        assert_eq!((order.group, order.lag, order.pending), ("order_service", 4, 3));
+        assert_eq!((order.consumers, order.read), (2, Some(5)));
+        assert!(order.lag_is_estimate && !inventory.lag_is_estimate);
+        for absent in [inventory, message] {
+            assert_eq!((absent.lag, absent.pending, absent.consumers), (7, 0, 0));
+        }
+        let flow = StreamFlow::new(Stream::OrderCompleted, &StreamAndGroups::default());
+        assert_eq!((flow.length, flow.added, flow.groups[0].lag), (0, None, 0));
+    }
+
+    #[test]
+    fn rates_are_what_came_in_between_and_unknown_where_counting_began_anew() {
+        let at = |added: u64, read: Option<u64>| {
+            let facts = (stream(0, Some(added)), vec![group(read, Lag::Exact(0))]);
+            let stream = StreamFlow::new(Stream::InventoryCheck, &facts);
+            Flow { at: 0, streams: vec![stream], dead: Vec::new() }
+        };
+        let rates = |before: &Flow, mut now: Flow| {
+            now.compare(before, Duration::from_secs(2));
+            let groups = &now.streams[0].groups;
+            (now.streams[0].rate, groups.iter().map(|group| group.rate).collect::<Vec<_>>())
+        };
+        let first = at(0, None);
+        let second = at(3, Some(4));
+        assert_eq!(rates(&first, second.clone()), (Some(1.5), vec![None, Some(2.0), None]));
+        assert_eq!(rates(&second, first), (None, vec![None, None, None]));
+    }
+}

@@ -1,0 +1,283 @@
+//! The gateway's client towards order_service: kept-alive connections, several instances, repeats.
+
+use std::{
+    fmt,
+    str::FromStr,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use common::{
+    contract::ids::OrderId,
+    http::{problem::Problem, request::GATEWAY_SECRET, server::KEEP_ALIVE_MS},
+    secret::Secret,
+};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use tracing::{debug, error};
+
+/// The longest duration of a call, retries included. Longer than order_service itself takes to give up.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest duration of connecting.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// The longest duration of one attempt, where there are other instances.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// The time for which an instance that failed is tried last, in milliseconds.
+const INSTANCE_COOLDOWN_MILLIS: u64 = 5_000;
+/// The number of attempts of a call, unless there are more instances.
+const ATTEMPT_LIMIT: usize = 3;
+/// The largest answer that is accepted, in bytes: orders of earlier versions may have thousands of steps.
+const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
+
+/// The URL of an instance of order_service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OrderServiceUrl(uri::Authority);
+
+impl FromStr for OrderServiceUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form = || "expected http://host:port".to_owned();
+        let uri: Uri = text.parse().map_err(|_| form())?;
+        let plain = uri.scheme() == Some(&uri::Scheme::HTTP) && matches!(uri.path(), "" | "/");
+        match uri.authority() {
+            // A name and a password would be shown by --help and in logs, and be of no use.
+            Some(authority)
+                if plain && uri.query().is_none() && !authority.as_str().contains('@') =>
+            {
+                Ok(Self(authority.clone()))
+            }
+            _ => Err(form()),
+        }
+    }
+}
+
+impl fmt::Display for OrderServiceUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}", self.0)
+    }
+}
+
+/// A call to order_service: one of its routes, never a path from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OrderRoute {
+    /// `POST /order`
+    Place,
+    /// `GET /order/{id}`
+    Show(OrderId),
+    /// `DELETE /order/{id}`
+    Cancel(OrderId),
+    /// `POST /order/{id}/pay`
+    Pay(OrderId),
+    /// `POST /order/{id}/ship`
+    Ship(OrderId),
+    /// `POST /order/{id}/complete`
+    Complete(OrderId),
+}
+
+impl OrderRoute {
+    fn method(self) -> Method {
+        match self {
+            Self::Place | Self::Pay(_) | Self::Ship(_) | Self::Complete(_) => Method::POST,
+            Self::Show(_) => Method::GET,
+            Self::Cancel(_) => Method::DELETE,
+        }
+    }
+
+    fn path(self) -> String {
+        match self {
+            Self::Place => "/order".to_owned(),
+            Self::Show(id) | Self::Cancel(id) => format!("/order/{id}"),
+            Self::Pay(id) => format!("/order/{id}/pay"),
+            Self::Ship(id) => format!("/order/{id}/ship"),
+            Self::Complete(id) => format!("/order/{id}/complete"),
+        }
+    }
+
+    /// The order that it is about, if it exists already.
+    pub(crate) fn order(self) -> Option<OrderId> {
+        match self {
+            Self::Place => None,
+            Self::Show(id)
+            | Self::Cancel(id)
+            | Self::Pay(id)
+            | Self::Ship(id)
+            | Self::Complete(id) => Some(id),
+        }
+    }
+}
+
+/// Calls the instances of order_service in turn.
+#[derive(Debug)]
+pub(crate) struct OrderClient {
+    client: Client<HttpConnector, Full<Bytes>>,
+    instances: Vec<Instance>,
+    /// The shared secret that order_service expects.
+    secret: Option<HeaderValue>,
+    next: AtomicUsize,
+    begun: Instant,
+}
+
+/// An instance of order_service, and the end of its cooldown in milliseconds.
+#[derive(Debug)]
+struct Instance {
+    url: OrderServiceUrl,
+    cooldown_until: AtomicU64,
+}
+
+impl OrderClient {
+    /// A client of these instances, at least one, that shows them the secret.
+    pub(crate) fn new(instances: Vec<OrderServiceUrl>, secret: Option<&Secret>) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            // Before order_service closes it, whatever its KEEP_ALIVE_MS is.
+            .pool_idle_timeout(Duration::from_millis(KEEP_ALIVE_MS.start() / 2))
+            .build(connector);
+        let instance = |url| Instance { url, cooldown_until: AtomicU64::new(0) };
+        let instances = instances.into_iter().map(instance).collect();
+        let secret = secret.and_then(|secret| HeaderValue::from_str(secret.expose()).ok());
+        let secret = secret.map(|mut secret| {
+            secret.set_sensitive(true);
+            secret
+        });
+        Self { client, instances, secret, next: AtomicUsize::new(0), begun: Instant::now() }
+    }
+
+    /// Makes the call, and again at another instance if one is away, breaks off or hangs: the calls
+    /// are safe to repeat, reads as they are and all others by their `Idempotency-Key`.
+    ///
+    /// # Errors
+    ///
+    /// 503: no instance could be reached. 504: none answered in time.
+    pub(crate) async fn call(
+        &self,
+        route: OrderRoute,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Response<Bytes>, Problem> {
+        match tokio::time::timeout(CALL_TIMEOUT, self.try_all(route, headers, body)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Problem::timeout(
+                "the order service did not answer in time; repeat the request, a POST with the \
+                 same Idempotency-Key",
+            )),
+        }
+    }
+
+    async fn try_all(
+        &self,
+        route: OrderRoute,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Response<Bytes>, Problem> {
+        let order = self.order();
+        // A single instance gets all the time there is.
+        let timeout = if order.len() > 1 { ATTEMPT_TIMEOUT } else { CALL_TIMEOUT };
+        let mut refusal = None;
+        for attempt in 0..ATTEMPT_LIMIT.max(order.len()) {
+            let instance = order[attempt % order.len()];
+            let answer = self.try_one(&instance.url, route, headers, body.clone());
+            match tokio::time::timeout(timeout, answer).await {
+                // That instance cannot at the moment; another one may.
+                Ok(Ok(answer)) if answer.status() == StatusCode::SERVICE_UNAVAILABLE => {
+                    refusal = Some(answer);
+                }
+                Ok(Ok(answer)) if answer.status() == StatusCode::UNAUTHORIZED => {
+                    error!(instance = %instance.url, "order_service does not take this gateway's ORDER_SERVICE_SECRET");
+                }
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => {
+                    debug!(instance = %instance.url, "order_service is away: {error:#}");
+                }
+                Err(_) => debug!(instance = %instance.url, "order_service hangs"),
+            }
+            let until = self.now().saturating_add(INSTANCE_COOLDOWN_MILLIS);
+            instance.cooldown_until.store(until, Ordering::Relaxed);
+            if refusal.is_some() && attempt + 1 >= order.len() {
+                break;
+            }
+        }
+        refusal.ok_or_else(|| {
+            Problem::unavailable(
+                "the order service is away; repeat the request, a POST with the same \
+                 Idempotency-Key",
+            )
+        })
+    }
+
+    /// All instances in turn, those that failed lately last.
+    fn order(&self) -> Vec<&Instance> {
+        let first = self.next.fetch_add(1, Ordering::Relaxed) % self.instances.len();
+        let (before, from) = self.instances.split_at(first);
+        let now = self.now();
+        let (ready, cooling): (Vec<&Instance>, Vec<&Instance>) = from
+            .iter()
+            .chain(before)
+            .partition(|instance| instance.cooldown_until.load(Ordering::Relaxed) <= now);
+        [ready, cooling].concat()
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    async fn try_one(
+        &self,
+        instance: &OrderServiceUrl,
+        route: OrderRoute,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> anyhow::Result<Response<Bytes>> {
+        let uri = Uri::builder()
+            .scheme(uri::Scheme::HTTP)
+            .authority(instance.0.clone())
+            .path_and_query(route.path())
+            .build()?;
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = route.method();
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers.clone();
+        if let Some(secret) = &self.secret {
+            request.headers_mut().insert(GATEWAY_SECRET, secret.clone());
+        }
+        if route == OrderRoute::Place {
+            let json = header::HeaderValue::from_static("application/json");
+            request.headers_mut().insert(header::CONTENT_TYPE, json);
+        }
+        let (parts, body) = self.client.request(request).await?.into_parts();
+        let body = Limited::new(body, ANSWER_LIMIT).collect().await;
+        let body = body.map_err(|error| anyhow::anyhow!("reading the answer: {error}"))?;
+        Ok(Response::from_parts(parts, body.to_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_is_a_plain_http_url() {
+        for good in ["http://127.0.0.1:5001", "http://order_service:5001/"] {
+            assert!(good.parse::<OrderServiceUrl>().is_ok(), "{good}");
+        }
+        for bad in [
+            "127.0.0.1:5001",
+            "https://a",
+            "http://a/b",
+            "http://a?b",
+            "http://a:b@c",
+            "",
+            "order_service",
+        ] {
+            assert!(bad.parse::<OrderServiceUrl>().is_err(), "{bad}");
+        }
+    }
+}

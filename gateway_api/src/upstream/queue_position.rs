@@ -1,0 +1,74 @@
+//! The position of an order in the backorder queues of its products.
+
+use common::{
+    connection::link::{LinkError, SharedLink},
+    contract::{
+        entities::{LinePage, Order, OrderStatus, PageId, Product},
+        ids::{OrderId, ProductId},
+    },
+};
+
+/// The largest number of pages of lines that are read for one order.
+const BACKORDER_PAGE_LIMIT: u64 = 20;
+
+/// The orders before an order in a backorder queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ahead {
+    /// Their number, and the quantity that they wait for.
+    Few { orders: u64, pieces: u64 },
+    /// More than are counted.
+    Many,
+}
+
+/// The orders before this one in the line of each product, as far as the lines can be read.
+pub(crate) async fn ahead(
+    store: &SharedLink,
+    order: &Order,
+    products: &[Product],
+) -> Result<Vec<(ProductId, Ahead)>, LinkError> {
+    let waits = order.status == OrderStatus::OutOfStock;
+    let lines: Vec<&Product> = products.iter().filter(|it| waits && it.line.waiting > 0).collect();
+    // One read of a bounded size, however many and however long the lines are.
+    let each = BACKORDER_PAGE_LIMIT.checked_div(lines.len() as u64).unwrap_or(0).max(1);
+    let most = usize::try_from(BACKORDER_PAGE_LIMIT).unwrap_or(usize::MAX);
+    let mut ids = Vec::new();
+    for product in &lines {
+        let line = &product.line;
+        let last = line.last.min(line.first.saturating_add(each - 1));
+        ids.extend(
+            (line.first..=last).map(|number| PageId { product: product.id.clone(), number }),
+        );
+    }
+    ids.truncate(most);
+    let pages = store.get_all::<LinePage>(ids).await?;
+    let ahead = lines.into_iter().filter_map(|product| {
+        let own = pages.iter().filter(|page| page.id.product == product.id);
+        Some((product.id.clone(), orders_ahead(order.id, product, own, each)?))
+    });
+    Ok(ahead.collect())
+}
+
+/// The orders before this one on the first pages of a line; `None` where one of these pages was not
+/// read, or where the order is not in the line.
+fn orders_ahead<'p>(
+    order: OrderId,
+    product: &Product,
+    pages: impl Iterator<Item = &'p LinePage>,
+    most: u64,
+) -> Option<Ahead> {
+    let (mut orders, mut pieces, mut next) = (0, 0u64, product.line.first);
+    for page in pages {
+        if page.id.number != next {
+            return None;
+        }
+        next += 1;
+        for spot in &page.spots {
+            if spot.order == order {
+                return Some(Ahead::Few { orders, pieces });
+            }
+            orders += 1;
+            pieces = pieces.saturating_add(spot.pieces);
+        }
+    }
+    (next <= product.line.last && next - product.line.first == most).then_some(Ahead::Many)
+}

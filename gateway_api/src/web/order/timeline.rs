@@ -1,0 +1,142 @@
+//! The steps of an order as a timeline with a lane for each service that takes part.
+
+use common::contract::{
+    entities::{Order, OrderStatus, Step},
+    events::Topic,
+};
+use maud::{Markup, html};
+
+use crate::web::format::{self, badge, clock};
+
+/// The services that decide about orders, from left to right.
+const LANES: [Topic; 3] = [Topic::Order, Topic::Inventory, Topic::Account];
+
+/// In milliseconds.
+const DAY_MILLIS: u64 = 86_400_000;
+
+/// The steps, oldest first.
+pub(super) fn timeline(order: &Order) -> Markup {
+    html! {
+        div.lanes aria-hidden="true" {
+            span {}
+            @for lane in LANES { span { (lane.service()) } }
+        }
+        ol.timeline {
+            @for (index, step) in order.history.iter().enumerate() {
+                @let before = index.checked_sub(1).and_then(|before| order.history.get(before));
+                @let decider = decider(step, &order.history[..index]);
+                li data-step=(step.status.name()) {
+                    div.when {
+                        @if let Some(after) = after(step, &order.history[..index]) {
+                            span.took { (after) }
+                        }
+                        @if before.is_none_or(|before| before.at / DAY_MILLIS != step.at / DAY_MILLIS) {
+                            (clock(step.at, "date"))
+                        }
+                        (clock(step.at, "time"))
+                    }
+                    div class={ "step lane-" (decider.name()) } {
+                        p {
+                            (badge(Some(step.status)))
+                            @if order.attempt > 1 { " " span.sub.attempt { "attempt " (step.attempt) } }
+                        }
+                        p.what { (what(step)) }
+                        p.sub.by { "by " span.mono { (decider.service()) } }
+                    }
+                }
+            }
+        }
+        @if let Some(omitted) = order.omitted {
+            p.hint #omitted {
+                "After the first step, " (format::counted(u64::from(omitted), "step"))
+                " of earlier attempts are not kept."
+            }
+        }
+        @if let Some(resent) = order.resent {
+            p.hint {
+                "No answer came: the order was sent again "
+                (format::counted(u64::from(resent.times), "time"))
+                ", last at " (clock(resent.at, "both")) "."
+            }
+        }
+    }
+}
+
+/// How long after the steps before it a step came, in words; `None` for the first.
+fn after(step: &Step, before: &[Step]) -> Option<String> {
+    // A step's time is when it became known, and one that became known late says nothing of how
+    // long it took, nor of how long the next one did.
+    if step.late.is_some() {
+        return Some("known late".to_owned());
+    }
+    let last = before.iter().filter(|step| step.late.is_none()).map(|step| step.at).max()?;
+    Some(format!("+ {}", format::took(step.at.saturating_sub(last))))
+}
+
+/// Whose decision a step was.
+fn decider(step: &Step, before: &[Step]) -> Topic {
+    match step.status {
+        OrderStatus::Pending
+        | OrderStatus::Shipped
+        | OrderStatus::Completed
+        | OrderStatus::Cancelled => Topic::Order,
+        OrderStatus::OutOfStock | OrderStatus::PaymentRequired => Topic::Inventory,
+        OrderStatus::InsufficientFund | OrderStatus::ToBeShipped => Topic::Account,
+        // Stock is checked first: what had been reserved was turned down by the account.
+        OrderStatus::Rejected => {
+            let reserved =
+                |it: &Step| (it.attempt, it.status) == (step.attempt, OrderStatus::PaymentRequired);
+            if before.iter().any(reserved) { Topic::Account } else { Topic::Inventory }
+        }
+    }
+}
+
+/// A step in a sentence.
+fn what(step: &Step) -> &'static str {
+    match step.status {
+        OrderStatus::Pending if step.attempt > 1 => {
+            "The customer pays again: it is tried once more."
+        }
+        OrderStatus::Pending => "The order is accepted and stored.",
+        OrderStatus::OutOfStock => "Not all pieces are on hand. It joins the line.",
+        OrderStatus::PaymentRequired => "All pieces are reserved.",
+        OrderStatus::InsufficientFund => "The balance is too low. The pieces are given back.",
+        OrderStatus::ToBeShipped => "The money is taken.",
+        OrderStatus::Shipped => "It left the house.",
+        OrderStatus::Completed => "It arrived.",
+        OrderStatus::Rejected => "It cannot be filled. Nothing is taken.",
+        OrderStatus::Cancelled => "It is called off. What it held and cost is given back.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_that_became_known_late_does_not_distort_how_long_the_others_took() {
+        let step = |status, at| Step::new(status, at, 1);
+        let late = Step { late: Some(2), ..step(OrderStatus::PaymentRequired, 1_050) };
+        let history = [
+            step(OrderStatus::Pending, 1_000),
+            late,
+            step(OrderStatus::ToBeShipped, 1_012),
+            step(OrderStatus::Shipped, 3_512),
+        ];
+        let spans: Vec<_> =
+            (0..history.len()).map(|index| after(&history[index], &history[..index])).collect();
+        let texts: Vec<_> = spans.iter().map(|text| text.as_deref().unwrap_or("")).collect();
+        assert_eq!(texts, ["", "known late", "+ 12 ms", "+ 2.5 s"]);
+    }
+
+    #[test]
+    fn a_rejection_is_told_of_the_service_that_decided_it() {
+        let step = |status, attempt| Step::new(status, 0, attempt);
+        let rejected = step(OrderStatus::Rejected, 1);
+        let reserved = [step(OrderStatus::Pending, 1), step(OrderStatus::PaymentRequired, 1)];
+        assert_eq!(decider(&rejected, &reserved[..1]), Topic::Inventory);
+        assert_eq!(decider(&rejected, &reserved), Topic::Account);
+        // In the second attempt the stock is checked anew.
+        assert_eq!(decider(&step(OrderStatus::Rejected, 2), &reserved), Topic::Inventory);
+    }
+}
