@@ -32,9 +32,9 @@ const PURE: [&str; 12] = [
     "order_service/src/order.rs",
     "order_service/src/history.rs",
     "inventory_service/src/stock.rs",
-    "inventory_service/src/desk.rs",
-    "inventory_service/src/serving.rs",
-    "inventory_service/src/reservation.rs",
+    "inventory_service/src/unit_of_work.rs",
+    "inventory_service/src/backorders/fill.rs",
+    "inventory_service/src/reservation/mod.rs",
     "account_service/src/wallet.rs",
     "msg_service/src/notification.rs",
 ];

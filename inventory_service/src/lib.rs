@@ -8,10 +8,11 @@
 //! Emits: `events:{inventory}_check`, `events:{inventory}_confirmed`, `events:{inventory}_updated`,
 //! `events:{inventory}_line`.
 
-mod desk;
+mod backorders;
 pub mod reservation;
-mod serving;
+
 pub mod stock;
+mod unit_of_work;
 
 use std::net::SocketAddr;
 
@@ -25,8 +26,8 @@ use common::{
     },
 };
 
-pub use self::desk::{Limits, PAGE};
 use self::stock::{Input, Stock, frees_stock};
+pub use self::unit_of_work::{Limits, PAGE};
 
 /// Reserves stock for orders and gives it back when they are not paid.
 #[derive(Parser, Clone, Debug)]

@@ -24,8 +24,8 @@ use common::{
 };
 
 use crate::{
-    desk::{Desk, Limits},
     reservation::{Holding, Reservation, pieces},
+    unit_of_work::{Desk, Limits},
 };
 
 /// What happens to stock.

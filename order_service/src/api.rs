@@ -34,7 +34,7 @@ use tracing::error;
 use uuid::Uuid;
 
 use crate::{
-    gateway_only::{self, Secrets},
+    gateway_secret::{self, Secrets},
     order::{Act, Action, Answer, Input, Orders, Place},
     progress::Progress,
 };
@@ -71,7 +71,7 @@ pub fn router(api: Api, secrets: Secrets) -> Router {
         .route("/order/{id}/complete", post(acts(Action::Complete)))
         .method_not_allowed_fallback(wrong_method)
         .fallback(unknown_path)
-        .layer(middleware::from_fn_with_state(Arc::new(secrets), gateway_only::admit))
+        .layer(middleware::from_fn_with_state(Arc::new(secrets), gateway_secret::admit))
         .with_state(api)
 }
 

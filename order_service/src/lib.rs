@@ -7,12 +7,13 @@
 //! `events:{order}_completed`, `events:{order}_unpaid`, `events:{order}_updated`.
 
 pub mod api;
-mod chase;
-pub mod gateway_only;
+
+pub mod gateway_secret;
 pub mod history;
 mod memory;
 pub mod order;
 pub mod progress;
+mod resend;
 mod sampler;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -35,9 +36,9 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use self::{
     api::Api,
-    chase::Chase,
-    gateway_only::Secrets,
+    gateway_secret::Secrets,
     order::{Confirmed, Input, Orders},
+    resend::Chase,
     sampler::Sampler,
 };
 

@@ -1,12 +1,12 @@
 //! What orders hold of the stock and who waits for it: given products, when something happens, then
 //! so much is left and so many are told. Books and lines are checked after everything that happens.
 
+mod backorders;
 mod definitions;
-mod life;
-mod lines;
-mod long_lines;
+mod lifecycle;
+mod long_backorders;
 mod random;
 mod reservations;
 mod subscriptions;
 mod support;
-mod wide;
+mod wide_orders;

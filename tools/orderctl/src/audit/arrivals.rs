@@ -12,7 +12,7 @@ use common::contract::{
 };
 use uuid::Uuid;
 
-use super::books::{Books, count};
+use super::snapshot::{Books, count};
 
 /// What comes in once, however often it is asked for.
 struct Arrivals<'a, I> {

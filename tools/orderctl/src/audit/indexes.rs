@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::books::Books;
+use super::snapshot::Books;
 
 /// A list or a sorted set with what it lists and what it should.
 pub(super) struct Index {

@@ -9,7 +9,7 @@ use common::contract::{
 };
 use inventory_service::reservation::{Holding, Reservation};
 
-use super::books::{Books, count};
+use super::snapshot::{Books, count};
 
 /// A place in a line.
 #[derive(PartialEq, Eq)]

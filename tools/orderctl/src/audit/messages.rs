@@ -8,8 +8,8 @@ use common::contract::{
 };
 
 use super::{
-    books::{Books, Trimmed, count},
-    story::{Story, attempt_of},
+    order_history::{Story, attempt_of},
+    snapshot::{Books, Trimmed, count},
 };
 
 /// The streams with what customers are told about their orders.

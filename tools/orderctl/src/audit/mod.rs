@@ -5,17 +5,17 @@
 //! tells whether it was one.
 
 mod arrivals;
-mod books;
 mod groups;
 mod indexes;
 mod lines;
 mod lost;
 mod messages;
 mod money;
+mod order_history;
 mod published;
 mod reading;
+mod snapshot;
 mod stock;
-mod story;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +24,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use common::connection::{lag::Lag, topology::Sources};
 
 pub use self::groups::{Group, groups, is_quiet};
-use self::{books::Books, groups::Looks, reading::Links};
+use self::{groups::Looks, reading::Links, snapshot::Books};
 
 /// How long Redis may take to answer one command.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use account_service::wallet::Payment;
 use common::contract::{entities::Account, ids::CustomerId};
 
-use super::books::Books;
+use super::snapshot::Books;
 
 impl Books {
     pub(super) fn check_money(&self, findings: &mut Vec<String>) {

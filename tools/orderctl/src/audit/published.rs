@@ -12,8 +12,8 @@ use common::contract::{
 use inventory_service::reservation::Holding;
 
 use super::{
-    books::{ACTS, ConfirmedEntry, Trimmed},
-    story::{Story, attempt_of, name},
+    order_history::{Story, attempt_of, name},
+    snapshot::{ACTS, ConfirmedEntry, Trimmed},
 };
 
 /// One attempt of an order, and what it does not need to be blamed for.

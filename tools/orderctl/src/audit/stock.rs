@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use common::contract::{entities::Product, ids::ProductId};
 use inventory_service::reservation::{Holding, Reservation};
 
-use super::books::Books;
+use super::snapshot::Books;
 
 impl Books {
     pub(super) fn check_stock(&self, findings: &mut Vec<String>) {

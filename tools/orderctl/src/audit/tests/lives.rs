@@ -10,7 +10,7 @@ use super::{
     NOTHING, Spoil, assert_found, findings,
     samples::{balanced, cancelled, id, paid_again, refund, shipped},
 };
-use crate::audit::books::{Books, Created};
+use crate::audit::snapshot::{Books, Created};
 
 #[test]
 fn what_left_the_house_counts_as_sold_and_its_order_as_shipped() {

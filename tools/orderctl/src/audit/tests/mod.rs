@@ -12,7 +12,7 @@ use common::contract::{
 use self::samples::{balanced, brought, cancelled, id, paid_again, shipped, waiting};
 use super::{
     Report,
-    books::{Act, Books, ConfirmedEntry},
+    snapshot::{Act, Books, ConfirmedEntry},
 };
 
 const NOTHING: &str = "";

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::audit::{
-    books::{Act, Books, Created},
     indexes::Index,
+    snapshot::{Act, Books, Created},
 };
 
 pub(super) fn id(number: u128) -> OrderId {

@@ -11,7 +11,7 @@ use super::{
     NOTHING, Spoil, assert_found, findings,
     samples::{brought, id, waiting},
 };
-use crate::audit::books::Books;
+use crate::audit::snapshot::Books;
 
 #[test]
 fn whoever_waits_stands_in_line_in_order_and_nobody_waits_for_nothing() {

@@ -14,7 +14,7 @@ use common::contract::{
 };
 use inventory_service::reservation::{Holding, Reservation};
 
-use super::books::{Act, ConfirmedEntry, Created, Trimmed};
+use super::snapshot::{Act, ConfirmedEntry, Created, Trimmed};
 
 /// The attempt that a result is about. Services of the original do not say; beside them nobody asks for a second one in
 /// the runs that are audited.

@@ -18,8 +18,8 @@ use common::{
 };
 
 use crate::{
-    desk::{Desk, are_loaded, look_at_all, page_ids},
     reservation::{Holding, Reservation},
+    unit_of_work::{Desk, are_loaded, look_at_all, page_ids},
 };
 
 /// How many pages are loaded together.

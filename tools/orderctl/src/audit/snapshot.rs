@@ -22,7 +22,7 @@ use inventory_service::reservation::Reservation;
 use serde::{Deserialize, de::DeserializeOwned};
 use uuid::Uuid;
 
-use super::{Report, indexes::Index, lost::Lost, reading::Links, story::Story};
+use super::{Report, indexes::Index, lost::Lost, order_history::Story, reading::Links};
 
 /// How the keys of [`keys::orders_of`] begin.
 const ORDERS_OF: &str = "{order}:index:";
