@@ -1,7 +1,6 @@
 //! The inventory service: reserves stock for orders.
 //!
-//! Owns: products, reservations, lines of waiting orders and deliveries, under the tag
-//! `{inventory}`.
+//! Owns: products, reservations, backorder queues and deliveries, under the tag `{inventory}`.
 //! Consumes: `events:{inventory}_created`, `events:{inventory}_restock`, `events:{order}_created`,
 //! `events:{order}_cancelled`, `events:{order}_shipped`, `events:{order}_unpaid`,
 //! `events:{account}_wallet`; `events:{inventory}_line`, its own.
@@ -10,7 +9,6 @@
 
 mod backorders;
 pub mod reservation;
-
 pub mod stock;
 mod unit_of_work;
 
@@ -26,10 +24,10 @@ use common::{
     },
 };
 
-use self::stock::{Input, Stock, frees_stock};
-pub use self::unit_of_work::{Limits, PAGE};
+use self::stock::{Input, Stock, releases_stock};
+pub use self::{backorders::queue::ORDERS_PER_PAGE, unit_of_work::Limits};
 
-/// Reserves stock for orders and gives it back when they are not paid.
+/// Reserves stock for orders and releases it if the payment fails.
 #[derive(Parser, Clone, Debug)]
 #[command(version)]
 pub struct Config {
@@ -77,8 +75,8 @@ pub fn subscriptions() -> Vec<Subscription<Input>> {
         },
         Subscription {
             stream: Stream::OrderCreated,
-            // What was decided once was acted on by others. Where the order still waits,
-            // order_service sends it again.
+            // The lost decision has already had its effects elsewhere. order_service resends the
+            // order if it is still open.
             parse: |entry| match entry.forgotten {
                 true => Ok(None),
                 false => Ok(Some(Input::Ordered(entry.parse()?))),
@@ -100,7 +98,7 @@ pub fn subscriptions() -> Vec<Subscription<Input>> {
             stream: Stream::AccountWallet,
             parse: |entry| {
                 let payment: WalletChecked = entry.parse()?;
-                Ok(match (frees_stock(payment.account), payment.attempt) {
+                Ok(match (releases_stock(payment.account), payment.attempt) {
                     (true, _) => Some(Input::Unpaid(payment, entry.id)),
                     (false, None) => Some(Input::Paid(payment.order_id)),
                     (false, Some(_)) => None,

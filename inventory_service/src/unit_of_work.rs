@@ -1,133 +1,131 @@
-//! The desk at which one decision works: copies of what it looks at, written back if they changed.
+//! The unit of work of one decision: the entities that it requested, and its changes to them.
 //!
-//! A decision about stock may touch products, reservations and pages of lines many times before it
-//! is done, as an order leaves the line of one product to be filled with another. Whoever works
-//! here sees their own changes, and nothing leaves the desk before [`Desk::finish`].
+//! A decision about stock may change products, reservations and queue pages many times before it is
+//! done, as an order leaves the queue of one product to be filled with another. It sees its own
+//! changes, and nothing leaves the unit of work before [`UnitOfWork::finish`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use common::{
     contract::{
-        entities::{Line, LinePage, PageId, Product},
+        entities::{LinePage, PageId, Product},
         entity::Entity,
-        excerpt::{ShortId, clauses, listed},
+        events::{ConfirmedStep, StockConfirmed},
         ids::{OrderId, ProductId},
     },
     decision::{Changes, Halt, World},
-    http::request::PRODUCTS_LIMIT,
 };
 
-use crate::reservation::{Holding, Reservation, Waiting};
+use crate::reservation::Reservation;
 
-/// The number of orders on a page of a line: joining and leaving cost one page however long the line is.
-pub const PAGE: usize = 50;
-
-/// How much one decision looks at while it serves lines; the rest is left to the next one.
+/// The limits of one decision that fills backorders; the rest is left to the next decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How many orders are filled.
-    pub turns: usize,
-    /// How many pages are walked through.
+    /// The number of orders that are filled.
+    pub fills: usize,
+    /// The number of queue pages that are scanned.
     pub pages: usize,
-    /// How many entities are looked at, counted before they are loaded. One order is looked at
-    /// however small this is. By default it is a quarter of what one commit takes: an input of a
-    /// batch may have to look again after its neighbours changed what it had seen.
+    /// The number of entities that are requested, counted before they are loaded. One order is
+    /// examined however small this limit is. The default is a quarter of what one commit takes: an
+    /// input of a batch may have to be decided again after its neighbours changed what it had read.
     pub entities: usize,
-    /// How many further lines are served as one with the first, by ticket.
-    pub lines: usize,
-    /// How many other products an order repeats in each of its lines. A page is written whenever an
-    /// order joins or leaves it: this bounds its size.
-    pub others: usize,
+    /// The number of further queues that are filled together with the first one, by sequence number.
+    pub queues: usize,
+    /// The number of other products that each queue entry of an order lists. A page is written
+    /// whenever an order joins or leaves it; this limit bounds its size.
+    pub listed_products: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { turns: 300, pages: 64, entities: 500, lines: 4, others: 4 }
+        Self { fills: 300, pages: 64, entities: 500, queues: 4, listed_products: 4 }
     }
 }
 
-/// An entity as it stands in the world, or as this decision changed it.
-pub(crate) enum Draft<'a, E> {
-    /// It is not loaded yet.
-    Missing,
-    Seen(Option<&'a E>),
+/// The state of an entity within the unit of work.
+enum Tracked<'a, E> {
+    NotLoaded,
+    Unchanged(Option<&'a E>),
     Changed(E),
 }
 
-/// What was looked at, by its ids.
-pub(crate) struct Drafts<'a, I, E>(BTreeMap<I, Draft<'a, E>>);
+/// The entities of one type that were requested, by id.
+pub(crate) struct IdentityMap<'a, I, E>(BTreeMap<I, Tracked<'a, E>>);
 
-impl<'a, I: Ord + Clone, E: Entity<Id = I> + Clone> Drafts<'a, I, E> {
-    pub(crate) fn see(&mut self, world: &'a World, id: &I) -> Result<Option<&E>, Halt> {
+impl<'a, I: Ord + Clone, E: Entity<Id = I> + Clone> IdentityMap<'a, I, E> {
+    /// The entity with this decision's changes; [`Halt::Missing`] if it is not loaded yet.
+    pub(crate) fn get(&mut self, world: &'a World, id: &I) -> Result<Option<&E>, Halt> {
         if !self.0.contains_key(id) {
-            let draft = match world.get::<E>(id) {
-                Ok(entity) => Draft::Seen(entity),
-                Err(Halt::Missing) => Draft::Missing,
+            let tracked = match world.get::<E>(id) {
+                Ok(entity) => Tracked::Unchanged(entity),
+                Err(Halt::Missing) => Tracked::NotLoaded,
                 Err(fault) => return Err(fault),
             };
-            self.0.insert(id.clone(), draft);
+            self.0.insert(id.clone(), tracked);
         }
         match self.0.get(id) {
-            Some(Draft::Missing) | None => Err(Halt::Missing),
-            Some(Draft::Seen(entity)) => Ok(*entity),
-            Some(Draft::Changed(entity)) => Ok(Some(entity)),
+            Some(Tracked::NotLoaded) | None => Err(Halt::Missing),
+            Some(Tracked::Unchanged(entity)) => Ok(*entity),
+            Some(Tracked::Changed(entity)) => Ok(Some(entity)),
         }
     }
 
-    /// Whether it was looked at, be it loaded or not.
-    pub(crate) fn was_seen(&self, id: &I) -> bool {
+    /// Whether the entity was requested, loaded or not.
+    pub(crate) fn was_requested(&self, id: &I) -> bool {
         self.0.contains_key(id)
     }
 
-    fn change(&mut self, world: &'a World, id: &I) -> Result<Option<&mut E>, Halt> {
-        self.see(world, id)?;
-        let Some(draft) = self.0.get_mut(id) else { return Ok(None) };
-        if let Draft::Seen(Some(entity)) = draft {
-            *draft = Draft::Changed(entity.clone());
+    /// The entity, to be changed.
+    pub(crate) fn get_mut(&mut self, world: &'a World, id: &I) -> Result<Option<&mut E>, Halt> {
+        self.get(world, id)?;
+        let Some(tracked) = self.0.get_mut(id) else { return Ok(None) };
+        if let Tracked::Unchanged(Some(entity)) = tracked {
+            *tracked = Tracked::Changed(entity.clone());
         }
-        Ok(match draft {
-            Draft::Missing | Draft::Seen(_) => None,
-            Draft::Changed(entity) => Some(entity),
+        Ok(match tracked {
+            Tracked::NotLoaded | Tracked::Unchanged(_) => None,
+            Tracked::Changed(entity) => Some(entity),
         })
     }
 
-    fn set(&mut self, entity: E) {
-        self.0.insert(entity.id().clone(), Draft::Changed(entity));
+    /// Creates or replaces the entity.
+    pub(crate) fn put(&mut self, entity: E) {
+        self.0.insert(entity.id().clone(), Tracked::Changed(entity));
     }
 
     fn finish(self, changes: &mut Changes) {
-        for draft in self.0.into_values() {
-            if let Draft::Changed(entity) = draft {
+        for tracked in self.0.into_values() {
+            if let Tracked::Changed(entity) = tracked {
                 changes.put(entity);
             }
         }
     }
 }
 
-/// The desk of one decision.
-pub(crate) struct Desk<'a> {
+/// The unit of work of one decision.
+pub(crate) struct UnitOfWork<'a> {
     pub(crate) world: &'a World,
     pub(crate) limits: Limits,
-    pub(crate) products: Drafts<'a, ProductId, Product>,
-    pub(crate) reservations: Drafts<'a, OrderId, Reservation>,
-    pub(crate) pages: Drafts<'a, PageId, LinePage>,
-    /// Events and notes, in the order in which things happened.
+    pub(crate) products: IdentityMap<'a, ProductId, Product>,
+    pub(crate) reservations: IdentityMap<'a, OrderId, Reservation>,
+    pub(crate) pages: IdentityMap<'a, PageId, LinePage>,
+    /// Events and notes, in the order in which they occurred.
     pub(crate) changes: Changes,
 }
 
-impl<'a> Desk<'a> {
+impl<'a> UnitOfWork<'a> {
     pub(crate) fn new(world: &'a World, limits: Limits) -> Self {
         Self {
             world,
             limits,
-            products: Drafts(BTreeMap::new()),
-            reservations: Drafts(BTreeMap::new()),
-            pages: Drafts(BTreeMap::new()),
+            products: IdentityMap(BTreeMap::new()),
+            reservations: IdentityMap(BTreeMap::new()),
+            pages: IdentityMap(BTreeMap::new()),
             changes: Changes::none(),
         }
     }
 
-    /// What the decision comes to.
+    /// The changes of the decision, including every changed entity.
     pub(crate) fn finish(self) -> Changes {
         let mut changes = self.changes;
         self.products.finish(&mut changes);
@@ -137,237 +135,65 @@ impl<'a> Desk<'a> {
     }
 
     pub(crate) fn product(&mut self, id: &ProductId) -> Result<Option<&Product>, Halt> {
-        self.products.see(self.world, id)
+        self.products.get(self.world, id)
     }
 
-    pub(crate) fn change_product(&mut self, id: &ProductId) -> Result<Option<&mut Product>, Halt> {
-        self.products.change(self.world, id)
+    pub(crate) fn product_mut(&mut self, id: &ProductId) -> Result<Option<&mut Product>, Halt> {
+        self.products.get_mut(self.world, id)
     }
 
-    pub(crate) fn set_product(&mut self, product: Product) {
-        self.products.set(product);
+    pub(crate) fn put_product(&mut self, product: Product) {
+        self.products.put(product);
     }
 
     pub(crate) fn reservation(&mut self, id: &OrderId) -> Result<Option<&Reservation>, Halt> {
-        self.reservations.see(self.world, id)
+        self.reservations.get(self.world, id)
     }
 
-    pub(crate) fn set_reservation(&mut self, reservation: Reservation) {
-        self.reservations.set(reservation);
+    pub(crate) fn put_reservation(&mut self, reservation: Reservation) {
+        self.reservations.put(reservation);
     }
 
-    /// Takes all of an order's pieces, if that can be done; otherwise it waits in line, or is
-    /// rejected. Publishes what it came to.
-    pub(crate) fn reserve(
+    /// Requests all of these products before it reports that one is not loaded.
+    pub(crate) fn request_products<'p>(
         &mut self,
-        mut reservation: Reservation,
-        resend: bool,
-        now: u64,
+        ids: impl IntoIterator<Item = &'p ProductId>,
     ) -> Result<(), Halt> {
-        let (mut unknown, mut short) = (Vec::new(), Vec::new());
-        let pieces = reservation.pieces.clone();
-        look_at_all(pieces.keys().map(|id| self.products.see(self.world, id).map(|_| ())))?;
-        for (id, wanted) in &pieces {
-            match self.product(id)? {
-                None => unknown.push(ShortId(id.as_str())),
-                Some(product) if is_promised(product, *wanted) => {
-                    let id = ShortId(id.as_str());
-                    short.push(format!("{id}: others wait for what came in"));
-                }
-                Some(product) if product.amount < *wanted => {
-                    let (id, on_hand) = (ShortId(id.as_str()), product.amount);
-                    short.push(format!("{id}: {wanted} wanted, {on_hand} on hand"));
-                }
-                Some(_) => {}
-            }
-        }
-        if !unknown.is_empty() {
-            reservation.state = Holding::Rejected;
-            let no =
-                if unknown.len() == 1 { "there is no product" } else { "there are no products" };
-            reservation.reason = Some(format!("{no} {}", listed(unknown.iter())));
-        } else if short.is_empty() {
-            self.take(&mut reservation)?;
-        } else {
-            reservation.state = Holding::Waiting;
-            reservation.reason = Some(clauses(short.iter()));
-            self.join_lines(&mut reservation, now)?;
-        }
-        let waits = reservation.state == Holding::Waiting;
-        self.publish(reservation, resend);
-        if waits { self.ask_to_serve_on(pieces.keys()) } else { Ok(()) }
+        request_all(ids.into_iter().map(|id| self.products.get(self.world, id).map(|_| ())))
     }
 
-    /// Moves the pieces from the stock to the order; all of them are on hand.
-    pub(crate) fn take(&mut self, reservation: &mut Reservation) -> Result<(), Halt> {
-        let mut total = Some(0u64);
-        for (id, wanted) in &reservation.pieces {
-            let price = self.product(id)?.map_or(0, |product| product.price);
-            let cost = price.checked_mul(*wanted);
-            total = total.zip(cost).and_then(|(total, cost)| total.checked_add(cost));
-        }
-        let Some(total) = total else {
-            reservation.state = Holding::Rejected;
-            reservation.reason = Some("the total is too large to be paid".to_owned());
-            return Ok(());
-        };
-        for (id, wanted) in &reservation.pieces {
-            if let Some(product) = self.change_product(id)? {
-                product.amount -= wanted;
-                product.reserved += wanted;
-            }
-        }
-        reservation.state = Holding::Held;
-        reservation.total = Some(total);
-        reservation.reason = None;
-        Ok(())
+    /// Requests all of these queue pages before it reports that one is not loaded.
+    pub(crate) fn request_pages<'p>(
+        &mut self,
+        ids: impl IntoIterator<Item = &'p PageId>,
+    ) -> Result<(), Halt> {
+        request_all(ids.into_iter().map(|id| self.pages.get(self.world, id).map(|_| ())))
     }
 
-    pub(crate) fn publish(&mut self, mut reservation: Reservation, resend: bool) {
-        if let Some(outcome) = reservation.outcome(resend) {
-            self.changes.append(&outcome);
-        }
-        let note = match &reservation.reason {
-            None => "stock is reserved".to_owned(),
-            Some(reason) => format!("nothing is reserved: {reason}"),
-        };
-        self.changes.note(reservation.order_id, note);
-        if reservation.state == Holding::Rejected {
-            // It will never hold anything, and a repeated request names its products again.
-            reservation.product_ids = Vec::new();
-            reservation.pieces = BTreeMap::new();
-        }
-        self.set_reservation(reservation);
-    }
-
-    /// Gives back what the order holds, and gives up its place in the lines; gives the products
-    /// whose stock came in by that. A product whose data was lost has nothing to be given back to.
-    pub(crate) fn undo(&mut self, reservation: &Reservation) -> Result<BTreeSet<ProductId>, Halt> {
-        let ids = reservation.pieces.keys();
-        match reservation.state {
-            Holding::Held => {
-                look_at_all(ids.map(|id| self.products.see(self.world, id).map(|_| ())))?;
-                for (id, held) in &reservation.pieces {
-                    if let Some(product) = self.change_product(id)? {
-                        let back = (*held).min(product.reserved);
-                        product.reserved -= back;
-                        product.amount += back;
-                    }
-                }
-                Ok(reservation.pieces.keys().cloned().collect())
-            }
-            Holding::Waiting => {
-                self.leave_lines(reservation)?;
-                Ok(BTreeSet::new())
-            }
-            Holding::Rejected | Holding::Released | Holding::Cancelled => Ok(BTreeSet::new()),
-        }
-    }
-
-    /// What the order holds leaves the house.
-    pub(crate) fn send_off(&mut self, reservation: &Reservation) -> Result<(), Halt> {
-        let ids = reservation.pieces.keys();
-        look_at_all(ids.map(|id| self.products.see(self.world, id).map(|_| ())))?;
-        for (id, held) in &reservation.pieces {
-            if let Some(product) = self.change_product(id)? {
-                product.sold = (product.sold + held).min(product.reserved);
-            }
-        }
-        Ok(())
-    }
-
-    /// The order joins the lines of all of its products, at their ends. Its ticket is higher than every
-    /// other one in any of them, so orders of several lines can be served in one sequence that fits each.
-    fn join_lines(&mut self, reservation: &mut Reservation, now: u64) -> Result<(), Halt> {
-        let mut ticket = now;
-        let mut last = Vec::with_capacity(reservation.pieces.len());
-        for id in reservation.pieces.keys() {
-            let Some(product) = self.product(id)? else { continue };
-            ticket = ticket.max(product.line.ticket + 1);
-            last.push(PageId { product: id.clone(), number: product.line.last });
-        }
-        look_at_all(last.iter().map(|id| self.pages.see(self.world, id).map(|_| ())))?;
-        let mut pages = BTreeMap::new();
-        for mut id in last {
-            let full = |page: &LinePage| page.spots.len() >= PAGE;
-            if self.pages.see(self.world, &id)?.is_some_and(full) {
-                id.number += 1;
-            }
-            let page = self.pages.see(self.world, &id)?.cloned();
-            let mut page = page.unwrap_or_else(|| LinePage::empty(id.clone()));
-            page.spots.push(reservation.spot_in_line(&id.product, ticket, self.limits.others));
-            self.pages.set(page);
-            if let Some(product) = self.change_product(&id.product)? {
-                let line = &mut product.line;
-                *line = Line { waiting: line.waiting + 1, last: id.number, ticket, ..*line };
-            }
-            pages.insert(id.product, id.number);
-        }
-        reservation.spot = Some(Waiting { ticket, pages });
-        Ok(())
-    }
-
-    /// The order leaves all of its lines.
-    pub(crate) fn leave_lines(&mut self, reservation: &Reservation) -> Result<(), Halt> {
-        let Some(spot) = &reservation.spot else { return Ok(()) };
-        let ids: Vec<PageId> = page_ids(spot).collect();
-        look_at_all(ids.iter().flat_map(|id| {
-            [
-                self.pages.see(self.world, id).map(|_| ()),
-                self.products.see(self.world, &id.product).map(|_| ()),
-            ]
-        }))?;
-        for id in ids {
-            let Some(page) = self.pages.change(self.world, &id)? else { continue };
-            let before = page.spots.len();
-            page.spots.retain(|spot| spot.order != reservation.order_id);
-            if page.spots.len() == before {
-                continue;
-            }
-            let emptied = page.spots.is_empty();
-            let Some(product) = self.change_product(&id.product)? else { continue };
-            let line = &mut product.line;
-            line.waiting = line.waiting.saturating_sub(1);
-            if line.waiting == 0 {
-                // All pages are empty: the next one to wait begins anew.
-                *line = Line::default();
-            } else if emptied && line.first == id.number {
-                line.first += 1;
-            }
-        }
-        Ok(())
-    }
-
-    /// How many entities were looked at, including those that are not loaded yet.
-    pub(crate) fn seen(&self) -> usize {
+    /// The number of entities that were requested, including those that are not loaded yet.
+    pub(crate) fn requested(&self) -> usize {
         self.products.0.len() + self.reservations.0.len() + self.pages.0.len()
     }
+
+    /// Publishes the confirmation of a step to order_service. A redelivered event needs no second
+    /// confirmation; an event that order_service published again does.
+    pub(crate) fn confirm(&mut self, order_id: OrderId, attempt: u32, step: ConfirmedStep) {
+        self.changes.append(&StockConfirmed { order_id, attempt, step });
+    }
 }
 
-/// Whether the line of a product is being served and those who wait in it may need what an order
-/// for so many pieces would take: no order waits for more than [`PRODUCTS_LIMIT`] pieces.
-fn is_promised(product: &Product, wanted: u64) -> bool {
-    let needed = product.line.waiting.saturating_mul(PRODUCTS_LIMIT as u64);
-    product.line.served.is_some() && product.amount < wanted.saturating_add(needed)
-}
-
-pub(crate) fn page_ids(spot: &Waiting) -> impl Iterator<Item = PageId> {
-    let pages = spot.pages.iter();
-    pages.map(|(product, number)| PageId { product: product.clone(), number: *number })
-}
-
-/// Looks at all of them before it says that one is missing, so that all are loaded together.
-pub(crate) fn look_at_all(looks: impl Iterator<Item = Result<(), Halt>>) -> Result<(), Halt> {
+/// Evaluates every request before it reports a missing entity, so that all are loaded together.
+fn request_all(requests: impl Iterator<Item = Result<(), Halt>>) -> Result<(), Halt> {
     let mut all = Ok(());
-    for look in looks {
-        all = all.and(look);
+    for request in requests {
+        all = all.and(request);
     }
     all
 }
 
-/// The same; gives whether all are loaded.
-pub(crate) fn are_loaded(looks: impl Iterator<Item = Result<(), Halt>>) -> Result<bool, Halt> {
-    match look_at_all(looks) {
+/// Whether everything that was requested is loaded.
+pub(crate) fn is_loaded(request: Result<(), Halt>) -> Result<bool, Halt> {
+    match request {
         Ok(()) => Ok(true),
         Err(Halt::Missing) => Ok(false),
         Err(fault) => Err(fault),

@@ -1,10 +1,10 @@
-//! Serving lines: incoming stock fills waiting orders in the order of arrival.
+//! Filling backorders: incoming stock fills waiting orders in the order of their arrival.
 //!
-//! A decision that brings stock in only notes that the lines are to be served and publishes a
-//! [`LineMoves`] for each. The decision about that event serves, by ticket, several lines as one if
-//! their orders depend on each other. It looks at a bounded number of entities, counted before they
-//! are loaded; then it notes how far it came, within a page as well, and leaves the rest to the next
-//! event.
+//! A decision that brings stock in only marks the queues as to be filled and publishes a
+//! [`LineMoves`] for each. The decision about that event fills orders by sequence number, in several
+//! queues at once if their orders depend on each other. It requests a bounded number of entities,
+//! counted before they are loaded; then it stores its position, within a page as well, and leaves the
+//! rest to the next event.
 
 use std::collections::BTreeMap;
 
@@ -18,346 +18,325 @@ use common::{
 };
 
 use crate::{
-    reservation::{Holding, Reservation},
-    unit_of_work::{Desk, are_loaded, look_at_all, page_ids},
+    backorders::queue::page_ids,
+    reservation::{Reservation, ReservationState},
+    unit_of_work::{UnitOfWork, is_loaded},
 };
 
-/// How many pages are loaded together.
+/// The number of further pages that are loaded together with one.
 const PAGES_AHEAD: u64 = 8;
-/// How many entities are loaded together for orders that come next.
+/// The number of entities that are loaded ahead for the next orders.
 const ENTITIES_AHEAD: usize = 100;
 
-/// Where a decision is in the line of a product.
-struct Walk {
-    /// Where the decision before left the line.
-    began: Served,
-    now: Served,
+/// The scan of one queue by a decision.
+struct QueueScan {
+    /// The position at which the previous decision stopped.
+    start: Served,
+    position: Served,
 }
 
-impl Walk {
-    fn from(served: Served) -> Self {
-        Self { began: served, now: served }
+impl QueueScan {
+    fn from(start: Served) -> Self {
+        Self { start, position: start }
     }
 }
 
-/// What a decision has done so far.
+/// The work of a decision so far.
 #[derive(Default)]
-struct Progress {
+struct FillProgress {
     filled: usize,
     pages: usize,
-    /// How many further lines it serves.
+    /// The number of queues that it fills besides the first one.
     joined: usize,
-    /// Whether it passed any order or page: only then may it leave the rest to the next one.
+    /// Whether it passed any order or page: only then may it leave the rest to the next decision.
     moved: bool,
 }
 
-/// What comes next in a line.
-enum Next {
-    /// The order that may be filled, as far as the product of this line is concerned.
+/// The next candidate in a queue.
+enum Candidate {
+    /// The order may be filled, as far as the product of this queue is concerned.
     Order(Spot),
-    /// Nobody.
+    /// No further order can be filled.
     End,
-    /// One decision cannot look further.
-    Enough,
+    /// The limit of one decision is reached.
+    LimitReached,
 }
 
-/// What became of the order whose turn it is.
-enum Turn {
+/// The result of an attempt to fill an order.
+enum FillResult {
     Filled,
-    /// It cannot be filled now.
-    Passed,
-    /// Others come before it in the line of this product, too, which another decision began to
-    /// serve: it has to be served on here.
+    /// The order cannot be filled now.
+    Skipped,
+    /// Earlier orders wait in the queue of this product, too, which other decisions fill: that queue
+    /// has to be filled further here.
     Behind(ProductId, Served),
-    /// One decision cannot look further.
-    Enough,
+    /// The limit of one decision is reached.
+    LimitReached,
 }
 
 /// Whether an order can be filled.
-enum Look {
-    /// It is short of something.
+enum Fillability {
+    /// A product is short.
     Short,
-    /// What it needs is not loaded yet.
-    Unknown,
-    /// Everything that it needs is available; `ready` if all that is written then is loaded.
+    /// An entity that decides it is not loaded yet.
+    NotLoaded,
+    /// Everything that it needs is available; `ready` if everything to be written is loaded.
     Fillable { reservation: Box<Reservation>, ready: bool },
-    /// Everything that it lists is available; its reservation is not loaded yet.
+    /// Everything that its queue entry lists is available; its reservation is not loaded yet.
     Likely,
 }
 
-impl Desk<'_> {
-    /// Notes that the lines of products that came in are to be served from their beginnings.
-    pub(crate) fn begin_to_serve<'p>(
-        &mut self,
-        arrived: impl IntoIterator<Item = &'p ProductId>,
-    ) -> Result<(), Halt> {
-        for id in arrived {
-            if let Some(product) = self.product(id)?.filter(|product| product.line.waiting > 0) {
-                let served = Served { ticket: 0, page: product.line.first };
-                self.set_served(id, Some(served))?;
-                self.changes.append(&LineMoves { product_id: id.clone(), after: served.ticket });
-            }
-        }
-        Ok(())
-    }
-
-    /// Asks once more for the next decision about each of these lines that is being served: no line
-    /// stands still because the event that should move it was lost.
-    pub(crate) fn ask_to_serve_on<'p>(
-        &mut self,
-        products: impl IntoIterator<Item = &'p ProductId>,
-    ) -> Result<(), Halt> {
-        for id in products {
-            if let Some(served) = self.product(id)?.and_then(|product| product.line.served) {
-                self.changes.append(&LineMoves { product_id: id.clone(), after: served.ticket });
-            }
-        }
-        Ok(())
-    }
-
-    /// Serves the line of a product on from where the last decision left it: every order that can be
-    /// filled whole is filled. An order that needs more than there is does not hold up the others.
-    pub(crate) fn serve(&mut self, event: &LineMoves) -> Result<(), Halt> {
-        let served = self.product(&event.product_id)?.and_then(|product| product.line.served);
-        let Some(served) = served.filter(|served| served.ticket == event.after) else {
+impl UnitOfWork<'_> {
+    /// Fills the queue of a product from the position at which the last decision stopped: every order
+    /// that can be filled whole is filled. An order that needs more than is available does not hold up
+    /// the others.
+    pub(crate) fn fill_backorders(&mut self, event: &LineMoves) -> Result<(), Halt> {
+        let start = self.product(&event.product_id)?.and_then(|product| product.line.served);
+        let Some(start) = start.filter(|start| start.ticket == event.after) else {
             return Ok(());
         };
-        let mut walks = BTreeMap::from([(event.product_id.clone(), Walk::from(served))]);
-        self.walk(&mut walks)?;
-        for (product_id, Walk { began, now }) in walks {
-            self.set_served(&product_id, Some(now))?;
-            // The event of a line that was joined and did not move is still to come.
-            if now != began || product_id == event.product_id {
-                self.changes.append(&LineMoves { product_id, after: now.ticket });
+        let mut scans = BTreeMap::from([(event.product_id.clone(), QueueScan::from(start))]);
+        self.scan(&mut scans)?;
+        for (product_id, QueueScan { start, position }) in scans {
+            self.set_fill_position(&product_id, Some(position))?;
+            // The event of a queue that was joined and did not move is still to come.
+            if position != start || product_id == event.product_id {
+                self.changes.append(&LineMoves { product_id, after: position.ticket });
             }
         }
         Ok(())
     }
 
-    /// Walks through these lines by ticket. Those that are left have not come to their ends.
-    fn walk(&mut self, walks: &mut BTreeMap<ProductId, Walk>) -> Result<(), Halt> {
-        let mut progress = Progress::default();
+    /// Scans these queues by sequence number. The scans that remain have not reached their ends.
+    fn scan(&mut self, scans: &mut BTreeMap<ProductId, QueueScan>) -> Result<(), Halt> {
+        let mut progress = FillProgress::default();
         loop {
             let mut heads: Vec<(Spot, ProductId)> = Vec::new();
-            let (mut over, mut enough) = (Vec::new(), false);
-            for (id, walk) in &mut *walks {
-                match self.next_in_line(id, walk, &mut progress)? {
-                    Next::Order(spot) => heads.push((spot, id.clone())),
-                    Next::End => over.push(id.clone()),
-                    Next::Enough => enough = true,
+            let (mut over, mut limit_reached) = (Vec::new(), false);
+            for (id, scan) in &mut *scans {
+                match self.next_candidate(id, scan, &mut progress)? {
+                    Candidate::Order(entry) => heads.push((entry, id.clone())),
+                    Candidate::End => over.push(id.clone()),
+                    Candidate::LimitReached => limit_reached = true,
                 }
             }
             for id in over {
-                walks.remove(&id);
-                self.set_served(&id, None)?;
+                scans.remove(&id);
+                self.set_fill_position(&id, None)?;
             }
-            if enough {
+            if limit_reached {
                 return Ok(());
             }
-            heads.sort_unstable_by_key(|(spot, _)| (spot.ticket, spot.order));
-            let Some((spot, id)) = heads.first() else { return Ok(()) };
-            let affords = self.affords(spot);
-            if progress.moved && (!affords || progress.filled >= self.limits.turns) {
+            heads.sort_unstable_by_key(|(entry, _)| (entry.ticket, entry.order));
+            let Some((entry, id)) = heads.first() else { return Ok(()) };
+            let fits = self.fits_limit(entry);
+            if progress.moved && (!fits || progress.filled >= self.limits.fills) {
                 return Ok(());
             }
-            if !affords && walks.len() > 1 {
-                // A decision that begins with this line looks at its next order in any case.
-                return self.ask_to_serve_on([id]);
+            if !fits && scans.len() > 1 {
+                // A decision that begins with this queue examines its next order in any case.
+                return self.continue_filling([id]);
             }
-            let others = heads.iter().find(|(head, _)| head.order != spot.order);
+            let others = heads.iter().find(|(head, _)| head.order != entry.order);
             let until = others.map_or(u64::MAX, |(head, _)| head.ticket);
-            match self.turn(spot, id, walks, &progress, until)? {
-                Turn::Behind(other, _) if progress.joined >= self.limits.lines => {
-                    return self.ask_to_serve_on([&other]);
+            match self.try_fill(entry, id, scans, &progress, until)? {
+                FillResult::Behind(other, _) if progress.joined >= self.limits.queues => {
+                    return self.continue_filling([&other]);
                 }
-                Turn::Behind(other, served) => {
+                FillResult::Behind(other, start) => {
                     progress.joined += 1;
-                    walks.insert(other, Walk::from(served));
+                    scans.insert(other, QueueScan::from(start));
                     continue;
                 }
-                Turn::Enough => return Ok(()),
-                Turn::Filled => progress.filled += 1,
-                Turn::Passed => {}
+                FillResult::LimitReached => return Ok(()),
+                FillResult::Filled => progress.filled += 1,
+                FillResult::Skipped => {}
             }
             progress.moved = true;
-            let order = (spot.ticket, spot.order);
+            let order = (entry.ticket, entry.order);
             for (_, id) in heads.iter().filter(|(head, _)| (head.ticket, head.order) == order) {
-                if let Some(walk) = walks.get_mut(id) {
-                    walk.now.ticket = spot.ticket;
+                if let Some(scan) = scans.get_mut(id) {
+                    scan.position.ticket = entry.ticket;
                 }
             }
         }
     }
 
-    /// Goes on in the line to the first order that does not need more pieces of the product than
-    /// there are.
-    fn next_in_line(
+    /// Advances to the first order in the queue that needs no more of the product than is
+    /// available.
+    fn next_candidate(
         &mut self,
         id: &ProductId,
-        walk: &mut Walk,
-        progress: &mut Progress,
-    ) -> Result<Next, Halt> {
-        let Some(product) = self.product(id)? else { return Ok(Next::End) };
+        scan: &mut QueueScan,
+        progress: &mut FillProgress,
+    ) -> Result<Candidate, Halt> {
+        let Some(product) = self.product(id)? else { return Ok(Candidate::End) };
         let (amount, first, last) = (product.amount, product.line.first, product.line.last);
         if amount == 0 || product.line.waiting == 0 {
-            return Ok(Next::End);
+            return Ok(Candidate::End);
         }
         let page_id = |number| PageId { product: id.clone(), number };
-        let Served { ticket, page } = &mut walk.now;
+        let Served { ticket, page } = &mut scan.position;
         *page = (*page).max(first);
         while *page <= last {
-            if !self.pages.was_seen(&page_id(*page)) {
-                if progress.moved && self.seen() >= self.limits.entities {
-                    return Ok(Next::Enough);
+            if !self.pages.was_requested(&page_id(*page)) {
+                if progress.moved && self.requested() >= self.limits.entities {
+                    return Ok(Candidate::LimitReached);
                 }
-                let room = self.limits.entities.saturating_sub(self.seen()).max(1);
+                let room = self.limits.entities.saturating_sub(self.requested()).max(1);
                 let ahead = (*page..=last.min(*page + PAGES_AHEAD)).map(page_id).take(room);
-                look_at_all(ahead.map(|page| self.pages.see(self.world, &page).map(|_| ())))?;
+                let ahead: Vec<PageId> = ahead.collect();
+                self.request_pages(&ahead)?;
             }
-            let spots = self.pages.see(self.world, &page_id(*page))?;
-            let spots = spots.map_or(&[][..], |page| &page.spots);
-            let mut next = spots.iter().filter(|it| it.ticket > *ticket && it.pieces <= amount);
-            if let Some(spot) = next.next() {
-                return Ok(Next::Order(spot.clone()));
+            let entries = self.pages.get(self.world, &page_id(*page))?;
+            let entries = entries.map_or(&[][..], |page| &page.spots);
+            let mut next = entries.iter().filter(|it| it.ticket > *ticket && it.pieces <= amount);
+            if let Some(entry) = next.next() {
+                return Ok(Candidate::Order(entry.clone()));
             }
-            let last_ticket = spots.last().map_or(0, |spot| spot.ticket);
-            let is_empty = spots.is_empty();
+            let last_in_page = entries.last().map_or(0, |entry| entry.ticket);
+            let is_empty = entries.is_empty();
             if *page < last && progress.pages >= self.limits.pages {
-                return Ok(Next::Enough);
+                return Ok(Candidate::LimitReached);
             }
             progress.pages += 1;
             progress.moved = true;
-            // A page may have emptied before the one in front of it: nobody walks it twice.
+            // A page may have emptied before the one in front of it: it is not scanned twice.
             if is_empty
                 && *page < last
-                && let Some(product) = self.change_product(id)?
+                && let Some(product) = self.product_mut(id)?
                 && product.line.first == *page
             {
                 product.line.first += 1;
             }
             *page += 1;
-            *ticket = (*ticket).max(last_ticket);
+            *ticket = (*ticket).max(last_in_page);
         }
-        Ok(Next::End)
+        Ok(Candidate::End)
     }
 
-    /// Whether the order can be looked at and filled within the limit.
-    fn affords(&mut self, spot: &Spot) -> bool {
-        let unseen = self.unseen(spot);
-        unseen == 0 || self.seen() + unseen <= self.limits.entities
+    /// Whether the order can be examined and filled within the limit.
+    fn fits_limit(&mut self, entry: &Spot) -> bool {
+        let missing = self.to_request(entry);
+        missing == 0 || self.requested() + missing <= self.limits.entities
     }
 
-    /// How many entities are still to be looked at for the order, at most: its reservation, its
-    /// products and a page of the line of each.
-    fn unseen(&mut self, spot: &Spot) -> usize {
-        let seen = self.reservations.was_seen(&spot.order);
-        let Some(reservation) = seen.then(|| self.reservation(&spot.order).ok()).flatten() else {
-            return 1 + 2 * (1 + spot.others.len().max(spot.unlisted));
+    /// The largest number of entities that are still to be requested for the order: its reservation,
+    /// its products and a page of the queue of each.
+    fn to_request(&mut self, entry: &Spot) -> usize {
+        let known = self.reservations.was_requested(&entry.order);
+        let Some(reservation) = known.then(|| self.reservation(&entry.order).ok()).flatten() else {
+            return 1 + 2 * (1 + entry.others.len().max(entry.unlisted));
         };
         let reservation = reservation.cloned();
-        let products = reservation.iter().flat_map(|it| it.pieces.keys());
-        let pages = reservation.iter().filter_map(|it| it.spot.as_ref()).flat_map(page_ids);
-        products.filter(|id| !self.products.was_seen(id)).count()
-            + pages.filter(|id| !self.pages.was_seen(id)).count()
+        let products = reservation.iter().flat_map(|it| it.quantities.keys());
+        let pages = reservation.iter().filter_map(|it| it.position.as_ref()).flat_map(page_ids);
+        products.filter(|id| !self.products.was_requested(id)).count()
+            + pages.filter(|id| !self.pages.was_requested(id)).count()
     }
 
-    /// Fills the order, if that can be done. The orders that come next in its line, up to the ticket
-    /// `until`, are looked at together with it.
-    fn turn(
+    /// Fills the order, if possible. The next orders of its queue, up to the sequence number `until`,
+    /// are prefetched together with it.
+    fn try_fill(
         &mut self,
-        spot: &Spot,
+        entry: &Spot,
         id: &ProductId,
-        walks: &BTreeMap<ProductId, Walk>,
-        progress: &Progress,
+        scans: &BTreeMap<ProductId, QueueScan>,
+        progress: &FillProgress,
         until: u64,
-    ) -> Result<Turn, Halt> {
-        let (reservation, ready) = match self.look_at(spot) {
-            Ok(Look::Fillable { reservation, ready }) => (reservation, ready),
-            Ok(Look::Short) => return Ok(Turn::Passed),
-            Ok(Look::Unknown | Look::Likely) => {
-                return Err(self.look_ahead(id, walks, progress, until));
+    ) -> Result<FillResult, Halt> {
+        let (reservation, ready) = match self.assess(entry) {
+            Ok(Fillability::Fillable { reservation, ready }) => (reservation, ready),
+            Ok(Fillability::Short) => return Ok(FillResult::Skipped),
+            Ok(Fillability::NotLoaded | Fillability::Likely) => {
+                return Err(self.prefetch(id, scans, progress, until));
             }
-            // What cannot be read holds up nobody but its own order.
+            // An entity that cannot be read holds up only its own order.
             Err(Halt::Fault(reason)) => {
-                self.changes.note(spot.order, format!("it cannot be filled: {reason}"));
-                return Ok(Turn::Passed);
+                self.changes.note(entry.order, format!("order cannot be filled: {reason}"));
+                return Ok(FillResult::Skipped);
             }
             Err(halt) => return Err(halt),
         };
-        let mut lines = Vec::new();
-        for id in reservation.pieces.keys() {
-            if let Some(served) = self.is_served_apart(id, spot, walks) {
+        let mut queues = Vec::new();
+        for id in reservation.quantities.keys() {
+            if let Some(position) = self.position_of_others(id, entry, scans) {
                 let first = self.product(id)?.map_or(0, |product| product.line.first);
-                let number = served.page.max(first);
-                lines.push((PageId { product: id.clone(), number }, served));
+                let number = position.page.max(first);
+                queues.push((PageId { product: id.clone(), number }, position));
             }
         }
-        let unseen = lines.iter().filter(|(page, _)| !self.pages.was_seen(page)).count();
-        if progress.moved && unseen > 0 && self.seen() + unseen > self.limits.entities {
-            return Ok(Turn::Enough);
+        let missing = queues.iter().filter(|(page, _)| !self.pages.was_requested(page)).count();
+        if progress.moved && missing > 0 && self.requested() + missing > self.limits.entities {
+            return Ok(FillResult::LimitReached);
         }
-        look_at_all(lines.iter().map(|(id, _)| self.pages.see(self.world, id).map(|_| ())))?;
-        for (page, served) in lines {
+        self.request_pages(queues.iter().map(|(page, _)| page))?;
+        for (page, position) in queues {
             let amount = self.product(&page.product)?.map_or(0, |product| product.amount);
-            let spots = self.pages.see(self.world, &page)?.map_or(&[][..], |page| &page.spots);
+            let entries = self.pages.get(self.world, &page)?.map_or(&[][..], |page| &page.spots);
             let mut next =
-                spots.iter().filter(|it| it.ticket > served.ticket && it.pieces <= amount);
-            if next.next().is_none_or(|next| next.order != spot.order) {
-                return Ok(Turn::Behind(page.product, served));
+                entries.iter().filter(|it| it.ticket > position.ticket && it.pieces <= amount);
+            if next.next().is_none_or(|next| next.order != entry.order) {
+                return Ok(FillResult::Behind(page.product, position));
             }
         }
         if !ready {
-            return Err(self.look_ahead(id, walks, progress, until));
+            return Err(self.prefetch(id, scans, progress, until));
         }
-        self.leave_lines(&reservation)?;
-        let mut filled = Reservation { spot: None, ..*reservation };
+        self.leave_queues(&reservation)?;
+        let mut filled = Reservation { position: None, ..*reservation };
         self.take(&mut filled)?;
         self.publish(filled, false);
-        Ok(Turn::Filled)
+        Ok(FillResult::Filled)
     }
 
-    /// How far the line of a product was served by other decisions, if they did not come to this
-    /// order yet.
-    fn is_served_apart(
+    /// The position at which other decisions stopped in the queue of a product, if that is before
+    /// this order.
+    fn position_of_others(
         &mut self,
         id: &ProductId,
-        spot: &Spot,
-        walks: &BTreeMap<ProductId, Walk>,
+        entry: &Spot,
+        scans: &BTreeMap<ProductId, QueueScan>,
     ) -> Option<Served> {
-        let product = self.product(id).ok().flatten().filter(|_| !walks.contains_key(id))?;
-        product.line.served.filter(|served| served.ticket < spot.ticket)
+        let product = self.product(id).ok().flatten().filter(|_| !scans.contains_key(id))?;
+        product.line.served.filter(|position| position.ticket < entry.ticket)
     }
 
-    /// Looks at all that decides whether the order can be filled, and at what is written then.
-    fn look_at(&mut self, spot: &Spot) -> Result<Look, Halt> {
-        match self.are_available(&spot.others)? {
-            None => return Ok(Look::Unknown),
-            Some(false) => return Ok(Look::Short),
+    /// Requests everything that decides whether the order can be filled, and what is written then.
+    fn assess(&mut self, entry: &Spot) -> Result<Fillability, Halt> {
+        match self.are_available(&entry.others)? {
+            None => return Ok(Fillability::NotLoaded),
+            Some(false) => return Ok(Fillability::Short),
             Some(true) => {}
         }
-        let reservation = match self.reservation(&spot.order) {
-            Ok(Some(reservation)) if reservation.state == Holding::Waiting => reservation.clone(),
-            Ok(_) => return Ok(Look::Short),
-            Err(Halt::Missing) if spot.unlisted == 0 => return Ok(Look::Likely),
-            Err(Halt::Missing) => return Ok(Look::Unknown),
+        let reservation = match self.reservation(&entry.order) {
+            Ok(Some(reservation)) if reservation.state == ReservationState::Waiting => {
+                reservation.clone()
+            }
+            Ok(_) => return Ok(Fillability::Short),
+            Err(Halt::Missing) if entry.unlisted == 0 => return Ok(Fillability::Likely),
+            Err(Halt::Missing) => return Ok(Fillability::NotLoaded),
             Err(fault) => return Err(fault),
         };
-        match self.are_available(&reservation.pieces)? {
-            None => return Ok(Look::Unknown),
-            Some(false) => return Ok(Look::Short),
+        match self.are_available(&reservation.quantities)? {
+            None => return Ok(Fillability::NotLoaded),
+            Some(false) => return Ok(Fillability::Short),
             Some(true) => {}
         }
-        let pages: Vec<PageId> = reservation.spot.iter().flat_map(page_ids).collect();
-        let ready = are_loaded(pages.iter().map(|id| self.pages.see(self.world, id).map(|_| ())))?;
-        Ok(Look::Fillable { reservation: Box::new(reservation), ready })
+        let pages: Vec<PageId> = reservation.position.iter().flat_map(page_ids).collect();
+        let ready = is_loaded(self.request_pages(&pages))?;
+        Ok(Fillability::Fillable { reservation: Box::new(reservation), ready })
     }
 
     /// Whether this quantity of each product is available; `None` while one of them is not loaded.
-    fn are_available(&mut self, pieces: &BTreeMap<ProductId, u64>) -> Result<Option<bool>, Halt> {
-        if !are_loaded(pieces.keys().map(|id| self.products.see(self.world, id).map(|_| ())))? {
+    fn are_available(
+        &mut self,
+        quantities: &BTreeMap<ProductId, u64>,
+    ) -> Result<Option<bool>, Halt> {
+        if !is_loaded(self.request_products(quantities.keys()))? {
             return Ok(None);
         }
-        for (id, wanted) in pieces {
+        for (id, wanted) in quantities {
             if self.product(id)?.is_none_or(|product| product.amount < *wanted) {
                 return Ok(Some(false));
             }
@@ -365,75 +344,70 @@ impl Desk<'_> {
         Ok(Some(true))
     }
 
-    /// Looks at the orders that come next in this line as well, so that all of it is loaded
-    /// together: as far as they can be filled after the ones before them.
-    fn look_ahead(
+    /// Requests the entities of the next orders in this queue as well, so that they are loaded
+    /// together: as far as these orders can be filled after the ones before them.
+    fn prefetch(
         &mut self,
         id: &ProductId,
-        walks: &BTreeMap<ProductId, Walk>,
-        progress: &Progress,
+        scans: &BTreeMap<ProductId, QueueScan>,
+        progress: &FillProgress,
         until: u64,
     ) -> Halt {
-        let most = self.seen() + ENTITIES_AHEAD;
-        let mut turns = self.limits.turns.saturating_sub(progress.filled);
+        let most = self.requested() + ENTITIES_AHEAD;
+        let mut fills = self.limits.fills.saturating_sub(progress.filled);
         let mut taken: BTreeMap<ProductId, u64> = BTreeMap::new();
         let last = self.product(id).ok().flatten().map_or(0, |product| product.line.last);
-        let Served { ticket, page } = walks[id].now;
+        let Served { ticket, page } = scans[id].position;
         for number in page..=last {
             let page = PageId { product: id.clone(), number };
-            if !self.pages.was_seen(&page) {
+            if !self.pages.was_requested(&page) {
                 break;
             }
-            let Ok(Some(page)) = self.pages.see(self.world, &page) else { break };
-            let next = page.spots.iter().filter(|spot| spot.ticket > ticket && spot.ticket < until);
-            for spot in next.cloned().collect::<Vec<Spot>>() {
-                if turns == 0 || self.seen() >= most || !self.affords(&spot) {
+            let Ok(Some(page)) = self.pages.get(self.world, &page) else { break };
+            let next =
+                page.spots.iter().filter(|entry| entry.ticket > ticket && entry.ticket < until);
+            for entry in next.cloned().collect::<Vec<Spot>>() {
+                if fills == 0 || self.requested() >= most || !self.fits_limit(&entry) {
                     return Halt::Missing;
                 }
-                let mut pieces = spot.others.clone();
-                pieces.insert(id.clone(), spot.pieces);
-                if !self.are_left(&pieces, &taken) {
+                let mut quantities = entry.others.clone();
+                quantities.insert(id.clone(), entry.pieces);
+                if !self.are_left(&quantities, &taken) {
                     continue;
                 }
-                match self.look_at(&spot) {
-                    Ok(Look::Fillable { reservation, .. }) => pieces = reservation.pieces,
-                    Ok(Look::Likely) => {}
+                match self.assess(&entry) {
+                    Ok(Fillability::Fillable { reservation, .. }) => {
+                        quantities = reservation.quantities
+                    }
+                    Ok(Fillability::Likely) => {}
                     _ => continue,
                 }
-                if pieces.keys().any(|id| self.is_served_apart(id, &spot, walks).is_some()) {
+                if quantities.keys().any(|id| self.position_of_others(id, &entry, scans).is_some())
+                {
                     return Halt::Missing;
                 }
-                if self.are_left(&pieces, &taken) {
-                    pieces.into_iter().for_each(|(id, it)| *taken.entry(id).or_default() += it);
-                    turns -= 1;
+                if self.are_left(&quantities, &taken) {
+                    quantities.into_iter().for_each(|(id, it)| *taken.entry(id).or_default() += it);
+                    fills -= 1;
                 }
             }
         }
         Halt::Missing
     }
 
-    /// Whether so many pieces of each product are left once others are taken; yes where that is not
-    /// loaded yet.
+    /// Whether this quantity of each product is left once `taken` is taken; `true` if the product is
+    /// not loaded yet.
     fn are_left(
         &mut self,
-        pieces: &BTreeMap<ProductId, u64>,
+        quantities: &BTreeMap<ProductId, u64>,
         taken: &BTreeMap<ProductId, u64>,
     ) -> bool {
-        pieces.iter().all(|(id, wanted)| {
+        quantities.iter().all(|(id, wanted)| {
             let taken = taken.get(id).copied().unwrap_or(0);
-            let seen = self.products.was_seen(id).then(|| self.product(id).ok()).flatten();
-            seen.is_none_or(|product| {
+            let product = self.products.was_requested(id).then(|| self.product(id).ok()).flatten();
+            product.is_none_or(|product| {
                 product.is_some_and(|it| it.amount.saturating_sub(taken) >= *wanted)
             })
         })
-    }
-
-    fn set_served(&mut self, id: &ProductId, served: Option<Served>) -> Result<(), Halt> {
-        if self.product(id)?.is_some_and(|product| product.line.served != served)
-            && let Some(product) = self.change_product(id)?
-        {
-            product.line.served = served;
-        }
-        Ok(())
     }
 }

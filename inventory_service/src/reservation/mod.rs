@@ -1,9 +1,15 @@
-//! What an order holds of the stock, or waits for.
+//! Reservations: the stock that an order holds or waits for.
+//!
+//! This file has the entity. [`reserve`](mod@reserve), [`release`](mod@release) and [`ship`](mod@ship)
+//! are what happens to it.
+
+mod release;
+mod reserve;
+mod ship;
 
 use std::collections::BTreeMap;
 
 use common::contract::{
-    entities::Spot,
     entity::Entity,
     events::{StockChecked, StockOutcome},
     ids::{CustomerId, EntryId, OrderId, ProductId},
@@ -11,35 +17,42 @@ use common::contract::{
 };
 use serde::{Deserialize, Serialize};
 
-/// What an order holds. It is also the trace of its order's event.
+pub(crate) use self::{
+    release::{FailedPayment, cancel, release},
+    reserve::reserve,
+    ship::ship,
+};
+
+/// The reservation of an order, which is also the idempotency record of the order's event.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Reservation {
     /// The order.
     pub order_id: OrderId,
-    /// Whose it is.
+    /// The customer of the order.
     pub customer_id: CustomerId,
-    /// As ordered; empty if it was rejected, for the ids may be anything.
+    /// The products as ordered; empty if the order was rejected, because the ids may be anything.
     pub product_ids: Vec<ProductId>,
-    /// The attempt that this is the outcome of.
+    /// The attempt whose outcome this is.
     pub attempt: u32,
-    /// Whether the pieces are held.
-    pub state: Holding,
-    /// The pieces of each product.
-    pub pieces: BTreeMap<ProductId, u64>,
-    /// What the pieces cost when they were taken.
+    /// Whether the order holds its products.
+    pub state: ReservationState,
+    /// The quantity of each product.
+    #[serde(rename = "pieces")]
+    pub quantities: BTreeMap<ProductId, u64>,
+    /// The price of all products when they were taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
     /// Why it holds nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Whether what it holds left the house.
+    /// Whether the order was shipped with what it holds.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shipped: bool,
-    /// While it waits: its ticket, and its page in the line of each product.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub spot: Option<Waiting>,
-    /// Whether an account_service that does not name attempts took the money for it: a refusal that
-    /// follows frees nothing.
+    /// The position in the backorder queues while the order waits.
+    #[serde(default, rename = "spot", skip_serializing_if = "Option::is_none")]
+    pub position: Option<QueuePosition>,
+    /// Whether an account_service that names no attempts accepted the payment: a failed payment that
+    /// follows releases nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paid: bool,
     /// The last failed payment that order_service took for an earlier attempt; see `OrderCreated`.
@@ -47,28 +60,29 @@ pub struct Reservation {
     pub refused_by: Option<EntryId>,
 }
 
-/// Where an order waits.
+/// The position of an order in the backorder queues.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Waiting {
-    /// The same in all lines.
-    pub ticket: u64,
-    /// The number of its page in the line of each product.
+pub struct QueuePosition {
+    /// The sequence number, the same in all queues.
+    #[serde(rename = "ticket")]
+    pub sequence: u64,
+    /// The number of its page in the queue of each product.
     pub pages: BTreeMap<ProductId, u64>,
 }
 
-/// Whether an order's pieces are held.
+/// Whether an order holds its products.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Holding {
-    /// They are taken from the stock.
+pub enum ReservationState {
+    /// All of them are taken from the available stock.
     Held,
-    /// There were not enough: it stands in the line of each of its products.
+    /// The stock did not suffice: the order waits in the queue of each of its products.
     Waiting,
-    /// Some product does not exist, or the total cannot be paid.
+    /// A product does not exist, or the total cannot be paid.
     Rejected,
-    /// They were held and given back, because they were not paid.
+    /// They were held and released, because the payment failed.
     Released,
-    /// The order was called off: it holds nothing and never will.
+    /// The order was cancelled: it holds nothing and never will.
     Cancelled,
 }
 
@@ -83,18 +97,18 @@ impl Entity for Reservation {
 }
 
 impl Reservation {
-    /// Whether its pieces are held in the house.
+    /// Whether its products are held and not shipped yet.
     pub fn holds(&self) -> bool {
-        self.state == Holding::Held && !self.shipped
+        self.state == ReservationState::Held && !self.shipped
     }
 
-    /// The outcome as it is published; none of an order that was called off.
+    /// The outcome as it is published; none for a cancelled order.
     pub fn outcome(&self, resend: bool) -> Option<StockChecked> {
         let inventory = match self.state {
-            Holding::Held | Holding::Released => StockOutcome::PaymentRequired,
-            Holding::Waiting => StockOutcome::OutOfStock,
-            Holding::Rejected => StockOutcome::Rejected,
-            Holding::Cancelled => return None,
+            ReservationState::Held | ReservationState::Released => StockOutcome::PaymentRequired,
+            ReservationState::Waiting => StockOutcome::OutOfStock,
+            ReservationState::Rejected => StockOutcome::Rejected,
+            ReservationState::Cancelled => return None,
         };
         Some(StockChecked {
             inventory,
@@ -105,42 +119,16 @@ impl Reservation {
             attempt: Some(self.attempt),
             reason: self.reason.clone(),
             resend,
-            released: self.state == Holding::Released,
+            released: self.state == ReservationState::Released,
         })
     }
 }
 
-impl Reservation {
-    /// The place of the order in the line of one of its products; it lists the other ones if there are
-    /// no more than `most`.
-    pub fn spot_in_line(&self, product: &ProductId, ticket: u64, most: usize) -> Spot {
-        let pieces = self.pieces.get(product).copied().unwrap_or_default();
-        let others = self.pieces.iter().filter(|(id, _)| *id != product);
-        let count = self.pieces.len().saturating_sub(1);
-        let (others, unlisted) = match count <= most {
-            true => (others.map(|(id, pieces)| (id.clone(), *pieces)).collect(), 0),
-            false => (BTreeMap::new(), count),
-        };
-        Spot { ticket, order: self.order_id, pieces, others, unlisted }
-    }
-
-    /// Whether a place in the line of a product says of the order what the reservation says.
-    pub fn agrees_with(&self, spot: &Spot, product: &ProductId) -> bool {
-        let mut others = self.pieces.clone();
-        let pieces = others.remove(product);
-        let lists = match spot.unlisted {
-            0 => spot.others == others,
-            count => spot.others.is_empty() && count == others.len(),
-        };
-        pieces == Some(spot.pieces) && lists
-    }
-}
-
-/// How many pieces of each product.
-pub fn pieces(product_ids: &[ProductId]) -> BTreeMap<ProductId, u64> {
-    let mut pieces = BTreeMap::new();
+/// The quantity of each product in a list that repeats ids.
+pub fn quantities(product_ids: &[ProductId]) -> BTreeMap<ProductId, u64> {
+    let mut quantities = BTreeMap::new();
     for product in product_ids {
-        *pieces.entry(product.clone()).or_insert(0) += 1;
+        *quantities.entry(product.clone()).or_insert(0) += 1;
     }
-    pieces
+    quantities
 }

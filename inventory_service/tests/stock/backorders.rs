@@ -7,7 +7,7 @@ use common::contract::{
         StockOutcome::{OutOfStock, PaymentRequired, Rejected},
     },
 };
-use inventory_service::{PAGE, reservation::Holding, stock::Input};
+use inventory_service::{ORDERS_PER_PAGE, reservation::ReservationState, stock::Input};
 
 use crate::support::{
     Ids, Told, Warehouse, cancelled, created, entry, ordered, redefined, restocked, shipped, unpaid,
@@ -76,15 +76,15 @@ fn a_filled_order_is_told_as_if_just_placed() {
     let told = warehouse.outcome();
     assert_eq!((told.inventory, told.attempt, told.order_total), (OutOfStock, Some(2), None));
     assert_eq!(told.reason.as_deref(), Some("201: 2 wanted, 1 on hand"));
-    let spot = warehouse.reservation(1).spot.expect("it waits");
+    let spot = warehouse.reservation(1).position.expect("it waits");
     assert_eq!(spot.pages.len(), 2, "in both lines");
     warehouse.when(&restocked(1, "201", 1));
     let expected =
         StockChecked { inventory: PaymentRequired, order_total: Some(1_700), reason: None, ..told };
     assert_eq!(warehouse.outcome(), expected);
     let reservation = warehouse.reservation(1);
-    assert_eq!((reservation.state, reservation.total), (Holding::Held, Some(1_700)));
-    assert_eq!((reservation.reason, reservation.spot), (None, None));
+    assert_eq!((reservation.state, reservation.total), (ReservationState::Held, Some(1_700)));
+    assert_eq!((reservation.reason, reservation.position), (None, None));
     assert_eq!((warehouse.stock("201"), warehouse.stock("204")), ((0, 2), (0, 1)));
     assert!(warehouse.line("201").is_empty() && warehouse.line("204").is_empty());
 }
@@ -146,7 +146,7 @@ fn nothing_else_serves_the_line() {
         warehouse.when(&input);
         let told = warehouse.told();
         assert!(told.iter().all(|(number, _)| *number == 3), "{name}: {told:?}");
-        assert_eq!(warehouse.state(1), Holding::Waiting, "{name}");
+        assert_eq!(warehouse.state(1), ReservationState::Waiting, "{name}");
     }
 }
 
@@ -233,7 +233,10 @@ fn a_total_that_cannot_be_counted_when_the_turn_comes_is_rejected_and_the_next_i
     assert_eq!(outcomes[0].inventory, Rejected);
     assert_eq!(outcomes[0].reason.as_deref(), Some("the total is too large to be paid"));
     assert_eq!(outcomes[1].order_total, Some(u64::MAX));
-    assert_eq!((warehouse.state(1), warehouse.state(2)), (Holding::Rejected, Holding::Held));
+    assert_eq!(
+        (warehouse.state(1), warehouse.state(2)),
+        (ReservationState::Rejected, ReservationState::Held)
+    );
     assert_eq!(warehouse.stock("201"), (1, 1));
 }
 
@@ -269,7 +272,7 @@ fn tickets_rise_whatever_the_clock_does() {
         (warehouse.line("201"), warehouse.line("204")),
         (vec![1, 2, 4, 5, 6], vec![2, 3, 4])
     );
-    let ticket = |number| warehouse.reservation(number).spot.unwrap().ticket;
+    let ticket = |number| warehouse.reservation(number).position.unwrap().sequence;
     assert!((1..6).all(|number| ticket(number) < ticket(number + 1)));
 }
 
@@ -283,8 +286,8 @@ fn pages(warehouse: &Warehouse) -> Vec<(u64, usize)> {
 
 #[test]
 fn a_line_goes_over_many_pages_and_begins_anew_when_it_was_empty() {
-    let mut warehouse = waiting(&[1; 2 * PAGE + 3]);
-    assert_eq!(pages(&warehouse), [(0, PAGE), (1, PAGE), (2, 3)]);
+    let mut warehouse = waiting(&[1; 2 * ORDERS_PER_PAGE + 3]);
+    assert_eq!(pages(&warehouse), [(0, ORDERS_PER_PAGE), (1, ORDERS_PER_PAGE), (2, 3)]);
     let ends = |warehouse: &Warehouse| {
         let Line { waiting, first, last, .. } = warehouse.product("201").line;
         (waiting, first, last)
@@ -294,10 +297,10 @@ fn a_line_goes_over_many_pages_and_begins_anew_when_it_was_empty() {
     // Somebody leaves a page in the midst: its place stays free.
     warehouse.when(&cancelled(60));
     warehouse.when(&ordered(104, 1, &["201"]));
-    assert_eq!(pages(&warehouse), [(0, PAGE), (1, PAGE - 1), (2, 4)]);
+    assert_eq!(pages(&warehouse), [(0, ORDERS_PER_PAGE), (1, ORDERS_PER_PAGE - 1), (2, 4)]);
     warehouse.memory.published.clear();
 
-    warehouse.when(&restocked(1, "201", PAGE as u64 + 20));
+    warehouse.when(&restocked(1, "201", ORDERS_PER_PAGE as u64 + 20));
     let served = warehouse.told();
     let numbers = (1..=71).filter(|number| *number != 60);
     assert_eq!(served, numbers.map(|number| (number, PaymentRequired)).collect::<Vec<_>>());

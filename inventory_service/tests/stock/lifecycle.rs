@@ -3,7 +3,7 @@
 use common::contract::events::{
     ConfirmedStep, LineMoves, OrderCreated, StockChecked, StockConfirmed, StockOutcome, Stream,
 };
-use inventory_service::{reservation::Holding, stock::Input};
+use inventory_service::{reservation::ReservationState, stock::Input};
 
 use crate::support::{
     Ids, Warehouse, cancelled, cancelled_again, created, entry, order_id, ordered, product_id,
@@ -154,28 +154,30 @@ fn check(warehouse: &mut Warehouse, state: Given, input: &Input, then: Then) {
     };
     let after = warehouse.reservation(1);
     let expected = match then {
-        Then::Held | Then::Left => Holding::Held,
-        Then::Waits => Holding::Waiting,
-        Then::Freed => Holding::Released,
-        Then::Off => Holding::Cancelled,
+        Then::Held | Then::Left => ReservationState::Held,
+        Then::Waits => ReservationState::Waiting,
+        Then::Freed => ReservationState::Released,
+        Then::Off => ReservationState::Cancelled,
         Then::Said | Then::No | Then::Else => before.as_ref().unwrap().state,
     };
     assert_eq!((after.state, after.attempt), (expected, attempt), "{name}");
     assert_eq!(after.shipped, then == Then::Left, "{name}");
-    let holds = if expected == Holding::Held { 2 } else { 0 };
+    let holds = if expected == ReservationState::Held { 2 } else { 0 };
     let product = warehouse.product("201");
     assert_eq!((product.reserved, product.sold), (2 + holds, if after.shipped { 2 } else { 0 }));
 
     let outcome = match (then, expected) {
         (Then::Freed | Then::Left | Then::Off, _) => None,
-        (_, Holding::Held | Holding::Released) => Some(StockOutcome::PaymentRequired),
-        (_, Holding::Waiting) => Some(StockOutcome::OutOfStock),
-        (_, Holding::Rejected) => Some(StockOutcome::Rejected),
-        (_, Holding::Cancelled) => None,
+        (_, ReservationState::Held | ReservationState::Released) => {
+            Some(StockOutcome::PaymentRequired)
+        }
+        (_, ReservationState::Waiting) => Some(StockOutcome::OutOfStock),
+        (_, ReservationState::Rejected) => Some(StockOutcome::Rejected),
+        (_, ReservationState::Cancelled) => None,
     };
     assert_eq!(told.len(), usize::from(outcome.is_some()), "{name}: {told:?}");
     for told in told {
-        let released = expected == Holding::Released;
+        let released = expected == ReservationState::Released;
         assert_eq!(Some(told.inventory), outcome, "{name}");
         assert_eq!((told.attempt, told.resend, told.released), (Some(attempt), resend, released));
         let has_total = told.inventory == StockOutcome::PaymentRequired;

@@ -8,16 +8,21 @@ use common::contract::{
         StockOutcome::{OutOfStock, PaymentRequired},
     },
 };
-use inventory_service::{Limits, PAGE, reservation::Holding, stock::Input};
+use inventory_service::{Limits, ORDERS_PER_PAGE, reservation::ReservationState, stock::Input};
 
 use crate::support::{
     Told, Warehouse, cancelled, created, entry, ordered, product_id, redefined, restocked, unpaid,
 };
 
-const PLENTY: Limits =
-    Limits { turns: usize::MAX, pages: usize::MAX, entities: usize::MAX, lines: 8, others: 4 };
+const PLENTY: Limits = Limits {
+    fills: usize::MAX,
+    pages: usize::MAX,
+    entities: usize::MAX,
+    queues: 8,
+    listed_products: 4,
+};
 /// One order at a time.
-const ONE_TURN: Limits = Limits { turns: 1, ..PLENTY };
+const ONE_TURN: Limits = Limits { fills: 1, ..PLENTY };
 
 /// Orders 1, 2 and so on wait for a piece of product 201 each.
 fn waiting(limits: Limits, orders: usize) -> Warehouse {
@@ -44,7 +49,7 @@ fn filled(numbers: impl IntoIterator<Item = u128>) -> Vec<Told> {
 }
 
 fn ticket(warehouse: &Warehouse, number: u128) -> u64 {
-    warehouse.reservation(number).spot.unwrap().ticket
+    warehouse.reservation(number).position.unwrap().sequence
 }
 
 #[test]
@@ -60,9 +65,9 @@ fn a_long_line_is_served_in_parts() {
         (3, 1, 9, &[1]),
         (100, 99, 99, &[99]),
     ];
-    for (turns, orders, pieces, parts) in table {
-        let name = format!("{pieces} pieces for {orders} orders, {turns} at a time");
-        let mut warehouse = waiting(Limits { turns, ..PLENTY }, orders);
+    for (fills, orders, pieces, parts) in table {
+        let name = format!("{pieces} pieces for {orders} orders, {fills} at a time");
+        let mut warehouse = waiting(Limits { fills, ..PLENTY }, orders);
         warehouse.when(&restocked(1, "201", pieces));
         warehouse.move_lines();
         let mut next = 1;
@@ -94,18 +99,18 @@ fn the_limits_by_default_are_far_away_and_hold() {
 #[test]
 fn however_small_the_limits_all_are_served_in_the_end() {
     let limits = [
-        Limits { turns: 1, pages: 1, entities: 1, ..PLENTY },
-        Limits { turns: 1, pages: 1, entities: 9, ..PLENTY },
-        Limits { turns: 7, pages: 1, entities: 20, ..PLENTY },
+        Limits { fills: 1, pages: 1, entities: 1, ..PLENTY },
+        Limits { fills: 1, pages: 1, entities: 9, ..PLENTY },
+        Limits { fills: 7, pages: 1, entities: 20, ..PLENTY },
         Limits { entities: 1, ..PLENTY },
         Limits { entities: 30, ..PLENTY },
         Limits { pages: 1, ..PLENTY },
     ];
     for limits in limits {
-        let mut warehouse = waiting(limits, PAGE + 9);
+        let mut warehouse = waiting(limits, ORDERS_PER_PAGE + 9);
         warehouse.when(&restocked(1, "201", 100));
         warehouse.serve_to_the_end();
-        assert_eq!(warehouse.told(), filled(1..=PAGE as u128 + 9), "{limits:?}");
+        assert_eq!(warehouse.told(), filled(1..=ORDERS_PER_PAGE as u128 + 9), "{limits:?}");
         assert_eq!(warehouse.product("201").line, Line::default(), "{limits:?}");
     }
 }
@@ -124,7 +129,7 @@ fn one_decision_looks_at_no_more_than_so_many_entities() {
 #[test]
 fn many_who_need_too_much_are_walked_past_in_parts() {
     let mut warehouse = Warehouse::limited(Limits { pages: 1, ..PLENTY }, &[("201", 800, 0)]);
-    let last = 3 * PAGE as u128 + 1;
+    let last = 3 * ORDERS_PER_PAGE as u128 + 1;
     for number in 1..last {
         warehouse.when_unchecked(&ordered(number, 1, &["201", "201"]));
     }
@@ -143,7 +148,7 @@ fn each_line_that_came_in_is_walked_through_in_parts() {
     let products = [("201", 800, 1), ("204", 100, 1)];
     let mut warehouse = Warehouse::limited(Limits { pages: 1, ..PLENTY }, &products);
     warehouse.when(&ordered(1, 1, &["201", "204"]));
-    for (id, count) in [("201", 4 * PAGE), ("204", 4 * PAGE)] {
+    for (id, count) in [("201", 4 * ORDERS_PER_PAGE), ("204", 4 * ORDERS_PER_PAGE)] {
         for number in (1_000 * (1 + u128::from(id == "204"))..).take(count) {
             warehouse.when_unchecked(&ordered(number, 1, &[id, id]));
         }
@@ -309,7 +314,7 @@ fn an_order_in_two_lines_has_its_turn_where_it_is_due_last() {
         warehouse.memory.published.clear();
         warehouse.when(&restocked(1, "201", 3));
         warehouse.when(&restocked(2, "204", 1 + u64::from(first == "204")));
-        assert_eq!(warehouse.state(3), Holding::Waiting, "2 is before it");
+        assert_eq!(warehouse.state(3), ReservationState::Waiting, "2 is before it");
         let mut due = warehouse.line_moves();
         while !due.is_empty() {
             let is_first = |input: &Input| matches!(input, Input::LineMoves(line) if line.product_id.as_str() == first);
@@ -318,7 +323,10 @@ fn an_order_in_two_lines_has_its_turn_where_it_is_due_last() {
             warehouse.when(&next);
             due.extend(warehouse.line_moves());
         }
-        assert_eq!((warehouse.state(2), warehouse.state(3)), (Holding::Held, Holding::Held));
+        assert_eq!(
+            (warehouse.state(2), warehouse.state(3)),
+            (ReservationState::Held, ReservationState::Held)
+        );
         assert_eq!(warehouse.stock("201").0, 0);
     }
 }
@@ -326,7 +334,7 @@ fn an_order_in_two_lines_has_its_turn_where_it_is_due_last() {
 #[test]
 fn an_order_that_waits_for_all_that_came_in_has_one_turn() {
     let products = [("201", 800, 1), ("204", 100, 1), ("205", 300, 0)];
-    let mut warehouse = Warehouse::limited(Limits { turns: 2, ..PLENTY }, &products);
+    let mut warehouse = Warehouse::limited(Limits { fills: 2, ..PLENTY }, &products);
     for (number, ids) in [(9, &["201", "204"][..]), (1, &["201", "204", "205"]), (2, &["204"])] {
         warehouse.when(&ordered(number, 1, ids));
     }
@@ -341,7 +349,7 @@ fn pages_that_were_emptied_are_not_walked_through_for_ever() {
     let mut warehouse = Warehouse::limited(Limits { pages: 2, ..PLENTY }, &[("201", 800, 0)]);
     // The first one wants so much that all pages behind it are served before it gives up.
     warehouse.when(&ordered(1, 1, &["201"; 100]));
-    for number in (2..).take(6 * PAGE) {
+    for number in (2..).take(6 * ORDERS_PER_PAGE) {
         warehouse.when_unchecked(&ordered(number, 1, &["201"]));
     }
     for (delivery, amount) in [60, 60, 60, 60, 59].into_iter().enumerate() {

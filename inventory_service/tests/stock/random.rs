@@ -15,7 +15,7 @@ use common::contract::{
 };
 use inventory_service::{
     Limits,
-    reservation::{Holding, Reservation, pieces},
+    reservation::{Reservation, ReservationState, quantities},
     stock::Input,
 };
 use proptest::{
@@ -112,7 +112,13 @@ fn inputs(products: usize, attempts: u32, count: usize) -> impl Strategy<Value =
 
 fn small_limits() -> impl Strategy<Value = Limits> {
     (1..4_usize, 1..3_usize, 1..12_usize, 1..4_usize, 0..4_usize).prop_map(
-        |(turns, pages, entities, lines, others)| Limits { turns, pages, entities, lines, others },
+        |(fills, pages, entities, queues, listed_products)| Limits {
+            fills,
+            pages,
+            entities,
+            queues,
+            listed_products,
+        },
     )
 }
 
@@ -256,7 +262,7 @@ struct PlainProduct {
 struct PlainOrder {
     ids: Vec<ProductId>,
     attempt: u32,
-    state: Holding,
+    state: ReservationState,
     shipped: bool,
     total: Option<u64>,
     paid: bool,
@@ -298,18 +304,19 @@ impl Plain {
                 }
                 let attempt = event.attempt.unwrap_or(order.attempt);
                 if self.holds(number, attempt) && !self.orders[&number].paid {
-                    let came_in = self.give_up(number, Holding::Released);
+                    let came_in = self.give_up(number, ReservationState::Released);
                     self.serve(&came_in);
                 }
             }
             Input::Paid(order) => {
                 let held = self.orders.get_mut(&order.0.as_u128());
-                held.into_iter().for_each(|it| it.paid |= it.state == Holding::Held && !it.shipped);
+                held.into_iter()
+                    .for_each(|it| it.paid |= it.state == ReservationState::Held && !it.shipped);
             }
             Input::StillUnpaid(event) => {
                 let number = event.id.0.as_u128();
                 if self.holds(number, event.attempt) && !self.orders[&number].paid {
-                    let came_in = self.give_up(number, Holding::Released);
+                    let came_in = self.give_up(number, ReservationState::Released);
                     self.serve(&came_in);
                 }
             }
@@ -318,14 +325,14 @@ impl Plain {
                 let order = self.orders.entry(number).or_insert_with(|| PlainOrder {
                     ids: Vec::new(),
                     attempt: event.attempt,
-                    state: Holding::Rejected,
+                    state: ReservationState::Rejected,
                     shipped: false,
                     total: None,
                     paid: false,
                     refused_by: None,
                 });
                 if !order.shipped {
-                    let came_in = self.give_up(number, Holding::Cancelled);
+                    let came_in = self.give_up(number, ReservationState::Cancelled);
                     self.serve(&came_in);
                 }
             }
@@ -345,26 +352,29 @@ impl Plain {
         let before = self.orders.get(&number);
         let (paid, refused_by) = before.map_or((false, None), |it| (it.paid, it.refused_by));
         if let Some(order) = self.orders.get(&number) {
-            if order.state == Holding::Cancelled || order.shipped || order.attempt > event.attempt {
+            if order.state == ReservationState::Cancelled
+                || order.shipped
+                || order.attempt > event.attempt
+            {
                 return;
             }
             if order.attempt == event.attempt {
                 if event.resend > 0 {
                     let outcome = match order.state {
-                        Holding::Waiting => OutOfStock,
-                        Holding::Rejected => StockOutcome::Rejected,
+                        ReservationState::Waiting => OutOfStock,
+                        ReservationState::Rejected => StockOutcome::Rejected,
                         _ => PaymentRequired,
                     };
                     self.told.push((number, outcome, order.total));
                 }
                 return;
             }
-            came_in = self.give_up(number, Holding::Released);
+            came_in = self.give_up(number, ReservationState::Released);
         }
         let order = PlainOrder {
             ids: event.product_ids.clone(),
             attempt: event.attempt,
-            state: Holding::Rejected,
+            state: ReservationState::Rejected,
             shipped: false,
             total: None,
             paid,
@@ -374,7 +384,7 @@ impl Plain {
         if event.product_ids.iter().any(|id| !self.products.contains_key(id)) {
             self.told.push((number, StockOutcome::Rejected, None));
         } else if self.is_promised(&event.product_ids, &came_in) || !self.fill(number) {
-            self.orders.get_mut(&number).unwrap().state = Holding::Waiting;
+            self.orders.get_mut(&number).unwrap().state = ReservationState::Waiting;
             self.line.push(number);
             self.told.push((number, OutOfStock, None));
         }
@@ -383,7 +393,7 @@ impl Plain {
 
     /// Whether others wait for what came in and may need all of it.
     fn is_promised(&self, ids: &[ProductId], came_in: &[ProductId]) -> bool {
-        pieces(ids).into_iter().filter(|(id, _)| came_in.contains(id)).any(|(id, wanted)| {
+        quantities(ids).into_iter().filter(|(id, _)| came_in.contains(id)).any(|(id, wanted)| {
             let waits = |number: &&u128| self.orders[*number].ids.contains(&id);
             let waiting = self.line.iter().filter(waits).count() as u64;
             waiting > 0 && self.products[&id].amount < wanted + 100 * waiting
@@ -393,15 +403,17 @@ impl Plain {
     /// Whether this attempt of the order holds its pieces and can lose them.
     fn holds(&self, number: u128, attempt: u32) -> bool {
         let order = self.orders.get(&number);
-        order.is_some_and(|it| it.attempt == attempt && it.state == Holding::Held && !it.shipped)
+        order.is_some_and(|it| {
+            it.attempt == attempt && it.state == ReservationState::Held && !it.shipped
+        })
     }
 
     /// The order holds nothing any more, and waits for nothing. Gives what came in by that.
-    fn give_up(&mut self, number: u128, state: Holding) -> Vec<ProductId> {
+    fn give_up(&mut self, number: u128, state: ReservationState) -> Vec<ProductId> {
         self.line.retain(|waiting| *waiting != number);
         let order = self.orders.get_mut(&number).unwrap();
         let before = std::mem::replace(&mut order.state, state);
-        if before != Holding::Held {
+        if before != ReservationState::Held {
             return Vec::new();
         }
         let ids = order.ids.clone();
@@ -415,17 +427,17 @@ impl Plain {
     /// Whether the order is done with: filled, or its total cannot be counted.
     fn fill(&mut self, number: u128) -> bool {
         let order = self.orders.get_mut(&number).unwrap();
-        let wanted = pieces(&order.ids);
+        let wanted = quantities(&order.ids);
         if wanted.iter().any(|(id, wanted)| self.products[id].amount < *wanted) {
             return false;
         }
         let prices = order.ids.iter().map(|id| u128::from(self.products[id].price));
         let Ok(total) = u64::try_from(prices.sum::<u128>()) else {
-            order.state = Holding::Rejected;
+            order.state = ReservationState::Rejected;
             self.told.push((number, StockOutcome::Rejected, None));
             return true;
         };
-        (order.state, order.total) = (Holding::Held, Some(total));
+        (order.state, order.total) = (ReservationState::Held, Some(total));
         for (id, wanted) in wanted {
             let product = self.products.get_mut(&id).unwrap();
             (product.amount, product.held) = (product.amount - wanted, product.held + wanted);

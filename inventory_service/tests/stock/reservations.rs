@@ -8,7 +8,7 @@ use common::{
     decision::{Decider, Halt, World},
 };
 use inventory_service::{
-    reservation::{Holding, Reservation},
+    reservation::{Reservation, ReservationState},
     stock::Stock,
 };
 
@@ -71,9 +71,15 @@ fn an_order_gets_all_of_its_pieces_or_none() {
         let mut warehouse = Warehouse::with(&[("201", 800, 4), ("204", 100, 3), ("205", 300, 0)]);
         warehouse.when(&ordered(1, 1, ids));
         let (inventory, state, order_total, reason) = match then {
-            Total(total) => (StockOutcome::PaymentRequired, Holding::Held, Some(total), None),
-            Waits(reason) => (StockOutcome::OutOfStock, Holding::Waiting, None, Some(reason)),
-            Rejected(reason) => (StockOutcome::Rejected, Holding::Rejected, None, Some(reason)),
+            Total(total) => {
+                (StockOutcome::PaymentRequired, ReservationState::Held, Some(total), None)
+            }
+            Waits(reason) => {
+                (StockOutcome::OutOfStock, ReservationState::Waiting, None, Some(reason))
+            }
+            Rejected(reason) => {
+                (StockOutcome::Rejected, ReservationState::Rejected, None, Some(reason))
+            }
         };
         let expected = StockChecked {
             inventory,
@@ -189,7 +195,7 @@ fn an_unpaid_order_gives_its_stock_back_once() {
     warehouse.when(&ordered(2, 1, &["201", "205"]));
     warehouse.memory.published.clear();
     warehouse.when(&unpaid(1, 1));
-    assert_eq!(warehouse.state(1), Holding::Released);
+    assert_eq!(warehouse.state(1), ReservationState::Released);
     assert_eq!(warehouse.stock("201"), (3, 1), "the other order keeps its piece");
     assert_eq!(warehouse.stock("204"), (3, 0));
     assert_eq!(warehouse.stock("205"), (7, 1));
@@ -208,7 +214,7 @@ fn only_the_attempt_that_is_held_is_released() {
     let held = || {
         let mut warehouse = Warehouse::with(&[("201", 800, 4)]);
         warehouse.when(&ordered(1, 2, &["201"]));
-        assert_eq!(warehouse.state(1), Holding::Held);
+        assert_eq!(warehouse.state(1), ReservationState::Held);
         warehouse
     };
     for attempt in [0, 1, 3] {
@@ -240,12 +246,12 @@ fn no_more_is_given_back_or_sold_than_the_product_has_reserved() {
         customer_id: customer(),
         product_ids: ["201", "201", "204"].map(product_id).to_vec(),
         attempt: 1,
-        state: Holding::Held,
-        pieces: [(product_id("201"), 2), (product_id("204"), 1)].into(),
+        state: ReservationState::Held,
+        quantities: [(product_id("201"), 2), (product_id("204"), 1)].into(),
         total: Some(1_700),
         reason: None,
         shipped: false,
-        spot: None,
+        position: None,
         paid: false,
         refused_by: None,
     };
@@ -262,10 +268,10 @@ fn no_more_is_given_back_or_sold_than_the_product_has_reserved() {
         line: Line::default(),
     };
     let table = [
-        (unpaid(1, 1), Holding::Released, false),
-        (cancelled(1), Holding::Cancelled, false),
-        (shipped(1, 1), Holding::Held, true),
-        (ordered(1, 2, &["999"]), Holding::Rejected, false),
+        (unpaid(1, 1), ReservationState::Released, false),
+        (cancelled(1), ReservationState::Cancelled, false),
+        (shipped(1, 1), ReservationState::Held, true),
+        (ordered(1, 2, &["999"]), ReservationState::Rejected, false),
     ];
     for (input, state, left) in table {
         let mut world = World::for_tests().with(held.clone()).with(product.clone());
@@ -449,7 +455,7 @@ fn a_refusal_that_names_no_attempt_is_about_the_current_one_and_frees_once() {
     warehouse.when_nothing_happens(&unpaid_by_the_original(1, entry(4)));
     warehouse.when(&unpaid_by_the_original(1, entry(6)));
     assert_eq!(warehouse.stock("201"), (4, 0));
-    assert_eq!(warehouse.reservation(1).state, Holding::Released);
+    assert_eq!(warehouse.reservation(1).state, ReservationState::Released);
 }
 
 #[test]
@@ -460,7 +466,7 @@ fn a_refusal_that_comes_after_the_next_attempt_leaves_that_alone() {
     warehouse.when_nothing_happens(&unpaid_by_the_original(1, entry(5)));
     warehouse.when(&paid_by_the_original(1));
     assert_eq!(warehouse.stock("201"), (3, 1));
-    assert_eq!(warehouse.reservation(1).state, Holding::Held);
+    assert_eq!(warehouse.reservation(1).state, ReservationState::Held);
 }
 
 #[test]
@@ -471,6 +477,22 @@ fn a_refusal_after_the_payment_frees_nothing() {
         warehouse.when(&paid_by_the_original(1));
         warehouse.when(&refusal);
         assert_eq!(warehouse.stock("201"), (3, 1), "{refusal:?}");
-        assert_eq!(warehouse.reservation(1).state, Holding::Held, "{refusal:?}");
+        assert_eq!(warehouse.reservation(1).state, ReservationState::Held, "{refusal:?}");
     }
+}
+
+#[test]
+fn a_reservation_is_stored_under_the_names_that_earlier_versions_gave() {
+    let mut warehouse = Warehouse::with(&[("201", 800, 1)]);
+    warehouse.when(&ordered(1, 1, &["201", "201"]));
+    let mut stored = serde_json::to_value(warehouse.reservation(1)).unwrap();
+    let sequence = stored["spot"]["ticket"].take();
+    assert!(sequence.is_u64(), "{stored}");
+    stored["spot"]["ticket"] = 7.into();
+    let expected = serde_json::json!({
+        "order_id": order_id(1), "customer_id": "101", "product_ids": ["201", "201"], "attempt": 1,
+        "state": "waiting", "pieces": { "201": 2 }, "reason": "201: 2 wanted, 1 on hand",
+        "spot": { "ticket": 7, "pages": { "201": 0 } },
+    });
+    assert_eq!(stored, expected);
 }

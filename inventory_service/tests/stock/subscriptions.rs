@@ -9,7 +9,7 @@ use common::{
     decision::Decider,
 };
 use inventory_service::{
-    stock::{Input, Stock, frees_stock},
+    stock::{Input, Stock, releases_stock},
     subscriptions,
 };
 use uuid::Uuid;
@@ -150,14 +150,14 @@ fn an_entry_that_does_not_fit_says_why() {
 }
 
 #[test]
-fn only_a_failed_payment_frees_stock() {
+fn only_a_failed_payment_releases_stock() {
     let table = [
         (WalletOutcome::ToBeShipped, "to-be-shipped", false),
         (WalletOutcome::InsufficientFund, "insufficient-fund", true),
         (WalletOutcome::Rejected, "rejected", true),
     ];
     for (account, name, frees) in table {
-        assert_eq!(frees_stock(account), frees);
+        assert_eq!(releases_stock(account), frees);
         let order_id = order_id(1);
         let entity =
             format!(r#"{{"order_id": "{order_id}", "customer_id": "101", "account": "{name}"}}"#);

@@ -16,8 +16,8 @@ use common::{
     decision::{Decider, in_memory::Memory},
 };
 use inventory_service::{
-    Limits, PAGE,
-    reservation::{Holding, Reservation},
+    Limits, ORDERS_PER_PAGE,
+    reservation::{Reservation, ReservationState},
     stock::{Input, Stock},
 };
 use uuid::Uuid;
@@ -272,7 +272,7 @@ impl Warehouse {
         reservations.find(|reservation| reservation.order_id == order_id(number)).unwrap()
     }
 
-    pub(crate) fn state(&self, number: u128) -> Holding {
+    pub(crate) fn state(&self, number: u128) -> ReservationState {
         self.reservation(number).state
     }
 
@@ -328,9 +328,9 @@ fn check_books(
     let mut held = BTreeMap::<&ProductId, u64>::new();
     let mut sold = BTreeMap::<&ProductId, u64>::new();
     for reservation in reservations.values() {
-        let holds = reservation.state == Holding::Held;
+        let holds = reservation.state == ReservationState::Held;
         assert!(holds || !reservation.shipped, "{reservation:?} left without its pieces");
-        for (product, pieces) in reservation.pieces.iter().filter(|_| holds) {
+        for (product, pieces) in reservation.quantities.iter().filter(|_| holds) {
             *held.entry(product).or_default() += pieces;
             *sold.entry(product).or_default() += if reservation.shipped { *pieces } else { 0 };
         }
@@ -353,7 +353,7 @@ fn check_lines(
     pages.sort_by(|one, two| one.id.cmp(&two.id));
     let mut lines = BTreeMap::<ProductId, Vec<(u64, Spot)>>::new();
     for page in pages {
-        assert!(page.spots.len() <= PAGE, "{page:?}");
+        assert!(page.spots.len() <= ORDERS_PER_PAGE, "{page:?}");
         let number = page.id.number;
         let spots = page.spots.into_iter().map(|spot| (number, spot));
         lines.entry(page.id.product).or_default().extend(spots);
@@ -373,8 +373,8 @@ fn check_lines(
         assert!(rise, "the line of {id}: {spots:?}");
         for (number, spot) in spots {
             let reservation = &reservations[&spot.order];
-            let waiting = reservation.spot.as_ref().expect("it waits");
-            assert_eq!(waiting.ticket, spot.ticket, "{reservation:?}");
+            let waiting = reservation.position.as_ref().expect("it waits");
+            assert_eq!(waiting.sequence, spot.ticket, "{reservation:?}");
             assert_eq!(waiting.pages.get(id), Some(&number), "{reservation:?}");
             assert!(reservation.agrees_with(&spot, id), "{reservation:?} {spot:?}");
             let passed = line.served.is_some_and(|served| number < served.page);
@@ -385,10 +385,10 @@ fn check_lines(
     lines.retain(|_, spots| !spots.is_empty());
     assert!(lines.is_empty(), "lines of products that do not exist: {lines:?}");
     for reservation in reservations.values() {
-        assert_eq!(reservation.state == Holding::Waiting, reservation.spot.is_some());
-        let Some(spot) = &reservation.spot else { continue };
-        assert!(spot.pages.keys().eq(reservation.pieces.keys()), "{reservation:?}");
-        standing -= spot.pages.len();
+        assert_eq!(reservation.state == ReservationState::Waiting, reservation.position.is_some());
+        let Some(position) = &reservation.position else { continue };
+        assert!(position.pages.keys().eq(reservation.quantities.keys()), "{reservation:?}");
+        standing -= position.pages.len();
     }
     assert_eq!(standing, 0, "more stand in line than wait");
 }
@@ -399,14 +399,14 @@ fn check_turns(
     reservations: &BTreeMap<OrderId, Reservation>,
 ) {
     for reservation in reservations.values() {
-        let Some(spot) = &reservation.spot else { continue };
+        let Some(position) = &reservation.position else { continue };
         let enough = |(id, wanted): (&ProductId, &u64)| products[id].amount >= *wanted;
         let to_come = |id: &ProductId| {
-            products[id].line.served.is_some_and(|served| served.ticket < spot.ticket)
+            products[id].line.served.is_some_and(|served| served.ticket < position.sequence)
         };
-        let fills = reservation.pieces.iter().all(enough);
+        let fills = reservation.quantities.iter().all(enough);
         assert!(
-            !fills || reservation.pieces.keys().any(to_come),
+            !fills || reservation.quantities.keys().any(to_come),
             "{reservation:?} waits for nothing: {products:?}"
         );
     }

@@ -9,8 +9,8 @@ use common::{
     decision::{Decider, World},
 };
 use inventory_service::{
-    Limits, PAGE,
-    reservation::{Holding, Reservation},
+    Limits, ORDERS_PER_PAGE,
+    reservation::{Reservation, ReservationState},
     stock::{Input, Stock},
 };
 
@@ -168,7 +168,7 @@ fn one_delivery_serves_wide_orders_that_share_all_of_their_products() {
     let ids: Vec<String> = (0..WIDE).map(|number| format!("{number:x>64}")).collect();
     ids.iter().for_each(|id| define(&mut warehouse, id, if *id == ids[0] { 0 } else { 1_000 }));
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-    let orders = 2 * PAGE as u128 + 10;
+    let orders = 2 * ORDERS_PER_PAGE as u128 + 10;
     for number in 1..=orders {
         warehouse.when_unchecked(&ordered(number, 1, &ids));
         let (concerned, written) = (warehouse.memory.concerned, warehouse.memory.written);
@@ -220,7 +220,11 @@ fn orders_of_few_products_are_passed_by_without_their_reservations() {
     }
     warehouse.when_unchecked(&restocked(1, "wanted", 1));
     assert_eq!(serve(&mut warehouse), 1);
-    assert!(warehouse.memory.concerned <= 2_000 / PAGE + 5, "{}", warehouse.memory.concerned);
+    assert!(
+        warehouse.memory.concerned <= 2_000 / ORDERS_PER_PAGE + 5,
+        "{}",
+        warehouse.memory.concerned
+    );
 }
 
 #[test]
@@ -237,7 +241,7 @@ fn an_order_of_more_products_than_the_interface_allows_is_rejected() {
     warehouse.when(&cancelled(1));
     // Many pieces of one product are no such order.
     warehouse.when(&ordered(2, 1, &["1"; 2 * WIDE]));
-    assert_eq!(warehouse.state(2), Holding::Waiting);
+    assert_eq!(warehouse.state(2), ReservationState::Waiting);
 }
 
 #[test]
@@ -290,7 +294,7 @@ fn a_line_that_was_stored_with_all_products_in_each_place_is_served() {
 
 #[test]
 fn a_batch_has_room_for_inputs_that_have_to_look_again() {
-    let Limits { entities, lines, .. } = Limits::default();
-    assert!(ORDER <= entities && entities + (1 + lines) * 100 <= MOST);
+    let Limits { entities, queues, .. } = Limits::default();
+    assert!(ORDER <= entities && entities + (1 + queues) * 100 <= MOST);
     const { assert!(2 * MOST <= common::engine::BATCH_KEYS) };
 }

@@ -11,7 +11,7 @@ use common::contract::{
     },
     ids::{CustomerId, OrderId, ProductId},
 };
-use inventory_service::reservation::{Holding, Reservation};
+use inventory_service::reservation::{Reservation, ReservationState};
 use order_service::order::Action as Asked;
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -178,14 +178,17 @@ impl System {
         }
         let mut waiting: BTreeMap<ProductId, Vec<(u64, OrderId, u64)>> = BTreeMap::new();
         for reservation in self.stock.all::<Reservation>() {
-            prop_assert_eq!(reservation.state == Holding::Waiting, reservation.spot.is_some());
-            let Some(spot) = reservation.spot else { continue };
+            prop_assert_eq!(
+                reservation.state == ReservationState::Waiting,
+                reservation.position.is_some()
+            );
+            let Some(position) = reservation.position else { continue };
             let enough = |(id, wanted): (&ProductId, &u64)| products[id].amount >= *wanted;
-            let fills = reservation.pieces.iter().all(enough);
+            let fills = reservation.quantities.iter().all(enough);
             prop_assert!(!fills, "{} waits for nothing", reservation.order_id);
-            for (product, pieces) in reservation.pieces {
+            for (product, pieces) in reservation.quantities {
                 let spots = waiting.entry(product).or_default();
-                spots.push((spot.ticket, reservation.order_id, pieces));
+                spots.push((position.sequence, reservation.order_id, pieces));
             }
         }
         for (id, product) in &products {
@@ -218,17 +221,17 @@ impl System {
             let is_cancelled = order.status == OrderStatus::Cancelled;
             prop_assert_eq!(cancelled, is_cancelled, "{:?} {:?}", order, payment);
             let fits = match (reservation.state, paid) {
-                (Holding::Cancelled, _) => is_cancelled,
-                (Holding::Waiting, None) => order.status == OrderStatus::OutOfStock,
-                (Holding::Rejected, None) => order.status == OrderStatus::Rejected,
-                (Holding::Held, Some(WalletOutcome::ToBeShipped)) => matches!(
+                (ReservationState::Cancelled, _) => is_cancelled,
+                (ReservationState::Waiting, None) => order.status == OrderStatus::OutOfStock,
+                (ReservationState::Rejected, None) => order.status == OrderStatus::Rejected,
+                (ReservationState::Held, Some(WalletOutcome::ToBeShipped)) => matches!(
                     order.status,
                     OrderStatus::ToBeShipped | OrderStatus::Shipped | OrderStatus::Completed
                 ),
-                (Holding::Released, Some(WalletOutcome::InsufficientFund)) => {
+                (ReservationState::Released, Some(WalletOutcome::InsufficientFund)) => {
                     order.status == OrderStatus::InsufficientFund
                 }
-                (Holding::Released, Some(WalletOutcome::Rejected)) => {
+                (ReservationState::Released, Some(WalletOutcome::Rejected)) => {
                     order.status == OrderStatus::Rejected
                 }
                 _ => false,
@@ -256,7 +259,7 @@ impl System {
 
             let unknown = order.product_ids.iter().any(|id| id.as_str() == UNKNOWN_PRODUCT);
             let stranger = order.customer_id.as_str() == UNKNOWN_CUSTOMER;
-            prop_assert!(!unknown || reservation.state != Holding::Held, "{:?}", order);
+            prop_assert!(!unknown || reservation.state != ReservationState::Held, "{:?}", order);
             prop_assert!(!stranger || order.status != OrderStatus::ToBeShipped, "{:?}", order);
             let may_be_rejected = !history.known_first || unknown || stranger || history.is_dear();
             prop_assert!(order.status != OrderStatus::Rejected || may_be_rejected, "{:?}", order);

@@ -107,12 +107,12 @@ pub(crate) fn histories() -> impl Strategy<Value = History> {
     let limits = prop_oneof![
         Just(Limits::default()),
         (1..3_usize, 1..3_usize, 1..12_usize, 1..3_usize, 0..3_usize).prop_map(
-            |(turns, pages, entities, lines, others)| Limits {
-                turns,
+            |(fills, pages, entities, queues, listed_products)| Limits {
+                fills,
                 pages,
                 entities,
-                lines,
-                others
+                queues,
+                listed_products
             }
         ),
     ];

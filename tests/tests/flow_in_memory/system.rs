@@ -21,7 +21,7 @@ use common::{
     decision::{Append, Decider, in_memory::Memory},
 };
 use inventory_service::{
-    reservation::{Holding, Reservation},
+    reservation::{Reservation, ReservationState},
     stock::Stock,
 };
 use msg_service::notification::Notifications;
@@ -489,8 +489,8 @@ impl System {
     pub(crate) fn held(&self, counts: fn(&Reservation) -> bool) -> BTreeMap<ProductId, u64> {
         let mut held = BTreeMap::new();
         for reservation in self.stock.all::<Reservation>() {
-            if reservation.state == Holding::Held && counts(&reservation) {
-                for (product, pieces) in reservation.pieces {
+            if reservation.state == ReservationState::Held && counts(&reservation) {
+                for (product, pieces) in reservation.quantities {
                     *held.entry(product).or_default() += pieces;
                 }
             }

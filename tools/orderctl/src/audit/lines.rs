@@ -7,7 +7,7 @@ use common::contract::{
     entities::{LinePage, Spot},
     ids::{OrderId, ProductId},
 };
-use inventory_service::reservation::{Holding, Reservation};
+use inventory_service::reservation::{Reservation, ReservationState};
 
 use super::snapshot::{Books, count};
 
@@ -31,17 +31,17 @@ impl Books {
         self.check_places(findings);
         self.check_order_of_lines(findings);
         for reservation in self.reservations.values() {
-            let Reservation { order_id: id, state, spot, .. } = reservation;
-            let waits = *state == Holding::Waiting;
-            if waits != spot.is_some() {
-                let (waits, spot) = (does(waits), does(spot.is_some()));
+            let Reservation { order_id: id, state, position, .. } = reservation;
+            let waits = *state == ReservationState::Waiting;
+            if waits != position.is_some() {
+                let (waits, spot) = (does(waits), does(position.is_some()));
                 findings.push(format!("order {id}: it {waits} wait, but {spot} have a ticket"));
             }
             let is_here = |(product, wanted): (&ProductId, &u64)| {
                 self.products.get(product).is_some_and(|product| product.amount >= *wanted)
             };
-            if waits && reservation.pieces.iter().all(is_here) {
-                let on_hand = reservation.pieces.iter().map(|(product, wanted)| {
+            if waits && reservation.quantities.iter().all(is_here) {
+                let on_hand = reservation.quantities.iter().map(|(product, wanted)| {
                     let amount = self.products.get(product).map_or(0, |product| product.amount);
                     format!("{wanted} of {amount} {product}")
                 });
@@ -58,16 +58,19 @@ impl Books {
     fn check_places(&self, findings: &mut Vec<String>) {
         let mut due: BTreeMap<(OrderId, &ProductId), Place> = BTreeMap::new();
         for reservation in self.reservations.values() {
-            let waiting = reservation.spot.iter().filter(|_| reservation.state == Holding::Waiting);
+            let waiting = reservation
+                .position
+                .iter()
+                .filter(|_| reservation.state == ReservationState::Waiting);
             for (product, page) in waiting.clone().flat_map(|spot| &spot.pages) {
-                let pieces = reservation.pieces.get(product).copied().unwrap_or(0);
-                let ticket = reservation.spot.as_ref().map_or(0, |spot| spot.ticket);
+                let pieces = reservation.quantities.get(product).copied().unwrap_or(0);
+                let ticket = reservation.position.as_ref().map_or(0, |position| position.sequence);
                 due.insert((reservation.order_id, product), Place { page: *page, ticket, pieces });
             }
             let lacks = |product: &&ProductId| {
-                reservation.spot.as_ref().is_some_and(|spot| !spot.pages.contains_key(*product))
+                reservation.position.as_ref().is_some_and(|spot| !spot.pages.contains_key(*product))
             };
-            for product in reservation.pieces.keys().filter(lacks) {
+            for product in reservation.quantities.keys().filter(lacks) {
                 findings.push(format!(
                     "order {}: it waits, but in no line of product {product}",
                     reservation.order_id
@@ -87,7 +90,7 @@ impl Books {
                                  its reservation {:?}",
                                 id.product,
                                 needs(spot),
-                                held.map(|held| &held.pieces)
+                                held.map(|held| &held.quantities)
                             ));
                         }
                     }

@@ -12,7 +12,7 @@ use common::contract::{
     },
     ids::ProductId,
 };
-use inventory_service::reservation::{Holding, Reservation};
+use inventory_service::reservation::{Reservation, ReservationState};
 
 use super::snapshot::{Act, ConfirmedEntry, Created, Trimmed};
 
@@ -156,19 +156,20 @@ impl Story<'_> {
         }
         let Some(reservation) = self.reservation else { return };
         // Rejected, or called off before its stock was looked at, it has none.
-        let is_over = matches!(reservation.state, Holding::Cancelled | Holding::Rejected);
-        if is_over && reservation.pieces.is_empty() {
+        let is_over =
+            matches!(reservation.state, ReservationState::Cancelled | ReservationState::Rejected);
+        if is_over && reservation.quantities.is_empty() {
             return;
         }
         let mut ordered: BTreeMap<&ProductId, u64> = BTreeMap::new();
         for product in &order.product_ids {
             *ordered.entry(product).or_default() += 1;
         }
-        let reserved = reservation.pieces.iter().map(|(product, pieces)| (product, *pieces));
+        let reserved = reservation.quantities.iter().map(|(product, pieces)| (product, *pieces));
         if !ordered.iter().map(|(product, pieces)| (*product, *pieces)).eq(reserved) {
             findings.push(format!(
                 "it is about {ordered:?}, but its reservation about {:?}",
-                reservation.pieces
+                reservation.quantities
             ));
         }
     }
@@ -180,22 +181,26 @@ fn due_status(reservation: Option<&Reservation>, payment: Option<&Payment>) -> O
     let reservation = reservation?;
     let Some(payment) = payment else {
         return match reservation.state {
-            Holding::Waiting => Some(OrderStatus::OutOfStock),
-            Holding::Rejected => Some(OrderStatus::Rejected),
-            Holding::Held | Holding::Released | Holding::Cancelled => None,
+            ReservationState::Waiting => Some(OrderStatus::OutOfStock),
+            ReservationState::Rejected => Some(OrderStatus::Rejected),
+            ReservationState::Held | ReservationState::Released | ReservationState::Cancelled => {
+                None
+            }
         };
     };
-    if payment.cancelled || reservation.state == Holding::Cancelled {
-        let both = payment.cancelled && reservation.state == Holding::Cancelled;
+    if payment.cancelled || reservation.state == ReservationState::Cancelled {
+        let both = payment.cancelled && reservation.state == ReservationState::Cancelled;
         return both.then_some(OrderStatus::Cancelled);
     }
     match (reservation.state, payment.outcome?) {
-        (Holding::Held, WalletOutcome::ToBeShipped) if reservation.shipped => {
+        (ReservationState::Held, WalletOutcome::ToBeShipped) if reservation.shipped => {
             Some(OrderStatus::Shipped)
         }
-        (Holding::Held, WalletOutcome::ToBeShipped) => Some(OrderStatus::ToBeShipped),
-        (Holding::Released, WalletOutcome::InsufficientFund) => Some(OrderStatus::InsufficientFund),
-        (Holding::Released, WalletOutcome::Rejected) => Some(OrderStatus::Rejected),
+        (ReservationState::Held, WalletOutcome::ToBeShipped) => Some(OrderStatus::ToBeShipped),
+        (ReservationState::Released, WalletOutcome::InsufficientFund) => {
+            Some(OrderStatus::InsufficientFund)
+        }
+        (ReservationState::Released, WalletOutcome::Rejected) => Some(OrderStatus::Rejected),
         _ => None,
     }
 }

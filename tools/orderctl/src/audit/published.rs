@@ -9,7 +9,7 @@ use common::contract::{
     },
 };
 
-use inventory_service::reservation::Holding;
+use inventory_service::reservation::ReservationState;
 
 use super::{
     order_history::{Story, attempt_of, name},
@@ -195,12 +195,12 @@ impl Story<'_> {
         let held = self.reservation;
         let stock = |step| match step {
             ConfirmedStep::Cancelled => {
-                held.is_some_and(|reservation| reservation.state == Holding::Cancelled)
+                held.is_some_and(|reservation| reservation.state == ReservationState::Cancelled)
             }
             // Where the reservation is lost, nothing is left to be counted.
             ConfirmedStep::Shipped => held.is_none_or(|reservation| reservation.shipped),
             ConfirmedStep::Released => held.is_none_or(|reservation| {
-                reservation.attempt != number || reservation.state != Holding::Held
+                reservation.attempt != number || reservation.state != ReservationState::Held
             }),
         };
         let cancelled =

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use common::contract::{entities::Product, ids::ProductId};
-use inventory_service::reservation::{Holding, Reservation};
+use inventory_service::reservation::{Reservation, ReservationState};
 
 use super::snapshot::Books;
 
@@ -39,10 +39,11 @@ impl Books {
     /// The pieces of each product that orders hold, of such reservations.
     fn pieces_of(&self, counts: fn(&Reservation) -> bool) -> BTreeMap<&ProductId, u128> {
         let mut sums: BTreeMap<&ProductId, u128> = BTreeMap::new();
-        let holding =
-            |reservation: &&Reservation| reservation.state == Holding::Held && counts(reservation);
+        let holding = |reservation: &&Reservation| {
+            reservation.state == ReservationState::Held && counts(reservation)
+        };
         for reservation in self.reservations.values().filter(holding) {
-            for (product, pieces) in &reservation.pieces {
+            for (product, pieces) in &reservation.quantities {
                 *sums.entry(product).or_default() += u128::from(*pieces);
             }
         }

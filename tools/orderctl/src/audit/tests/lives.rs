@@ -4,7 +4,7 @@ use common::contract::{
     entities::OrderStatus,
     events::{MessageKind, StockOutcome},
 };
-use inventory_service::reservation::Holding;
+use inventory_service::reservation::ReservationState;
 
 use super::{
     NOTHING, Spoil, assert_found, findings,
@@ -49,7 +49,7 @@ fn an_order_that_is_called_off_holds_nothing_and_is_refunded_once() {
         ),
         (|b| b.refunds[0] = refund(19), "19 were given back of 20 paid"),
         (
-            |b| b.reservation(id(1)).state = Holding::Held,
+            |b| b.reservation(id(1)).state = ReservationState::Held,
             "it is cancelled, but its reservation is held and its payment cancelled",
         ),
         (
@@ -70,7 +70,7 @@ fn an_order_that_is_called_off_may_stand_still_at_any_point() {
     // Before anything was done for it: both only know that it is called off.
     let before = findings(cancelled(), |books| {
         let reservation = books.reservation(id(1));
-        reservation.pieces.clear();
+        reservation.quantities.clear();
         books.payments.values_mut().for_each(|it| (it.total, it.outcome) = (0, None));
         books.checks.clear();
         books.wallets.clear();

@@ -53,7 +53,7 @@ fn each_fault_is_found_with_its_culprit_and_both_numbers() {
             "product p: received 5, but 4 on hand and 2 reserved make 6",
         ),
         (
-            |b| b.reservation(id(1)).pieces.values_mut().for_each(|pieces| *pieces = 1),
+            |b| b.reservation(id(1)).quantities.values_mut().for_each(|pieces| *pieces = 1),
             "product p: 2 reserved, but orders hold 1",
         ),
         (|b| b.products.clear(), "product p: does not exist, but orders hold 2"),

@@ -9,7 +9,7 @@ use common::contract::{
     ids::{EntryId, OrderId},
     keys,
 };
-use inventory_service::reservation::{Holding, Reservation};
+use inventory_service::reservation::{Reservation, ReservationState};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -34,7 +34,7 @@ pub(super) fn balanced() -> Books {
     books.add_product("p", 5);
     books.add_account("c", 100);
     books.add_order(order, OrderStatus::ToBeShipped, 1);
-    books.reserve(order, Holding::Held, 1);
+    books.reserve(order, ReservationState::Held, 1);
     books.pay(order, "to-be-shipped", 1);
     books.created.push(Created { order, attempt: 1, ours: true, resend: false });
     books.check_stock_of(order, StockOutcome::PaymentRequired, 1);
@@ -59,7 +59,7 @@ pub(super) fn shipped() -> Books {
 pub(super) fn cancelled() -> Books {
     let mut books = balanced();
     books.order(id(1)).status = OrderStatus::Cancelled;
-    books.reservation(id(1)).state = Holding::Cancelled;
+    books.reservation(id(1)).state = ReservationState::Cancelled;
     books.payments.values_mut().for_each(|payment| payment.cancelled = true);
     books.products.values_mut().for_each(|it| (it.amount, it.reserved) = (5, 0));
     books.accounts.values_mut().for_each(|it| (it.balance, it.paid) = (100, 0));
@@ -91,10 +91,10 @@ pub(super) fn waiting() -> Books {
         books.order(order).order_total = None;
         books.created.push(Created { order, attempt: 1, ours: true, resend: false });
         books.check_stock_of(order, StockOutcome::OutOfStock, 1);
-        books.reserve(order, Holding::Waiting, 1);
+        books.reserve(order, ReservationState::Waiting, 1);
         let reservation = books.reservation(order);
-        reservation.pieces = [("q".parse().unwrap(), 2)].into();
-        reservation.spot = Some(parsed(json!({ "ticket": ticket, "pages": { "q": 3 } })));
+        reservation.quantities = [("q".parse().unwrap(), 2)].into();
+        reservation.position = Some(parsed(json!({ "ticket": ticket, "pages": { "q": 3 } })));
         let page = PageId { product: "q".parse().unwrap(), number: 3 };
         let page = books.line_pages.entry(page.clone()).or_insert_with(|| LinePage::empty(page));
         page.spots.push(parsed(json!({ "ticket": ticket, "order": order, "pieces": 2 })));
@@ -209,7 +209,7 @@ impl Books {
         self.reservations.get_mut(&id).unwrap()
     }
 
-    pub(super) fn reserve(&mut self, order: OrderId, state: Holding, attempt: u32) {
+    pub(super) fn reserve(&mut self, order: OrderId, state: ReservationState, attempt: u32) {
         let stored = parsed(json!({
             "order_id": order, "customer_id": "c", "product_ids": ["p", "p"], "attempt": attempt,
             "state": state, "pieces": { "p": 2 },

@@ -4,7 +4,7 @@ use common::contract::{
     entities::{Deposit, Refused, Served},
     events::MessageKind,
 };
-use inventory_service::reservation::Holding;
+use inventory_service::reservation::ReservationState;
 use uuid::Uuid;
 
 use super::{
@@ -26,17 +26,17 @@ fn whoever_waits_stands_in_line_in_order_and_nobody_waits_for_nothing() {
             "product q: 2 wait for it, but 1 stand in its line",
         ),
         (
-            |b| b.reservation(id(2)).spot.as_mut().unwrap().ticket = 6,
+            |b| b.reservation(id(2)).position.as_mut().unwrap().sequence = 6,
             "order 00000000-0000-0000-0000-000000000002: it stands in the line of product q on \
              page 3 with ticket 7 for 2, but its reservation says on page 3 with ticket 6 for 2",
         ),
-        (|b| b.reservation(id(2)).spot = None, "it does wait, but does not have a ticket"),
+        (|b| b.reservation(id(2)).position = None, "it does wait, but does not have a ticket"),
         (
-            |b| b.reservation(id(2)).state = Holding::Rejected,
+            |b| b.reservation(id(2)).state = ReservationState::Rejected,
             "it stands in the line of product q on page 3 with ticket 7 for 2, but should not",
         ),
         (
-            |b| b.reservation(id(2)).spot.as_mut().unwrap().pages.clear(),
+            |b| b.reservation(id(2)).position.as_mut().unwrap().pages.clear(),
             "it waits, but in no line of product q",
         ),
         (
