@@ -1,4 +1,4 @@
-//! Only the gateway gets in: it shows a secret.
+//! Authentication of the gateway by a shared secret.
 
 use std::sync::Arc;
 
@@ -19,44 +19,44 @@ use ring::{
     rand::SystemRandom,
 };
 
-/// The secrets that are taken, as tags under a key of this process: comparing tags takes as long
-/// for any that is wrong.
+/// The accepted secrets, as tags under a key of this process: comparing tags takes the same time for
+/// every wrong secret.
 #[derive(Debug)]
-pub struct Secrets {
+pub struct GatewaySecrets {
     key: Key,
     tags: Vec<Tag>,
 }
 
-impl Secrets {
-    /// Those that are taken; if there are none, nobody is asked for one.
+impl GatewaySecrets {
+    /// Accepts these secrets; without any, every request is accepted.
     ///
     /// # Errors
     ///
-    /// The system gives no random numbers.
+    /// The system has no random numbers.
     pub fn new(secrets: &[Secret]) -> anyhow::Result<Self> {
         let key = Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
-        let key = key.map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
+        let key = key.map_err(|_| anyhow::anyhow!("the system has no random numbers"))?;
         let tag = |secret: &Secret| hmac::sign(&key, secret.expose().as_bytes());
         let tags = secrets.iter().map(tag).collect();
         Ok(Self { key, tags })
     }
 
-    fn take(&self, shown: &[u8]) -> bool {
-        // All are looked at, whichever fits.
-        let fitting =
+    fn accepts(&self, shown: &[u8]) -> bool {
+        // All secrets are compared, whichever matches.
+        let matching =
             self.tags.iter().filter(|tag| hmac::verify(&self.key, shown, tag.as_ref()).is_ok());
-        self.tags.is_empty() || fitting.count() > 0
+        self.tags.is_empty() || matching.count() > 0
     }
 }
 
-/// Lets the gateway in, or answers 401.
-pub(crate) async fn admit(
-    State(secrets): State<Arc<Secrets>>,
+/// Passes requests of the gateway on, and answers 401 to all others.
+pub(crate) async fn authenticate(
+    State(secrets): State<Arc<GatewaySecrets>>,
     request: Request,
     next: Next,
 ) -> Response {
     let shown = request.headers().get(&GATEWAY_SECRET).map(|value| value.as_bytes());
-    if secrets.take(shown.unwrap_or_default()) {
+    if secrets.accepts(shown.unwrap_or_default()) {
         return next.run(request).await;
     }
     Problem::unauthenticated("only the gateway is served here; send X-Gateway-Secret")
@@ -69,9 +69,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_of_the_secrets_is_taken_and_nothing_else() {
-        let secrets = Secrets::new(&["new-0123456789".into(), "old-0123456789".into()]).unwrap();
-        for (shown, taken) in [
+    fn each_secret_is_accepted_and_nothing_else() {
+        let secrets =
+            GatewaySecrets::new(&["new-0123456789".into(), "old-0123456789".into()]).unwrap();
+        for (shown, accepted) in [
             ("new-0123456789", true),
             ("old-0123456789", true),
             ("new-012345678", false),
@@ -80,9 +81,9 @@ mod tests {
             ("new-0123456789,old-0123456789", false),
             ("", false),
         ] {
-            assert_eq!(secrets.take(shown.as_bytes()), taken, "{shown}");
+            assert_eq!(secrets.accepts(shown.as_bytes()), accepted, "{shown}");
         }
-        assert!(Secrets::new(&[]).unwrap().take(b""), "nobody is asked");
+        assert!(GatewaySecrets::new(&[]).unwrap().accepts(b""), "no secret is required");
         assert!(!format!("{secrets:?}").contains("0123"), "{secrets:?}");
     }
 }

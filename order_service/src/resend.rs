@@ -1,18 +1,17 @@
-//! Goes after orders that wait for an answer or a confirmation for too long.
+//! Resends overdue orders: those that wait too long for an answer or a confirmation.
 //!
-//! The sorted sets of the statuses in which a service is due name those orders, and so does the set
-//! of the orders with a step that is not confirmed. Every instance walks them from end to end, a page
-//! at a time; the engine decides about each, and one that another instance has just sent again is
-//! not overdue.
+//! The sorted sets of the statuses in which another service is due name these orders, and so does the
+//! set of the orders with an unconfirmed step. Every instance walks them from end to end, a page at a
+//! time; the engine decides about each order, and an order that another instance has just resent is not
+//! overdue.
 //!
-//! An order is sent again only if its last event was certainly handled by every group between it and
-//! its answer (see [`Progress`]): while a service is away its stream does not grow by repetitions.
+//! An order is resent only if its last event was certainly handled by every group between it and its
+//! answer (see [`Progress`]): while a service is away its stream does not grow by repetitions.
 //!
-//! Orders that wait for stock are due with nobody, so they are left alone, with one exception: where
-//! inventory_service's store is another one than before, it has forgotten who stood in line.
+//! Orders that wait for stock are not overdue, with one exception: a new store of inventory_service has
+//! lost the backorder queues, so the orders that waited in them are resent.
 //!
-//! The same walk lists orders that earlier versions stored, which are not in the sets of their customers,
-//! once.
+//! The same walk adds orders that earlier versions stored to the sets of their customers, once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -42,62 +41,62 @@ use crate::{
     progress::{Path, Progress},
 };
 
-/// How many orders are looked at together.
-const PAGE: usize = 200;
-/// How long between two walks at most, give or take a quarter.
-const PAUSE: Duration = Duration::from_secs(5);
-/// How long between two pages of one walk.
-const BREATH: Duration = Duration::from_millis(20);
-/// Names the store of inventory_service in whose lines the orders wait that wait for stock.
-const LINES_OF: &str = "{order}:lines-of";
-/// Names the version of the sorted sets that all stored orders have joined.
-const SETS_OF: &str = "{order}:sets";
-/// The version that sorts the orders of each status by customer, too.
-const ALL_SETS: &str = "1";
+/// The number of orders that are read together.
+const ORDERS_PER_PAGE: usize = 200;
+/// The longest pause between two walks, give or take a quarter.
+const WALK_INTERVAL: Duration = Duration::from_secs(5);
+/// The pause between two pages of one walk.
+const PAGE_INTERVAL: Duration = Duration::from_millis(20);
+/// The key of the id of the inventory_service store whose backorder queues have the waiting orders.
+const QUEUES_STORE_KEY: &str = "{order}:lines-of";
+/// The key of the version of the sorted sets that all stored orders have joined.
+const INDEX_VERSION_KEY: &str = "{order}:sets";
+/// The version that also sorts the orders of each status by customer.
+const INDEX_VERSION: &str = "1";
 
-/// What it takes to go after orders.
-pub(crate) struct Chase {
+/// The task that resends overdue orders.
+pub(crate) struct ResendTask {
     pub(crate) orders: Orders,
     pub(crate) door: Door<Orders>,
-    /// Where orders are kept.
+    /// The Redis of orders.
     pub(crate) store: Arc<SharedLink>,
-    /// Where inventory_service keeps who waits for what.
+    /// The Redis of inventory_service.
     pub(crate) inventory: SharedLink,
-    /// How far the services are.
+    /// The progress of the consumer groups.
     pub(crate) progress: watch::Receiver<Progress>,
-    /// The backlog beyond which no order is sent again.
+    /// The backlog beyond which no order is resent.
     pub(crate) max_backlog: MaxBacklog,
-    /// It begins once its rights are known. That a Redis is away the engine and the readers tell.
+    /// The health of this task. It starts once its permissions are known.
     pub(crate) part: Arc<Part>,
 }
 
-impl Chase {
+impl ResendTask {
     pub(crate) async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         tokio::select! {
-            allowed = self.await_rights() => allowed?,
+            allowed = self.await_permissions() => allowed?,
             () = shutdown.cancelled() => return Ok(()),
         }
-        let pause = PAUSE.min(Duration::from_millis(self.orders.resend_after) / 4);
-        let rounds = async {
+        let pause = WALK_INTERVAL.min(Duration::from_millis(self.orders.resend_after) / 4);
+        let walks = async {
             loop {
                 tokio::time::sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
-                match self.round().await {
+                match self.walk_all().await {
                     Ok(()) => self.part.answered(),
                     Err(error) => self.part.denied(&error),
                 }
             }
         };
         tokio::select! {
-            () = rounds => Ok(()),
+            () = walks => Ok(()),
             () = shutdown.cancelled() => Ok(()),
         }
     }
 
-    /// Waits until it is known whether we may do what no other part does.
-    async fn await_rights(&self) -> Result<(), LinkError> {
+    /// Waits until the permissions that only this task needs are known.
+    async fn await_permissions(&self) -> Result<(), LinkError> {
         let walk = Right::new("ZRANGEBYLEX", &keys::orders_with(OrderStatus::Pending), &["-", "+"]);
-        let note = [LINES_OF, SETS_OF].map(|key| Right::new("SET", key, &["0"]));
-        let known = [LINES_OF, SETS_OF].map(|key| Right::new("GET", key, &[]));
+        let note = [QUEUES_STORE_KEY, INDEX_VERSION_KEY].map(|key| Right::new("SET", key, &["0"]));
+        let known = [QUEUES_STORE_KEY, INDEX_VERSION_KEY].map(|key| Right::new("GET", key, &[]));
         let note = [&note[..], &known, &[walk]].concat();
         let look = [Right::new("GET", &keys::store(Topic::Inventory), &[])];
         let mut backoff = Backoff::default();
@@ -118,8 +117,8 @@ impl Chase {
         }
     }
 
-    async fn round(&self) -> Result<(), LinkError> {
-        self.list_orders().await?;
+    async fn walk_all(&self) -> Result<(), LinkError> {
+        self.reindex_orders().await?;
         let progress = self.progress.borrow().clone();
         if self.max_backlog.exceeded_by(progress.largest).is_none() {
             let underway = OrderStatus::ALL.into_iter().filter(|status| status.is_underway());
@@ -129,41 +128,41 @@ impl Chase {
                 let overdue = |order: &Order| {
                     let due = self.orders.is_overdue(order, now_millis())
                         && progress.has_handled(Path::of(order), last_published(order));
-                    due.then_some(Input::Chase(order.id))
+                    due.then_some(Input::ResendOverdue(order.id))
                 };
                 self.walk(set, before, overdue).await?;
             }
         }
-        self.renew_lines().await
+        self.requeue_orders().await
     }
 
-    /// Lists the orders that earlier versions stored in the sets that are sorted by customer. An order that changes
-    /// meanwhile joins them with that change. The marker that this is done is stored beside the orders, and is lost or
-    /// restored together with them.
-    async fn list_orders(&self) -> Result<(), LinkError> {
+    /// Adds the orders that earlier versions stored to the sets that are sorted by customer. An order
+    /// that changes meanwhile joins them with that change. The marker of completion is stored beside the
+    /// orders, and is lost or restored together with them.
+    async fn reindex_orders(&self) -> Result<(), LinkError> {
         let mut get = Pipeline::with_capacity(1);
-        get.cmd("GET").arg(SETS_OF);
+        get.cmd("GET").arg(INDEX_VERSION_KEY);
         let known = self.store.send(&get).await?.pop();
-        if known.as_ref().and_then(text).as_deref() == Some(ALL_SETS) {
+        if known.as_ref().and_then(text).as_deref() == Some(INDEX_VERSION) {
             return Ok(());
         }
         let mut all = true;
         for status in OrderStatus::ALL {
-            let list = |order: &Order| Some(Input::List(order.id));
-            all &= self.walk(keys::orders_with(status), Millis::MAX, list).await?;
+            let reindex = |order: &Order| Some(Input::Reindex(order.id));
+            all &= self.walk(keys::orders_with(status), Millis::MAX, reindex).await?;
         }
         if !all {
             return Ok(());
         }
-        info!("all orders are in the sets that are sorted by customer");
+        info!("all orders are indexed by customer");
         let mut note = Pipeline::with_capacity(1);
-        note.cmd("SET").arg(SETS_OF).arg(ALL_SETS);
+        note.cmd("SET").arg(INDEX_VERSION_KEY).arg(INDEX_VERSION);
         self.store.send(&note).await.map(drop)
     }
 
-    /// Where inventory_service lost its store: sends all orders again that waited in its lines. Not
-    /// at once, so that the products can be defined again before.
-    async fn renew_lines(&self) -> Result<(), LinkError> {
+    /// Resends all orders that waited for stock if inventory_service has a new store. It waits for a
+    /// while first, so that the products can be defined again.
+    async fn requeue_orders(&self) -> Result<(), LinkError> {
         let get = |key: String| {
             let mut pipeline = Pipeline::with_capacity(1);
             pipeline.cmd("GET").arg(key);
@@ -171,7 +170,7 @@ impl Chase {
         };
         let there = self.inventory.send(&get(keys::store(Topic::Inventory))).await?.pop();
         let Some(there) = there.as_ref().and_then(StoreId::from_reply) else { return Ok(()) };
-        let known = self.store.send(&get(LINES_OF.to_owned())).await?.pop();
+        let known = self.store.send(&get(QUEUES_STORE_KEY.to_owned())).await?.pop();
         let known = known.as_ref().and_then(text);
         let id = there.id.to_string();
         if known.as_ref() == Some(&id) {
@@ -181,21 +180,21 @@ impl Chase {
             if now_millis() < there.began.saturating_add(self.orders.resend_after) {
                 return Ok(());
             }
-            info!("inventory_service has another store: all orders that wait for stock go there");
-            let renew = |order: &Order| Some(Input::Renew(order.id));
+            info!("inventory_service has a new store: resending all orders that wait for stock");
+            let requeue = |order: &Order| Some(Input::Requeue(order.id));
             let waiting = keys::orders_with(OrderStatus::OutOfStock);
-            let all = self.walk(waiting, there.began, renew).await?;
+            let all = self.walk(waiting, there.began, requeue).await?;
             if !all {
                 return Ok(());
             }
         }
         let mut note = Pipeline::with_capacity(1);
-        note.cmd("SET").arg(LINES_OF).arg(id);
+        note.cmd("SET").arg(QUEUES_STORE_KEY).arg(id);
         self.store.send(&note).await.map(drop)
     }
 
-    /// Looks at all orders of this set that were placed before this time, and has done what is due;
-    /// gives whether that succeeded with each of them.
+    /// Reads all orders of this set that were placed before this time, and submits the inputs that are
+    /// due; returns whether all of them succeeded.
     async fn walk(
         &self,
         set: String,
@@ -208,21 +207,21 @@ impl Chase {
         loop {
             let mut pipeline = Pipeline::with_capacity(1);
             pipeline.cmd("ZRANGEBYLEX").arg(&set).arg(&start).arg(&end);
-            pipeline.arg("LIMIT").arg(0).arg(PAGE);
+            pipeline.arg("LIMIT").arg(0).arg(ORDERS_PER_PAGE);
             let Some(Value::Array(members)) = self.store.send(&pipeline).await?.pop() else {
                 return Ok(all);
             };
             let members: Vec<String> = members.iter().filter_map(text).collect();
             let ids = members.iter().filter_map(|it| it.split_once('-')?.1.parse::<OrderId>().ok());
-            // Together, so that they share batches.
-            let mut asking = JoinSet::new();
+            // Submitted together, so that they share batches.
+            let mut submissions = JoinSet::new();
             for order in self.store.get_all::<Order>(ids).await? {
                 if let Some(input) = due(&order) {
                     let door = self.door.clone();
-                    asking.spawn(async move { (order.id, door.ask(input, None).await) });
+                    submissions.spawn(async move { (order.id, door.ask(input, None).await) });
                 }
             }
-            while let Some(asked) = asking.join_next().await {
+            while let Some(asked) = submissions.join_next().await {
                 let Ok((id, asked)) = asked else {
                     all = false;
                     continue;
@@ -232,17 +231,16 @@ impl Chase {
                     let (status, missing) = (order.status.name(), &order.unconfirmed);
                     warn!(
                         order.id = %id,
-                        "{status} was published {CONFIRMATION_RESENDS_MAX} times again and is not \
-                         confirmed ({missing:?}); it is not published any more"
+                        "{status} is not confirmed after {CONFIRMATION_RESENDS_MAX} resends ({missing:?}): giving up"
                     );
                 }
-                debug!(order.id = %id, "an overdue order: {asked:?}");
+                debug!(order.id = %id, "overdue order: {asked:?}");
             }
             match members.last() {
-                Some(last) if members.len() == PAGE => start = format!("({last}"),
+                Some(last) if members.len() == ORDERS_PER_PAGE => start = format!("({last}"),
                 _ => return Ok(all),
             }
-            tokio::time::sleep(BREATH).await;
+            tokio::time::sleep(PAGE_INTERVAL).await;
         }
     }
 }

@@ -21,7 +21,7 @@ use common::{
 };
 use order_service::{
     history::Retry,
-    order::{Act, Action, Answer, Confirmed, Input, Orders, Place, last_published},
+    order::{Action, ActionRequest, Answer, Confirmed, Input, NewOrder, Orders, last_published},
     subscriptions,
 };
 use uuid::Uuid;
@@ -105,7 +105,7 @@ const WAITS: [OrderStatus; 2] = [Pending, PaymentRequired];
 /// How long it waits at first.
 const PATIENCE: Millis = 1_000;
 
-const ORDERS: Orders = Orders { resend_after: PATIENCE, max_open: 0, knows_all: false };
+const ORDERS: Orders = Orders { resend_after: PATIENCE, max_open: 0, single_redis: false };
 
 /// Where this leads from this status, if anywhere.
 fn destination(from: OrderStatus, cause: Cause) -> Option<OrderStatus> {
@@ -139,7 +139,7 @@ fn customer(id: &str) -> CustomerId {
 }
 
 fn place(ids: &[&str], payer: &str) -> Input {
-    Input::Place(Place { id: id(), product_ids: products(ids), customer_id: customer(payer) })
+    Input::Place(NewOrder { id: id(), product_ids: products(ids), customer_id: customer(payer) })
 }
 
 /// The order that all of this is about.
@@ -147,8 +147,8 @@ fn placed() -> Input {
     place(&["201", "204"], "101")
 }
 
-fn act(action: Action, request: u128) -> Act {
-    Act { id: id(), action, request: Uuid::from_u128(request) }
+fn act(action: Action, request: u128) -> ActionRequest {
+    ActionRequest { id: id(), action, request: Uuid::from_u128(request) }
 }
 
 /// A result of this attempt; `None` if the cause is none. All carry a reason, as none should.
@@ -333,7 +333,7 @@ struct Story {
     inputs: Vec<(Input, Millis)>,
     order: Order,
     /// Each request that was granted, with its answer.
-    granted: Vec<(Act, Order)>,
+    granted: Vec<(ActionRequest, Order)>,
 }
 
 impl Story {
@@ -342,7 +342,7 @@ impl Story {
     }
 
     /// A request that was not made before.
-    fn fresh_request(&self, action: Action) -> Act {
+    fn fresh_request(&self, action: Action) -> ActionRequest {
         act(action, 100 + self.inputs.len() as u128)
     }
 
@@ -395,7 +395,7 @@ fn stories(tick: fn(Millis) -> Millis) -> Vec<Story> {
         due.extend(learned.chain(asked).filter_map(|input| story.then(input, now)));
         let confirmed = CONFIRMATIONS.map(|it| confirmed(it, order.attempt));
         due.extend(confirmed.into_iter().filter_map(|input| story.then(input, now)));
-        due.extend(story.then(Input::Chase(id()), story.overdue_at()));
+        due.extend(story.then(Input::ResendOverdue(id()), story.overdue_at()));
         stories.push(story);
     }
     stories
@@ -406,7 +406,12 @@ fn rising(now: Millis) -> Millis {
 }
 
 /// What this does to an order: what is stored, answered and published, as [`MOVES`] has it.
-fn expected(given: &Order, cause: Cause, act: Option<&Act>, now: Millis) -> (Order, Vec<Append>) {
+fn expected(
+    given: &Order,
+    cause: Cause,
+    act: Option<&ActionRequest>,
+    now: Millis,
+) -> (Order, Vec<Append>) {
     let mut order = given.clone();
     let to = destination(given.status, cause);
     if let Some(to) = to {
@@ -593,7 +598,7 @@ fn repeat_every_request(tick: fn(Millis) -> Millis) {
         for (asked, first) in &story.granted {
             for action in Action::ALL {
                 let case = format!("{}, when {action:?} has the id of {asked:?}", story.told());
-                let again = Input::Act(Act { action, ..asked.clone() });
+                let again = Input::Act(ActionRequest { action, ..asked.clone() });
                 let answer = at_rest.when_nothing_happens(&again, tick(story.now()), &case);
                 let expected = if action == asked.action {
                     Answer::Replayed(first.clone())
@@ -627,14 +632,14 @@ fn a_request_made_again_is_answered_as_at_first_though_the_clocks_of_instances_d
 fn an_order_that_waits_for_too_long_or_is_not_confirmed_is_sent_again_and_no_other() {
     for story in stories(rising) {
         let (given, case) = (&story.order, story.told());
-        let chase = Input::Chase(id());
+        let overdue = Input::ResendOverdue(id());
         let mut service = Service::with(&story.inputs);
         let early = story.overdue_at() - 1;
-        let answer = service.when_nothing_happens(&chase, early, &case);
+        let answer = service.when_nothing_happens(&overdue, early, &case);
         assert_eq!(answer, Some(Answer::Nothing), "{case}, a millisecond too early");
         if !WAITS.contains(&given.status) && given.unconfirmed.is_empty() {
             for now in [story.overdue_at(), u64::MAX] {
-                let answer = service.when_nothing_happens(&chase, now, &case);
+                let answer = service.when_nothing_happens(&overdue, now, &case);
                 assert_eq!(answer, Some(Answer::Nothing), "{case}: nobody owes an answer");
             }
             continue;
@@ -642,7 +647,7 @@ fn an_order_that_waits_for_too_long_or_is_not_confirmed_is_sent_again_and_no_oth
         let now = story.overdue_at();
         let times = given.resent.map_or(0, |resent| resent.times) + 1;
         let then = Order { resent: Some(Resent { at: now, times }), ..given.clone() };
-        assert_eq!(service.when(&chase, now), Some(Answer::Done(then.clone())), "{case}");
+        assert_eq!(service.when(&overdue, now), Some(Answer::Done(then.clone())), "{case}");
         let (id, customer_id, attempt) = (id(), customer("101"), given.attempt);
         let resend = times;
         let event = match given.unconfirmed.first() {
@@ -656,7 +661,7 @@ fn an_order_that_waits_for_too_long_or_is_not_confirmed_is_sent_again_and_no_oth
         assert_eq!(service.published(), [updated(&then), event], "{case}");
         assert_eq!(service.order(), Some(then), "{case}");
         // Another instance looked at the same time.
-        let answer = service.when_nothing_happens(&chase, now, &case);
+        let answer = service.when_nothing_happens(&overdue, now, &case);
         assert_eq!(answer, Some(Answer::Nothing), "{case}, at once again");
     }
 }
@@ -672,9 +677,9 @@ fn each_time_an_order_is_sent_again_it_is_given_twice_as_long_up_to_a_limit() {
         }
         for (factor, times) in [1, 2, 4, 8, 16, 32, 64, 64, 64].into_iter().zip(1..) {
             let due = last + factor * PATIENCE;
-            let early = service.when(&Input::Chase(id()), due - 1);
+            let early = service.when(&Input::ResendOverdue(id()), due - 1);
             assert_eq!(early, Some(Answer::Nothing), "the {times}. time");
-            let Some(Answer::Done(order)) = service.when(&Input::Chase(id()), due) else {
+            let Some(Answer::Done(order)) = service.when(&Input::ResendOverdue(id()), due) else {
                 panic!("{status:?}: it was not sent again the {times}. time")
             };
             assert_eq!(order.resent, Some(Resent { at: due, times }));
@@ -686,33 +691,33 @@ fn each_time_an_order_is_sent_again_it_is_given_twice_as_long_up_to_a_limit() {
 
 #[test]
 fn a_step_ends_the_wait_and_the_next_one_is_short_again() {
-    let chase = Input::Chase(id());
+    let overdue = Input::ResendOverdue(id());
     let result = |cause, attempt| result(cause, attempt).unwrap();
     let mut service = Service::with(&[(placed(), 0)]);
     for now in [1_000, 3_000, 7_000] {
-        assert!(matches!(service.when(&chase, now), Some(Answer::Done(_))), "at {now}");
+        assert!(matches!(service.when(&overdue, now), Some(Answer::Done(_))), "at {now}");
     }
     service.when(&result(HELD, 1), 8_000);
     assert_eq!(service.order().unwrap().resent, None, "what it waited for came");
-    assert_eq!(service.when(&chase, 8_999), Some(Answer::Nothing));
-    assert!(matches!(service.when(&chase, 9_000), Some(Answer::Done(_))));
+    assert_eq!(service.when(&overdue, 8_999), Some(Answer::Nothing));
+    assert!(matches!(service.when(&overdue, 9_000), Some(Answer::Done(_))));
 
     service.when(&result(UNPAID, 1), 9_500);
     assert_eq!(service.order().unwrap().resent, None);
     service.when(&confirmed(StockReleased, 1), 9_600);
-    assert_eq!(service.when(&chase, 1_000_000), Some(Answer::Nothing), "it waits for a customer");
+    assert_eq!(service.when(&overdue, 1_000_000), Some(Answer::Nothing), "it waits for a customer");
     service.asked(Action::Pay, 1, 20_000);
-    assert_eq!(service.when(&chase, 20_999), Some(Answer::Nothing));
-    let Some(Answer::Done(order)) = service.when(&chase, 21_000) else { panic!("overdue") };
+    assert_eq!(service.when(&overdue, 20_999), Some(Answer::Nothing));
+    let Some(Answer::Done(order)) = service.when(&overdue, 21_000) else { panic!("overdue") };
     assert_eq!(order.resent, Some(Resent { at: 21_000, times: 1 }));
     assert_eq!(order.attempt, 2);
 
     service.asked(Action::Cancel, 2, 21_500);
     assert_eq!(service.order().unwrap().resent, None, "another wait begins");
-    assert_eq!(service.when(&chase, 22_499), Some(Answer::Nothing));
+    assert_eq!(service.when(&overdue, 22_499), Some(Answer::Nothing));
     service.when(&confirmed(StockCancelled, 2), 22_499);
     service.when(&confirmed(PaymentCancelled, 2), 22_499);
-    assert_eq!(service.when(&chase, u64::MAX), Some(Answer::Nothing), "nothing is waited for");
+    assert_eq!(service.when(&overdue, u64::MAX), Some(Answer::Nothing), "nothing is waited for");
 }
 
 #[test]
@@ -759,19 +764,20 @@ fn a_step_that_is_never_confirmed_is_published_twenty_times_and_reported_once() 
         let mut last = 0;
         for times in 1..=CONFIRMATION_RESENDS_MAX {
             let due = last + (PATIENCE << (times - 1).min(6));
-            assert_eq!(service.when(&Input::Chase(id()), due - 1), Some(Answer::Nothing));
-            let answer = service.when(&Input::Chase(id()), due);
+            assert_eq!(service.when(&Input::ResendOverdue(id()), due - 1), Some(Answer::Nothing));
+            let answer = service.when(&Input::ResendOverdue(id()), due);
             assert!(matches!(answer, Some(Answer::Done(_))), "{times}: {answer:?}");
             assert!(listed(&service));
             last = due;
         }
         let published = service.0.take(stream).len() as u32;
         assert_eq!(published, 1 + CONFIRMATION_RESENDS_MAX);
-        let answer = service.when(&Input::Chase(id()), last + 64 * PATIENCE);
+        let answer = service.when(&Input::ResendOverdue(id()), last + 64 * PATIENCE);
         assert!(matches!(answer, Some(Answer::Unconfirmed(_))), "{answer:?}");
         assert!(!listed(&service), "nobody looks at it any more");
         service.published();
-        let answer = service.when_nothing_happens(&Input::Chase(id()), u64::MAX, "the chase");
+        let answer =
+            service.when_nothing_happens(&Input::ResendOverdue(id()), u64::MAX, "an overdue order");
         assert_eq!(answer, Some(Answer::Nothing));
         // It is taken all the same if it comes late.
         for confirmation in CONFIRMATIONS {
@@ -806,7 +812,7 @@ fn an_order_of_the_version_before_counts_as_confirmed() {
     assert_eq!(stored.get("unconfirmed"), None, "nothing is stored where nothing is outstanding");
     let mut stored = Order { status: Cancelled, ..serde_json::from_value(stored).unwrap() };
     stored.history.push(step(Cancelled, 2, 1));
-    assert_eq!(after(&stored, &Input::Chase(id()), u64::MAX), None);
+    assert_eq!(after(&stored, &Input::ResendOverdue(id()), u64::MAX), None);
     assert_eq!(stored.places().len(), 2);
 }
 
@@ -836,7 +842,8 @@ fn an_order_that_was_never_placed_is_unknown() {
         let answer = service.when_nothing_happens(&input, 1, action.name());
         assert_eq!(answer, Some(Answer::Unknown));
     }
-    let answer = service.when_nothing_happens(&Input::Chase(id()), u64::MAX, "the chase");
+    let answer =
+        service.when_nothing_happens(&Input::ResendOverdue(id()), u64::MAX, "an overdue order");
     assert_eq!(answer, Some(Answer::Nothing));
     for attempt in [1, 2] {
         for (cause, input) in results(attempt) {
@@ -1039,7 +1046,7 @@ fn a_customer_has_so_many_open_orders_and_another_one_when_one_is_over() {
     let mut service = Service(Memory::new(Orders { max_open: 2, ..ORDERS }));
     let place = |number: u128, payer: &str| {
         let (product_ids, customer_id) = (products(&["201"]), customer(payer));
-        Input::Place(Place { id: OrderId(Uuid::from_u128(number)), product_ids, customer_id })
+        Input::Place(NewOrder { id: OrderId(Uuid::from_u128(number)), product_ids, customer_id })
     };
     let ask = |service: &mut Service, number, payer| {
         let answer = service.when(&place(number, payer), 1).expect("an answer");
@@ -1134,7 +1141,7 @@ fn an_order_of_an_earlier_version_with_too_many_attempts_is_served_and_not_tried
 #[test]
 fn a_changed_order_is_published_flat_and_without_its_history() {
     let mut service = Service::with(&[(placed(), 1)]);
-    service.when(&Input::Chase(id()), PATIENCE + 1);
+    service.when(&Input::ResendOverdue(id()), PATIENCE + 1);
     service.when(&result(UNPAID, 1).unwrap(), 2_002);
     service.asked(Action::Pay, 1, 2_003);
     service.asked(Action::Cancel, 2, 2_004);
@@ -1171,7 +1178,7 @@ fn a_new_order_is_pending_and_announced() {
 fn events_look_as_in_the_contract() {
     let mut service = Service::new();
     service.when(&place(&["201", "204", "201"], "101"), 0);
-    service.when(&Input::Chase(id()), PATIENCE);
+    service.when(&Input::ResendOverdue(id()), PATIENCE);
     service.when(&result(UNPAID, 1).unwrap(), 2_000);
     service.asked(Action::Pay, 1, 2_001);
     service.when(&result(PAID, 2).unwrap(), 2_002);
@@ -1232,11 +1239,11 @@ fn an_order_is_listed_with_its_customers_and_with_those_of_its_status() {
 fn an_order_of_an_earlier_version_is_listed_without_being_changed_or_announced() {
     for story in stories(rising) {
         let mut service = Service::with(&story.inputs);
-        let answer = service.when_nothing_happens(&Input::List(id()), u64::MAX, &story.told());
+        let answer = service.when_nothing_happens(&Input::Reindex(id()), u64::MAX, &story.told());
         assert_eq!(answer, Some(Answer::Nothing));
     }
     let world = World::for_tests().with(new_order(1));
-    let changes = ORDERS.decide(&Input::List(id()), &world, 2).unwrap();
+    let changes = ORDERS.decide(&Input::Reindex(id()), &world, 2).unwrap();
     assert!(!changes.is_empty(), "it is written, and so joins its sets");
 }
 
@@ -1249,7 +1256,7 @@ fn orders_of_one_status_sort_by_their_age() {
         order.places().remove(0).member
     });
     assert!(members.is_sorted(), "{members:?}");
-    // The chase looks for those before a time, and takes the id from behind the first dash.
+    // The resending task reads those before a time, and takes the id from behind the first dash.
     assert!(members[3] < format!("{:012x}", 1_767_225_600_001_u64));
     assert!(members[3] > format!("{:012x}", 1_767_225_600_000_u64));
     let (_, id) = members[3].split_once('-').unwrap();
@@ -1262,7 +1269,7 @@ fn an_order_is_found_where_its_status_was_and_moved_to_where_it_is() {
     places.push(given.places());
     let held = after(&given, &result(HELD, 1).unwrap(), 2).unwrap();
     places.push(held.places());
-    let sent_again = after(&held, &Input::Chase(id()), 5_000).unwrap();
+    let sent_again = after(&held, &Input::ResendOverdue(id()), 5_000).unwrap();
     places.push(sent_again.places());
     let late = after(&sent_again, &result(SHORT, 1).unwrap(), 5_001).unwrap();
     places.push(late.places());
@@ -1277,11 +1284,11 @@ fn only_an_order_that_waits_for_stock_is_sent_again_when_its_line_is_lost() {
         let (given, case) = (&story.order, story.told());
         let mut service = Service::with(&story.inputs);
         if given.status != OutOfStock {
-            let answer = service.when_nothing_happens(&Input::Renew(id()), u64::MAX, &case);
+            let answer = service.when_nothing_happens(&Input::Requeue(id()), u64::MAX, &case);
             assert_eq!(answer, Some(Answer::Nothing), "{case}");
             continue;
         }
-        let answer = service.when(&Input::Renew(id()), 1_000_000);
+        let answer = service.when(&Input::Requeue(id()), 1_000_000);
         assert_eq!(answer, Some(Answer::Done(given.clone())), "{case}");
         assert_eq!(service.published(), [append(&announced(given, 1))], "{case}");
         assert_eq!(service.order().as_ref(), Some(given), "{case}: that is no step");
@@ -1412,7 +1419,7 @@ fn what_a_service_without_attempts_takes_after_it_has_refused_is_paid() {
 #[test]
 fn what_binds_somebody_to_an_order_that_never_was_is_called_off() {
     for (cause, input) in results(2) {
-        let mut service = Service(Memory::new(Orders { knows_all: true, ..ORDERS }));
+        let mut service = Service(Memory::new(Orders { single_redis: true, ..ORDERS }));
         service.when(&input, 1);
         let (id, customer_id) = (id(), customer("101"));
         let off = append(&OrderCancelled { id, customer_id, attempt: 2, resend: 0 });

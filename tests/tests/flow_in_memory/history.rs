@@ -56,7 +56,7 @@ pub(crate) enum Step {
     /// A client repeats the last of either.
     BringAgain,
     /// Order_service looks whether an answer to this order is overdue.
-    Chase(usize),
+    ResendOverdue(usize),
     /// A reader with entries waiting gets one of the first ones.
     Deliver { reader: usize, ahead: usize },
     /// A reader gets an entry that it had before.
@@ -99,7 +99,7 @@ pub(crate) fn histories() -> impl Strategy<Value = History> {
         2 => (number(), 1..=6_u64).prop_map(|(id, amount)| Step::Restock(id, amount)),
         2 => (number(), 1..=30_u64).prop_map(|(id, amount)| Step::TopUp(id, amount)),
         1 => Just(Step::BringAgain),
-        1 => number().prop_map(Step::Chase),
+        1 => number().prop_map(Step::ResendOverdue),
         28 => (number(), 0..IN_FLIGHT).prop_map(|(reader, ahead)| Step::Deliver { reader, ahead }),
         8 => (number(), number()).prop_map(|(reader, entry)| Step::Repeat { reader, entry }),
         1 => number().prop_map(Step::Lose),

@@ -25,7 +25,7 @@ use inventory_service::{
     stock::Stock,
 };
 use msg_service::notification::Notifications;
-use order_service::order::{Act, Answer, Input, Orders, Place};
+use order_service::order::{ActionRequest, Answer, Input, NewOrder, Orders};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -41,9 +41,9 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
     Place(usize),
-    Ask(Act),
+    Ask(ActionRequest),
     Publish(Stream, String),
-    Chase(OrderId),
+    ResendOverdue(OrderId),
     Deliver { reader: usize, entry: usize },
     Lose { reader: usize, entry: usize },
 }
@@ -111,9 +111,9 @@ struct Reader {
 pub(crate) struct System {
     pub(crate) original: bool,
     pub(crate) clock: Millis,
-    pub(crate) commands: Vec<Place>,
+    pub(crate) commands: Vec<NewOrder>,
     placed: usize,
-    asked: Vec<Act>,
+    asked: Vec<ActionRequest>,
     /// The first answer to each request that was granted.
     granted: HashMap<Uuid, Order>,
     brought: Option<(Stream, String)>,
@@ -131,7 +131,7 @@ pub(crate) struct System {
 impl System {
     pub(crate) fn new(history: &History) -> Self {
         let orders = history.orders.iter().enumerate();
-        let commands = orders.map(|(number, (customer, products))| Place {
+        let commands = orders.map(|(number, (customer, products))| NewOrder {
             id: order_id(number),
             product_ids: products.iter().map(|id| id.parse().unwrap()).collect(),
             customer_id: customer.parse().unwrap(),
@@ -147,7 +147,7 @@ impl System {
             brought: None,
             numbers: 0,
             orders: Service::new(
-                Orders { knows_all: true, ..Orders::default() },
+                Orders { single_redis: true, ..Orders::default() },
                 order_service::subscriptions(),
             ),
             stock: Service::new(stock, inventory_service::subscriptions()),
@@ -194,15 +194,15 @@ impl System {
             Step::PlaceAgain(number) => Action::Place(number.checked_rem(self.placed)?),
             Step::Ask(number, action) if !nobody_asks => {
                 let id = order_id(number.checked_rem(self.placed)?);
-                let act = Act { id, action: *action, request: self.new_id() };
+                let act = ActionRequest { id, action: *action, request: self.new_id() };
                 self.asked.push(act.clone());
                 Action::Ask(act)
             }
             Step::AskAgain(number) if !nobody_asks => {
                 Action::Ask(self.asked[number.checked_rem(self.asked.len())?].clone())
             }
-            Step::Chase(number) if !nobody_asks => {
-                Action::Chase(order_id(number.checked_rem(self.placed)?))
+            Step::ResendOverdue(number) if !nobody_asks => {
+                Action::ResendOverdue(order_id(number.checked_rem(self.placed)?))
             }
             Step::Lose(meant) if !nobody_asks => {
                 let reader = reader(*meant, &|reader| {
@@ -234,7 +234,9 @@ impl System {
                 }
                 Action::Lose { reader, entry }
             }
-            Step::Ask(..) | Step::AskAgain(_) | Step::Chase(_) | Step::Lose(_) => return None,
+            Step::Ask(..) | Step::AskAgain(_) | Step::ResendOverdue(_) | Step::Lose(_) => {
+                return None;
+            }
             Step::Product(number, price, amount, keep) => {
                 define(&product(PRODUCTS[number % PRODUCTS.len()], *price, *amount, *keep))
             }
@@ -315,7 +317,7 @@ impl System {
                 return Ok(());
             }
             for order in stuck {
-                self.act(&Action::Chase(order))?;
+                self.act(&Action::ResendOverdue(order))?;
             }
             while let Some(action) = self.next_waiting() {
                 self.clock += 1;
@@ -334,10 +336,10 @@ impl System {
             }
             Action::Place(number) => self.place(*number),
             Action::Ask(act) => self.ask(act),
-            Action::Chase(id) => {
+            Action::ResendOverdue(id) => {
                 // More than the longest time that an order is given.
                 self.clock += 64 * self.resend_after() + 1;
-                let answer = self.command(&Input::Chase(*id))?;
+                let answer = self.command(&Input::ResendOverdue(*id))?;
                 prop_assert!(matches!(answer, Answer::Done(_) | Answer::Nothing), "{:?}", answer);
                 let asks_again = matches!(&answer, Answer::Done(it) if rests(it.status));
                 self.seen.asked_again += u32::from(asks_again);
@@ -382,7 +384,7 @@ impl System {
         Ok(first)
     }
 
-    fn ask(&mut self, act: &Act) -> Checked<bool> {
+    fn ask(&mut self, act: &ActionRequest) -> Checked<bool> {
         let before = self.orders.all::<Order>().into_iter().find(|order| order.id == act.id);
         let before = before.ok_or_else(|| failed(format!("{act:?}: the order is not there")))?;
         let answer = self.command(&Input::Act(act.clone()))?;

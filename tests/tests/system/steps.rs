@@ -169,7 +169,7 @@ async fn a_lost_failed_payment_still_releases_the_stock_and_the_order_can_be_pai
     }
 }
 
-/// Waits until the chase has walked through the orders this number of times.
+/// Waits until the resending task has walked through the orders this number of times.
 async fn walks(system: &System, times: u64) {
     let calls = async || {
         let mut redis = system.redis().await;
@@ -180,7 +180,7 @@ async fn walks(system: &System, times: u64) {
     };
     // A walk reads three sets at least.
     let until = calls().await + 3 * times;
-    eventually("the chase walks", SOON * 2, async || {
+    eventually("the resending task walks through the orders", SOON * 2, async || {
         let now = calls().await;
         if now >= until { Ok(()) } else { Err(format!("{now} of {until}")) }
     })

@@ -724,7 +724,7 @@ async fn orders_that_wait_for_stock_or_money_are_not_sent_again() {
         (waits.status, unpaid.status),
         (OrderStatus::OutOfStock, OrderStatus::InsufficientFund)
     );
-    // One that is lost on the way is sent again meanwhile: the chase is on.
+    // Meanwhile a lost order is resent, so the resending task runs.
     let mut redis = system.redis().await;
     let stuck = json!({
         "id": uuid::Uuid::new_v4(), "product_ids": ["q"], "customer_id": "rich", "status": "pending",
