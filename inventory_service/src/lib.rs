@@ -58,7 +58,7 @@ pub async fn start(_config: Config, life: Life) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the service reads.
+/// The streams that the service reads.
 pub fn subscriptions() -> Vec<Subscription<Input>> {
     vec![
         Subscription {

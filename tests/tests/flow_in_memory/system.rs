@@ -504,7 +504,7 @@ impl System {
     pub(crate) fn paid(&self) -> BTreeMap<CustomerId, u64> {
         let mut paid = BTreeMap::new();
         for payment in self.wallets.all::<Payment>() {
-            let kept = payment.kept();
+            let kept = payment.net_amount();
             *paid.entry(payment.customer_id).or_default() += kept;
         }
         paid

@@ -10,9 +10,9 @@ use super::snapshot::Books;
 impl Books {
     pub(super) fn check_money(&self, findings: &mut Vec<String>) {
         let mut paid: BTreeMap<&CustomerId, u128> = BTreeMap::new();
-        for payment in self.payments.values().filter(|payment| payment.kept() > 0) {
+        for payment in self.payments.values().filter(|payment| payment.net_amount() > 0) {
             let Payment { customer_id, .. } = payment;
-            *paid.entry(customer_id).or_default() += u128::from(payment.kept());
+            *paid.entry(customer_id).or_default() += u128::from(payment.net_amount());
         }
         for (id, account) in &self.accounts {
             let Account { balance, paid: booked, deposited, .. } = account;
