@@ -1,13 +1,13 @@
-//! Checks the money: whether all that came in is in an account or was paid for orders.
+//! Checks the money: all of it is in an account or was paid for orders.
 
 use std::collections::BTreeMap;
 
 use account_service::wallet::Payment;
 use common::contract::{entities::Account, ids::CustomerId};
 
-use super::snapshot::Books;
+use super::facts::Snapshot;
 
-impl Books {
+impl Snapshot {
     pub(super) fn check_money(&self, findings: &mut Vec<String>) {
         let mut paid: BTreeMap<&CustomerId, u128> = BTreeMap::new();
         for payment in self.payments.values().filter(|payment| payment.net_amount() > 0) {

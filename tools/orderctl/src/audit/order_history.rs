@@ -1,5 +1,4 @@
-//! Checks each order: whether what order_service, inventory_service and account_service keep of it
-//! tells one story.
+//! Checks each order: whether order_service, inventory_service and account_service agree about it.
 
 use std::collections::BTreeMap;
 
@@ -10,53 +9,100 @@ use common::contract::{
         MessageSent, OrderUnpaid, Refunded, StockChecked, StockOutcome, Stream, WalletChecked,
         WalletOutcome,
     },
-    ids::ProductId,
+    ids::{OrderId, ProductId},
 };
 use inventory_service::reservation::{Reservation, ReservationState};
 
-use super::snapshot::{Act, ConfirmedEntry, Created, Trimmed};
+use super::facts::{
+    ConfirmationEntry, OrderCreatedEntry, OrderStepEntry, Snapshot, TrimmedStreams,
+};
 
-/// The attempt that a result is about. Services of the original do not say; beside them nobody asks for a second one in
-/// the runs that are audited.
+/// The attempt of a result. Services of the original do not name it; audited runs with them have one
+/// attempt for each order.
 pub(super) fn attempt_of(named: Option<u32>) -> u32 {
     named.unwrap_or(1)
 }
 
-/// What is known about one order.
+/// Everything that the services stored and published about one order.
 #[derive(Default)]
-pub(super) struct Story<'a> {
+pub(super) struct OrderHistory<'a> {
     pub(super) order: Option<&'a Order>,
     pub(super) reservation: Option<&'a Reservation>,
     pub(super) payment: Option<&'a Payment>,
-    pub(super) created: Vec<&'a Created>,
-    pub(super) acts: Vec<&'a Act>,
+    pub(super) created: Vec<&'a OrderCreatedEntry>,
+    pub(super) steps: Vec<&'a OrderStepEntry>,
     pub(super) checks: Vec<&'a StockChecked>,
     pub(super) wallets: Vec<&'a WalletChecked>,
     pub(super) refunds: Vec<&'a Refunded>,
     pub(super) unpaid: Vec<&'a OrderUnpaid>,
-    pub(super) confirmed: Vec<&'a ConfirmedEntry>,
+    pub(super) confirmed: Vec<&'a ConfirmationEntry>,
     pub(super) sent: Vec<&'a MessageSent>,
     pub(super) stored: Vec<&'a MessageSent>,
 }
 
-impl Story<'_> {
-    /// Gives whether no service has to do anything about the order any more.
-    pub(super) fn check(&self, trimmed: &Trimmed, findings: &mut Vec<String>) -> bool {
+impl Snapshot {
+    /// The history of each order.
+    pub(super) fn histories(&self) -> BTreeMap<OrderId, OrderHistory<'_>> {
+        let mut histories: BTreeMap<OrderId, OrderHistory<'_>> = BTreeMap::new();
+        for (id, order) in &self.orders {
+            histories.entry(*id).or_default().order = Some(order);
+        }
+        for (id, reservation) in &self.reservations {
+            histories.entry(*id).or_default().reservation = Some(reservation);
+        }
+        for (id, payment) in &self.payments {
+            histories.entry(*id).or_default().payment = Some(payment);
+        }
+        for event in &self.created {
+            histories.entry(event.order).or_default().created.push(event);
+        }
+        for event in &self.steps {
+            histories.entry(event.order).or_default().steps.push(event);
+        }
+        for event in &self.checks {
+            histories.entry(event.order_id).or_default().checks.push(event);
+        }
+        for event in &self.wallets {
+            histories.entry(event.order_id).or_default().wallets.push(event);
+        }
+        for event in &self.refunds {
+            histories.entry(event.order_id).or_default().refunds.push(event);
+        }
+        for event in &self.unpaid {
+            histories.entry(event.id).or_default().unpaid.push(event);
+        }
+        for event in &self.confirmed {
+            histories.entry(event.order).or_default().confirmed.push(event);
+        }
+        for message in &self.sent {
+            let Some(order) = message.order else { continue };
+            histories.entry(order).or_default().sent.push(message);
+        }
+        for message in self.messages.values() {
+            let Some(order) = message.order else { continue };
+            histories.entry(order).or_default().stored.push(message);
+        }
+        histories
+    }
+}
+
+impl OrderHistory<'_> {
+    /// Checks the order; returns whether no service has work left for it.
+    pub(super) fn check(&self, trimmed: &TrimmedStreams, findings: &mut Vec<String>) -> bool {
         self.check_totals(findings);
-        self.check_pieces(findings);
+        self.check_products(findings);
         self.check_events(trimmed, findings);
         self.check_messages(trimmed, findings);
-        self.check_standing(trimmed, findings)
+        self.check_status(trimmed, findings)
     }
 
-    /// Stock, money and status tell the same.
-    fn check_standing(&self, trimmed: &Trimmed, findings: &mut Vec<String>) -> bool {
+    /// Compares the status with the reservation and the payment.
+    fn check_status(&self, trimmed: &TrimmedStreams, findings: &mut Vec<String>) -> bool {
         let reservation = self.reservation;
-        // A payment of an earlier attempt says nothing about this one, except that nothing will be
-        // paid any more.
+        // A payment of an earlier attempt concerns this one only if the order was cancelled.
         let attempt = reservation.map_or(1, |reservation| reservation.attempt);
         let payment = self.payment.filter(|it| it.cancelled || it.attempt >= attempt);
-        let books = format!(
+        let stored = format!(
             "its reservation is {} and its payment {}",
             match reservation {
                 None => "missing".to_owned(),
@@ -81,27 +127,27 @@ impl Story<'_> {
         }
         let Some(order) = self.order else {
             if !trimmed.has(Stream::OrderCreated) && self.created.is_empty() {
-                findings.push(format!("nobody ordered it, but {books}"));
+                findings.push(format!("it was never ordered, but {stored}"));
             } else if self.created.iter().any(|created| created.ours) {
-                findings.push(format!("it is published but not stored; {books}"));
+                findings.push(format!("it is published but not stored; {stored}"));
             } else if due.is_none() {
-                findings.push(format!("it did not come to its end: {books}"));
+                findings.push(format!("it is not finished: {stored}"));
             }
             return due.is_some();
         };
         if order.status.is_underway() {
-            findings.push(format!("it is still {}; {books}", order.status.name()));
+            findings.push(format!("it is still {}; {stored}", order.status.name()));
             return false;
         }
         let agrees = match order.status {
-            // Whether it arrived is known to order_service alone.
+            // Only order_service knows whether it was completed.
             OrderStatus::Completed => due == Some(OrderStatus::Shipped),
             status => due == Some(status),
         };
         if !agrees {
-            findings.push(format!("it is {}, but {books}", order.status.name()));
+            findings.push(format!("it is {}, but {stored}", order.status.name()));
         }
-        // Called off, an order goes no further where it had not got to its last attempt yet.
+        // A cancelled order may not have reached its last attempt in every service.
         let differs = |attempt| match is_cancelled {
             true => attempt > order.attempt,
             false => attempt != order.attempt,
@@ -115,9 +161,9 @@ impl Story<'_> {
         true
     }
 
-    /// Everybody means the same amount of money.
+    /// Checks that all services have the same total.
     fn check_totals(&self, findings: &mut Vec<String>) {
-        // Nothing was asked for where the order was called off before.
+        // Nothing was charged if the order was cancelled before.
         let Some(payment) = self.payment.filter(|payment| payment.outcome.is_some()) else {
             return;
         };
@@ -143,8 +189,8 @@ impl Story<'_> {
         }
     }
 
-    /// The pieces that are held are those that were ordered, and by whom.
-    fn check_pieces(&self, findings: &mut Vec<String>) {
+    /// Checks that the reserved products and the customer are those of the order.
+    fn check_products(&self, findings: &mut Vec<String>) {
         let Some(order) = self.order else { return };
         let customer = &order.customer_id;
         let payer = self.payment.map(|payment| &payment.customer_id);
@@ -155,7 +201,7 @@ impl Story<'_> {
             }
         }
         let Some(reservation) = self.reservation else { return };
-        // Rejected, or called off before its stock was looked at, it has none.
+        // An order that was rejected, or cancelled before its stock check, has no products reserved.
         let is_over =
             matches!(reservation.state, ReservationState::Cancelled | ReservationState::Rejected);
         if is_over && reservation.quantities.is_empty() {
@@ -175,8 +221,8 @@ impl Story<'_> {
     }
 }
 
-/// Where an order stands by what it holds and what it paid; `None` if the two do not fit or
-/// something is still to come.
+/// The status that follows from the reservation and the payment; `None` if they do not agree or a result
+/// is outstanding.
 fn due_status(reservation: Option<&Reservation>, payment: Option<&Payment>) -> Option<OrderStatus> {
     let reservation = reservation?;
     let Some(payment) = payment else {

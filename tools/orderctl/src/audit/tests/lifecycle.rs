@@ -1,4 +1,4 @@
-//! Orders that are shipped, called off, paid again and sent again.
+//! Orders that are shipped, cancelled, paid again and resent.
 
 use common::contract::{
     entities::OrderStatus,
@@ -7,17 +7,17 @@ use common::contract::{
 use inventory_service::reservation::ReservationState;
 
 use super::{
-    NOTHING, Spoil, assert_found, findings,
-    samples::{balanced, cancelled, id, paid_again, refund, shipped},
+    Corrupt, NOTHING, assert_found, findings,
+    samples::{cancelled, consistent, id, paid_again, refund, shipped},
 };
-use crate::audit::snapshot::{Books, Created};
+use crate::audit::facts::{OrderCreatedEntry, Snapshot};
 
 #[test]
-fn what_left_the_house_counts_as_sold_and_its_order_as_shipped() {
-    let cases: &[(Spoil, &str)] = &[
+fn shipped_products_count_as_sold_and_their_order_as_shipped() {
+    let cases: &[(Corrupt, &str)] = &[
         (
             |b| b.products.values_mut().for_each(|it| it.sold = 1),
-            "product p: 1 sold, but 2 left the house with orders",
+            "product p: 1 sold, but 2 were shipped with orders",
         ),
         (
             |b| b.reservation(id(1)).shipped = false,
@@ -27,7 +27,7 @@ fn what_left_the_house_counts_as_sold_and_its_order_as_shipped() {
             |b| b.order(id(1)).status = OrderStatus::ToBeShipped,
             "it is to-be-shipped, but its reservation is held and shipped and its payment",
         ),
-        (|b| b.acts.clear(), "0 entries on events:{order}_shipped for attempt 1 instead of 1"),
+        (|b| b.steps.clear(), "0 entries on events:{order}_shipped for attempt 1 instead of 1"),
         (
             |b| b.order(id(1)).status = OrderStatus::Completed,
             "0 entries on events:{order}_completed for attempt 1 instead of 1",
@@ -37,8 +37,8 @@ fn what_left_the_house_counts_as_sold_and_its_order_as_shipped() {
 }
 
 #[test]
-fn an_order_that_is_called_off_holds_nothing_and_is_refunded_once() {
-    let cases: &[(Spoil, &str)] = &[
+fn a_cancelled_order_holds_nothing_and_is_refunded_once() {
+    let cases: &[(Corrupt, &str)] = &[
         (
             |b| b.refunds.clear(),
             "0 entries on events:{account}_refunded for attempt 1 instead of 1",
@@ -47,7 +47,7 @@ fn an_order_that_is_called_off_holds_nothing_and_is_refunded_once() {
             |b| b.refunds.push(refund(20)),
             "2 entries on events:{account}_refunded for attempt 1 instead of 1",
         ),
-        (|b| b.refunds[0] = refund(19), "19 were given back of 20 paid"),
+        (|b| b.refunds[0] = refund(19), "19 refunded of 20 paid"),
         (
             |b| b.reservation(id(1)).state = ReservationState::Held,
             "it is cancelled, but its reservation is held and its payment cancelled",
@@ -56,7 +56,7 @@ fn an_order_that_is_called_off_holds_nothing_and_is_refunded_once() {
             |b| b.payments.values_mut().for_each(|payment| payment.cancelled = false),
             "it is cancelled, but its reservation is cancelled and its payment to-be-shipped",
         ),
-        (|b| b.acts.clear(), "0 entries on events:{order}_cancelled for attempt 1 instead of 1"),
+        (|b| b.steps.clear(), "0 entries on events:{order}_cancelled for attempt 1 instead of 1"),
         (
             |b| b.order(id(1)).status = OrderStatus::ToBeShipped,
             "1 entries on events:{order}_cancelled for attempt 1 instead of 0",
@@ -66,34 +66,39 @@ fn an_order_that_is_called_off_holds_nothing_and_is_refunded_once() {
 }
 
 #[test]
-fn an_order_that_is_called_off_may_stand_still_at_any_point() {
-    // Before anything was done for it: both only know that it is called off.
-    let before = findings(cancelled(), |books| {
-        let reservation = books.reservation(id(1));
+fn a_cancelled_order_may_have_stopped_at_any_point() {
+    // Before any work on it: both services know only the cancellation.
+    let before = findings(cancelled(), |snapshot| {
+        let reservation = snapshot.reservation(id(1));
         reservation.quantities.clear();
-        books.payments.values_mut().for_each(|it| (it.total, it.outcome) = (0, None));
-        books.checks.clear();
-        books.wallets.clear();
-        books.refunds.clear();
-        for told in ["stock-reserved", "on-its-way", "refunded"] {
-            books.sent.retain(|message| message.kind.name() != told);
-            books.messages.retain(|_, message| message.kind.name() != told);
+        snapshot.payments.values_mut().for_each(|it| (it.total, it.outcome) = (0, None));
+        snapshot.checks.clear();
+        snapshot.wallets.clear();
+        snapshot.refunds.clear();
+        for kind in ["stock-reserved", "on-its-way", "refunded"] {
+            snapshot.sent.retain(|message| message.kind.name() != kind);
+            snapshot.messages.retain(|_, message| message.kind.name() != kind);
         }
     });
     assert_eq!(before, NOTHING);
-    // After it was paid again, before anybody heard of that.
-    let again = findings(cancelled(), |books| {
-        books.order(id(1)).attempt = 2;
-        books.acts[0].attempt = 2;
-        books.created.push(Created { order: id(1), attempt: 2, ours: true, resend: false });
-        books.tell(id(1), &["tried-again"]);
+    // After it was paid again, before any service handled that.
+    let again = findings(cancelled(), |snapshot| {
+        snapshot.order(id(1)).attempt = 2;
+        snapshot.steps[0].attempt = 2;
+        snapshot.created.push(OrderCreatedEntry {
+            order: id(1),
+            attempt: 2,
+            ours: true,
+            resend: false,
+        });
+        snapshot.tell(id(1), &["tried-again"]);
     });
     assert_eq!(again, NOTHING);
 }
 
 #[test]
 fn each_attempt_is_announced_and_answered_once() {
-    let cases: &[(Spoil, &str)] = &[
+    let cases: &[(Corrupt, &str)] = &[
         (
             |b| b.created.retain(|event| event.attempt == 1),
             "0 entries on events:{order}_created for attempt 2 instead of 1",
@@ -115,36 +120,36 @@ fn each_attempt_is_announced_and_answered_once() {
 }
 
 #[test]
-fn an_order_that_was_sent_again_may_be_answered_again() {
-    let say_again = |books: &mut Books| {
-        let mut check = books.checks[0].clone();
+fn a_resent_order_may_be_answered_again() {
+    let answer_again = |snapshot: &mut Snapshot| {
+        let mut check = snapshot.checks[0].clone();
         check.resend = true;
-        books.checks.push(check);
-        books.wallets.push(books.wallets[0].clone());
+        snapshot.checks.push(check);
+        snapshot.wallets.push(snapshot.wallets[0].clone());
     };
-    let send_again = |books: &mut Books| {
+    let resend = |snapshot: &mut Snapshot| {
         let order = id(1);
-        books.created.push(Created { order, attempt: 1, ours: true, resend: true });
+        snapshot.created.push(OrderCreatedEntry { order, attempt: 1, ours: true, resend: true });
     };
-    let asked = findings(balanced(), |books| {
-        send_again(books);
-        say_again(books);
-        say_again(books);
+    let asked = findings(consistent(), |snapshot| {
+        resend(snapshot);
+        answer_again(snapshot);
+        answer_again(snapshot);
     });
     assert_eq!(asked, NOTHING);
-    // The event was lost: who was sent again is answered for the first time.
-    let lost = findings(balanced(), |books| {
-        send_again(books);
-        books.checks[0].resend = true;
+    // The first event was lost: the resend gets the first answer.
+    let lost = findings(consistent(), |snapshot| {
+        resend(snapshot);
+        snapshot.checks[0].resend = true;
     });
     assert_eq!(lost, NOTHING);
-    let unasked = findings(balanced(), say_again);
+    let unasked = findings(consistent(), answer_again);
     assert!(unasked.contains("2 entries on events:{inventory}_check"), "{unasked}");
     assert!(unasked.contains("2 entries on events:{account}_wallet"), "{unasked}");
-    let doubled = findings(balanced(), |books| {
-        send_again(books);
-        books.checks.push(books.checks[0].clone());
-        books.wallets.push(books.wallets[0].clone());
+    let doubled = findings(consistent(), |snapshot| {
+        resend(snapshot);
+        snapshot.checks.push(snapshot.checks[0].clone());
+        snapshot.wallets.push(snapshot.wallets[0].clone());
     });
     assert!(doubled.contains("2 entries on events:{inventory}_check"), "{doubled}");
     assert!(doubled.contains("2 entries on events:{account}_wallet"), "{doubled}");
