@@ -1,4 +1,4 @@
-//! The other tests trust the auditor; these show that it notices what it is there for.
+//! Controls of the auditor: the other tests rely on it, and these show what it finds.
 
 use std::collections::BTreeMap;
 
@@ -45,7 +45,7 @@ async fn twice(system: &System) -> Report {
 }
 
 #[tokio::test]
-async fn events_that_are_delivered_twice_change_nothing() {
+async fn redelivered_events_change_nothing() {
     let system = System::start().await;
     let report = twice(&system).await;
     assert_eq!(report.findings, Vec::<String>::new());
@@ -53,7 +53,7 @@ async fn events_that_are_delivered_twice_change_nothing() {
 }
 
 #[tokio::test]
-async fn without_traces_the_auditor_reports_double_effects() {
+async fn without_idempotency_records_the_auditor_reports_double_effects() {
     let ignore = BTreeMap::from([("TEST_IGNORE_TRACES".to_owned(), "1".to_owned())]);
     let system = System::start_with(StackOptions { env: ignore, ..StackOptions::default() }).await;
     assert!(system.logs(Service::Inventory).contains("TEST_IGNORE_TRACES is set"));

@@ -13,6 +13,7 @@ mod guard;
 mod http;
 mod isolated;
 mod live;
+mod log_lines;
 mod many_instances;
 mod operator;
 mod order_lifecycle;

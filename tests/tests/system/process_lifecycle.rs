@@ -1,4 +1,4 @@
-//! How the processes start, wait, tell of themselves and end.
+//! The lifecycle of processes: start, waiting for Redis, operations port, shutdown.
 
 use std::{
     collections::BTreeMap,
@@ -13,16 +13,12 @@ use std::{
     time::Duration,
 };
 
-use common::contract::{
-    entities::{Order, OrderStatus},
-    events::Stream,
-};
+use common::contract::entities::OrderStatus;
 use http::StatusCode;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use serde_json::{Value, json};
 use stack::{
     Listen, Profile, RedisOptions, RedisServer, Service, ServiceProcess, StackOptions, binaries,
     ports,
@@ -32,10 +28,10 @@ use stack::{
 use system_tests::{Client, SOON, System, eventually, order_body, place_until_accepted};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, task::JoinSet};
 
-/// What SIGTERM leaves time for.
-const GRACE: Duration = Duration::from_secs(10);
+/// The time that a process has to end after SIGTERM.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One process with nothing but these variables and arguments.
+/// Starts one process with only these variables and arguments.
 fn process(
     dir: &Path,
     service: Service,
@@ -56,7 +52,7 @@ fn process(
     ServiceProcess::spawn(command).expect("it starts")
 }
 
-/// How such a process ends, and what it said.
+/// The exit code and the logs of such a process.
 fn run(service: Service, env: &[(&str, &str)], args: &[&'static str]) -> (Option<i32>, String) {
     let dir = tempfile::tempdir().expect("a directory");
     let mut process = process(dir.path(), service, env, args);
@@ -246,7 +242,7 @@ impl Load {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sigterm_under_load_ends_each_service_well_and_loses_nothing() {
+async fn sigterm_under_load_ends_each_service_cleanly_and_loses_nothing() {
     let mut system = System::start().await;
     system.init_data().await;
     let load = Load::start(&system);
@@ -255,7 +251,7 @@ async fn sigterm_under_load_ends_each_service_well_and_loses_nothing() {
         tokio::task::block_in_place(|| {
             let instance = system.first(service);
             instance.process.terminate().expect("asked to end");
-            let status = instance.process.wait(GRACE).expect("it ends in time");
+            let status = instance.process.wait(SHUTDOWN_TIMEOUT).expect("it ends in time");
             let log = instance.process.logs();
             assert!(status.success(), "{service}: {status}\n{log}");
             assert!(log.contains(&format!("{service} is done")), "{service}: {log}");
@@ -271,7 +267,7 @@ async fn sigterm_under_load_ends_each_service_well_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn clients_that_do_nothing_do_not_keep_a_service_from_ending() {
+async fn idle_clients_do_not_keep_a_service_from_ending() {
     let idle = ["", "GET /report HTTP/1.1\r\nHost: localhost\r\n\r\n"];
     let half = [
         "POST /order HT",
@@ -302,7 +298,8 @@ async fn clients_that_do_nothing_do_not_keep_a_service_from_ending() {
         }
         for service in Service::ALL {
             let process = &mut system.first(service).process;
-            let status = process.wait(GRACE).unwrap_or_else(|it| panic!("{sent:?}: {it}"));
+            let status =
+                process.wait(SHUTDOWN_TIMEOUT).unwrap_or_else(|it| panic!("{sent:?}: {it}"));
             assert!(status.success(), "{service}, {signal}: {status}\n{}", process.logs());
             let log = process.logs();
             assert!(log.contains(&format!("{service} is done")), "{service}, {signal}: {log}");
@@ -311,7 +308,7 @@ async fn clients_that_do_nothing_do_not_keep_a_service_from_ending() {
 }
 
 #[tokio::test]
-async fn services_that_nohup_started_go_on_when_their_terminal_is_closed() {
+async fn services_under_nohup_survive_the_end_of_their_terminal() {
     let real = binaries::build(Profile::Debug).expect("the services are built");
     let dir = tempfile::tempdir().expect("a directory");
     for service in Service::ALL {
@@ -336,13 +333,13 @@ async fn services_that_nohup_started_go_on_when_their_terminal_is_closed() {
     for service in Service::ALL {
         let process = &mut system.first(service).process;
         process.terminate().expect("asked to end");
-        let status = process.wait(GRACE).expect("it ends in time");
+        let status = process.wait(SHUTDOWN_TIMEOUT).expect("it ends in time");
         assert!(status.success(), "{service}: {status}\n{}", process.logs());
     }
 }
 
 #[tokio::test]
-async fn every_port_announces_the_configured_time_for_which_it_keeps_connections() {
+async fn every_port_announces_its_configured_keep_alive_time() {
     let env = BTreeMap::from([("KEEP_ALIVE_MS".to_owned(), "20000".to_owned())]);
     let system = System::start_with(StackOptions { env, ..StackOptions::default() }).await;
     for instance in system.stack.instances() {
@@ -355,7 +352,7 @@ async fn every_port_announces_the_configured_time_for_which_it_keeps_connections
 }
 
 #[test]
-fn an_evicting_redis_is_refused() {
+fn services_refuse_to_start_with_an_evicting_redis() {
     let redis = RedisServer::start(RedisOptions {
         maxmemory_policy: "allkeys-lru".to_owned(),
         ..RedisOptions::default()
@@ -369,7 +366,7 @@ fn an_evicting_redis_is_refused() {
 }
 
 #[tokio::test]
-async fn the_operations_port_tells_how_a_service_is() {
+async fn the_operations_port_reports_health_and_readiness() {
     let mut system = System::start().await;
     for service in Service::ALL {
         let ops = system.first(service).ops;
@@ -388,7 +385,7 @@ async fn the_operations_port_tells_how_a_service_is() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_a_failing_exit_that_names_its_variable() {
+fn a_port_in_use_is_a_failed_start_that_names_its_variable() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for (service, variable) in [
@@ -401,130 +398,5 @@ fn a_port_that_is_taken_is_a_failing_exit_that_names_its_variable() {
         assert_eq!(code, Some(1), "{service} {variable}: {said}");
         let expected = format!("{variable}: cannot listen on {address}");
         assert!(said.contains(&expected), "{service} {variable}: {said}");
-    }
-}
-
-const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
-const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-/// The services that log something about every order.
-const TELLERS: [Service; 4] =
-    [Service::Order, Service::Inventory, Service::Account, Service::Message];
-
-/// A paid order that came with a trace, and a rejected one that came with something else.
-async fn traced(system: &System) -> [Order; 2] {
-    system.init_data().await;
-    let url = format!("{}/order", system.url());
-    let mut orders = Vec::new();
-    for (products, trace) in [(["201"], TRACEPARENT), (["none"], "00-\u{1f}forged")] {
-        let body = order_body(&products, "101");
-        let trace = trace.replace('\u{1f}', " ");
-        let answer = system.client.post(&url, &body, &[("traceparent", &trace)]).await.unwrap();
-        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
-        orders.push(system.ended(&answer.parse()).await);
-    }
-    system.quiet(SOON).await;
-    orders.try_into().unwrap()
-}
-
-#[tokio::test]
-async fn lines_about_an_order_carry_its_id_and_its_trace() {
-    for format in ["json", "text"] {
-        let env = BTreeMap::from([("LOG_FORMAT".to_owned(), format.to_owned())]);
-        let system = System::start_with(StackOptions { env, ..StackOptions::default() }).await;
-        let [good, bad] = traced(&system).await.map(|order| order.id.to_string());
-        let tells = |line: &str, order: &str, trace: Option<&str>| match format {
-            "json" => {
-                let line: Value = serde_json::from_str(line)
-                    .unwrap_or_else(|error| panic!("no JSON: {error}: {line}"));
-                line["order.id"] == order && line["trace.id"].as_str() == trace
-            }
-            _ => {
-                let of_trace = trace.map(|trace| format!("trace.id={trace:?}"));
-                line.contains(&format!("order.id={order}"))
-                    && of_trace.map_or(!line.contains("trace.id"), |it| line.contains(&it))
-            }
-        };
-        for service in TELLERS {
-            eventually("the log", SOON, async || {
-                let log = system.logs(service);
-                let told = |order, trace| log.lines().any(|line| tells(line, order, trace));
-                let rejected = service == Service::Account || told(&bad, None);
-                if told(&good, Some(TRACE)) && rejected { Ok(()) } else { Err(log) }
-            })
-            .await;
-            let log = system.logs(service);
-            // No line names an order otherwise, but for the messages that are delivered between them.
-            let is_message = |line: &&str| {
-                line.starts_with(r#"{"delivered":"#) || line.starts_with("to Anthony <")
-            };
-            let lines = log.lines().filter(|line| !is_message(line));
-            for line in lines.filter(|line| line.contains(&good)) {
-                assert!(tells(line, &good, Some(TRACE)), "{service}: {line}");
-            }
-            assert!(!log.contains("forged"), "{service}: {log}");
-        }
-        if format == "json" {
-            let log = system.logs(Service::Gateway);
-            for line in log.lines() {
-                let line: Value = serde_json::from_str(line).expect(line);
-                assert!(line["timestamp"].is_string() && line["level"].is_string(), "{line}");
-            }
-            assert!(log.lines().count() > 0);
-        }
-    }
-}
-
-#[tokio::test]
-async fn the_trace_travels_in_the_stream_entries() {
-    let system = System::start().await;
-    let [good, bad] = traced(&system).await;
-    let published = [
-        Stream::OrderCreated,
-        Stream::OrderUpdated,
-        Stream::InventoryCheck,
-        Stream::AccountWallet,
-        Stream::MessageSent,
-    ];
-    for stream in published {
-        for entry in system.entries(stream).await {
-            let text = entry.entity().to_string();
-            let trace = entry.fields.get("traceparent").map(String::as_str);
-            if text.contains(&good.id.to_string()) {
-                assert_eq!(trace, Some(TRACEPARENT), "{stream}: {entry:?}");
-            } else if text.contains(&bad.id.to_string()) {
-                assert_eq!(trace, None, "{stream}: {entry:?}");
-            }
-        }
-    }
-}
-
-#[tokio::test]
-async fn names_with_control_characters_cannot_forge_a_line_of_a_log() {
-    for format in ["json", "text"] {
-        let env = BTreeMap::from([("LOG_FORMAT".to_owned(), format.to_owned())]);
-        let system = System::start_with(StackOptions { env, ..StackOptions::default() }).await;
-        let forged = "x\r\nERROR forged\u{1b}[2J\u{7}\u{9b}31m\u{0}";
-        let account = json!({"id": "7", "name": forged, "email": forged, "balance": 100});
-        system.publish(Stream::AccountCreated, &account).await;
-        let product = json!({"id": "7", "name": forged, "price": 1, "amount": 100});
-        system.publish(Stream::InventoryCreated, &product).await;
-        system.quiet(SOON).await;
-        assert_eq!(system.order(&["7"], "7").await.status, OrderStatus::ToBeShipped);
-        // An entry that cannot be read is logged with the reason, which may quote it.
-        let poison = json!({"id": forged, "product_ids": forged, "customer_id": forged});
-        system.publish(Stream::OrderCreated, &poison).await;
-        eventually("the messages and the poison are logged", SOON, async || {
-            let told = system.logs(Service::Message).contains("Your order is paid");
-            let log = system.logs(Service::Inventory);
-            if told && log.contains("cannot be handled") { Ok(()) } else { Err(log) }
-        })
-        .await;
-        for service in Service::ALL {
-            let log = system.logs(service);
-            assert!(!log.lines().any(|line| line.starts_with("ERROR")), "{service}: {log:?}");
-            let control = log.chars().find(|c| c.is_control() && *c != '\n');
-            assert_eq!(control, None, "{format} {service}: {log:?}");
-        }
-        assert!(system.logs(Service::Message).contains("forged"));
     }
 }
