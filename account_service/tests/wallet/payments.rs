@@ -199,9 +199,9 @@ fn each_unnumbered_entry_charges_once() {
     let mut bank = Bank::with(&[("101", 100)]);
     let first = charged_by_the_original(1, entry(5), "101", 150);
     bank.when(&first);
-    let told = bank.outcome();
+    let outcome = bank.outcome();
     assert_eq!(
-        (told.account, told.attempt),
+        (outcome.account, outcome.attempt),
         (InsufficientFund, None),
         "the order knows its attempt"
     );
@@ -210,8 +210,8 @@ fn each_unnumbered_entry_charges_once() {
     bank.when_nothing_happens(&charged_by_the_original(1, entry(4), "101", 150));
     let second = charged_by_the_original(1, entry(6), "101", 150);
     bank.when(&second);
-    let told = bank.outcome();
-    assert_eq!((told.account, told.attempt), (ToBeShipped, None));
+    let outcome = bank.outcome();
+    assert_eq!((outcome.account, outcome.attempt), (ToBeShipped, None));
     assert_eq!(bank.books("101"), (850, 150));
     bank.when_nothing_happens(&second);
     bank.when_nothing_happens(&first);

@@ -1,4 +1,4 @@
-//! The whole life of a reservation: every input in every state.
+//! The lifecycle of a reservation: every input in every state.
 
 use common::contract::events::{
     ConfirmedStep, LineMoves, OrderCreated, StockChecked, StockConfirmed, StockOutcome, Stream,
@@ -10,10 +10,10 @@ use crate::support::{
     redefined, resent, restocked, shipped, shipped_again, still_unpaid, unpaid,
 };
 
-/// What order 1 wants.
+/// The products of order 1.
 const IDS: Ids<'_> = &["201", "201"];
 
-/// How order 1 stands in its attempt 2.
+/// The states of order 1 in its second attempt.
 #[derive(Clone, Copy, Debug)]
 enum Given {
     Unheard,
@@ -26,24 +26,24 @@ enum Given {
     CancelledUnheard,
 }
 
-/// What comes of an input.
+/// The effects of an input.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Then {
-    /// Nothing at all.
+    /// Nothing.
     No,
-    /// Nothing for this order; the product changes.
+    /// The product changes, but not the order.
     Else,
-    /// It holds its pieces, and that is told.
+    /// The order is reserved, and that is published.
     Held,
-    /// It waits, and that is told.
+    /// The order waits, and that is published.
     Waits,
-    /// What its check had come to is told again; nothing changes.
+    /// The outcome is published again; nothing changes.
     Said,
-    /// Its pieces are free again.
+    /// Its stock is released.
     Freed,
-    /// Its pieces left the house.
+    /// Its stock is shipped.
     Left,
-    /// It is called off.
+    /// The order is cancelled.
     Off,
 }
 
@@ -58,7 +58,7 @@ const COLUMNS: [Given; 8] = [
     Given::CancelledUnheard,
 ];
 
-/// Order 9 holds two pieces; three are on hand, or one where order 1 waits.
+/// Order 9 holds two units; three are available, or one if order 1 waits.
 fn given(state: Given) -> Warehouse {
     let mut warehouse = Warehouse::with(&[("201", 800, 5)]);
     warehouse.when(&ordered(9, 1, IDS));
@@ -93,11 +93,11 @@ fn given(state: Given) -> Warehouse {
 }
 
 #[test]
-fn every_input_does_what_it_must_in_every_state() {
+fn every_input_in_every_state_has_its_effect() {
     use Then::{Else, Freed, Held, Left, No, Off, Said, Waits};
     let moves = || Input::LineMoves(LineMoves { product_id: product_id("201"), after: 0 });
-    // The columns: unheard, held, shipped, waiting, rejected, released, cancelled, and cancelled
-    // before it was heard of.
+    // The columns: unknown, held, shipped, waiting, rejected, released, cancelled, and cancelled before
+    // the order arrived.
     let table = [
         (ordered(1, 1, IDS), [Held, No, No, No, No, No, No, No]),
         (ordered(1, 2, IDS), [Held, No, No, No, No, No, No, No]),
@@ -124,7 +124,7 @@ fn every_input_does_what_it_must_in_every_state() {
                 warehouse.when_nothing_happens(&input);
             } else {
                 check(&mut warehouse, state, &input, then);
-                // Again, it does nothing; but what is to be said again is.
+                // A redelivery has no effect; but a resend publishes its outcome again.
                 if then != Said && !matches!(&input, Input::Ordered(order) if order.resend > 0) {
                     warehouse.when_nothing_happens(&input);
                 }
@@ -139,10 +139,10 @@ fn check(warehouse: &mut Warehouse, state: Given, input: &Input, then: Then) {
     let before = heard_of.then(|| warehouse.reservation(1));
     let product = warehouse.product("201");
     warehouse.when(input);
-    let told = warehouse.outcomes();
+    let outcomes = warehouse.outcomes();
 
     if then == Then::Else {
-        assert!(told.is_empty(), "{name}: {told:?}");
+        assert!(outcomes.is_empty(), "{name}: {outcomes:?}");
         assert_eq!(heard_of.then(|| warehouse.reservation(1)), before, "{name}");
         assert_ne!(warehouse.product("201"), product, "{name}");
         return;
@@ -166,7 +166,7 @@ fn check(warehouse: &mut Warehouse, state: Given, input: &Input, then: Then) {
     let product = warehouse.product("201");
     assert_eq!((product.reserved, product.sold), (2 + holds, if after.shipped { 2 } else { 0 }));
 
-    let outcome = match (then, expected) {
+    let due = match (then, expected) {
         (Then::Freed | Then::Left | Then::Off, _) => None,
         (_, ReservationState::Held | ReservationState::Released) => {
             Some(StockOutcome::PaymentRequired)
@@ -175,14 +175,17 @@ fn check(warehouse: &mut Warehouse, state: Given, input: &Input, then: Then) {
         (_, ReservationState::Rejected) => Some(StockOutcome::Rejected),
         (_, ReservationState::Cancelled) => None,
     };
-    assert_eq!(told.len(), usize::from(outcome.is_some()), "{name}: {told:?}");
-    for told in told {
+    assert_eq!(outcomes.len(), usize::from(due.is_some()), "{name}: {outcomes:?}");
+    for outcome in outcomes {
         let released = expected == ReservationState::Released;
-        assert_eq!(Some(told.inventory), outcome, "{name}");
-        assert_eq!((told.attempt, told.resend, told.released), (Some(attempt), resend, released));
-        let has_total = told.inventory == StockOutcome::PaymentRequired;
-        assert_eq!(told.order_total, has_total.then_some(1_600), "{name}");
-        assert_eq!(told.reason, after.reason, "{name}");
+        assert_eq!(Some(outcome.inventory), due, "{name}");
+        assert_eq!(
+            (outcome.attempt, outcome.resend, outcome.released),
+            (Some(attempt), resend, released)
+        );
+        let has_total = outcome.inventory == StockOutcome::PaymentRequired;
+        assert_eq!(outcome.order_total, has_total.then_some(1_600), "{name}");
+        assert_eq!(outcome.reason, after.reason, "{name}");
     }
     if then == Then::Said {
         assert_eq!(Some(after), before, "{name}");
@@ -190,7 +193,7 @@ fn check(warehouse: &mut Warehouse, state: Given, input: &Input, then: Then) {
 }
 
 #[test]
-fn what_is_said_again_is_what_was_said() {
+fn a_repeated_outcome_equals_the_first() {
     let table = [
         ("held", vec![ordered(1, 1, &["201", "201"])], false),
         ("waiting", vec![ordered(1, 1, &["201", "205", "205"])], false),
@@ -202,7 +205,7 @@ fn what_is_said_again_is_what_was_said() {
         inputs.iter().for_each(|input| warehouse.when(input));
         let first = warehouse.outcome();
         assert!(!first.resend && !first.released, "{name}");
-        // What has become of the products since does not matter.
+        // Later changes of the products do not matter.
         warehouse.when(&redefined("201", 1, 0, entry(2)));
         warehouse.when(&created("999", 1, 9, entry(2)));
         let Input::Ordered(order) = &inputs[0] else { panic!("it was ordered first") };
@@ -218,24 +221,24 @@ fn what_is_said_again_is_what_was_said() {
 }
 
 #[test]
-fn an_order_that_was_not_heard_of_is_decided_when_it_is_sent_again() {
+fn an_order_whose_event_was_lost_is_decided_on_its_resend() {
     let mut warehouse = Warehouse::with(&[("201", 800, 4), ("205", 300, 0)]);
     warehouse.when(&resent(1, 1, &["201"]));
     warehouse.when(&resent(2, 1, &["205"]));
     let outcomes = warehouse.outcomes();
     assert!(outcomes.iter().all(|outcome| outcome.resend), "{outcomes:?}");
-    // The one that was late comes after all.
+    // The late event arrives.
     warehouse.when_nothing_happens(&ordered(1, 1, &["201"]));
-    // What comes of waiting is no answer to being sent again.
+    // The outcome after waiting is no answer to a resend.
     warehouse.when(&restocked(1, "205", 1));
     assert!(!warehouse.outcome().resend);
 }
 
 #[test]
-fn a_step_is_confirmed_with_its_effect_and_whenever_it_is_asked_for_again() {
+fn a_step_is_confirmed_once_and_after_each_resend() {
     use ConfirmedStep::{Cancelled, Released, Shipped};
     use Given as G;
-    // A step, the same asked for again, its attempt, and where it has its effect.
+    // A step, its resend, its attempt, and the state in which it has its effect.
     let steps: [(Input, Input, ConfirmedStep, u32, &[Given]); 3] = [
         (
             cancelled(1),
@@ -270,7 +273,7 @@ fn a_step_is_confirmed_with_its_effect_and_whenever_it_is_asked_for_again() {
                 assert_eq!(again, vec![due; usize::from(!is_denied)], "{case}");
                 assert_eq!(warehouse.stored(), stored, "{case}");
             }
-            // Where the first event was lost, the second has its effect.
+            // If the first event was lost, the second has its effect.
             let mut other = given(state);
             let at_first = confirmed(&mut other, &again);
             assert_eq!(at_first, vec![due; usize::from(!is_denied)], "{case}");

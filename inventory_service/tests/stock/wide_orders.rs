@@ -1,5 +1,5 @@
-//! Orders for up to 100 products: what one decision reads and writes is bounded by the order that it
-//! is about and by the limits, never by the orders that wait.
+//! Orders for up to 100 products: the entities of one decision are bounded by its order and by the limits,
+//! never by the orders that wait.
 
 use common::{
     contract::{
@@ -15,21 +15,21 @@ use inventory_service::{
 };
 
 use crate::support::{
-    Told, Warehouse, cancelled, created, entry, order_id, ordered, product_id, redefined,
+    OrderOutcome, Warehouse, cancelled, created, entry, order_id, ordered, product_id, redefined,
     restocked, unpaid,
 };
 
-/// The most products of one order.
+/// The largest number of products in one order.
 const WIDE: usize = 100;
-/// The most entities that a decision about one order concerns: its reservation, and for each product
-/// the last page of its line and the next one.
+/// The largest number of entities in a decision about one order: its reservation, and for each product
+/// the last page of its queue and the next one.
 const ORDER: usize = 1 + 3 * WIDE;
 
-/// The most entities that a decision about a line concerns: those that it looks at in the end, and
-/// those that it looked at together with an order before it found out that another line comes first.
+/// The largest number of entities in a decision about a queue: those that it needs in the end, and those
+/// that it requested together with an order before it found that another queue comes first.
 const MOST: usize = 500 + 5 * 100;
 
-/// The default limits, but lines move when the test says so.
+/// A service with the default limits whose queues are filled when the test says so.
 fn warehouse() -> Warehouse {
     Warehouse::limited(Limits::default(), &[])
 }
@@ -38,7 +38,7 @@ fn define(warehouse: &mut Warehouse, id: &str, amount: u64) {
     warehouse.when_unchecked(&created(id, 1, amount, entry(1)));
 }
 
-/// An order for these products and for so many that no other order names, of which there are enough.
+/// An order for these products and for this number of others that only it names and that are available.
 fn place(warehouse: &mut Warehouse, number: u128, products: &[&str], others: usize) {
     let others: Vec<String> = (0..others).map(|other| format!("{number}-{other}")).collect();
     others.iter().for_each(|id| define(warehouse, id, 100));
@@ -48,11 +48,11 @@ fn place(warehouse: &mut Warehouse, number: u128, products: &[&str], others: usi
     assert!(warehouse.memory.concerned <= ORDER, "{}", warehouse.memory.concerned);
 }
 
-/// Serves all lines to their ends, and checks what each decision concerns.
-fn serve(warehouse: &mut Warehouse) -> usize {
+/// Fills all queues to their ends, and checks the entities of each decision.
+fn fill_queues(warehouse: &mut Warehouse) -> usize {
     let mut decisions = 0;
     loop {
-        let due = warehouse.line_moves();
+        let due = warehouse.due_inputs();
         if due.is_empty() {
             return decisions;
         }
@@ -66,12 +66,12 @@ fn serve(warehouse: &mut Warehouse) -> usize {
     }
 }
 
-fn filled(numbers: impl IntoIterator<Item = u128>) -> Vec<Told> {
+fn filled(numbers: impl IntoIterator<Item = u128>) -> Vec<OrderOutcome> {
     numbers.into_iter().map(|number| (number, PaymentRequired)).collect()
 }
 
 #[test]
-fn what_brings_stock_in_does_not_depend_on_wide_orders_that_wait() {
+fn incoming_stock_does_not_depend_on_wide_backorders() {
     let table = [
         ("a delivery", restocked(1, "wanted", 21), (21, 1), 21),
         ("a cancellation", cancelled(1_000), (1, 0), 1),
@@ -89,8 +89,8 @@ fn what_brings_stock_in_does_not_depend_on_wide_orders_that_wait() {
         assert!(warehouse.memory.concerned <= 4, "{name}: {}", warehouse.memory.concerned);
         assert_eq!(warehouse.stock("wanted"), stock, "{name}");
         warehouse.outcomes();
-        serve(&mut warehouse);
-        assert_eq!(warehouse.told(), filled(1..=served), "{name}");
+        fill_queues(&mut warehouse);
+        assert_eq!(warehouse.order_outcomes(), filled(1..=served), "{name}");
         warehouse.when_unchecked(&redefined("wanted", 2, 0, entry(3)));
         assert_eq!(warehouse.product("wanted").line.served, None, "{name}");
         warehouse.when(&restocked(2, "wanted", 0));
@@ -98,10 +98,10 @@ fn what_brings_stock_in_does_not_depend_on_wide_orders_that_wait() {
 }
 
 #[test]
-fn wide_and_narrow_orders_keep_their_order_of_arrival() {
+fn wide_and_narrow_orders_are_filled_in_arrival_order() {
     let mut warehouse = warehouse();
     define(&mut warehouse, "wanted", 0);
-    // Each third one is wide; each fifth one needs what there is none of.
+    // Every third order is wide; every fifth one needs a product without stock.
     define(&mut warehouse, "short", 0);
     for number in 1..=60 {
         let products: &[&str] = if number % 5 == 0 { &["wanted", "short"] } else { &["wanted"] };
@@ -111,39 +111,39 @@ fn wide_and_narrow_orders_keep_their_order_of_arrival() {
     let mut next = (1..=60).filter(|number| number % 5 != 0);
     for (delivery, amount) in [1, 7, 20, 20].into_iter().enumerate() {
         warehouse.when_unchecked(&restocked(delivery as u128, "wanted", amount));
-        serve(&mut warehouse);
+        fill_queues(&mut warehouse);
         let expected = filled(next.by_ref().take(amount as usize));
-        assert_eq!(warehouse.told(), expected, "delivery {delivery}");
+        assert_eq!(warehouse.order_outcomes(), expected, "delivery {delivery}");
     }
     warehouse.when_unchecked(&restocked(10, "short", 100));
-    serve(&mut warehouse);
-    assert!(warehouse.told().is_empty(), "nothing is left of the other product");
+    fill_queues(&mut warehouse);
+    assert!(warehouse.order_outcomes().is_empty(), "nothing is left of the other product");
     warehouse.when_unchecked(&restocked(11, "wanted", 100));
-    serve(&mut warehouse);
-    assert_eq!(warehouse.told(), filled((5..=60).step_by(5)));
+    fill_queues(&mut warehouse);
+    assert_eq!(warehouse.order_outcomes(), filled((5..=60).step_by(5)));
 }
 
 #[test]
-fn orders_that_arrive_between_parts_of_a_line_wait_behind_it() {
+fn orders_placed_between_parts_of_a_queue_wait_behind_it() {
     let mut warehouse = warehouse();
     define(&mut warehouse, "wanted", 0);
     (1..=9).for_each(|number| place(&mut warehouse, number, &["wanted"], WIDE - 1));
     warehouse.memory.published.clear();
     warehouse.when_unchecked(&restocked(1, "wanted", 9));
-    warehouse.move_lines();
-    let first = warehouse.told();
+    warehouse.continue_filling();
+    let first = warehouse.order_outcomes();
     assert!((1..9).contains(&first.len()), "{first:?}");
     assert!(warehouse.product("wanted").line.served.is_some_and(|it| it.page == 0), "in its page");
     warehouse.when(&ordered(10, 1, &["wanted"]));
     warehouse.outcomes();
-    serve(&mut warehouse);
-    assert_eq!(warehouse.told(), filled(first.len() as u128 + 1..=9));
-    assert_eq!(warehouse.line("wanted"), [10]);
+    fill_queues(&mut warehouse);
+    assert_eq!(warehouse.order_outcomes(), filled(first.len() as u128 + 1..=9));
+    assert_eq!(warehouse.queue("wanted"), [10]);
 }
 
 #[test]
-fn wide_orders_that_depend_on_each_other_are_served_in_bounded_parts() {
-    // Order n waits for products n and n + 1: each line depends on the one before.
+fn dependent_wide_orders_are_filled_in_bounded_parts() {
+    // Order n waits for products n and n + 1: each queue depends on the previous one.
     let mut warehouse = warehouse();
     let hot: Vec<String> = (0..=12).map(|number| format!("hot{number}")).collect();
     hot.iter().for_each(|id| define(&mut warehouse, id, 1));
@@ -155,15 +155,15 @@ fn wide_orders_that_depend_on_each_other_are_served_in_bounded_parts() {
     warehouse.memory.published.clear();
     warehouse.when(&cancelled(1_000));
     assert_eq!(warehouse.memory.concerned, 1 + ids.len());
-    serve(&mut warehouse);
-    let mut told = warehouse.told();
-    told.sort_by_key(|(number, _)| *number);
-    assert_eq!(told, filled((1..=12).step_by(2)), "the earlier one of each pair");
+    fill_queues(&mut warehouse);
+    let mut outcomes = warehouse.order_outcomes();
+    outcomes.sort_by_key(|(number, _)| *number);
+    assert_eq!(outcomes, filled((1..=12).step_by(2)), "the earlier one of each pair");
     warehouse.when(&restocked(1, "hot0", 0));
 }
 
 #[test]
-fn one_delivery_serves_wide_orders_that_share_all_of_their_products() {
+fn one_delivery_fills_wide_orders_that_share_all_products() {
     let mut warehouse = warehouse();
     let ids: Vec<String> = (0..WIDE).map(|number| format!("{number:x>64}")).collect();
     ids.iter().for_each(|id| define(&mut warehouse, id, if *id == ids[0] { 0 } else { 1_000 }));
@@ -177,20 +177,20 @@ fn one_delivery_serves_wide_orders_that_share_all_of_their_products() {
     }
     warehouse.memory.published.clear();
     warehouse.when_unchecked(&restocked(1, ids[0], orders as u64));
-    let decisions = serve(&mut warehouse);
+    let decisions = fill_queues(&mut warehouse);
     assert!(decisions <= 5, "{decisions}");
-    assert_eq!(warehouse.told(), filled(1..=orders));
+    assert_eq!(warehouse.order_outcomes(), filled(1..=orders));
 }
 
 #[test]
-fn a_hundred_lines_that_are_served_at_once_fill_the_orders_in_all_of_them() {
+fn a_hundred_queues_filled_at_once_fill_the_orders_in_all_of_them() {
     let mut warehouse = warehouse();
     let ids: Vec<String> = (0..WIDE).map(|number| format!("hot{number}")).collect();
     ids.iter().for_each(|id| define(&mut warehouse, id, 2));
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     (1_000..1_002).for_each(|number| warehouse.when_unchecked(&ordered(number, 1, &ids)));
     for number in 1..=20 {
-        // Half of them name all of the products, the others one each and many of their own.
+        // Half of the orders name all products, the others one each and many of their own.
         match number % 2 {
             0 => warehouse.when_unchecked(&ordered(number, 1, &ids)),
             _ => place(&mut warehouse, number, &ids[number as usize..][..1], WIDE - 1),
@@ -200,17 +200,17 @@ fn a_hundred_lines_that_are_served_at_once_fill_the_orders_in_all_of_them() {
     warehouse.when_unchecked(&cancelled(1_000));
     assert!(warehouse.memory.concerned <= ORDER);
     warehouse.when(&cancelled(1_001));
-    serve(&mut warehouse);
-    let mut told = warehouse.told();
-    told.sort_by_key(|(number, _)| *number);
-    // Two of each: the second and the fourth order take one of everything, unless it is gone.
+    fill_queues(&mut warehouse);
+    let mut outcomes = warehouse.order_outcomes();
+    outcomes.sort_by_key(|(number, _)| *number);
+    // Two units of each: the second and the fourth order take one of everything, unless it is gone.
     let expected = [1, 2].into_iter().chain((3..20).step_by(2));
-    assert_eq!(told, filled(expected));
+    assert_eq!(outcomes, filled(expected));
     warehouse.when(&restocked(1, "hot0", 0));
 }
 
 #[test]
-fn orders_of_few_products_are_passed_by_without_their_reservations() {
+fn orders_of_few_products_are_passed_without_their_reservations() {
     let mut warehouse = warehouse();
     for id in ["wanted", "a", "b", "c", "short"] {
         define(&mut warehouse, id, 0);
@@ -219,7 +219,7 @@ fn orders_of_few_products_are_passed_by_without_their_reservations() {
         warehouse.when_unchecked(&ordered(number, 1, &["wanted", "a", "b", "c", "short"]));
     }
     warehouse.when_unchecked(&restocked(1, "wanted", 1));
-    assert_eq!(serve(&mut warehouse), 1);
+    assert_eq!(fill_queues(&mut warehouse), 1);
     assert!(
         warehouse.memory.concerned <= 2_000 / ORDERS_PER_PAGE + 5,
         "{}",
@@ -239,13 +239,13 @@ fn an_order_of_more_products_than_the_interface_allows_is_rejected() {
     assert_eq!(warehouse.memory.concerned, 1);
     warehouse.when_nothing_happens(&ordered(1, 1, &ids));
     warehouse.when(&cancelled(1));
-    // Many pieces of one product are no such order.
+    // A large quantity of one product is no wide order.
     warehouse.when(&ordered(2, 1, &["1"; 2 * WIDE]));
     assert_eq!(warehouse.state(2), ReservationState::Waiting);
 }
 
 #[test]
-fn a_line_that_was_stored_with_all_products_in_each_place_is_served() {
+fn a_queue_of_an_earlier_version_with_all_products_listed_is_filled() {
     let others: Vec<String> = (0..WIDE - 1).map(|number| format!("other{number}")).collect();
     let product = |id: &str, amount, line: &str| -> Product {
         let json = format!(
@@ -293,7 +293,7 @@ fn a_line_that_was_stored_with_all_products_in_each_place_is_served() {
 }
 
 #[test]
-fn a_batch_has_room_for_inputs_that_have_to_look_again() {
+fn a_batch_has_room_for_inputs_that_are_decided_again() {
     let Limits { entities, queues, .. } = Limits::default();
     assert!(ORDER <= entities && entities + (1 + queues) * 100 <= MOST);
     const { assert!(2 * MOST <= common::engine::BATCH_KEYS) };

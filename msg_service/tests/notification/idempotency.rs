@@ -33,7 +33,7 @@ fn a_resent_event_sends_a_message_only_if_the_first_was_lost() {
     let mut count = 0;
     for (input, kind) in all_events() {
         let Some(again) = resent(&input) else { continue };
-        let mut told = Vec::new();
+        let mut messages_sent = Vec::new();
         for inputs in [[&input, &again, &again], [&again, &input, &again]] {
             let mut service = service();
             for input in inputs {
@@ -42,9 +42,9 @@ fn a_resent_event_sends_a_message_only_if_the_first_was_lost() {
             let messages = sent(&mut service);
             assert_eq!(messages.len(), 1, "{inputs:?}: {messages:?}");
             assert_eq!(messages[0].kind, kind, "{inputs:?}");
-            told.extend(messages);
+            messages_sent.extend(messages);
         }
-        assert_eq!(told[0], told[1], "{input:?}: it reads the same");
+        assert_eq!(messages_sent[0], messages_sent[1], "{input:?}: it reads the same");
         count += 1;
     }
     assert_eq!(count, 3 * 9);

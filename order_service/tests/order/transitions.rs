@@ -82,7 +82,7 @@ fn a_result_changes_the_status_as_the_table_says() {
                 continue;
             }
             let mut service = Service::with(&scenario.inputs);
-            assert_eq!(service.when(&input, now), None, "{case}: nobody is answered");
+            assert_eq!(service.when(&input, now), None, "{case}: no answer");
             assert_eq!(service.order(), Some(then), "{case}");
             assert_eq!(service.published(), published, "{case}");
             service.when_nothing_happens(&input, now + 1, &format!("{case}, and again"));
@@ -180,7 +180,7 @@ fn results_in_any_order_lead_to_the_same_state() {
             let mut ends = permutations(causes).into_iter().map(|permutation| {
                 let mut service = Service::with(&inputs);
                 for cause in permutation {
-                    // Each result arrives at a time of its own, so that they can be told apart.
+                    // Each result arrives at a time of its own, so that they can be distinguished.
                     let number = causes.iter().position(|it| *it == cause).unwrap();
                     service.when(&result(cause, attempt).unwrap(), 10 + number as u64);
                 }

@@ -37,7 +37,7 @@ use crate::{
     rests,
 };
 
-/// What was done: of a [`Step`], that which came of it.
+/// An action: the result of a [`Step`].
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
     Place(usize),
@@ -48,7 +48,7 @@ pub(crate) enum Action {
     Lose { reader: usize, entry: usize },
 }
 
-/// A service and what it reads.
+/// A service and its subscriptions.
 pub(crate) struct Service<D: Decider> {
     memory: Memory<D>,
     subscriptions: Vec<Subscription<D::Input>>,
@@ -68,7 +68,7 @@ impl<D: Decider> Service<D> {
 trait Reads {
     fn topic(&self) -> Topic;
     fn streams(&self) -> Vec<Stream>;
-    /// Handles an entry of the stream with this number, and gives what is published then.
+    /// Handles an entry of the stream with this number; returns the published events.
     fn read(
         &mut self,
         number: usize,
@@ -99,7 +99,7 @@ impl<D: Decider> Reads for Service<D> {
     }
 }
 
-/// A service's group on one stream.
+/// The consumer group of a service on one stream.
 struct Reader {
     topic: Topic,
     stream: Stream,
@@ -114,7 +114,7 @@ pub(crate) struct System {
     pub(crate) commands: Vec<NewOrder>,
     placed: usize,
     asked: Vec<ActionRequest>,
-    /// The first answer to each request that was granted.
+    /// The first answer to each granted request.
     granted: HashMap<Uuid, Order>,
     brought: Option<(Stream, String)>,
     numbers: u128,
@@ -178,9 +178,9 @@ impl System {
         }
     }
 
-    /// What a step comes to as things stand, if anything.
+    /// The action of a step in the present state, if any.
     pub(crate) fn choose(&mut self, step: &Step) -> Option<Action> {
-        // The reader meant, or the next one with something to read.
+        // The chosen reader, or the next one with entries to read.
         let reader = |meant: usize, fits: &dyn Fn(&Reader) -> bool| {
             let readers = self.readers.len();
             let mut candidates = (0..readers).map(|distance| (meant + distance) % readers);
@@ -270,14 +270,14 @@ impl System {
         })
     }
 
-    /// Whether a line moves by this, if it is the turn of its event.
+    /// Whether this action continues to fill a queue.
     pub(crate) fn is_for_line(&self, action: &Action) -> bool {
         let Action::Deliver { reader, .. } = action else { return false };
         self.readers[*reader].stream == Stream::InventoryLine
     }
 
-    /// Whether order_service would wait for ever without this entry: it believes that the order
-    /// waits for stock, and nobody asks again for that.
+    /// Whether order_service would wait for ever without this entry: it takes the order for a backorder,
+    /// which is never resent.
     fn is_last_word(&self, reader: &Reader, entry: usize) -> bool {
         if (reader.topic, reader.stream) != (Topic::Order, Stream::InventoryCheck) {
             return false;
@@ -307,7 +307,7 @@ impl System {
         self.choose(&Step::Deliver { reader: 0, ahead: 0 })
     }
 
-    /// Chases the orders whose answer or confirmation was lost until all orders rest.
+    /// Resends overdue orders until none has work left.
     pub(crate) fn settle(&mut self) -> Checked {
         for _ in 0..5 {
             let orders = self.orders.all::<Order>();
@@ -327,7 +327,7 @@ impl System {
         Err(failed(format!("orders are stuck: {:?}", self.orders.all::<Order>())))
     }
 
-    /// Does it; tells whether it was done for the first time.
+    /// Does the action; returns whether it was done for the first time.
     pub(crate) fn act(&mut self, action: &Action) -> Checked<bool> {
         match action {
             Action::Publish(stream, json) => {
@@ -337,7 +337,7 @@ impl System {
             Action::Place(number) => self.place(*number),
             Action::Ask(act) => self.ask(act),
             Action::ResendOverdue(id) => {
-                // More than the longest time that an order is given.
+                // More than the longest waiting time of an order.
                 self.clock += 64 * self.resend_after() + 1;
                 let answer = self.command(&Input::ResendOverdue(*id))?;
                 prop_assert!(matches!(answer, Answer::Done(_) | Answer::Nothing), "{:?}", answer);
@@ -487,7 +487,7 @@ impl System {
         self.ledger.define_account(event.id, number, sum);
     }
 
-    /// The pieces of each product that such orders hold, by the reservations.
+    /// The quantity of each product that these reservations hold.
     pub(crate) fn held(&self, counts: fn(&Reservation) -> bool) -> BTreeMap<ProductId, u64> {
         let mut held = BTreeMap::new();
         for reservation in self.stock.all::<Reservation>() {
@@ -500,7 +500,7 @@ impl System {
         held
     }
 
-    /// The money that each customer paid, by the payments.
+    /// The amount that each customer paid, by the payments.
     pub(crate) fn paid(&self) -> BTreeMap<CustomerId, u64> {
         let mut paid = BTreeMap::new();
         for payment in self.wallets.all::<Payment>() {
@@ -515,7 +515,7 @@ pub(crate) fn order_id(number: usize) -> OrderId {
     OrderId(Uuid::from_u128(number as u128 + 1))
 }
 
-/// Without the fields that the original does not know.
+/// The event without the fields that the original does not have.
 fn in_original_shape(json: &str) -> String {
     let mut event: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json).unwrap();
     event.remove("attempt");
