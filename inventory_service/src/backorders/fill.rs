@@ -217,13 +217,13 @@ impl UnitOfWork<'_> {
 
     /// Whether the order can be examined and filled within the limit.
     fn fits_limit(&mut self, entry: &Spot) -> bool {
-        let missing = self.to_request(entry);
+        let missing = self.missing_entities(entry);
         missing == 0 || self.requested() + missing <= self.limits.entities
     }
 
     /// The largest number of entities that are still to be requested for the order: its reservation,
     /// its products and a page of the queue of each.
-    fn to_request(&mut self, entry: &Spot) -> usize {
+    fn missing_entities(&mut self, entry: &Spot) -> usize {
         let known = self.reservations.was_requested(&entry.order);
         let Some(reservation) = known.then(|| self.reservation(&entry.order).ok()).flatten() else {
             return 1 + 2 * (1 + entry.others.len().max(entry.unlisted));
