@@ -1,4 +1,4 @@
-//! The account service: takes the money for orders.
+//! The account service: charges customers for orders and refunds them.
 //!
 //! Owns: accounts, payments and deposits, under the tag `{account}`.
 //! Consumes: `events:{account}_created`, `events:{account}_top-up`, `events:{inventory}_check`,
@@ -22,7 +22,7 @@ use common::{
 
 use self::wallet::{Charge, Input, Wallet};
 
-/// Takes the money for orders whose stock is reserved.
+/// Charges customers for orders whose stock is reserved.
 #[derive(Parser, Clone, Debug)]
 #[command(version)]
 pub struct Config {
@@ -53,7 +53,7 @@ pub async fn start(_config: Config, life: Life) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the service reads.
+/// The streams that the service reads.
 pub fn subscriptions() -> Vec<Subscription<Input>> {
     vec![
         Subscription {
@@ -73,8 +73,8 @@ pub fn subscriptions() -> Vec<Subscription<Input>> {
 }
 
 fn charge(entry: &StreamEntry<'_>) -> Result<Option<Input>, String> {
-    // It was decided once, and others have acted on that. Where the order still waits, order_service
-    // has it asked for again.
+    // The lost decision has already had its effects elsewhere. order_service resends the order if it is
+    // still open.
     if entry.forgotten {
         return Ok(None);
     }

@@ -1,6 +1,6 @@
-//! Wallets: who paid for what. Pure: no IO, no clock.
+//! Wallets: the decisions about accounts, payments and refunds. Pure: no IO, no clock.
 //!
-//! A payment is also the trace of the event that asked for it: an event that comes again finds it
+//! A payment is also the idempotency record of the event that asked for it: a redelivered event finds it
 //! and changes nothing.
 
 use common::{
@@ -21,74 +21,74 @@ use common::{
 };
 use serde::{Deserialize, Serialize};
 
-/// What happens to wallets.
+/// The events that concern wallets.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Input {
     /// A client defined an account, in this entry.
     Created(AccountCreated, EntryId),
-    /// A customer paid money in, in this entry.
+    /// A customer topped up their account, in this entry.
     ToppedUp(TopUp, EntryId),
-    /// An order's stock is reserved, and it has to be paid.
+    /// The stock of an order is reserved, and the order has to be paid.
     Charge(Charge),
-    /// An order was called off.
+    /// An order was cancelled.
     Cancelled(OrderCancelled),
 }
 
-/// A demand for payment.
+/// A charge: the request to pay for an order.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Charge {
     /// The order.
     pub order_id: OrderId,
-    /// Who pays.
+    /// The customer who pays.
     pub customer_id: CustomerId,
-    /// How much.
+    /// The amount.
     pub total: u64,
-    /// Which attempt of the order this is. An inventory_service of the original does not say: then it is
-    /// the order's current one, so that each entry asks anew.
+    /// The attempt of the order. An inventory_service of the original does not name it: each of its
+    /// entries then charges the current attempt.
     pub attempt: Option<u32>,
-    /// The entry that asks.
+    /// The entry that asks for the payment.
     pub entry: EntryId,
-    /// No answer came for long: the outcome is said again.
+    /// The order was resent without an answer: the outcome is published again.
     pub resend: bool,
-    /// Its stock was given back: nothing may be taken any more.
+    /// The stock was released: the customer must not be charged.
     pub released: bool,
 }
 
 impl Charge {
-    /// The entry that asks, if it does not name its attempt.
+    /// The entry that asks for the payment, if it names no attempt.
     fn unnumbered(&self) -> Option<EntryId> {
         self.attempt.is_none().then_some(self.entry)
     }
 }
 
-/// What a demand for payment came to.
+/// The outcome of a charge.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Payment {
     /// The order.
     pub order_id: OrderId,
-    /// Who pays.
+    /// The customer who pays.
     pub customer_id: CustomerId,
-    /// The attempt that this is the outcome of.
+    /// The attempt whose outcome this is.
     pub attempt: u32,
-    /// How much was asked for.
+    /// The amount charged.
     pub total: u64,
-    /// Whether it was paid; unknown if the order was called off before anything was asked for.
+    /// Whether it was paid; unknown if the order was cancelled before any charge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<WalletOutcome>,
-    /// Why it was not.
+    /// Why it was not paid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The order was called off: what was paid is given back, and nothing will be taken.
+    /// The order was cancelled: the payment is refunded, and nothing will be charged.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancelled: bool,
-    /// The last entry that it was asked by without naming an attempt.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub asked_by: Option<EntryId>,
+    /// The last entry that charged it without naming an attempt.
+    #[serde(default, rename = "asked_by", skip_serializing_if = "Option::is_none")]
+    pub unnumbered_charge: Option<EntryId>,
 }
 
 impl Payment {
-    /// The money that the order has cost and was not given back.
-    pub fn kept(&self) -> u64 {
+    /// The amount that was paid and not refunded.
+    pub fn net_amount(&self) -> u64 {
         let paid = self.outcome == Some(WalletOutcome::ToBeShipped) && !self.cancelled;
         if paid { self.total } else { 0 }
     }
@@ -104,7 +104,7 @@ impl Entity for Payment {
     }
 }
 
-/// Decides about wallets.
+/// The decider of account_service.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Wallet;
 
@@ -168,7 +168,7 @@ fn create(event: &AccountCreated, entry: EntryId, world: &World) -> Result<Chang
         record(None).into_iter().for_each(|record| changes.put(record));
         return Ok(changes);
     }
-    // What was paid stays paid, whatever the balance is reset to.
+    // Payments stay paid, whatever the balance is reset to.
     let paid = existing.map_or(0, |account| account.paid);
     let kept = existing.filter(|account| event.keep && account.created_by.is_some());
     let (balance, deposited) = match kept {
@@ -187,7 +187,7 @@ fn create(event: &AccountCreated, entry: EntryId, world: &World) -> Result<Chang
     };
     record(Some(account.clone())).into_iter().for_each(|record| changes.put(record));
     changes.put(account);
-    changes.remark(format!("customer {} has a balance of {balance}", event.id));
+    changes.remark(format!("customer {} defined: balance {balance}", event.id));
     Ok(changes)
 }
 
@@ -204,7 +204,7 @@ fn top_up(event: &TopUp, entry: EntryId, world: &World) -> Result<Changes, Halt>
         refused: None,
         entry,
     };
-    match with_more(world.get::<Account>(&event.customer_id)?, event.amount) {
+    match credited(world.get::<Account>(&event.customer_id)?, event.amount) {
         Ok(account) => {
             deposit.balance = Some(account.balance);
             changes.append(&ToppedUp {
@@ -213,14 +213,14 @@ fn top_up(event: &TopUp, entry: EntryId, world: &World) -> Result<Changes, Halt>
                 amount: event.amount,
                 balance: account.balance,
             });
-            changes.remark(format!("customer {} topped up {}", event.customer_id, event.amount));
+            changes.remark(format!("customer {} topped up: {}", event.customer_id, event.amount));
             changes.put(account);
         }
         Err(refused) => {
             deposit.refused = Some(refused);
             changes.remark(format!(
-                "{} of customer {} were turned away: {refused:?}",
-                event.amount, event.customer_id
+                "top-up of customer {} by {} refused: {refused:?}",
+                event.customer_id, event.amount
             ));
         }
     }
@@ -228,7 +228,7 @@ fn top_up(event: &TopUp, entry: EntryId, world: &World) -> Result<Changes, Halt>
     Ok(changes)
 }
 
-fn with_more(account: Option<&Account>, amount: u64) -> Result<Account, Refused> {
+fn credited(account: Option<&Account>, amount: u64) -> Result<Account, Refused> {
     let mut account = account.ok_or(Refused::Unknown)?.clone();
     account.deposited = account.deposited.checked_add(amount).ok_or(Refused::TooMuch)?;
     account.balance = account.balance.checked_add(amount).ok_or(Refused::TooMuch)?;
@@ -238,11 +238,11 @@ fn with_more(account: Option<&Account>, amount: u64) -> Result<Account, Refused>
 fn pay(charge: &Charge, world: &World) -> Result<Changes, Halt> {
     let mut changes = Changes::none();
     if let Some(payment) = world.get::<Payment>(&charge.order_id)? {
-        // What is paid is paid, whichever attempt it was.
+        // An accepted payment counts for every attempt.
         let paid = payment.outcome == Some(WalletOutcome::ToBeShipped);
         let is_answered = match charge.attempt {
             Some(attempt) => payment.attempt >= attempt,
-            None => payment.asked_by >= Some(charge.entry),
+            None => payment.unnumbered_charge >= Some(charge.entry),
         };
         if payment.cancelled || paid || is_answered {
             let again = match charge.attempt {
@@ -251,9 +251,12 @@ fn pay(charge: &Charge, world: &World) -> Result<Changes, Halt> {
             };
             if again && !payment.cancelled {
                 publish(payment, charge.attempt, &mut changes);
-                changes.note(charge.order_id, "no answer came for long: its payment again");
-                if let Some(asked_by) = charge.unnumbered() {
-                    changes.put(Payment { asked_by: Some(asked_by), ..payment.clone() });
+                changes.note(charge.order_id, "order resent: payment published again");
+                if let Some(unnumbered_charge) = charge.unnumbered() {
+                    changes.put(Payment {
+                        unnumbered_charge: Some(unnumbered_charge),
+                        ..payment.clone()
+                    });
                 }
             }
             return Ok(changes);
@@ -264,7 +267,7 @@ fn pay(charge: &Charge, world: &World) -> Result<Changes, Halt> {
             let reason = format!("there is no customer {}", ShortId(charge.customer_id.as_str()));
             (WalletOutcome::Rejected, Some(reason))
         }
-        // Only where this service has lost what it had decided.
+        // Only if this service has lost its decision.
         Some(_) if charge.released => {
             let reason = "its stock was given back; pay again".to_owned();
             (WalletOutcome::InsufficientFund, Some(reason))
@@ -286,12 +289,13 @@ fn pay(charge: &Charge, world: &World) -> Result<Changes, Halt> {
     changes.note(
         charge.order_id,
         match &reason {
-            None => format!("{} were paid", charge.total),
-            Some(reason) => format!("nothing was paid: {reason}"),
+            None => format!("payment accepted: {}", charge.total),
+            Some(reason) => format!("payment refused: {reason}"),
         },
     );
     let known = world.get::<Payment>(&charge.order_id)?;
-    let (attempt, asked_by) = known.map_or((1, None), |known| (known.attempt, known.asked_by));
+    let (attempt, unnumbered_charge) =
+        known.map_or((1, None), |known| (known.attempt, known.unnumbered_charge));
     let payment = Payment {
         order_id: charge.order_id,
         customer_id: charge.customer_id.clone(),
@@ -300,7 +304,7 @@ fn pay(charge: &Charge, world: &World) -> Result<Changes, Halt> {
         outcome: Some(outcome),
         reason,
         cancelled: false,
-        asked_by: charge.unnumbered().or(asked_by),
+        unnumbered_charge: charge.unnumbered().or(unnumbered_charge),
     };
     publish(&payment, charge.attempt, &mut changes);
     changes.put(payment);
@@ -334,7 +338,7 @@ fn cancel(order: &OrderCancelled, world: &World) -> Result<Changes, Halt> {
         }
         return Ok(changes);
     }
-    // Where nothing was asked for yet, whoever asks will find that it is called off.
+    // A cancellation that overtakes the charge leaves a payment, so that the charge finds it.
     let payment = existing.cloned().unwrap_or_else(|| Payment {
         order_id: order.id,
         customer_id: order.customer_id.clone(),
@@ -343,11 +347,11 @@ fn cancel(order: &OrderCancelled, world: &World) -> Result<Changes, Halt> {
         outcome: None,
         reason: None,
         cancelled: false,
-        asked_by: None,
+        unnumbered_charge: None,
     });
-    let amount = payment.kept();
+    let amount = payment.net_amount();
     let payer = if amount == 0 { None } else { world.get::<Account>(&payment.customer_id)? };
-    // An account whose data was lost has nothing to be given back to.
+    // The account may be gone if its data was lost.
     if let Some(account) = payer {
         let mut account = account.clone();
         account.paid = account.paid.saturating_sub(amount);
@@ -362,9 +366,9 @@ fn cancel(order: &OrderCancelled, world: &World) -> Result<Changes, Halt> {
             attempt: payment.attempt,
         });
         changes.put(account);
-        changes.note(order.id, format!("it is called off: {amount} were given back"));
+        changes.note(order.id, format!("order cancelled: {amount} refunded"));
     } else {
-        changes.note(order.id, "it is called off and costs nothing");
+        changes.note(order.id, "order cancelled: nothing to refund");
     }
     changes.append(&confirmed);
     changes.put(Payment { cancelled: true, ..payment });

@@ -1,17 +1,16 @@
 //! The inventory service: reserves stock for orders.
 //!
-//! Owns: products, reservations, lines of waiting orders and deliveries, under the tag
-//! `{inventory}`.
+//! Owns: products, reservations, backorder queues and deliveries, under the tag `{inventory}`.
 //! Consumes: `events:{inventory}_created`, `events:{inventory}_restock`, `events:{order}_created`,
 //! `events:{order}_cancelled`, `events:{order}_shipped`, `events:{order}_unpaid`,
 //! `events:{account}_wallet`; `events:{inventory}_line`, its own.
 //! Emits: `events:{inventory}_check`, `events:{inventory}_confirmed`, `events:{inventory}_updated`,
 //! `events:{inventory}_line`.
 
-mod desk;
+mod backorders;
 pub mod reservation;
-mod serving;
 pub mod stock;
+mod unit_of_work;
 
 use std::net::SocketAddr;
 
@@ -25,10 +24,10 @@ use common::{
     },
 };
 
-pub use self::desk::{Limits, PAGE};
-use self::stock::{Input, Stock, frees_stock};
+use self::stock::{Input, Stock, releases_stock};
+pub use self::{backorders::queue::ORDERS_PER_PAGE, unit_of_work::Limits};
 
-/// Reserves stock for orders and gives it back when they are not paid.
+/// Reserves stock for orders and releases it if the payment fails.
 #[derive(Parser, Clone, Debug)]
 #[command(version)]
 pub struct Config {
@@ -59,7 +58,7 @@ pub async fn start(_config: Config, life: Life) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the service reads.
+/// The streams that the service reads.
 pub fn subscriptions() -> Vec<Subscription<Input>> {
     vec![
         Subscription {
@@ -76,8 +75,8 @@ pub fn subscriptions() -> Vec<Subscription<Input>> {
         },
         Subscription {
             stream: Stream::OrderCreated,
-            // What was decided once was acted on by others. Where the order still waits,
-            // order_service sends it again.
+            // The lost decision has already had its effects elsewhere. order_service resends the
+            // order if it is still open.
             parse: |entry| match entry.forgotten {
                 true => Ok(None),
                 false => Ok(Some(Input::Ordered(entry.parse()?))),
@@ -99,7 +98,7 @@ pub fn subscriptions() -> Vec<Subscription<Input>> {
             stream: Stream::AccountWallet,
             parse: |entry| {
                 let payment: WalletChecked = entry.parse()?;
-                Ok(match (frees_stock(payment.account), payment.attempt) {
+                Ok(match (releases_stock(payment.account), payment.attempt) {
                     (true, _) => Some(Input::Unpaid(payment, entry.id)),
                     (false, None) => Some(Input::Paid(payment.order_id)),
                     (false, Some(_)) => None,

@@ -1,4 +1,4 @@
-//! The message service: tells customers what becomes of their orders.
+//! The message service: notifies customers of the progress of their orders.
 //!
 //! Owns: messages, and its own copy of customers' names, under the tag `{message}`.
 //! Consumes: `events:{account}_created`, `events:{order}_created`, `events:{inventory}_check`,
@@ -24,14 +24,14 @@ use serde::de::DeserializeOwned;
 
 use self::notification::{Input, Notifications};
 
-/// Tells customers what becomes of their orders.
+/// Notifies customers of the progress of their orders.
 #[derive(Parser, Clone, Debug)]
 #[command(version)]
 pub struct Config {
     /// Where /healthz, /readyz and /metrics are
     #[arg(long, env, default_value = "127.0.0.1:9104")]
     ops_addr: SocketAddr,
-    /// Print e-mail addresses whole where messages are delivered, on standard output: true or false
+    /// Print full e-mail addresses where messages are delivered, on standard output: true or false
     #[arg(long, env, default_value = "false", value_parser = clap::value_parser!(bool), action = clap::ArgAction::Set)]
     whole_addresses: bool,
     #[command(flatten)]
@@ -59,47 +59,53 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the service reads.
+/// The streams that the service reads.
 pub fn subscriptions() -> Vec<Subscription<Input>> {
     vec![
         Subscription {
             stream: Stream::AccountCreated,
             parse: |entry| Ok(Some(Input::Customer(entry.parse()?, entry.id))),
         },
-        Subscription { stream: Stream::OrderCreated, parse: |entry| told(entry, Input::Ordered) },
+        Subscription {
+            stream: Stream::OrderCreated,
+            parse: |entry| message(entry, Input::Ordered),
+        },
         Subscription {
             stream: Stream::InventoryCheck,
-            parse: |entry| told(entry, |event| Input::Stock(event, entry.id)),
+            parse: |entry| message(entry, |event| Input::Stock(event, entry.id)),
         },
         Subscription {
             stream: Stream::AccountWallet,
-            parse: |entry| told(entry, |event| Input::Wallet(event, entry.id)),
+            parse: |entry| message(entry, |event| Input::Wallet(event, entry.id)),
         },
         Subscription {
             stream: Stream::OrderCancelled,
-            parse: |entry| told(entry, Input::Cancelled),
+            parse: |entry| message(entry, Input::Cancelled),
         },
-        Subscription { stream: Stream::OrderShipped, parse: |entry| told(entry, Input::Shipped) },
+        Subscription {
+            stream: Stream::OrderShipped,
+            parse: |entry| message(entry, Input::Shipped),
+        },
         Subscription {
             stream: Stream::OrderCompleted,
-            parse: |entry| told(entry, Input::Completed),
+            parse: |entry| message(entry, Input::Completed),
         },
         Subscription {
             stream: Stream::AccountRefunded,
-            parse: |entry| told(entry, Input::Refunded),
+            parse: |entry| message(entry, Input::Refunded),
         },
         Subscription {
             stream: Stream::AccountToppedUp,
-            parse: |entry| told(entry, Input::ToppedUp),
+            parse: |entry| message(entry, Input::ToppedUp),
         },
     ]
 }
 
-/// What a customer is told, or was, before this service lost its store.
-fn told<E: DeserializeOwned>(
+/// The input for a message; remembered only, if the event is from before this service lost its store.
+fn message<E: DeserializeOwned>(
     entry: &StreamEntry<'_>,
     input: impl FnOnce(E) -> Input,
 ) -> Result<Option<Input>, String> {
     let input = input(entry.parse()?);
-    Ok(Some(if entry.forgotten { Input::Told(Box::new(input)) } else { input }))
+    Ok(Some(if entry.forgotten { Input::Remembered(Box::new(input)) } else { input }))
 }

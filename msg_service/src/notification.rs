@@ -1,7 +1,7 @@
-//! Notifications: what a customer is told about an order. Pure: no IO, no clock.
+//! Notifications: the messages to customers about their orders and deposits. Pure: no IO, no clock.
 //!
-//! One message per cause, that is per order, attempt and kind, or per deposit: the message itself is
-//! the trace of the event.
+//! There is one message per cause, that is per order, attempt and kind, or per deposit: the message itself
+//! is the idempotency record of the event.
 
 use common::{
     clock::Millis,
@@ -22,7 +22,7 @@ use common::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// What a customer may be told of.
+/// The events of which customers are notified.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Input {
     /// A client defined an account, in this entry.
@@ -33,31 +33,30 @@ pub enum Input {
     Stock(StockChecked, EntryId),
     /// Its payment was tried, as this entry says.
     Wallet(WalletChecked, EntryId),
-    /// It was called off.
+    /// It was cancelled.
     Cancelled(OrderCancelled),
-    /// It left the house.
+    /// It was shipped.
     Shipped(OrderShipped),
-    /// It arrived.
+    /// It was completed.
     Completed(OrderCompleted),
-    /// What it had cost was given back.
+    /// Its payment was refunded.
     Refunded(Refunded),
-    /// A customer's money came in.
+    /// A customer topped up their account.
     ToppedUp(ToppedUp),
-    /// What the customer was told before this service lost its store: it is remembered and not
-    /// said again.
-    Told(Box<Input>),
+    /// An event from before this service lost its store: its message is stored and not sent again.
+    Remembered(Box<Input>),
 }
 
-/// msg_service's own copy of what it needs to know of a customer.
+/// msg_service's own copy of a customer's name and address.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Customer {
     /// The customer.
     pub id: CustomerId,
-    /// How to call them.
+    /// The name.
     pub name: String,
-    /// How to reach them.
+    /// The e-mail address.
     pub email: String,
-    /// The event that said so; an older one changes nothing.
+    /// The event that was last applied; an older one changes nothing.
     pub created_by: EntryId,
 }
 
@@ -71,7 +70,8 @@ impl Entity for Customer {
     }
 }
 
-/// The trace of a request to define an account: its event may be published again, after newer ones.
+/// The idempotency record of a request to define an account: its event may be published again, after
+/// newer ones.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CustomerDefinition {
     /// The request.
@@ -88,12 +88,12 @@ impl Entity for CustomerDefinition {
     }
 }
 
-/// The current attempt of an order, for results that do not say which attempt they are about.
+/// The current attempt of an order, for results that name no attempt.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CurrentAttempt {
     /// The order.
     pub order: OrderId,
-    /// The last attempt that was heard of.
+    /// The latest attempt.
     pub attempt: u32,
     /// The last stock check of an earlier attempt; see [`OrderCreated`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -114,17 +114,17 @@ impl Entity for CurrentAttempt {
 }
 
 impl CurrentAttempt {
-    /// The attempt that a result is about which does not name it.
+    /// The attempt of a result that names none.
     fn attempt_of(&self, stream: Stream, entry: EntryId) -> u32 {
         let last = if stream == Stream::InventoryCheck { self.checked_by } else { self.refused_by };
         if Some(entry) <= last { self.attempt.saturating_sub(1).max(1) } else { self.attempt }
     }
 }
 
-/// Decides what customers are told.
+/// The decider of msg_service.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Notifications {
-    /// Whether messages are delivered with whole e-mail addresses.
+    /// Whether messages are delivered with full e-mail addresses.
     pub whole_addresses: bool,
 }
 
@@ -189,7 +189,7 @@ impl Decider for Notifications {
                     }
                 };
                 if let Input::Ordered(OrderCreated { id, attempt, checked_by, refused_by, .. }) =
-                    untold(input)
+                    inner(input)
                     && *attempt > 1
                     && world.get::<CurrentAttempt>(id)?.is_none_or(|known| known.attempt < *attempt)
                 {
@@ -201,13 +201,13 @@ impl Decider for Notifications {
                     return Ok(changes);
                 }
                 let known = world.get::<Customer>(customer)?;
-                let (subject, text) = words(kind, &facts);
+                let (subject, text) = compose(kind, &facts);
                 let name = known.map_or("customer", |customer| &customer.name);
                 let body = format!("Dear {name}, {text}");
                 let order = cause.order();
                 let message =
                     MessageSent { id, customer: customer.clone(), order, kind, subject, body };
-                if !matches!(input, Input::Told(_)) {
+                if !matches!(input, Input::Remembered(_)) {
                     changes.append(&message);
                     changes.deliver(self.delivery(known, &message));
                     let note = format!("{} to customer {customer}", kind.name());
@@ -224,7 +224,7 @@ impl Decider for Notifications {
 }
 
 impl Notifications {
-    /// A message as it is delivered: printed on standard output.
+    /// The delivered form of a message: a line on standard output.
     fn delivery(self, known: Option<&Customer>, message: &MessageSent) -> String {
         let name = known.map_or("customer", |customer| &customer.name);
         let address = known.map_or_else(
@@ -240,18 +240,18 @@ impl Notifications {
     }
 }
 
-/// An input as seen from here.
+/// The reason to write a message, or a change of a customer.
 enum Occasion<'a> {
     Customer(&'a AccountCreated, EntryId),
-    Message { customer: &'a CustomerId, cause: Cause, kind: MessageKind, facts: Facts<'a> },
+    Message { customer: &'a CustomerId, cause: Cause, kind: MessageKind, facts: MessageFacts<'a> },
 }
 
-/// What a message is about, and sent once for.
+/// The cause of a message: each is sent once for its cause.
 #[derive(Clone, Copy)]
 enum Cause {
     /// This attempt of the order.
     Attempt(OrderId, u32),
-    /// The order's current attempt, as this entry of the stream says without naming it.
+    /// The order's current attempt, by this entry of the stream, which names no attempt.
     Current(OrderId, Stream, EntryId),
     Deposit(Uuid),
 }
@@ -272,10 +272,10 @@ impl Cause {
     }
 }
 
-/// The input as it was before this service lost its store.
-fn untold(input: &Input) -> &Input {
+/// The event itself, remembered or not.
+fn inner(input: &Input) -> &Input {
     match input {
-        Input::Told(input) => input,
+        Input::Remembered(input) => input,
         input => input,
     }
 }
@@ -286,11 +286,11 @@ fn about_deposit(id: Uuid, kind: MessageKind) -> Uuid {
     Uuid::new_v5(&NAMESPACE, name.as_bytes())
 }
 
-/// What the words of a message may mention.
+/// The facts that a message may mention.
 #[derive(Default)]
-struct Facts<'a> {
+struct MessageFacts<'a> {
     products: &'a [ProductId],
-    /// The order's total, or the sum that moved.
+    /// The total of the order, or the amount refunded or topped up.
     money: Option<u64>,
     balance: Option<u64>,
     reason: Option<&'a str>,
@@ -302,14 +302,14 @@ fn occasion(input: &Input) -> Occasion<'_> {
         Occasion::Message { customer, cause, kind, facts }
     };
     match input {
-        Input::Told(input) => occasion(input),
+        Input::Remembered(input) => occasion(input),
         Input::Customer(event, entry) => Occasion::Customer(event, *entry),
         Input::Ordered(event) => {
             let kind = match event.attempt {
                 1 => MessageKind::OrderReceived,
                 _ => MessageKind::TriedAgain,
             };
-            let facts = Facts { products: &event.product_ids, ..Facts::default() };
+            let facts = MessageFacts { products: &event.product_ids, ..MessageFacts::default() };
             about(&event.customer_id, event.id, event.attempt, kind, facts)
         }
         Input::Stock(event, entry) => {
@@ -318,10 +318,10 @@ fn occasion(input: &Input) -> Occasion<'_> {
                 StockOutcome::OutOfStock => MessageKind::OutOfStock,
                 StockOutcome::Rejected => MessageKind::Rejected,
             };
-            let facts = Facts {
+            let facts = MessageFacts {
                 money: event.order_total,
                 reason: event.reason.as_deref(),
-                ..Facts::default()
+                ..MessageFacts::default()
             };
             let stream = Stream::InventoryCheck;
             let cause = Cause::of(event.order_id, event.attempt, stream, *entry);
@@ -333,25 +333,25 @@ fn occasion(input: &Input) -> Occasion<'_> {
                 WalletOutcome::InsufficientFund => MessageKind::InsufficientFund,
                 WalletOutcome::Rejected => MessageKind::Rejected,
             };
-            let facts = Facts { reason: event.reason.as_deref(), ..Facts::default() };
+            let facts = MessageFacts { reason: event.reason.as_deref(), ..MessageFacts::default() };
             let stream = Stream::AccountWallet;
             let cause = Cause::of(event.order_id, event.attempt, stream, *entry);
             Occasion::Message { customer: &event.customer_id, cause, kind, facts }
         }
         Input::Cancelled(event) => {
             let kind = MessageKind::Cancelled;
-            about(&event.customer_id, event.id, event.attempt, kind, Facts::default())
+            about(&event.customer_id, event.id, event.attempt, kind, MessageFacts::default())
         }
         Input::Shipped(event) => {
             let kind = MessageKind::Shipped;
-            about(&event.customer_id, event.id, event.attempt, kind, Facts::default())
+            about(&event.customer_id, event.id, event.attempt, kind, MessageFacts::default())
         }
         Input::Completed(event) => {
             let kind = MessageKind::Completed;
-            about(&event.customer_id, event.id, event.attempt, kind, Facts::default())
+            about(&event.customer_id, event.id, event.attempt, kind, MessageFacts::default())
         }
         Input::Refunded(event) => {
-            let facts = Facts { money: Some(event.amount), ..Facts::default() };
+            let facts = MessageFacts { money: Some(event.amount), ..MessageFacts::default() };
             let kind = MessageKind::Refunded;
             about(&event.customer_id, event.order_id, event.attempt, kind, facts)
         }
@@ -359,17 +359,17 @@ fn occasion(input: &Input) -> Occasion<'_> {
             customer: &event.customer_id,
             cause: Cause::Deposit(event.id),
             kind: MessageKind::ToppedUp,
-            facts: Facts {
+            facts: MessageFacts {
                 money: Some(event.amount),
                 balance: Some(event.balance),
-                ..Facts::default()
+                ..MessageFacts::default()
             },
         },
     }
 }
 
-/// Subject and text.
-fn words(kind: MessageKind, facts: &Facts<'_>) -> (String, String) {
+/// The subject and the text of a message.
+fn compose(kind: MessageKind, facts: &MessageFacts<'_>) -> (String, String) {
     let money =
         |before: &str| facts.money.map_or_else(String::new, |money| format!("{before}{money}"));
     let (subject, text) = match kind {
@@ -401,7 +401,7 @@ fn words(kind: MessageKind, facts: &Facts<'_>) -> (String, String) {
             let reason = facts.reason.unwrap_or("it names something that does not exist");
             (
                 "We cannot fill your order",
-                format!("your order was turned down: {reason}. Please change it and order again."),
+                format!("your order was rejected: {reason}. Please change it and order again."),
             )
         }
         MessageKind::TriedAgain => (
@@ -412,12 +412,11 @@ fn words(kind: MessageKind, facts: &Facts<'_>) -> (String, String) {
             "Your order is cancelled",
             "your order is cancelled. What you paid for it comes back to your wallet.".to_owned(),
         ),
-        MessageKind::Refunded => (
-            "Your money is back",
-            format!("we gave back{} for the order that was called off.", money(" the ")),
-        ),
+        MessageKind::Refunded => {
+            ("Your money is back", format!("we refunded{} for your cancelled order.", money(" ")))
+        }
         MessageKind::Shipped => {
-            ("Your order was shipped", "your order has left our house.".to_owned())
+            ("Your order was shipped", "your order has been handed to the carrier.".to_owned())
         }
         MessageKind::Completed => {
             ("Your order arrived", "your order has been delivered. Enjoy it!".to_owned())

@@ -1,4 +1,4 @@
-//! The HTTP interface towards the gateway: orders, and what is asked of them.
+//! The HTTP API for the gateway: orders and their actions.
 
 use std::sync::Arc;
 
@@ -34,44 +34,44 @@ use tracing::error;
 use uuid::Uuid;
 
 use crate::{
-    gateway_only::{self, Secrets},
-    order::{Act, Action, Answer, Input, Orders, Place},
+    gateway_secret::{self, GatewaySecrets},
+    order::{Action, ActionRequest, Answer, Input, NewOrder, Orders},
     progress::Progress,
 };
 
-/// What the handlers need.
+/// The state of the handlers.
 #[derive(Clone, Debug)]
 pub struct Api {
-    /// Where commands go.
+    /// The entrance of the engine.
     pub door: Door<Orders>,
-    /// Where orders are read.
+    /// The Redis of orders.
     pub store: Arc<SharedLink>,
-    /// How far the services are that have to handle an order.
+    /// The progress of the consumer groups that handle orders.
     pub progress: watch::Receiver<Progress>,
-    /// When no more orders are accepted.
+    /// The backlog beyond which no order is accepted.
     pub max_backlog: MaxBacklog,
-    /// How much memory the Redis servers have left.
+    /// The memory of the Redis servers.
     pub memory: Arc<MemoryWatch>,
 }
 
 type OrderPath = Result<Path<OrderId>, PathRejection>;
 
-/// The routes, for whoever shows one of the secrets.
-pub fn router(api: Api, secrets: Secrets) -> Router {
-    let acts = |action| {
+/// The routes, for requests with one of the secrets.
+pub fn router(api: Api, secrets: GatewaySecrets) -> Router {
+    let steps = |action| {
         move |State(api): State<Api>, id: OrderPath, headers: HeaderMap| async move {
             act(&api, path_id(id)?, action, &headers).await
         }
     };
     Router::new()
         .route("/order", post(place))
-        .route("/order/{id}", get(show).delete(acts(Action::Cancel)))
-        .route("/order/{id}/pay", post(acts(Action::Pay)))
-        .route("/order/{id}/ship", post(acts(Action::Ship)))
-        .route("/order/{id}/complete", post(acts(Action::Complete)))
+        .route("/order/{id}", get(show).delete(steps(Action::Cancel)))
+        .route("/order/{id}/pay", post(steps(Action::Pay)))
+        .route("/order/{id}/ship", post(steps(Action::Ship)))
+        .route("/order/{id}/complete", post(steps(Action::Complete)))
         .method_not_allowed_fallback(wrong_method)
         .fallback(unknown_path)
-        .layer(middleware::from_fn_with_state(Arc::new(secrets), gateway_only::admit))
+        .layer(middleware::from_fn_with_state(Arc::new(secrets), gateway_secret::authenticate))
         .with_state(api)
 }
 
@@ -87,7 +87,7 @@ async fn place(
     };
     let PlaceOrder { product_ids, customer_id } = body;
     let mut response =
-        ask(&api, id, Input::Place(Place { id, product_ids, customer_id }), &headers).await?;
+        submit(&api, id, Input::Place(NewOrder { id, product_ids, customer_id }), &headers).await?;
     let location = HeaderValue::from_str(&format!("/order/{id}")).expect("a UUID is plain");
     response.headers_mut().insert(header::LOCATION, location);
     Ok(response)
@@ -103,19 +103,19 @@ async fn act(
         Some(key) => request_id("step", caller(headers), &key),
         None => Uuid::new_v4(),
     };
-    ask(api, id, Input::Act(Act { id, action, request }), headers).await
+    submit(api, id, Input::Act(ActionRequest { id, action, request }), headers).await
 }
 
-async fn ask(
+async fn submit(
     api: &Api,
     id: OrderId,
     command: Input,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
-    check_room(api, id, &command).await?;
+    check_capacity(api, id, &command).await?;
     let trace = trace(headers);
     let answer = api.door.ask(command, trace.clone()).await;
-    let (order, replayed) = match answer.map_err(|it| refused(id, it, trace.as_deref()))? {
+    let (order, replayed) = match answer.map_err(|it| submit_problem(id, it, trace.as_deref()))? {
         Answer::Done(order) => (order, false),
         Answer::Replayed(order) => (order, true),
         Answer::KeyReused => {
@@ -151,9 +151,9 @@ fn too_many_open(limit: u64) -> Problem {
     Problem::too_many_open(detail).at("customer_id")
 }
 
-/// What an order of this status still takes, in words and as members.
-fn not_allowed(status: OrderStatus, why: &str, takes: impl Fn(Action) -> bool) -> Problem {
-    let fitting = Action::ALL.into_iter().filter(|action| action.fits(status) && takes(*action));
+/// The problem of an action that the status does not allow, with the allowed actions.
+fn not_allowed(status: OrderStatus, why: &str, allows: impl Fn(Action) -> bool) -> Problem {
+    let fitting = Action::ALL.into_iter().filter(|action| action.fits(status) && allows(*action));
     let allowed: Vec<&str> = fitting.map(Action::name).collect();
     let detail = match allowed.as_slice() {
         [] => format!("{why}; nothing more can be asked of it"),
@@ -162,10 +162,10 @@ fn not_allowed(status: OrderStatus, why: &str, takes: impl Fn(Action) -> bool) -
     Problem::wrong_state(detail).in_state(status.name(), &allowed)
 }
 
-/// Refuses to place an order while a Redis is nearly full, and to change one while it is almost used up;
-/// and to start an attempt of one while a service on its path is too far behind. Repeated requests are
-/// answered as ever.
-async fn check_room(api: &Api, id: OrderId, command: &Input) -> Result<(), Problem> {
+/// Refuses new orders while a Redis is nearly full, and changes to orders while it is almost full; and
+/// refuses new attempts while a service on their path is too far behind (backpressure). Repeated
+/// requests are answered in any case.
+async fn check_capacity(api: &Api, id: OrderId, command: &Input) -> Result<(), Problem> {
     let starts_attempt = match command {
         Input::Place(_) => true,
         Input::Act(act) => act.action == Action::Pay,
@@ -199,7 +199,7 @@ fn unknown(id: OrderId) -> Problem {
     Problem::not_found(format!("there is no order {id}"))
 }
 
-fn refused(id: OrderId, refusal: Refusal, trace: Option<&str>) -> Problem {
+fn submit_problem(id: OrderId, refusal: Refusal, trace: Option<&str>) -> Problem {
     match refusal {
         Refusal::Unavailable => Problem::unavailable(
             "orders cannot be stored at the moment; repeat the request with the same Idempotency-Key",
@@ -208,7 +208,7 @@ fn refused(id: OrderId, refusal: Refusal, trace: Option<&str>) -> Problem {
             "it was not confirmed in time; repeat the request with the same Idempotency-Key",
         ),
         Refusal::Fault(fault) => {
-            error!(order.id = %id, trace.id = trace_id(trace), "a request about the order failed: {fault}");
+            error!(order.id = %id, trace.id = trace_id(trace), "request failed: {fault}");
             Problem::internal("the order was not changed")
         }
     }
@@ -226,7 +226,7 @@ async fn show(
         Err(error) => {
             let trace = trace(&headers);
             error!(order.id = %id, trace.id = trace_id(trace.as_deref()),
-                "reading the order failed: {error}");
+                "cannot read the order: {error}");
             Err(error.problem("the order cannot be read", "orders cannot be read at the moment"))
         }
     }

@@ -1,9 +1,9 @@
-//! The history of an order that is tried again and again. Pure: no IO, no clock.
+//! The bounded history of an order with many attempts. Pure: no IO, no clock.
 //!
 //! An order is stored whole with each step, so its history is bounded: it keeps the first step and
 //! those of the last [`KEPT_ATTEMPTS`] attempts. The steps are also the idempotency records of the
-//! requests that asked for them. Where steps are dropped, a [`Retry`] record of its own keeps what
-//! each request to pay again was answered.
+//! requests that asked for them. Where steps are dropped, a [`Retry`] record of its own keeps the answer
+//! to each request to pay again.
 
 use common::contract::{
     entities::{KEPT_ATTEMPTS, Order, OrderStatus, Step},
@@ -14,22 +14,22 @@ use common::contract::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The idempotency record of a request to pay again: what of the answer may be gone from the order.
+/// The idempotency record of a request to pay again: the part of its answer that the order may have lost.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Retry {
-    /// Names the request, see [`Retry::id_of`].
+    /// The id of the record, see [`Retry::id_of`].
     pub id: Uuid,
-    /// The attempt that it began.
+    /// The attempt that the request began.
     pub attempt: u32,
-    /// The history as it was answered.
+    /// The history in the answer.
     pub history: Vec<Step>,
-    /// How many steps had been dropped from it by then.
+    /// The number of steps that had been dropped by then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub omitted: Option<u32>,
 }
 
 impl Retry {
-    /// The id of the record: the same key may be used once for each order.
+    /// The id of the record: a key may be used once for each order.
     pub fn id_of(order: OrderId, request: Uuid) -> Uuid {
         Uuid::new_v5(&order.0, request.as_bytes())
     }
@@ -39,7 +39,7 @@ impl Retry {
         Self { id: Self::id_of(id, request), attempt, history, omitted }
     }
 
-    /// The first answer, from the order as it is now.
+    /// The first answer, made from the current order.
     pub fn answer(&self, order: &Order) -> Order {
         Order {
             status: OrderStatus::Pending,
@@ -64,11 +64,11 @@ impl Entity for Retry {
     }
 }
 
-/// Drops the steps of early attempts from an order whose next attempt has just begun, and gives the
-/// records that stand for what the history cannot answer any more.
+/// Drops the steps of early attempts from an order whose next attempt has just begun, and returns the
+/// records of the requests that the history can no longer answer.
 pub fn condense(order: &mut Order) -> Vec<Retry> {
-    let request = |order: &Order, place: usize| {
-        let Step { status, attempt, request, .. } = order.history[place];
+    let request = |order: &Order, index: usize| {
+        let Step { status, attempt, request, .. } = order.history[index];
         request.filter(|_| status == OrderStatus::Pending && attempt > 1)
     };
     let oldest = order.attempt.saturating_sub(KEPT_ATTEMPTS - 1);
@@ -78,8 +78,8 @@ pub fn condense(order: &mut Order) -> Vec<Retry> {
     let last = order.history.len() - 1;
     let mut records = Vec::new();
     if order.omitted.is_none() {
-        let earlier = (0..last).filter_map(|place| Some((place, request(order, place)?)));
-        records.extend(earlier.map(|(place, request)| Retry::new(request, order.as_of(place))));
+        let earlier = (0..last).filter_map(|index| Some((index, request(order, index)?)));
+        records.extend(earlier.map(|(index, request)| Retry::new(request, order.as_of(index))));
     }
     drop_steps_before(order, oldest);
     let last = order.history.len() - 1;
@@ -87,12 +87,12 @@ pub fn condense(order: &mut Order) -> Vec<Retry> {
     records
 }
 
-/// Keeps the first step, and those from this attempt on.
+/// Keeps the first step and those from this attempt on.
 fn drop_steps_before(order: &mut Order, oldest: u32) {
     let arrivals = order.arrivals();
     let steps = order.history.iter().zip(arrivals).enumerate();
     let mut kept: Vec<(u32, Step)> = steps
-        .filter(|(place, (step, _))| *place == 0 || step.attempt >= oldest)
+        .filter(|(index, (step, _))| *index == 0 || step.attempt >= oldest)
         .map(|(_, (step, arrival))| (arrival, *step))
         .collect();
     let dropped = u32::try_from(order.history.len() - kept.len()).unwrap_or(u32::MAX);

@@ -1,18 +1,19 @@
-//! The order service: keeps orders.
+//! The order service: stores orders and moves them from status to status.
 //!
 //! Owns: orders, under the tag `{order}`.
-//! Consumes: orders and what is asked of them from the gateway; `events:{inventory}_check`,
+//! Consumes: orders and actions from the gateway, by HTTP; `events:{inventory}_check`,
 //! `events:{account}_wallet`, `events:{inventory}_confirmed`, `events:{account}_confirmed`.
 //! Emits: `events:{order}_created`, `events:{order}_cancelled`, `events:{order}_shipped`,
 //! `events:{order}_completed`, `events:{order}_unpaid`, `events:{order}_updated`.
 
 pub mod api;
-mod chase;
-pub mod gateway_only;
+
+pub mod gateway_secret;
 pub mod history;
 mod memory;
 pub mod order;
 pub mod progress;
+mod resend;
 mod sampler;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -35,13 +36,14 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use self::{
     api::Api,
-    chase::Chase,
-    gateway_only::Secrets,
+    gateway_secret::GatewaySecrets,
+    memory::MemorySampler,
     order::{Confirmed, Input, Orders},
+    resend::ResendTask,
     sampler::Sampler,
 };
 
-/// Keeps orders and moves them on as stock and payment are settled.
+/// Stores orders and moves them from status to status.
 #[derive(Parser, Clone, Debug)]
 #[command(version)]
 pub struct Config {
@@ -51,17 +53,17 @@ pub struct Config {
     /// Where /healthz, /readyz and /metrics are
     #[arg(long, env, default_value = "127.0.0.1:9101")]
     ops_addr: SocketAddr,
-    /// After how long an order that got no answer is sent again, in milliseconds
+    /// Time after which an order without an answer is resent, in milliseconds
     #[arg(long, env, default_value = "60000", value_parser = clap::value_parser!(u64).range(100..))]
     resend_after_ms: u64,
-    /// How many entries a service may be behind before no more orders are accepted, or off
+    /// Number of entries that a service may be behind before new orders are refused, or off
     #[arg(long, env, default_value = "100000")]
     max_backlog: MaxBacklog,
-    /// How much of its maxmemory a Redis may have used before no more orders are accepted, in percent, or
-    /// off; halfway from there to 100 % no order is changed any more
+    /// Share of its maxmemory that a Redis may use before new orders are refused, in percent, or off;
+    /// halfway from there to 100 % changes to orders are refused as well
     #[arg(long, env, default_value = "90")]
     max_memory_percent: MaxMemory,
-    /// How many orders of one customer may be open, 0 for any number
+    /// Number of open orders that a customer may have, 0 for any number
     #[arg(long, env, default_value = "10000")]
     max_open_orders: u64,
     #[command(flatten)]
@@ -88,12 +90,12 @@ impl ServiceConfig for Config {
 ///
 /// # Errors
 ///
-/// HTTP_ADDR cannot be listened on.
+/// The process cannot listen on HTTP_ADDR.
 pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
     let orders = Orders {
         resend_after: config.resend_after_ms,
         max_open: config.max_open_orders,
-        knows_all: [Topic::Inventory, Topic::Account]
+        single_redis: [Topic::Inventory, Topic::Account]
             .into_iter()
             .all(|topic| life.sources.of(topic) == life.sources.of(Topic::Order)),
     };
@@ -105,34 +107,34 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
     life.register_metrics(|registry| registry.register(name, help, backlog.clone()));
     let memory = MemoryWatch::new(config.max_memory_percent, &life);
     let part = life.health.helper("the memory watch");
-    let watch = memory::watch(&life.sources, Arc::clone(&memory), part);
-    life.spawn("the memory watch", watch.run(life.shutdown.clone()));
+    let sampler = MemorySampler::new(&life.sources, Arc::clone(&memory), part);
+    life.spawn("the memory watch", sampler.run(life.shutdown.clone()));
     let part = life.health.part("the backlog sampler");
     let (sampler, progress) =
         Sampler::new(&life.sources, config.resend_after_ms, backlog, Arc::clone(&memory), part);
     life.spawn("the backlog sampler", sampler.run(life.shutdown.clone()));
     let max_backlog = config.max_backlog;
-    let chase = Chase {
+    let resend = ResendTask {
         orders,
         door: door.clone(),
         store: Arc::clone(&store),
         inventory: SharedLink::new(life.sources.of(Topic::Inventory).clone()),
         progress: progress.clone(),
         max_backlog,
-        part: life.health.part("the chase"),
+        part: life.health.part("the resending of orders"),
     };
-    life.spawn("the chase", chase.run(life.shutdown.clone()));
-    let secrets = Secrets::new(&config.auth.secrets()?)?;
+    life.spawn("the resending of orders", resend.run(life.shutdown.clone()));
+    let secrets = GatewaySecrets::new(&config.auth.secrets()?)?;
     let api = Api { door, store, progress, max_backlog, memory };
     life.serve(config.http_addr, api::router(api, secrets)).await
 }
 
-/// What the service reads.
+/// The streams that the service reads.
 pub fn subscriptions() -> Vec<Subscription<Input>> {
     vec![
         Subscription {
             stream: Stream::InventoryCheck,
-            // It is about an order that is not known any more.
+            // The order of a lost result is lost as well.
             parse: |entry| match entry.forgotten {
                 true => Ok(None),
                 false => Ok(Some(Input::Stock(entry.parse()?, entry.id))),

@@ -1,5 +1,5 @@
-//! Watches the memory of the Redis servers that hold none of the sampled streams: the one of messages,
-//! where it is a server of its own. What an order leads to is stored there as well.
+//! The memory of the Redis servers that have none of the sampled streams: the Redis of messages, if it is
+//! a server of its own. Every order leads to messages, so it must have room for them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,37 +16,38 @@ use tokio_util::sync::CancellationToken;
 
 use crate::progress::SAMPLED;
 
-/// The time between two looks.
+/// The time between two samples.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How long Redis may take for one.
+/// The time that Redis has for one sample.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Looks for as long as the process lives. It is apart from the sampler of the streams, whose samples
-/// must not wait for these servers: orders are accepted while they are away.
-pub(crate) struct Watch {
+/// Samples the memory as long as the process runs. The sampler of the streams does not do it, because its
+/// samples must not wait for these servers: orders are accepted while they are away.
+pub(crate) struct MemorySampler {
     links: Vec<Link>,
     memory: Arc<MemoryWatch>,
     part: Arc<Part>,
 }
 
-/// A watch of the servers that the sampler of the streams does not ask.
-pub(crate) fn watch(sources: &Sources, memory: Arc<MemoryWatch>, part: Arc<Part>) -> Watch {
-    let is_sampled =
-        |server: usize| SAMPLED.iter().any(|stream| sources.index(stream.topic()) == server);
-    let others = sources.servers().iter().enumerate().filter(|(server, _)| !is_sampled(*server));
-    let links = others.map(|(_, url)| Link::new(url.clone(), TIMEOUT).primary_only()).collect();
-    Watch { links, memory, part }
-}
+impl MemorySampler {
+    /// Samples the servers that the sampler of the streams does not ask.
+    pub(crate) fn new(sources: &Sources, memory: Arc<MemoryWatch>, part: Arc<Part>) -> Self {
+        let is_sampled =
+            |server: usize| SAMPLED.iter().any(|stream| sources.index(stream.topic()) == server);
+        let others = sources.servers().iter().enumerate();
+        let others = others.filter(|(server, _)| !is_sampled(*server));
+        let links = others.map(|(_, url)| Link::new(url.clone(), TIMEOUT).primary_only()).collect();
+        Self { links, memory, part }
+    }
 
-impl Watch {
     pub(crate) async fn run(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
         tokio::select! {
-            never = self.look_forever() => match never {},
+            never = self.sample_forever() => match never {},
             () = shutdown.cancelled() => Ok(()),
         }
     }
 
-    async fn look_forever(&mut self) -> std::convert::Infallible {
+    async fn sample_forever(&mut self) -> std::convert::Infallible {
         loop {
             for link in &mut self.links {
                 match used(link).await {

@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_after_an_unread_or_pending_entry_is_handled_on_any_path_through_its_group() {
+    fn nothing_after_an_unread_or_pending_entry_counts_as_handled() {
         for path in Path::ALL {
             for (stream, readers) in path.stages().iter().copied().flatten() {
                 for reader in *readers {
@@ -361,9 +361,9 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_came_late_is_waited_for_though_the_group_is_past_the_time_of_the_question() {
+    fn a_late_answer_is_waited_for_although_its_group_is_past_the_event() {
         let mut tracker = Tracker::default();
-        // inventory_service is away, and an order of the time 150 waits for it.
+        // inventory_service is down, and an order of the time 150 waits for it.
         let mut sample = quiet(10);
         set(&mut sample, CREATED, 150, Topic::Inventory, group(10, None, Some(1)));
         tracker.take(sample.clone(), 200);
@@ -384,7 +384,7 @@ mod tests {
             let mut sample = quiet(at);
             for (stream, progress) in &mut sample {
                 for reader in stream.readers() {
-                    // Everybody is 10 ms behind, always.
+                    // Every group is always 10 ms behind.
                     progress.groups.insert(*reader, group(at - 10, Some(at - 15), Some(1)));
                 }
             }
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_that_were_deleted_before_they_were_read_are_not_waited_for() {
+    fn entries_deleted_before_they_are_read_are_not_waited_for() {
         let mut tracker = Tracker::default();
         let mut sample = quiet(10);
         set(&mut sample, CREATED, 150, Topic::Inventory, group(10, None, None));
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_known_where_a_redis_is_away_and_no_group_is_waited_for_that_does_not_exist() {
+    fn an_unavailable_redis_has_no_progress_and_a_missing_group_is_ignored() {
         let mut tracker = Tracker::default();
         let mut sample = quiet(10);
         sample.remove(&Stream::InventoryCheck);
@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn the_backlog_is_what_is_unread_and_pending_in_the_group_that_is_furthest_behind() {
+    fn the_backlog_is_the_unread_and_pending_entries_of_the_slowest_group() {
         let mut tracker = Tracker::default();
         assert_eq!(largest(&mut tracker, read_to(100, 30, Some(70))), ("inventory_service", 70));
         let mut both = read_to(100, 30, Some(70));
@@ -453,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lag_that_redis_counts_wrong_is_no_backlog() {
+    fn a_wrong_lag_of_redis_is_no_backlog() {
         let mut tracker = Tracker::default();
         // At the end of the stream nothing is unread, whatever Redis says.
         assert_eq!(largest(&mut tracker, read_to(1_000, 1_000, Some(900))).1, 0);
@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn where_redis_knows_no_lag_it_is_counted_from_what_is_added() {
+    fn a_lag_that_redis_does_not_know_is_counted_from_added_entries() {
         let mut tracker = Tracker::default();
         let unknown =
             |length, delivered| StreamProgress { added: None, ..read_to(length, delivered, None) };

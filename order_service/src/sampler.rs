@@ -1,5 +1,5 @@
-//! Samples the streams between order_service and its answers, for [`Progress`], and the memory of the
-//! Redis servers that they lie in.
+//! Samples the streams between order_service and its answers, for [`Progress`], and the memory of their
+//! Redis servers.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -25,19 +25,23 @@ use crate::progress::{GroupProgress, Progress, SAMPLED, Sample, StreamProgress, 
 
 /// The longest time between two samples.
 const INTERVAL_MAX: Duration = Duration::from_secs(1);
-/// How long Redis may take for a sample.
+/// The time that Redis has for one sample.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The rights to look at the ends of the sampled streams and at the memory of their server; all
-/// others belong to readers and owners.
-fn rights(sources: &Sources, server: usize) -> Vec<Right> {
+/// The permissions to read the ends of the sampled streams and the memory of their server; readers and
+/// owners check all others.
+fn permissions(sources: &Sources, server: usize) -> Vec<Right> {
     let there = SAMPLED.into_iter().filter(|stream| sources.index(stream.topic()) == server);
     let streams = there.map(|stream| Right::new("XINFO STREAM", stream.key(), &[]));
-    let rights: Vec<Right> = streams.collect();
-    if rights.is_empty() { rights } else { [rights, vec![Right::info("memory")]].concat() }
+    let permissions: Vec<Right> = streams.collect();
+    if permissions.is_empty() {
+        permissions
+    } else {
+        [permissions, vec![Right::info("memory")]].concat()
+    }
 }
 
-/// Takes samples for as long as the process lives.
+/// Takes samples as long as the process runs.
 pub(crate) struct Sampler {
     sources: Sources,
     links: Vec<Link>,
@@ -50,7 +54,7 @@ pub(crate) struct Sampler {
 }
 
 impl Sampler {
-    /// A sampler, and where its findings are.
+    /// A sampler, and the receiver of its findings.
     pub(crate) fn new(
         sources: &Sources,
         resend_after: Millis,
@@ -81,12 +85,12 @@ impl Sampler {
         }
     }
 
-    /// Ends only if a right is missing at the start.
+    /// Ends only if a permission is missing at the start.
     async fn sample_forever(&mut self) -> LinkError {
         let mut backoff = Backoff::default();
         for server in 0..self.links.len() {
-            let rights = rights(&self.sources, server);
-            while let Err(error) = self.links[server].check_rights(&rights).await {
+            let permissions = permissions(&self.sources, server);
+            while let Err(error) = self.links[server].check_rights(&permissions).await {
                 if matches!(error, LinkError::Unsuitable { .. }) {
                     return error;
                 }
@@ -99,7 +103,7 @@ impl Sampler {
             let began = now_millis();
             let (sample, failure) = self.sample().await;
             match failure {
-                // That a Redis is away the engine and the readers report.
+                // The engine and the readers report an unavailable Redis.
                 Some(error) => self.part.denied(&error),
                 None => self.part.answered(),
             }
@@ -111,8 +115,8 @@ impl Sampler {
         }
     }
 
-    /// The streams in the order of [`SAMPLED`], and the last error. Neighbours in that order that lie
-    /// in one Redis are asked about together.
+    /// A sample of the streams in the order of [`SAMPLED`], and the last error. Neighbours in that order
+    /// that lie in one Redis are sampled together.
     async fn sample(&mut self) -> (Sample, Option<LinkError>) {
         let (mut sample, mut failure) = (Sample::new(), None);
         let server = |stream: &Stream| self.sources.index(stream.topic());
@@ -155,7 +159,7 @@ impl Sampler {
     }
 }
 
-/// Reads what Redis says about one stream. Without the stream or a group it answers with an error.
+/// The progress of one stream from the replies of Redis. A missing stream or group is an error reply.
 fn progress(link: &Link, stream: Stream, answers: Vec<Value>) -> Result<StreamProgress, LinkError> {
     let mut answers = answers.into_iter();
     let mut next = |command| match answers.next() {
@@ -166,7 +170,7 @@ fn progress(link: &Link, stream: Stream, answers: Vec<Value>) -> Result<StreamPr
     let Some(info) = next("XINFO STREAM")?.map(members) else {
         return Ok(StreamProgress::default());
     };
-    // An entry comes whole, its id first; nil where there is none.
+    // The reply has the whole entry, its id first; nil if there is none.
     let end = |name| match info.get(name) {
         Some(Value::Array(entry)) => entry.first().and_then(id).unwrap_or_default(),
         _ => EntryId::default(),

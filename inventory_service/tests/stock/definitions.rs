@@ -1,4 +1,4 @@
-//! Products as clients define them, and the stock that clients bring.
+//! Definitions of products, and restocking.
 
 use common::contract::{
     definitions::ProductDefinition,
@@ -41,13 +41,13 @@ fn a_reset_product_keeps_what_orders_hold() {
         assert_eq!((product.reserved, product.received), (3, amount + 3));
     }
     warehouse.when(&unpaid(1, 1));
-    assert_eq!(warehouse.stock("201"), (1_003, 0), "what is given back comes on top");
+    assert_eq!(warehouse.stock("201"), (1_003, 0), "released stock is added");
 }
 
 #[test]
 fn an_older_created_event_changes_nothing() {
     let id = |text: &str| text.parse::<EntryId>().unwrap();
-    // Applied, then late: by number, not as text; seconds of the original below milliseconds.
+    // Applied, then late: compared as numbers; seconds of the original are below milliseconds.
     let table = [
         ("1767225600000-5", "1767225600000-5"),
         ("1767225600000-5", "1767225600000-4"),
@@ -62,12 +62,12 @@ fn an_older_created_event_changes_nothing() {
         warehouse.when(&ordered(1, 1, &["201"]));
         warehouse.when_nothing_happens(&created("201", 800, 4, id(applied)));
         warehouse.when(&created("201", 2, 7, EntryId { time: u64::MAX, sequence: 0 }));
-        assert_eq!(warehouse.stock("201"), (7, 1), "a newer one does");
+        assert_eq!(warehouse.stock("201"), (7, 1), "a newer one changes it");
     }
 }
 
 #[test]
-fn an_amount_that_cannot_be_counted_is_at_fault_and_changes_nothing() {
+fn an_amount_that_overflows_is_a_fault_and_changes_nothing() {
     let mut warehouse = Warehouse::with(&[("201", 800, 4)]);
     warehouse.when(&ordered(1, 1, &["201"]));
     let before = warehouse.product("201");
@@ -77,26 +77,26 @@ fn an_amount_that_cannot_be_counted_is_at_fault_and_changes_nothing() {
     assert_eq!(warehouse.product("201"), before);
     warehouse.when(&created("201", 800, u64::MAX - 1, entry(2)));
     warehouse.when(&unpaid(1, 1));
-    assert_eq!(warehouse.stock("201"), (u64::MAX, 0), "the largest amount is one");
+    assert_eq!(warehouse.stock("201"), (u64::MAX, 0), "the largest amount is valid");
 }
 
 #[test]
 fn a_product_that_is_defined_again_may_keep_its_amount() {
     let mut warehouse = Warehouse::with(&[]);
     warehouse.when(&redefined("201", 800, 4, entry(1)));
-    assert_eq!(warehouse.stock("201"), (4, 0), "a new one has none to keep");
+    assert_eq!(warehouse.stock("201"), (4, 0), "a new product has no amount to keep");
     warehouse.when(&ordered(1, 1, &["201"]));
     for (number, amount) in [(2, 9), (3, 0), (4, u64::MAX)] {
         let mut expected = warehouse.product("201");
         (expected.price, expected.created_by) = (number, Some(entry(number)));
         warehouse.when(&redefined("201", number, amount, entry(number)));
-        assert_eq!(warehouse.product("201"), expected, "only the price is another");
+        assert_eq!(warehouse.product("201"), expected, "only the price changes");
         warehouse.when_nothing_happens(&redefined("201", number, amount, entry(number)));
     }
     warehouse.when_nothing_happens(&redefined("201", 1, 1, entry(3)));
     warehouse.when_nothing_happens(&created("201", 1, 1, entry(3)));
     warehouse.when(&created("201", 1, 2, entry(5)));
-    assert_eq!(warehouse.stock("201"), (2, 1), "without that it is reset");
+    assert_eq!(warehouse.stock("201"), (2, 1), "otherwise it is reset");
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_name_is_taken_over() {
 }
 
 #[test]
-fn a_price_change_concerns_the_orders_that_are_reserved_after_it() {
+fn a_price_change_applies_to_later_reservations() {
     let mut warehouse = Warehouse::with(&[("201", 800, 2)]);
     warehouse.when(&ordered(1, 1, &["201"]));
     warehouse.when(&ordered(2, 1, &["201", "201"]));
@@ -126,7 +126,7 @@ fn a_price_change_concerns_the_orders_that_are_reserved_after_it() {
     assert_eq!(warehouse.reservation(1).total, Some(800));
     warehouse.when(&ordered(3, 1, &["201"]));
     assert_eq!(totals(&mut warehouse), [Some(700)]);
-    // Who waits pays what it costs when the wait is over, also if that comes with the new price.
+    // A backorder costs the price at which it is filled.
     warehouse.when(&created("201", 600, 2, entry(3)));
     assert_eq!(totals(&mut warehouse), [Some(1_200)]);
 }
@@ -148,17 +148,17 @@ fn a_delivery_comes_in_once() {
     };
     assert_eq!(warehouse.delivery(1), expected);
     warehouse.when_nothing_happens(&restocked(1, "201", 5));
-    // Also when the stock is another by now, and whatever it says the second time.
+    // Also if the stock has changed, and with any contents.
     warehouse.when(&ordered(2, 1, &["201", "201"]));
     warehouse.when_nothing_happens(&restocked(1, "201", 5));
     warehouse.when_nothing_happens(&restocked(1, "201", 6));
     warehouse.when_nothing_happens(&restocked(1, "204", 5));
     warehouse.when(&restocked(2, "201", 5));
-    assert_eq!(warehouse.stock("201"), (11, 3), "another one does");
+    assert_eq!(warehouse.stock("201"), (11, 3), "another delivery does");
 }
 
 #[test]
-fn a_delivery_says_what_is_available_before_orders_are_filled() {
+fn a_delivery_records_the_amount_before_backorders_are_filled() {
     for amount in [0, 1, 2, 5] {
         let mut warehouse = Warehouse::with(&[("201", 800, 0)]);
         warehouse.when(&ordered(1, 1, &["201", "201"]));
@@ -168,7 +168,7 @@ fn a_delivery_says_what_is_available_before_orders_are_filled() {
 }
 
 #[test]
-fn a_delivery_that_cannot_come_in_is_turned_away_for_good() {
+fn a_refused_delivery_stays_refused() {
     let table = [
         ("an unknown product", "999", 5, Refused::Unknown),
         ("more than can be counted", "201", u64::MAX - 3, Refused::TooMuch),
@@ -184,7 +184,7 @@ fn a_delivery_that_cannot_come_in_is_turned_away_for_good() {
         assert!(warehouse.memory.published.is_empty(), "{name}");
         let delivery = warehouse.delivery(1);
         assert_eq!((delivery.refused, delivery.on_hand), (Some(refused), None), "{name}");
-        // Though it could come in now.
+        // Although it could be added now.
         warehouse.when(&created(id, 800, 0, entry(2)));
         warehouse.when(&cancelled(1));
         warehouse.when_nothing_happens(&restocked(1, id, amount));
@@ -193,13 +193,13 @@ fn a_delivery_that_cannot_come_in_is_turned_away_for_good() {
     }
     let mut warehouse = Warehouse::with(&[("201", 800, 5)]);
     warehouse.when(&restocked(1, "201", u64::MAX - 5));
-    assert_eq!(warehouse.stock("201"), (u64::MAX, 0), "the largest amount is one");
+    assert_eq!(warehouse.stock("201"), (u64::MAX, 0), "the largest amount is valid");
     warehouse.when(&ordered(1, 1, &["201"]));
-    assert_eq!(warehouse.told(), [(1, StockOutcome::PaymentRequired)]);
+    assert_eq!(warehouse.order_outcomes(), [(1, StockOutcome::PaymentRequired)]);
 }
 
 #[test]
-fn a_requested_definition_has_its_effect_once_also_after_a_newer_one_and_leaves_its_record() {
+fn a_requested_definition_is_applied_once_and_recorded() {
     let mut warehouse = Warehouse::with(&[]);
     let asked = |name: &str, request: u128| {
         let Input::Created(event, _) = redefined("201", 800, 4, entry(1)) else {
@@ -215,7 +215,7 @@ fn a_requested_definition_has_its_effect_once_also_after_a_newer_one_and_leaves_
     warehouse.when(&Input::Created(first.clone(), entry(2)));
     let made = warehouse.product("201");
     warehouse.when(&Input::Created(second, entry(4)));
-    // The event of the first request comes again, and was published again.
+    // The event of the first request is redelivered, and published again.
     for by in [entry(2), entry(3), entry(5)] {
         warehouse.when_nothing_happens(&Input::Created(first.clone(), by));
     }
@@ -224,7 +224,7 @@ fn a_requested_definition_has_its_effect_once_also_after_a_newer_one_and_leaves_
     assert_eq!((&known.asked, known.entry, known.is_new), (&first, entry(2), true));
     assert_eq!(known.made.as_ref(), Some(&made));
     assert!(!record(&warehouse, 2)[0].is_new);
-    // One that comes after a newer one changes nothing, and its record says so.
+    // A definition after a newer one changes nothing, and its record says so.
     warehouse.when_nothing_happens(&Input::Created(asked("Late", 3), entry(3)));
     assert_eq!(record(&warehouse, 3)[0].made, None);
 }

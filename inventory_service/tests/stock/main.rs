@@ -1,12 +1,12 @@
-//! What orders hold of the stock and who waits for it: given products, when something happens, then
-//! so much is left and so many are told. Books and lines are checked after everything that happens.
+//! The decisions about stock: given products, when an input is handled, then this stock is left and these
+//! outcomes are published. Stock and queues are checked after every input.
 
+mod backorders;
 mod definitions;
-mod life;
-mod lines;
-mod long_lines;
+mod lifecycle;
+mod long_backorders;
 mod random;
 mod reservations;
 mod subscriptions;
 mod support;
-mod wide;
+mod wide_orders;

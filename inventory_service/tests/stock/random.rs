@@ -1,5 +1,5 @@
-//! Whatever happens, in whatever order and however often: the books and the lines are right after
-//! each input, and stock goes to whom a plain account of the rules gives it.
+//! Properties over random histories: stock and queues are consistent after each input, and stock goes to the
+//! orders that a simple model of the rules fills.
 //!
 //! `PROPTEST_CASES` sets how many histories are tried. A failure prints the smallest one found.
 
@@ -15,7 +15,7 @@ use common::contract::{
 };
 use inventory_service::{
     Limits,
-    reservation::{Holding, Reservation, pieces},
+    reservation::{Reservation, ReservationState, quantities},
     stock::Input,
 };
 use proptest::{
@@ -35,15 +35,15 @@ use crate::support::{
 const CASES: u32 = 500;
 const PRODUCTS: [&str; 3] = ["201", "202", "203"];
 
-/// What happens. Numbers stand for whatever there is to choose from at the time, modulo its count.
+/// The steps of a history. A number chooses among the possibilities at its time, modulo their count.
 #[derive(Clone, Debug)]
 enum Step {
     New(Input),
-    /// An input that was there before is delivered again.
+    /// An earlier input is redelivered.
     Again(usize),
-    /// A line moves.
+    /// A queue is filled further.
     Move(usize),
-    /// The event that should move a line is lost.
+    /// The event that continues to fill a queue is lost.
     Lose(usize),
 }
 
@@ -69,7 +69,7 @@ fn for_all<S: Strategy>(histories: S, property: impl Fn(&S::Value)) {
     }
 }
 
-/// What each order wants.
+/// The products of each order.
 fn wants(products: usize) -> impl Strategy<Value = Vec<Vec<&'static str>>> {
     let id = prop_oneof![
         20 => (0..products).prop_map(|number| PRODUCTS[number]),
@@ -78,7 +78,7 @@ fn wants(products: usize) -> impl Strategy<Value = Vec<Vec<&'static str>>> {
     vec(vec(id, 1..=4), 1..=8)
 }
 
-/// Inputs about these orders; entries and deliveries get their numbers from where they stand.
+/// Inputs about these orders; entries and deliveries are numbered by their positions.
 fn inputs(products: usize, attempts: u32, count: usize) -> impl Strategy<Value = Vec<Input>> {
     let input = (0..20_u8, any::<u8>(), 1..=attempts, 0..=6_u64, any::<bool>());
     (wants(products), vec(input, 1..count)).prop_map(move |(wants, steps)| {
@@ -89,7 +89,7 @@ fn inputs(products: usize, attempts: u32, count: usize) -> impl Strategy<Value =
             let (number, ids) = (order as u128 + 1, &wants[order]);
             let id = PRODUCTS[usize::from(which) % products];
             let by = entry(2 + place as u64);
-            // A price that no total of two pieces can be counted at, or a delivery too large.
+            // A price at which a total of two units overflows, or a delivery that is too large.
             let huge = if amount == 6 { u64::MAX } else { amount };
             match what {
                 0..8 => ordered_after(number, if flag { 1 } else { attempt }, ids, by),
@@ -112,7 +112,13 @@ fn inputs(products: usize, attempts: u32, count: usize) -> impl Strategy<Value =
 
 fn small_limits() -> impl Strategy<Value = Limits> {
     (1..4_usize, 1..3_usize, 1..12_usize, 1..4_usize, 0..4_usize).prop_map(
-        |(turns, pages, entities, lines, others)| Limits { turns, pages, entities, lines, others },
+        |(fills, pages, entities, queues, listed_products)| Limits {
+            fills,
+            pages,
+            entities,
+            queues,
+            listed_products,
+        },
     )
 }
 
@@ -135,7 +141,7 @@ fn histories() -> impl Strategy<Value = History> {
 }
 
 #[test]
-fn books_and_lines_are_right_after_everything_that_happens() {
+fn stock_and_queues_are_consistent_after_every_input() {
     for_all(histories(), |history| {
         let mut warehouse = Warehouse::limited(history.limits, &[]);
         let (mut seen, mut due) = (Vec::<Input>::new(), Vec::<Input>::new());
@@ -151,14 +157,14 @@ fn books_and_lines_are_right_after_everything_that_happens() {
                 _ => continue,
             };
             warehouse.when(&input);
-            due.extend(warehouse.line_moves());
+            due.extend(warehouse.due_inputs());
             seen.push(input);
         }
-        // Whatever was lost: the next one who comes for a product moves its line, to its end.
+        // After any loss, the next order for a product lets its queue be filled to its end.
         for (id, number) in PRODUCTS.into_iter().zip(100..) {
             warehouse.when(&ordered(number, 1, &[id]));
             due.iter().for_each(|input| warehouse.when(input));
-            warehouse.serve_to_the_end();
+            warehouse.fill_to_the_end();
         }
         for id in PRODUCTS {
             assert_eq!(warehouse.product(id).line.served, None);
@@ -175,9 +181,9 @@ fn what_had_its_effect_never_has_another() {
         let mut before = warehouse.stored();
         for (input, again) in inputs.iter().zip(again) {
             warehouse.when_unchecked(input);
-            warehouse.serve_to_the_end();
+            warehouse.fill_to_the_end();
             let after = warehouse.stored();
-            // What is to be said again is said each time that it is delivered.
+            // A resend is answered each time that it is delivered.
             let is_resent = match input {
                 Input::Ordered(order) => order.resend > 0,
                 Input::Cancelled(order) => order.resend > 0,
@@ -194,14 +200,18 @@ fn what_had_its_effect_never_has_another() {
                 let published = warehouse.memory.published.len();
                 warehouse.when_unchecked(input);
                 assert_eq!(warehouse.stored(), before, "{input:?} changed something again");
-                assert_eq!(warehouse.memory.published.len(), published, "{input:?} told it again");
+                assert_eq!(
+                    warehouse.memory.published.len(),
+                    published,
+                    "{input:?} published it again"
+                );
             }
         }
     });
 }
 
 #[test]
-fn stock_goes_to_whom_a_plain_account_of_the_rules_gives_it() {
+fn stock_goes_to_the_orders_that_a_simple_model_fills() {
     for_all(inputs(3, 3, 60), |inputs| {
         let (mut warehouse, mut plain) = (Warehouse::with(&[]), Plain::default());
         for input in inputs {
@@ -216,12 +226,12 @@ fn stock_goes_to_whom_a_plain_account_of_the_rules_gives_it() {
 }
 
 #[test]
-fn a_line_that_is_served_in_parts_is_served_as_if_at_once() {
+fn a_queue_filled_in_parts_is_filled_as_if_at_once() {
     for_all((small_limits(), inputs(3, 3, 60)), |(limits, inputs)| {
         let (mut warehouse, mut plain) = (Warehouse::limited(*limits, &[]), Plain::default());
         for input in inputs {
             warehouse.when_unchecked(input);
-            warehouse.serve_to_the_end();
+            warehouse.fill_to_the_end();
             plain.when(input);
             if plain.depends_on_the_sequence_of_lines {
                 break;
@@ -231,17 +241,17 @@ fn a_line_that_is_served_in_parts_is_served_as_if_at_once() {
     });
 }
 
-/// The rules without pages, tickets and limits.
+/// The rules without pages, sequence numbers and limits.
 #[derive(Default)]
 struct Plain {
     products: BTreeMap<ProductId, PlainProduct>,
     orders: BTreeMap<u128, PlainOrder>,
-    /// Who waits, in order of arrival.
+    /// The waiting orders, in arrival order.
     line: Vec<u128>,
     deliveries: BTreeSet<Uuid>,
-    told: Vec<(u128, StockOutcome, Option<u64>)>,
-    /// Several products came in at once, and orders in their lines also wait for another product, of which
-    /// there is some: who gets that depends on which line is served first.
+    outcomes: Vec<(u128, StockOutcome, Option<u64>)>,
+    /// Several products arrived at once, and orders in their queues also wait for another product that is
+    /// available: which order gets it depends on the queue that is filled first.
     depends_on_the_sequence_of_lines: bool,
 }
 
@@ -256,7 +266,7 @@ struct PlainProduct {
 struct PlainOrder {
     ids: Vec<ProductId>,
     attempt: u32,
-    state: Holding,
+    state: ReservationState,
     shipped: bool,
     total: Option<u64>,
     paid: bool,
@@ -277,7 +287,7 @@ impl Plain {
                 }
                 (product.price, product.created_by) = (event.price, Some(*by));
                 if product.amount > before {
-                    self.serve(std::slice::from_ref(&event.id));
+                    self.fill_waiting(std::slice::from_ref(&event.id));
                 }
             }
             Input::Restocked(event, _) => {
@@ -286,7 +296,7 @@ impl Plain {
                 let sum = (product.amount + product.held).checked_add(event.amount);
                 if is_new && sum.is_some() {
                     product.amount += event.amount;
-                    self.serve(std::slice::from_ref(&event.product_id));
+                    self.fill_waiting(std::slice::from_ref(&event.product_id));
                 }
             }
             Input::Ordered(event) => self.order(event),
@@ -298,19 +308,20 @@ impl Plain {
                 }
                 let attempt = event.attempt.unwrap_or(order.attempt);
                 if self.holds(number, attempt) && !self.orders[&number].paid {
-                    let came_in = self.give_up(number, Holding::Released);
-                    self.serve(&came_in);
+                    let arrived = self.give_up(number, ReservationState::Released);
+                    self.fill_waiting(&arrived);
                 }
             }
             Input::Paid(order) => {
                 let held = self.orders.get_mut(&order.0.as_u128());
-                held.into_iter().for_each(|it| it.paid |= it.state == Holding::Held && !it.shipped);
+                held.into_iter()
+                    .for_each(|it| it.paid |= it.state == ReservationState::Held && !it.shipped);
             }
             Input::StillUnpaid(event) => {
                 let number = event.id.0.as_u128();
                 if self.holds(number, event.attempt) && !self.orders[&number].paid {
-                    let came_in = self.give_up(number, Holding::Released);
-                    self.serve(&came_in);
+                    let arrived = self.give_up(number, ReservationState::Released);
+                    self.fill_waiting(&arrived);
                 }
             }
             Input::Cancelled(event) => {
@@ -318,15 +329,15 @@ impl Plain {
                 let order = self.orders.entry(number).or_insert_with(|| PlainOrder {
                     ids: Vec::new(),
                     attempt: event.attempt,
-                    state: Holding::Rejected,
+                    state: ReservationState::Rejected,
                     shipped: false,
                     total: None,
                     paid: false,
                     refused_by: None,
                 });
                 if !order.shipped {
-                    let came_in = self.give_up(number, Holding::Cancelled);
-                    self.serve(&came_in);
+                    let arrived = self.give_up(number, ReservationState::Cancelled);
+                    self.fill_waiting(&arrived);
                 }
             }
             Input::Shipped(event) => {
@@ -341,30 +352,33 @@ impl Plain {
 
     fn order(&mut self, event: &OrderCreated) {
         let number = event.id.0.as_u128();
-        let mut came_in = Vec::new();
+        let mut arrived = Vec::new();
         let before = self.orders.get(&number);
         let (paid, refused_by) = before.map_or((false, None), |it| (it.paid, it.refused_by));
         if let Some(order) = self.orders.get(&number) {
-            if order.state == Holding::Cancelled || order.shipped || order.attempt > event.attempt {
+            if order.state == ReservationState::Cancelled
+                || order.shipped
+                || order.attempt > event.attempt
+            {
                 return;
             }
             if order.attempt == event.attempt {
                 if event.resend > 0 {
                     let outcome = match order.state {
-                        Holding::Waiting => OutOfStock,
-                        Holding::Rejected => StockOutcome::Rejected,
+                        ReservationState::Waiting => OutOfStock,
+                        ReservationState::Rejected => StockOutcome::Rejected,
                         _ => PaymentRequired,
                     };
-                    self.told.push((number, outcome, order.total));
+                    self.outcomes.push((number, outcome, order.total));
                 }
                 return;
             }
-            came_in = self.give_up(number, Holding::Released);
+            arrived = self.give_up(number, ReservationState::Released);
         }
         let order = PlainOrder {
             ids: event.product_ids.clone(),
             attempt: event.attempt,
-            state: Holding::Rejected,
+            state: ReservationState::Rejected,
             shipped: false,
             total: None,
             paid,
@@ -372,36 +386,38 @@ impl Plain {
         };
         self.orders.insert(number, order);
         if event.product_ids.iter().any(|id| !self.products.contains_key(id)) {
-            self.told.push((number, StockOutcome::Rejected, None));
-        } else if self.is_promised(&event.product_ids, &came_in) || !self.fill(number) {
-            self.orders.get_mut(&number).unwrap().state = Holding::Waiting;
+            self.outcomes.push((number, StockOutcome::Rejected, None));
+        } else if self.is_promised(&event.product_ids, &arrived) || !self.fill(number) {
+            self.orders.get_mut(&number).unwrap().state = ReservationState::Waiting;
             self.line.push(number);
-            self.told.push((number, OutOfStock, None));
+            self.outcomes.push((number, OutOfStock, None));
         }
-        self.serve(&came_in);
+        self.fill_waiting(&arrived);
     }
 
-    /// Whether others wait for what came in and may need all of it.
-    fn is_promised(&self, ids: &[ProductId], came_in: &[ProductId]) -> bool {
-        pieces(ids).into_iter().filter(|(id, _)| came_in.contains(id)).any(|(id, wanted)| {
+    /// Whether waiting orders may need all of the incoming stock.
+    fn is_promised(&self, ids: &[ProductId], arrived: &[ProductId]) -> bool {
+        quantities(ids).into_iter().filter(|(id, _)| arrived.contains(id)).any(|(id, wanted)| {
             let waits = |number: &&u128| self.orders[*number].ids.contains(&id);
             let waiting = self.line.iter().filter(waits).count() as u64;
             waiting > 0 && self.products[&id].amount < wanted + 100 * waiting
         })
     }
 
-    /// Whether this attempt of the order holds its pieces and can lose them.
+    /// Whether this attempt of the order holds stock that can be released.
     fn holds(&self, number: u128, attempt: u32) -> bool {
         let order = self.orders.get(&number);
-        order.is_some_and(|it| it.attempt == attempt && it.state == Holding::Held && !it.shipped)
+        order.is_some_and(|it| {
+            it.attempt == attempt && it.state == ReservationState::Held && !it.shipped
+        })
     }
 
-    /// The order holds nothing any more, and waits for nothing. Gives what came in by that.
-    fn give_up(&mut self, number: u128, state: Holding) -> Vec<ProductId> {
+    /// Releases everything of the order; returns the products whose stock came in by that.
+    fn give_up(&mut self, number: u128, state: ReservationState) -> Vec<ProductId> {
         self.line.retain(|waiting| *waiting != number);
         let order = self.orders.get_mut(&number).unwrap();
         let before = std::mem::replace(&mut order.state, state);
-        if before != Holding::Held {
+        if before != ReservationState::Held {
             return Vec::new();
         }
         let ids = order.ids.clone();
@@ -412,30 +428,30 @@ impl Plain {
         ids
     }
 
-    /// Whether the order is done with: filled, or its total cannot be counted.
+    /// Whether the order is finished: filled, or its total overflows.
     fn fill(&mut self, number: u128) -> bool {
         let order = self.orders.get_mut(&number).unwrap();
-        let wanted = pieces(&order.ids);
+        let wanted = quantities(&order.ids);
         if wanted.iter().any(|(id, wanted)| self.products[id].amount < *wanted) {
             return false;
         }
         let prices = order.ids.iter().map(|id| u128::from(self.products[id].price));
         let Ok(total) = u64::try_from(prices.sum::<u128>()) else {
-            order.state = Holding::Rejected;
-            self.told.push((number, StockOutcome::Rejected, None));
+            order.state = ReservationState::Rejected;
+            self.outcomes.push((number, StockOutcome::Rejected, None));
             return true;
         };
-        (order.state, order.total) = (Holding::Held, Some(total));
+        (order.state, order.total) = (ReservationState::Held, Some(total));
         for (id, wanted) in wanted {
             let product = self.products.get_mut(&id).unwrap();
             (product.amount, product.held) = (product.amount - wanted, product.held + wanted);
         }
-        self.told.push((number, PaymentRequired, Some(total)));
+        self.outcomes.push((number, PaymentRequired, Some(total)));
         true
     }
 
-    /// These products came in: whoever waits for one of them has a turn.
-    fn serve(&mut self, arrived: &[ProductId]) {
+    /// Fills the orders that wait for one of these products.
+    fn fill_waiting(&mut self, arrived: &[ProductId]) {
         let several = arrived.iter().any(|id| *id != arrived[0]);
         let crosses = |number: &u128| {
             let ids = &self.orders[number].ids;
@@ -450,16 +466,16 @@ impl Plain {
         }
     }
 
-    /// The warehouse came to the same.
+    /// Compares the model with the warehouse.
     fn check(&mut self, warehouse: &mut Warehouse, input: &Input) {
         let outcomes = warehouse.outcomes().into_iter();
-        let mut told: Vec<_> =
+        let mut outcomes: Vec<_> =
             outcomes.map(|it| (it.order_id.0.as_u128(), it.inventory, it.order_total)).collect();
-        let mut expected = std::mem::take(&mut self.told);
-        // Lines that do not depend on each other are served one after the other.
-        told.sort_by_key(|(number, ..)| *number);
+        let mut expected = std::mem::take(&mut self.outcomes);
+        // Queues that do not depend on each other are filled one after the other.
+        outcomes.sort_by_key(|(number, ..)| *number);
         expected.sort_by_key(|(number, ..)| *number);
-        assert_eq!(told, expected, "{input:?}");
+        assert_eq!(outcomes, expected, "{input:?}");
         for product in warehouse.memory.all::<Product>() {
             let plain = &self.products[&product.id];
             let stock = (product.price, product.amount, product.reserved);
@@ -476,7 +492,7 @@ impl Plain {
         for id in PRODUCTS {
             let waits = |number: &&u128| self.orders[number].ids.contains(&product_id(id));
             let line: Vec<u128> = self.line.iter().filter(waits).copied().collect();
-            assert_eq!(warehouse.line(id), line, "{input:?}: the line of {id}");
+            assert_eq!(warehouse.queue(id), line, "{input:?}: the line of {id}");
         }
     }
 }

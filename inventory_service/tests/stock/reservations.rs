@@ -1,4 +1,4 @@
-//! Reservations: what orders get, keep, give back and take out of the house.
+//! Reservations: reserve, release, cancel and ship.
 
 use common::{
     contract::{
@@ -8,51 +8,51 @@ use common::{
     decision::{Decider, Halt, World},
 };
 use inventory_service::{
-    reservation::{Holding, Reservation},
+    reservation::{Reservation, ReservationState},
     stock::Stock,
 };
 
 use crate::support::{
-    Ids, OnHand, Warehouse, cancelled, created, customer, entry, order_id, ordered, ordered_after,
-    paid_by_the_original, product_id, resent, restocked, shipped, still_unpaid, unpaid,
-    unpaid_by_the_original,
+    Ids, ProductRow, Warehouse, cancelled, created, customer, entry, order_id, ordered,
+    ordered_after, paid_by_the_original, product_id, resent, restocked, shipped, still_unpaid,
+    unpaid, unpaid_by_the_original,
 };
 
 #[test]
-fn an_order_gets_all_of_its_pieces_or_none() {
-    /// What the order comes to.
+fn an_order_is_reserved_in_full_or_not_at_all() {
+    /// The outcome of the order.
     enum Then {
         Total(u64),
         Waits(&'static str),
         Rejected(&'static str),
     }
     use Then::{Rejected, Total, Waits};
-    // What is ordered of 4 pieces of 201, 3 of 204 and none of 205; what it comes to; what is on
-    // hand of 201 and 204 then.
+    // The products ordered, of 4 units of 201, 3 of 204 and none of 205; the outcome; then the stock
+    // of 201 and 204.
     let table: [(&str, Ids<'_>, Then, (u64, u64)); 11] = [
-        ("one piece", &["201"], Total(800), (3, 3)),
+        ("one unit", &["201"], Total(800), (3, 3)),
         ("two products", &["201", "204"], Total(900), (3, 2)),
-        ("a repeated id means pieces", &["204", "201", "204"], Total(1_000), (3, 1)),
-        ("the last piece", &["201", "201", "201", "201"], Total(3_200), (0, 3)),
+        ("a repeated id means a quantity", &["204", "201", "204"], Total(1_000), (3, 1)),
+        ("the last unit", &["201", "201", "201", "201"], Total(3_200), (0, 3)),
         (
-            "one piece too many",
+            "one unit too many",
             &["201", "201", "201", "201", "201"],
             Waits("201: 5 wanted, 4 on hand"),
             (4, 3),
         ),
         (
-            "partly there is not there",
+            "partly available is not enough",
             &["201", "204", "204", "204", "204"],
             Waits("204: 4 wanted, 3 on hand"),
             (4, 3),
         ),
         (
-            "all that is short is told",
+            "all short products are named",
             &["205", "204", "204", "201", "204", "204"],
             Waits("204: 4 wanted, 3 on hand; 205: 1 wanted, 0 on hand"),
             (4, 3),
         ),
-        ("none on hand", &["205"], Waits("205: 1 wanted, 0 on hand"), (4, 3)),
+        ("none available", &["205"], Waits("205: 1 wanted, 0 on hand"), (4, 3)),
         ("an unknown product", &["999"], Rejected("there is no product 999"), (4, 3)),
         (
             "unknown products beside known ones",
@@ -71,9 +71,15 @@ fn an_order_gets_all_of_its_pieces_or_none() {
         let mut warehouse = Warehouse::with(&[("201", 800, 4), ("204", 100, 3), ("205", 300, 0)]);
         warehouse.when(&ordered(1, 1, ids));
         let (inventory, state, order_total, reason) = match then {
-            Total(total) => (StockOutcome::PaymentRequired, Holding::Held, Some(total), None),
-            Waits(reason) => (StockOutcome::OutOfStock, Holding::Waiting, None, Some(reason)),
-            Rejected(reason) => (StockOutcome::Rejected, Holding::Rejected, None, Some(reason)),
+            Total(total) => {
+                (StockOutcome::PaymentRequired, ReservationState::Held, Some(total), None)
+            }
+            Waits(reason) => {
+                (StockOutcome::OutOfStock, ReservationState::Waiting, None, Some(reason))
+            }
+            Rejected(reason) => {
+                (StockOutcome::Rejected, ReservationState::Rejected, None, Some(reason))
+            }
         };
         let expected = StockChecked {
             inventory,
@@ -93,7 +99,7 @@ fn an_order_gets_all_of_its_pieces_or_none() {
 }
 
 #[test]
-fn what_is_stored_and_said_about_unknown_products_does_not_grow_with_their_ids() {
+fn texts_about_unknown_products_are_bounded() {
     let ids: Vec<String> = (0..100).map(|n| format!("xyz-{n:060}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     let mut warehouse = Warehouse::with(&[]);
@@ -103,7 +109,7 @@ fn what_is_stored_and_said_about_unknown_products_does_not_grow_with_their_ids()
     let reason = first.reason.clone().expect("a reason");
     assert!(reason.starts_with("there are no products xyz-0000") && reason.len() < 300, "{reason}");
     assert!(reason.ends_with("… and 94 more"), "{reason}");
-    // What is said again is the same.
+    // The repeated outcome is the same.
     warehouse.when(&resent(1, 1, &ids));
     assert_eq!(warehouse.outcome(), StockChecked { resend: true, ..first });
 
@@ -117,18 +123,18 @@ fn what_is_stored_and_said_about_unknown_products_does_not_grow_with_their_ids()
 
 #[test]
 fn only_a_reserved_order_tells_its_total() {
-    for (id, told) in [("201", true), ("205", false), ("999", false)] {
+    for (id, has_total) in [("201", true), ("205", false), ("999", false)] {
         let mut warehouse = Warehouse::with(&[("201", 800, 4), ("205", 300, 0)]);
         warehouse.when(&ordered(1, 1, &[id]));
         let json = warehouse.memory.take(Stream::InventoryCheck).remove(0);
-        assert_eq!(json.contains("order_total"), told, "{json}");
+        assert_eq!(json.contains("order_total"), has_total, "{json}");
     }
 }
 
 #[test]
-fn a_total_that_cannot_be_counted_is_rejected() {
-    let table: [(&str, [OnHand<'_>; 2], Ids<'_>); 3] = [
-        ("two pieces", [("201", u64::MAX, 4), ("204", 1, 4)], &["201", "201"]),
+fn a_total_that_overflows_is_rejected() {
+    let table: [(&str, [ProductRow<'_>; 2], Ids<'_>); 3] = [
+        ("two units", [("201", u64::MAX, 4), ("204", 1, 4)], &["201", "201"]),
         ("two products", [("201", u64::MAX, 4), ("204", 1, 4)], &["201", "204"]),
         ("the other way round", [("201", 1, 4), ("204", u64::MAX, 4)], &["201", "204"]),
     ];
@@ -142,7 +148,7 @@ fn a_total_that_cannot_be_counted_is_rejected() {
     }
     let mut warehouse = Warehouse::with(&[("201", u64::MAX - 1, 4), ("204", 1, 4)]);
     warehouse.when(&ordered(1, 1, &["201", "204"]));
-    assert_eq!(warehouse.outcome().order_total, Some(u64::MAX), "the largest total is one");
+    assert_eq!(warehouse.outcome().order_total, Some(u64::MAX), "the largest total is valid");
 }
 
 #[test]
@@ -152,7 +158,7 @@ fn redelivered_order_reserves_stock_once() {
         let order = ordered(1, 1, ids);
         warehouse.when(&order);
         warehouse.when_nothing_happens(&order);
-        // Also when other things happened in between, which would change the outcome now.
+        // Also after other inputs that would change the outcome now.
         warehouse.when(&created("205", 300, 9, entry(2)));
         warehouse.when(&created("999", 1, 9, entry(2)));
         warehouse.when(&ordered(2, 1, &["201", "201", "201"]));
@@ -183,23 +189,23 @@ fn orders_share_the_stock_until_it_is_gone() {
 }
 
 #[test]
-fn an_unpaid_order_gives_its_stock_back_once() {
+fn an_unpaid_order_is_released_once() {
     let mut warehouse = Warehouse::with(&[("201", 800, 4), ("204", 100, 3), ("205", 300, 8)]);
     warehouse.when(&ordered(1, 1, &["201", "204", "204"]));
     warehouse.when(&ordered(2, 1, &["201", "205"]));
     warehouse.memory.published.clear();
     warehouse.when(&unpaid(1, 1));
-    assert_eq!(warehouse.state(1), Holding::Released);
-    assert_eq!(warehouse.stock("201"), (3, 1), "the other order keeps its piece");
+    assert_eq!(warehouse.state(1), ReservationState::Released);
+    assert_eq!(warehouse.stock("201"), (3, 1), "the other order keeps its unit");
     assert_eq!(warehouse.stock("204"), (3, 0));
     assert_eq!(warehouse.stock("205"), (7, 1));
     assert_eq!(
         warehouse.memory.take(Stream::InventoryUpdated).len(),
         2,
-        "only what changed is told"
+        "only changed products are announced"
     );
     assert_eq!(warehouse.memory.take(Stream::InventoryConfirmed).len(), 1);
-    assert!(warehouse.memory.published.is_empty(), "and nothing else");
+    assert!(warehouse.memory.published.is_empty(), "nothing else is published");
     warehouse.when_nothing_happens(&unpaid(1, 1));
 }
 
@@ -208,7 +214,7 @@ fn only_the_attempt_that_is_held_is_released() {
     let held = || {
         let mut warehouse = Warehouse::with(&[("201", 800, 4)]);
         warehouse.when(&ordered(1, 2, &["201"]));
-        assert_eq!(warehouse.state(1), Holding::Held);
+        assert_eq!(warehouse.state(1), ReservationState::Held);
         warehouse
     };
     for attempt in [0, 1, 3] {
@@ -229,27 +235,27 @@ fn an_order_that_holds_nothing_has_nothing_to_release() {
     let world = World::for_tests();
     for input in [unpaid(1, 1), shipped(1, 1)] {
         let changes = Stock::default().decide(&input, &world, 1).unwrap();
-        assert!(changes.is_empty(), "it was never here: {input:?}");
+        assert!(changes.is_empty(), "the order is unknown: {input:?}");
     }
 }
 
 #[test]
-fn no_more_is_given_back_or_sold_than_the_product_has_reserved() {
+fn no_more_is_released_or_sold_than_the_product_has_reserved() {
     let held = Reservation {
         order_id: order_id(1),
         customer_id: customer(),
         product_ids: ["201", "201", "204"].map(product_id).to_vec(),
         attempt: 1,
-        state: Holding::Held,
-        pieces: [(product_id("201"), 2), (product_id("204"), 1)].into(),
+        state: ReservationState::Held,
+        quantities: [(product_id("201"), 2), (product_id("204"), 1)].into(),
         total: Some(1_700),
         reason: None,
         shipped: false,
-        spot: None,
+        position: None,
         paid: false,
         refused_by: None,
     };
-    // The data of 201 was lost; 204 was defined again since, without what it held.
+    // The data of 201 was lost; 204 was defined again since, without its reserved stock.
     let product = Product {
         id: product_id("204"),
         name: "No. 204".to_owned(),
@@ -262,10 +268,10 @@ fn no_more_is_given_back_or_sold_than_the_product_has_reserved() {
         line: Line::default(),
     };
     let table = [
-        (unpaid(1, 1), Holding::Released, false),
-        (cancelled(1), Holding::Cancelled, false),
-        (shipped(1, 1), Holding::Held, true),
-        (ordered(1, 2, &["999"]), Holding::Rejected, false),
+        (unpaid(1, 1), ReservationState::Released, false),
+        (cancelled(1), ReservationState::Cancelled, false),
+        (shipped(1, 1), ReservationState::Held, true),
+        (ordered(1, 2, &["999"]), ReservationState::Rejected, false),
     ];
     for (input, state, left) in table {
         let mut world = World::for_tests().with(held.clone()).with(product.clone());
@@ -279,7 +285,7 @@ fn no_more_is_given_back_or_sold_than_the_product_has_reserved() {
 }
 
 #[test]
-fn a_later_attempt_is_checked_anew_and_an_earlier_one_no_more() {
+fn a_later_attempt_is_checked_and_an_earlier_one_is_not() {
     let mut warehouse = Warehouse::with(&[("201", 800, 1)]);
     warehouse.when(&ordered(1, 1, &["201"]));
     warehouse.when(&unpaid(1, 1));
@@ -298,9 +304,13 @@ fn a_rejected_order_can_be_tried_again_once_the_product_exists() {
     let mut warehouse = Warehouse::with(&[]);
     warehouse.when(&ordered(1, 1, &["201"]));
     warehouse.when(&created("201", 800, 1, entry(1)));
-    assert_eq!(warehouse.told(), [(1, StockOutcome::Rejected)], "by itself it stays rejected");
+    assert_eq!(
+        warehouse.order_outcomes(),
+        [(1, StockOutcome::Rejected)],
+        "without a new attempt it stays rejected"
+    );
     warehouse.when(&ordered(1, 2, &["201"]));
-    assert_eq!(warehouse.told(), [(1, StockOutcome::PaymentRequired)]);
+    assert_eq!(warehouse.order_outcomes(), [(1, StockOutcome::PaymentRequired)]);
 }
 
 #[test]
@@ -314,7 +324,7 @@ fn an_order_without_products_is_at_fault() {
 }
 
 #[test]
-fn only_products_that_changed_are_told_as_updated() {
+fn only_changed_products_are_announced() {
     let mut warehouse = Warehouse::with(&[("201", 800, 4), ("204", 100, 3), ("205", 300, 0)]);
     let table: [(Ids<'_>, Ids<'_>); 4] = [
         (&["201", "204"], &["201", "204"]),
@@ -324,23 +334,23 @@ fn only_products_that_changed_are_told_as_updated() {
     ];
     for ((ids, updated), number) in table.into_iter().zip(1..) {
         warehouse.when(&ordered(number, 1, ids));
-        let told = warehouse.memory.take(Stream::InventoryUpdated);
-        let told: Vec<ProductUpdated> =
-            told.iter().map(|json| serde_json::from_str(json).unwrap()).collect();
+        let published = warehouse.memory.take(Stream::InventoryUpdated);
+        let announced: Vec<ProductUpdated> =
+            published.iter().map(|json| serde_json::from_str(json).unwrap()).collect();
         let expected: Vec<_> =
             updated.iter().map(|id| ProductUpdated::from(&warehouse.product(id))).collect();
-        assert_eq!(told, expected, "{ids:?}: with amount and the number of waiting orders");
+        assert_eq!(announced, expected, "{ids:?}: with amount and the number of waiting orders");
     }
 }
 
 #[test]
-fn a_new_attempt_that_overtakes_the_news_of_the_last_gives_back_what_that_one_held() {
+fn an_attempt_that_overtakes_a_failed_payment_releases_the_previous_one() {
     let mut warehouse = Warehouse::with(&[("201", 800, 4)]);
     warehouse.when(&ordered(1, 1, &["201", "201"]));
     warehouse.when(&created("201", 700, 2, entry(2)));
     warehouse.memory.published.clear();
     warehouse.when(&ordered(1, 2, &["201", "201"]));
-    assert_eq!(warehouse.outcome().order_total, Some(1_400), "at the price of now");
+    assert_eq!(warehouse.outcome().order_total, Some(1_400), "at the current price");
     warehouse.when_nothing_happens(&unpaid(1, 1));
     assert_eq!(warehouse.stock("201"), (2, 2));
     warehouse.when(&unpaid(1, 2));
@@ -348,14 +358,14 @@ fn a_new_attempt_that_overtakes_the_news_of_the_last_gives_back_what_that_one_he
 }
 
 #[test]
-fn a_cancelled_order_gives_its_stock_back_once_and_never_gets_any_again() {
+fn a_cancelled_order_is_released_once_and_never_reserved_again() {
     let mut warehouse = Warehouse::with(&[("201", 800, 4), ("204", 100, 3)]);
     warehouse.when(&ordered(1, 1, &["201", "204", "204"]));
     warehouse.when(&ordered(2, 1, &["201"]));
     warehouse.memory.published.clear();
     warehouse.when(&cancelled(1));
     assert_eq!((warehouse.stock("201"), warehouse.stock("204")), ((3, 1), (3, 0)));
-    assert!(warehouse.told().is_empty(), "who called it off knows");
+    assert!(warehouse.order_outcomes().is_empty(), "no outcome is published");
     assert_eq!(warehouse.memory.take(Stream::InventoryUpdated).len(), 2);
     let later = [
         cancelled(1),
@@ -369,7 +379,7 @@ fn a_cancelled_order_gives_its_stock_back_once_and_never_gets_any_again() {
 }
 
 #[test]
-fn an_order_that_was_cancelled_before_it_was_heard_of_gets_nothing() {
+fn an_order_cancelled_before_it_arrives_is_not_reserved() {
     let mut warehouse = Warehouse::with(&[("201", 800, 4), ("205", 300, 0)]);
     for (number, ids) in [(1, &["201"]), (2, &["205"]), (3, &["999"])] {
         warehouse.when(&cancelled(number));
@@ -383,7 +393,7 @@ fn an_order_that_was_cancelled_before_it_was_heard_of_gets_nothing() {
 }
 
 #[test]
-fn what_left_the_house_is_counted_as_sold_once_and_stays_reserved() {
+fn shipped_stock_is_counted_as_sold_once_and_stays_reserved() {
     let mut warehouse = Warehouse::with(&[("201", 800, 4), ("204", 100, 3)]);
     warehouse.when(&ordered(1, 1, &["201", "204", "204"]));
     warehouse.when(&ordered(2, 1, &["201"]));
@@ -395,11 +405,11 @@ fn what_left_the_house_is_counted_as_sold_once_and_stays_reserved() {
     warehouse.when(&shipped(1, 1));
     assert_eq!(counts(&warehouse, "201"), (2, 2, 1, 4));
     assert_eq!(counts(&warehouse, "204"), (1, 2, 2, 3));
-    assert!(warehouse.told().is_empty(), "who shipped it knows");
+    assert!(warehouse.order_outcomes().is_empty(), "no outcome is published");
     assert_eq!(warehouse.memory.take(Stream::InventoryUpdated).len(), 2);
     warehouse.when(&shipped(2, 1));
     assert_eq!(counts(&warehouse, "201"), (2, 2, 2, 4));
-    // Neither a reset nor a delivery brings it back.
+    // Neither a reset nor a delivery undoes it.
     warehouse.when(&created("201", 800, 7, entry(2)));
     assert_eq!(counts(&warehouse, "201"), (7, 2, 2, 9));
     warehouse.when(&restocked(1, "201", 1));
@@ -421,7 +431,7 @@ fn what_left_the_house_does_not_come_back() {
         resent(1, 2, &["201"]),
     ];
     later.iter().for_each(|input| warehouse.when_nothing_happens(input));
-    assert_eq!(warehouse.line("201"), [2], "whoever waits goes on waiting");
+    assert_eq!(warehouse.queue("201"), [2], "the backorder goes on waiting");
 }
 
 #[test]
@@ -436,7 +446,7 @@ fn only_the_attempt_that_is_held_is_shipped() {
 }
 
 #[test]
-fn a_refusal_that_names_no_attempt_is_about_the_current_one_and_frees_once() {
+fn an_unnumbered_refusal_releases_the_current_attempt_once() {
     let mut warehouse = Warehouse::with(&[("201", 800, 4)]);
     warehouse.when(&ordered(1, 1, &["201"]));
     warehouse.when(&unpaid_by_the_original(1, entry(5)));
@@ -444,33 +454,49 @@ fn a_refusal_that_names_no_attempt_is_about_the_current_one_and_frees_once() {
     warehouse.when_nothing_happens(&unpaid_by_the_original(1, entry(5)));
     warehouse.when(&ordered_after(1, 2, &["201"], entry(5)));
     assert_eq!(warehouse.stock("201"), (3, 1));
-    // Delivered again, or late, it is about the attempt before.
+    // A redelivered or late refusal belongs to the previous attempt.
     warehouse.when_nothing_happens(&unpaid_by_the_original(1, entry(5)));
     warehouse.when_nothing_happens(&unpaid_by_the_original(1, entry(4)));
     warehouse.when(&unpaid_by_the_original(1, entry(6)));
     assert_eq!(warehouse.stock("201"), (4, 0));
-    assert_eq!(warehouse.reservation(1).state, Holding::Released);
+    assert_eq!(warehouse.reservation(1).state, ReservationState::Released);
 }
 
 #[test]
-fn a_refusal_that_comes_after_the_next_attempt_leaves_that_alone() {
+fn a_late_refusal_does_not_touch_the_next_attempt() {
     let mut warehouse = Warehouse::with(&[("201", 800, 4)]);
     warehouse.when(&ordered(1, 1, &["201"]));
     warehouse.when(&ordered_after(1, 2, &["201"], entry(5)));
     warehouse.when_nothing_happens(&unpaid_by_the_original(1, entry(5)));
     warehouse.when(&paid_by_the_original(1));
     assert_eq!(warehouse.stock("201"), (3, 1));
-    assert_eq!(warehouse.reservation(1).state, Holding::Held);
+    assert_eq!(warehouse.reservation(1).state, ReservationState::Held);
 }
 
 #[test]
-fn a_refusal_after_the_payment_frees_nothing() {
+fn a_refusal_after_the_payment_releases_nothing() {
     for refusal in [unpaid_by_the_original(1, entry(5)), unpaid(1, 1), still_unpaid(1, 1)] {
         let mut warehouse = Warehouse::with(&[("201", 800, 4)]);
         warehouse.when(&ordered(1, 1, &["201"]));
         warehouse.when(&paid_by_the_original(1));
         warehouse.when(&refusal);
         assert_eq!(warehouse.stock("201"), (3, 1), "{refusal:?}");
-        assert_eq!(warehouse.reservation(1).state, Holding::Held, "{refusal:?}");
+        assert_eq!(warehouse.reservation(1).state, ReservationState::Held, "{refusal:?}");
     }
+}
+
+#[test]
+fn a_reservation_is_stored_under_the_names_that_earlier_versions_gave() {
+    let mut warehouse = Warehouse::with(&[("201", 800, 1)]);
+    warehouse.when(&ordered(1, 1, &["201", "201"]));
+    let mut stored = serde_json::to_value(warehouse.reservation(1)).unwrap();
+    let sequence = stored["spot"]["ticket"].take();
+    assert!(sequence.is_u64(), "{stored}");
+    stored["spot"]["ticket"] = 7.into();
+    let expected = serde_json::json!({
+        "order_id": order_id(1), "customer_id": "101", "product_ids": ["201", "201"], "attempt": 1,
+        "state": "waiting", "pieces": { "201": 2 }, "reason": "201: 2 wanted, 1 on hand",
+        "spot": { "ticket": 7, "pages": { "201": 0 } },
+    });
+    assert_eq!(stored, expected);
 }

@@ -1,4 +1,4 @@
-//! What the entries of the streams mean to stock.
+//! The streams that inventory_service reads.
 
 use common::{
     consumer::StreamEntry,
@@ -9,7 +9,7 @@ use common::{
     decision::Decider,
 };
 use inventory_service::{
-    stock::{Input, Stock, frees_stock},
+    stock::{Input, Stock, releases_stock},
     subscriptions,
 };
 use uuid::Uuid;
@@ -18,14 +18,14 @@ use crate::support::{
     cancelled_again, customer, entry, order_id, product_id, shipped_again, still_unpaid,
 };
 
-/// What the entry with this JSON object means.
+/// The input for an entry with this JSON object.
 fn parse(stream: Stream, entity: &str) -> Result<Option<Input>, String> {
     let subscription = subscriptions().into_iter().find(|it| it.stream == stream).unwrap();
     (subscription.parse)(&StreamEntry { id: entry(7), entity, forgotten: false })
 }
 
 #[test]
-fn the_service_reads_the_streams_whose_group_it_is() {
+fn the_service_reads_the_streams_of_its_group() {
     let read: Vec<Stream> = subscriptions().iter().map(|it| it.stream).collect();
     for stream in Stream::ALL {
         let times = read.iter().filter(|it| **it == stream).count();
@@ -34,14 +34,14 @@ fn the_service_reads_the_streams_whose_group_it_is() {
 }
 
 #[test]
-fn orders_that_a_lost_store_had_looked_at_are_not_looked_at_again() {
+fn orders_from_before_a_data_loss_are_ignored() {
     let created = subscriptions().into_iter().find(|it| it.stream == Stream::OrderCreated).unwrap();
     let forgotten = StreamEntry { id: entry(7), entity: "", forgotten: true };
     assert_eq!((created.parse)(&forgotten), Ok(None));
 }
 
 #[test]
-fn every_entry_is_read_in_the_shape_of_the_original_and_in_ours() {
+fn every_entry_is_parsed_in_our_form_and_that_of_the_original() {
     let order = "00000000-0000-0000-0000-000000000001";
     let (id, customer_id) = (order_id(1), customer());
     let ids = vec![product_id("201"), product_id("204"), product_id("201")];
@@ -150,14 +150,14 @@ fn an_entry_that_does_not_fit_says_why() {
 }
 
 #[test]
-fn only_a_failed_payment_frees_stock() {
+fn only_a_failed_payment_releases_stock() {
     let table = [
         (WalletOutcome::ToBeShipped, "to-be-shipped", false),
         (WalletOutcome::InsufficientFund, "insufficient-fund", true),
         (WalletOutcome::Rejected, "rejected", true),
     ];
     for (account, name, frees) in table {
-        assert_eq!(frees_stock(account), frees);
+        assert_eq!(releases_stock(account), frees);
         let order_id = order_id(1);
         let entity =
             format!(r#"{{"order_id": "{order_id}", "customer_id": "101", "account": "{name}"}}"#);

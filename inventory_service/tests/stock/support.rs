@@ -1,5 +1,4 @@
-//! What the tests of stock share: inputs in short, and a warehouse whose books and lines are checked
-//! after everything that happens.
+//! Inputs, and a service in memory whose stock and queues are checked after every input.
 
 use std::collections::BTreeMap;
 
@@ -16,18 +15,18 @@ use common::{
     decision::{Decider, in_memory::Memory},
 };
 use inventory_service::{
-    Limits, PAGE,
-    reservation::{Holding, Reservation},
+    Limits, ORDERS_PER_PAGE,
+    reservation::{Reservation, ReservationState},
     stock::{Input, Stock},
 };
 use uuid::Uuid;
 
-/// Id, price and amount of a product.
-pub(crate) type OnHand<'a> = (&'a str, u64, u64);
-/// Products ordered.
+/// The id, the price and the amount of a product.
+pub(crate) type ProductRow<'a> = (&'a str, u64, u64);
+/// The products of an order.
 pub(crate) type Ids<'a> = &'a [&'a str];
-/// Who was told what.
-pub(crate) type Told = (u128, StockOutcome);
+/// An order and the outcome published about it.
+pub(crate) type OrderOutcome = (u128, StockOutcome);
 
 pub(crate) fn order_id(number: u128) -> OrderId {
     OrderId(Uuid::from_u128(number))
@@ -49,7 +48,7 @@ pub(crate) fn created(id: &str, price: u64, amount: u64, by: EntryId) -> Input {
     Input::Created(product(id, price, amount, false), by)
 }
 
-/// The same, but an existing product keeps its amount.
+/// A definition that keeps the amount of an existing product.
 pub(crate) fn redefined(id: &str, price: u64, amount: u64, by: EntryId) -> Input {
     Input::Created(product(id, price, amount, true), by)
 }
@@ -95,7 +94,7 @@ pub(crate) fn unpaid(number: u128, attempt: u32) -> Input {
     Input::Unpaid(refusal(number, Some(attempt)), entry(1))
 }
 
-/// An order in a later attempt; the refusals up to this entry were about earlier ones.
+/// An order in a later attempt; the refusals up to this entry belong to earlier attempts.
 pub(crate) fn ordered_after(
     number: u128,
     attempt: u32,
@@ -105,7 +104,7 @@ pub(crate) fn ordered_after(
     after(order(number, attempt, ids, 0), refused_by)
 }
 
-/// The same, published again.
+/// The same, resent.
 pub(crate) fn resent_after(number: u128, attempt: u32, ids: &[&str], refused_by: EntryId) -> Input {
     after(order(number, attempt, ids, 1), refused_by)
 }
@@ -120,7 +119,7 @@ pub(crate) fn unpaid_by_the_original(number: u128, entry: EntryId) -> Input {
     Input::Unpaid(refusal(number, None), entry)
 }
 
-/// An account_service of the original took the money.
+/// An account_service of the original accepts the payment.
 pub(crate) fn paid_by_the_original(number: u128) -> Input {
     Input::Paid(order_id(number))
 }
@@ -136,7 +135,7 @@ fn refusal(number: u128, attempt: Option<u32>) -> WalletChecked {
     }
 }
 
-/// The release of an unpaid order's stock is asked for again.
+/// The request to release the stock of an unpaid order, resent.
 pub(crate) fn still_unpaid(number: u128, attempt: u32) -> Input {
     let (id, customer_id) = (order_id(number), customer());
     Input::StillUnpaid(OrderUnpaid { id, customer_id, attempt, resend: 1 })
@@ -146,7 +145,7 @@ pub(crate) fn cancelled(number: u128) -> Input {
     cancelled_again(number, 0)
 }
 
-/// The cancellation was published again this number of times.
+/// A cancellation with this number of resends.
 pub(crate) fn cancelled_again(number: u128, resend: u32) -> Input {
     let (id, customer_id) = (order_id(number), customer());
     Input::Cancelled(OrderCancelled { id, customer_id, attempt: 1, resend })
@@ -156,13 +155,13 @@ pub(crate) fn shipped(number: u128, attempt: u32) -> Input {
     shipped_again(number, attempt, 0)
 }
 
-/// The shipment was published again this number of times.
+/// A shipment with this number of resends.
 pub(crate) fn shipped_again(number: u128, attempt: u32, resend: u32) -> Input {
     let (id, customer_id) = (order_id(number), customer());
     Input::Shipped(OrderShipped { id, customer_id, attempt, resend })
 }
 
-/// Everything that is stored.
+/// All stored entities.
 #[derive(PartialEq, Debug)]
 pub(crate) struct Stored {
     products: Vec<Product>,
@@ -171,23 +170,24 @@ pub(crate) struct Stored {
     deliveries: Vec<Delivery>,
 }
 
-/// The service in memory. Its clock goes on with everything that happens.
+/// The service in memory. Its clock advances with every input.
 pub(crate) struct Warehouse {
     pub(crate) memory: Memory<Stock>,
     pub(crate) clock: Millis,
-    /// Whether lines are served to their ends after everything that happens.
-    serves: bool,
+    /// Whether queues are filled to their ends after every input.
+    fills_queues: bool,
 }
 
 impl Warehouse {
-    /// Lines are served to their ends after everything that happens.
-    pub(crate) fn with(products: &[OnHand<'_>]) -> Self {
-        Self { serves: true, ..Self::limited(Limits::default(), products) }
+    /// A service whose queues are filled to their ends after every input.
+    pub(crate) fn with(products: &[ProductRow<'_>]) -> Self {
+        Self { fills_queues: true, ..Self::limited(Limits::default(), products) }
     }
 
-    /// Lines move when a test says so.
-    pub(crate) fn limited(limits: Limits, products: &[OnHand<'_>]) -> Self {
-        let mut warehouse = Self { memory: Memory::new(Stock { limits }), clock: 0, serves: false };
+    /// A service whose queues are filled when a test says so.
+    pub(crate) fn limited(limits: Limits, products: &[ProductRow<'_>]) -> Self {
+        let mut warehouse =
+            Self { memory: Memory::new(Stock { limits }), clock: 0, fills_queues: false };
         for (id, price, amount) in products {
             warehouse.when(&created(id, *price, *amount, entry(1)));
         }
@@ -200,7 +200,7 @@ impl Warehouse {
         check_all(&self.memory);
     }
 
-    /// The same, but nothing may come of it.
+    /// Handles an input that must have no effect.
     pub(crate) fn when_nothing_happens(&mut self, input: &Input) {
         let (stored, published) = (self.stored(), self.memory.published.len());
         self.when(input);
@@ -208,12 +208,12 @@ impl Warehouse {
         assert_eq!(self.memory.published.len(), published, "{input:?} published something");
     }
 
-    /// The same in the midst of many: to check takes time.
+    /// Handles an input without checks, which take time.
     pub(crate) fn when_unchecked(&mut self, input: &Input) {
         self.clock += 1;
         self.memory.handle(input, self.clock).unwrap();
-        while self.serves
-            && let due = self.line_moves()
+        while self.fills_queues
+            && let due = self.due_inputs()
             && !due.is_empty()
         {
             for input in due {
@@ -222,22 +222,22 @@ impl Warehouse {
         }
     }
 
-    /// The decisions that are due, taken from the stream.
-    pub(crate) fn line_moves(&mut self) -> Vec<Input> {
+    /// The inputs that continue to fill queues, taken from the stream.
+    pub(crate) fn due_inputs(&mut self) -> Vec<Input> {
         let due = self.memory.take(Stream::InventoryLine);
         due.iter().map(|json| Input::LineMoves(serde_json::from_str(json).unwrap())).collect()
     }
 
-    /// Lets the decisions be made that are due now, but not those that follow from them.
-    pub(crate) fn move_lines(&mut self) {
-        self.line_moves().iter().for_each(|input| self.when(input));
+    /// Makes the decisions that are due now, but not those that follow from them.
+    pub(crate) fn continue_filling(&mut self) {
+        self.due_inputs().iter().for_each(|input| self.when(input));
     }
 
-    /// Lets all lines be served to their ends; gives the number of decisions that took.
-    pub(crate) fn serve_to_the_end(&mut self) -> usize {
+    /// Fills all queues to their ends; returns the number of decisions.
+    pub(crate) fn fill_to_the_end(&mut self) -> usize {
         let mut decisions = 0;
         loop {
-            let due = self.line_moves();
+            let due = self.due_inputs();
             if due.is_empty() {
                 return decisions;
             }
@@ -261,7 +261,7 @@ impl Warehouse {
         products.find(|product| product.id.as_str() == id).unwrap()
     }
 
-    /// Pieces on hand and pieces held.
+    /// The available and the reserved quantity.
     pub(crate) fn stock(&self, id: &str) -> (u64, u64) {
         let product = self.product(id);
         (product.amount, product.reserved)
@@ -272,7 +272,7 @@ impl Warehouse {
         reservations.find(|reservation| reservation.order_id == order_id(number)).unwrap()
     }
 
-    pub(crate) fn state(&self, number: u128) -> Holding {
+    pub(crate) fn state(&self, number: u128) -> ReservationState {
         self.reservation(number).state
     }
 
@@ -281,56 +281,56 @@ impl Warehouse {
         deliveries.find(|delivery| delivery.id == Uuid::from_u128(number)).unwrap()
     }
 
-    /// The orders that wait for a product, in their order.
-    pub(crate) fn line(&self, id: &str) -> Vec<u128> {
+    /// The orders in the queue of a product.
+    pub(crate) fn queue(&self, id: &str) -> Vec<u128> {
         let mut pages = self.memory.all::<LinePage>();
         pages.retain(|page| page.id.product.as_str() == id);
         pages.sort_by_key(|page| page.id.number);
         pages.iter().flat_map(|page| &page.spots).map(|spot| spot.order.0.as_u128()).collect()
     }
 
-    /// The outcomes published since they were last asked for.
+    /// The outcomes since the last call.
     pub(crate) fn outcomes(&mut self) -> Vec<StockChecked> {
         let published = self.memory.take(Stream::InventoryCheck);
         published.iter().map(|json| serde_json::from_str(json).unwrap()).collect()
     }
 
-    /// The only one of them.
+    /// The only outcome since the last call.
     pub(crate) fn outcome(&mut self) -> StockChecked {
         let mut outcomes = self.outcomes();
         assert_eq!(outcomes.len(), 1, "{outcomes:?}");
         outcomes.remove(0)
     }
 
-    /// The same in short.
-    pub(crate) fn told(&mut self) -> Vec<Told> {
+    /// The orders and outcomes since the last call.
+    pub(crate) fn order_outcomes(&mut self) -> Vec<OrderOutcome> {
         let outcomes = self.outcomes().into_iter();
         outcomes.map(|outcome| (outcome.order_id.0.as_u128(), outcome.inventory)).collect()
     }
 }
 
-/// What must be true at all times.
+/// Checks the invariants.
 pub(crate) fn check_all<D: Decider>(memory: &Memory<D>) {
     let products: BTreeMap<ProductId, Product> =
         memory.all::<Product>().into_iter().map(|it| (it.id.clone(), it)).collect();
     let reservations: BTreeMap<OrderId, Reservation> =
         memory.all::<Reservation>().into_iter().map(|it| (it.order_id, it)).collect();
-    check_books(&products, &reservations);
-    check_lines(&products, &reservations, memory.all());
-    check_turns(&products, &reservations);
+    check_stock(&products, &reservations);
+    check_queues(&products, &reservations, memory.all());
+    check_backorders(&products, &reservations);
 }
 
-/// What came in is on hand or held by somebody, and what was sold is a part of what is held.
-fn check_books(
+/// All stock is available or reserved, and the sold quantity is part of the reserved one.
+fn check_stock(
     products: &BTreeMap<ProductId, Product>,
     reservations: &BTreeMap<OrderId, Reservation>,
 ) {
     let mut held = BTreeMap::<&ProductId, u64>::new();
     let mut sold = BTreeMap::<&ProductId, u64>::new();
     for reservation in reservations.values() {
-        let holds = reservation.state == Holding::Held;
+        let holds = reservation.state == ReservationState::Held;
         assert!(holds || !reservation.shipped, "{reservation:?} left without its pieces");
-        for (product, pieces) in reservation.pieces.iter().filter(|_| holds) {
+        for (product, pieces) in reservation.quantities.iter().filter(|_| holds) {
             *held.entry(product).or_default() += pieces;
             *sold.entry(product).or_default() += if reservation.shipped { *pieces } else { 0 };
         }
@@ -343,70 +343,70 @@ fn check_books(
     assert!(held.is_empty(), "held of products that do not exist: {held:?}");
 }
 
-/// Who waits stands in the line of each of the products, where the reservation says, and nobody
-/// else does.
-fn check_lines(
+/// Every waiting order has an entry in the queue of each product, at the position of its reservation, and
+/// no other order has any.
+fn check_queues(
     products: &BTreeMap<ProductId, Product>,
     reservations: &BTreeMap<OrderId, Reservation>,
     mut pages: Vec<LinePage>,
 ) {
     pages.sort_by(|one, two| one.id.cmp(&two.id));
-    let mut lines = BTreeMap::<ProductId, Vec<(u64, Spot)>>::new();
+    let mut queues = BTreeMap::<ProductId, Vec<(u64, Spot)>>::new();
     for page in pages {
-        assert!(page.spots.len() <= PAGE, "{page:?}");
+        assert!(page.spots.len() <= ORDERS_PER_PAGE, "{page:?}");
         let number = page.id.number;
         let spots = page.spots.into_iter().map(|spot| (number, spot));
-        lines.entry(page.id.product).or_default().extend(spots);
+        queues.entry(page.id.product).or_default().extend(spots);
     }
     let mut standing = 0;
     for (id, product) in products {
-        let (line, spots) = (&product.line, lines.remove(id).unwrap_or_default());
+        let (line, spots) = (&product.line, queues.remove(id).unwrap_or_default());
         standing += spots.len();
         assert_eq!(line.waiting, spots.len() as u64, "{product:?}");
         let (Some(first), Some(last)) = (spots.first(), spots.last()) else {
-            assert_eq!(line, &Line::default(), "the line of {id} is empty");
+            assert_eq!(line, &Line::default(), "the queue of {id} is empty");
             continue;
         };
         assert!(line.first <= first.0 && last.0 <= line.last, "{product:?}");
         assert!(last.1.ticket <= line.ticket, "{product:?}");
         let rise = spots.windows(2).all(|pair| pair[0].1.ticket < pair[1].1.ticket);
-        assert!(rise, "the line of {id}: {spots:?}");
+        assert!(rise, "the queue of {id}: {spots:?}");
         for (number, spot) in spots {
             let reservation = &reservations[&spot.order];
-            let waiting = reservation.spot.as_ref().expect("it waits");
-            assert_eq!(waiting.ticket, spot.ticket, "{reservation:?}");
+            let waiting = reservation.position.as_ref().expect("it waits");
+            assert_eq!(waiting.sequence, spot.ticket, "{reservation:?}");
             assert_eq!(waiting.pages.get(id), Some(&number), "{reservation:?}");
             assert!(reservation.agrees_with(&spot, id), "{reservation:?} {spot:?}");
             let passed = line.served.is_some_and(|served| number < served.page);
-            let had_turn = line.served.is_some_and(|served| spot.ticket <= served.ticket);
-            assert!(!passed || had_turn, "{reservation:?} was skipped: {product:?}");
+            let was_passed = line.served.is_some_and(|served| spot.ticket <= served.ticket);
+            assert!(!passed || was_passed, "{reservation:?} was skipped: {product:?}");
         }
     }
-    lines.retain(|_, spots| !spots.is_empty());
-    assert!(lines.is_empty(), "lines of products that do not exist: {lines:?}");
+    queues.retain(|_, spots| !spots.is_empty());
+    assert!(queues.is_empty(), "queues of unknown products: {queues:?}");
     for reservation in reservations.values() {
-        assert_eq!(reservation.state == Holding::Waiting, reservation.spot.is_some());
-        let Some(spot) = &reservation.spot else { continue };
-        assert!(spot.pages.keys().eq(reservation.pieces.keys()), "{reservation:?}");
-        standing -= spot.pages.len();
+        assert_eq!(reservation.state == ReservationState::Waiting, reservation.position.is_some());
+        let Some(position) = &reservation.position else { continue };
+        assert!(position.pages.keys().eq(reservation.quantities.keys()), "{reservation:?}");
+        standing -= position.pages.len();
     }
-    assert_eq!(standing, 0, "more stand in line than wait");
+    assert_eq!(standing, 0, "more entries than waiting orders");
 }
 
-/// Who waits though everything is on hand has a turn to come.
-fn check_turns(
+/// An order that waits although everything is available is still ahead of a queue that is being filled.
+fn check_backorders(
     products: &BTreeMap<ProductId, Product>,
     reservations: &BTreeMap<OrderId, Reservation>,
 ) {
     for reservation in reservations.values() {
-        let Some(spot) = &reservation.spot else { continue };
+        let Some(position) = &reservation.position else { continue };
         let enough = |(id, wanted): (&ProductId, &u64)| products[id].amount >= *wanted;
         let to_come = |id: &ProductId| {
-            products[id].line.served.is_some_and(|served| served.ticket < spot.ticket)
+            products[id].line.served.is_some_and(|served| served.ticket < position.sequence)
         };
-        let fills = reservation.pieces.iter().all(enough);
+        let fills = reservation.quantities.iter().all(enough);
         assert!(
-            !fills || reservation.pieces.keys().any(to_come),
+            !fills || reservation.quantities.keys().any(to_come),
             "{reservation:?} waits for nothing: {products:?}"
         );
     }

@@ -1,4 +1,4 @@
-//! What must be true in the end.
+//! The invariants at the end of a history.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -11,7 +11,7 @@ use common::contract::{
     },
     ids::{CustomerId, OrderId, ProductId},
 };
-use inventory_service::reservation::{Holding, Reservation};
+use inventory_service::reservation::{Reservation, ReservationState};
 use order_service::order::Action as Asked;
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -23,18 +23,18 @@ use crate::{
     system::System,
 };
 
-/// All that came in, as a bookkeeper beside the services would note it.
+/// All stock and money that came in, recorded independently of the services.
 #[derive(Default)]
 pub(crate) struct Ledger {
-    /// The last definition that counts, and all pieces that came in.
+    /// The last definition that applies, and the total quantity received.
     products: BTreeMap<ProductId, (usize, u64)>,
-    /// The last definition that counts, and all money that came in.
+    /// The last definition that applies, and the total amount deposited.
     accounts: BTreeMap<CustomerId, (usize, u64)>,
     brought: BTreeSet<Uuid>,
 }
 
 impl Ledger {
-    /// Notes a definition; without a sum what was there stays.
+    /// Records a definition; without a sum the previous one stays.
     pub(crate) fn define_product(&mut self, id: ProductId, number: usize, sum: Option<u64>) {
         define(&mut self.products, id, number, sum);
     }
@@ -68,7 +68,7 @@ fn define<I: Ord>(sums: &mut BTreeMap<I, (usize, u64)>, id: I, number: usize, su
     }
 }
 
-/// What the histories had in them, to know that they are worth something.
+/// The events in the histories, to check their variety.
 #[derive(Default)]
 pub(crate) struct Seen {
     pub(crate) ends: HashMap<OrderStatus, u32>,
@@ -143,8 +143,8 @@ impl System {
             let (_, received) = self.ledger_of(&product.id)?;
             prop_assert_eq!(product.reserved, held, "what orders hold of {:?}", product);
             let sold = sold.remove(&product.id).unwrap_or(0);
-            prop_assert_eq!(product.sold, sold, "what left the house of {:?}", product);
-            prop_assert_eq!(product.received, received, "what came in of {:?}", product);
+            prop_assert_eq!(product.sold, sold, "the quantity sold of {:?}", product);
+            prop_assert_eq!(product.received, received, "the quantity received of {:?}", product);
             prop_assert_eq!(product.amount + held, received, "the stock of {:?}", product);
         }
         prop_assert!(held.is_empty(), "held of products that do not exist: {:?}", held);
@@ -153,7 +153,7 @@ impl System {
             let paid = paid.remove(&account.id).unwrap_or(0);
             let (_, deposited) = self.ledger.accounts[&account.id];
             prop_assert_eq!(account.paid, paid, "what was paid by {:?}", account);
-            prop_assert_eq!(account.deposited, deposited, "what came in from {:?}", account);
+            prop_assert_eq!(account.deposited, deposited, "the amount deposited by {:?}", account);
             prop_assert_eq!(account.balance + paid, deposited, "the money of {:?}", account);
         }
         paid.retain(|_, paid| *paid > 0);
@@ -163,11 +163,11 @@ impl System {
 
     fn ledger_of(&self, product: &ProductId) -> Checked<(usize, u64)> {
         let noted = self.ledger.products.get(product).copied();
-        noted.ok_or_else(|| failed(format!("{product} came from nowhere")))
+        noted.ok_or_else(|| failed(format!("{product} has no definition")))
     }
 
-    /// Nobody waits who could be filled, and whoever waits stands in line.
-    pub(crate) fn check_lines(&self) -> Checked {
+    /// No order waits that could be filled, and every waiting order is in its queues.
+    pub(crate) fn check_queues(&self) -> Checked {
         let products = by_id(self.stock.all::<Product>());
         let mut standing: BTreeMap<ProductId, Vec<(u64, OrderId, u64)>> = BTreeMap::new();
         let mut pages = self.stock.all::<LinePage>();
@@ -178,28 +178,31 @@ impl System {
         }
         let mut waiting: BTreeMap<ProductId, Vec<(u64, OrderId, u64)>> = BTreeMap::new();
         for reservation in self.stock.all::<Reservation>() {
-            prop_assert_eq!(reservation.state == Holding::Waiting, reservation.spot.is_some());
-            let Some(spot) = reservation.spot else { continue };
+            prop_assert_eq!(
+                reservation.state == ReservationState::Waiting,
+                reservation.position.is_some()
+            );
+            let Some(position) = reservation.position else { continue };
             let enough = |(id, wanted): (&ProductId, &u64)| products[id].amount >= *wanted;
-            let fills = reservation.pieces.iter().all(enough);
+            let fills = reservation.quantities.iter().all(enough);
             prop_assert!(!fills, "{} waits for nothing", reservation.order_id);
-            for (product, pieces) in reservation.pieces {
+            for (product, pieces) in reservation.quantities {
                 let spots = waiting.entry(product).or_default();
-                spots.push((spot.ticket, reservation.order_id, pieces));
+                spots.push((position.sequence, reservation.order_id, pieces));
             }
         }
         for (id, product) in &products {
             let mut waiting = waiting.remove(id).unwrap_or_default();
             waiting.sort_unstable();
             let standing = standing.remove(id).unwrap_or_default();
-            prop_assert_eq!(&standing, &waiting, "the line of {}", id);
+            prop_assert_eq!(&standing, &waiting, "the queue of {}", id);
             prop_assert_eq!(product.line.waiting, standing.len() as u64);
-            prop_assert_eq!(product.line.served, None, "{} is still served", id);
+            prop_assert_eq!(product.line.served, None, "{} is still being filled", id);
         }
         Ok(())
     }
 
-    /// Every order stands where its reservation and its payment say, and got there step by step.
+    /// Every order has the status that follows from its reservation and payment, and a valid history.
     pub(crate) fn check_orders(&self, history: &History, seen: &mut Seen) -> Checked {
         let reservations = by_id(self.stock.all::<Reservation>());
         let payments = by_id(self.wallets.all::<Payment>());
@@ -218,17 +221,17 @@ impl System {
             let is_cancelled = order.status == OrderStatus::Cancelled;
             prop_assert_eq!(cancelled, is_cancelled, "{:?} {:?}", order, payment);
             let fits = match (reservation.state, paid) {
-                (Holding::Cancelled, _) => is_cancelled,
-                (Holding::Waiting, None) => order.status == OrderStatus::OutOfStock,
-                (Holding::Rejected, None) => order.status == OrderStatus::Rejected,
-                (Holding::Held, Some(WalletOutcome::ToBeShipped)) => matches!(
+                (ReservationState::Cancelled, _) => is_cancelled,
+                (ReservationState::Waiting, None) => order.status == OrderStatus::OutOfStock,
+                (ReservationState::Rejected, None) => order.status == OrderStatus::Rejected,
+                (ReservationState::Held, Some(WalletOutcome::ToBeShipped)) => matches!(
                     order.status,
                     OrderStatus::ToBeShipped | OrderStatus::Shipped | OrderStatus::Completed
                 ),
-                (Holding::Released, Some(WalletOutcome::InsufficientFund)) => {
+                (ReservationState::Released, Some(WalletOutcome::InsufficientFund)) => {
                     order.status == OrderStatus::InsufficientFund
                 }
-                (Holding::Released, Some(WalletOutcome::Rejected)) => {
+                (ReservationState::Released, Some(WalletOutcome::Rejected)) => {
                     order.status == OrderStatus::Rejected
                 }
                 _ => false,
@@ -256,7 +259,7 @@ impl System {
 
             let unknown = order.product_ids.iter().any(|id| id.as_str() == UNKNOWN_PRODUCT);
             let stranger = order.customer_id.as_str() == UNKNOWN_CUSTOMER;
-            prop_assert!(!unknown || reservation.state != Holding::Held, "{:?}", order);
+            prop_assert!(!unknown || reservation.state != ReservationState::Held, "{:?}", order);
             prop_assert!(!stranger || order.status != OrderStatus::ToBeShipped, "{:?}", order);
             let may_be_rejected = !history.known_first || unknown || stranger || history.is_dear();
             prop_assert!(order.status != OrderStatus::Rejected || may_be_rejected, "{:?}", order);
@@ -275,13 +278,13 @@ impl System {
         Ok(())
     }
 
-    /// Each cause came about once, and of each the customer was told once.
+    /// Each cause occurred once, and the customer was notified of each once.
     pub(crate) fn check_messages(&self) -> Checked {
         let mut expected = BTreeMap::<(Uuid, u32, &str), CustomerId>::new();
         let mut expect =
             |id: Uuid, attempt: u32, kind: MessageKind, customer: CustomerId, again| {
                 let another = expected.insert((id, attempt, kind.name()), customer);
-                prop_assert!(another.is_none() || again, "{:?} of {} came about twice", kind, id);
+                prop_assert!(another.is_none() || again, "{:?} of {} occurred twice", kind, id);
                 Ok(())
             };
         let mut resent = BTreeSet::new();
@@ -345,14 +348,14 @@ impl System {
         }
         for sent in [self.events::<MessageSent>(), self.messages.all::<MessageSent>()] {
             let ids: BTreeSet<Uuid> = sent.iter().map(|it| it.id).collect();
-            prop_assert_eq!(ids.len(), sent.len(), "told twice: {:?}", sent);
+            prop_assert_eq!(ids.len(), sent.len(), "sent twice: {:?}", sent);
             prop_assert_eq!(count(&sent), due.clone());
         }
         Ok(())
     }
 }
 
-/// Each attempt begins as pending and goes on forward.
+/// Each attempt starts as pending and moves only forward.
 fn check_history(order: &Order) -> Checked {
     let far = |status| match status {
         OrderStatus::Pending => 0,

@@ -1,4 +1,4 @@
-//! What is to happen, at random.
+//! Random histories.
 
 use common::contract::events::{AccountCreated, Event, ProductCreated};
 use inventory_service::Limits;
@@ -26,22 +26,22 @@ pub(crate) struct History {
     /// Whether events are in the original's shape: fields and entry ids. Its clients only place
     /// orders.
     pub(crate) original: bool,
-    /// How much a decision about stock looks at.
+    /// The limits of one decision about stock.
     pub(crate) limits: Limits,
-    /// Who orders what.
+    /// The customer and the products of each order.
     pub(crate) orders: Vec<(&'static str, Vec<&'static str>)>,
-    /// What happens; once it is over, what is left to do is done in order.
+    /// The steps; after them, the remaining work is done in order.
     pub(crate) steps: Vec<Step>,
 }
 
-/// Numbers stand for whatever there is to choose from at the time, modulo its count.
+/// A step. A number chooses among the possibilities at its time, modulo their count.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     /// The next order is placed.
     Place,
     /// A client repeats an order, having lost the answer.
     PlaceAgain(usize),
-    /// Something is asked of an order.
+    /// A client requests an action on an order.
     Ask(usize, Asked),
     /// A client repeats a request.
     AskAgain(usize),
@@ -49,19 +49,19 @@ pub(crate) enum Step {
     Product(usize, u64, u64, bool),
     /// A customer's account is defined again; with `true` it keeps its balance.
     Customer(usize, u64, bool),
-    /// Stock comes in.
+    /// A product is restocked.
     Restock(usize, u64),
-    /// Money comes in.
+    /// An account is topped up.
     TopUp(usize, u64),
-    /// A client repeats the last of either.
+    /// A client repeats the last restock or top-up.
     BringAgain,
-    /// Order_service looks whether an answer to this order is overdue.
-    Chase(usize),
+    /// order_service checks whether an answer to this order is overdue.
+    ResendOverdue(usize),
     /// A reader with entries waiting gets one of the first ones.
     Deliver { reader: usize, ahead: usize },
-    /// A reader gets an entry that it had before.
+    /// A reader gets an entry again.
     Repeat { reader: usize, entry: usize },
-    /// An operator deletes an entry before it is read, by somebody who will be asked again.
+    /// An operator deletes an entry before it is read; it will be resent.
     Lose(usize),
 }
 
@@ -99,7 +99,7 @@ pub(crate) fn histories() -> impl Strategy<Value = History> {
         2 => (number(), 1..=6_u64).prop_map(|(id, amount)| Step::Restock(id, amount)),
         2 => (number(), 1..=30_u64).prop_map(|(id, amount)| Step::TopUp(id, amount)),
         1 => Just(Step::BringAgain),
-        1 => number().prop_map(Step::Chase),
+        1 => number().prop_map(Step::ResendOverdue),
         28 => (number(), 0..IN_FLIGHT).prop_map(|(reader, ahead)| Step::Deliver { reader, ahead }),
         8 => (number(), number()).prop_map(|(reader, entry)| Step::Repeat { reader, entry }),
         1 => number().prop_map(Step::Lose),
@@ -107,12 +107,12 @@ pub(crate) fn histories() -> impl Strategy<Value = History> {
     let limits = prop_oneof![
         Just(Limits::default()),
         (1..3_usize, 1..3_usize, 1..12_usize, 1..3_usize, 0..3_usize).prop_map(
-            |(turns, pages, entities, lines, others)| Limits {
-                turns,
+            |(fills, pages, entities, queues, listed_products)| Limits {
+                fills,
                 pages,
                 entities,
-                lines,
-                others
+                queues,
+                listed_products
             }
         ),
     ];
@@ -142,7 +142,7 @@ impl History {
             .collect()
     }
 
-    /// Whether some product was ever so dear that a total of it cannot be counted.
+    /// Whether the price of a product was ever so high that a total overflows.
     pub(crate) fn is_dear(&self) -> bool {
         let later =
             |step: &Step| matches!(step, Step::Product(_, price, _, _) if *price == u64::MAX);

@@ -1,6 +1,5 @@
-//! The whole life of orders as properties: the four services in memory, wired by their events, with
-//! every delivery repeated, late or overtaken by others as it comes. What must not depend on that,
-//! does not.
+//! The lifecycle of orders as properties: the four services in memory, connected by their events, with
+//! deliveries repeated, delayed and reordered at random.
 //!
 //! `PROPTEST_CASES` sets how many histories are tried. A failure prints the smallest one found.
 
@@ -29,17 +28,17 @@ use self::{
 
 type Checked<T = ()> = Result<T, TestCaseError>;
 
-/// Histories that are tried unless `PROPTEST_CASES` says otherwise.
+/// The number of histories that are tried by default.
 const CASES: u32 = 10_000;
 
 #[test]
-fn stock_and_money_add_up_and_every_order_ends_or_waits_however_events_are_delivered() {
+fn stock_and_money_add_up_and_every_order_ends_in_any_order_of_events() {
     let seen = RefCell::new(Seen::default());
     for_all(|history| {
         let (mut system, _) = play(history)?;
         system.settle()?;
         system.check_books()?;
-        system.check_lines()?;
+        system.check_queues()?;
         system.check_orders(history, &mut seen.borrow_mut())?;
         system.check_messages()?;
         seen.borrow_mut().add(&system.seen);
@@ -51,12 +50,14 @@ fn stock_and_money_add_up_and_every_order_ends_or_waits_however_events_are_deliv
 }
 
 #[test]
-fn repetitions_leave_no_trace() {
+fn repeated_deliveries_have_no_effect() {
     for_all(|history| {
-        // What is sent again is said again each time that it is delivered; and a line that is served
-        // in parts is served in others. Neither can be compared entry by entry.
-        let steps =
-            history.steps.iter().filter(|step| !matches!(step, Step::Chase(_) | Step::Lose(_)));
+        // A resend is answered each time that it is delivered, and a queue that is filled in parts is
+        // filled in other parts. Neither can be compared entry by entry.
+        let steps = history
+            .steps
+            .iter()
+            .filter(|step| !matches!(step, Step::ResendOverdue(_) | Step::Lose(_)));
         let history = History {
             steps: steps.cloned().collect(),
             limits: Limits::default(),
@@ -104,14 +105,14 @@ fn for_all(property: impl Fn(&History) -> Checked) {
     }
 }
 
-/// Plays the history until there is nothing left to do; gives also what was done for the first
-/// time, and when.
+/// Plays the history until nothing is left to do; also returns the actions that were done for the first
+/// time, with their times.
 fn play(history: &History) -> Checked<(System, Vec<(u64, Action)>)> {
     let mut system = System::new(history);
     let mut firsts = Vec::new();
     let mut act = |system: &mut System, action: Action| -> Checked {
         system.clock += 1;
-        // A line that was begun again moves by the event of the time before as well.
+        // A queue whose filling was restarted is also filled by the earlier event.
         let moves_line = system.is_for_line(&action);
         if system.act(&action)? || moves_line {
             firsts.push((system.clock, action));
@@ -144,7 +145,7 @@ fn failed(why: String) -> TestCaseError {
     TestCaseError::fail(why)
 }
 
-/// Whether an order of this status stays as it is until a client or new stock comes.
+/// Whether an order of this status stays as it is until a client acts or stock arrives.
 fn rests(status: OrderStatus) -> bool {
     !status.is_underway()
 }

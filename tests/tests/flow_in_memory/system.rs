@@ -21,11 +21,11 @@ use common::{
     decision::{Append, Decider, in_memory::Memory},
 };
 use inventory_service::{
-    reservation::{Holding, Reservation},
+    reservation::{Reservation, ReservationState},
     stock::Stock,
 };
 use msg_service::notification::Notifications;
-use order_service::order::{Act, Answer, Input, Orders, Place};
+use order_service::order::{ActionRequest, Answer, Input, NewOrder, Orders};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -37,18 +37,18 @@ use crate::{
     rests,
 };
 
-/// What was done: of a [`Step`], that which came of it.
+/// An action: the result of a [`Step`].
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
     Place(usize),
-    Ask(Act),
+    Ask(ActionRequest),
     Publish(Stream, String),
-    Chase(OrderId),
+    ResendOverdue(OrderId),
     Deliver { reader: usize, entry: usize },
     Lose { reader: usize, entry: usize },
 }
 
-/// A service and what it reads.
+/// A service and its subscriptions.
 pub(crate) struct Service<D: Decider> {
     memory: Memory<D>,
     subscriptions: Vec<Subscription<D::Input>>,
@@ -68,7 +68,7 @@ impl<D: Decider> Service<D> {
 trait Reads {
     fn topic(&self) -> Topic;
     fn streams(&self) -> Vec<Stream>;
-    /// Handles an entry of the stream with this number, and gives what is published then.
+    /// Handles an entry of the stream with this number; returns the published events.
     fn read(
         &mut self,
         number: usize,
@@ -99,7 +99,7 @@ impl<D: Decider> Reads for Service<D> {
     }
 }
 
-/// A service's group on one stream.
+/// The consumer group of a service on one stream.
 struct Reader {
     topic: Topic,
     stream: Stream,
@@ -111,10 +111,10 @@ struct Reader {
 pub(crate) struct System {
     pub(crate) original: bool,
     pub(crate) clock: Millis,
-    pub(crate) commands: Vec<Place>,
+    pub(crate) commands: Vec<NewOrder>,
     placed: usize,
-    asked: Vec<Act>,
-    /// The first answer to each request that was granted.
+    asked: Vec<ActionRequest>,
+    /// The first answer to each granted request.
     granted: HashMap<Uuid, Order>,
     brought: Option<(Stream, String)>,
     numbers: u128,
@@ -131,7 +131,7 @@ pub(crate) struct System {
 impl System {
     pub(crate) fn new(history: &History) -> Self {
         let orders = history.orders.iter().enumerate();
-        let commands = orders.map(|(number, (customer, products))| Place {
+        let commands = orders.map(|(number, (customer, products))| NewOrder {
             id: order_id(number),
             product_ids: products.iter().map(|id| id.parse().unwrap()).collect(),
             customer_id: customer.parse().unwrap(),
@@ -147,7 +147,7 @@ impl System {
             brought: None,
             numbers: 0,
             orders: Service::new(
-                Orders { knows_all: true, ..Orders::default() },
+                Orders { single_redis: true, ..Orders::default() },
                 order_service::subscriptions(),
             ),
             stock: Service::new(stock, inventory_service::subscriptions()),
@@ -178,9 +178,9 @@ impl System {
         }
     }
 
-    /// What a step comes to as things stand, if anything.
+    /// The action of a step in the present state, if any.
     pub(crate) fn choose(&mut self, step: &Step) -> Option<Action> {
-        // The reader meant, or the next one with something to read.
+        // The chosen reader, or the next one with entries to read.
         let reader = |meant: usize, fits: &dyn Fn(&Reader) -> bool| {
             let readers = self.readers.len();
             let mut candidates = (0..readers).map(|distance| (meant + distance) % readers);
@@ -194,15 +194,15 @@ impl System {
             Step::PlaceAgain(number) => Action::Place(number.checked_rem(self.placed)?),
             Step::Ask(number, action) if !nobody_asks => {
                 let id = order_id(number.checked_rem(self.placed)?);
-                let act = Act { id, action: *action, request: self.new_id() };
+                let act = ActionRequest { id, action: *action, request: self.new_id() };
                 self.asked.push(act.clone());
                 Action::Ask(act)
             }
             Step::AskAgain(number) if !nobody_asks => {
                 Action::Ask(self.asked[number.checked_rem(self.asked.len())?].clone())
             }
-            Step::Chase(number) if !nobody_asks => {
-                Action::Chase(order_id(number.checked_rem(self.placed)?))
+            Step::ResendOverdue(number) if !nobody_asks => {
+                Action::ResendOverdue(order_id(number.checked_rem(self.placed)?))
             }
             Step::Lose(meant) if !nobody_asks => {
                 let reader = reader(*meant, &|reader| {
@@ -234,7 +234,9 @@ impl System {
                 }
                 Action::Lose { reader, entry }
             }
-            Step::Ask(..) | Step::AskAgain(_) | Step::Chase(_) | Step::Lose(_) => return None,
+            Step::Ask(..) | Step::AskAgain(_) | Step::ResendOverdue(_) | Step::Lose(_) => {
+                return None;
+            }
             Step::Product(number, price, amount, keep) => {
                 define(&product(PRODUCTS[number % PRODUCTS.len()], *price, *amount, *keep))
             }
@@ -268,14 +270,14 @@ impl System {
         })
     }
 
-    /// Whether a line moves by this, if it is the turn of its event.
+    /// Whether this action continues to fill a queue.
     pub(crate) fn is_for_line(&self, action: &Action) -> bool {
         let Action::Deliver { reader, .. } = action else { return false };
         self.readers[*reader].stream == Stream::InventoryLine
     }
 
-    /// Whether order_service would wait for ever without this entry: it believes that the order
-    /// waits for stock, and nobody asks again for that.
+    /// Whether order_service would wait for ever without this entry: it takes the order for a backorder,
+    /// which is never resent.
     fn is_last_word(&self, reader: &Reader, entry: usize) -> bool {
         if (reader.topic, reader.stream) != (Topic::Order, Stream::InventoryCheck) {
             return false;
@@ -305,7 +307,7 @@ impl System {
         self.choose(&Step::Deliver { reader: 0, ahead: 0 })
     }
 
-    /// Chases the orders whose answer or confirmation was lost until all orders rest.
+    /// Resends overdue orders until none has work left.
     pub(crate) fn settle(&mut self) -> Checked {
         for _ in 0..5 {
             let orders = self.orders.all::<Order>();
@@ -315,7 +317,7 @@ impl System {
                 return Ok(());
             }
             for order in stuck {
-                self.act(&Action::Chase(order))?;
+                self.act(&Action::ResendOverdue(order))?;
             }
             while let Some(action) = self.next_waiting() {
                 self.clock += 1;
@@ -325,7 +327,7 @@ impl System {
         Err(failed(format!("orders are stuck: {:?}", self.orders.all::<Order>())))
     }
 
-    /// Does it; tells whether it was done for the first time.
+    /// Does the action; returns whether it was done for the first time.
     pub(crate) fn act(&mut self, action: &Action) -> Checked<bool> {
         match action {
             Action::Publish(stream, json) => {
@@ -334,10 +336,10 @@ impl System {
             }
             Action::Place(number) => self.place(*number),
             Action::Ask(act) => self.ask(act),
-            Action::Chase(id) => {
-                // More than the longest time that an order is given.
+            Action::ResendOverdue(id) => {
+                // More than the longest waiting time of an order.
                 self.clock += 64 * self.resend_after() + 1;
-                let answer = self.command(&Input::Chase(*id))?;
+                let answer = self.command(&Input::ResendOverdue(*id))?;
                 prop_assert!(matches!(answer, Answer::Done(_) | Answer::Nothing), "{:?}", answer);
                 let asks_again = matches!(&answer, Answer::Done(it) if rests(it.status));
                 self.seen.asked_again += u32::from(asks_again);
@@ -382,7 +384,7 @@ impl System {
         Ok(first)
     }
 
-    fn ask(&mut self, act: &Act) -> Checked<bool> {
+    fn ask(&mut self, act: &ActionRequest) -> Checked<bool> {
         let before = self.orders.all::<Order>().into_iter().find(|order| order.id == act.id);
         let before = before.ok_or_else(|| failed(format!("{act:?}: the order is not there")))?;
         let answer = self.command(&Input::Act(act.clone()))?;
@@ -485,12 +487,12 @@ impl System {
         self.ledger.define_account(event.id, number, sum);
     }
 
-    /// The pieces of each product that such orders hold, by the reservations.
+    /// The quantity of each product that these reservations hold.
     pub(crate) fn held(&self, counts: fn(&Reservation) -> bool) -> BTreeMap<ProductId, u64> {
         let mut held = BTreeMap::new();
         for reservation in self.stock.all::<Reservation>() {
-            if reservation.state == Holding::Held && counts(&reservation) {
-                for (product, pieces) in reservation.pieces {
+            if reservation.state == ReservationState::Held && counts(&reservation) {
+                for (product, pieces) in reservation.quantities {
                     *held.entry(product).or_default() += pieces;
                 }
             }
@@ -498,11 +500,11 @@ impl System {
         held
     }
 
-    /// The money that each customer paid, by the payments.
+    /// The amount that each customer paid, by the payments.
     pub(crate) fn paid(&self) -> BTreeMap<CustomerId, u64> {
         let mut paid = BTreeMap::new();
         for payment in self.wallets.all::<Payment>() {
-            let kept = payment.kept();
+            let kept = payment.net_amount();
             *paid.entry(payment.customer_id).or_default() += kept;
         }
         paid
@@ -513,7 +515,7 @@ pub(crate) fn order_id(number: usize) -> OrderId {
     OrderId(Uuid::from_u128(number as u128 + 1))
 }
 
-/// Without the fields that the original does not know.
+/// The event without the fields that the original does not have.
 fn in_original_shape(json: &str) -> String {
     let mut event: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json).unwrap();
     event.remove("attempt");

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use common::contract::entities::{Order, OrderStatus};
 use http::{Method, StatusCode};
-use orderctl::token::{Wanted, token};
+use orderctl::token::{TokenRequest, token};
 use serde_json::{Value as Json, json};
 use stack::{Service, StackOptions};
 use system_tests::{Answer, SOON, System, eventually, order_body, request};
@@ -30,13 +30,14 @@ impl Site {
         };
         let mut system = System::start_alone(options).await;
         system.wait_ready().await;
-        let of = |wanted: Wanted| token(&wanted, system.stack.dir()).expect("the stack has a key");
+        let of =
+            |wanted: TokenRequest| token(&wanted, system.stack.dir()).expect("the stack has a key");
         let scopes = ["orders:write", "orders:read", "report:read"];
-        let customer = of(Wanted {
+        let customer = of(TokenRequest {
             customer: Some("101".parse().expect("an id")),
-            ..Wanted::with_scopes(&scopes)
+            ..TokenRequest::with_scopes(&scopes)
         });
-        let operator = of(Wanted::with_scopes(&["admin"]));
+        let operator = of(TokenRequest::with_scopes(&["admin"]));
         Self { system, operator, customer }
     }
 

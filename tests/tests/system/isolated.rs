@@ -241,7 +241,7 @@ async fn each_server_keeps_the_keys_of_its_topic_and_no_others() {
 }
 
 #[tokio::test]
-async fn a_message_service_that_lost_its_store_remembers_names_and_messages_and_sends_none_again() {
+async fn a_message_service_without_its_data_stores_messages_and_sends_none_again() {
     let system = shop().await;
     for status in ["out-of-stock", "to-be-shipped", "cancelled"] {
         let products = if status == "out-of-stock" { &["rare", "rare"][..] } else { &["much"] };
@@ -279,7 +279,7 @@ async fn a_message_service_that_lost_its_store_remembers_names_and_messages_and_
 }
 
 #[tokio::test]
-async fn an_account_service_that_lost_its_store_undoes_and_charges_nothing_that_was_settled() {
+async fn an_account_service_without_its_data_charges_and_refunds_nothing_again() {
     let system = shop().await;
     let paid = system.order(&["many"; 4], "rich").await;
     let unpaid = system.order(&["many"; 3], "poor").await;

@@ -2,25 +2,27 @@
 //!
 //! One program, so that slow tests run beside quick ones; a module for each concern.
 
+mod auditor_control;
 mod auth;
 mod chaos;
 mod command_limit;
-mod control;
 mod documents;
 mod failover;
 mod flow;
 mod guard;
-mod http_manners;
+mod http;
 mod isolated;
-mod life;
 mod live;
+mod log_lines;
 mod many_instances;
 mod operator;
+mod order_lifecycle;
 mod original;
 mod own_tokens;
 mod poison;
 mod power_loss;
 mod privacy;
+mod process_lifecycle;
 mod readme;
 mod sign_in;
 mod steps;
@@ -29,4 +31,3 @@ mod unread_logs;
 mod unreadable;
 mod user_guide;
 mod web;
-mod whole_life;

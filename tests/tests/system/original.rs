@@ -121,7 +121,7 @@ pub(crate) async fn assert_all_cacheable(system: &System) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn inventory_account_and_msg_service_serve_an_order_service_and_a_gateway_of_the_original() {
+async fn inventory_account_and_msg_service_work_with_orders_of_the_original() {
     let (system, mut original) = without(&[Service::Order, Service::Gateway]).await;
     let good = original.orders(&["201", "204"], "101").await;
     let check = about(&system, Stream::InventoryCheck, good, 1).await.remove(0);
@@ -162,7 +162,7 @@ async fn inventory_account_and_msg_service_serve_an_order_service_and_a_gateway_
 }
 
 #[tokio::test]
-async fn order_and_msg_service_follow_an_inventory_and_an_account_service_of_the_original() {
+async fn order_and_msg_service_work_with_stock_and_accounts_of_the_original() {
     let (system, mut original) = without(&[Service::Inventory, Service::Account]).await;
     let order = system.place(&["201"], "101").await;
     about(&system, Stream::OrderCreated, order.id.0, 1).await;
@@ -204,7 +204,7 @@ async fn order_and_msg_service_follow_an_inventory_and_an_account_service_of_the
 }
 
 #[tokio::test]
-async fn an_order_is_charged_once_per_attempt_that_an_inventory_service_of_the_original_checks() {
+async fn each_attempt_is_charged_once_with_an_inventory_service_of_the_original() {
     let (system, mut original) = without(&[Service::Inventory]).await;
     let order = system.place(&["201"], "101").await;
     original.checks(order.id.0, "payment-required", Some(1_800)).await;
@@ -226,7 +226,7 @@ async fn an_order_is_charged_once_per_attempt_that_an_inventory_service_of_the_o
 }
 
 #[tokio::test]
-async fn stock_follows_what_an_account_service_of_the_original_says_of_the_current_attempt() {
+async fn stock_follows_the_payments_of_an_account_service_of_the_original() {
     let (system, mut original) = without(&[Service::Account]).await;
     let reserved = async |count: u64| {
         eventually(&format!("{count} reserved"), SOON, async || {

@@ -5,7 +5,7 @@ use common::contract::events::Stream;
 use http::{Method, StatusCode};
 use orderctl::{
     load::{Plan, load},
-    token::{Wanted, token},
+    token::{TokenRequest, token},
 };
 use stack::{
     Service, StackOptions,
@@ -56,7 +56,7 @@ async fn a_token_of_the_stacks_key_lets_in_and_load_makes_its_own() {
     let refused = order(&system, None).await;
     assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{}", refused.text());
     let customer = Some("101".parse().expect("an id"));
-    let wanted = Wanted { customer, ..Wanted::with_scopes(&["orders:write"]) };
+    let wanted = TokenRequest { customer, ..TokenRequest::with_scopes(&["orders:write"]) };
     let token = token(&wanted, system.stack.dir()).expect("a token");
     let placed = order(&system, Some(&token)).await;
     assert_eq!(placed.status, StatusCode::OK, "{}", placed.text());

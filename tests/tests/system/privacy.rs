@@ -92,7 +92,7 @@ async fn names_addresses_and_messages_are_in_no_log_but_where_they_are_delivered
 }
 
 #[tokio::test]
-async fn messages_are_delivered_at_any_level_and_with_whole_addresses_only_if_that_is_wanted() {
+async fn messages_are_delivered_at_any_log_level_and_with_masked_addresses() {
     for (format, begin) in [("text", "to Marker"), ("json", "{\"delivered\":\"to Marker")] {
         let more = [("WHOLE_ADDRESSES", "true"), ("LOG_FORMAT", format)];
         let system = system("error", &more).await;

@@ -169,7 +169,7 @@ async fn a_lost_failed_payment_still_releases_the_stock_and_the_order_can_be_pai
     }
 }
 
-/// Waits until the chase has walked through the orders this number of times.
+/// Waits until the resending task has walked through the orders this number of times.
 async fn walks(system: &System, times: u64) {
     let calls = async || {
         let mut redis = system.redis().await;
@@ -180,7 +180,7 @@ async fn walks(system: &System, times: u64) {
     };
     // A walk reads three sets at least.
     let until = calls().await + 3 * times;
-    eventually("the chase walks", SOON * 2, async || {
+    eventually("the resending task walks through the orders", SOON * 2, async || {
         let now = calls().await;
         if now >= until { Ok(()) } else { Err(format!("{now} of {until}")) }
     })
@@ -253,7 +253,7 @@ fn assert_names(refusal: &Answer, service: &str, stream: Stream) {
 }
 
 #[tokio::test]
-async fn orders_are_refused_while_a_service_is_too_far_behind_and_accepted_once_it_is_not() {
+async fn orders_are_refused_while_a_service_is_too_far_behind() {
     let mut system = start(&[("RESEND_AFTER_MS", "400"), ("MAX_BACKLOG", "10")]).await;
     let poor = system.order(&["q"], "poor").await;
     assert_eq!(poor.status, OrderStatus::InsufficientFund);

@@ -41,8 +41,7 @@ async fn place_all(system: &System, customer: &'static str, keys: &[String]) -> 
 }
 
 #[tokio::test]
-async fn a_customer_has_so_many_open_orders_whatever_is_asked_at_once_and_more_when_some_are_over()
-{
+async fn concurrent_orders_of_a_customer_never_exceed_the_limit_of_open_orders() {
     let mut system = start(&[("MAX_OPEN_ORDERS", "3")], &[(Service::Order, 2)]).await;
     let keys: Vec<String> = (0..12).map(|n| format!("open-{n}")).collect();
     let (taken, refused): (Vec<Answer>, Vec<Answer>) = place_all(&system, "101", &keys)
@@ -281,8 +280,7 @@ async fn changes_are_refused_while_redis_is_nearly_full_and_what_is_under_way_en
 }
 
 #[tokio::test]
-async fn orders_are_refused_while_the_redis_of_messages_alone_is_nearly_full_and_not_while_it_is_away()
- {
+async fn orders_are_refused_only_while_the_redis_of_messages_is_nearly_full() {
     let options = StackOptions { isolated: true, ..StackOptions::default() };
     let mut system = System::start_with(options).await;
     system.init_data().await;

@@ -112,7 +112,7 @@ async fn an_unreadable_entity_is_a_500_alone_and_left_out_of_lists() {
 }
 
 #[tokio::test]
-async fn an_index_of_another_type_is_a_500_on_every_route_and_pages_do_without_all_but_orders() {
+async fn an_index_of_another_type_is_a_500_on_every_route() {
     let system = System::start().await;
     system.init_data().await;
     system.order(&["204"], "101").await;

@@ -1,7 +1,7 @@
 //! The operator's command line.
 //!
-//! Owns nothing; reads all topics. `audit` checks the books, `load` places many orders and measures, `token` signs
-//! tokens with a key of one's own.
+//! Owns nothing; reads all topics. `audit` checks that all data agree, `load` places many orders and measures,
+//! `token` signs tokens with a local key.
 
 pub mod audit;
 pub mod load;
@@ -10,11 +10,11 @@ pub mod token;
 use common::connection::{link::RedisAccess, topology::Sources};
 use stack::run_file::RunFile;
 
-/// Where each topic of a running stack lives.
+/// The Redis of each topic of a running stack.
 ///
 /// # Errors
 ///
-/// The run file has something that is not the URL of a Redis.
+/// The run file has an invalid Redis URL.
 pub fn sources(run: &RunFile) -> anyhow::Result<Sources> {
     let unusable = |reason: String| anyhow::anyhow!("run.json: {reason}");
     let sources = Sources::try_new(|topic| run.redis_of(topic.name()).url.parse());

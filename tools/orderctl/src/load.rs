@@ -38,27 +38,27 @@ use tokio::sync::mpsc;
 
 use crate::{sources, token};
 
-/// Products and customers of the load are rich: it measures the system, not its stock.
-const PLENTY: u64 = 1_000_000_000;
-/// How long nothing may move before the run counts as stuck.
-const STUCK: Duration = Duration::from_secs(20);
-/// For how many seconds the load's token is valid, longer than any load runs: a day.
-const TOKEN_TTL: u64 = 24 * 3_600;
+/// The stock of every product and the balance of every customer: the load measures the system.
+const AMPLE_AMOUNT: u64 = 1_000_000_000;
+/// The time without progress after which the run counts as stuck.
+const STUCK_TIMEOUT: Duration = Duration::from_secs(20);
+/// The validity of the load's token in seconds, longer than any load runs: a day.
+const TOKEN_TTL_SECONDS: u64 = 24 * 3_600;
 
-/// What is to be done.
+/// The plan of a load.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// How many orders.
+    /// The number of orders.
     pub orders: usize,
-    /// How many clients place them, each one at a time.
+    /// The number of clients, each of which places one order at a time.
     pub clients: usize,
-    /// How many products they choose from, two pieces an order: the fewer, the hotter.
+    /// The number of products they choose from, two units an order: the fewer, the more contention.
     pub products: usize,
-    /// How many customers pay.
+    /// The number of customers who pay.
     pub customers: usize,
 }
 
-/// What was measured.
+/// The measurements of a load.
 #[derive(Debug)]
 pub struct Measured {
     plan: Plan,
@@ -80,7 +80,7 @@ pub async fn load(directory: &Path, plan: Plan) -> anyhow::Result<Measured> {
         format!("no stack runs in {}: start `cargo stack`", directory.display())
     })?;
     let gateways = gateways(&run)?;
-    // Whoever is not let in shall find nothing changed.
+    // A load without access must change nothing.
     for gateway in &gateways {
         gateway.probe(&run).await?;
     }
@@ -131,7 +131,7 @@ pub async fn load(directory: &Path, plan: Plan) -> anyhow::Result<Measured> {
                 Some(start) => latencies.push(at - start),
                 None => { ended.insert(id, at); }
             },
-            () = tokio::time::sleep(STUCK) => {
+            () = tokio::time::sleep(STUCK_TIMEOUT) => {
                 bail!("nothing moves: {} of {} orders are final", latencies.len(), plan.orders)
             }
         }
@@ -167,15 +167,15 @@ fn client() -> HttpClient {
     Client::builder(TokioExecutor::new()).build(connector)
 }
 
-/// A gateway, and what it is shown.
+/// A gateway and the token for it.
 #[derive(Clone, Debug)]
 struct Gateway {
     url: String,
-    /// A token, where the stack asks for them.
+    /// The token, if the stack requires one.
     authorization: Option<HeaderValue>,
 }
 
-/// Those of the stack.
+/// The gateways of the stack.
 fn gateways(run: &RunFile) -> anyhow::Result<Vec<Gateway>> {
     let authorization = run.token_key.as_deref().map(authorization).transpose()?;
     let services = run.services.iter().filter(|it| it.service == "gateway_api");
@@ -189,7 +189,10 @@ fn gateways(run: &RunFile) -> anyhow::Result<Vec<Gateway>> {
 
 /// An operator's token, signed with the stack's key.
 fn authorization(key: &Path) -> anyhow::Result<HeaderValue> {
-    let wanted = token::Wanted { ttl: TOKEN_TTL, ..token::Wanted::with_scopes(&["admin"]) };
+    let wanted = token::TokenRequest {
+        ttl: TOKEN_TTL_SECONDS,
+        ..token::TokenRequest::with_scopes(&["admin"])
+    };
     let token = token::signed(&wanted, &TokenKey::read(key)?)?;
     let mut value = HeaderValue::try_from(format!("Bearer {token}"))?;
     value.set_sensitive(true);
@@ -197,7 +200,7 @@ fn authorization(key: &Path) -> anyhow::Result<HeaderValue> {
 }
 
 impl Gateway {
-    /// Asks for what needs a right, to find out whether there will be one to place orders.
+    /// Sends a request that needs a scope, to find out whether the load may place orders.
     async fn probe(&self, run: &RunFile) -> anyhow::Result<()> {
         let path = "/orders?limit=1";
         let request = Request::get(format!("{}{path}", self.url));
@@ -210,7 +213,7 @@ impl Gateway {
                 String::from_utf8_lossy(&text),
             ),
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, None) => bail!(
-                "{} asks for tokens of a key that load does not have: GET {path} answered {status}. Start \
+                "{} requires tokens of a key that load does not have: GET {path} answered {status}. Start \
                  `cargo stack --auth`, which tells its key, or with AUTH_MODE=off",
                 self.url,
             ),
@@ -248,11 +251,11 @@ impl Gateway {
     }
 }
 
-/// Whether a call was answered as it should be.
+/// Checks the answer to a call.
 fn check(call: &str, status: StatusCode, answer: &[u8]) -> anyhow::Result<()> {
     if status == StatusCode::TOO_MANY_REQUESTS {
         bail!(
-            "{call} answered {status}: the load is one caller, and asks more often than one caller may. Start the \
+            "{call} answered {status}: the load is one caller and exceeds the rate of a caller. Start the \
              stack with RATE_PER_SUBJECT=off to measure it"
         );
     }
@@ -268,7 +271,7 @@ fn check(call: &str, status: StatusCode, answer: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Tells of every order that reaches a final status.
+/// Reports every order that reaches a final status.
 async fn watch(
     url: RedisUrl,
     mut after: String,
@@ -292,7 +295,7 @@ async fn watch(
                 return Ok(());
             }
         }
-        // Looking as seldom as a person would notice keeps the measurement out of the measured.
+        // A pause keeps the measurement from disturbing the measured system.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
@@ -323,7 +326,7 @@ async fn seed(links: &mut [Link], sources: &Sources, plan: Plan) -> anyhow::Resu
             id,
             name: "Load".to_owned(),
             price: 1,
-            amount: PLENTY,
+            amount: AMPLE_AMOUNT,
             keep: false,
             request: None,
         };
@@ -333,7 +336,7 @@ async fn seed(links: &mut [Link], sources: &Sources, plan: Plan) -> anyhow::Resu
         let id = format!("load-{number}").parse()?;
         let (name, email) = ("Load".to_owned(), "load@localhost".to_owned());
         let account =
-            AccountCreated { id, name, email, balance: PLENTY, keep: false, request: None };
+            AccountCreated { id, name, email, balance: AMPLE_AMOUNT, keep: false, request: None };
         add(AccountCreated::STREAM, serde_json::to_string(&account)?);
     }
     for (topic, commands) in commands {
@@ -349,7 +352,7 @@ async fn seed(links: &mut [Link], sources: &Sources, plan: Plan) -> anyhow::Resu
         let mut look = Pipeline::new();
         look.cmd("EXISTS").arg(key);
         while links[sources.index(topic)].send(&look).await? != [Value::Int(1)] {
-            if begun.elapsed() > STUCK {
+            if begun.elapsed() > STUCK_TIMEOUT {
                 bail!("the services did not take up the load's products and customers");
             }
             tokio::time::sleep(Duration::from_millis(10)).await;

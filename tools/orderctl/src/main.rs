@@ -38,10 +38,10 @@ enum Command {
     },
     /// Make certificates for development: an authority, a server's and a client's
     Certs {
-        /// Where to; nothing is overwritten
+        /// Target directory; nothing is overwritten
         #[arg(long, value_name = "DIR")]
         dir: PathBuf,
-        /// For how many days they are valid
+        /// Number of days for which they are valid
         #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3_650))]
         days: u32,
         /// Another DNS name or IP address of the server besides those of this machine and of docker-compose.yml; repeat
@@ -53,36 +53,36 @@ enum Command {
     },
     /// Make passwords for the users of deploy/redis/users.acl, a file for each that has none
     Passwords {
-        /// Where to
+        /// Target directory
         #[arg(long, value_name = "DIR")]
         dir: PathBuf,
         /// Let containers read them: mode 0644, in a directory that only you may enter
         #[arg(long)]
         containers: bool,
     },
-    /// Print a token, signed with a key of one's own, for a gateway that knows that key
+    /// Print a token, signed with a local key, for a gateway that knows that key
     Token {
         #[command(flatten)]
-        wanted: token::Wanted,
+        wanted: token::TokenRequest,
     },
     /// Place orders through the gateway of the running stack and measure
     Load {
-        /// How many orders
+        /// Number of orders
         #[arg(long, default_value_t = 20_000)]
         orders: usize,
-        /// How many clients, each one order at a time; several numbers run one after the other
+        /// Number of clients, each one order at a time; several numbers run one after the other
         #[arg(long, value_delimiter = ',', default_value = "32")]
         clients: Vec<usize>,
-        /// How many products they choose from; the fewer, the hotter
+        /// Number of products they choose from; the fewer, the more contention
         #[arg(long, default_value_t = 10)]
         products: usize,
-        /// How many customers pay
+        /// Number of customers who pay
         #[arg(long, default_value_t = 100)]
         customers: usize,
     },
 }
 
-/// Where to look.
+/// The Redis servers to read.
 #[derive(Args)]
 struct RedisUrls {
     /// The Redis of every topic that has none of its own [default: those of the running stack]
@@ -105,7 +105,7 @@ struct RedisUrls {
 }
 
 impl RedisUrls {
-    /// As given; what is not given is where the stack that runs in the directory has it.
+    /// The given URLs; those that are not given come from the stack that runs in the directory.
     fn sources(&self, stack: &Path) -> anyhow::Result<Sources> {
         let own = |topic| match topic {
             Topic::Order => &self.order_redis_url,
@@ -121,7 +121,7 @@ impl RedisUrls {
             Some(url) => Ok(url.clone()),
             None => Ok(sources(&RunFile::read(stack)?)?.of(topic).clone()),
         });
-        // Those of the stack are entered already; to enter them again changes nothing.
+        // The URLs of the stack already have it; adding it again changes nothing.
         Ok(all?.with(&self.access)?)
     }
 }
@@ -135,7 +135,7 @@ async fn main() -> ExitCode {
     match run(arguments).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nothing is left to be done if stderr is gone.
+            // Nothing can be done if stderr is gone.
             let _ = writeln!(std::io::stderr(), "Error: {error:?}");
             ExitCode::FAILURE
         }

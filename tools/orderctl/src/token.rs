@@ -1,4 +1,4 @@
-//! Tokens from a key of one's own, where there is no OpenID provider.
+//! Tokens signed with a local key, for systems without an OpenID provider.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,31 +11,31 @@ use common::contract::ids::CustomerId;
 use serde_json::json;
 use stack::token_key::{self, TokenKey};
 
-/// What a token may allow. The gateway passes over what it does not know, so a typing error would be found out late.
+/// The scopes of a token. The gateway ignores unknown scopes, so a typing error would be noticed late.
 const SCOPES: [&str; 6] =
     ["orders:write", "orders:read", "report:read", "customers:write", "inventory:write", "admin"];
-/// The longest that a token may be valid: a year, in seconds. It cannot be taken back.
-const LONGEST: u64 = 365 * 24 * 3_600;
+/// The longest validity of a token: a year, in seconds. A token cannot be revoked.
+const TTL_MAX_SECONDS: u64 = 365 * 24 * 3_600;
 
-/// What a token says.
+/// The contents of a token.
 #[derive(Args, Debug)]
-pub struct Wanted {
-    /// The customer whose token it is; without it, it is no customer's
+pub struct TokenRequest {
+    /// The customer whose token it is; without it, the token has no customer
     #[arg(long)]
     pub customer: Option<CustomerId>,
-    /// What it allows; repeat or separate by commas
+    /// The scopes; repeat or separate by commas
     #[arg(long, required = true, value_delimiter = ',', value_parser = SCOPES)]
     pub scope: Vec<String>,
-    /// Whose it is [default: customer-101 and the like, or operator]
+    /// The subject [default: customer-101 and the like, or operator]
     #[arg(long)]
     pub subject: Option<String>,
-    /// For how many seconds it is valid, a year at most
-    #[arg(long, default_value_t = 3_600, value_parser = value_parser!(u64).range(1..=LONGEST))]
+    /// Number of seconds for which it is valid, a year at most
+    #[arg(long, default_value_t = 3_600, value_parser = value_parser!(u64).range(1..=TTL_MAX_SECONDS))]
     pub ttl: u64,
-    /// Who issues it: the gateway's OIDC_ISSUER
+    /// The issuer: the gateway's OIDC_ISSUER
     #[arg(long, env = "OIDC_ISSUER", default_value = token_key::ISSUER)]
     pub issuer: String,
-    /// For whom it is: the gateway's OIDC_AUDIENCE
+    /// The audience: the gateway's OIDC_AUDIENCE
     #[arg(long, env = "OIDC_AUDIENCE", default_value = token_key::AUDIENCE)]
     pub audience: String,
     /// The key, made at first use; KEY.jwks.json beside it is for the gateway's OIDC_JWKS_FILE
@@ -44,8 +44,8 @@ pub struct Wanted {
     pub key: Option<PathBuf>,
 }
 
-impl Wanted {
-    /// For these scopes, of no customer, for a gateway that a stack has started.
+impl TokenRequest {
+    /// A request for a token with these scopes and no customer, for a gateway of a stack.
     #[must_use]
     pub fn with_scopes(scopes: &[&str]) -> Self {
         Self {
@@ -60,12 +60,12 @@ impl Wanted {
     }
 }
 
-/// The token, signed with the key of the stack in this directory unless another is named.
+/// The token, signed with the key of the stack in this directory unless the request names another.
 ///
 /// # Errors
 ///
 /// The key cannot be read or made, or no stack has made one.
-pub fn token(wanted: &Wanted, stack: &Path) -> anyhow::Result<String> {
+pub fn token(wanted: &TokenRequest, stack: &Path) -> anyhow::Result<String> {
     let key = match &wanted.key {
         Some(path) => TokenKey::read_or_make(path)?,
         None => key_of_stack(stack)?,
@@ -73,7 +73,7 @@ pub fn token(wanted: &Wanted, stack: &Path) -> anyhow::Result<String> {
     signed(wanted, &key)
 }
 
-/// No stack knows a key that was made elsewhere, so none is.
+/// The key of a stack. None is made, because no stack would know it.
 fn key_of_stack(stack: &Path) -> anyhow::Result<TokenKey> {
     let path = token_key::place(stack);
     anyhow::ensure!(
@@ -86,7 +86,7 @@ fn key_of_stack(stack: &Path) -> anyhow::Result<TokenKey> {
 }
 
 /// The token, signed with this key.
-pub(crate) fn signed(wanted: &Wanted, key: &TokenKey) -> anyhow::Result<String> {
+pub(crate) fn signed(wanted: &TokenRequest, key: &TokenKey) -> anyhow::Result<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let subject = wanted.subject.clone().unwrap_or_else(|| match &wanted.customer {
         Some(customer) => format!("customer-{customer}"),
@@ -118,22 +118,22 @@ mod tests {
     #[derive(Parser, Debug)]
     struct Line {
         #[command(flatten)]
-        wanted: Wanted,
+        wanted: TokenRequest,
     }
 
-    fn parsed(args: &[&str]) -> Result<Wanted, String> {
+    fn parsed(args: &[&str]) -> Result<TokenRequest, String> {
         let line = Line::try_parse_from([&["token"], args].concat());
         line.map(|line| line.wanted).map_err(|error| error.to_string())
     }
 
-    /// A part of a token, read.
+    /// A decoded part of a token.
     fn part(token: &str, number: usize) -> Value {
         let part = token.split('.').nth(number).unwrap();
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
     }
 
     #[test]
-    fn scopes_that_nobody_knows_are_named_and_those_that_there_are() {
+    fn an_unknown_scope_is_refused_with_the_list_of_scopes() {
         for scope in SCOPES {
             assert_eq!(parsed(&["--scope", scope]).unwrap().scope, [scope]);
         }
@@ -158,7 +158,7 @@ mod tests {
     fn no_key_is_made_where_there_is_no_stack() {
         let dir = tempfile::tempdir().unwrap();
         let mistyped = dir.path().join("dtaa");
-        let wanted = Wanted::with_scopes(&["admin"]);
+        let wanted = TokenRequest::with_scopes(&["admin"]);
         let error = token(&wanted, &mistyped).unwrap_err().to_string();
         for word in ["dtaa/auth/token-key.pk8", "cargo stack --auth", "--stack", "--key"] {
             assert!(error.contains(word), "{error}");
@@ -167,13 +167,15 @@ mod tests {
     }
 
     #[test]
-    fn a_token_names_its_key_whoever_has_made_that() {
+    fn a_token_names_its_key_and_its_scopes() {
         let dir = tempfile::tempdir().unwrap();
         let path = token_key::place(dir.path());
-        let with_key =
-            Wanted { key: Some(path.clone()), ..Wanted::with_scopes(&["orders:read", "admin"]) };
+        let with_key = TokenRequest {
+            key: Some(path.clone()),
+            ..TokenRequest::with_scopes(&["orders:read", "admin"])
+        };
         let made = token(&with_key, Path::new("nowhere")).unwrap();
-        let later = token(&Wanted { key: None, ..with_key }, dir.path()).unwrap();
+        let later = token(&TokenRequest { key: None, ..with_key }, dir.path()).unwrap();
         let set: Value =
             serde_json::from_slice(&fs::read(token_key::jwks(&path)).unwrap()).unwrap();
         for token in [made, later] {

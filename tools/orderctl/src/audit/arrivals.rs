@@ -1,5 +1,4 @@
-//! Checks what came in from outside: whether each delivery of stock and each deposit of money came
-//! in once, as it was asked for.
+//! Checks deliveries of stock and deposits of money: each was applied once, as requested.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,15 +11,15 @@ use common::contract::{
 };
 use uuid::Uuid;
 
-use super::books::{Books, count};
+use super::facts::{Snapshot, count};
 
-/// What comes in once, however often it is asked for.
+/// The requests of one kind and their records: each is applied once, however often it is requested.
 struct Arrivals<'a, I> {
-    /// What it is called.
+    /// Its name in findings.
     noun: &'static str,
-    /// Where it is asked for.
+    /// The stream of the requests.
     stream: Stream,
-    /// Whether some of those entries may be gone.
+    /// Whether the stream was trimmed.
     trimmed: bool,
     asked: Vec<Arrival<'a, I>>,
     recorded: Vec<(Arrival<'a, I>, Outcome)>,
@@ -46,7 +45,7 @@ impl Outcome {
 }
 
 impl<I: Ord + fmt::Display> Arrivals<'_, I> {
-    /// What is recorded was asked for, and what was asked for is recorded.
+    /// Checks that the requests and the records agree.
     fn check(&self, findings: &mut Vec<String>) {
         let Self { noun, stream, .. } = self;
         let recorded: BTreeSet<Uuid> = self.recorded.iter().map(|(it, _)| it.id).collect();
@@ -75,7 +74,7 @@ impl<I: Ord + fmt::Display> Arrivals<'_, I> {
         }
     }
 
-    /// All that came in with them.
+    /// The sums of the accepted ones.
     fn sums(&self) -> BTreeMap<&I, u128> {
         let mut sums = BTreeMap::new();
         for (arrival, _) in self.recorded.iter().filter(|it| it.1 == Outcome::Accepted) {
@@ -85,7 +84,7 @@ impl<I: Ord + fmt::Display> Arrivals<'_, I> {
     }
 }
 
-impl Books {
+impl Snapshot {
     pub(super) fn check_deliveries(&self, findings: &mut Vec<String>) {
         let arrivals = self.deliveries();
         arrivals.check(findings);
@@ -158,8 +157,8 @@ impl Books {
         Arrivals { noun: "deposit", stream, trimmed, asked, recorded }
     }
 
-    /// What each product or account began with, where that is known: at a second definition, what
-    /// had come in before counts no longer, and nobody knows how much that was.
+    /// The first amount of each product or account that was defined once. A second definition discards
+    /// an unknown amount.
     fn defined_once<'a, I: Ord>(
         &self,
         stream: Stream,
@@ -176,7 +175,7 @@ impl Books {
         once.into_iter().filter_map(alone).collect()
     }
 
-    /// Each deposit that was accepted is announced once, as it is recorded.
+    /// Checks that each accepted deposit is announced once, as recorded.
     fn check_topped_up(&self, findings: &mut Vec<String>) {
         let stream = Stream::AccountToppedUp;
         let mut announced = count(self.topped_up.iter().map(|event| event.id));

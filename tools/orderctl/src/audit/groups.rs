@@ -1,4 +1,4 @@
-//! How far the consumer groups are, and whether anything is under way.
+//! The progress of the consumer groups, and whether the system is quiet.
 
 use std::collections::BTreeSet;
 
@@ -15,65 +15,65 @@ use common::{
 
 use super::reading::Links;
 
-/// How far a consumer group is in its stream.
+/// The progress of a consumer group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     /// The stream.
     pub stream: Stream,
     /// The group.
     pub name: String,
-    /// Entries that were delivered and not acknowledged.
+    /// The length of the pending entries list.
     pub pending: u64,
-    /// Entries that were not delivered yet.
+    /// The number of entries that were not delivered yet.
     pub lag: Lag,
-    /// Whether everything in the stream was delivered, and nothing came in meanwhile.
+    /// Whether every entry was delivered, and none was added meanwhile.
     pub at_end: bool,
 }
 
-/// Whether nothing waits in these groups.
+/// Whether these groups have no work.
 pub fn is_quiet(groups: &[Group]) -> bool {
     groups.iter().all(|group| group.pending == 0 && group.at_end)
 }
 
-/// How far every group of the system is.
+/// The progress of every group of the system.
 ///
 /// # Errors
 ///
 /// Redis cannot be read.
 pub async fn groups(sources: &Sources) -> anyhow::Result<Vec<Group>> {
     let mut links = Links::new(sources);
-    let before = Looks::take(&mut links).await?;
-    let after = Looks::take(&mut links).await?;
+    let before = Observations::take(&mut links).await?;
+    let after = Observations::take(&mut links).await?;
     Ok(before.and(after))
 }
 
-/// One look at every stream that has readers, one stream after the other.
+/// One observation of every stream that has readers, one stream after the other.
 ///
-/// A single look can be fooled, in whatever order it goes: the flow has circles. A failed payment
-/// (`events:{account}_wallet`) frees stock that fills a waiting order, which publishes on
-/// `events:{inventory}_check` again, and `events:{inventory}_line` feeds itself. So an event may move
-/// on from a stream that was not looked at yet to one that already was.
+/// A single observation can be wrong, in any order of streams, because the flow has circles. A failed
+/// payment (`events:{account}_wallet`) releases stock that fills a waiting order, which publishes on
+/// `events:{inventory}_check` again, and `events:{inventory}_line` feeds itself. So an event may move on
+/// from a stream that is still to be observed to one that already was.
 ///
-/// Two looks cannot. Take a stream in which all groups had acknowledged everything at the first
-/// look, and whose last entry was still the same at the second: in between nothing was added, so
-/// nothing in it waited. If this holds for all streams, nothing waited anywhere from the end of the
-/// first look to the beginning of the second; and as whoever acknowledges an event has already
-/// written what follows from it, nothing was under way in any service either. What is read between
-/// two such looks is one state: every write to what a service owns either comes from an event or,
-/// at order_service's door, publishes one.
-pub(super) struct Looks(Vec<Look>);
+/// Two observations cannot be wrong. Take a stream in which all groups had acknowledged everything at the
+/// first observation, and whose last entry was still the same at the second: nothing was added in between,
+/// so nothing in it waited. If this holds for all streams, nothing waited anywhere from the end of the
+/// first observation to the beginning of the second; and since a service acknowledges an event only after
+/// it has written its effects, nothing was under way in any service either. Data that is read between two
+/// such observations is one state: every write of a service comes from an event or, in order_service's
+/// HTTP API, publishes one.
+pub(super) struct Observations(Vec<Observation>);
 
-/// How far the groups of one stream are.
-struct Look {
+/// The progress of the groups of one stream.
+struct Observation {
     stream: Stream,
     /// The last entry that was ever added; `None` if there is no stream.
     last: Option<EntryId>,
     groups: Vec<Group>,
 }
 
-impl Looks {
+impl Observations {
     pub(super) async fn take(links: &mut Links) -> anyhow::Result<Self> {
-        let mut looks = Vec::new();
+        let mut observations = Vec::new();
         let mut servers = Vec::new();
         for topic in Topic::ALL {
             servers.push((topic, links.server(topic).await?));
@@ -82,21 +82,21 @@ impl Looks {
         for stream in read {
             let server = servers.iter().find(|(topic, _)| *topic == stream.topic());
             let server = server.map(|(_, facts)| facts.clone()).unwrap_or_default();
-            looks.push(look_at(links, stream, &server).await?);
+            observations.push(observe(links, stream, &server).await?);
         }
-        Ok(Self(looks))
+        Ok(Self(observations))
     }
 
-    /// What this look and a later one come to: a group is where both of them saw it.
+    /// Combines this observation with a later one.
     pub(super) fn and(self, later: Self) -> Vec<Group> {
-        let looks = self.0.into_iter().zip(later.0);
-        looks.flat_map(|(before, after)| before.and(after)).collect()
+        let observations = self.0.into_iter().zip(later.0);
+        observations.flat_map(|(before, after)| before.and(after)).collect()
     }
 }
 
-impl Look {
+impl Observation {
     fn and(self, later: Self) -> Vec<Group> {
-        debug_assert_eq!(self.stream, later.stream, "looks go through the same streams");
+        debug_assert_eq!(self.stream, later.stream, "both observe the same streams");
         let stood_still = self.last == later.last;
         let groups = later.groups.into_iter().map(|after| {
             let before = self.groups.iter().find(|before| before.name == after.name);
@@ -111,13 +111,17 @@ impl Look {
     }
 }
 
-async fn look_at(links: &mut Links, stream: Stream, server: &ServerFacts) -> anyhow::Result<Look> {
+async fn observe(
+    links: &mut Links,
+    stream: Stream,
+    server: &ServerFacts,
+) -> anyhow::Result<Observation> {
     let ask = |what| redis::cmd("XINFO").arg(what).arg(stream.key()).to_owned();
     let topic = stream.topic();
     let groups = links.find(topic, "XINFO GROUPS", ask("GROUPS")).await?;
-    // Asked after the groups, so that an entry that came in between is not overlooked.
+    // Read after the groups, so that an entry added in between is not overlooked.
     let Some(found) = links.find(topic, "XINFO STREAM", ask("STREAM")).await? else {
-        return Ok(Look { stream, last: None, groups: Vec::new() });
+        return Ok(Observation { stream, last: None, groups: Vec::new() });
     };
     let facts = StreamFacts::from_reply(found);
     let mut missing: BTreeSet<&str> =
@@ -135,26 +139,26 @@ async fn look_at(links: &mut Links, stream: Stream, server: &ServerFacts) -> any
         let (name, lag) = (name.to_owned(), Lag::Exact(facts.length));
         groups.push(Group { stream, name, pending: 0, lag, at_end: facts.length == 0 });
     }
-    Ok(Look { stream, last: Some(facts.last_generated), groups })
+    Ok(Observation { stream, last: Some(facts.last_generated), groups })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn look(last: u64, pending: u64, at_end: bool) -> Looks {
+    fn look(last: u64, pending: u64, at_end: bool) -> Observations {
         let stream = Stream::InventoryCheck;
         let name = "account_service".to_owned();
         let groups = vec![Group { stream, name, pending, lag: Lag::Exact(0), at_end }];
         let last = format!("{last}-0").parse().ok();
-        Looks(vec![Look { stream, last, groups }])
+        Observations(vec![Observation { stream, last, groups }])
     }
 
     #[test]
-    fn it_is_quiet_only_if_both_looks_saw_everything_acknowledged_and_nothing_came_in_between() {
-        let quiet = |before: Looks, after: Looks| is_quiet(&before.and(after));
+    fn it_is_quiet_only_if_two_observations_are_equal_and_acknowledged() {
+        let quiet = |before: Observations, after: Observations| is_quiet(&before.and(after));
         assert!(quiet(look(5, 0, true), look(5, 0, true)));
-        assert!(!quiet(look(5, 0, true), look(6, 0, true)), "an entry came and was handled");
+        assert!(!quiet(look(5, 0, true), look(6, 0, true)), "an entry was added and handled");
         assert!(!quiet(look(5, 1, true), look(5, 0, true)), "it may have moved on to any stream");
         assert!(!quiet(look(5, 0, false), look(5, 0, true)));
         assert!(!quiet(look(5, 0, true), look(6, 0, false)));

@@ -1,17 +1,10 @@
-//! Checks the indexes: whether every list and set lists what is stored, once.
+//! Checks the indexes: every list and set has each stored entity once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::books::Books;
+use super::facts::{Index, Snapshot};
 
-/// A list or a sorted set with what it lists and what it should.
-pub(super) struct Index {
-    pub(super) key: String,
-    pub(super) listed: Vec<String>,
-    pub(super) due: BTreeSet<String>,
-}
-
-impl Books {
+impl Snapshot {
     pub(super) fn check_indexes(&self, findings: &mut Vec<String>) {
         for Index { key, listed, due } in &self.indexes {
             let mut times: BTreeMap<&String, usize> = due.iter().map(|id| (id, 0)).collect();

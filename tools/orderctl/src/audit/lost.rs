@@ -1,7 +1,7 @@
-//! Which owners have lost their stores, and which orders nobody can be asked about for that.
+//! The owners that have lost their stores.
 //!
-//! The books of an owner that lost its store begin anew. What the others keep of older orders is
-//! still theirs, and each owner's own books still have to balance; but there is nothing to compare.
+//! An owner that lost its store starts with an empty one. The others still have their data about older
+//! orders, and each owner's data must be consistent; but it cannot be compared with that of the owner.
 
 use std::collections::BTreeMap;
 
@@ -14,17 +14,17 @@ use common::{
 
 use super::reading::Links;
 
-/// When the present store of each owner began that lost the one before.
+/// The time at which the present store began, for each owner that lost the previous one.
 #[derive(Default)]
-pub(super) struct Lost(pub(super) BTreeMap<&'static str, Millis>);
+pub(super) struct LostStores(pub(super) BTreeMap<&'static str, Millis>);
 
-impl Lost {
+impl LostStores {
     pub(super) async fn read(links: &mut Links) -> anyhow::Result<Self> {
         let mut lost = BTreeMap::new();
         for topic in Topic::ALL {
             let bookmarks = links.values(topic, &keys::bookmarks(topic)).await?;
             let bookmarks = bookmarks.iter().filter_map(|text| text.parse::<Bookmark>().ok());
-            // A store that is the owner's first has bookmarks, too, but has forgotten nothing.
+            // The owner's first store has bookmarks as well, but none of a lost store.
             if bookmarks.map(|it| it.forgotten).max().unwrap_or_default() == EntryId::default() {
                 continue;
             }
@@ -39,13 +39,12 @@ impl Lost {
         self.0.contains_key(owner.service())
     }
 
-    /// Whether somebody may have known the order and does not any more. `began`: when the order was
-    /// first heard of.
+    /// Whether an owner may have lost its data about an order. `began`: when the order first appeared.
     pub(super) fn forgets(&self, began: Option<Millis>) -> bool {
         self.0.values().any(|store| began.is_none_or(|began| began < *store))
     }
 
-    /// For people, where `count` orders are not compared.
+    /// A note that `count` orders are not compared.
     pub(super) fn note(&self, count: usize) -> Option<String> {
         let owners: Vec<String> =
             self.0.iter().map(|(owner, began)| format!("{owner} (at {began} ms)")).collect();
@@ -64,10 +63,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_orders_that_are_older_than_a_store_which_followed_a_lost_one_are_forgotten() {
-        assert!(!Lost::default().forgets(None));
-        assert_eq!(Lost::default().note(0), None);
-        let lost = Lost([("account_service", 50)].into());
+    fn only_orders_older_than_the_store_after_a_loss_are_excused() {
+        assert!(!LostStores::default().forgets(None));
+        assert_eq!(LostStores::default().note(0), None);
+        let lost = LostStores([("account_service", 50)].into());
         assert!(lost.forgets(Some(49)) && lost.forgets(None) && !lost.forgets(Some(50)));
         assert!(lost.has(Topic::Account) && !lost.has(Topic::Order));
         assert!(lost.note(3).unwrap().contains("account_service (at 50 ms); 3 orders"));

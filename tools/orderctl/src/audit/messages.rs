@@ -1,4 +1,4 @@
-//! Checks the messages: whether customers were told of everything, once.
+//! Checks the messages: customers were notified of every event, once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,12 +8,12 @@ use common::contract::{
 };
 
 use super::{
-    books::{Books, Trimmed, count},
-    story::{Story, attempt_of},
+    facts::{Snapshot, TrimmedStreams, count},
+    order_history::{OrderHistory, attempt_of},
 };
 
-/// The streams with what customers are told about their orders.
-const OCCASIONS: [Stream; 7] = [
+/// The streams whose events notify customers about their orders.
+const NOTIFYING_STREAMS: [Stream; 7] = [
     Stream::OrderCreated,
     Stream::OrderCancelled,
     Stream::OrderShipped,
@@ -23,19 +23,19 @@ const OCCASIONS: [Stream; 7] = [
     Stream::AccountRefunded,
 ];
 
-/// How many messages there are where this many are due; what may be missing or too much because
-/// streams were trimmed is excused.
-struct Tally {
+/// The number of messages of one kind, due and found. Differences that trimmed streams explain are
+/// excused.
+struct MessageTally {
     due: usize,
     sent: usize,
     stored: usize,
     /// Older messages may be gone from their stream.
     sent_trimmed: bool,
-    /// There may have been occasions that nobody knows of any more.
+    /// Events that led to messages may be gone from their streams.
     forgotten: bool,
 }
 
-impl Tally {
+impl MessageTally {
     fn check(&self, about: &str, kind: &str, findings: &mut Vec<String>) {
         let Self { due, sent, stored, sent_trimmed, forgotten } = self;
         if sent < due && !sent_trimmed || sent > due && !forgotten {
@@ -48,9 +48,9 @@ impl Tally {
     }
 }
 
-impl Books {
-    /// What is stored is what was sent, each message once; and of deposits customers were told.
-    /// What they were told of orders is for [`Story::check_messages`].
+impl Snapshot {
+    /// Checks that the stored messages are those that were sent, each once, and the messages about
+    /// deposits. [`OrderHistory::check_messages`] checks those about orders.
     pub(super) fn check_messages(&self, findings: &mut Vec<String>) {
         for (id, times) in count(self.sent.iter().map(|message| message.id)) {
             if times > 1 {
@@ -67,27 +67,27 @@ impl Books {
                 None => findings.push(format!("message {}: sent, but not stored", message.id)),
             }
         }
-        // After a loss it remembers what it has sent, and does not send it again.
+        // After a data loss the messages are stored again, and not sent again.
         let excused = self.trimmed.has(Stream::MessageSent) || self.lost.has(Topic::Message);
         for id in unsent.into_iter().filter(|_| !excused) {
             findings.push(format!("message {id}: stored, but not sent"));
         }
         if !self.lost.has(Topic::Message) && !self.lost.has(Topic::Account) {
-            self.check_told_of_deposits(findings);
+            self.check_deposit_messages(findings);
         }
     }
 
-    fn check_told_of_deposits(&self, findings: &mut Vec<String>) {
+    fn check_deposit_messages(&self, findings: &mut Vec<String>) {
         let kind = MessageKind::ToppedUp;
         let due = count(self.topped_up.iter().map(|event| &event.customer_id));
-        let about = |customer, told: MessageKind| (told == kind).then_some(customer);
+        let about = |customer, found: MessageKind| (found == kind).then_some(customer);
         let sent = count(self.sent.iter().filter_map(|it| about(&it.customer, it.kind)));
         let stored = count(self.messages.values().filter_map(|it| about(&it.customer, it.kind)));
         let customers: BTreeSet<&CustomerId> =
             due.keys().chain(sent.keys()).chain(stored.keys()).copied().collect();
         for customer in customers {
             let of = |counts: &BTreeMap<_, usize>| counts.get(customer).copied().unwrap_or(0);
-            let tally = Tally {
+            let tally = MessageTally {
                 due: of(&due),
                 sent: of(&sent),
                 stored: of(&stored),
@@ -99,22 +99,22 @@ impl Books {
     }
 }
 
-impl Story<'_> {
-    /// One message for every occasion, on the stream and stored, to the customer whose order it is.
-    pub(super) fn check_messages(&self, trimmed: &Trimmed, findings: &mut Vec<String>) {
-        let due = count(self.occasions().into_iter().map(|(kind, _)| kind));
+impl OrderHistory<'_> {
+    /// Checks one message for every event, on the stream and stored, to the customer of the order.
+    pub(super) fn check_messages(&self, trimmed: &TrimmedStreams, findings: &mut Vec<String>) {
+        let due = count(self.due_messages().into_iter().map(|(kind, _)| kind));
         let sent = count(self.sent.iter().map(|message| message.kind.name()));
         let stored = count(self.stored.iter().map(|message| message.kind.name()));
         let kinds: BTreeSet<&str> =
             due.keys().chain(sent.keys()).chain(stored.keys()).copied().collect();
         for kind in kinds {
             let of = |counts: &BTreeMap<_, usize>| counts.get(kind).copied().unwrap_or(0);
-            let tally = Tally {
+            let tally = MessageTally {
                 due: of(&due),
                 sent: of(&sent),
                 stored: of(&stored),
                 sent_trimmed: trimmed.has(Stream::MessageSent),
-                forgotten: trimmed.has_any(&OCCASIONS),
+                forgotten: trimmed.has_any(&NOTIFYING_STREAMS),
             };
             tally.check("", kind, findings);
         }
@@ -127,8 +127,8 @@ impl Story<'_> {
         }
     }
 
-    /// What the customer is told of, each with its attempt. What was said again is one occasion.
-    fn occasions(&self) -> BTreeSet<(&'static str, u32)> {
+    /// The messages that are due, each with its attempt. Resent events have one message.
+    fn due_messages(&self) -> BTreeSet<(&'static str, u32)> {
         let created = self.created.iter().map(|event| {
             let first = event.attempt == 1;
             let kind = if first { MessageKind::OrderReceived } else { MessageKind::TriedAgain };
@@ -150,7 +150,7 @@ impl Story<'_> {
             };
             (kind, attempt_of(event.attempt))
         });
-        let acts = self.acts.iter().map(|event| {
+        let steps = self.steps.iter().map(|event| {
             let kind = match event.stream {
                 Stream::OrderCancelled => MessageKind::Cancelled,
                 Stream::OrderShipped => MessageKind::Shipped,
@@ -159,7 +159,7 @@ impl Story<'_> {
             (kind, event.attempt)
         });
         let refunds = self.refunds.iter().map(|event| (MessageKind::Refunded, event.attempt));
-        let all = created.chain(checks).chain(wallets).chain(acts).chain(refunds);
+        let all = created.chain(checks).chain(wallets).chain(steps).chain(refunds);
         all.map(|(kind, attempt)| (kind.name(), attempt)).collect()
     }
 }

@@ -1,64 +1,69 @@
-//! Checks the books: whether stock, money, orders, events and messages agree.
+//! The audit: checks that stock, money, orders, events and messages agree.
 //!
-//! It reads what the owners stored and published, all of it, and compares. That is only of use at a
-//! quiet moment: while events are under way their effects are here and not yet there. The report
-//! tells whether it was one.
+//! It reads everything that the owners stored and published, and compares. The result is meaningful only
+//! at a quiet moment: while events are under way, some of their effects are still to come. The report
+//! says whether the moment was quiet. [`facts`] has the events and entities as they were read,
+//! [`snapshot`] reads them, [`order_history`] groups them by order, and a file for each theme checks them.
 
 mod arrivals;
-mod books;
+mod backorders;
+mod facts;
 mod groups;
 mod indexes;
-mod lines;
 mod lost;
 mod messages;
 mod money;
+mod order_history;
 mod published;
 mod reading;
+mod snapshot;
 mod stock;
-mod story;
 #[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use common::connection::{lag::Lag, topology::Sources};
+use common::{
+    clock::Millis,
+    connection::{lag::Lag, topology::Sources},
+    contract::{entities::Order, ids::OrderId},
+};
 
 pub use self::groups::{Group, groups, is_quiet};
-use self::{books::Books, groups::Looks, reading::Links};
+use self::{facts::Snapshot, groups::Observations, order_history::OrderHistory, reading::Links};
 
-/// How long Redis may take to answer one command.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How many findings are printed; the rest is counted.
-const SHOWN: usize = 100;
+/// The time that Redis has to answer one command.
+const REDIS_TIMEOUT: Duration = Duration::from_secs(30);
+/// The number of findings that are printed; the rest is counted.
+const FINDINGS_SHOWN: usize = 100;
 
-/// What the audit found.
+/// The result of an audit.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// What does not agree, each with its culprit and both numbers.
+    /// The disagreements, each with the entity and both numbers.
     pub findings: Vec<String>,
-    /// What could not be looked at.
+    /// The limits of this audit.
     pub notes: Vec<String>,
-    /// How many orders order_service keeps.
+    /// The number of orders in order_service.
     pub orders: usize,
-    /// How many of them have each status.
+    /// The number of orders of each status.
     pub by_status: BTreeMap<&'static str, usize>,
-    /// How many orders of another order service there are: known by their events alone.
+    /// The number of orders of another order service, known only by their events.
     pub foreign: usize,
-    /// How many orders are older than the present store of an owner that lost the one before.
+    /// The number of orders that are older than the present store of an owner that lost the previous one.
     pub forgotten: usize,
-    /// How many orders still wait for what a service has to do. To wait for stock or money is not
-    /// that.
+    /// The number of orders for which a service has work left. Waiting for stock or money does not count.
     pub unfinished: usize,
-    /// How many messages were sent.
+    /// The number of messages sent.
     pub messages: usize,
-    /// How many dead letters each owner wrote.
+    /// The number of dead letters of each owner.
     pub dead_letters: BTreeMap<&'static str, usize>,
-    /// How far each group is.
+    /// The progress of each consumer group.
     pub groups: Vec<Group>,
 }
 
 impl Report {
-    /// Whether no event was under way while the audit looked.
+    /// Whether no event was under way during the audit.
     pub fn is_quiet(&self) -> bool {
         is_quiet(&self.groups)
     }
@@ -68,19 +73,76 @@ impl Report {
 ///
 /// # Errors
 ///
-/// Redis cannot be read. What is wrong with the books is no error but a finding.
+/// Redis cannot be read. A disagreement is no error but a finding.
 pub async fn audit(sources: &Sources) -> anyhow::Result<Report> {
     let mut links = Links::new(sources);
-    // Before and after: so it also shows if somebody places orders meanwhile.
-    let before = Looks::take(&mut links).await?;
-    let books = Books::read(&mut links).await?;
-    let after = Looks::take(&mut links).await?;
-    let mut report = books.check();
+    // Before and after, to notice orders that are placed meanwhile.
+    let before = Observations::take(&mut links).await?;
+    let snapshot = Snapshot::read(&mut links).await?;
+    let after = Observations::take(&mut links).await?;
+    let mut report = snapshot.check();
     report.groups = before.and(after);
     if !report.is_quiet() {
         report.notes.push("events were under way: findings may only mean that".to_owned());
     }
     Ok(report)
+}
+
+impl Snapshot {
+    pub(super) fn check(&self) -> Report {
+        let mut report = Report {
+            orders: self.orders.len(),
+            messages: self.messages.len(),
+            dead_letters: self.dead_letters.clone(),
+            ..Report::default()
+        };
+        for order in self.orders.values() {
+            *report.by_status.entry(order.status.name()).or_default() += 1;
+        }
+        let unreadable = self.unreadable.iter().map(|what| format!("cannot be read: {what}"));
+        report.findings.extend(unreadable);
+        self.check_stock(&mut report.findings);
+        self.check_backorders(&mut report.findings);
+        self.check_money(&mut report.findings);
+        self.check_deliveries(&mut report.findings);
+        self.check_deposits(&mut report.findings);
+        self.check_indexes(&mut report.findings);
+        self.check_messages(&mut report.findings);
+        for stream in &self.trimmed.0 {
+            report.notes.push(format!(
+                "{stream} was trimmed (or its Redis is too old to tell): entries are looked at, \
+                 but none is missed there"
+            ));
+        }
+        for (id, history) in self.histories() {
+            if self.lost.forgets(self.began(id, &history)) {
+                report.forgotten += 1;
+                // After a data loss no order stays unfinished for ever.
+                if let Some(order) = history.order.filter(|order| order.status.is_underway()) {
+                    report.unfinished += 1;
+                    report
+                        .findings
+                        .push(format!("order {id}: it is still {}", order.status.name()));
+                }
+                continue;
+            }
+            report.foreign += usize::from(history.order.is_none());
+            let before = report.findings.len();
+            let finished = history.check(&self.trimmed, &mut report.findings);
+            report.unfinished += usize::from(!finished);
+            for finding in &mut report.findings[before..] {
+                finding.insert_str(0, &format!("order {id}: "));
+            }
+        }
+        report.notes.extend(self.lost.note(report.forgotten));
+        report
+    }
+
+    /// The time at which an order first appeared, if known.
+    fn began(&self, id: OrderId, history: &OrderHistory<'_>) -> Option<Millis> {
+        let placed = history.order.map(Order::created);
+        placed.into_iter().chain(self.first_seen.get(&id).copied()).min()
+    }
 }
 
 impl fmt::Display for Report {
@@ -107,12 +169,14 @@ impl fmt::Display for Report {
         for note in &self.notes {
             writeln!(f, "note: {note}")?;
         }
-        for finding in self.findings.iter().take(SHOWN) {
+        for finding in self.findings.iter().take(FINDINGS_SHOWN) {
             writeln!(f, "FINDING: {finding}")?;
         }
         match self.findings.len() {
             0 => writeln!(f, "the books balance"),
-            count if count > SHOWN => writeln!(f, "{count} findings, {SHOWN} of them shown"),
+            count if count > FINDINGS_SHOWN => {
+                writeln!(f, "{count} findings, {FINDINGS_SHOWN} of them shown")
+            }
             count => writeln!(f, "{count} findings"),
         }
     }

@@ -1,18 +1,18 @@
-//! Checks the money: whether all that came in is in an account or was paid for orders.
+//! Checks the money: all of it is in an account or was paid for orders.
 
 use std::collections::BTreeMap;
 
 use account_service::wallet::Payment;
 use common::contract::{entities::Account, ids::CustomerId};
 
-use super::books::Books;
+use super::facts::Snapshot;
 
-impl Books {
+impl Snapshot {
     pub(super) fn check_money(&self, findings: &mut Vec<String>) {
         let mut paid: BTreeMap<&CustomerId, u128> = BTreeMap::new();
-        for payment in self.payments.values().filter(|payment| payment.kept() > 0) {
+        for payment in self.payments.values().filter(|payment| payment.net_amount() > 0) {
             let Payment { customer_id, .. } = payment;
-            *paid.entry(customer_id).or_default() += u128::from(payment.kept());
+            *paid.entry(customer_id).or_default() += u128::from(payment.net_amount());
         }
         for (id, account) in &self.accounts {
             let Account { balance, paid: booked, deposited, .. } = account;

@@ -1,4 +1,4 @@
-//! Checks what was published about an order: each event once for every attempt that has it.
+//! Checks the events about an order: each was published once for its attempt.
 
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
@@ -9,23 +9,23 @@ use common::contract::{
     },
 };
 
-use inventory_service::reservation::Holding;
+use inventory_service::reservation::ReservationState;
 
 use super::{
-    books::{ACTS, ConfirmedEntry, Trimmed},
-    story::{Story, attempt_of, name},
+    facts::{ConfirmationEntry, STEP_STREAMS, TrimmedStreams},
+    order_history::{OrderHistory, attempt_of, name},
 };
 
-/// One attempt of an order, and what it does not need to be blamed for.
+/// The check of one attempt of an order.
 struct Attempt<'a> {
     number: u32,
-    trimmed: &'a Trimmed,
+    trimmed: &'a TrimmedStreams,
     findings: &'a mut Vec<String>,
 }
 
 impl Attempt<'_> {
-    /// This many entries are on the stream. Where it was trimmed, there may be fewer; where what
-    /// they follow was, one may seem to come from nowhere.
+    /// Checks the number of entries on a stream. A trimmed stream may have fewer; if the streams that it
+    /// follows are trimmed, one entry may have no visible cause.
     fn expect(
         &mut self,
         stream: Stream,
@@ -50,40 +50,39 @@ impl Attempt<'_> {
     }
 }
 
-impl Story<'_> {
-    pub(super) fn check_events(&self, trimmed: &Trimmed, findings: &mut Vec<String>) {
+impl OrderHistory<'_> {
+    pub(super) fn check_events(&self, trimmed: &TrimmedStreams, findings: &mut Vec<String>) {
         let last = self.order.map_or(0, |order| order.attempt);
         let created = self.created.iter().map(|event| event.attempt);
-        let acts = self.acts.iter().map(|event| event.attempt);
+        let steps = self.steps.iter().map(|event| event.attempt);
         let checks = self.checks.iter().map(|event| attempt_of(event.attempt));
         let wallets = self.wallets.iter().map(|event| attempt_of(event.attempt));
         let refunds = self.refunds.iter().map(|event| event.attempt);
         let confirmed = self.confirmed.iter().map(|event| event.attempt);
-        let events = created.chain(acts).chain(checks).chain(wallets).chain(refunds);
+        let events = created.chain(steps).chain(checks).chain(wallets).chain(refunds);
         let events = events.chain(confirmed);
         let attempts: BTreeSet<u32> = events.chain(1..=last).collect();
         let newest = attempts.last().copied();
         for number in attempts {
-            // What was called off may stand still at any point.
-            let called_off = self.is_called_off() && Some(number) == newest;
+            // A cancelled order may have stopped at any point.
+            let is_cancelled = self.is_cancelled() && Some(number) == newest;
             let mut attempt = Attempt { number, trimmed, findings: &mut *findings };
             self.check_created(&mut attempt);
-            self.check_checks(&mut attempt, called_off);
-            self.check_wallets(&mut attempt, called_off);
-            self.check_acts(&mut attempt);
+            self.check_checks(&mut attempt, is_cancelled);
+            self.check_wallets(&mut attempt, is_cancelled);
+            self.check_steps(&mut attempt);
             self.check_refunds(&mut attempt);
             self.check_confirmations(&mut attempt);
         }
     }
 
-    fn is_called_off(&self) -> bool {
+    fn is_cancelled(&self) -> bool {
         let cancelled = Some(OrderStatus::Cancelled);
         self.order.map(|order| order.status) == cancelled
-            || self.acts.iter().any(|event| event.stream == Stream::OrderCancelled)
+            || self.steps.iter().any(|event| event.stream == Stream::OrderCancelled)
     }
 
-    /// Each attempt is announced once. An order of another order service is stored there, not here,
-    /// so nobody knows its attempts.
+    /// Each attempt is announced once. The attempts of an order of another order service are unknown.
     fn check_created(&self, attempt: &mut Attempt<'_>) {
         let ours = self.created.iter().filter(|event| event.attempt == attempt.number);
         let found = ours.filter(|event| !event.resend).count();
@@ -102,14 +101,14 @@ impl Story<'_> {
             || self.created.iter().any(|event| event.attempt == attempt)
     }
 
-    /// Whether the order was, or may have been, sent again because no answer came.
-    fn is_asked_again(&self, attempt: &Attempt<'_>) -> bool {
+    /// Whether the order was, or may have been, resent.
+    fn was_resent(&self, attempt: &Attempt<'_>) -> bool {
         attempt.trimmed.has(Stream::OrderCreated)
             || self.created.iter().any(|it| it.attempt == attempt.number && it.resend)
     }
 
-    /// How often the stock check said this, unasked and when it was asked to say it again.
-    fn said(&self, attempt: &Attempt<'_>, outcome: StockOutcome) -> (usize, usize) {
+    /// The number of stock checks with this outcome: first ones, and those after a resend.
+    fn check_counts(&self, attempt: &Attempt<'_>, outcome: StockOutcome) -> (usize, usize) {
         let mine = |event: &&&StockChecked| {
             attempt_of(event.attempt) == attempt.number && event.inventory == outcome
         };
@@ -118,26 +117,26 @@ impl Story<'_> {
         (said.count() - again, again)
     }
 
-    /// The stock check says each of its outcomes once: `out-of-stock`, and what follows once the
-    /// stock came in.
-    fn check_checks(&self, attempt: &mut Attempt<'_>, called_off: bool) {
+    /// The stock check publishes each of its outcomes once: `out-of-stock`, and the outcome after the
+    /// backorder is filled.
+    fn check_checks(&self, attempt: &mut Attempt<'_>, is_cancelled: bool) {
         let created = Stream::OrderCreated;
-        let asked_again = self.is_asked_again(attempt);
+        let was_resent = self.was_resent(attempt);
         let (mut found, mut outcomes) = (0, 0);
         for outcome in
             [StockOutcome::PaymentRequired, StockOutcome::OutOfStock, StockOutcome::Rejected]
         {
-            let (first, again) = self.said(attempt, outcome);
-            // The first answer is a repetition, too, where what it answers was lost at first.
-            found += if asked_again { first.max(again.min(1)) } else { first + again };
+            let (first, again) = self.check_counts(attempt, outcome);
+            // The first answer answers a resend if the first event was lost.
+            found += if was_resent { first.max(again.min(1)) } else { first + again };
             outcomes += usize::from(first + again > 0);
         }
         let is_announced = self.is_announced(attempt.number);
-        let least = usize::from(is_announced && !called_off);
+        let least = usize::from(is_announced && !is_cancelled);
         let is_known = is_announced || attempt.trimmed.has(created);
         let most = if is_known { outcomes.max(1) } else { 0 };
         attempt.expect(Stream::InventoryCheck, found, least..=most, &[created]);
-        let says = |outcome| self.said(attempt, outcome) != (0, 0);
+        let says = |outcome| self.check_counts(attempt, outcome) != (0, 0);
         if says(StockOutcome::PaymentRequired) && says(StockOutcome::Rejected) {
             attempt.findings.push(format!(
                 "its stock check says payment-required and rejected for attempt {}",
@@ -146,17 +145,17 @@ impl Story<'_> {
         }
     }
 
-    /// One payment where one was asked for. It is said again whenever the stock check is.
-    fn check_wallets(&self, attempt: &mut Attempt<'_>, called_off: bool) {
+    /// One payment for each charge. It is published again whenever the stock check is.
+    fn check_wallets(&self, attempt: &mut Attempt<'_>, is_cancelled: bool) {
         let mine = |event: &&&WalletChecked| attempt_of(event.attempt) == attempt.number;
         let wallets = self.wallets.iter().filter(mine);
         let outcomes: Vec<WalletOutcome> = wallets.map(|event| event.account).collect();
-        let (first, again) = self.said(attempt, StockOutcome::PaymentRequired);
+        let (first, again) = self.check_counts(attempt, StockOutcome::PaymentRequired);
         let checks_are_gone = attempt.trimmed.has(Stream::InventoryCheck);
-        let may_repeat = self.is_asked_again(attempt) && (again > 0 || checks_are_gone);
+        let may_repeat = self.was_resent(attempt) && (again > 0 || checks_are_gone);
         let found = if may_repeat { outcomes.len().min(1) } else { outcomes.len() };
         let asked = usize::from(first + again > 0);
-        let least = if called_off { 0 } else { asked };
+        let least = if is_cancelled { 0 } else { asked };
         attempt.expect(Stream::AccountWallet, found, least..=asked, &[Stream::InventoryCheck]);
         if let Some(other) = outcomes.iter().find(|outcome| **outcome != outcomes[0]) {
             attempt.findings.push(format!(
@@ -168,10 +167,10 @@ impl Story<'_> {
         }
     }
 
-    /// What a client did to the order is published once, and again only until it is confirmed.
-    fn check_acts(&self, attempt: &mut Attempt<'_>) {
-        for stream in ACTS {
-            let mine = self.acts.iter().filter(|event| event.stream == stream && !event.resend);
+    /// A step that a client requested is published once, and again only until it is confirmed.
+    fn check_steps(&self, attempt: &mut Attempt<'_>) {
+        for stream in STEP_STREAMS {
+            let mine = self.steps.iter().filter(|event| event.stream == stream && !event.resend);
             let found = mine.filter(|event| event.attempt == attempt.number).count();
             let due = match self.order {
                 Some(order) => {
@@ -189,18 +188,18 @@ impl Story<'_> {
         }
     }
 
-    /// Owners confirm what is so, and once unless order_service asks again.
+    /// Owners confirm only effects that exist, and once unless order_service asks again.
     fn check_confirmations(&self, attempt: &mut Attempt<'_>) {
         let number = attempt.number;
         let held = self.reservation;
         let stock = |step| match step {
             ConfirmedStep::Cancelled => {
-                held.is_some_and(|reservation| reservation.state == Holding::Cancelled)
+                held.is_some_and(|reservation| reservation.state == ReservationState::Cancelled)
             }
-            // Where the reservation is lost, nothing is left to be counted.
+            // A lost reservation leaves nothing to be counted.
             ConfirmedStep::Shipped => held.is_none_or(|reservation| reservation.shipped),
             ConfirmedStep::Released => held.is_none_or(|reservation| {
-                reservation.attempt != number || reservation.state != Holding::Held
+                reservation.attempt != number || reservation.state != ReservationState::Held
             }),
         };
         let cancelled =
@@ -215,8 +214,9 @@ impl Story<'_> {
                 cancelled(ConfirmedStep::Cancelled),
             ),
         ] {
-            let mine =
-                |it: &&&ConfirmedEntry| (it.stream, it.step, it.attempt) == (stream, step, number);
+            let mine = |it: &&&ConfirmationEntry| {
+                (it.stream, it.step, it.attempt) == (stream, step, number)
+            };
             let found = self.confirmed.iter().filter(mine).count();
             if found > 0 && !is_so {
                 attempt.findings.push(format!(
@@ -229,7 +229,7 @@ impl Story<'_> {
         }
     }
 
-    /// Whether order_service published the step again, or may have.
+    /// Whether order_service resent the step, or may have.
     fn is_repeated(&self, step: ConfirmedStep, attempt: &Attempt<'_>) -> bool {
         let stream = match step {
             ConfirmedStep::Cancelled => Stream::OrderCancelled,
@@ -237,8 +237,8 @@ impl Story<'_> {
             ConfirmedStep::Released => Stream::OrderUnpaid,
         };
         let again = |stream| {
-            let mut acts = self.acts.iter();
-            acts.any(|it| (it.stream, it.attempt, it.resend) == (stream, attempt.number, true))
+            let mut steps = self.steps.iter();
+            steps.any(|it| (it.stream, it.attempt, it.resend) == (stream, attempt.number, true))
         };
         attempt.trimmed.has(stream)
             || again(stream)
@@ -246,7 +246,7 @@ impl Story<'_> {
                 && self.unpaid.iter().any(|event| event.attempt == attempt.number)
     }
 
-    /// What had been paid for an order that was called off is given back once, all of it.
+    /// The payment for a cancelled order is refunded once, in full.
     fn check_refunds(&self, attempt: &mut Attempt<'_>) {
         let mine = |event: &&&Refunded| event.attempt == attempt.number;
         let refunds: Vec<&Refunded> = self.refunds.iter().filter(mine).copied().collect();
@@ -257,7 +257,7 @@ impl Story<'_> {
         let due = usize::from(cancelled && paid > 0);
         attempt.expect(Stream::AccountRefunded, refunds.len(), due..=due, &[]);
         for refund in refunds.iter().filter(|refund| refund.amount != paid) {
-            attempt.findings.push(format!("{} were given back of {paid} paid", refund.amount));
+            attempt.findings.push(format!("{} refunded of {paid} paid", refund.amount));
         }
     }
 }

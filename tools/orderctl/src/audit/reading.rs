@@ -1,4 +1,4 @@
-//! Reading Redis: what the checks of the books look at.
+//! Reads from the Redis of every topic.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -12,27 +12,27 @@ use common::{
 };
 use redis::{Cmd, Pipeline, Value, from_redis_value};
 
-use super::PATIENCE;
+use super::REDIS_TIMEOUT;
 
-/// How many keys or entries are read at once.
-const PAGE: usize = 1_000;
+/// The number of keys or entries that are read at once.
+const PAGE_SIZE: usize = 1_000;
 
-/// A connection to the Redis of every topic.
+/// The connections to the Redis servers of all topics.
 pub(super) struct Links {
     sources: Sources,
     links: Vec<Link>,
 }
 
-/// How long a stream is.
+/// The length of a stream.
 pub(super) struct Length {
     pub(super) entries: u64,
-    /// Whether nothing was ever taken out of it.
+    /// Whether no entry was ever removed.
     pub(super) complete: bool,
 }
 
 impl Links {
     pub(super) fn new(sources: &Sources) -> Self {
-        let link = |url: &_| Link::new(Clone::clone(url), PATIENCE);
+        let link = |url: &_| Link::new(Clone::clone(url), REDIS_TIMEOUT);
         Self { sources: sources.clone(), links: sources.servers().iter().map(link).collect() }
     }
 
@@ -40,7 +40,7 @@ impl Links {
         &mut self.links[self.sources.index(topic)]
     }
 
-    /// Asks for something that may not be there: `None` if Redis says that it has no such key.
+    /// Sends a command about a key that may be missing: `None` if it is.
     pub(super) async fn find(
         &mut self,
         topic: Topic,
@@ -60,14 +60,14 @@ impl Links {
         }
     }
 
-    /// What the Redis of a topic says of itself.
+    /// The server information of the Redis of a topic.
     pub(super) async fn server(&mut self, topic: Topic) -> anyhow::Result<ServerFacts> {
         let mut ask = redis::cmd("INFO");
         ask.arg("server");
         Ok(ServerFacts::from_reply(self.of(topic).ask("INFO", ask).await?))
     }
 
-    /// How long the stream is; `None` if there is none.
+    /// The length of a stream; `None` if it does not exist.
     pub(super) async fn length(&mut self, stream: Stream) -> anyhow::Result<Option<Length>> {
         let mut ask = redis::cmd("XINFO");
         ask.arg("STREAM").arg(stream.key());
@@ -76,12 +76,12 @@ impl Links {
         };
         let mut found: HashMap<String, Value> = from_redis_value(found)?;
         let entries = take(&mut found, "length")?.unwrap_or(0);
-        // Redis before version 7 does not count what was added; then nobody knows.
+        // Redis before version 7 does not count the entries added.
         let added: Option<u64> = take(&mut found, "entries-added")?;
         Ok(Some(Length { entries, complete: added == Some(entries) }))
     }
 
-    /// All keys that begin like this.
+    /// All keys with this prefix.
     pub(super) async fn keys(
         &mut self,
         topic: Topic,
@@ -91,7 +91,7 @@ impl Links {
         let mut cursor = "0".to_owned();
         loop {
             let mut scan = redis::cmd("SCAN");
-            scan.arg(&cursor).arg("MATCH").arg(format!("{prefix}*")).arg("COUNT").arg(PAGE);
+            scan.arg(&cursor).arg("MATCH").arg(format!("{prefix}*")).arg("COUNT").arg(PAGE_SIZE);
             let page = self.of(topic).ask("SCAN", scan).await?;
             let (next, found): (String, Vec<String>) = from_redis_value(page)?;
             keys.extend(found);
@@ -102,7 +102,7 @@ impl Links {
         }
     }
 
-    /// What is stored at these keys; `None` where there is no string.
+    /// The strings at these keys; `None` for a key without a string.
     pub(super) async fn strings(
         &mut self,
         topic: Topic,
@@ -110,7 +110,7 @@ impl Links {
     ) -> anyhow::Result<BTreeMap<String, Option<String>>> {
         let keys: Vec<&String> = keys.iter().collect();
         let mut strings = BTreeMap::new();
-        for page in keys.chunks(PAGE) {
+        for page in keys.chunks(PAGE_SIZE) {
             let mut read = redis::cmd("MGET");
             read.arg(page);
             let values: Vec<Option<String>> =
@@ -120,7 +120,7 @@ impl Links {
         Ok(strings)
     }
 
-    /// What is stored at this key.
+    /// The string at this key.
     pub(super) async fn string(
         &mut self,
         topic: Topic,
@@ -138,14 +138,14 @@ impl Links {
         Ok(from_redis_value(self.of(topic).ask("HVALS", read).await?)?)
     }
 
-    /// All that a list lists.
+    /// The elements of a list.
     pub(super) async fn list(&mut self, topic: Topic, key: &str) -> anyhow::Result<Vec<String>> {
         let mut read = redis::cmd("LRANGE");
         read.arg(key).arg(0).arg(-1);
         Ok(from_redis_value(self.of(topic).ask("LRANGE", read).await?)?)
     }
 
-    /// All members of a sorted set whose scores should be 0; the others name theirs, too.
+    /// The members of a sorted set whose scores should be 0; a member with another score names it.
     pub(super) async fn members(&mut self, topic: Topic, key: &str) -> anyhow::Result<Vec<String>> {
         let mut read = redis::cmd("ZRANGE");
         read.arg(key).arg(0).arg(-1).arg("WITHSCORES");
@@ -167,7 +167,7 @@ impl Links {
         let mut from = "-".to_owned();
         loop {
             let mut read = redis::cmd("XRANGE");
-            read.arg(stream.key()).arg(&from).arg("+").arg("COUNT").arg(PAGE);
+            read.arg(stream.key()).arg(&from).arg("+").arg("COUNT").arg(PAGE_SIZE);
             let page = self.of(stream.topic()).ask("XRANGE", read).await?;
             let page: Vec<Entry> = from_redis_value(page)?;
             let Some((last, _)) = page.last() else { return Ok(entries) };
@@ -181,7 +181,7 @@ impl Links {
     }
 }
 
-/// A member of one of Redis' replies that are lists of names and values.
+/// A value from a reply of names and values.
 pub(super) fn take<T: redis::FromRedisValue>(
     reply: &mut HashMap<String, Value>,
     name: &str,

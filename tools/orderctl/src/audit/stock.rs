@@ -1,21 +1,21 @@
-//! Checks the stock: whether every piece that came in is on hand or held.
+//! Checks the stock: all of it is available or reserved.
 
 use std::collections::BTreeMap;
 
 use common::contract::{entities::Product, ids::ProductId};
-use inventory_service::reservation::{Holding, Reservation};
+use inventory_service::reservation::{Reservation, ReservationState};
 
-use super::books::Books;
+use super::facts::Snapshot;
 
-impl Books {
+impl Snapshot {
     pub(super) fn check_stock(&self, findings: &mut Vec<String>) {
-        let mut held = self.pieces_of(|_| true);
-        let mut shipped = self.pieces_of(|reservation| reservation.shipped);
+        let mut held = self.held_quantities(|_| true);
+        let mut shipped = self.held_quantities(|reservation| reservation.shipped);
         for (id, product) in &self.products {
             let Product { amount, reserved, sold, received, .. } = product;
             if amount.checked_add(*reserved) != Some(*received) {
                 findings.push(format!(
-                    "product {id}: received {received}, but {amount} on hand and {reserved} \
+                    "product {id}: received {received}, but {amount} available and {reserved} \
                      reserved make {}",
                     u128::from(*amount) + u128::from(*reserved)
                 ));
@@ -27,7 +27,7 @@ impl Books {
             let shipped = shipped.remove(id).unwrap_or(0);
             if shipped != u128::from(*sold) {
                 findings.push(format!(
-                    "product {id}: {sold} sold, but {shipped} left the house with orders"
+                    "product {id}: {sold} sold, but {shipped} were shipped with orders"
                 ));
             }
         }
@@ -36,14 +36,15 @@ impl Books {
         }
     }
 
-    /// The pieces of each product that orders hold, of such reservations.
-    fn pieces_of(&self, counts: fn(&Reservation) -> bool) -> BTreeMap<&ProductId, u128> {
+    /// The quantity of each product that these reservations hold.
+    fn held_quantities(&self, counts: fn(&Reservation) -> bool) -> BTreeMap<&ProductId, u128> {
         let mut sums: BTreeMap<&ProductId, u128> = BTreeMap::new();
-        let holding =
-            |reservation: &&Reservation| reservation.state == Holding::Held && counts(reservation);
+        let holding = |reservation: &&Reservation| {
+            reservation.state == ReservationState::Held && counts(reservation)
+        };
         for reservation in self.reservations.values().filter(holding) {
-            for (product, pieces) in &reservation.pieces {
-                *sums.entry(product).or_default() += u128::from(*pieces);
+            for (product, quantity) in &reservation.quantities {
+                *sums.entry(product).or_default() += u128::from(*quantity);
             }
         }
         sums

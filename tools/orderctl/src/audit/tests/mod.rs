@@ -1,6 +1,6 @@
-//! What is found in books that balance, and in books that were spoilt.
+//! The findings in consistent snapshots and in corrupted ones.
 
-mod lives;
+mod lifecycle;
 mod samples;
 mod stock;
 
@@ -9,51 +9,51 @@ use common::contract::{
     events::{ConfirmedStep, StockOutcome, Stream},
 };
 
-use self::samples::{balanced, brought, cancelled, id, paid_again, shipped, waiting};
+use self::samples::{brought, cancelled, consistent, id, paid_again, shipped, waiting};
 use super::{
     Report,
-    books::{Act, Books, ConfirmedEntry},
+    facts::{ConfirmationEntry, OrderStepEntry, Snapshot},
 };
 
 const NOTHING: &str = "";
 
-type Spoil = fn(&mut Books);
+type Corrupt = fn(&mut Snapshot);
 
-fn findings(mut books: Books, spoil: impl FnOnce(&mut Books)) -> String {
-    spoil(&mut books);
-    books.check().findings.join("\n")
+fn findings(mut snapshot: Snapshot, corrupt: impl FnOnce(&mut Snapshot)) -> String {
+    corrupt(&mut snapshot);
+    snapshot.check().findings.join("\n")
 }
 
-/// Each of these leads to its finding.
-fn assert_found(books: fn() -> Books, cases: &[(Spoil, &str)]) {
-    assert_eq!(findings(books(), |_| {}), NOTHING);
-    for (spoil, expected) in cases {
-        let found = findings(books(), spoil);
+/// Asserts that each corruption leads to its finding.
+fn assert_found(snapshot: fn() -> Snapshot, cases: &[(Corrupt, &str)]) {
+    assert_eq!(findings(snapshot(), |_| {}), NOTHING);
+    for (corrupt, expected) in cases {
+        let found = findings(snapshot(), corrupt);
         assert!(found.contains(expected), "expected {expected:?} in:\n{found}");
     }
 }
 
 #[test]
-fn balanced_books_have_no_findings() {
-    let report = balanced().check();
+fn a_consistent_snapshot_has_no_findings() {
+    let report = consistent().check();
     assert_eq!(report.findings, Vec::<String>::new());
     assert_eq!((report.orders, report.unfinished, report.foreign), (1, 0, 0));
     assert_eq!(report.by_status, [("to-be-shipped", 1)].into());
     let report: Report = waiting().check();
-    // Whoever waits for stock is not unfinished.
+    // An order that waits for stock is not unfinished.
     assert_eq!((report.findings, report.unfinished), (Vec::new(), 0));
     assert_eq!(findings(paid_again(), |_| {}), NOTHING);
 }
 
 #[test]
-fn each_fault_is_found_with_its_culprit_and_both_numbers() {
-    let cases: &[(Spoil, &str)] = &[
+fn each_disagreement_is_found_with_its_entity_and_both_numbers() {
+    let cases: &[(Corrupt, &str)] = &[
         (
             |b| b.products.values_mut().for_each(|it| it.amount = 4),
-            "product p: received 5, but 4 on hand and 2 reserved make 6",
+            "product p: received 5, but 4 available and 2 reserved make 6",
         ),
         (
-            |b| b.reservation(id(1)).pieces.values_mut().for_each(|pieces| *pieces = 1),
+            |b| b.reservation(id(1)).quantities.values_mut().for_each(|pieces| *pieces = 1),
             "product p: 2 reserved, but orders hold 1",
         ),
         (|b| b.products.clear(), "product p: does not exist, but orders hold 2"),
@@ -106,12 +106,12 @@ fn each_fault_is_found_with_its_culprit_and_both_numbers() {
         (|b| b.orders.clear(), "it is published but not stored"),
         (|b| b.unreadable.push("this".to_owned()), "cannot be read: this"),
     ];
-    assert_found(balanced, cases);
+    assert_found(consistent, cases);
 }
 
 #[test]
 fn messages_that_are_missing_doubled_or_different_are_found() {
-    let cases: &[(Spoil, &str)] = &[
+    let cases: &[(Corrupt, &str)] = &[
         (
             |b| b.sent.push(b.sent[0].clone()),
             "2 messages order-received on events:{message}_sent instead of 1",
@@ -127,12 +127,12 @@ fn messages_that_are_missing_doubled_or_different_are_found() {
         ),
         (|b| b.order(id(1)).customer_id = "d".parse().unwrap(), "went to c instead of d"),
     ];
-    assert_found(balanced, cases);
+    assert_found(consistent, cases);
 }
 
 #[test]
-fn ids_that_are_missing_from_a_list_or_too_much_in_it_are_found() {
-    let cases: &[(Spoil, &str)] = &[
+fn missing_and_surplus_entries_of_indexes_are_found() {
+    let cases: &[(Corrupt, &str)] = &[
         (
             |b| b.indexes[0].listed.push(id(1).to_string()),
             "{order}:index: lists 00000000-0000-0000-0000-000000000001 2 times instead of 1",
@@ -146,36 +146,36 @@ fn ids_that_are_missing_from_a_list_or_too_much_in_it_are_found() {
             "{order}:status:pending: lists gone 1 times instead of 0",
         ),
     ];
-    assert_found(balanced, cases);
+    assert_found(consistent, cases);
 }
 
 #[test]
-fn what_was_trimmed_is_not_missed_but_double_effects_still_show() {
-    let trim_all = |books: &mut Books| {
-        books.created.clear();
-        books.acts.clear();
-        books.checks.clear();
-        books.wallets.clear();
-        books.refunds.clear();
-        books.topped_up.clear();
-        books.sent.clear();
-        books.restocks.clear();
-        books.top_ups.clear();
-        books.products_defined.clear();
-        books.accounts_defined.clear();
-        books.trimmed.0.extend(Stream::ALL);
+fn trimmed_entries_are_excused_but_double_effects_are_found() {
+    let trim_all = |snapshot: &mut Snapshot| {
+        snapshot.created.clear();
+        snapshot.steps.clear();
+        snapshot.checks.clear();
+        snapshot.wallets.clear();
+        snapshot.refunds.clear();
+        snapshot.topped_up.clear();
+        snapshot.sent.clear();
+        snapshot.restocks.clear();
+        snapshot.top_ups.clear();
+        snapshot.products_defined.clear();
+        snapshot.accounts_defined.clear();
+        snapshot.trimmed.0.extend(Stream::ALL);
     };
-    for books in [balanced, shipped, cancelled, waiting, brought, paid_again] {
-        assert_eq!(findings(books(), trim_all), NOTHING);
+    for snapshot in [consistent, shipped, cancelled, waiting, brought, paid_again] {
+        assert_eq!(findings(snapshot(), trim_all), NOTHING);
         for stream in Stream::ALL {
-            let found = findings(books(), |books| books.trimmed.0.push(stream));
+            let found = findings(snapshot(), |snapshot| snapshot.trimmed.0.push(stream));
             assert_eq!(found, NOTHING, "{stream}");
         }
     }
-    let found = findings(balanced(), |books| {
-        books.trimmed.0.push(Stream::InventoryCheck);
-        books.checks.push(books.checks[0].clone());
-        books.wallets.push(books.wallets[0].clone());
+    let found = findings(consistent(), |snapshot| {
+        snapshot.trimmed.0.push(Stream::InventoryCheck);
+        snapshot.checks.push(snapshot.checks[0].clone());
+        snapshot.wallets.push(snapshot.wallets[0].clone());
     });
     assert!(found.contains("2 entries on events:{inventory}_check"), "{found}");
     assert!(found.contains("2 entries on events:{account}_wallet"), "{found}");
@@ -183,34 +183,34 @@ fn what_was_trimmed_is_not_missed_but_double_effects_still_show() {
 
 #[test]
 fn an_order_of_another_order_service_is_known_by_its_events() {
-    let foreign = |mut books: Books| {
-        books.orders.clear();
-        books.indexes.clear();
-        books.created.iter_mut().for_each(|created| created.ours = false);
-        books
+    let foreign = |mut snapshot: Snapshot| {
+        snapshot.orders.clear();
+        snapshot.indexes.clear();
+        snapshot.created.iter_mut().for_each(|created| created.ours = false);
+        snapshot
     };
     let report = foreign(waiting()).check();
     assert_eq!(report.findings, Vec::<String>::new());
     assert_eq!((report.orders, report.foreign, report.unfinished), (0, 3, 0));
-    let mut books = foreign(balanced());
-    assert_eq!(books.check().findings, Vec::<String>::new());
-    books.wallets.clear();
-    books.payments.clear();
-    let report = books.check();
-    let expected = "it did not come to its end: its reservation is held and its payment missing";
+    let mut snapshot = foreign(consistent());
+    assert_eq!(snapshot.check().findings, Vec::<String>::new());
+    snapshot.wallets.clear();
+    snapshot.payments.clear();
+    let report = snapshot.check();
+    let expected = "it is not finished: its reservation is held and its payment missing";
     assert!(report.findings.iter().any(|it| it.contains(expected)), "{:?}", report.findings);
     assert_eq!(report.unfinished, 1);
 }
 
-fn confirmed(books: &mut Books, stream: Stream, step: ConfirmedStep) {
-    books.confirmed.push(ConfirmedEntry { order: id(1), stream, attempt: 1, step });
+fn confirmed(snapshot: &mut Snapshot, stream: Stream, step: ConfirmedStep) {
+    snapshot.confirmed.push(ConfirmationEntry { order: id(1), stream, attempt: 1, step });
 }
 
 #[test]
 fn a_step_is_confirmed_once_and_only_if_it_had_its_effect() {
     use ConfirmedStep::{Cancelled, Released, Shipped};
     let stock = Stream::InventoryConfirmed;
-    let cases: &[(Spoil, &str)] = &[
+    let cases: &[(Corrupt, &str)] = &[
         (
             |b| confirmed(b, Stream::InventoryConfirmed, Shipped),
             "says shipped of attempt 1, which is not so",
@@ -228,19 +228,19 @@ fn a_step_is_confirmed_once_and_only_if_it_had_its_effect() {
             "says cancelled of attempt 1, which is not so",
         ),
     ];
-    assert_found(balanced, cases);
+    assert_found(consistent, cases);
     assert_eq!(findings(shipped(), |b| confirmed(b, stock, Shipped)), NOTHING);
-    let twice = |b: &mut Books| {
+    let twice = |b: &mut Snapshot| {
         confirmed(b, stock, Cancelled);
         confirmed(b, stock, Cancelled);
     };
     let found = findings(cancelled(), twice);
     assert!(found.contains("2 entries on events:{inventory}_confirmed for attempt 1"), "{found}");
-    // Unless it was asked for again, as often as it may be.
-    let again = |b: &mut Books| {
+    // A resend may be confirmed again.
+    let again = |b: &mut Snapshot| {
         twice(b);
         let stream = Stream::OrderCancelled;
-        b.acts.push(Act { order: id(1), stream, attempt: 1, resend: true });
+        b.steps.push(OrderStepEntry { order: id(1), stream, attempt: 1, resend: true });
     };
     assert_eq!(findings(cancelled(), again), NOTHING);
 }

@@ -1,4 +1,4 @@
-//! Books that balance, to be spoilt.
+//! Consistent snapshots, to be corrupted by tests.
 
 use std::collections::BTreeSet;
 
@@ -9,14 +9,14 @@ use common::contract::{
     ids::{EntryId, OrderId},
     keys,
 };
-use inventory_service::reservation::{Holding, Reservation};
+use inventory_service::reservation::{Reservation, ReservationState};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::audit::{
-    books::{Act, Books, Created},
-    indexes::Index,
+    facts::Index,
+    facts::{OrderCreatedEntry, OrderStepEntry, Snapshot},
 };
 
 pub(super) fn id(number: u128) -> OrderId {
@@ -27,52 +27,57 @@ pub(super) fn parsed<T: DeserializeOwned>(json: Value) -> T {
     serde_json::from_value(json).unwrap()
 }
 
-/// One order of two pieces for 20, paid, with all that belongs to it.
-pub(super) fn balanced() -> Books {
+/// One paid order of two units for 20, with everything that belongs to it.
+pub(super) fn consistent() -> Snapshot {
     let order = id(1);
-    let mut books = Books::default();
-    books.add_product("p", 5);
-    books.add_account("c", 100);
-    books.add_order(order, OrderStatus::ToBeShipped, 1);
-    books.reserve(order, Holding::Held, 1);
-    books.pay(order, "to-be-shipped", 1);
-    books.created.push(Created { order, attempt: 1, ours: true, resend: false });
-    books.check_stock_of(order, StockOutcome::PaymentRequired, 1);
-    books.tell(order, &["order-received", "stock-reserved", "on-its-way"]);
-    books.index();
-    books
+    let mut snapshot = Snapshot::default();
+    snapshot.add_product("p", 5);
+    snapshot.add_account("c", 100);
+    snapshot.add_order(order, OrderStatus::ToBeShipped, 1);
+    snapshot.reserve(order, ReservationState::Held, 1);
+    snapshot.pay(order, "to-be-shipped", 1);
+    snapshot.created.push(OrderCreatedEntry { order, attempt: 1, ours: true, resend: false });
+    snapshot.check_stock_of(order, StockOutcome::PaymentRequired, 1);
+    snapshot.tell(order, &["order-received", "stock-reserved", "on-its-way"]);
+    snapshot.index();
+    snapshot
 }
 
-/// The same order, after it left the house.
-pub(super) fn shipped() -> Books {
-    let mut books = balanced();
-    books.order(id(1)).status = OrderStatus::Shipped;
-    books.reservation(id(1)).shipped = true;
-    books.products.values_mut().for_each(|product| product.sold = 2);
-    books.acts.push(Act { order: id(1), stream: Stream::OrderShipped, attempt: 1, resend: false });
-    books.tell(id(1), &["shipped"]);
-    books.index();
-    books
+/// The same order, shipped.
+pub(super) fn shipped() -> Snapshot {
+    let mut snapshot = consistent();
+    snapshot.order(id(1)).status = OrderStatus::Shipped;
+    snapshot.reservation(id(1)).shipped = true;
+    snapshot.products.values_mut().for_each(|product| product.sold = 2);
+    snapshot.steps.push(OrderStepEntry {
+        order: id(1),
+        stream: Stream::OrderShipped,
+        attempt: 1,
+        resend: false,
+    });
+    snapshot.tell(id(1), &["shipped"]);
+    snapshot.index();
+    snapshot
 }
 
-/// The same order, called off after it was paid.
-pub(super) fn cancelled() -> Books {
-    let mut books = balanced();
-    books.order(id(1)).status = OrderStatus::Cancelled;
-    books.reservation(id(1)).state = Holding::Cancelled;
-    books.payments.values_mut().for_each(|payment| payment.cancelled = true);
-    books.products.values_mut().for_each(|it| (it.amount, it.reserved) = (5, 0));
-    books.accounts.values_mut().for_each(|it| (it.balance, it.paid) = (100, 0));
-    books.acts.push(Act {
+/// The same order, cancelled after it was paid.
+pub(super) fn cancelled() -> Snapshot {
+    let mut snapshot = consistent();
+    snapshot.order(id(1)).status = OrderStatus::Cancelled;
+    snapshot.reservation(id(1)).state = ReservationState::Cancelled;
+    snapshot.payments.values_mut().for_each(|payment| payment.cancelled = true);
+    snapshot.products.values_mut().for_each(|it| (it.amount, it.reserved) = (5, 0));
+    snapshot.accounts.values_mut().for_each(|it| (it.balance, it.paid) = (100, 0));
+    snapshot.steps.push(OrderStepEntry {
         order: id(1),
         stream: Stream::OrderCancelled,
         attempt: 1,
         resend: false,
     });
-    books.refunds.push(refund(20));
-    books.tell(id(1), &["cancelled", "refunded"]);
-    books.index();
-    books
+    snapshot.refunds.push(refund(20));
+    snapshot.tell(id(1), &["cancelled", "refunded"]);
+    snapshot.index();
+    snapshot
 }
 
 pub(super) fn refund(amount: u64) -> Refunded {
@@ -80,35 +85,36 @@ pub(super) fn refund(amount: u64) -> Refunded {
     Refunded { order_id: id(1), customer_id, amount, attempt: 1 }
 }
 
-/// Two more orders that wait for a product of which one piece is on hand.
-pub(super) fn waiting() -> Books {
-    let mut books = balanced();
-    books.add_product("q", 1);
+/// Two more orders that wait for a product of which one unit is available.
+pub(super) fn waiting() -> Snapshot {
+    let mut snapshot = consistent();
+    snapshot.add_product("q", 1);
     for (number, ticket) in [(2, 7), (3, 9)] {
         let order = id(number);
-        books.add_order(order, OrderStatus::OutOfStock, 1);
-        books.order(order).product_ids = vec!["q".parse().unwrap(); 2];
-        books.order(order).order_total = None;
-        books.created.push(Created { order, attempt: 1, ours: true, resend: false });
-        books.check_stock_of(order, StockOutcome::OutOfStock, 1);
-        books.reserve(order, Holding::Waiting, 1);
-        let reservation = books.reservation(order);
-        reservation.pieces = [("q".parse().unwrap(), 2)].into();
-        reservation.spot = Some(parsed(json!({ "ticket": ticket, "pages": { "q": 3 } })));
+        snapshot.add_order(order, OrderStatus::OutOfStock, 1);
+        snapshot.order(order).product_ids = vec!["q".parse().unwrap(); 2];
+        snapshot.order(order).order_total = None;
+        snapshot.created.push(OrderCreatedEntry { order, attempt: 1, ours: true, resend: false });
+        snapshot.check_stock_of(order, StockOutcome::OutOfStock, 1);
+        snapshot.reserve(order, ReservationState::Waiting, 1);
+        let reservation = snapshot.reservation(order);
+        reservation.quantities = [("q".parse().unwrap(), 2)].into();
+        reservation.position = Some(parsed(json!({ "ticket": ticket, "pages": { "q": 3 } })));
         let page = PageId { product: "q".parse().unwrap(), number: 3 };
-        let page = books.line_pages.entry(page.clone()).or_insert_with(|| LinePage::empty(page));
+        let page =
+            snapshot.queue_pages.entry(page.clone()).or_insert_with(|| LinePage::empty(page));
         page.spots.push(parsed(json!({ "ticket": ticket, "order": order, "pieces": 2 })));
-        books.tell(order, &["order-received", "out-of-stock"]);
+        snapshot.tell(order, &["order-received", "out-of-stock"]);
     }
     let line = Line { waiting: 2, first: 2, last: 3, ticket: 9, served: None };
-    books.product("q").line = line;
-    books.index();
-    books
+    snapshot.product("q").line = line;
+    snapshot.index();
+    snapshot
 }
 
-/// A delivery, a deposit, and one of each that were turned away.
-pub(super) fn brought() -> Books {
-    let mut books = balanced();
+/// A delivery, a deposit, and one of each that was refused.
+pub(super) fn brought() -> Snapshot {
+    let mut snapshot = consistent();
     for (number, product, amount, refused) in [(51, "p", 3, false), (52, "x", 4, true)] {
         let (id, entry) = (Uuid::from_u128(number), entry(number));
         let mut stored = json!({
@@ -117,13 +123,13 @@ pub(super) fn brought() -> Books {
         if refused {
             stored["refused"] = json!("unknown");
         }
-        books.deliveries.insert(id, parsed(stored));
+        snapshot.deliveries.insert(id, parsed(stored));
         let event = json!({ "id": id, "product_id": product, "amount": amount });
-        // A repetition brings nothing.
-        books.restocks.push((entry, parsed(event.clone())));
-        books.restocks.push((self::entry(number + 100), parsed(event)));
+        // A repeated request has no effect.
+        snapshot.restocks.push((entry, parsed(event.clone())));
+        snapshot.restocks.push((self::entry(number + 100), parsed(event)));
     }
-    books.products.values_mut().for_each(|it| (it.amount, it.received) = (6, 8));
+    snapshot.products.values_mut().for_each(|it| (it.amount, it.received) = (6, 8));
     for (number, customer, amount, refused) in [(61, "c", 50, false), (62, "x", 60, true)] {
         let (id, entry) = (Uuid::from_u128(number), entry(number));
         let mut stored = json!({
@@ -132,42 +138,42 @@ pub(super) fn brought() -> Books {
         if refused {
             stored["refused"] = json!("unknown");
         } else {
-            books.topped_up.push(parsed(stored.clone()));
-            books.send(id, None, MessageKind::ToppedUp);
+            snapshot.topped_up.push(parsed(stored.clone()));
+            snapshot.send(id, None, MessageKind::ToppedUp);
         }
-        books.deposits.insert(id, parsed(stored));
+        snapshot.deposits.insert(id, parsed(stored));
         let event = json!({ "id": id, "customer_id": customer, "amount": amount });
-        books.top_ups.push((entry, parsed(event)));
+        snapshot.top_ups.push((entry, parsed(event)));
     }
-    books.accounts.values_mut().for_each(|it| (it.balance, it.deposited) = (130, 150));
-    books.index();
-    books
+    snapshot.accounts.values_mut().for_each(|it| (it.balance, it.deposited) = (130, 150));
+    snapshot.index();
+    snapshot
 }
 
 pub(super) fn entry(number: u128) -> EntryId {
     format!("{number}-0").parse().unwrap()
 }
 
-/// An order that was not paid at first, and is paid now.
-pub(super) fn paid_again() -> Books {
-    let mut books = balanced();
+/// An order whose first payment failed and whose second one was accepted.
+pub(super) fn paid_again() -> Snapshot {
+    let mut snapshot = consistent();
     let order = id(1);
-    books.order(order).attempt = 2;
-    books.reservation(order).attempt = 2;
-    books.payments.values_mut().for_each(|payment| payment.attempt = 2);
-    books.wallets[0].attempt = Some(2);
-    books.pay_event(order, "insufficient-fund", 1);
-    books.created.push(Created { order, attempt: 2, ours: true, resend: false });
-    books.check_stock_of(order, StockOutcome::OutOfStock, 2);
-    books.check_stock_of(order, StockOutcome::PaymentRequired, 2);
-    books.tell(order, &["insufficient-fund", "tried-again", "out-of-stock"]);
+    snapshot.order(order).attempt = 2;
+    snapshot.reservation(order).attempt = 2;
+    snapshot.payments.values_mut().for_each(|payment| payment.attempt = 2);
+    snapshot.wallets[0].attempt = Some(2);
+    snapshot.pay_event(order, "insufficient-fund", 1);
+    snapshot.created.push(OrderCreatedEntry { order, attempt: 2, ours: true, resend: false });
+    snapshot.check_stock_of(order, StockOutcome::OutOfStock, 2);
+    snapshot.check_stock_of(order, StockOutcome::PaymentRequired, 2);
+    snapshot.tell(order, &["insufficient-fund", "tried-again", "out-of-stock"]);
     let again = Uuid::from_u128(999);
-    books.send(again, Some(order), MessageKind::StockReserved);
-    books.index();
-    books
+    snapshot.send(again, Some(order), MessageKind::StockReserved);
+    snapshot.index();
+    snapshot
 }
 
-impl Books {
+impl Snapshot {
     pub(super) fn add_product(&mut self, id: &str, received: u64) {
         let reserved = if id == "p" { 2 } else { 0 };
         let product = parsed::<Product>(json!({
@@ -209,7 +215,7 @@ impl Books {
         self.reservations.get_mut(&id).unwrap()
     }
 
-    pub(super) fn reserve(&mut self, order: OrderId, state: Holding, attempt: u32) {
+    pub(super) fn reserve(&mut self, order: OrderId, state: ReservationState, attempt: u32) {
         let stored = parsed(json!({
             "order_id": order, "customer_id": "c", "product_ids": ["p", "p"], "attempt": attempt,
             "state": state, "pieces": { "p": 2 },
@@ -257,7 +263,7 @@ impl Books {
         self.messages.insert(id, message);
     }
 
-    /// Lists everything where it belongs.
+    /// Makes all indexes.
     pub(super) fn index(&mut self) {
         self.indexes.clear();
         let ids: BTreeSet<String> = self.orders.keys().map(ToString::to_string).collect();

@@ -1,63 +1,66 @@
-//! Lines, and what is brought.
+//! Backorder queues, deliveries and deposits.
 
 use common::contract::{
     entities::{Deposit, Refused, Served},
     events::MessageKind,
 };
-use inventory_service::reservation::Holding;
+use inventory_service::reservation::ReservationState;
 use uuid::Uuid;
 
 use super::{
-    NOTHING, Spoil, assert_found, findings,
+    Corrupt, NOTHING, assert_found, findings,
     samples::{brought, id, waiting},
 };
-use crate::audit::books::Books;
+use crate::audit::facts::Snapshot;
 
 #[test]
-fn whoever_waits_stands_in_line_in_order_and_nobody_waits_for_nothing() {
-    let cases: &[(Spoil, &str)] = &[
+fn queue_entries_that_disagree_with_reservations_are_found() {
+    let cases: &[(Corrupt, &str)] = &[
         (
-            |b| b.line_pages.values_mut().for_each(|page| page.spots.truncate(1)),
-            "order 00000000-0000-0000-0000-000000000003: it should stand in the line of product q \
-             on page 3 with ticket 9 for 2, but does not",
+            |b| b.queue_pages.values_mut().for_each(|page| page.spots.truncate(1)),
+            "order 00000000-0000-0000-0000-000000000003: it should be in the queue of product q \
+             on page 3 with number 9 for 2, but is not",
         ),
         (
-            |b| b.line_pages.values_mut().for_each(|page| page.spots.truncate(1)),
-            "product q: 2 wait for it, but 1 stand in its line",
+            |b| b.queue_pages.values_mut().for_each(|page| page.spots.truncate(1)),
+            "product q: 2 wait for it, but 1 are in its queue",
         ),
         (
-            |b| b.reservation(id(2)).spot.as_mut().unwrap().ticket = 6,
-            "order 00000000-0000-0000-0000-000000000002: it stands in the line of product q on \
-             page 3 with ticket 7 for 2, but its reservation says on page 3 with ticket 6 for 2",
-        ),
-        (|b| b.reservation(id(2)).spot = None, "it does wait, but does not have a ticket"),
-        (
-            |b| b.reservation(id(2)).state = Holding::Rejected,
-            "it stands in the line of product q on page 3 with ticket 7 for 2, but should not",
+            |b| b.reservation(id(2)).position.as_mut().unwrap().sequence = 6,
+            "order 00000000-0000-0000-0000-000000000002: it is in the queue of product q on \
+             page 3 with number 7 for 2, but its reservation says on page 3 with number 6 for 2",
         ),
         (
-            |b| b.reservation(id(2)).spot.as_mut().unwrap().pages.clear(),
-            "it waits, but in no line of product q",
+            |b| b.reservation(id(2)).position = None,
+            "it does wait, but does not have a queue position",
         ),
         (
-            |b| b.line_pages.values_mut().for_each(|page| page.spots.reverse()),
-            "order 00000000-0000-0000-0000-000000000002 with ticket 7 stands behind order \
+            |b| b.reservation(id(2)).state = ReservationState::Rejected,
+            "it is in the queue of product q on page 3 with number 7 for 2, but should not",
+        ),
+        (
+            |b| b.reservation(id(2)).position.as_mut().unwrap().pages.clear(),
+            "it waits, but not in the queue of product q",
+        ),
+        (
+            |b| b.queue_pages.values_mut().for_each(|page| page.spots.reverse()),
+            "order 00000000-0000-0000-0000-000000000002 with number 7 is behind order \
              00000000-0000-0000-0000-000000000003 with 9",
         ),
         (
             |b| b.product("q").line.ticket = 8,
-            "order 00000000-0000-0000-0000-000000000003 has ticket 9, but 8 was given last",
+            "order 00000000-0000-0000-0000-000000000003 has number 9, but 8 was given last",
         ),
         (
             |b| b.product("q").line.last = 2,
-            "product q: 2 stand on page 3 of its line, which goes from page 2 to 2",
+            "product q: 2 are on page 3 of its queue, which goes from page 2 to 2",
         ),
         (
             |b| {
                 let served = Some(Served { ticket: 7, page: 3 });
                 b.product("q").line.served = served;
             },
-            "product q: its line is still being served, after ticket 7",
+            "product q: its queue is still being filled, after number 7",
         ),
         (
             |b| b.product("q").amount = 2,
@@ -70,8 +73,8 @@ fn whoever_waits_stands_in_line_in_order_and_nobody_waits_for_nothing() {
 }
 
 #[test]
-fn what_is_brought_comes_in_once_and_as_it_was_brought() {
-    let p = |b: &mut Books| (b.deliveries.pop_first(), b.deposits.pop_first());
+fn deliveries_and_deposits_that_disagree_are_found() {
+    let p = |b: &mut Snapshot| (b.deliveries.pop_first(), b.deposits.pop_first());
     let found = findings(brought(), |b| drop(p(b)));
     for expected in [
         "delivery 00000000-0000-0000-0000-000000000033: entry 51-0 of \
@@ -85,7 +88,7 @@ fn what_is_brought_comes_in_once_and_as_it_was_brought() {
     ] {
         assert!(found.contains(expected), "expected {expected:?} in:\n{found}");
     }
-    let cases: &[(Spoil, &str)] = &[
+    let cases: &[(Corrupt, &str)] = &[
         (
             |b| b.products.values_mut().for_each(|it| (it.amount, it.received) = (9, 11)),
             "product p: received 11, but 5 at first and 3 brought make 8",
@@ -122,7 +125,7 @@ fn what_is_brought_comes_in_once_and_as_it_was_brought() {
         ),
     ];
     assert_found(brought, cases);
-    // Defined a second time, nobody knows how much had come in before.
+    // A second definition discards an unknown amount.
     let redefined = findings(brought(), |b| {
         b.products_defined.push(b.products_defined[0].clone());
         b.products.values_mut().for_each(|it| (it.amount, it.received) = (9, 11));

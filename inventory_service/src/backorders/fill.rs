@@ -1,0 +1,413 @@
+//! Filling backorders: incoming stock fills waiting orders in the order of their arrival.
+//!
+//! A decision that brings stock in only marks the queues as to be filled and publishes a
+//! [`LineMoves`] for each. The decision about that event fills orders by sequence number, in several
+//! queues at once if their orders depend on each other. It requests a bounded number of entities,
+//! counted before they are loaded; then it stores its position, within a page as well, and leaves the
+//! rest to the next event.
+
+use std::collections::BTreeMap;
+
+use common::{
+    contract::{
+        entities::{PageId, Served, Spot},
+        events::LineMoves,
+        ids::ProductId,
+    },
+    decision::Halt,
+};
+
+use crate::{
+    backorders::queue::page_ids,
+    reservation::{Reservation, ReservationState},
+    unit_of_work::{UnitOfWork, is_loaded},
+};
+
+/// The number of further pages that are loaded together with one.
+const PAGES_AHEAD: u64 = 8;
+/// The number of entities that are loaded ahead for the next orders.
+const ENTITIES_AHEAD: usize = 100;
+
+/// The scan of one queue by a decision.
+struct QueueScan {
+    /// The position at which the previous decision stopped.
+    start: Served,
+    position: Served,
+}
+
+impl QueueScan {
+    fn from(start: Served) -> Self {
+        Self { start, position: start }
+    }
+}
+
+/// The work of a decision so far.
+#[derive(Default)]
+struct FillProgress {
+    filled: usize,
+    pages: usize,
+    /// The number of queues that it fills besides the first one.
+    joined: usize,
+    /// Whether it passed any order or page: only then may it leave the rest to the next decision.
+    moved: bool,
+}
+
+/// The next candidate in a queue.
+enum Candidate {
+    /// The order may be filled, as far as the product of this queue is concerned.
+    Order(Spot),
+    /// No further order can be filled.
+    End,
+    /// The limit of one decision is reached.
+    LimitReached,
+}
+
+/// The result of an attempt to fill an order.
+enum FillResult {
+    Filled,
+    /// The order cannot be filled now.
+    Skipped,
+    /// Earlier orders wait in the queue of this product, too, which other decisions fill: that queue
+    /// has to be filled further here.
+    Behind(ProductId, Served),
+    /// The limit of one decision is reached.
+    LimitReached,
+}
+
+/// Whether an order can be filled.
+enum Fillability {
+    /// A product is short.
+    Short,
+    /// An entity that decides it is not loaded yet.
+    NotLoaded,
+    /// Everything that it needs is available; `ready` if everything to be written is loaded.
+    Fillable { reservation: Box<Reservation>, ready: bool },
+    /// Everything that its queue entry lists is available; its reservation is not loaded yet.
+    Likely,
+}
+
+impl UnitOfWork<'_> {
+    /// Fills the queue of a product from the position at which the last decision stopped: every order
+    /// that can be filled whole is filled. An order that needs more than is available does not hold up
+    /// the others.
+    pub(crate) fn fill_backorders(&mut self, event: &LineMoves) -> Result<(), Halt> {
+        let start = self.product(&event.product_id)?.and_then(|product| product.line.served);
+        let Some(start) = start.filter(|start| start.ticket == event.after) else {
+            return Ok(());
+        };
+        let mut scans = BTreeMap::from([(event.product_id.clone(), QueueScan::from(start))]);
+        self.scan(&mut scans)?;
+        for (product_id, QueueScan { start, position }) in scans {
+            self.set_fill_position(&product_id, Some(position))?;
+            // The event of a queue that was joined and did not move is still to come.
+            if position != start || product_id == event.product_id {
+                self.changes.append(&LineMoves { product_id, after: position.ticket });
+            }
+        }
+        Ok(())
+    }
+
+    /// Scans these queues by sequence number. The scans that remain have not reached their ends.
+    fn scan(&mut self, scans: &mut BTreeMap<ProductId, QueueScan>) -> Result<(), Halt> {
+        let mut progress = FillProgress::default();
+        loop {
+            let mut heads: Vec<(Spot, ProductId)> = Vec::new();
+            let (mut over, mut limit_reached) = (Vec::new(), false);
+            for (id, scan) in &mut *scans {
+                match self.next_candidate(id, scan, &mut progress)? {
+                    Candidate::Order(entry) => heads.push((entry, id.clone())),
+                    Candidate::End => over.push(id.clone()),
+                    Candidate::LimitReached => limit_reached = true,
+                }
+            }
+            for id in over {
+                scans.remove(&id);
+                self.set_fill_position(&id, None)?;
+            }
+            if limit_reached {
+                return Ok(());
+            }
+            heads.sort_unstable_by_key(|(entry, _)| (entry.ticket, entry.order));
+            let Some((entry, id)) = heads.first() else { return Ok(()) };
+            let fits = self.fits_limit(entry);
+            if progress.moved && (!fits || progress.filled >= self.limits.fills) {
+                return Ok(());
+            }
+            if !fits && scans.len() > 1 {
+                // A decision that begins with this queue examines its next order in any case.
+                return self.continue_filling([id]);
+            }
+            let others = heads.iter().find(|(head, _)| head.order != entry.order);
+            let until = others.map_or(u64::MAX, |(head, _)| head.ticket);
+            match self.try_fill(entry, id, scans, &progress, until)? {
+                FillResult::Behind(other, _) if progress.joined >= self.limits.queues => {
+                    return self.continue_filling([&other]);
+                }
+                FillResult::Behind(other, start) => {
+                    progress.joined += 1;
+                    scans.insert(other, QueueScan::from(start));
+                    continue;
+                }
+                FillResult::LimitReached => return Ok(()),
+                FillResult::Filled => progress.filled += 1,
+                FillResult::Skipped => {}
+            }
+            progress.moved = true;
+            let order = (entry.ticket, entry.order);
+            for (_, id) in heads.iter().filter(|(head, _)| (head.ticket, head.order) == order) {
+                if let Some(scan) = scans.get_mut(id) {
+                    scan.position.ticket = entry.ticket;
+                }
+            }
+        }
+    }
+
+    /// Advances to the first order in the queue that needs no more of the product than is
+    /// available.
+    fn next_candidate(
+        &mut self,
+        id: &ProductId,
+        scan: &mut QueueScan,
+        progress: &mut FillProgress,
+    ) -> Result<Candidate, Halt> {
+        let Some(product) = self.product(id)? else { return Ok(Candidate::End) };
+        let (amount, first, last) = (product.amount, product.line.first, product.line.last);
+        if amount == 0 || product.line.waiting == 0 {
+            return Ok(Candidate::End);
+        }
+        let page_id = |number| PageId { product: id.clone(), number };
+        let Served { ticket, page } = &mut scan.position;
+        *page = (*page).max(first);
+        while *page <= last {
+            if !self.pages.was_requested(&page_id(*page)) {
+                if progress.moved && self.requested() >= self.limits.entities {
+                    return Ok(Candidate::LimitReached);
+                }
+                let room = self.limits.entities.saturating_sub(self.requested()).max(1);
+                let ahead = (*page..=last.min(*page + PAGES_AHEAD)).map(page_id).take(room);
+                let ahead: Vec<PageId> = ahead.collect();
+                self.request_pages(&ahead)?;
+            }
+            let entries = self.pages.get(self.world, &page_id(*page))?;
+            let entries = entries.map_or(&[][..], |page| &page.spots);
+            let mut next = entries.iter().filter(|it| it.ticket > *ticket && it.pieces <= amount);
+            if let Some(entry) = next.next() {
+                return Ok(Candidate::Order(entry.clone()));
+            }
+            let last_in_page = entries.last().map_or(0, |entry| entry.ticket);
+            let is_empty = entries.is_empty();
+            if *page < last && progress.pages >= self.limits.pages {
+                return Ok(Candidate::LimitReached);
+            }
+            progress.pages += 1;
+            progress.moved = true;
+            // A page may have emptied before the one in front of it: it is not scanned twice.
+            if is_empty
+                && *page < last
+                && let Some(product) = self.product_mut(id)?
+                && product.line.first == *page
+            {
+                product.line.first += 1;
+            }
+            *page += 1;
+            *ticket = (*ticket).max(last_in_page);
+        }
+        Ok(Candidate::End)
+    }
+
+    /// Whether the order can be examined and filled within the limit.
+    fn fits_limit(&mut self, entry: &Spot) -> bool {
+        let missing = self.missing_entities(entry);
+        missing == 0 || self.requested() + missing <= self.limits.entities
+    }
+
+    /// The largest number of entities that are still to be requested for the order: its reservation,
+    /// its products and a page of the queue of each.
+    fn missing_entities(&mut self, entry: &Spot) -> usize {
+        let known = self.reservations.was_requested(&entry.order);
+        let Some(reservation) = known.then(|| self.reservation(&entry.order).ok()).flatten() else {
+            return 1 + 2 * (1 + entry.others.len().max(entry.unlisted));
+        };
+        let reservation = reservation.cloned();
+        let products = reservation.iter().flat_map(|it| it.quantities.keys());
+        let pages = reservation.iter().filter_map(|it| it.position.as_ref()).flat_map(page_ids);
+        products.filter(|id| !self.products.was_requested(id)).count()
+            + pages.filter(|id| !self.pages.was_requested(id)).count()
+    }
+
+    /// Fills the order, if possible. The next orders of its queue, up to the sequence number `until`,
+    /// are prefetched together with it.
+    fn try_fill(
+        &mut self,
+        entry: &Spot,
+        id: &ProductId,
+        scans: &BTreeMap<ProductId, QueueScan>,
+        progress: &FillProgress,
+        until: u64,
+    ) -> Result<FillResult, Halt> {
+        let (reservation, ready) = match self.assess(entry) {
+            Ok(Fillability::Fillable { reservation, ready }) => (reservation, ready),
+            Ok(Fillability::Short) => return Ok(FillResult::Skipped),
+            Ok(Fillability::NotLoaded | Fillability::Likely) => {
+                return Err(self.prefetch(id, scans, progress, until));
+            }
+            // An entity that cannot be read holds up only its own order.
+            Err(Halt::Fault(reason)) => {
+                self.changes.note(entry.order, format!("order cannot be filled: {reason}"));
+                return Ok(FillResult::Skipped);
+            }
+            Err(halt) => return Err(halt),
+        };
+        let mut queues = Vec::new();
+        for id in reservation.quantities.keys() {
+            if let Some(position) = self.position_of_others(id, entry, scans) {
+                let first = self.product(id)?.map_or(0, |product| product.line.first);
+                let number = position.page.max(first);
+                queues.push((PageId { product: id.clone(), number }, position));
+            }
+        }
+        let missing = queues.iter().filter(|(page, _)| !self.pages.was_requested(page)).count();
+        if progress.moved && missing > 0 && self.requested() + missing > self.limits.entities {
+            return Ok(FillResult::LimitReached);
+        }
+        self.request_pages(queues.iter().map(|(page, _)| page))?;
+        for (page, position) in queues {
+            let amount = self.product(&page.product)?.map_or(0, |product| product.amount);
+            let entries = self.pages.get(self.world, &page)?.map_or(&[][..], |page| &page.spots);
+            let mut next =
+                entries.iter().filter(|it| it.ticket > position.ticket && it.pieces <= amount);
+            if next.next().is_none_or(|next| next.order != entry.order) {
+                return Ok(FillResult::Behind(page.product, position));
+            }
+        }
+        if !ready {
+            return Err(self.prefetch(id, scans, progress, until));
+        }
+        self.leave_queues(&reservation)?;
+        let mut filled = Reservation { position: None, ..*reservation };
+        self.take(&mut filled)?;
+        self.publish(filled, false);
+        Ok(FillResult::Filled)
+    }
+
+    /// The position at which other decisions stopped in the queue of a product, if that is before
+    /// this order.
+    fn position_of_others(
+        &mut self,
+        id: &ProductId,
+        entry: &Spot,
+        scans: &BTreeMap<ProductId, QueueScan>,
+    ) -> Option<Served> {
+        let product = self.product(id).ok().flatten().filter(|_| !scans.contains_key(id))?;
+        product.line.served.filter(|position| position.ticket < entry.ticket)
+    }
+
+    /// Requests everything that decides whether the order can be filled, and what is written then.
+    fn assess(&mut self, entry: &Spot) -> Result<Fillability, Halt> {
+        match self.are_available(&entry.others)? {
+            None => return Ok(Fillability::NotLoaded),
+            Some(false) => return Ok(Fillability::Short),
+            Some(true) => {}
+        }
+        let reservation = match self.reservation(&entry.order) {
+            Ok(Some(reservation)) if reservation.state == ReservationState::Waiting => {
+                reservation.clone()
+            }
+            Ok(_) => return Ok(Fillability::Short),
+            Err(Halt::Missing) if entry.unlisted == 0 => return Ok(Fillability::Likely),
+            Err(Halt::Missing) => return Ok(Fillability::NotLoaded),
+            Err(fault) => return Err(fault),
+        };
+        match self.are_available(&reservation.quantities)? {
+            None => return Ok(Fillability::NotLoaded),
+            Some(false) => return Ok(Fillability::Short),
+            Some(true) => {}
+        }
+        let pages: Vec<PageId> = reservation.position.iter().flat_map(page_ids).collect();
+        let ready = is_loaded(self.request_pages(&pages))?;
+        Ok(Fillability::Fillable { reservation: Box::new(reservation), ready })
+    }
+
+    /// Whether this quantity of each product is available; `None` while one of them is not loaded.
+    fn are_available(
+        &mut self,
+        quantities: &BTreeMap<ProductId, u64>,
+    ) -> Result<Option<bool>, Halt> {
+        if !is_loaded(self.request_products(quantities.keys()))? {
+            return Ok(None);
+        }
+        for (id, wanted) in quantities {
+            if self.product(id)?.is_none_or(|product| product.amount < *wanted) {
+                return Ok(Some(false));
+            }
+        }
+        Ok(Some(true))
+    }
+
+    /// Requests the entities of the next orders in this queue as well, so that they are loaded
+    /// together: as far as these orders can be filled after the ones before them.
+    fn prefetch(
+        &mut self,
+        id: &ProductId,
+        scans: &BTreeMap<ProductId, QueueScan>,
+        progress: &FillProgress,
+        until: u64,
+    ) -> Halt {
+        let most = self.requested() + ENTITIES_AHEAD;
+        let mut fills = self.limits.fills.saturating_sub(progress.filled);
+        let mut taken: BTreeMap<ProductId, u64> = BTreeMap::new();
+        let last = self.product(id).ok().flatten().map_or(0, |product| product.line.last);
+        let Served { ticket, page } = scans[id].position;
+        for number in page..=last {
+            let page = PageId { product: id.clone(), number };
+            if !self.pages.was_requested(&page) {
+                break;
+            }
+            let Ok(Some(page)) = self.pages.get(self.world, &page) else { break };
+            let next =
+                page.spots.iter().filter(|entry| entry.ticket > ticket && entry.ticket < until);
+            for entry in next.cloned().collect::<Vec<Spot>>() {
+                if fills == 0 || self.requested() >= most || !self.fits_limit(&entry) {
+                    return Halt::Missing;
+                }
+                let mut quantities = entry.others.clone();
+                quantities.insert(id.clone(), entry.pieces);
+                if !self.are_left(&quantities, &taken) {
+                    continue;
+                }
+                match self.assess(&entry) {
+                    Ok(Fillability::Fillable { reservation, .. }) => {
+                        quantities = reservation.quantities
+                    }
+                    Ok(Fillability::Likely) => {}
+                    _ => continue,
+                }
+                if quantities.keys().any(|id| self.position_of_others(id, &entry, scans).is_some())
+                {
+                    return Halt::Missing;
+                }
+                if self.are_left(&quantities, &taken) {
+                    quantities.into_iter().for_each(|(id, it)| *taken.entry(id).or_default() += it);
+                    fills -= 1;
+                }
+            }
+        }
+        Halt::Missing
+    }
+
+    /// Whether this quantity of each product is left once `taken` is taken; `true` if the product is
+    /// not loaded yet.
+    fn are_left(
+        &mut self,
+        quantities: &BTreeMap<ProductId, u64>,
+        taken: &BTreeMap<ProductId, u64>,
+    ) -> bool {
+        quantities.iter().all(|(id, wanted)| {
+            let taken = taken.get(id).copied().unwrap_or(0);
+            let product = self.products.was_requested(id).then(|| self.product(id).ok()).flatten();
+            product.is_none_or(|product| {
+                product.is_some_and(|it| it.amount.saturating_sub(taken) >= *wanted)
+            })
+        })
+    }
+}

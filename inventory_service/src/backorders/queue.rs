@@ -1,0 +1,175 @@
+//! The backorder queues: one for each product, kept in pages.
+//!
+//! An order that is short of anything joins the queues of all of its products. Its sequence number is
+//! the same in each of them. Joining and leaving cost one page of each queue, however long it is.
+
+use std::collections::BTreeMap;
+
+use common::{
+    clock::Millis,
+    contract::{
+        entities::{Line, LinePage, PageId, Product, Served, Spot},
+        events::LineMoves,
+        ids::ProductId,
+    },
+    decision::Halt,
+    http::request::PRODUCTS_LIMIT,
+};
+
+use crate::{
+    reservation::{QueuePosition, Reservation},
+    unit_of_work::UnitOfWork,
+};
+
+/// The number of orders on a page of a queue.
+pub const ORDERS_PER_PAGE: usize = 50;
+
+impl UnitOfWork<'_> {
+    /// Adds the order to the ends of the queues of all of its products. Its sequence number is higher
+    /// than every other one in any of them, so orders of several queues can be filled in one sequence
+    /// that is right for each.
+    pub(crate) fn join_queues(
+        &mut self,
+        reservation: &mut Reservation,
+        now: Millis,
+    ) -> Result<(), Halt> {
+        let mut sequence = now;
+        let mut last = Vec::with_capacity(reservation.quantities.len());
+        for id in reservation.quantities.keys() {
+            let Some(product) = self.product(id)? else { continue };
+            sequence = sequence.max(product.line.ticket + 1);
+            last.push(PageId { product: id.clone(), number: product.line.last });
+        }
+        self.request_pages(&last)?;
+        let mut pages = BTreeMap::new();
+        for mut id in last {
+            let full = |page: &LinePage| page.spots.len() >= ORDERS_PER_PAGE;
+            if self.pages.get(self.world, &id)?.is_some_and(full) {
+                id.number += 1;
+            }
+            let page = self.pages.get(self.world, &id)?.cloned();
+            let mut page = page.unwrap_or_else(|| LinePage::empty(id.clone()));
+            let listed = self.limits.listed_products;
+            page.spots.push(reservation.queue_entry(&id.product, sequence, listed));
+            self.pages.put(page);
+            if let Some(product) = self.product_mut(&id.product)? {
+                let queue = &mut product.line;
+                let waiting = queue.waiting + 1;
+                *queue = Line { waiting, last: id.number, ticket: sequence, ..*queue };
+            }
+            pages.insert(id.product, id.number);
+        }
+        reservation.position = Some(QueuePosition { sequence, pages });
+        Ok(())
+    }
+
+    /// Removes the order from all of its queues.
+    pub(crate) fn leave_queues(&mut self, reservation: &Reservation) -> Result<(), Halt> {
+        let Some(position) = &reservation.position else { return Ok(()) };
+        let ids: Vec<PageId> = page_ids(position).collect();
+        let pages = self.request_pages(&ids);
+        pages.and(self.request_products(position.pages.keys()))?;
+        for id in ids {
+            let Some(page) = self.pages.get_mut(self.world, &id)? else { continue };
+            let before = page.spots.len();
+            page.spots.retain(|entry| entry.order != reservation.order_id);
+            if page.spots.len() == before {
+                continue;
+            }
+            let emptied = page.spots.is_empty();
+            let Some(product) = self.product_mut(&id.product)? else { continue };
+            let queue = &mut product.line;
+            queue.waiting = queue.waiting.saturating_sub(1);
+            if queue.waiting == 0 {
+                // All pages are empty: the queue starts anew with the next order.
+                *queue = Line::default();
+            } else if emptied && queue.first == id.number {
+                queue.first += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks the queues of products whose stock came in as to be filled from their beginnings, and
+    /// publishes the event that fills each of them.
+    pub(crate) fn start_filling<'p>(
+        &mut self,
+        arrived: impl IntoIterator<Item = &'p ProductId>,
+    ) -> Result<(), Halt> {
+        for id in arrived {
+            if let Some(product) = self.product(id)?.filter(|product| product.line.waiting > 0) {
+                let start = Served { ticket: 0, page: product.line.first };
+                self.set_fill_position(id, Some(start))?;
+                self.changes.append(&LineMoves { product_id: id.clone(), after: start.ticket });
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes the event that continues to fill each of these queues once more, if it is being
+    /// filled: no queue stands still because such an event was lost.
+    pub(crate) fn continue_filling<'p>(
+        &mut self,
+        products: impl IntoIterator<Item = &'p ProductId>,
+    ) -> Result<(), Halt> {
+        for id in products {
+            if let Some(position) = self.product(id)?.and_then(|product| product.line.served) {
+                self.changes.append(&LineMoves { product_id: id.clone(), after: position.ticket });
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores how far the queue of the product has been filled; `None` if it is not being filled.
+    pub(crate) fn set_fill_position(
+        &mut self,
+        id: &ProductId,
+        position: Option<Served>,
+    ) -> Result<(), Halt> {
+        if self.product(id)?.is_some_and(|product| product.line.served != position)
+            && let Some(product) = self.product_mut(id)?
+        {
+            product.line.served = position;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the queue of the product is being filled and may need what an order of this quantity would
+/// take: no order waits for more than [`PRODUCTS_LIMIT`] units.
+pub(crate) fn is_promised(product: &Product, quantity: u64) -> bool {
+    let needed = product.line.waiting.saturating_mul(PRODUCTS_LIMIT as u64);
+    product.line.served.is_some() && product.amount < quantity.saturating_add(needed)
+}
+
+/// The pages on which the order waits, one for each product.
+pub(crate) fn page_ids(position: &QueuePosition) -> impl Iterator<Item = PageId> {
+    let pages = position.pages.iter();
+    pages.map(|(product, number)| PageId { product: product.clone(), number: *number })
+}
+
+impl Reservation {
+    /// The entry of the order in the queue of one of its products. It lists the other products if there
+    /// are no more than `limit`.
+    fn queue_entry(&self, product: &ProductId, sequence: u64, limit: usize) -> Spot {
+        let quantity = self.quantities.get(product).copied().unwrap_or_default();
+        let others = self.quantities.iter().filter(|(id, _)| *id != product);
+        let count = self.quantities.len().saturating_sub(1);
+        let (others, unlisted) = match count <= limit {
+            true => (others.map(|(id, quantity)| (id.clone(), *quantity)).collect(), 0),
+            false => (BTreeMap::new(), count),
+        };
+        Spot { ticket: sequence, order: self.order_id, pieces: quantity, others, unlisted }
+    }
+
+    /// Whether an entry in the queue of a product agrees with the reservation.
+    pub fn agrees_with(&self, entry: &Spot, product: &ProductId) -> bool {
+        let mut others = self.quantities.clone();
+        let quantity = others.remove(product);
+        let lists = match entry.unlisted {
+            0 => entry.others == others,
+            count => entry.others.is_empty() && count == others.len(),
+        };
+        quantity == Some(entry.pieces) && lists
+    }
+}

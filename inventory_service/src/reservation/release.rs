@@ -1,0 +1,112 @@
+//! Releasing the stock of an order: its payment failed, or it was cancelled.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use common::{
+    contract::{
+        events::{ConfirmedStep, OrderCancelled},
+        ids::{EntryId, OrderId, ProductId},
+    },
+    decision::Halt,
+};
+
+use super::{Reservation, ReservationState};
+use crate::unit_of_work::UnitOfWork;
+
+/// A failed payment, by the way in which its event names the attempt.
+#[derive(Clone, Copy)]
+pub(crate) enum FailedPayment {
+    /// The payment of this attempt.
+    Attempt(u32),
+    /// The payment of this attempt; order_service waits for the confirmation that the stock is released.
+    Unconfirmed(u32),
+    /// The payment of the current attempt, by an entry that names no attempt.
+    Unnumbered(EntryId),
+}
+
+/// Releases the stock of an order whose payment failed.
+pub(crate) fn release(
+    work: &mut UnitOfWork<'_>,
+    id: OrderId,
+    payment: FailedPayment,
+) -> Result<(), Halt> {
+    let concerns = |it: &&Reservation| match payment {
+        FailedPayment::Attempt(attempt) | FailedPayment::Unconfirmed(attempt) => {
+            it.attempt == attempt
+        }
+        // An older entry was about an earlier attempt.
+        FailedPayment::Unnumbered(entry) => it.refused_by < Some(entry),
+    };
+    let applies = |it: &&Reservation| it.holds() && !it.paid && concerns(it);
+    let Some(reservation) = work.reservation(&id)?.filter(applies).cloned() else {
+        if let FailedPayment::Unconfirmed(attempt) = payment {
+            work.confirm(id, attempt, ConfirmedStep::Released);
+        }
+        return Ok(());
+    };
+    let attempt = reservation.attempt;
+    let arrived = work.undo(&reservation)?;
+    work.put_reservation(Reservation { state: ReservationState::Released, ..reservation });
+    work.changes.note(id, "payment failed: stock released");
+    work.confirm(id, attempt, ConfirmedStep::Released);
+    work.start_filling(&arrived)
+}
+
+/// Releases the stock of a cancelled order for good.
+pub(crate) fn cancel(work: &mut UnitOfWork<'_>, order: &OrderCancelled) -> Result<(), Halt> {
+    let existing = work.reservation(&order.id)?.cloned();
+    // A cancellation that overtakes its order leaves a reservation, so that the order finds it.
+    let reservation = existing.unwrap_or_else(|| Reservation {
+        order_id: order.id,
+        customer_id: order.customer_id.clone(),
+        product_ids: Vec::new(),
+        attempt: order.attempt,
+        state: ReservationState::Rejected,
+        quantities: BTreeMap::new(),
+        total: None,
+        reason: None,
+        shipped: false,
+        position: None,
+        paid: false,
+        refused_by: None,
+    });
+    if reservation.state == ReservationState::Cancelled && order.resend > 0 {
+        work.confirm(order.id, order.attempt, ConfirmedStep::Cancelled);
+    }
+    if reservation.state == ReservationState::Cancelled || reservation.shipped {
+        return Ok(());
+    }
+    let arrived = work.undo(&reservation)?;
+    let state = ReservationState::Cancelled;
+    work.put_reservation(Reservation { state, position: None, ..reservation });
+    work.changes.note(order.id, "order cancelled: it holds no stock");
+    work.confirm(order.id, order.attempt, ConfirmedStep::Cancelled);
+    work.start_filling(&arrived)
+}
+
+impl UnitOfWork<'_> {
+    /// Releases what the order holds and removes it from the backorder queues; returns the products
+    /// whose stock came in by that. A product whose data was lost is passed over.
+    pub(crate) fn undo(&mut self, reservation: &Reservation) -> Result<BTreeSet<ProductId>, Halt> {
+        match reservation.state {
+            ReservationState::Held => {
+                self.request_products(reservation.quantities.keys())?;
+                for (id, held) in &reservation.quantities {
+                    if let Some(product) = self.product_mut(id)? {
+                        let released = (*held).min(product.reserved);
+                        product.reserved -= released;
+                        product.amount += released;
+                    }
+                }
+                Ok(reservation.quantities.keys().cloned().collect())
+            }
+            ReservationState::Waiting => {
+                self.leave_queues(reservation)?;
+                Ok(BTreeSet::new())
+            }
+            ReservationState::Rejected
+            | ReservationState::Released
+            | ReservationState::Cancelled => Ok(BTreeSet::new()),
+        }
+    }
+}

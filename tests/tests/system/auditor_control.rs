@@ -1,0 +1,74 @@
+//! Controls of the auditor: the other tests rely on it, and these show what it finds.
+
+use std::collections::BTreeMap;
+
+use common::contract::events::Stream;
+use orderctl::audit::Report;
+use serde_json::json;
+use stack::{Service, StackOptions};
+use system_tests::{SOON, System};
+
+/// Twenty orders, then every group is set back to the beginning of its stream, so that everything
+/// is delivered a second time.
+async fn twice(system: &System) -> Report {
+    system.init_data().await;
+    let account =
+        json!({"id": "rich", "name": "Rich", "email": "rich@example.com", "balance": 100_000});
+    system.publish(Stream::AccountCreated, &account).await;
+    let product = json!({"id": "many", "name": "Many", "price": 7, "amount": 100_000});
+    system.publish(Stream::InventoryCreated, &product).await;
+    system.quiet(SOON).await;
+    for products in [&["many"][..], &["many", "many"], &["201", "many"], &["201"; 5]] {
+        for customer in ["101", "102", "rich", "rich", "nobody"] {
+            system.place(products, customer).await;
+        }
+    }
+    let once = system.assert_balanced(SOON).await;
+    assert_eq!((once.orders, once.unfinished), (20, 0), "{once}");
+
+    let mut redis = system.redis().await;
+    for stream in Stream::ALL {
+        for reader in stream.readers() {
+            let mut rewind = redis::cmd("XGROUP");
+            rewind.arg("SETID").arg(stream.key()).arg(reader.service()).arg("0");
+            let () = rewind.query_async(&mut redis).await.expect("the group is set back");
+        }
+    }
+    // A group that is waiting for new entries does not look back by itself.
+    let none = json!({"id": "none", "name": "None", "price": 1, "amount": 1});
+    system.publish(Stream::InventoryCreated, &none).await;
+    let none = json!({"id": "none", "name": "None", "email": "none@example.com", "balance": 1});
+    system.publish(Stream::AccountCreated, &none).await;
+    let order = system.place(&["none"], "none").await;
+    let _ = system.ended(&order).await;
+    system.audit(SOON).await
+}
+
+#[tokio::test]
+async fn redelivered_events_change_nothing() {
+    let system = System::start().await;
+    let report = twice(&system).await;
+    assert_eq!(report.findings, Vec::<String>::new());
+    assert_eq!((report.orders, report.dead_letters), (21, BTreeMap::new()));
+}
+
+#[tokio::test]
+async fn without_idempotency_records_the_auditor_reports_double_effects() {
+    let ignore = BTreeMap::from([("TEST_IGNORE_TRACES".to_owned(), "1".to_owned())]);
+    let system = System::start_with(StackOptions { env: ignore, ..StackOptions::default() }).await;
+    assert!(system.logs(Service::Inventory).contains("TEST_IGNORE_TRACES is set"));
+    let report = twice(&system).await;
+    let found = |parts: &[&str]| {
+        report.findings.iter().any(|it| parts.iter().all(|part| it.contains(part)))
+    };
+    for parts in [
+        &["product many", "reserved, but orders hold"][..],
+        &["account rich", "but its payments make"],
+        &["2 entries on events:{inventory}_check for attempt 1 instead of 1"],
+        &["2 entries on events:{account}_wallet for attempt 1 instead of 1"],
+        &["2 messages order-received on events:{message}_sent instead of 1"],
+        &["was sent 2 times instead of 1"],
+    ] {
+        assert!(found(parts), "no finding with {parts:?} in\n{report}");
+    }
+}

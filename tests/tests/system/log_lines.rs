@@ -1,0 +1,139 @@
+//! Log lines: order ids, trace ids, control characters.
+
+use std::collections::BTreeMap;
+
+use common::contract::{
+    entities::{Order, OrderStatus},
+    events::Stream,
+};
+use http::StatusCode;
+use serde_json::{Value, json};
+use stack::{Service, StackOptions};
+use system_tests::{SOON, System, eventually, order_body};
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+/// The services that log about every order.
+const LOGGING_SERVICES: [Service; 4] =
+    [Service::Order, Service::Inventory, Service::Account, Service::Message];
+
+/// A paid order with a trace, and a rejected one with an invalid trace.
+async fn traced(system: &System) -> [Order; 2] {
+    system.init_data().await;
+    let url = format!("{}/order", system.url());
+    let mut orders = Vec::new();
+    for (products, trace) in [(["201"], TRACEPARENT), (["none"], "00-\u{1f}forged")] {
+        let body = order_body(&products, "101");
+        let trace = trace.replace('\u{1f}', " ");
+        let answer = system.client.post(&url, &body, &[("traceparent", &trace)]).await.unwrap();
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+        orders.push(system.ended(&answer.parse()).await);
+    }
+    system.quiet(SOON).await;
+    orders.try_into().unwrap()
+}
+
+#[tokio::test]
+async fn log_lines_about_an_order_have_its_id_and_its_trace() {
+    for format in ["json", "text"] {
+        let env = BTreeMap::from([("LOG_FORMAT".to_owned(), format.to_owned())]);
+        let system = System::start_with(StackOptions { env, ..StackOptions::default() }).await;
+        let [good, bad] = traced(&system).await.map(|order| order.id.to_string());
+        let matches = |line: &str, order: &str, trace: Option<&str>| match format {
+            "json" => {
+                let line: Value = serde_json::from_str(line)
+                    .unwrap_or_else(|error| panic!("no JSON: {error}: {line}"));
+                line["order.id"] == order && line["trace.id"].as_str() == trace
+            }
+            _ => {
+                let of_trace = trace.map(|trace| format!("trace.id={trace:?}"));
+                line.contains(&format!("order.id={order}"))
+                    && of_trace.map_or(!line.contains("trace.id"), |it| line.contains(&it))
+            }
+        };
+        for service in LOGGING_SERVICES {
+            eventually("the log", SOON, async || {
+                let log = system.logs(service);
+                let is_logged = |order, trace| log.lines().any(|line| matches(line, order, trace));
+                let rejected = service == Service::Account || is_logged(&bad, None);
+                if is_logged(&good, Some(TRACE)) && rejected { Ok(()) } else { Err(log) }
+            })
+            .await;
+            let log = system.logs(service);
+            // Every other line that names the order is a delivered message.
+            let is_message = |line: &&str| {
+                line.starts_with(r#"{"delivered":"#) || line.starts_with("to Anthony <")
+            };
+            let lines = log.lines().filter(|line| !is_message(line));
+            for line in lines.filter(|line| line.contains(&good)) {
+                assert!(matches(line, &good, Some(TRACE)), "{service}: {line}");
+            }
+            assert!(!log.contains("forged"), "{service}: {log}");
+        }
+        if format == "json" {
+            let log = system.logs(Service::Gateway);
+            for line in log.lines() {
+                let line: Value = serde_json::from_str(line).expect(line);
+                assert!(line["timestamp"].is_string() && line["level"].is_string(), "{line}");
+            }
+            assert!(log.lines().count() > 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_trace_travels_in_the_stream_entries() {
+    let system = System::start().await;
+    let [good, bad] = traced(&system).await;
+    let published = [
+        Stream::OrderCreated,
+        Stream::OrderUpdated,
+        Stream::InventoryCheck,
+        Stream::AccountWallet,
+        Stream::MessageSent,
+    ];
+    for stream in published {
+        for entry in system.entries(stream).await {
+            let text = entry.entity().to_string();
+            let trace = entry.fields.get("traceparent").map(String::as_str);
+            if text.contains(&good.id.to_string()) {
+                assert_eq!(trace, Some(TRACEPARENT), "{stream}: {entry:?}");
+            } else if text.contains(&bad.id.to_string()) {
+                assert_eq!(trace, None, "{stream}: {entry:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn names_with_control_characters_cannot_forge_a_log_line() {
+    for format in ["json", "text"] {
+        let env = BTreeMap::from([("LOG_FORMAT".to_owned(), format.to_owned())]);
+        let system = System::start_with(StackOptions { env, ..StackOptions::default() }).await;
+        let forged = "x\r\nERROR forged\u{1b}[2J\u{7}\u{9b}31m\u{0}";
+        let account = json!({"id": "7", "name": forged, "email": forged, "balance": 100});
+        system.publish(Stream::AccountCreated, &account).await;
+        let product = json!({"id": "7", "name": forged, "price": 1, "amount": 100});
+        system.publish(Stream::InventoryCreated, &product).await;
+        system.quiet(SOON).await;
+        assert_eq!(system.order(&["7"], "7").await.status, OrderStatus::ToBeShipped);
+        // An entry that cannot be read is logged with the reason, which may quote it.
+        let poison = json!({"id": forged, "product_ids": forged, "customer_id": forged});
+        system.publish(Stream::OrderCreated, &poison).await;
+        eventually("the messages and the poison are logged", SOON, async || {
+            let is_sent = system.logs(Service::Message).contains("Your order is paid");
+            let log = system.logs(Service::Inventory);
+            if is_sent && log.contains("cannot be handled") { Ok(()) } else { Err(log) }
+        })
+        .await;
+        for service in Service::ALL {
+            let log = system.logs(service);
+            assert!(!log.lines().any(|line| line.starts_with("ERROR")), "{service}: {log:?}");
+            let control = log.chars().find(|c| c.is_control() && *c != '\n');
+            assert_eq!(control, None, "{format} {service}: {log:?}");
+        }
+        assert!(system.logs(Service::Message).contains("forged"));
+    }
+}

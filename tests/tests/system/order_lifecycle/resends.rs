@@ -1,0 +1,106 @@
+//! Resending of overdue orders.
+
+use std::time::Duration;
+
+use common::contract::{
+    entities::{Order, OrderStatus},
+    events::Stream,
+};
+use serde_json::{Value, json};
+use stack::{Service, StackOptions};
+use system_tests::{Entry, SOON, System, eventually};
+
+use super::support::{available_and_reserved, balance, define};
+
+/// A system that resends orders without an answer after this time.
+async fn system_resending_after(after: Duration) -> System {
+    let mut options = StackOptions::default();
+    options.env.insert("RESEND_AFTER_MS".to_owned(), after.as_millis().to_string());
+    let system = System::start_with(options).await;
+    define(&system).await;
+    system
+}
+
+async fn delete_all(system: &System, stream: Stream) -> usize {
+    let mut redis = system.redis().await;
+    let entries = system.entries(stream).await;
+    for Entry { id, .. } in &entries {
+        let deleted: usize = redis::cmd("XDEL")
+            .arg(stream.key())
+            .arg(id)
+            .query_async(&mut redis)
+            .await
+            .expect("deleted");
+        assert_eq!(deleted, 1);
+    }
+    entries.len()
+}
+
+#[tokio::test]
+async fn an_order_whose_event_was_lost_is_resent_and_finished() {
+    let mut system = system_resending_after(Duration::from_millis(300)).await;
+    let before = balance(&system, "rich").await;
+    for (service, stream) in
+        [(Service::Inventory, Stream::OrderCreated), (Service::Account, Stream::InventoryCheck)]
+    {
+        system.first(service).process.kill().expect("killed");
+        let order = system.place(&["q"], "rich").await;
+        eventually("it is published", SOON, async || {
+            let entries = system.entries(stream).await;
+            let found =
+                entries.iter().any(|it| it.fields["entity"].contains(&order.id.to_string()));
+            if found { Ok(()) } else { Err(format!("{entries:?}")) }
+        })
+        .await;
+        delete_all(&system, stream).await;
+        system.restart(service, 1).await;
+        let order = system.reaches(&order, OrderStatus::ToBeShipped).await;
+        assert_eq!((order.attempt, order.resent), (1, None));
+    }
+    system.quiet(SOON).await;
+    assert_eq!(
+        (balance(&system, "rich").await, available_and_reserved(&system, "q").await),
+        (before - 2, (3, 2))
+    );
+    let report = system.audit(SOON).await;
+    assert_eq!(report.unfinished, 0, "{report}");
+}
+
+#[tokio::test]
+async fn orders_that_wait_for_stock_or_money_are_not_resent() {
+    let system = system_resending_after(Duration::from_millis(100)).await;
+    let waits = system.order(&["p"], "rich").await;
+    let unpaid = system.order(&["q"], "poor").await;
+    assert_eq!(
+        (waits.status, unpaid.status),
+        (OrderStatus::OutOfStock, OrderStatus::InsufficientFund)
+    );
+    // Meanwhile a lost order is resent, so the resending task runs.
+    let mut redis = system.redis().await;
+    let stuck = json!({
+        "id": uuid::Uuid::new_v4(), "product_ids": ["q"], "customer_id": "rich", "status": "pending",
+        "attempt": 1, "history": [{ "status": "pending", "at": 1, "attempt": 1 }],
+    });
+    let id = stuck["id"].as_str().unwrap();
+    let member = format!("{:012x}-{id}", 1);
+    let () = redis::cmd("SET")
+        .arg(format!("{{order}}:entity:{id}"))
+        .arg(format!("1 {stuck}"))
+        .query_async(&mut redis)
+        .await
+        .expect("stored");
+    let () = redis::cmd("ZADD")
+        .arg("{order}:status:pending")
+        .arg(0)
+        .arg(member)
+        .query_async(&mut redis)
+        .await
+        .expect("listed");
+    let order: Order = serde_json::from_value(stuck).unwrap();
+    system.reaches(&order, OrderStatus::ToBeShipped).await;
+    let resent = system.entries(Stream::OrderCreated).await;
+    let resent: Vec<Value> =
+        resent.iter().map(Entry::entity).filter(|event| event["resend"] == 1).collect();
+    assert!(resent.iter().all(|event| event["id"] == json!(order.id)), "{resent:?}");
+    assert!(!resent.is_empty());
+}
