@@ -13,10 +13,13 @@ use std::net::SocketAddr;
 use clap::Parser;
 use common::{
     consumer::{StreamEntry, Subscription},
-    contract::events::{StockChecked, StockOutcome, Stream},
+    contract::{
+        events::{StockChecked, StockOutcome},
+        streams,
+    },
     process::{
         config::CommonConfig,
-        service::{Life, ServiceConfig},
+        service::{ServiceConfig, ServiceContext},
     },
 };
 
@@ -48,8 +51,8 @@ impl ServiceConfig for Config {
 /// # Errors
 ///
 /// None so far.
-pub async fn start(_config: Config, life: Life) -> anyhow::Result<()> {
-    life.start_engine(Wallet, subscriptions());
+pub async fn start(_config: Config, context: ServiceContext) -> anyhow::Result<()> {
+    context.start_engine(Wallet, subscriptions());
     Ok(())
 }
 
@@ -57,16 +60,16 @@ pub async fn start(_config: Config, life: Life) -> anyhow::Result<()> {
 pub fn subscriptions() -> Vec<Subscription<Input>> {
     vec![
         Subscription {
-            stream: Stream::AccountCreated,
+            stream: streams::ACCOUNT_CREATED,
             parse: |entry| Ok(Some(Input::Created(entry.parse()?, entry.id))),
         },
         Subscription {
-            stream: Stream::AccountTopUp,
+            stream: streams::ACCOUNT_TOP_UP,
             parse: |entry| Ok(Some(Input::ToppedUp(entry.parse()?, entry.id))),
         },
-        Subscription { stream: Stream::InventoryCheck, parse: charge },
+        Subscription { stream: streams::INVENTORY_CHECK, parse: charge },
         Subscription {
-            stream: Stream::OrderCancelled,
+            stream: streams::ORDER_CANCELLED,
             parse: |entry| Ok(Some(Input::Cancelled(entry.parse()?))),
         },
     ]

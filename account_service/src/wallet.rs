@@ -8,16 +8,21 @@ use common::{
     contract::{
         definitions::AccountDefinition,
         entities::{Account, Deposit, Refused},
-        entity::Entity,
         events::{
             AccountCreated, ConfirmedStep, OrderCancelled, PaymentConfirmed, Refunded, TopUp,
-            Topic, ToppedUp, WalletChecked, WalletOutcome,
+            ToppedUp, WalletChecked, WalletOutcome,
         },
         excerpt::ShortId,
-        ids::{CustomerId, EntryId, OrderId},
-        keys::{self, Kind},
+        ids::{CustomerId, OrderId},
+        keys,
+        streams::{self, topics},
     },
-    decision::{Changes, Decider, Halt, Reads, World},
+    decision::{Changes, DecideError, Decider, Reads, World},
+    schema::{
+        entity::{Entity, Kind},
+        entry_id::EntryId,
+        stream::{Stream, Topic},
+    },
 };
 use serde::{Deserialize, Serialize};
 
@@ -96,9 +101,7 @@ impl Payment {
 
 impl Entity for Payment {
     type Id = OrderId;
-    fn kind() -> &'static Kind {
-        &keys::PAYMENT
-    }
+    const KIND: &'static Kind = &keys::PAYMENT;
     fn id(&self) -> &OrderId {
         &self.order_id
     }
@@ -112,7 +115,11 @@ impl Decider for Wallet {
     type Input = Input;
     type Answer = ();
 
-    const TOPIC: Topic = Topic::Account;
+    const TOPIC: Topic = topics::ACCOUNT;
+
+    fn streams() -> Vec<Stream> {
+        streams::of(topics::ACCOUNT)
+    }
 
     fn reads(&self, input: &Input, reads: &mut Reads) {
         match input {
@@ -141,7 +148,7 @@ impl Decider for Wallet {
         }
     }
 
-    fn decide(&self, input: &Input, world: &World, _now: Millis) -> Result<Changes, Halt> {
+    fn decide(&self, input: &Input, world: &World, _now: Millis) -> Result<Changes, DecideError> {
         match input {
             Input::Created(event, entry) => create(event, *entry, world),
             Input::ToppedUp(event, entry) => top_up(event, *entry, world),
@@ -151,7 +158,7 @@ impl Decider for Wallet {
     }
 }
 
-fn create(event: &AccountCreated, entry: EntryId, world: &World) -> Result<Changes, Halt> {
+fn create(event: &AccountCreated, entry: EntryId, world: &World) -> Result<Changes, DecideError> {
     let mut changes = Changes::none();
     if let Some(request) = &event.request
         && world.get::<AccountDefinition>(request)?.is_some()
@@ -181,8 +188,9 @@ fn create(event: &AccountCreated, entry: EntryId, world: &World) -> Result<Chang
         email: event.email.clone(),
         balance,
         paid,
-        deposited: deposited
-            .ok_or_else(|| Halt::fault(format!("the balance of {} is too large", event.id)))?,
+        deposited: deposited.ok_or_else(|| {
+            DecideError::invalid(format!("the balance of {} is too large", event.id))
+        })?,
         created_by: Some(entry),
     };
     record(Some(account.clone())).into_iter().for_each(|record| changes.put(record));
@@ -191,7 +199,7 @@ fn create(event: &AccountCreated, entry: EntryId, world: &World) -> Result<Chang
     Ok(changes)
 }
 
-fn top_up(event: &TopUp, entry: EntryId, world: &World) -> Result<Changes, Halt> {
+fn top_up(event: &TopUp, entry: EntryId, world: &World) -> Result<Changes, DecideError> {
     let mut changes = Changes::none();
     if world.get::<Deposit>(&event.id)?.is_some() {
         return Ok(changes);
@@ -235,7 +243,7 @@ fn credited(account: Option<&Account>, amount: u64) -> Result<Account, Refused> 
     Ok(account)
 }
 
-fn pay(charge: &Charge, world: &World) -> Result<Changes, Halt> {
+fn pay(charge: &Charge, world: &World) -> Result<Changes, DecideError> {
     let mut changes = Changes::none();
     if let Some(payment) = world.get::<Payment>(&charge.order_id)? {
         // An accepted payment counts for every attempt.
@@ -280,7 +288,7 @@ fn pay(charge: &Charge, world: &World) -> Result<Changes, Halt> {
             let mut account = account.clone();
             account.balance -= charge.total;
             account.paid = account.paid.checked_add(charge.total).ok_or_else(|| {
-                Halt::fault(format!("customer {} paid too much to count", account.id))
+                DecideError::invalid(format!("customer {} paid too much to count", account.id))
             })?;
             changes.put(account);
             (WalletOutcome::ToBeShipped, None)
@@ -324,7 +332,7 @@ fn publish(payment: &Payment, attempt: Option<u32>, changes: &mut Changes) {
     }
 }
 
-fn cancel(order: &OrderCancelled, world: &World) -> Result<Changes, Halt> {
+fn cancel(order: &OrderCancelled, world: &World) -> Result<Changes, DecideError> {
     let mut changes = Changes::none();
     let confirmed = PaymentConfirmed {
         order_id: order.id,
@@ -355,10 +363,9 @@ fn cancel(order: &OrderCancelled, world: &World) -> Result<Changes, Halt> {
     if let Some(account) = payer {
         let mut account = account.clone();
         account.paid = account.paid.saturating_sub(amount);
-        account.balance = account
-            .balance
-            .checked_add(amount)
-            .ok_or_else(|| Halt::fault(format!("the balance of {} is too large", account.id)))?;
+        account.balance = account.balance.checked_add(amount).ok_or_else(|| {
+            DecideError::invalid(format!("the balance of {} is too large", account.id))
+        })?;
         changes.append(&Refunded {
             order_id: order.id,
             customer_id: payment.customer_id.clone(),

@@ -1,6 +1,6 @@
 //! What is wrong with a configuration.
 
-use std::{io::Write as _, process::ExitCode};
+use std::{borrow::Cow, io::Write as _, process::ExitCode};
 
 /// The exit code for a configuration that cannot be used (EX_USAGE of BSD's sysexits).
 pub const EXIT_CONFIG: u8 = 64;
@@ -8,17 +8,17 @@ pub const EXIT_CONFIG: u8 = 64;
 /// What is wrong with the configuration as a whole, where each value by itself is fine.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{variable}: {reason}")]
-pub struct Fault {
+pub struct ConfigError {
     /// The variable to change.
-    pub variable: &'static str,
+    pub variable: Cow<'static, str>,
     /// Why, and to what; never the value, which may be a secret.
     pub reason: String,
 }
 
-impl Fault {
+impl ConfigError {
     /// The fault of this variable.
-    pub fn of(variable: &'static str, reason: impl Into<String>) -> Self {
-        Self { variable, reason: reason.into() }
+    pub fn of(variable: impl Into<Cow<'static, str>>, reason: impl Into<String>) -> Self {
+        Self { variable: variable.into(), reason: reason.into() }
     }
 
     /// Says so on stderr; the exit code to end with.

@@ -6,11 +6,15 @@
 //! - [`http`]: the HTTP server, problems, and the parsing of requests
 //! - [`connection`]: connections to Redis: URLs, TLS, permissions, errors, health
 //! - [`decision`]: the vocabulary of pure decisions, and a run-time for them in memory
-//! - [`contract`]: events and streams, entities, ids, keys: the public contract
+//! - [`schema`]: what a service declares: topics, streams, entities and keys, as values
 //!
-//! Below all rooms: [`clock`], [`config_error`], [`logs`], [`pem`], [`secret`], [`trace_context`].
+//! None of these rooms knows the shop. [`contract`] has the shop's own declarations, the public contract: events,
+//! streams, entities, ids and keys. It imports `schema` alone, and besides the services only [`process`] imports it,
+//! for the variables that name the Redis of each topic.
 //!
-//! Consumes: Redis Streams and, through [`engine::Door`], commands from HTTP.
+//! Below all rooms: [`clock`], [`config_error`], [`logs`], [`pem`], [`secret`], [`text`], [`trace_context`].
+//!
+//! Consumes: Redis Streams and, through [`engine::EngineHandle`], commands from HTTP.
 //! Emits: entities and events, in one script call per batch.
 //!
 //! The services use this crate; this crate knows no service.
@@ -26,5 +30,24 @@ pub mod http;
 pub mod logs;
 pub mod pem;
 pub mod process;
+pub mod schema;
 pub mod secret;
+pub mod text;
 pub mod trace_context;
+
+/// The names that a service declares itself with.
+pub mod prelude {
+    pub use crate::{
+        clock::Millis,
+        consumer::{StreamEntry, Subscription},
+        decision::{Changes, DecideError, Decider, Reads, World},
+        process::{
+            config::CommonConfig,
+            service::{ServiceConfig, ServiceContext, main as run_service},
+        },
+        schema::{
+            entity::{Entity, Kind},
+            stream::{Event, Stream, Topic, Writer},
+        },
+    };
+}

@@ -26,7 +26,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use crate::contract::text::is_control;
+use crate::text::is_control;
 
 /// How logs are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, fmt, fs, path::Path, str::FromStr};
 
-use crate::config_error::Fault;
+use crate::config_error::ConfigError;
 
 /// A text that is never printed: not by `Debug`, not in an error, not in a log.
 #[derive(Clone, PartialEq, Eq)]
@@ -23,23 +23,26 @@ impl Secret {
     pub fn given(
         (variable, value): (&'static str, Option<&Self>),
         (file_variable, file): (&'static str, Option<&Path>),
-    ) -> Result<Option<Self>, Fault> {
+    ) -> Result<Option<Self>, ConfigError> {
         let (variable, secret) = match (value, file) {
             (None, None) => return Ok(None),
             (Some(_), Some(_)) => {
                 let reason = format!("{variable} is given as well; leave out one of the two");
-                return Err(Fault::of(file_variable, reason));
+                return Err(ConfigError::of(file_variable, reason));
             }
             (Some(value), None) => (variable, value.clone()),
             (None, Some(path)) => {
                 let text = fs::read_to_string(path).map_err(|error| {
-                    Fault::of(file_variable, format!("cannot read {}: {error}", path.display()))
+                    ConfigError::of(
+                        file_variable,
+                        format!("cannot read {}: {error}", path.display()),
+                    )
                 })?;
                 (file_variable, Self(text.trim_end_matches(['\r', '\n']).into()))
             }
         };
         if secret.0.is_empty() {
-            return Err(Fault::of(variable, "it is empty"));
+            return Err(ConfigError::of(variable, "it is empty"));
         }
         Ok(Some(secret))
     }

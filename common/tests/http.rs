@@ -10,8 +10,9 @@ use axum::{
 use bytes::Bytes;
 use common::{
     connection::topology::Sources,
-    http::server::{HEADER_PATIENCE, Serving},
-    process::service::Life,
+    contract::streams::topics,
+    http::server::{HEADER_TIMEOUT, Serving},
+    process::service::ServiceContext,
 };
 use futures_util::stream;
 use tokio::{
@@ -24,19 +25,20 @@ async fn panicking() -> &'static str {
     panic!("a secret of the inside")
 }
 
-async fn serve(router: Router, serving: Serving) -> (Life, SocketAddr) {
+async fn serve(router: Router, serving: Serving) -> (ServiceContext, SocketAddr) {
     let nowhere = "redis://127.0.0.1:1".parse().unwrap();
-    let life = Life::new(Sources::new(|_| Clone::clone(&nowhere)), "one");
+    let context =
+        ServiceContext::new(Sources::new(&topics::ALL, |_| Clone::clone(&nowhere)), "one");
     let address = ([127, 0, 0, 1], stack::ports::free()).into();
-    life.serve_as(address, router, serving).await.unwrap();
-    (life, address)
+    context.serve_as(address, router, serving).await.unwrap();
+    (context, address)
 }
 
 #[tokio::test]
 async fn a_handler_that_panics_answers_a_problem_that_tells_nothing_and_the_next_one_is_served() {
     let router =
         Router::new().route("/panic", get(panicking)).route("/fine", get(|| async { "fine" }));
-    let (life, address) = serve(router, Serving::default()).await;
+    let (context, address) = serve(router, Serving::default()).await;
     let ask = async |path: &str| {
         let mut client = TcpStream::connect(address).await.unwrap();
         let request =
@@ -51,7 +53,7 @@ async fn a_handler_that_panics_answers_a_problem_that_tells_nothing_and_the_next
     assert!(answer.contains("application/problem+json"), "{answer}");
     assert!(!answer.contains("secret"), "{answer}");
     assert!(ask("/fine").await.ends_with("fine"));
-    life.stop().await.unwrap();
+    context.stop().await.unwrap();
 }
 
 #[tokio::test]
@@ -59,7 +61,7 @@ async fn an_answer_without_reading_the_body_announces_the_end_of_the_connection(
     let router = Router::new()
         .route("/unread", post(|| async { "fine" }))
         .route("/read", post(|_: Bytes| async { "fine" }));
-    let (life, address) = serve(router, Serving::default()).await;
+    let (context, address) = serve(router, Serving::default()).await;
     for (path, host, body, ends) in [
         ("/read", "localhost", "body", false),
         ("/unread", "localhost", "body", true),
@@ -82,13 +84,13 @@ async fn an_answer_without_reading_the_body_announces_the_end_of_the_connection(
         let served = client.read(&mut [0; 64]).await.is_ok_and(|count| count > 0);
         assert_eq!(served, !ends, "{path} {host} {body:?}");
     }
-    life.stop().await.unwrap();
+    context.stop().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_client_that_still_sends_its_body_when_the_answer_comes_gets_the_whole_answer() {
     let router = Router::new().route("/unread", post(|| async { "x".repeat(100_000) }));
-    let (life, address) = serve(router, Serving::default()).await;
+    let (context, address) = serve(router, Serving::default()).await;
     let mut client = TcpStream::connect(address).await.unwrap();
     let head = "POST /unread HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n";
     client.write_all(head.as_bytes()).await.unwrap();
@@ -102,7 +104,7 @@ async fn a_client_that_still_sends_its_body_when_the_answer_comes_gets_the_whole
     }
     client.read_to_end(&mut answer).await.expect("the rest of the answer, and an end in order");
     assert!(answer.ends_with(&[b'x'; 100_000]), "{} bytes", answer.len());
-    life.stop().await.unwrap();
+    context.stop().await.unwrap();
 }
 
 /// A client that has got one answer, and what the head of that said.
@@ -122,7 +124,7 @@ async fn a_connection_is_kept_for_longer_than_a_head_may_take_and_its_answers_an
     let router = Router::new().route("/fine", get(|| async { "fine" }));
     let (head_patience, keep_alive) = (Duration::from_millis(200), Duration::from_secs(3));
     let serving = Serving { head_patience, keep_alive, ..Serving::default() };
-    let (life, address) = serve(router, serving).await;
+    let (context, address) = serve(router, serving).await;
     let ends = async |mut client: TcpStream| {
         let begun = tokio::time::Instant::now();
         let read = tokio::time::timeout(Duration::from_secs(30), client.read(&mut [0; 64])).await;
@@ -154,7 +156,7 @@ async fn a_connection_is_kept_for_longer_than_a_head_may_take_and_its_answers_an
         assert!(!answer.contains("keep-alive"), "{answer}");
         assert!(ends(client).await < keep_alive / 2);
     }
-    life.stop().await.unwrap();
+    context.stop().await.unwrap();
 }
 
 #[tokio::test]
@@ -171,10 +173,10 @@ async fn an_answer_that_takes_long_is_no_silence() {
     let router = Router::new().route("/fine", get(answer));
     let limit = Duration::from_millis(300);
     let serving = Serving { head_patience: limit, keep_alive: limit, ..Serving::default() };
-    let (life, address) = serve(router, serving).await;
+    let (context, address) = serve(router, serving).await;
     let (_, answer) = served(address, "HTTP/1.1", "").await;
     assert_eq!(answer.matches("more").count(), 9, "{answer}");
-    life.stop().await.unwrap();
+    context.stop().await.unwrap();
 }
 
 /// Goes along with an answer's body, and tells when that is dropped.
@@ -200,7 +202,7 @@ async fn who_does_not_take_the_answer_is_cut_off() {
     };
     let router = Router::new().route("/endless", get(endless));
     let serving = Serving { write_patience: Duration::from_millis(300), ..Serving::default() };
-    let (life, address) = serve(router, serving).await;
+    let (context, address) = serve(router, serving).await;
     let mut client = TcpStream::connect(address).await.unwrap();
     client.write_all(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     // Nothing is read, until the server lets go of what is left of the answer.
@@ -218,7 +220,7 @@ async fn who_does_not_take_the_answer_is_cut_off() {
         assert!(client.read(&mut buffer).await.unwrap() > 0);
     }
     drop(client);
-    life.stop().await.unwrap();
+    context.stop().await.unwrap();
 }
 
 #[tokio::test]
@@ -231,7 +233,7 @@ async fn so_many_connections_of_one_client_and_no_more() {
     };
     let router = router.route("/slow", get(slow));
     let serving = Serving { connections_per_client: 2, ..Serving::default() };
-    let (life, address) = serve(router, serving).await;
+    let (context, address) = serve(router, serving).await;
     let idle = async || {
         let mut client = TcpStream::connect(address).await.unwrap();
         client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
@@ -245,7 +247,7 @@ async fn so_many_connections_of_one_client_and_no_more() {
     for _ in 0..2 {
         kept.push(idle().await);
     }
-    let ended = tokio::time::timeout(HEADER_PATIENCE / 2, first.read(&mut [0; 16])).await;
+    let ended = tokio::time::timeout(HEADER_TIMEOUT / 2, first.read(&mut [0; 16])).await;
     assert!(matches!(ended, Ok(Ok(0) | Err(_))), "{ended:?}");
     // Those at work do not.
     for client in &mut kept {
@@ -273,13 +275,13 @@ async fn so_many_connections_of_one_client_and_no_more() {
     };
     tokio::time::timeout(Duration::from_secs(30), served).await.expect("a free place");
     drop(kept);
-    life.stop().await.unwrap();
+    context.stop().await.unwrap();
 }
 
 #[tokio::test]
 async fn where_there_is_no_room_a_connection_whose_body_has_not_arrived_ends_for_a_new_one() {
     let router = Router::new().route("/", post(|body: String| async { body }));
-    let (life, address) = serve(router, Serving { connections: 2, ..Serving::default() }).await;
+    let (context, address) = serve(router, Serving { connections: 2, ..Serving::default() }).await;
     let mut slow = Vec::new();
     for _ in 0..2 {
         let mut client = TcpStream::connect(address).await.unwrap();
@@ -305,13 +307,13 @@ async fn where_there_is_no_room_a_connection_whose_body_has_not_arrived_ends_for
     slow[1].read_exact(&mut status).await.unwrap();
     assert_eq!(&status, b"HTTP/1.1 200");
     drop(slow);
-    life.stop().await.unwrap();
+    context.stop().await.unwrap();
 }
 
 #[tokio::test]
 async fn where_there_is_no_room_a_connection_that_is_of_no_use_ends_for_a_new_one() {
     let router = Router::new().route("/", get(|| async { "fine" }));
-    let (life, address) = serve(router, Serving { connections: 4, ..Serving::default() }).await;
+    let (context, address) = serve(router, Serving { connections: 4, ..Serving::default() }).await;
     // Half a head each; all of them are accepted, and more.
     let mut slow = Vec::new();
     for _ in 0..8 {
@@ -326,12 +328,12 @@ async fn where_there_is_no_room_a_connection_that_is_of_no_use_ends_for_a_new_on
         .unwrap();
     let mut answer = String::new();
     // Long before the time for a head is up.
-    let read = tokio::time::timeout(HEADER_PATIENCE / 2, client.read_to_string(&mut answer));
+    let read = tokio::time::timeout(HEADER_TIMEOUT / 2, client.read_to_string(&mut answer));
     read.await.expect("an answer in time").unwrap();
     assert!(answer.ends_with("fine"), "{answer}");
     // The first ones were given up.
-    let ended = tokio::time::timeout(HEADER_PATIENCE / 2, slow[0].read(&mut [0; 16])).await;
+    let ended = tokio::time::timeout(HEADER_TIMEOUT / 2, slow[0].read(&mut [0; 16])).await;
     assert!(matches!(ended, Ok(Ok(0) | Err(_))), "{ended:?}");
     drop(slow);
-    life.stop().await.unwrap();
+    context.stop().await.unwrap();
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use clap::Parser;
 use common::{
-    config_error::Fault,
+    config_error::ConfigError,
     http::{backlog::MaxBacklog, server::tls::TlsConfig},
     process::{config::CommonConfig, memory_watch::MaxMemory, service::ServiceConfig},
 };
@@ -57,7 +57,7 @@ impl ServiceConfig for Config {
         self.ops_addr
     }
 
-    fn check(&self) -> Result<(), Fault> {
+    fn check(&self) -> Result<(), ConfigError> {
         self.tls.load()?;
         self.oidc.check(self.http_addr)
     }

@@ -39,10 +39,10 @@ mod web;
 use std::sync::Arc;
 
 use common::{
-    connection::link::SharedLink,
-    contract::events::Topic,
+    connection::shared_link::SharedLink,
+    contract::streams::topics,
     http::server::Serving,
-    process::{memory_watch::MemoryWatch, service::Life},
+    process::{memory_watch::MemoryWatch, service::ServiceContext},
 };
 
 pub use self::config::Config;
@@ -60,25 +60,25 @@ use self::{
 /// # Errors
 ///
 /// HTTP_ADDR cannot be listened on, or the certificate cannot be used any more.
-pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
-    let link = |topic| SharedLink::new(life.sources.of(topic).clone());
-    let memory = MemoryWatch::new(config.max_memory_percent, &life);
+pub async fn start(config: Config, context: ServiceContext) -> anyhow::Result<()> {
+    let link = |topic| SharedLink::new(context.sources.of(topic).clone());
+    let memory = MemoryWatch::new(config.max_memory_percent, &context);
     let secret = config.oidc.auth().secrets()?.into_iter().next();
     let gateway = Gateway {
-        gate: Arc::new(Gate::start(&config.oidc, &life)?),
+        gate: Arc::new(Gate::start(&config.oidc, &context)?),
         orders: Arc::new(OrderClient::new(config.order_service_url, secret.as_ref())),
         stores: Arc::new(Stores {
-            order: link(Topic::Order),
-            inventory: link(Topic::Inventory),
-            account: link(Topic::Account),
-            message: link(Topic::Message),
+            order: link(topics::ORDER),
+            inventory: link(topics::INVENTORY),
+            account: link(topics::ACCOUNT),
+            message: link(topics::MESSAGE),
         }),
         backlogs: Arc::new(Backlogs::new(config.max_command_backlog, Arc::clone(&memory))),
-        events: Arc::new(EventStreams::start(&life)),
-        flow: FlowSampler::start(&life),
+        events: Arc::new(EventStreams::start(&context)),
+        flow: FlowSampler::start(&context),
     };
-    let (health, shutdown) = (Arc::clone(&life.health), life.shutdown.clone());
-    life.spawn(
+    let (health, shutdown) = (Arc::clone(&context.health), context.shutdown.clone());
+    context.spawn(
         "the readiness checks",
         readiness::run(gateway.clone(), memory, config.seed_demo_data, health, shutdown),
     );
@@ -89,10 +89,10 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
         exempt: config.limits.exempt(),
         allowed_hosts: config.limits.allowed_hosts().to_vec(),
         trusted_proxies: config.limits.trusted_proxies().to_vec(),
-        keep_alive: life.keep_alive,
+        keep_alive: context.keep_alive,
         has_pages: true,
         refuse: router::refuse,
         ..Serving::default()
     };
-    life.serve_as(config.http_addr, router::router(gateway, limiter), serving).await
+    context.serve_as(config.http_addr, router::router(gateway, limiter), serving).await
 }

@@ -1,63 +1,67 @@
 //! The Redis permissions that the gateway needs: to read entities and streams, and to publish commands.
 
 use common::{
-    connection::permissions::{Right, of_everybody},
+    connection::permissions::{Permission, of_everybody},
     contract::{
-        entities::OrderStatus,
-        events::{Stream, Topic, Writer},
         keys,
+        order_status::OrderStatus,
+        streams::{self, topics},
     },
+    schema::stream::{Topic, Writer},
 };
 
 /// The permissions that the gateway needs in the Redis of a topic.
-pub(crate) fn of_gateway(topic: Topic) -> Vec<Right> {
+pub(crate) fn of_gateway(topic: Topic) -> Vec<Permission> {
     let mut permissions = of_everybody();
-    permissions.push(Right::info("memory"));
+    permissions.push(Permission::info("memory"));
     permissions.extend(entities(topic));
-    for stream in Stream::ALL.into_iter().filter(|it| it.topic() == topic) {
+    for stream in streams::ALL.into_iter().filter(|it| it.topic() == topic) {
         let key = stream.key();
         permissions.extend([
-            Right::read(stream),
-            Right::new("XINFO STREAM", key, &[]),
-            Right::new("XINFO GROUPS", key, &[]),
-            Right::new("XRANGE", key, &["-", "+"]),
-            Right::new("XREVRANGE", key, &["+", "-"]),
+            Permission::read(stream),
+            Permission::new("XINFO STREAM", key, &[]),
+            Permission::new("XINFO GROUPS", key, &[]),
+            Permission::new("XRANGE", key, &["-", "+"]),
+            Permission::new("XREVRANGE", key, &["+", "-"]),
         ]);
         if stream.writer() == Writer::Clients {
-            permissions.push(Right::new("XADD", key, &["*", "0", "0"]));
-            permissions.push(Right::new("XLEN", key, &[]));
+            permissions.push(Permission::new("XADD", key, &["*", "0", "0"]));
+            permissions.push(Permission::new("XLEN", key, &[]));
         }
     }
     permissions
 }
 
 /// The permissions to read entities and indexes.
-fn entities(topic: Topic) -> Vec<Right> {
+fn entities(topic: Topic) -> Vec<Permission> {
     let (kinds, lists) = match topic {
-        Topic::Order => (&[&keys::ORDER][..], vec!["{order}:index", "{order}:index:0"]),
-        Topic::Inventory => (
+        topics::ORDER => (&[&keys::ORDER][..], vec!["{order}:index", "{order}:index:0"]),
+        topics::INVENTORY => (
             &[&keys::PRODUCT, &keys::PRODUCT_DEFINITION, &keys::DELIVERY, &keys::LINE_PAGE][..],
             vec!["{inventory}:index"],
         ),
-        Topic::Account => (
+        topics::ACCOUNT => (
             &[&keys::ACCOUNT, &keys::ACCOUNT_DEFINITION, &keys::DEPOSIT][..],
             vec!["{account}:index"],
         ),
-        Topic::Message => (&[&keys::MESSAGE][..], vec!["{message}:index:0"]),
+        topics::MESSAGE => (&[&keys::MESSAGE][..], vec!["{message}:index:0"]),
+        other => unreachable!("{} is no topic of the shop", other.name()),
     };
     let mut permissions = Vec::new();
     for kind in kinds {
         let key = format!("{}0", kind.prefix);
-        permissions.extend([Right::new("GET", &key, &[]), Right::new("MGET", &key, &[])]);
+        permissions.extend([Permission::new("GET", &key, &[]), Permission::new("MGET", &key, &[])]);
     }
     for list in lists {
-        permissions
-            .extend([Right::new("LLEN", list, &[]), Right::new("LRANGE", list, &["0", "1"])]);
+        permissions.extend([
+            Permission::new("LLEN", list, &[]),
+            Permission::new("LRANGE", list, &["0", "1"]),
+        ]);
     }
-    if topic == Topic::Order {
+    if topic == topics::ORDER {
         let set = keys::orders_with(OrderStatus::Pending);
-        permissions.push(Right::new("ZLEXCOUNT", &set, &["-", "+"]));
-        permissions.push(Right::new("ZREVRANGEBYLEX", &set, &["+", "-"]));
+        permissions.push(Permission::new("ZLEXCOUNT", &set, &["-", "+"]));
+        permissions.push(Permission::new("ZREVRANGEBYLEX", &set, &["+", "-"]));
     }
     permissions
 }

@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use common::{
-    connection::{health::Health, link::LinkError},
-    contract::{events::Topic, ids::OrderId},
+    connection::{error::ConnectionError, health::Health},
+    contract::{ids::OrderId, streams::topics},
     process::memory_watch::MemoryWatch,
+    schema::stream::Topic,
 };
 use http::{HeaderMap, StatusCode};
 use tokio_util::sync::CancellationToken;
@@ -30,12 +31,12 @@ pub(crate) async fn run(
     health: Arc<Health>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let part = health.part("the gateway");
+    let part = health.component("the gateway");
     let checks = async {
-        let mut progress = Progress { unseeded: seed, ready: false, unchecked: Topic::ALL.into() };
+        let mut progress = Progress { unseeded: seed, ready: false, unchecked: topics::ALL.into() };
         loop {
             let pause = match check(&gateway, &memory, &mut progress).await {
-                Err(error @ LinkError::Unsuitable { .. }) if !progress.ready => {
+                Err(error @ ConnectionError::Unsuitable { .. }) if !progress.ready => {
                     return error.into();
                 }
                 Ok(true) => {
@@ -71,7 +72,7 @@ async fn check(
     gateway: &Gateway,
     memory: &MemoryWatch,
     progress: &mut Progress,
-) -> Result<bool, LinkError> {
+) -> Result<bool, ConnectionError> {
     let Progress { unseeded, ready, unchecked } = progress;
     check_servers(gateway, memory).await?;
     check_permissions(gateway, unchecked).await?;
@@ -95,8 +96,8 @@ async fn check(
 }
 
 /// Whether all servers can be used, and let the gateway in; notes how full they are.
-async fn check_servers(gateway: &Gateway, memory: &MemoryWatch) -> Result<(), LinkError> {
-    for topic in Topic::ALL {
+async fn check_servers(gateway: &Gateway, memory: &MemoryWatch) -> Result<(), ConnectionError> {
+    for topic in topics::ALL {
         let store = gateway.stores.of(topic);
         let checked = store.check_server().await;
         let checked = checked.map(|facts| memory.saw(&store.address(), facts));
@@ -106,10 +107,14 @@ async fn check_servers(gateway: &Gateway, memory: &MemoryWatch) -> Result<(), Li
 }
 
 /// Checks the permissions that are not checked yet.
-async fn check_permissions(gateway: &Gateway, unchecked: &mut Vec<Topic>) -> Result<(), LinkError> {
+async fn check_permissions(
+    gateway: &Gateway,
+    unchecked: &mut Vec<Topic>,
+) -> Result<(), ConnectionError> {
     let mut left = Vec::new();
     for topic in unchecked.clone() {
-        let checked = gateway.stores.of(topic).check_rights(&permissions::of_gateway(topic)).await;
+        let checked =
+            gateway.stores.of(topic).check_permissions(&permissions::of_gateway(topic)).await;
         let known = checked.is_ok();
         tolerate(topic, checked)?;
         if !known {
@@ -122,13 +127,13 @@ async fn check_permissions(gateway: &Gateway, unchecked: &mut Vec<Topic>) -> Res
 
 /// Orders are accepted without messages, so an unreachable Redis of messages is not an error here. What a
 /// person has to repair there is an error all the same.
-fn tolerate(topic: Topic, checked: Result<(), LinkError>) -> Result<(), LinkError> {
+fn tolerate(topic: Topic, checked: Result<(), ConnectionError>) -> Result<(), ConnectionError> {
     match checked {
-        Err(LinkError::Away { .. } | LinkError::Refused { .. } | LinkError::NotServing { .. })
-            if topic == Topic::Message =>
-        {
-            Ok(())
-        }
+        Err(
+            ConnectionError::Away { .. }
+            | ConnectionError::Refused { .. }
+            | ConnectionError::NotServing { .. },
+        ) if topic == topics::MESSAGE => Ok(()),
         checked => checked,
     }
 }

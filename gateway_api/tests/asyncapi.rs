@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use common::contract::events::Stream;
+use common::contract::streams;
 use serde_json::{Value, json};
 
 fn document() -> Value {
@@ -57,8 +57,8 @@ fn found<'a>(value: &'a Value, name: &str) -> Vec<&'a Value> {
 fn every_stream_is_a_channel_with_one_sender_and_all_its_readers() {
     let document = document();
     let channels = document["channels"].as_object().unwrap();
-    assert_eq!(channels.len(), Stream::ALL.len());
-    for stream in Stream::ALL {
+    assert_eq!(channels.len(), streams::ALL.len());
+    for stream in streams::ALL {
         let (id, _) = channels
             .iter()
             .find(|(_, channel)| channel["address"] == stream.key())

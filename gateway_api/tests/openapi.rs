@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use common::{contract::text::is_visible, http::input::DefineAccount};
+use common::{http::input::DefineAccount, text::is_visible};
 use serde_json::{Value, json};
 
 #[test]

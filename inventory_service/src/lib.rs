@@ -17,10 +17,10 @@ use std::net::SocketAddr;
 use clap::Parser;
 use common::{
     consumer::Subscription,
-    contract::events::{Stream, WalletChecked},
+    contract::{events::WalletChecked, streams},
     process::{
         config::CommonConfig,
-        service::{Life, ServiceConfig},
+        service::{ServiceConfig, ServiceContext},
     },
 };
 
@@ -53,8 +53,8 @@ impl ServiceConfig for Config {
 /// # Errors
 ///
 /// None so far.
-pub async fn start(_config: Config, life: Life) -> anyhow::Result<()> {
-    life.start_engine(Stock::default(), subscriptions());
+pub async fn start(_config: Config, context: ServiceContext) -> anyhow::Result<()> {
+    context.start_engine(Stock::default(), subscriptions());
     Ok(())
 }
 
@@ -62,19 +62,19 @@ pub async fn start(_config: Config, life: Life) -> anyhow::Result<()> {
 pub fn subscriptions() -> Vec<Subscription<Input>> {
     vec![
         Subscription {
-            stream: Stream::InventoryCreated,
+            stream: streams::INVENTORY_CREATED,
             parse: |entry| Ok(Some(Input::Created(entry.parse()?, entry.id))),
         },
         Subscription {
-            stream: Stream::InventoryRestock,
+            stream: streams::INVENTORY_RESTOCK,
             parse: |entry| Ok(Some(Input::Restocked(entry.parse()?, entry.id))),
         },
         Subscription {
-            stream: Stream::InventoryLine,
+            stream: streams::INVENTORY_LINE,
             parse: |entry| Ok(Some(Input::LineMoves(entry.parse()?))),
         },
         Subscription {
-            stream: Stream::OrderCreated,
+            stream: streams::ORDER_CREATED,
             // The lost decision has already had its effects elsewhere. order_service resends the
             // order if it is still open.
             parse: |entry| match entry.forgotten {
@@ -83,19 +83,19 @@ pub fn subscriptions() -> Vec<Subscription<Input>> {
             },
         },
         Subscription {
-            stream: Stream::OrderCancelled,
+            stream: streams::ORDER_CANCELLED,
             parse: |entry| Ok(Some(Input::Cancelled(entry.parse()?))),
         },
         Subscription {
-            stream: Stream::OrderShipped,
+            stream: streams::ORDER_SHIPPED,
             parse: |entry| Ok(Some(Input::Shipped(entry.parse()?))),
         },
         Subscription {
-            stream: Stream::OrderUnpaid,
+            stream: streams::ORDER_UNPAID,
             parse: |entry| Ok(Some(Input::StillUnpaid(entry.parse()?))),
         },
         Subscription {
-            stream: Stream::AccountWallet,
+            stream: streams::ACCOUNT_WALLET,
             parse: |entry| {
                 let payment: WalletChecked = entry.parse()?;
                 Ok(match (releases_stock(payment.account), payment.attempt) {

@@ -9,16 +9,22 @@
 use common::{
     clock::Millis,
     contract::{
+        backorders::Line,
         definitions::ProductDefinition,
-        entities::{Delivery, Line, Product, Refused},
+        entities::{Delivery, Product, Refused},
         events::{
             LineMoves, OrderCancelled, OrderCreated, OrderShipped, OrderUnpaid, ProductCreated,
-            Restock, Topic, WalletChecked, WalletOutcome,
+            Restock, WalletChecked, WalletOutcome,
         },
-        ids::{EntryId, OrderId},
+        ids::OrderId,
+        streams::{self, topics},
     },
-    decision::{Changes, Decider, Halt, Reads, World},
+    decision::{Changes, DecideError, Decider, Reads, World},
     http::request::PRODUCTS_LIMIT,
+    schema::{
+        entry_id::EntryId,
+        stream::{Stream, Topic},
+    },
 };
 
 use crate::{
@@ -60,7 +66,11 @@ impl Decider for Stock {
     type Input = Input;
     type Answer = ();
 
-    const TOPIC: Topic = Topic::Inventory;
+    const TOPIC: Topic = topics::INVENTORY;
+
+    fn streams() -> Vec<Stream> {
+        streams::of(topics::INVENTORY)
+    }
 
     fn reads(&self, input: &Input, reads: &mut Reads) {
         match input {
@@ -94,7 +104,7 @@ impl Decider for Stock {
         }
     }
 
-    fn decide(&self, input: &Input, world: &World, now: Millis) -> Result<Changes, Halt> {
+    fn decide(&self, input: &Input, world: &World, now: Millis) -> Result<Changes, DecideError> {
         let mut work = UnitOfWork::new(world, self.limits);
         match input {
             Input::Created(event, entry) => create(&mut work, world, event, *entry)?,
@@ -130,7 +140,7 @@ fn create(
     world: &World,
     event: &ProductCreated,
     entry: EntryId,
-) -> Result<(), Halt> {
+) -> Result<(), DecideError> {
     if let Some(request) = &event.request
         && world.get::<ProductDefinition>(request)?.is_some()
     {
@@ -162,10 +172,9 @@ fn create(
     if applied.is_none() || !event.keep {
         // Orders keep what they hold, whatever the amount is reset to.
         product.amount = event.amount;
-        product.received = event
-            .amount
-            .checked_add(product.reserved)
-            .ok_or_else(|| Halt::fault(format!("the amount of {} is too large", event.id)))?;
+        product.received = event.amount.checked_add(product.reserved).ok_or_else(|| {
+            DecideError::invalid(format!("the amount of {} is too large", event.id))
+        })?;
     }
     product.name = event.name.clone();
     product.price = event.price;
@@ -183,7 +192,7 @@ fn restock(
     world: &World,
     event: &Restock,
     entry: EntryId,
-) -> Result<(), Halt> {
+) -> Result<(), DecideError> {
     if world.get::<Delivery>(&event.id)?.is_some() {
         return Ok(());
     }

@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 
 use common::{
     contract::{
-        entities::{LinePage, PageId, Product},
-        entity::Entity,
+        backorders::{LinePage, PageId},
+        entities::Product,
         events::{ConfirmedStep, StockConfirmed},
         ids::{OrderId, ProductId},
     },
-    decision::{Changes, Halt, World},
+    decision::{Changes, DecideError, World},
+    schema::entity::Entity,
 };
 
 use crate::reservation::Reservation;
@@ -53,18 +54,18 @@ enum Tracked<'a, E> {
 pub(crate) struct IdentityMap<'a, I, E>(BTreeMap<I, Tracked<'a, E>>);
 
 impl<'a, I: Ord + Clone, E: Entity<Id = I> + Clone> IdentityMap<'a, I, E> {
-    /// The entity with this decision's changes; [`Halt::Missing`] if it is not loaded yet.
-    pub(crate) fn get(&mut self, world: &'a World, id: &I) -> Result<Option<&E>, Halt> {
+    /// The entity with this decision's changes; [`DecideError::Missing`] if it is not loaded yet.
+    pub(crate) fn get(&mut self, world: &'a World, id: &I) -> Result<Option<&E>, DecideError> {
         if !self.0.contains_key(id) {
             let tracked = match world.get::<E>(id) {
                 Ok(entity) => Tracked::Unchanged(entity),
-                Err(Halt::Missing) => Tracked::NotLoaded,
+                Err(DecideError::Missing) => Tracked::NotLoaded,
                 Err(fault) => return Err(fault),
             };
             self.0.insert(id.clone(), tracked);
         }
         match self.0.get(id) {
-            Some(Tracked::NotLoaded) | None => Err(Halt::Missing),
+            Some(Tracked::NotLoaded) | None => Err(DecideError::Missing),
             Some(Tracked::Unchanged(entity)) => Ok(*entity),
             Some(Tracked::Changed(entity)) => Ok(Some(entity)),
         }
@@ -76,7 +77,11 @@ impl<'a, I: Ord + Clone, E: Entity<Id = I> + Clone> IdentityMap<'a, I, E> {
     }
 
     /// The entity, to be changed.
-    pub(crate) fn get_mut(&mut self, world: &'a World, id: &I) -> Result<Option<&mut E>, Halt> {
+    pub(crate) fn get_mut(
+        &mut self,
+        world: &'a World,
+        id: &I,
+    ) -> Result<Option<&mut E>, DecideError> {
         self.get(world, id)?;
         let Some(tracked) = self.0.get_mut(id) else { return Ok(None) };
         if let Tracked::Unchanged(Some(entity)) = tracked {
@@ -134,11 +139,14 @@ impl<'a> UnitOfWork<'a> {
         changes
     }
 
-    pub(crate) fn product(&mut self, id: &ProductId) -> Result<Option<&Product>, Halt> {
+    pub(crate) fn product(&mut self, id: &ProductId) -> Result<Option<&Product>, DecideError> {
         self.products.get(self.world, id)
     }
 
-    pub(crate) fn product_mut(&mut self, id: &ProductId) -> Result<Option<&mut Product>, Halt> {
+    pub(crate) fn product_mut(
+        &mut self,
+        id: &ProductId,
+    ) -> Result<Option<&mut Product>, DecideError> {
         self.products.get_mut(self.world, id)
     }
 
@@ -146,7 +154,10 @@ impl<'a> UnitOfWork<'a> {
         self.products.put(product);
     }
 
-    pub(crate) fn reservation(&mut self, id: &OrderId) -> Result<Option<&Reservation>, Halt> {
+    pub(crate) fn reservation(
+        &mut self,
+        id: &OrderId,
+    ) -> Result<Option<&Reservation>, DecideError> {
         self.reservations.get(self.world, id)
     }
 
@@ -158,7 +169,7 @@ impl<'a> UnitOfWork<'a> {
     pub(crate) fn request_products<'p>(
         &mut self,
         ids: impl IntoIterator<Item = &'p ProductId>,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), DecideError> {
         request_all(ids.into_iter().map(|id| self.products.get(self.world, id).map(|_| ())))
     }
 
@@ -166,7 +177,7 @@ impl<'a> UnitOfWork<'a> {
     pub(crate) fn request_pages<'p>(
         &mut self,
         ids: impl IntoIterator<Item = &'p PageId>,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), DecideError> {
         request_all(ids.into_iter().map(|id| self.pages.get(self.world, id).map(|_| ())))
     }
 
@@ -183,7 +194,7 @@ impl<'a> UnitOfWork<'a> {
 }
 
 /// Evaluates every request before it reports a missing entity, so that all are loaded together.
-fn request_all(requests: impl Iterator<Item = Result<(), Halt>>) -> Result<(), Halt> {
+fn request_all(requests: impl Iterator<Item = Result<(), DecideError>>) -> Result<(), DecideError> {
     let mut all = Ok(());
     for request in requests {
         all = all.and(request);
@@ -192,10 +203,10 @@ fn request_all(requests: impl Iterator<Item = Result<(), Halt>>) -> Result<(), H
 }
 
 /// Whether everything that was requested is loaded.
-pub(crate) fn is_loaded(request: Result<(), Halt>) -> Result<bool, Halt> {
+pub(crate) fn is_loaded(request: Result<(), DecideError>) -> Result<bool, DecideError> {
     match request {
         Ok(()) => Ok(true),
-        Err(Halt::Missing) => Ok(false),
+        Err(DecideError::Missing) => Ok(false),
         Err(fault) => Err(fault),
     }
 }

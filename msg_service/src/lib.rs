@@ -14,10 +14,10 @@ use std::net::SocketAddr;
 use clap::Parser;
 use common::{
     consumer::{StreamEntry, Subscription},
-    contract::events::Stream,
+    contract::streams,
     process::{
         config::CommonConfig,
-        service::{Life, ServiceConfig},
+        service::{ServiceConfig, ServiceContext},
     },
 };
 use serde::de::DeserializeOwned;
@@ -53,9 +53,9 @@ impl ServiceConfig for Config {
 /// # Errors
 ///
 /// None so far.
-pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
+pub async fn start(config: Config, context: ServiceContext) -> anyhow::Result<()> {
     let notifications = Notifications { whole_addresses: config.whole_addresses };
-    life.start_engine(notifications, subscriptions());
+    context.start_engine(notifications, subscriptions());
     Ok(())
 }
 
@@ -63,39 +63,39 @@ pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
 pub fn subscriptions() -> Vec<Subscription<Input>> {
     vec![
         Subscription {
-            stream: Stream::AccountCreated,
+            stream: streams::ACCOUNT_CREATED,
             parse: |entry| Ok(Some(Input::Customer(entry.parse()?, entry.id))),
         },
         Subscription {
-            stream: Stream::OrderCreated,
+            stream: streams::ORDER_CREATED,
             parse: |entry| message(entry, Input::Ordered),
         },
         Subscription {
-            stream: Stream::InventoryCheck,
+            stream: streams::INVENTORY_CHECK,
             parse: |entry| message(entry, |event| Input::Stock(event, entry.id)),
         },
         Subscription {
-            stream: Stream::AccountWallet,
+            stream: streams::ACCOUNT_WALLET,
             parse: |entry| message(entry, |event| Input::Wallet(event, entry.id)),
         },
         Subscription {
-            stream: Stream::OrderCancelled,
+            stream: streams::ORDER_CANCELLED,
             parse: |entry| message(entry, Input::Cancelled),
         },
         Subscription {
-            stream: Stream::OrderShipped,
+            stream: streams::ORDER_SHIPPED,
             parse: |entry| message(entry, Input::Shipped),
         },
         Subscription {
-            stream: Stream::OrderCompleted,
+            stream: streams::ORDER_COMPLETED,
             parse: |entry| message(entry, Input::Completed),
         },
         Subscription {
-            stream: Stream::AccountRefunded,
+            stream: streams::ACCOUNT_REFUNDED,
             parse: |entry| message(entry, Input::Refunded),
         },
         Subscription {
-            stream: Stream::AccountToppedUp,
+            stream: streams::ACCOUNT_TOPPED_UP,
             parse: |entry| message(entry, Input::ToppedUp),
         },
     ]

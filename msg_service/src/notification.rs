@@ -7,17 +7,22 @@ use common::{
     clock::Millis,
     contract::{
         entities::masked,
-        entity::Entity,
         events::{
-            AccountCreated, MessageKind, MessageSent, OrderCancelled, OrderCompleted, OrderCreated,
-            OrderShipped, Refunded, StockChecked, StockOutcome, Stream, Topic, ToppedUp,
-            WalletChecked, WalletOutcome,
+            AccountCreated, OrderCancelled, OrderCompleted, OrderCreated, OrderShipped, Refunded,
+            StockChecked, StockOutcome, ToppedUp, WalletChecked, WalletOutcome,
         },
         excerpt::{ShortId, listed},
-        ids::{CustomerId, EntryId, NAMESPACE, OrderId, ProductId},
-        keys::{self, Kind},
+        ids::{CustomerId, NAMESPACE, OrderId, ProductId},
+        keys,
+        messages::{MessageKind, MessageSent},
+        streams::{self, topics},
     },
-    decision::{Changes, Decider, Halt, Reads, World},
+    decision::{Changes, DecideError, Decider, Reads, World},
+    schema::{
+        entity::{Entity, Kind},
+        entry_id::EntryId,
+        stream::{Stream, Topic},
+    },
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -62,9 +67,7 @@ pub struct Customer {
 
 impl Entity for Customer {
     type Id = CustomerId;
-    fn kind() -> &'static Kind {
-        &keys::CUSTOMER
-    }
+    const KIND: &'static Kind = &keys::CUSTOMER;
     fn id(&self) -> &CustomerId {
         &self.id
     }
@@ -80,9 +83,7 @@ pub struct CustomerDefinition {
 
 impl Entity for CustomerDefinition {
     type Id = Uuid;
-    fn kind() -> &'static Kind {
-        &keys::CUSTOMER_DEFINITION
-    }
+    const KIND: &'static Kind = &keys::CUSTOMER_DEFINITION;
     fn id(&self) -> &Uuid {
         &self.id
     }
@@ -105,9 +106,7 @@ pub struct CurrentAttempt {
 
 impl Entity for CurrentAttempt {
     type Id = OrderId;
-    fn kind() -> &'static Kind {
-        &keys::ATTEMPT
-    }
+    const KIND: &'static Kind = &keys::ATTEMPT;
     fn id(&self) -> &OrderId {
         &self.order
     }
@@ -116,7 +115,8 @@ impl Entity for CurrentAttempt {
 impl CurrentAttempt {
     /// The attempt of a result that names none.
     fn attempt_of(&self, stream: Stream, entry: EntryId) -> u32 {
-        let last = if stream == Stream::InventoryCheck { self.checked_by } else { self.refused_by };
+        let last =
+            if stream == streams::INVENTORY_CHECK { self.checked_by } else { self.refused_by };
         if Some(entry) <= last { self.attempt.saturating_sub(1).max(1) } else { self.attempt }
     }
 }
@@ -132,7 +132,11 @@ impl Decider for Notifications {
     type Input = Input;
     type Answer = ();
 
-    const TOPIC: Topic = Topic::Message;
+    const TOPIC: Topic = topics::MESSAGE;
+
+    fn streams() -> Vec<Stream> {
+        streams::of(topics::MESSAGE)
+    }
 
     fn reads(&self, input: &Input, reads: &mut Reads) {
         match occasion(input) {
@@ -158,7 +162,7 @@ impl Decider for Notifications {
         }
     }
 
-    fn decide(&self, input: &Input, world: &World, _now: Millis) -> Result<Changes, Halt> {
+    fn decide(&self, input: &Input, world: &World, _now: Millis) -> Result<Changes, DecideError> {
         let mut changes = Changes::none();
         match occasion(input) {
             Occasion::Customer(event, entry) => {
@@ -323,7 +327,7 @@ fn occasion(input: &Input) -> Occasion<'_> {
                 reason: event.reason.as_deref(),
                 ..MessageFacts::default()
             };
-            let stream = Stream::InventoryCheck;
+            let stream = streams::INVENTORY_CHECK;
             let cause = Cause::of(event.order_id, event.attempt, stream, *entry);
             Occasion::Message { customer: &event.customer_id, cause, kind, facts }
         }
@@ -334,7 +338,7 @@ fn occasion(input: &Input) -> Occasion<'_> {
                 WalletOutcome::Rejected => MessageKind::Rejected,
             };
             let facts = MessageFacts { reason: event.reason.as_deref(), ..MessageFacts::default() };
-            let stream = Stream::AccountWallet;
+            let stream = streams::ACCOUNT_WALLET;
             let cause = Cause::of(event.order_id, event.attempt, stream, *entry);
             Occasion::Message { customer: &event.customer_id, cause, kind, facts }
         }

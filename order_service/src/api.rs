@@ -10,12 +10,13 @@ use axum::{
     routing::{get, post},
 };
 use common::{
-    connection::link::SharedLink,
+    connection::shared_link::SharedLink,
     contract::{
-        entities::{Order, OrderStatus},
         ids::{OrderId, request_id},
+        order::Order,
+        order_status::OrderStatus,
     },
-    engine::{Door, Refusal},
+    engine::{EngineHandle, SubmitError},
     http::{
         backlog::MaxBacklog,
         input::PlaceOrder,
@@ -43,7 +44,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Api {
     /// The entrance of the engine.
-    pub door: Door<Orders>,
+    pub engine: EngineHandle<Orders>,
     /// The Redis of orders.
     pub store: Arc<SharedLink>,
     /// The progress of the consumer groups that handle orders.
@@ -114,7 +115,7 @@ async fn submit(
 ) -> Result<Response, Problem> {
     check_capacity(api, id, &command).await?;
     let trace = trace(headers);
-    let answer = api.door.ask(command, trace.clone()).await;
+    let answer = api.engine.submit(command, trace.clone()).await;
     let (order, replayed) = match answer.map_err(|it| submit_problem(id, it, trace.as_deref()))? {
         Answer::Done(order) => (order, false),
         Answer::Replayed(order) => (order, true),
@@ -199,15 +200,15 @@ fn unknown(id: OrderId) -> Problem {
     Problem::not_found(format!("there is no order {id}"))
 }
 
-fn submit_problem(id: OrderId, refusal: Refusal, trace: Option<&str>) -> Problem {
+fn submit_problem(id: OrderId, refusal: SubmitError, trace: Option<&str>) -> Problem {
     match refusal {
-        Refusal::Unavailable => Problem::unavailable(
+        SubmitError::Unavailable => Problem::unavailable(
             "orders cannot be stored at the moment; repeat the request with the same Idempotency-Key",
         ),
-        Refusal::TimedOut => Problem::timeout(
+        SubmitError::TimedOut => Problem::timeout(
             "it was not confirmed in time; repeat the request with the same Idempotency-Key",
         ),
-        Refusal::Fault(fault) => {
+        SubmitError::Fault(fault) => {
             error!(order.id = %id, trace.id = trace_id(trace), "request failed: {fault}");
             Problem::internal("the order was not changed")
         }

@@ -5,11 +5,14 @@
 //! requests that asked for them. Where steps are dropped, a [`Retry`] record of its own keeps the answer
 //! to each request to pay again.
 
-use common::contract::{
-    entities::{KEPT_ATTEMPTS, Order, OrderStatus, Step},
-    entity::Entity,
-    ids::OrderId,
-    keys::{self, Kind},
+use common::{
+    contract::{
+        ids::OrderId,
+        keys,
+        order::{KEPT_ATTEMPTS, Order, Step},
+        order_status::OrderStatus,
+    },
+    schema::entity::{Entity, Kind},
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -56,9 +59,7 @@ impl Retry {
 
 impl Entity for Retry {
     type Id = Uuid;
-    fn kind() -> &'static Kind {
-        &keys::RETRY
-    }
+    const KIND: &'static Kind = &keys::RETRY;
     fn id(&self) -> &Uuid {
         &self.id
     }

@@ -20,16 +20,19 @@ use std::{net::SocketAddr, sync::Arc};
 
 use clap::Parser;
 use common::{
-    config_error::Fault,
-    connection::link::SharedLink,
+    config_error::ConfigError,
+    connection::shared_link::SharedLink,
     consumer::Subscription,
-    contract::events::{PaymentConfirmed, StockConfirmed, Stream, Topic},
+    contract::{
+        events::{PaymentConfirmed, StockConfirmed},
+        streams::{self, topics},
+    },
     http::backlog::MaxBacklog,
     process::{
         auth::AuthConfig,
         config::CommonConfig,
         memory_watch::{MaxMemory, MemoryWatch},
-        service::{Life, ServiceConfig},
+        service::{ServiceConfig, ServiceContext},
     },
 };
 use prometheus_client::metrics::gauge::Gauge;
@@ -81,7 +84,7 @@ impl ServiceConfig for Config {
         self.ops_addr
     }
 
-    fn check(&self) -> Result<(), Fault> {
+    fn check(&self) -> Result<(), ConfigError> {
         self.auth.check(self.http_addr)
     }
 }
@@ -91,49 +94,49 @@ impl ServiceConfig for Config {
 /// # Errors
 ///
 /// The process cannot listen on HTTP_ADDR.
-pub async fn start(config: Config, life: Life) -> anyhow::Result<()> {
+pub async fn start(config: Config, context: ServiceContext) -> anyhow::Result<()> {
     let orders = Orders {
         resend_after: config.resend_after_ms,
         max_open: config.max_open_orders,
-        single_redis: [Topic::Inventory, Topic::Account]
+        single_redis: [topics::INVENTORY, topics::ACCOUNT]
             .into_iter()
-            .all(|topic| life.sources.of(topic) == life.sources.of(Topic::Order)),
+            .all(|topic| context.sources.of(topic) == context.sources.of(topics::ORDER)),
     };
-    let door = life.start_engine(orders, subscriptions());
-    let store = Arc::new(SharedLink::new(life.sources.of(Topic::Order).clone()));
+    let engine = context.start_engine(orders, subscriptions());
+    let store = Arc::new(SharedLink::new(context.sources.of(topics::ORDER).clone()));
     let backlog = Gauge::default();
     let name = "order_backlog_entries";
     let help = "Largest backlog of a consumer group on the path of an order";
-    life.register_metrics(|registry| registry.register(name, help, backlog.clone()));
-    let memory = MemoryWatch::new(config.max_memory_percent, &life);
-    let part = life.health.helper("the memory watch");
-    let sampler = MemorySampler::new(&life.sources, Arc::clone(&memory), part);
-    life.spawn("the memory watch", sampler.run(life.shutdown.clone()));
-    let part = life.health.part("the backlog sampler");
+    context.register_metrics(|registry| registry.register(name, help, backlog.clone()));
+    let memory = MemoryWatch::new(config.max_memory_percent, &context);
+    let part = context.health.background_component("the memory watch");
+    let sampler = MemorySampler::new(&context.sources, Arc::clone(&memory), part);
+    context.spawn("the memory watch", sampler.run(context.shutdown.clone()));
+    let part = context.health.component("the backlog sampler");
     let (sampler, progress) =
-        Sampler::new(&life.sources, config.resend_after_ms, backlog, Arc::clone(&memory), part);
-    life.spawn("the backlog sampler", sampler.run(life.shutdown.clone()));
+        Sampler::new(&context.sources, config.resend_after_ms, backlog, Arc::clone(&memory), part);
+    context.spawn("the backlog sampler", sampler.run(context.shutdown.clone()));
     let max_backlog = config.max_backlog;
     let resend = ResendTask {
         orders,
-        door: door.clone(),
+        engine: engine.clone(),
         store: Arc::clone(&store),
-        inventory: SharedLink::new(life.sources.of(Topic::Inventory).clone()),
+        inventory: SharedLink::new(context.sources.of(topics::INVENTORY).clone()),
         progress: progress.clone(),
         max_backlog,
-        part: life.health.part("the resending of orders"),
+        part: context.health.component("the resending of orders"),
     };
-    life.spawn("the resending of orders", resend.run(life.shutdown.clone()));
+    context.spawn("the resending of orders", resend.run(context.shutdown.clone()));
     let secrets = GatewaySecrets::new(&config.auth.secrets()?)?;
-    let api = Api { door, store, progress, max_backlog, memory };
-    life.serve(config.http_addr, api::router(api, secrets)).await
+    let api = Api { engine, store, progress, max_backlog, memory };
+    context.serve(config.http_addr, api::router(api, secrets)).await
 }
 
 /// The streams that the service reads.
 pub fn subscriptions() -> Vec<Subscription<Input>> {
     vec![
         Subscription {
-            stream: Stream::InventoryCheck,
+            stream: streams::INVENTORY_CHECK,
             // The order of a lost result is lost as well.
             parse: |entry| match entry.forgotten {
                 true => Ok(None),
@@ -141,21 +144,21 @@ pub fn subscriptions() -> Vec<Subscription<Input>> {
             },
         },
         Subscription {
-            stream: Stream::AccountWallet,
+            stream: streams::ACCOUNT_WALLET,
             parse: |entry| match entry.forgotten {
                 true => Ok(None),
                 false => Ok(Some(Input::Wallet(entry.parse()?, entry.id))),
             },
         },
         Subscription {
-            stream: Stream::InventoryConfirmed,
+            stream: streams::INVENTORY_CONFIRMED,
             parse: |entry| match entry.forgotten {
                 true => Ok(None),
                 false => Ok(Some(Input::Confirmed(entry.parse::<StockConfirmed>()?.into()))),
             },
         },
         Subscription {
-            stream: Stream::AccountConfirmed,
+            stream: streams::ACCOUNT_CONFIRMED,
             parse: |entry| match entry.forgotten {
                 true => Ok(None),
                 false => {

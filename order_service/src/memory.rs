@@ -5,10 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use common::{
     connection::{
-        health::Part,
-        link::{Link, LinkError, info_text},
-        memory::MemoryFacts,
-        topology::Sources,
+        error::ConnectionError, health::Component, link::Link, memory::MemoryFacts,
+        replies::info_text, topology::Sources,
     },
     process::memory_watch::MemoryWatch,
 };
@@ -26,12 +24,12 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 pub(crate) struct MemorySampler {
     links: Vec<Link>,
     memory: Arc<MemoryWatch>,
-    part: Arc<Part>,
+    part: Arc<Component>,
 }
 
 impl MemorySampler {
     /// Samples the servers that the sampler of the streams does not ask.
-    pub(crate) fn new(sources: &Sources, memory: Arc<MemoryWatch>, part: Arc<Part>) -> Self {
+    pub(crate) fn new(sources: &Sources, memory: Arc<MemoryWatch>, part: Arc<Component>) -> Self {
         let is_sampled =
             |server: usize| SAMPLED.iter().any(|stream| sources.index(stream.topic()) == server);
         let others = sources.servers().iter().enumerate();
@@ -63,7 +61,7 @@ impl MemorySampler {
     }
 }
 
-async fn used(link: &mut Link) -> Result<MemoryFacts, LinkError> {
+async fn used(link: &mut Link) -> Result<MemoryFacts, ConnectionError> {
     let mut info = redis::cmd("INFO");
     info.arg("memory");
     Ok(MemoryFacts::from_info(&info_text(link.ask("INFO", info).await?)))

@@ -12,11 +12,14 @@ mod results;
 use common::{
     clock::Millis,
     contract::{
-        entities::{Confirmation, Order, OrderStatus, Step},
-        events::{OrderCancelled, OrderCompleted, OrderShipped, Topic},
+        events::{OrderCancelled, OrderCompleted, OrderShipped},
         keys,
+        order::{Confirmation, Order, Step},
+        order_status::OrderStatus,
+        streams::{self, topics},
     },
-    decision::{Changes, Decider, Halt, Reads, World},
+    decision::{Changes, DecideError, Decider, Reads, World},
+    schema::stream::{Stream, Topic},
 };
 
 pub use self::{
@@ -51,7 +54,11 @@ impl Decider for Orders {
     type Input = Input;
     type Answer = Answer;
 
-    const TOPIC: Topic = Topic::Order;
+    const TOPIC: Topic = topics::ORDER;
+
+    fn streams() -> Vec<Stream> {
+        streams::of(topics::ORDER)
+    }
 
     fn reads(&self, input: &Input, reads: &mut Reads) {
         match input {
@@ -69,7 +76,12 @@ impl Decider for Orders {
         }
     }
 
-    fn decide(&self, input: &Input, world: &World, now: Millis) -> Result<Changes<Answer>, Halt> {
+    fn decide(
+        &self,
+        input: &Input,
+        world: &World,
+        now: Millis,
+    ) -> Result<Changes<Answer>, DecideError> {
         match input {
             Input::Place(order) => self.place(order, world, now),
             Input::Act(request) => act(request, world, now),
@@ -88,7 +100,12 @@ impl Decider for Orders {
 }
 
 impl Orders {
-    fn place(&self, new: &NewOrder, world: &World, now: Millis) -> Result<Changes<Answer>, Halt> {
+    fn place(
+        &self,
+        new: &NewOrder,
+        world: &World,
+        now: Millis,
+    ) -> Result<Changes<Answer>, DecideError> {
         if let Some(order) = world.get::<Order>(&new.id)? {
             let same = order.product_ids == new.product_ids && order.customer_id == new.customer_id;
             let answer = if same { Answer::Replayed(order.as_of(0)) } else { Answer::KeyReused };
@@ -124,7 +141,7 @@ impl Orders {
     }
 }
 
-fn act(asked: &ActionRequest, world: &World, now: Millis) -> Result<Changes<Answer>, Halt> {
+fn act(asked: &ActionRequest, world: &World, now: Millis) -> Result<Changes<Answer>, DecideError> {
     let mut changes = Changes::none();
     let ActionRequest { id, action, request } = *asked;
     let Some(order) = world.get::<Order>(&id)? else {
@@ -177,7 +194,7 @@ fn act(asked: &ActionRequest, world: &World, now: Millis) -> Result<Changes<Answ
         let records = history::condense(&mut order);
         // `reads` did not name the records of earlier requests; they are loaded together.
         let known: Vec<_> = records.iter().map(|it| world.get::<Retry>(&it.id)).collect();
-        known.into_iter().collect::<Result<Vec<_>, Halt>>()?;
+        known.into_iter().collect::<Result<Vec<_>, DecideError>>()?;
         records.into_iter().for_each(|record| changes.put(record));
     }
     let customer_id = order.customer_id.clone();

@@ -10,11 +10,14 @@ use std::collections::HashMap;
 use common::{
     clock::Millis,
     contract::{
-        entities::{Confirmation, Order},
-        events::{Stream, Topic},
-        ids::EntryId,
+        order::{Confirmation, Order},
+        streams::{self, topics},
     },
     http::backlog::Backlog,
+    schema::{
+        entry_id::EntryId,
+        stream::{Stream, Topic},
+    },
 };
 
 /// The progress of one consumer group in a stream.
@@ -105,25 +108,24 @@ impl Path {
     }
 
     const fn stages(self) -> &'static [&'static [Stage]] {
-        use Stream::{
-            AccountConfirmed, AccountWallet, InventoryCheck, InventoryConfirmed, OrderCancelled,
-            OrderCreated, OrderShipped, OrderUnpaid,
-        };
-        use Topic::{Account, Inventory, Order};
+        use topics::{ACCOUNT, INVENTORY, ORDER};
         match self {
             Self::Answer => &[
-                &[(OrderCreated, &[Inventory])],
-                &[(InventoryCheck, &[Account, Order])],
-                &[(AccountWallet, &[Order])],
+                &[(streams::ORDER_CREATED, &[INVENTORY])],
+                &[(streams::INVENTORY_CHECK, &[ACCOUNT, ORDER])],
+                &[(streams::ACCOUNT_WALLET, &[ORDER])],
             ],
             Self::Cancelled => &[
-                &[(OrderCancelled, &[Inventory, Account])],
-                &[(AccountConfirmed, &[Order]), (InventoryConfirmed, &[Order])],
+                &[(streams::ORDER_CANCELLED, &[INVENTORY, ACCOUNT])],
+                &[(streams::ACCOUNT_CONFIRMED, &[ORDER]), (streams::INVENTORY_CONFIRMED, &[ORDER])],
             ],
-            Self::Shipped => &[&[(OrderShipped, &[Inventory])], &[(InventoryConfirmed, &[Order])]],
+            Self::Shipped => &[
+                &[(streams::ORDER_SHIPPED, &[INVENTORY])],
+                &[(streams::INVENTORY_CONFIRMED, &[ORDER])],
+            ],
             Self::Released => &[
-                &[(OrderUnpaid, &[Inventory]), (AccountWallet, &[Inventory])],
-                &[(InventoryConfirmed, &[Order])],
+                &[(streams::ORDER_UNPAID, &[INVENTORY]), (streams::ACCOUNT_WALLET, &[INVENTORY])],
+                &[(streams::INVENTORY_CONFIRMED, &[ORDER])],
             ],
         }
     }
@@ -132,18 +134,19 @@ impl Path {
 /// The streams to sample. A stream comes after the streams whose events lead to its entries, so that
 /// what was handled there is known to be here.
 pub const SAMPLED: [Stream; 8] = [
-    Stream::OrderCreated,
-    Stream::OrderCancelled,
-    Stream::OrderShipped,
-    Stream::OrderUnpaid,
-    Stream::InventoryCheck,
-    Stream::AccountWallet,
-    Stream::AccountConfirmed,
-    Stream::InventoryConfirmed,
+    streams::ORDER_CREATED,
+    streams::ORDER_CANCELLED,
+    streams::ORDER_SHIPPED,
+    streams::ORDER_UNPAID,
+    streams::INVENTORY_CHECK,
+    streams::ACCOUNT_WALLET,
+    streams::ACCOUNT_CONFIRMED,
+    streams::INVENTORY_CONFIRMED,
 ];
 
 /// The streams whose backlog limits the acceptance of orders.
-const LIMITED: [Stream; 3] = [Stream::OrderCreated, Stream::InventoryCheck, Stream::AccountWallet];
+const LIMITED: [Stream; 3] =
+    [streams::ORDER_CREATED, streams::INVENTORY_CHECK, streams::ACCOUNT_WALLET];
 
 /// The facts that follow from the samples so far.
 #[derive(Clone, Debug, Default)]
@@ -284,8 +287,9 @@ impl Tracker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use common::contract::streams::topics;
 
-    const CREATED: Stream = Stream::OrderCreated;
+    const CREATED: Stream = streams::ORDER_CREATED;
 
     fn id(time: u64) -> EntryId {
         EntryId { time, sequence: 0 }
@@ -365,12 +369,12 @@ mod tests {
         let mut tracker = Tracker::default();
         // inventory_service is down, and an order of the time 150 waits for it.
         let mut sample = quiet(10);
-        set(&mut sample, CREATED, 150, Topic::Inventory, group(10, None, Some(1)));
+        set(&mut sample, CREATED, 150, topics::INVENTORY, group(10, None, Some(1)));
         tracker.take(sample.clone(), 200);
         assert!(!tracker.take(sample, 300).has_handled(Path::Answer, 150));
         // At 900 it comes back and answers; account_service is at 880, long past 150.
         let mut sample = quiet(900);
-        set(&mut sample, Stream::InventoryCheck, 900, Topic::Account, group(880, None, Some(1)));
+        set(&mut sample, streams::INVENTORY_CHECK, 900, topics::ACCOUNT, group(880, None, Some(1)));
         assert!(!tracker.take(sample.clone(), 950).has_handled(Path::Answer, 150));
         assert!(!tracker.take(sample, 990).has_handled(Path::Answer, 150));
         tracker.take(quiet(900), 1_000);
@@ -400,7 +404,7 @@ mod tests {
     fn entries_deleted_before_they_are_read_are_not_waited_for() {
         let mut tracker = Tracker::default();
         let mut sample = quiet(10);
-        set(&mut sample, CREATED, 150, Topic::Inventory, group(10, None, None));
+        set(&mut sample, CREATED, 150, topics::INVENTORY, group(10, None, None));
         assert!(!tracker.take(sample, 200).has_handled(Path::Answer, 150));
         // The one entry is gone: the last one that is there is the one that was read.
         assert!(tracker.take(quiet(10), 300).has_handled(Path::Answer, 150));
@@ -411,7 +415,7 @@ mod tests {
     fn an_unavailable_redis_has_no_progress_and_a_missing_group_is_ignored() {
         let mut tracker = Tracker::default();
         let mut sample = quiet(10);
-        sample.remove(&Stream::InventoryCheck);
+        sample.remove(&streams::INVENTORY_CHECK);
         let progress = tracker.take(sample, 100);
         assert!(!progress.has_handled(Path::Answer, 1));
         assert!(progress.has_handled(Path::Shipped, 1));
@@ -431,8 +435,8 @@ mod tests {
     /// A stream with entries at each millisecond from 1 on.
     fn read_to(length: u64, delivered: u64, lag: Option<u64>) -> StreamProgress {
         let mut stream = stream(length, 1, length);
-        stream.groups.insert(Topic::Message, group(length, None, Some(0)));
-        stream.groups.insert(Topic::Inventory, group(delivered, None, lag));
+        stream.groups.insert(topics::MESSAGE, group(length, None, Some(0)));
+        stream.groups.insert(topics::INVENTORY, group(delivered, None, lag));
         stream
     }
 
@@ -442,13 +446,13 @@ mod tests {
         assert_eq!(largest(&mut tracker, read_to(100, 30, Some(70))), ("inventory_service", 70));
         let mut both = read_to(100, 30, Some(70));
         both.groups.insert(
-            Topic::Inventory,
+            topics::INVENTORY,
             GroupProgress { pending: 20, oldest_pending: Some(id(5)), ..group(30, None, Some(70)) },
         );
         assert_eq!(largest(&mut tracker, both), ("inventory_service", 90));
         // A service that has never run has read nothing.
         let mut never = read_to(100, 30, Some(70));
-        never.groups.remove(&Topic::Message);
+        never.groups.remove(&topics::MESSAGE);
         assert_eq!(largest(&mut tracker, never), ("msg_service", 100));
     }
 

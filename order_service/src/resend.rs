@@ -18,18 +18,19 @@ use std::{sync::Arc, time::Duration};
 use common::{
     clock::{Millis, now_millis},
     connection::{
-        health::Part,
-        link::{Backoff, LinkError, SharedLink},
-        permissions::Right,
+        backoff::Backoff, error::ConnectionError, health::Component, permissions::Permission,
+        shared_link::SharedLink,
     },
     contract::{
-        entities::{CONFIRMATION_RESENDS_MAX, Order, OrderStatus},
-        events::Topic,
         ids::OrderId,
         keys,
+        order::{CONFIRMATION_RESENDS_MAX, Order},
+        order_status::OrderStatus,
+        streams::topics,
     },
-    engine::{Door, store_id::StoreId},
+    engine::{EngineHandle, store_id::StoreId},
     http::backlog::MaxBacklog,
+    schema::keys::store,
 };
 use redis::{Pipeline, Value};
 use tokio::{sync::watch, task::JoinSet};
@@ -57,7 +58,7 @@ const INDEX_VERSION: &str = "1";
 /// The task that resends overdue orders.
 pub(crate) struct ResendTask {
     pub(crate) orders: Orders,
-    pub(crate) door: Door<Orders>,
+    pub(crate) engine: EngineHandle<Orders>,
     /// The Redis of orders.
     pub(crate) store: Arc<SharedLink>,
     /// The Redis of inventory_service.
@@ -67,7 +68,7 @@ pub(crate) struct ResendTask {
     /// The backlog beyond which no order is resent.
     pub(crate) max_backlog: MaxBacklog,
     /// The health of this task. It starts once its permissions are known.
-    pub(crate) part: Arc<Part>,
+    pub(crate) part: Arc<Component>,
 }
 
 impl ResendTask {
@@ -93,20 +94,23 @@ impl ResendTask {
     }
 
     /// Waits until the permissions that only this task needs are known.
-    async fn await_permissions(&self) -> Result<(), LinkError> {
-        let walk = Right::new("ZRANGEBYLEX", &keys::orders_with(OrderStatus::Pending), &["-", "+"]);
-        let note = [QUEUES_STORE_KEY, INDEX_VERSION_KEY].map(|key| Right::new("SET", key, &["0"]));
-        let known = [QUEUES_STORE_KEY, INDEX_VERSION_KEY].map(|key| Right::new("GET", key, &[]));
+    async fn await_permissions(&self) -> Result<(), ConnectionError> {
+        let walk =
+            Permission::new("ZRANGEBYLEX", &keys::orders_with(OrderStatus::Pending), &["-", "+"]);
+        let note =
+            [QUEUES_STORE_KEY, INDEX_VERSION_KEY].map(|key| Permission::new("SET", key, &["0"]));
+        let known =
+            [QUEUES_STORE_KEY, INDEX_VERSION_KEY].map(|key| Permission::new("GET", key, &[]));
         let note = [&note[..], &known, &[walk]].concat();
-        let look = [Right::new("GET", &keys::store(Topic::Inventory), &[])];
+        let look = [Permission::new("GET", &store(topics::INVENTORY), &[])];
         let mut backoff = Backoff::default();
         loop {
-            let checked = match self.store.check_rights(&note).await {
-                Ok(()) => self.inventory.check_rights(&look).await,
+            let checked = match self.store.check_permissions(&note).await {
+                Ok(()) => self.inventory.check_permissions(&look).await,
                 Err(error) => Err(error),
             };
             match checked {
-                Err(error @ LinkError::Unsuitable { .. }) => return Err(error),
+                Err(error @ ConnectionError::Unsuitable { .. }) => return Err(error),
                 Err(error) => self.part.denied(&error),
                 Ok(()) => {
                     self.part.answered();
@@ -117,7 +121,7 @@ impl ResendTask {
         }
     }
 
-    async fn walk_all(&self) -> Result<(), LinkError> {
+    async fn walk_all(&self) -> Result<(), ConnectionError> {
         self.reindex_orders().await?;
         let progress = self.progress.borrow().clone();
         if self.max_backlog.exceeded_by(progress.largest).is_none() {
@@ -139,7 +143,7 @@ impl ResendTask {
     /// Adds the orders that earlier versions stored to the sets that are sorted by customer. An order
     /// that changes meanwhile joins them with that change. The marker of completion is stored beside the
     /// orders, and is lost or restored together with them.
-    async fn reindex_orders(&self) -> Result<(), LinkError> {
+    async fn reindex_orders(&self) -> Result<(), ConnectionError> {
         let mut get = Pipeline::with_capacity(1);
         get.cmd("GET").arg(INDEX_VERSION_KEY);
         let known = self.store.send(&get).await?.pop();
@@ -162,13 +166,13 @@ impl ResendTask {
 
     /// Resends all orders that waited for stock if inventory_service has a new store. It waits for a
     /// while first, so that the products can be defined again.
-    async fn requeue_orders(&self) -> Result<(), LinkError> {
+    async fn requeue_orders(&self) -> Result<(), ConnectionError> {
         let get = |key: String| {
             let mut pipeline = Pipeline::with_capacity(1);
             pipeline.cmd("GET").arg(key);
             pipeline
         };
-        let there = self.inventory.send(&get(keys::store(Topic::Inventory))).await?.pop();
+        let there = self.inventory.send(&get(store(topics::INVENTORY))).await?.pop();
         let Some(there) = there.as_ref().and_then(StoreId::from_reply) else { return Ok(()) };
         let known = self.store.send(&get(QUEUES_STORE_KEY.to_owned())).await?.pop();
         let known = known.as_ref().and_then(text);
@@ -200,7 +204,7 @@ impl ResendTask {
         set: String,
         before: Millis,
         due: impl Fn(&Order) -> Option<Input>,
-    ) -> Result<bool, LinkError> {
+    ) -> Result<bool, ConnectionError> {
         let end = format!("({before:012x}");
         let mut start = "-".to_owned();
         let mut all = true;
@@ -217,8 +221,8 @@ impl ResendTask {
             let mut submissions = JoinSet::new();
             for order in self.store.get_all::<Order>(ids).await? {
                 if let Some(input) = due(&order) {
-                    let door = self.door.clone();
-                    submissions.spawn(async move { (order.id, door.ask(input, None).await) });
+                    let engine = self.engine.clone();
+                    submissions.spawn(async move { (order.id, engine.submit(input, None).await) });
                 }
             }
             while let Some(asked) = submissions.join_next().await {

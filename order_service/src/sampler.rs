@@ -6,15 +6,11 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use common::{
     clock::{Millis, now_millis},
     connection::{
-        health::Part,
-        lag,
-        link::{Backoff, Link, LinkError, info_text},
-        memory::MemoryFacts,
-        permissions::Right,
-        topology::Sources,
+        backoff::Backoff, error::ConnectionError, health::Component, lag, link::Link,
+        memory::MemoryFacts, permissions::Permission, replies::info_text, topology::Sources,
     },
-    contract::{events::Stream, ids::EntryId},
     process::memory_watch::MemoryWatch,
+    schema::{entry_id::EntryId, stream::Stream},
 };
 use prometheus_client::metrics::gauge::Gauge;
 use redis::{Pipeline, Value, from_redis_value};
@@ -30,14 +26,14 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The permissions to read the ends of the sampled streams and the memory of their server; readers and
 /// owners check all others.
-fn permissions(sources: &Sources, server: usize) -> Vec<Right> {
+fn permissions(sources: &Sources, server: usize) -> Vec<Permission> {
     let there = SAMPLED.into_iter().filter(|stream| sources.index(stream.topic()) == server);
-    let streams = there.map(|stream| Right::new("XINFO STREAM", stream.key(), &[]));
-    let permissions: Vec<Right> = streams.collect();
+    let streams = there.map(|stream| Permission::new("XINFO STREAM", stream.key(), &[]));
+    let permissions: Vec<Permission> = streams.collect();
     if permissions.is_empty() {
         permissions
     } else {
-        [permissions, vec![Right::info("memory")]].concat()
+        [permissions, vec![Permission::info("memory")]].concat()
     }
 }
 
@@ -50,7 +46,7 @@ pub(crate) struct Sampler {
     progress: watch::Sender<Progress>,
     backlog: Gauge,
     memory: Arc<MemoryWatch>,
-    part: Arc<Part>,
+    part: Arc<Component>,
 }
 
 impl Sampler {
@@ -60,7 +56,7 @@ impl Sampler {
         resend_after: Millis,
         backlog: Gauge,
         memory: Arc<MemoryWatch>,
-        part: Arc<Part>,
+        part: Arc<Component>,
     ) -> (Self, watch::Receiver<Progress>) {
         let (progress, findings) = watch::channel(Progress::default());
         let links =
@@ -86,12 +82,12 @@ impl Sampler {
     }
 
     /// Ends only if a permission is missing at the start.
-    async fn sample_forever(&mut self) -> LinkError {
+    async fn sample_forever(&mut self) -> ConnectionError {
         let mut backoff = Backoff::default();
         for server in 0..self.links.len() {
             let permissions = permissions(&self.sources, server);
-            while let Err(error) = self.links[server].check_rights(&permissions).await {
-                if matches!(error, LinkError::Unsuitable { .. }) {
+            while let Err(error) = self.links[server].check_permissions(&permissions).await {
+                if matches!(error, ConnectionError::Unsuitable { .. }) {
                     return error;
                 }
                 self.part.denied(&error);
@@ -117,7 +113,7 @@ impl Sampler {
 
     /// A sample of the streams in the order of [`SAMPLED`], and the last error. Neighbours in that order
     /// that lie in one Redis are sampled together.
-    async fn sample(&mut self) -> (Sample, Option<LinkError>) {
+    async fn sample(&mut self) -> (Sample, Option<ConnectionError>) {
         let (mut sample, mut failure) = (Sample::new(), None);
         let server = |stream: &Stream| self.sources.index(stream.topic());
         for streams in SAMPLED.chunk_by(|one, other| server(one) == server(other)) {
@@ -160,7 +156,11 @@ impl Sampler {
 }
 
 /// The progress of one stream from the replies of Redis. A missing stream or group is an error reply.
-fn progress(link: &Link, stream: Stream, answers: Vec<Value>) -> Result<StreamProgress, LinkError> {
+fn progress(
+    link: &Link,
+    stream: Stream,
+    answers: Vec<Value>,
+) -> Result<StreamProgress, ConnectionError> {
     let mut answers = answers.into_iter();
     let mut next = |command| match answers.next() {
         Some(Value::ServerError(error)) if is_absence(&error) => Ok(None),

@@ -17,13 +17,18 @@ use std::{
 
 use bytes::Bytes;
 use common::{
-    connection::{link::RedisUrl, topology::Sources},
+    connection::{topology::Sources, url::RedisUrl},
     contract::{
-        entities::{Account, Order, OrderStatus, Product},
-        entity::Entity as _,
-        events::{ENTITY, EVENT_ID, Stream, Topic},
+        entities::{Account, Product},
+        order::Order,
+        order_status::OrderStatus,
+        streams::topics,
     },
     http::request::GATEWAY_SECRET,
+    schema::{
+        entity::Entity as _,
+        stream::{ENTITY, EVENT_ID, Stream, Topic},
+    },
 };
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full};
@@ -162,7 +167,7 @@ impl System {
     /// Waits until inventory_service and account_service have taken up the demo data.
     async fn demo_data_is_there(&self) {
         for (topic, kind, count) in
-            [(Topic::Account, Account::kind(), 3), (Topic::Inventory, Product::kind(), 5)]
+            [(topics::ACCOUNT, Account::KIND, 3), (topics::INVENTORY, Product::KIND, 5)]
         {
             let mut redis = self.redis_of(topic).await;
             eventually("the demo data", SOON, async || {
@@ -265,7 +270,7 @@ impl System {
 
     /// A connection to Redis; to that of orders where each topic has its own.
     pub async fn redis(&self) -> MultiplexedConnection {
-        self.redis_of(Topic::Order).await
+        self.redis_of(topics::ORDER).await
     }
 
     /// A connection to the topic's Redis.
@@ -370,10 +375,11 @@ impl System {
 /// What the stack calls a topic's Redis.
 pub fn database(topic: Topic) -> Database {
     match topic {
-        Topic::Order => Database::Order,
-        Topic::Inventory => Database::Inventory,
-        Topic::Account => Database::Account,
-        Topic::Message => Database::Message,
+        topics::ORDER => Database::Order,
+        topics::INVENTORY => Database::Inventory,
+        topics::ACCOUNT => Database::Account,
+        topics::MESSAGE => Database::Message,
+        other => unreachable!("{} is no topic of the shop", other.name()),
     }
 }
 

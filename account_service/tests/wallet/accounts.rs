@@ -5,10 +5,11 @@ use common::{
     contract::{
         definitions::AccountDefinition,
         entities::{Account, Deposit, Refused},
-        events::{AccountCreated, Stream, ToppedUp},
-        ids::EntryId,
+        events::{AccountCreated, ToppedUp},
+        streams,
     },
     decision::in_memory::Memory,
+    schema::entry_id::EntryId,
 };
 use uuid::Uuid;
 
@@ -35,12 +36,12 @@ fn each_deposit_is_credited_once() {
         entry: entry(1_007),
     };
     assert_eq!(bank.0.all::<Deposit>(), std::slice::from_ref(&deposit));
-    let events: Vec<serde_json::Value> = bank.take(Stream::AccountToppedUp);
+    let events: Vec<serde_json::Value> = bank.take(streams::ACCOUNT_TOPPED_UP);
     let expected = serde_json::json!({
         "id": Uuid::from_u128(7), "customer_id": "101", "amount": 500, "balance": 1_100,
     });
     assert_eq!(events, [expected]);
-    assert_eq!(bank.take::<Account>(Stream::AccountUpdated), [account]);
+    assert_eq!(bank.take::<Account>(streams::ACCOUNT_UPDATED), [account]);
     assert!(bank.0.published.is_empty());
 
     // The same deposit, with any contents and at any time.
@@ -55,7 +56,7 @@ fn each_deposit_is_credited_once() {
     bank.when(&topped_up(8, "101", 500));
     bank.when(&topped_up(9, "102", 500));
     assert_eq!((bank.books("101"), bank.books("102")), ((1_500, 500), (500, 0)));
-    let balances: Vec<ToppedUp> = bank.take(Stream::AccountToppedUp);
+    let balances: Vec<ToppedUp> = bank.take(streams::ACCOUNT_TOPPED_UP);
     assert_eq!(balances.iter().map(|event| event.balance).collect::<Vec<_>>(), [1_500, 500]);
 }
 
@@ -87,9 +88,9 @@ fn a_refused_deposit_is_recorded_and_stays_refused() {
             entry: entry(1_007),
         };
         assert_eq!(bank.0.all::<Deposit>(), [deposit], "{name}");
-        let events = bank.take::<ToppedUp>(Stream::AccountToppedUp);
+        let events = bank.take::<ToppedUp>(streams::ACCOUNT_TOPPED_UP);
         assert_eq!(events.len(), usize::from(refused.is_none()), "{name}");
-        let updates = bank.take::<Account>(Stream::AccountUpdated);
+        let updates = bank.take::<Account>(streams::ACCOUNT_UPDATED);
         assert_eq!(updates.len(), usize::from(refused.is_none()), "{name}");
         assert!(bank.0.published.is_empty(), "{name}");
 
@@ -116,7 +117,7 @@ fn a_new_account_has_its_balance() {
             created_by: Some(entry(1)),
         };
         assert_eq!(bank.account("101"), expected);
-        assert_eq!(bank.take::<Account>(Stream::AccountUpdated), [expected]);
+        assert_eq!(bank.take::<Account>(streams::ACCOUNT_UPDATED), [expected]);
         assert!(bank.0.published.is_empty());
     }
 }
@@ -159,7 +160,7 @@ fn a_definition_that_keeps_the_balance_only_renames() {
             ..before.clone()
         };
         assert_eq!(bank.account("101"), expected);
-        assert_eq!(bank.take::<Account>(Stream::AccountUpdated), [expected]);
+        assert_eq!(bank.take::<Account>(streams::ACCOUNT_UPDATED), [expected]);
     }
     bank.when(&created("101", 5, entry(5)));
     assert_eq!(bank.books("101"), (5, 900), "the next definition may reset it");

@@ -3,7 +3,8 @@
 use account_service::wallet::{Input, Payment};
 use common::contract::{
     entities::Account,
-    events::{Stream, WalletChecked, WalletOutcome},
+    events::{WalletChecked, WalletOutcome},
+    streams,
 };
 
 use crate::support::{
@@ -60,11 +61,11 @@ fn a_cancelled_order_is_refunded_and_not_charged_again() {
                 "order_id": order_id(1), "customer_id": payer, "amount": amount, "attempt": attempt,
             })
         });
-        let events: Vec<serde_json::Value> = bank.take(Stream::AccountRefunded);
+        let events: Vec<serde_json::Value> = bank.take(streams::ACCOUNT_REFUNDED);
         assert_eq!(events, Vec::from_iter(refunded), "{name}");
-        let updated: Vec<Account> = bank.take(Stream::AccountUpdated);
+        let updated: Vec<Account> = bank.take(streams::ACCOUNT_UPDATED);
         assert_eq!(updated, Vec::from_iter(refund.map(|_| bank.account("101"))), "{name}");
-        assert_eq!(bank.0.take(Stream::AccountConfirmed).len(), 1, "{name}");
+        assert_eq!(bank.0.take(streams::ACCOUNT_CONFIRMED).len(), 1, "{name}");
         assert!(bank.0.published.is_empty(), "{name}");
         assert_eq!(bank.books("101"), (deposited, 0), "{name}");
         let payment = Payment {
@@ -110,7 +111,7 @@ fn a_cancelled_order_costs_nothing_in_any_order_of_events() {
         places.iter().for_each(|place| bank.when(&inputs[*place]));
         assert_eq!(bank.books("101"), (1_200, 0), "{places:?}");
         assert!(bank.payment(1).unwrap().cancelled, "{places:?}");
-        let outcomes: Vec<WalletChecked> = bank.take(Stream::AccountWallet);
+        let outcomes: Vec<WalletChecked> = bank.take(streams::ACCOUNT_WALLET);
         // Published again, it is still one payment.
         let paid = outcomes.iter().any(|event| event.account == ToBeShipped);
         let refunds = bank.refunds();
@@ -158,9 +159,9 @@ fn a_cancellation_is_confirmed_once_and_after_each_resend() {
         let mut bank = Bank::with(&[("101", 1_000)]);
         inputs.iter().for_each(|input| bank.when(input));
         let mut confirmed = |input: &Input| {
-            bank.0.take(Stream::AccountConfirmed);
+            bank.0.take(streams::ACCOUNT_CONFIRMED);
             bank.when(input);
-            bank.take::<serde_json::Value>(Stream::AccountConfirmed)
+            bank.take::<serde_json::Value>(streams::ACCOUNT_CONFIRMED)
         };
         let confirmation = serde_json::json!({
             "order_id": order_id(1), "attempt": 2, "step": "cancelled",

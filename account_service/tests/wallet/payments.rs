@@ -3,7 +3,8 @@
 use account_service::wallet::{Charge, Input, Payment};
 use common::contract::{
     entities::Account,
-    events::{Stream, WalletChecked, WalletOutcome},
+    events::{WalletChecked, WalletOutcome},
+    streams,
 };
 
 use crate::support::{
@@ -62,7 +63,7 @@ fn an_order_is_paid_in_full_or_not_at_all() {
                 unnumbered_charge: None,
             };
             assert_eq!(bank.0.all::<Payment>(), [payment], "{name}");
-            let updated: Vec<Account> = bank.take(Stream::AccountUpdated);
+            let updated: Vec<Account> = bank.take(streams::ACCOUNT_UPDATED);
             let expected = (outcome == ToBeShipped).then(|| bank.account(payer));
             assert_eq!(updated, Vec::from_iter(expected), "{name}");
             assert!(bank.0.published.is_empty(), "{name}");

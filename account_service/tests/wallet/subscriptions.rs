@@ -3,7 +3,7 @@
 use account_service::{subscriptions, wallet::Input};
 use common::{
     consumer::StreamEntry,
-    contract::events::{Stream, TopUp},
+    contract::{events::TopUp, streams},
 };
 use uuid::Uuid;
 
@@ -14,7 +14,8 @@ use crate::support::{
 
 #[test]
 fn only_reserved_stock_with_a_total_is_charged() {
-    let check = subscriptions().into_iter().find(|it| it.stream == Stream::InventoryCheck).unwrap();
+    let check =
+        subscriptions().into_iter().find(|it| it.stream == streams::INVENTORY_CHECK).unwrap();
     let parse = |inventory: &str, rest: &str| {
         let entity = format!(
             r#"{{"inventory": "{inventory}", "order_id": "{}", "customer_id": "101",
@@ -45,7 +46,8 @@ fn only_reserved_stock_with_a_total_is_charged() {
 #[test]
 fn charges_from_before_a_data_loss_are_ignored() {
     let forgotten = StreamEntry { id: entry(1), entity: "", forgotten: true };
-    let check = subscriptions().into_iter().find(|it| it.stream == Stream::InventoryCheck).unwrap();
+    let check =
+        subscriptions().into_iter().find(|it| it.stream == streams::INVENTORY_CHECK).unwrap();
     assert_eq!((check.parse)(&forgotten), Ok(None));
 }
 
@@ -64,17 +66,20 @@ fn the_other_streams_are_parsed() {
     });
     let mut keeping = account.clone();
     keeping["keep"] = true.into();
-    let original = parse(Stream::AccountCreated, account);
+    let original = parse(streams::ACCOUNT_CREATED, account);
     assert_eq!(original, Ok(Some(created("101", 1_000, entry(1)))));
-    assert_eq!(parse(Stream::AccountCreated, keeping), Ok(Some(redefined("101", 1_000, entry(1)))));
+    assert_eq!(
+        parse(streams::ACCOUNT_CREATED, keeping),
+        Ok(Some(redefined("101", 1_000, entry(1))))
+    );
 
     let cancel = serde_json::json!({"id": order_id(1), "customer_id": "101", "attempt": 2});
-    assert_eq!(parse(Stream::OrderCancelled, cancel), Ok(Some(cancelled(1, 2, "101"))));
+    assert_eq!(parse(streams::ORDER_CANCELLED, cancel), Ok(Some(cancelled(1, 2, "101"))));
 
     let id = Uuid::from_u128(7);
     let money = |amount: serde_json::Value| {
         let event = serde_json::json!({"id": id, "customer_id": "101", "amount": amount});
-        parse(Stream::AccountTopUp, event)
+        parse(streams::ACCOUNT_TOP_UP, event)
     };
     let event = TopUp { id, customer_id: customer("101"), amount: 500 };
     assert_eq!(money(500.into()), Ok(Some(Input::ToppedUp(event, entry(1)))));

@@ -4,12 +4,12 @@ use account_service::wallet::{Charge, Input, Payment, Wallet};
 use common::{
     contract::{
         entities::{Account, Deposit},
-        events::{
-            AccountCreated, OrderCancelled, Refunded, Stream, TopUp, WalletChecked, WalletOutcome,
-        },
-        ids::{CustomerId, EntryId, OrderId},
+        events::{AccountCreated, OrderCancelled, Refunded, TopUp, WalletChecked, WalletOutcome},
+        ids::{CustomerId, OrderId},
+        streams,
     },
     decision::in_memory::Memory,
+    schema::{entry_id::EntryId, stream::Stream},
 };
 use uuid::Uuid;
 
@@ -129,7 +129,7 @@ impl Bank {
         );
         let published_outcomes = self.0.published.split_off(published);
         assert!(
-            published_outcomes.iter().all(|append| append.stream == Stream::AccountWallet),
+            published_outcomes.iter().all(|append| append.stream == streams::ACCOUNT_WALLET),
             "{published_outcomes:?}"
         );
         published_outcomes
@@ -181,14 +181,14 @@ impl Bank {
 
     /// The only outcome since the last call.
     pub(crate) fn outcome(&mut self) -> WalletChecked {
-        let mut published = self.take(Stream::AccountWallet);
+        let mut published = self.take(streams::ACCOUNT_WALLET);
         assert_eq!(published.len(), 1, "{published:?}");
         published.remove(0)
     }
 
     /// The refunds since the last call.
     pub(crate) fn refunds(&mut self) -> Vec<u64> {
-        let refunds: Vec<Refunded> = self.take(Stream::AccountRefunded);
+        let refunds: Vec<Refunded> = self.take(streams::ACCOUNT_REFUNDED);
         refunds.iter().map(|refund| refund.amount).collect()
     }
 }

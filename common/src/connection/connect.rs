@@ -15,7 +15,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use crate::{
-    connection::{link::LinkError, url::RedisUrl},
+    connection::{error::ConnectionError, url::RedisUrl},
     pem,
 };
 
@@ -28,12 +28,12 @@ const TLS_ALERT: u8 = 0x15;
 ///
 /// # Errors
 ///
-/// [`LinkError::Away`] if there is nobody, [`LinkError::Insecure`] if TLS cannot be spoken with it as
-/// it is configured, [`LinkError::Denied`] if it does not know us.
+/// [`ConnectionError::Away`] if there is nobody, [`ConnectionError::Insecure`] if TLS cannot be spoken with it as
+/// it is configured, [`ConnectionError::Denied`] if it does not know us.
 pub(crate) async fn connect(
     url: &RedisUrl,
     patience: Duration,
-) -> Result<MultiplexedConnection, LinkError> {
+) -> Result<MultiplexedConnection, ConnectionError> {
     let connecting = Connecting { url, patience };
     match url.addr() {
         ConnectionAddr::Unix(path) => {
@@ -60,7 +60,7 @@ struct Connecting<'a> {
 }
 
 impl Connecting<'_> {
-    async fn tcp(&self, host: &str, port: u16) -> Result<TcpStream, LinkError> {
+    async fn tcp(&self, host: &str, port: u16) -> Result<TcpStream, ConnectionError> {
         let stream = self.within(CONNECT, TcpStream::connect((host, port))).await?;
         // Commands leave at once instead of waiting for company; without it they are only later.
         let _ = stream.set_nodelay(true);
@@ -71,7 +71,7 @@ impl Connecting<'_> {
         &self,
         time: Duration,
         step: impl Future<Output = io::Result<T>>,
-    ) -> Result<T, LinkError> {
+    ) -> Result<T, ConnectionError> {
         match timeout(time, step).await {
             Ok(done) => done.map_err(|error| self.away(error)),
             Err(_) => Err(self.away(io::ErrorKind::TimedOut.into())),
@@ -83,7 +83,7 @@ impl Connecting<'_> {
         stream: TcpStream,
         host: &str,
         tls: Arc<ClientConfig>,
-    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, LinkError> {
+    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, ConnectionError> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| {
             self.insecure(format!("{host} is no name that a certificate could be for"))
         })?;
@@ -97,7 +97,7 @@ impl Connecting<'_> {
     }
 
     /// Asks for a sign of life, logs in, and hands the connection over.
-    async fn finish<S>(&self, mut stream: S) -> Result<MultiplexedConnection, LinkError>
+    async fn finish<S>(&self, mut stream: S) -> Result<MultiplexedConnection, ConnectionError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -119,7 +119,7 @@ impl Connecting<'_> {
                 Ok(connection)
             }
             Ok(Err(error)) if error.kind() == ErrorKind::AuthenticationFailed => {
-                Err(LinkError::Denied {
+                Err(ConnectionError::Denied {
                     address: self.url.to_string(),
                     user: self.url.user().to_owned(),
                     command: "AUTH",
@@ -128,26 +128,26 @@ impl Connecting<'_> {
                         .to_owned(),
                 })
             }
-            Ok(Err(source)) => Err(LinkError::Away { address: self.url.to_string(), source }),
+            Ok(Err(source)) => Err(ConnectionError::Away { address: self.url.to_string(), source }),
             Err(_) => Err(self.away(io::ErrorKind::TimedOut.into())),
         }
     }
 
-    fn away(&self, error: io::Error) -> LinkError {
-        LinkError::Away { address: self.url.to_string(), source: error.into() }
+    fn away(&self, error: io::Error) -> ConnectionError {
+        ConnectionError::Away { address: self.url.to_string(), source: error.into() }
     }
 
-    fn insecure(&self, reason: String) -> LinkError {
-        LinkError::Insecure { address: self.url.to_string(), reason }
+    fn insecure(&self, reason: String) -> ConnectionError {
+        ConnectionError::Insecure { address: self.url.to_string(), reason }
     }
 
-    fn speaks_tls(&self) -> LinkError {
+    fn speaks_tls(&self) -> ConnectionError {
         self.insecure("it speaks TLS; its URL begins with rediss://".to_owned())
     }
 
     /// A port with TLS hangs up on who does not speak it, and so does a server that is about to end:
     /// another connection tells which it is.
-    async fn hung_up(&self) -> LinkError {
+    async fn hung_up(&self) -> ConnectionError {
         if let ConnectionAddr::Tcp(host, port) = self.url.addr()
             && let Ok(stream) = self.tcp(host, *port).await
             && answers_tls(stream, host).await
@@ -160,7 +160,7 @@ impl Connecting<'_> {
         ))
     }
 
-    fn tls_error(&self, error: io::Error) -> LinkError {
+    fn tls_error(&self, error: io::Error) -> ConnectionError {
         let found = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         match found {
             Some(rustls) => self.insecure(self.explain(rustls)),
@@ -278,6 +278,20 @@ async fn greet(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result
         if byte[0] == b'\n' || known == TLS_ALERT {
             return Ok(first);
         }
+    }
+}
+
+impl RedisUrl {
+    /// A connection of the library's own, for tests and tools; answers may take so long.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Link`](crate::connection::link::Link).
+    pub async fn connect(
+        &self,
+        patience: Duration,
+    ) -> Result<MultiplexedConnection, ConnectionError> {
+        connect(self, patience).await
     }
 }
 

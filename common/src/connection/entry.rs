@@ -2,10 +2,11 @@
 
 use redis::Value;
 use sha1_smol::Sha1;
+use uuid::Uuid;
 
-use crate::contract::{
-    events::{ENTITY, Stream},
-    ids::{EntryId, OrderId},
+use crate::schema::{
+    entry_id::EntryId,
+    stream::{ENTITY, Stream},
 };
 
 /// The most bytes of an event's entry. The gateway accepts bodies of 64 KiB, and an event carries little
@@ -38,13 +39,11 @@ impl Fields {
         found.map(|(_, value)| value.as_slice())
     }
 
-    /// The id of the order that an entry of this stream concerns. `None` if the member is not an id: such
-    /// text could be anything and is not logged.
-    pub(crate) fn order(&self, stream: Stream) -> Option<String> {
+    /// The id of what an entry of this stream is about; see [`Stream::about`]. `None` if the member is not a
+    /// UUID: such text could be anything and is not logged.
+    pub(crate) fn subject(&self, stream: Stream) -> Option<Uuid> {
         let entity: serde_json::Value = serde_json::from_slice(self.get(ENTITY)?).ok()?;
-        let field = if stream == Stream::OrderCreated { "id" } else { "order_id" };
-        let id: OrderId = entity.get(field)?.as_str()?.parse().ok()?;
-        Some(id.to_string())
+        entity.get(stream.subject()?)?.as_str()?.parse().ok()
     }
 
     pub(crate) fn to_json(&self) -> serde_json::Map<String, serde_json::Value> {

@@ -10,7 +10,7 @@ use std::{
 
 use tracing::{debug, error, info, warn};
 
-use crate::{clock::now_millis, connection::link::LinkError};
+use crate::{clock::now_millis, connection::error::ConnectionError};
 
 /// After so many milliseconds of failures new commands are refused at once.
 const AWAY_AFTER: u64 = 1_000;
@@ -21,7 +21,7 @@ const SILENCE: u64 = 60_000;
 /// does what they ask for.
 #[derive(Debug, Default)]
 pub struct Health {
-    parts: Mutex<Vec<Arc<Part>>>,
+    parts: Mutex<Vec<Arc<Component>>>,
     /// What `/readyz` says besides that the process is ready, by what it is about.
     notices: Mutex<BTreeMap<String, String>>,
     said: Arc<Said>,
@@ -47,7 +47,7 @@ impl Said {
 /// A part of the process that needs a Redis. Parts fail and recover by themselves: a reader may get
 /// answers from the very server that refuses the engine's commits.
 #[derive(Debug)]
-pub struct Part {
+pub struct Component {
     name: &'static str,
     begun: AtomicBool,
     /// When the failures began, in milliseconds since 1970; 0 if the last command succeeded.
@@ -67,28 +67,28 @@ struct Told {
 
 impl Health {
     /// Registers a part by its name in the log, e.g. `the engine`.
-    pub fn part(&self, name: &'static str) -> Arc<Part> {
+    pub fn component(&self, name: &'static str) -> Arc<Component> {
         self.register(name, false)
     }
 
     /// Registers a part that nobody waits for at the start: it may be long until it has something to do.
-    pub fn helper(&self, name: &'static str) -> Arc<Part> {
+    pub fn background_component(&self, name: &'static str) -> Arc<Component> {
         self.register(name, true)
     }
 
-    fn register(&self, name: &'static str, begun: bool) -> Arc<Part> {
-        let part = Arc::new(Part {
+    fn register(&self, name: &'static str, begun: bool) -> Arc<Component> {
+        let component = Arc::new(Component {
             name,
             begun: AtomicBool::new(begun),
             failing_since: AtomicU64::new(0),
             told: Mutex::default(),
             said: Arc::clone(&self.said),
         });
-        self.parts().push(Arc::clone(&part));
-        part
+        self.parts().push(Arc::clone(&component));
+        component
     }
 
-    fn parts(&self) -> MutexGuard<'_, Vec<Arc<Part>>> {
+    fn parts(&self) -> MutexGuard<'_, Vec<Arc<Component>>> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -109,7 +109,7 @@ impl Health {
 
     /// Whether some part's last command failed.
     pub fn redis_is_failing(&self) -> bool {
-        self.parts().iter().any(|part| part.is_failing())
+        self.parts().iter().any(|component| component.is_failing())
     }
 
     /// Why the process is not ready, or `Ok`.
@@ -120,7 +120,7 @@ impl Health {
     pub fn ready(&self) -> Result<(), &'static str> {
         if self.redis_is_failing() {
             Err("trouble with Redis, see the log")
-        } else if !self.parts().iter().all(|part| part.begun.load(Ordering::Relaxed)) {
+        } else if !self.parts().iter().all(|component| component.begun.load(Ordering::Relaxed)) {
             Err("starting")
         } else {
             Ok(())
@@ -128,7 +128,7 @@ impl Health {
     }
 }
 
-impl Part {
+impl Component {
     /// Redis did what it was asked to do.
     pub fn answered(&self) {
         self.begun.store(true, Ordering::Relaxed);
@@ -146,7 +146,7 @@ impl Part {
     ///
     /// What a person has to mend (a right, a password, a certificate) is an error. It is not logged
     /// again within a minute, whichever part meets it: a part may succeed with all but one command.
-    pub fn failed(&self, error: &LinkError) {
+    pub fn failed(&self, error: &ConnectionError) {
         // The time of the first failure stays.
         let now = now_millis();
         let _ = self.failing_since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
@@ -168,7 +168,7 @@ impl Part {
 
     /// As [`failed`](Self::failed), for a part whose Redis the engine or a reader watches, too: those
     /// tell that it is away, this one only what a person has to mend.
-    pub fn denied(&self, error: &LinkError) {
+    pub fn denied(&self, error: &ConnectionError) {
         if error.is_lasting() {
             self.failed(error);
         } else {
@@ -201,20 +201,20 @@ impl Part {
 mod tests {
     use super::*;
 
-    fn denied(command: &'static str) -> LinkError {
+    fn denied(command: &'static str) -> ConnectionError {
         let (address, user) = ("a:1".to_owned(), "order".to_owned());
-        LinkError::Denied { address, user, command, reason: "no".to_owned() }
+        ConnectionError::Denied { address, user, command, reason: "no".to_owned() }
     }
 
-    fn away() -> LinkError {
+    fn away() -> ConnectionError {
         let source = std::io::Error::from(std::io::ErrorKind::TimedOut).into();
-        LinkError::Away { address: "a:1".to_owned(), source }
+        ConnectionError::Away { address: "a:1".to_owned(), source }
     }
 
     #[test]
     fn what_is_denied_to_a_helper_ends_the_readiness_until_it_succeeds() {
         let health = Health::default();
-        let helper = health.helper("a helper");
+        let helper = health.background_component("a helper");
         assert_eq!(health.ready(), Ok(()), "nobody waits for it");
         helper.denied(&away());
         assert_eq!(health.ready(), Ok(()), "others tell that");
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn the_same_trouble_is_said_by_one_part_and_once_a_minute() {
         let health = Health::default();
-        let (one, other) = (health.part("one"), health.part("other"));
+        let (one, other) = (health.component("one"), health.component("other"));
         one.failed(&denied("AUTH"));
         other.failed(&denied("AUTH"));
         assert!(one.told().loud && !other.told().loud);

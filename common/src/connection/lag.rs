@@ -13,7 +13,7 @@ use std::collections::HashMap;
 
 use redis::{Pipeline, Value, from_redis_value};
 
-use crate::{clock::Millis, connection::url::DEFAULT_USER, contract::ids::EntryId};
+use crate::{clock::Millis, connection::url::DEFAULT_USER, schema::entry_id::EntryId};
 
 /// How many entries a group was not given yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

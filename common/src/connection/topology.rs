@@ -3,22 +3,23 @@
 use std::convert::Infallible;
 
 use crate::{
-    config_error::Fault,
-    connection::link::{RedisAccess, RedisUrl},
-    contract::events::Topic,
+    config_error::ConfigError,
+    connection::url::{RedisAccess, RedisUrl},
+    schema::stream::Topic,
 };
 
 /// The Redis servers of the system, each once, and which topic lives where.
 #[derive(Clone, Debug)]
 pub struct Sources {
     servers: Vec<RedisUrl>,
-    places: [usize; Topic::ALL.len()],
+    /// The number of each topic's server.
+    topics: Vec<(Topic, usize)>,
 }
 
 impl Sources {
-    /// Asks for every topic's server.
-    pub fn new(mut of: impl FnMut(Topic) -> RedisUrl) -> Self {
-        match Self::try_new(|topic| Ok::<_, Infallible>(of(topic))) {
+    /// Asks for the server of each of these topics.
+    pub fn new(topics: &[Topic], mut of: impl FnMut(Topic) -> RedisUrl) -> Self {
+        match Self::try_new(topics, |topic| Ok::<_, Infallible>(of(topic))) {
             Ok(sources) => sources,
             Err(never) => match never {},
         }
@@ -29,17 +30,22 @@ impl Sources {
     /// # Errors
     ///
     /// The first that came.
-    pub fn try_new<E>(mut of: impl FnMut(Topic) -> Result<RedisUrl, E>) -> Result<Self, E> {
+    pub fn try_new<E>(
+        topics: &[Topic],
+        mut of: impl FnMut(Topic) -> Result<RedisUrl, E>,
+    ) -> Result<Self, E> {
         let mut servers: Vec<RedisUrl> = Vec::new();
-        let mut places = [0; Topic::ALL.len()];
-        for (place, topic) in places.iter_mut().zip(Topic::ALL) {
+        let mut indices = Vec::with_capacity(topics.len());
+        for topic in topics.iter().copied() {
             let url = of(topic)?;
-            *place = servers.iter().position(|known| *known == url).unwrap_or(servers.len());
-            if *place == servers.len() {
+            let known = servers.iter().position(|known| *known == url);
+            let index = known.unwrap_or_else(|| {
                 servers.push(url);
-            }
+                servers.len() - 1
+            });
+            indices.push((topic, index));
         }
-        Ok(Self { servers, places })
+        Ok(Self { servers, topics: indices })
     }
 
     /// The same servers, entered with these settings.
@@ -47,16 +53,23 @@ impl Sources {
     /// # Errors
     ///
     /// See [`RedisAccess::for_servers`] and [`RedisUrl::with`].
-    pub fn with(self, access: &RedisAccess) -> Result<Self, Fault> {
+    pub fn with(self, access: &RedisAccess) -> Result<Self, ConfigError> {
         let access = access.for_servers(&self.servers)?;
         let servers = self.servers.iter().map(|url| url.with(&access));
         Ok(Self { servers: servers.collect::<Result<_, _>>()?, ..self })
     }
 
     /// The number of the topic's server.
+    ///
+    /// # Panics
+    ///
+    /// The topic is none of those that this was made for.
     pub fn index(&self, topic: Topic) -> usize {
-        let place = Topic::ALL.iter().position(|known| *known == topic);
-        self.places[place.expect("ALL has every topic")]
+        let found = self.topics.iter().find(|(known, _)| *known == topic);
+        let (_, index) = found.unwrap_or_else(|| {
+            panic!("{}: name this topic in ServiceConfig::topics", topic.name())
+        });
+        *index
     }
 
     /// The topic's server.

@@ -1,16 +1,13 @@
 //! Where a Redis is, and what it takes to be let in: the user's password and TLS.
 
-use std::{fmt, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 
 use clap::Args;
-use redis::{
-    ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo, aio::MultiplexedConnection,
-};
+use redis::{ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo};
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::{
-    config_error::Fault,
-    connection::{connect::connect, link::LinkError},
+    config_error::ConfigError,
     pem::{self, PemError},
     secret::Secret,
 };
@@ -74,7 +71,7 @@ impl RedisUrl {
     /// # Errors
     ///
     /// There is no password for the user.
-    pub fn with(&self, access: &Access) -> Result<Self, Fault> {
+    pub fn with(&self, access: &Access) -> Result<Self, ConfigError> {
         let mut url = self.clone();
         if url.wants_password() {
             let password = access.password.as_ref().ok_or_else(|| {
@@ -83,7 +80,7 @@ impl RedisUrl {
                     "the URL of the Redis at {self} has the user name {user} and no password: give it here or in \
                      REDIS_PASSWORD_FILE"
                 );
-                Fault::of("REDIS_PASSWORD", reason)
+                ConfigError::of("REDIS_PASSWORD", reason)
             })?;
             url.settings = url.settings.set_password(password.expose());
         }
@@ -121,20 +118,11 @@ impl RedisUrl {
     }
 
     /// What TLS is to be spoken with; as without any settings if nothing was said.
-    pub(crate) fn tls(&self) -> Result<Arc<ClientConfig>, Fault> {
+    pub(crate) fn tls(&self) -> Result<Arc<ClientConfig>, ConfigError> {
         match &self.tls {
             Some(tls) => Ok(Arc::clone(tls)),
             None => RedisAccess::default().client(),
         }
-    }
-
-    /// A connection of the library's own, for tests and tools; answers may take so long.
-    ///
-    /// # Errors
-    ///
-    /// As those of [`Link`](crate::connection::link::Link).
-    pub async fn connect(&self, patience: Duration) -> Result<MultiplexedConnection, LinkError> {
-        connect(self, patience).await
     }
 }
 
@@ -177,7 +165,7 @@ impl RedisAccess {
     pub fn for_servers<'a>(
         &self,
         servers: impl IntoIterator<Item = &'a RedisUrl> + Clone,
-    ) -> Result<Access, Fault> {
+    ) -> Result<Access, ConfigError> {
         let password = Secret::given(
             ("REDIS_PASSWORD", self.redis_password.as_ref()),
             ("REDIS_PASSWORD_FILE", self.redis_password_file.as_deref()),
@@ -187,7 +175,7 @@ impl RedisAccess {
                 self.redis_password.as_ref().map_or("REDIS_PASSWORD_FILE", |_| "REDIS_PASSWORD");
             let reason = "it is for a URL of a Redis that has a user name and no password, such as \
                           redis://order@host:6379, and there is none";
-            return Err(Fault::of(variable, reason));
+            return Err(ConfigError::of(variable, reason));
         }
         let tls = servers.into_iter().any(RedisUrl::is_tls);
         let given = [
@@ -196,8 +184,8 @@ impl RedisAccess {
             ("REDIS_TLS_KEY", &self.redis_tls_key),
         ];
         if let (false, Some((variable, _))) = (tls, given.iter().find(|(_, file)| file.is_some())) {
-            return Err(Fault::of(
-                variable,
+            return Err(ConfigError::of(
+                *variable,
                 "it is for URLs that begin with rediss://, and there is none",
             ));
         }
@@ -206,7 +194,7 @@ impl RedisAccess {
     }
 
     /// What TLS is spoken with.
-    fn client(&self) -> Result<Arc<ClientConfig>, Fault> {
+    fn client(&self) -> Result<Arc<ClientConfig>, ConfigError> {
         let roots = match &self.redis_tls_ca {
             Some(file) => pem::authorities(file).map_err(|error| bad("REDIS_TLS_CA", &error))?,
             None => system_roots()?,
@@ -218,13 +206,13 @@ impl RedisAccess {
         let client = match (&self.redis_tls_cert, &self.redis_tls_key) {
             (None, None) => client.with_no_client_auth(),
             (Some(_), None) => {
-                return Err(Fault::of(
+                return Err(ConfigError::of(
                     "REDIS_TLS_KEY",
                     "REDIS_TLS_CERT is given, and a certificate needs its key",
                 ));
             }
             (None, Some(_)) => {
-                return Err(Fault::of(
+                return Err(ConfigError::of(
                     "REDIS_TLS_CERT",
                     "REDIS_TLS_KEY is given, and a key needs its certificate",
                 ));
@@ -238,7 +226,7 @@ impl RedisAccess {
                     let reason = format!(
                         "{file}: it does not go with the certificate of REDIS_TLS_CERT: {error}"
                     );
-                    Fault::of("REDIS_TLS_KEY", reason)
+                    ConfigError::of("REDIS_TLS_KEY", reason)
                 })?
             }
         };
@@ -246,17 +234,17 @@ impl RedisAccess {
     }
 }
 
-fn bad(variable: &'static str, error: &PemError) -> Fault {
-    Fault::of(variable, error.to_string())
+fn bad(variable: &'static str, error: &PemError) -> ConfigError {
+    ConfigError::of(variable, error.to_string())
 }
 
-fn system_roots() -> Result<RootCertStore, Fault> {
+fn system_roots() -> Result<RootCertStore, ConfigError> {
     let mut roots = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
     let (usable, _) = roots.add_parsable_certificates(found.certs);
     if usable == 0 {
         let reason = "this system has no certificate authorities, so the file of Redis' own has to be named here";
-        return Err(Fault::of("REDIS_TLS_CA", reason));
+        return Err(ConfigError::of("REDIS_TLS_CA", reason));
     }
     Ok(roots)
 }

@@ -2,19 +2,19 @@
 //!
 //! A group's position lies in the Redis that is read from, what the service made of the entries in
 //! its own. Where these are two servers, each may lose its data or go back in time without the
-//! other. So the own store keeps a bookmark for each such stream, at [`keys::bookmarks`], which goes
+//! other. So the own store keeps a checkpoint for each such stream, at [`keys::checkpoints`], which goes
 //! wherever the data goes. A reader compares, again and again, and sets its group back
 //!
-//! - to the beginning, if there is no bookmark: the own store has lost everything;
-//! - to the beginning, if the bookmark is of another store upstream than the one that is there;
-//! - to the bookmark, if the own Redis was started anew since: it may have lost its last writes, or
+//! - to the beginning, if there is no checkpoint: the own store has lost everything;
+//! - to the beginning, if the checkpoint is of another store upstream than the one that is there;
+//! - to the checkpoint, if the own Redis was started anew since: it may have lost its last writes, or
 //!   come back as an older copy.
 //!
 //! The group is only ever set back. What is delivered again by that finds its traces, where there
 //! are any.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{HashMap, HashSet},
     fmt,
     str::FromStr,
 };
@@ -23,21 +23,21 @@ use redis::{Pipeline, Value, from_redis_value};
 use tracing::{info, warn};
 
 use crate::{
-    connection::link::{Link, LinkError, is_error},
-    contract::{
-        events::{Stream, Topic},
-        ids::EntryId,
-        keys,
-    },
+    connection::{error::ConnectionError, link::Link, replies::is_error},
     engine::store_id::StoreId,
+    schema::{
+        entry_id::EntryId,
+        keys,
+        stream::{Stream, Topic},
+    },
 };
 
 /// Stands for what is not known, or not done yet.
 const NONE: &str = "-";
 
-/// A bookmark, stored as its four fields with blanks in between.
+/// A checkpoint, stored as its four fields with blanks in between.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Bookmark {
+pub struct Checkpoint {
     /// The store that the stream is part of; `-` while that is unknown.
     pub upstream: String,
     /// The own server's `run_id` when this was written; `-` until the group is where this says.
@@ -48,18 +48,18 @@ pub struct Bookmark {
     pub forgotten: EntryId,
 }
 
-impl fmt::Display for Bookmark {
+impl fmt::Display for Checkpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { upstream, run, through, forgotten } = self;
         write!(f, "{upstream} {run} {through} {forgotten}")
     }
 }
 
-impl FromStr for Bookmark {
+impl FromStr for Checkpoint {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const FORM: &str = "a bookmark is `<store> <run> <entry> <entry>`";
+        const FORM: &str = "a checkpoint is `<store> <run> <entry> <entry>`";
         let fields: Vec<&str> = text.split(' ').collect();
         let [upstream, run, through, forgotten] = fields[..] else { return Err(FORM) };
         Ok(Self {
@@ -71,12 +71,12 @@ impl FromStr for Bookmark {
     }
 }
 
-/// The bookmarks of one reader.
-pub(crate) struct Bookmarks {
+/// The checkpoints of one reader.
+pub(crate) struct Checkpoints {
     own: Link,
     reader: Topic,
     streams: Vec<Stream>,
-    known: HashMap<Stream, Bookmark>,
+    known: HashMap<Stream, Checkpoint>,
     /// The last entry of each stream that the group was seen to have been given.
     seen: HashMap<Stream, EntryId>,
     /// The stores upstream, as the last look has shown them.
@@ -86,7 +86,7 @@ pub(crate) struct Bookmarks {
 /// What a look at both servers shows.
 struct Look {
     run: String,
-    bookmarks: HashMap<Stream, Bookmark>,
+    checkpoints: HashMap<Stream, Checkpoint>,
     upstream: HashMap<Topic, String>,
     /// None where there is no such group.
     delivered: HashMap<Stream, EntryId>,
@@ -101,7 +101,7 @@ struct Position<'a> {
     delivered: EntryId,
 }
 
-impl Bookmarks {
+impl Checkpoints {
     /// Those of the service that owns `reader` and keeps them in `own`.
     pub(crate) fn new(own: Link, reader: Topic, streams: Vec<Stream>) -> Self {
         Self {
@@ -116,7 +116,7 @@ impl Bookmarks {
 
     /// Whether this service was through with the entry before it lost its store.
     pub(crate) fn is_forgotten(&self, stream: Stream, id: EntryId) -> bool {
-        self.known.get(&stream).is_some_and(|bookmark| id <= bookmark.forgotten)
+        self.known.get(&stream).is_some_and(|checkpoint| id <= checkpoint.forgotten)
     }
 
     /// Takes note of an entry that came; gives whether the group must have been set back since the
@@ -133,12 +133,12 @@ impl Bookmarks {
         self.upstream.clone()
     }
 
-    /// Looks at both servers and sets back the groups for which the bookmarks ask for it.
+    /// Looks at both servers and sets back the groups for which the checkpoints ask for it.
     ///
     /// # Errors
     ///
     /// One of the servers is away or refuses.
-    pub(crate) async fn look(&mut self, upstream: &mut Link) -> Result<(), LinkError> {
+    pub(crate) async fn look(&mut self, upstream: &mut Link) -> Result<(), ConnectionError> {
         let look = self.look_at_both(upstream).await?;
         self.upstream = look.upstream.values().cloned().collect();
         self.upstream.sort_unstable();
@@ -146,22 +146,22 @@ impl Bookmarks {
             // Without a group there is nothing to set back: it is made at the beginning.
             let Some(delivered) = look.delivered.get(&stream).copied() else { continue };
             let there = look.upstream.get(&stream.topic());
-            let found = look.bookmarks.get(&stream).cloned();
+            let found = look.checkpoints.get(&stream).cloned();
             let position = Position { stream, there, delivered };
-            let (bookmark, delivered) = self.settle(upstream, &look.run, position, found).await?;
-            self.known.insert(stream, bookmark);
+            let (checkpoint, delivered) = self.settle(upstream, &look.run, position, found).await?;
+            self.known.insert(stream, checkpoint);
             self.seen.insert(stream, delivered);
         }
         Ok(())
     }
 
     /// Writes down how far the groups are. To be called after [`look`](Self::look), which has seen
-    /// that the own server is still the one that the bookmarks speak of.
+    /// that the own server is still the one that the checkpoints speak of.
     ///
     /// # Errors
     ///
     /// As [`look`](Self::look).
-    pub(crate) async fn write_down(&mut self, upstream: &mut Link) -> Result<(), LinkError> {
+    pub(crate) async fn write_down(&mut self, upstream: &mut Link) -> Result<(), ConnectionError> {
         let look = self.look_at_groups(upstream).await?;
         let mut pending = Pipeline::new();
         let streams: Vec<Stream> = look.keys().copied().collect();
@@ -174,19 +174,19 @@ impl Bookmarks {
         }
         let pending = upstream.send(&pending).await?;
         let mut put = redis::cmd("HSET");
-        put.arg(keys::bookmarks(self.reader));
+        put.arg(keys::checkpoints(self.reader));
         for (stream, pending) in streams.into_iter().zip(pending) {
             // Any other error is that the group has just gone.
             if is_error(&pending, "NOPERM") {
                 return upstream.accept("XPENDING", pending).map(drop);
             }
-            let (Some(bookmark), Some(oldest)) =
+            let (Some(checkpoint), Some(oldest)) =
                 (self.known.get_mut(&stream), oldest_pending(pending))
             else {
                 continue;
             };
-            bookmark.through = oldest.map_or(look[&stream], |it| before(it).min(look[&stream]));
-            put.arg(stream.key()).arg(bookmark.to_string());
+            checkpoint.through = oldest.map_or(look[&stream], |it| before(it).min(look[&stream]));
+            put.arg(stream.key()).arg(checkpoint.to_string());
         }
         // Key and at least one field with its value.
         if put.args_iter().count() > 3 {
@@ -195,17 +195,17 @@ impl Bookmarks {
         Ok(())
     }
 
-    /// Compares one stream's bookmark with what is there; gives the one that holds now, and where
+    /// Compares one stream's checkpoint with what is there; gives the one that holds now, and where
     /// the group is.
     async fn settle(
         &mut self,
         upstream: &mut Link,
         run: &str,
         position: Position<'_>,
-        found: Option<Bookmark>,
-    ) -> Result<(Bookmark, EntryId), LinkError> {
+        found: Option<Checkpoint>,
+    ) -> Result<(Checkpoint, EntryId), ConnectionError> {
         let Position { stream, there, delivered } = position;
-        let unfinished = |upstream: Option<&String>, through, forgotten| Bookmark {
+        let unfinished = |upstream: Option<&String>, through, forgotten| Checkpoint {
             upstream: upstream.map_or(NONE, |id| id).to_owned(),
             run: NONE.to_owned(),
             through,
@@ -221,7 +221,7 @@ impl Bookmarks {
             // An upstream that has no identity yet is waited for.
             Some(known) if there.is_some_and(|id| *id != known.upstream) => {
                 let new = if known.upstream == NONE {
-                    Bookmark { upstream: there.cloned().unwrap_or_default(), ..known }
+                    Checkpoint { upstream: there.cloned().unwrap_or_default(), ..known }
                 } else {
                     unfinished(there, EntryId::default(), EntryId::default())
                 };
@@ -246,9 +246,13 @@ impl Bookmarks {
         Ok((due, delivered))
     }
 
-    async fn write(&mut self, stream: Stream, bookmark: &Bookmark) -> Result<(), LinkError> {
+    async fn write(
+        &mut self,
+        stream: Stream,
+        checkpoint: &Checkpoint,
+    ) -> Result<(), ConnectionError> {
         let mut put = redis::cmd("HSET");
-        put.arg(keys::bookmarks(self.reader)).arg(stream.key()).arg(bookmark.to_string());
+        put.arg(keys::checkpoints(self.reader)).arg(stream.key()).arg(checkpoint.to_string());
         self.own.ask("HSET", put).await.map(drop)
     }
 
@@ -256,22 +260,22 @@ impl Bookmarks {
     async fn write_first(
         &mut self,
         stream: Stream,
-        bookmark: &Bookmark,
-    ) -> Result<Bookmark, LinkError> {
-        let key = keys::bookmarks(self.reader);
+        checkpoint: &Checkpoint,
+    ) -> Result<Checkpoint, ConnectionError> {
+        let key = keys::checkpoints(self.reader);
         let mut put = redis::cmd("HSETNX");
-        put.arg(&key).arg(stream.key()).arg(bookmark.to_string());
+        put.arg(&key).arg(stream.key()).arg(checkpoint.to_string());
         self.own.ask("HSETNX", put).await?;
         let mut get = redis::cmd("HGET");
         get.arg(&key).arg(stream.key());
         let found = self.own.ask("HGET", get).await?;
-        Ok(read_bookmark(&found).unwrap_or_else(|| bookmark.clone()))
+        Ok(read_checkpoint(&found).unwrap_or_else(|| checkpoint.clone()))
     }
 
-    async fn look_at_both(&mut self, upstream: &mut Link) -> Result<Look, LinkError> {
+    async fn look_at_both(&mut self, upstream: &mut Link) -> Result<Look, ConnectionError> {
         let mut ask = Pipeline::new();
         ask.cmd("INFO").arg("server");
-        ask.cmd("HMGET").arg(keys::bookmarks(self.reader));
+        ask.cmd("HMGET").arg(keys::checkpoints(self.reader));
         for stream in &self.streams {
             ask.arg(stream.key());
         }
@@ -281,14 +285,13 @@ impl Bookmarks {
         let run = info.lines().find_map(|line| line.strip_prefix("run_id:"));
         let run = run.map_or(NONE, str::trim).to_owned();
         let found = self.own.accept("HMGET", own.next().unwrap_or(Value::Nil))?;
-        let mut bookmarks = HashMap::new();
+        let mut checkpoints = HashMap::new();
         if let Value::Array(values) = found {
             for (stream, value) in self.streams.iter().zip(values) {
-                bookmarks.extend(read_bookmark(&value).map(|bookmark| (*stream, bookmark)));
+                checkpoints.extend(read_checkpoint(&value).map(|checkpoint| (*stream, checkpoint)));
             }
         }
-        let topics: BTreeSet<&str> = self.streams.iter().map(|it| it.topic().name()).collect();
-        let topics = Topic::ALL.into_iter().filter(|topic| topics.contains(topic.name()));
+        let topics: HashSet<Topic> = self.streams.iter().map(|it| it.topic()).collect();
         let mut stores = HashMap::new();
         for topic in topics {
             let mut get = redis::cmd("GET");
@@ -297,14 +300,14 @@ impl Bookmarks {
             stores.extend(StoreId::from_reply(&reply).map(|it| (topic, it.id.to_string())));
         }
         let delivered = self.look_at_groups(upstream).await?;
-        Ok(Look { run, bookmarks, upstream: stores, delivered })
+        Ok(Look { run, checkpoints, upstream: stores, delivered })
     }
 
     /// The last entry that this service's group on each stream was given.
     async fn look_at_groups(
         &self,
         upstream: &mut Link,
-    ) -> Result<HashMap<Stream, EntryId>, LinkError> {
+    ) -> Result<HashMap<Stream, EntryId>, ConnectionError> {
         let mut ask = Pipeline::new();
         for stream in &self.streams {
             ask.cmd("XINFO").arg("GROUPS").arg(stream.key());
@@ -329,10 +332,10 @@ impl Bookmarks {
     }
 }
 
-fn read_bookmark(value: &Value) -> Option<Bookmark> {
+fn read_checkpoint(value: &Value) -> Option<Checkpoint> {
     let Value::BulkString(bytes) = value else { return None };
-    let bookmark = String::from_utf8_lossy(bytes).parse();
-    bookmark.inspect_err(|error| warn!("everything is read again: {error}")).ok()
+    let checkpoint = String::from_utf8_lossy(bytes).parse();
+    checkpoint.inspect_err(|error| warn!("everything is read again: {error}")).ok()
 }
 
 /// From the summary of XPENDING: `None` if that is an error, `Some(None)` if nothing is pending.
@@ -357,16 +360,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bookmark_is_read_as_it_was_written() {
+    fn a_checkpoint_is_read_as_it_was_written() {
         let id = |text: &str| text.parse::<EntryId>().unwrap();
-        let bookmark = Bookmark {
+        let checkpoint = Checkpoint {
             upstream: NONE.to_owned(),
             run: "abc".to_owned(),
             through: id("5-1"),
             forgotten: id("7-0"),
         };
-        assert_eq!(bookmark.to_string().parse(), Ok(bookmark));
-        assert!("- - 5".parse::<Bookmark>().is_err());
+        assert_eq!(checkpoint.to_string().parse(), Ok(checkpoint));
+        assert!("- - 5".parse::<Checkpoint>().is_err());
         assert_eq!(before(id("5-1")), id("5-0"));
         assert_eq!(before(id("5-0")), EntryId { time: 4, sequence: u64::MAX });
     }

@@ -1,17 +1,19 @@
-//! Detects the history of a system of the original. Reading it from the beginning would repeat it: unknown
-//! orders would be reserved and charged, and customers would get their messages again.
+//! Detects the history of a system whose services give entries ids in seconds, as the Python original does. A
+//! service that reads it from the beginning would repeat all effects that it has had.
 
 use redis::Pipeline;
 
 use crate::{
     connection::{
+        error::ConnectionError,
         lag::{GroupFacts, StreamFacts, ask_about},
-        link::{Link, LinkError, is_error},
+        link::Link,
+        replies::is_error,
         url::DEFAULT_USER,
     },
-    contract::{
-        events::{Stream, Topic, Writer},
-        ids::EntryId,
+    schema::{
+        entry_id::EntryId,
+        stream::{Stream, Topic, Writer},
     },
 };
 
@@ -24,12 +26,12 @@ const SECONDS: std::ops::Range<u64> = 1_000_000_000..100_000_000_000;
 ///
 /// # Errors
 ///
-/// [`LinkError::Unsuitable`] names the stream and what to do; otherwise as [`Link::send`].
+/// [`ConnectionError::Unsuitable`] names the stream and what to do; otherwise as [`Link::send`].
 pub(super) async fn check_for_history(
     link: &mut Link,
     reader: Topic,
     streams: &[Stream],
-) -> Result<(), LinkError> {
+) -> Result<(), ConnectionError> {
     let streams: Vec<Stream> =
         streams.iter().copied().filter(|stream| stream.writer() == Writer::Owner).collect();
     // The original knows no users of Redis, and others may not ask.
@@ -53,13 +55,12 @@ pub(super) async fn check_for_history(
         let groups = GroupFacts::from_reply(groups);
         let was_read = groups.iter().any(|group| group.name == reader.service());
         if is_of_the_original(first) && !was_read {
-            return Err(LinkError::Unsuitable {
+            return Err(ConnectionError::Unsuitable {
                 address: link.address(),
                 reason: format!(
                     "a system of the original has filled {stream} (from {first} on), and reading it would \
-                     reserve, charge and send messages a second time; start on an empty Redis, and \
-                     bring products and accounts in with PUT /inventory/{{id}} and PUT /accounts/{{id}} \
-                     (docs/interoperability.md)"
+                     repeat what it has caused; start on an empty Redis, and define there what must not be \
+                     lost (docs/interoperability.md)"
                 ),
             });
         }

@@ -58,7 +58,7 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::ids::EntryId;
+    use crate::schema::entry_id::EntryId;
 
     fn entries(count: usize, bytes: usize) -> Vec<Entry> {
         let fields = || Fields(vec![("entity".into(), vec![b'x'; bytes])]);

@@ -10,12 +10,13 @@ use redis::{Pipeline, Value, from_redis_value};
 use crate::{
     connection::{
         entry::{Entry, read_reply},
-        link::{Link, LinkError},
+        error::ConnectionError,
+        link::Link,
     },
     consumer::checkpoints::before,
-    contract::{
-        events::{Stream, Topic},
-        ids::EntryId,
+    schema::{
+        entry_id::EntryId,
+        stream::{Stream, Topic},
     },
 };
 
@@ -48,7 +49,7 @@ pub(super) async fn list(
     stream: Stream,
     reader: Topic,
     holder: Option<&str>,
-) -> Result<Vec<Pending>, LinkError> {
+) -> Result<Vec<Pending>, ConnectionError> {
     let mut all: Vec<Pending> = Vec::new();
     loop {
         let from = all.last().map_or_else(|| "-".to_owned(), |last| format!("({}", last.id));
@@ -69,7 +70,7 @@ pub(super) async fn still<'l>(
     stream: Stream,
     reader: Topic,
     listed: &'l [Pending],
-) -> Result<Vec<&'l Pending>, LinkError> {
+) -> Result<Vec<&'l Pending>, ConnectionError> {
     let mut ask = Pipeline::with_capacity(listed.len());
     for id in listed.iter().map(|it| it.id.to_string()) {
         ask.cmd("XPENDING").arg(stream.key()).arg(reader.service()).arg(&id).arg(&id).arg(1);
@@ -97,7 +98,7 @@ pub(super) async fn take_over(
     reader: Topic,
     instance: &str,
     pending: &[Pending],
-) -> Result<Vec<Entry>, LinkError> {
+) -> Result<Vec<Entry>, ConnectionError> {
     let same = still(link, stream, reader, pending).await?;
     let mut read = Pipeline::with_capacity(same.len());
     for it in &same {
@@ -124,7 +125,7 @@ pub(super) async fn consumers(
     link: &mut Link,
     stream: Stream,
     reader: Topic,
-) -> Result<Vec<String>, LinkError> {
+) -> Result<Vec<String>, ConnectionError> {
     let mut info = redis::cmd("XINFO");
     info.arg("CONSUMERS").arg(stream.key()).arg(reader.service());
     let reply = link.ask("XINFO CONSUMERS", info).await?;
@@ -141,7 +142,7 @@ pub(super) async fn force(
     reader: Topic,
     instance: &str,
     ids: impl Iterator<Item = EntryId>,
-) -> Result<(), LinkError> {
+) -> Result<(), ConnectionError> {
     claim(link, stream, reader, instance, ids, &["FORCE", "JUSTID"]).await
 }
 
@@ -152,7 +153,7 @@ async fn claim(
     instance: &str,
     ids: impl Iterator<Item = EntryId>,
     options: &[&str],
-) -> Result<(), LinkError> {
+) -> Result<(), ConnectionError> {
     let ids: Vec<String> = ids.map(|id| id.to_string()).collect();
     if ids.is_empty() {
         return Ok(());
@@ -206,8 +207,9 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::streams;
 
-    const STREAM: Stream = Stream::OrderCreated;
+    const STREAM: Stream = streams::ORDER_CREATED;
     const IDLE: Duration = Duration::from_secs(15);
 
     fn pending(id: u64, holder: &str, idle: u64, deliveries: u64) -> Pending {

@@ -9,11 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::{
-    connection::{
-        health::Part,
-        link::{Link, LinkError, RedisUrl},
-    },
-    contract::events::{Stream, Topic},
+    connection::{error::ConnectionError, health::Component, link::Link, url::RedisUrl},
+    schema::stream::Stream,
 };
 
 /// How often each stream is looked at.
@@ -43,11 +40,12 @@ impl Default for Retention {
 /// Shortens the streams of one topic. Looking and trimming are one script: a group that is made or
 /// set back at the same time is seen or comes after.
 pub(crate) struct Trimmer {
-    pub(crate) topic: Topic,
+    /// All streams of the topic but the dead letters, which stay until a person has looked at them.
+    pub(crate) streams: Vec<Stream>,
     pub(crate) url: RedisUrl,
     pub(crate) keep: Retention,
     /// That Redis is away the engine tells.
-    pub(crate) part: Arc<Part>,
+    pub(crate) component: Arc<Component>,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -66,23 +64,19 @@ impl Trimmer {
         let mut link = Link::new(self.url.clone(), Duration::from_secs(5));
         loop {
             let jitter = Duration::from_millis(fastrand::u64(0..5_000));
-            let pause = if self.part.is_failing() { DENIED } else { INTERVAL + jitter };
+            let pause = if self.component.is_failing() { DENIED } else { INTERVAL + jitter };
             tokio::time::sleep(pause).await;
             match self.trim_all(&mut link).await {
-                Ok(()) => self.part.answered(),
-                Err(error) => self.part.denied(&error),
+                Ok(()) => self.component.answered(),
+                Err(error) => self.component.denied(&error),
             }
         }
     }
 
     /// Trims each stream; gives the last error, which keeps none of the others from being trimmed.
-    async fn trim_all(&self, link: &mut Link) -> Result<(), LinkError> {
+    async fn trim_all(&self, link: &mut Link) -> Result<(), ConnectionError> {
         let mut done = Ok(());
-        for stream in Stream::ALL {
-            // Dead letters stay until a person has looked at them.
-            if stream.topic() != self.topic || matches!(stream, Stream::Dead(_)) {
-                continue;
-            }
+        for stream in self.streams.iter().copied() {
             match trim_down(link, stream, self.keep).await {
                 Ok(0) => {}
                 Ok(removed) => debug!(%stream, removed, "trimmed"),
@@ -100,7 +94,11 @@ impl Trimmer {
 
 /// Trims until nothing more may go: one call removes only so much, for Redis does nothing else
 /// meanwhile.
-async fn trim_down(link: &mut Link, stream: Stream, keep: Retention) -> Result<i64, LinkError> {
+async fn trim_down(
+    link: &mut Link,
+    stream: Stream,
+    keep: Retention,
+) -> Result<i64, ConnectionError> {
     let mut removed = 0;
     loop {
         match trim(link, stream, keep).await? {
@@ -115,7 +113,7 @@ pub(crate) async fn trim(
     link: &mut Link,
     stream: Stream,
     keep: Retention,
-) -> Result<i64, LinkError> {
+) -> Result<i64, ConnectionError> {
     let mut command = redis::cmd("EVAL");
     command.arg(include_str!("trim.lua")).arg(1).arg(stream.key());
     command.arg(keep.entries).arg(keep.bytes);
@@ -134,7 +132,7 @@ pub(crate) async fn forget(
     link: &mut Link,
     stream: Stream,
     idle_millis: u64,
-) -> Result<i64, LinkError> {
+) -> Result<i64, ConnectionError> {
     let mut command = redis::cmd("EVAL");
     command.arg(include_str!("forget.lua")).arg(1).arg(stream.key()).arg(idle_millis);
     match link.ask("EVAL forget.lua", command).await? {

@@ -4,12 +4,16 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::contract::{
-    entities::{Account, Product},
-    entity::Entity,
-    events::{AccountCreated, ProductCreated},
-    ids::EntryId,
-    keys::{self, Kind},
+use crate::{
+    contract::{
+        entities::{Account, Product},
+        events::{AccountCreated, ProductCreated},
+        keys,
+    },
+    schema::{
+        entity::{Entity, Kind},
+        entry_id::EntryId,
+    },
 };
 
 /// The record of one request: its event and its result.
@@ -35,9 +39,7 @@ pub type AccountDefinition = Definition<AccountCreated, Account>;
 
 impl Entity for ProductDefinition {
     type Id = Uuid;
-    fn kind() -> &'static Kind {
-        &keys::PRODUCT_DEFINITION
-    }
+    const KIND: &'static Kind = &keys::PRODUCT_DEFINITION;
     fn id(&self) -> &Uuid {
         &self.id
     }
@@ -45,9 +47,7 @@ impl Entity for ProductDefinition {
 
 impl Entity for AccountDefinition {
     type Id = Uuid;
-    fn kind() -> &'static Kind {
-        &keys::ACCOUNT_DEFINITION
-    }
+    const KIND: &'static Kind = &keys::ACCOUNT_DEFINITION;
     fn id(&self) -> &Uuid {
         &self.id
     }

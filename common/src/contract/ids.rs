@@ -1,4 +1,4 @@
-//! Ids of orders, products, customers and stream entries, parsed at the edge.
+//! Ids of orders, products and customers, parsed at the edge.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -140,51 +140,6 @@ fn check_text(text: &str, rule: &'static str) -> Result<(), InvalidId> {
     Ok(())
 }
 
-/// The id of an entry in a Redis stream: milliseconds (or, from the original's services, seconds)
-/// since 1970, and a number within it.
-#[derive(
-    Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize,
-)]
-#[serde(try_from = "String", into = "String")]
-pub struct EntryId {
-    /// The part before the dash.
-    pub time: u64,
-    /// The part after the dash.
-    pub sequence: u64,
-}
-
-impl fmt::Display for EntryId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.time, self.sequence)
-    }
-}
-
-impl FromStr for EntryId {
-    type Err = InvalidId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let parsed = text
-            .split_once('-')
-            .and_then(|(time, sequence)| Some((time.parse().ok()?, sequence.parse().ok()?)));
-        let (time, sequence) = parsed.ok_or(InvalidId("an entry id is <number>-<number>"))?;
-        Ok(Self { time, sequence })
-    }
-}
-
-impl TryFrom<String> for EntryId {
-    type Error = InvalidId;
-
-    fn try_from(text: String) -> Result<Self, InvalidId> {
-        text.parse()
-    }
-}
-
-impl From<EntryId> for String {
-    fn from(id: EntryId) -> String {
-        id.to_string()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,14 +161,5 @@ mod tests {
             assert!(wrong.parse::<ProductId>().is_err(), "{wrong:?}");
             assert!(wrong.parse::<CustomerId>().is_err(), "{wrong:?}");
         }
-    }
-
-    #[test]
-    fn entry_ids_compare_as_numbers() {
-        let id = |text: &str| text.parse::<EntryId>().unwrap();
-        assert!(id("9-1") < id("10-0"));
-        // The original's seconds are smaller than any id that Redis makes.
-        assert!(id("1763812345-999999") < id("1763812345000-0"));
-        assert!("10".parse::<EntryId>().is_err());
     }
 }

@@ -1,11 +1,13 @@
 //! The public contract: events and streams, entities, ids, keys.
 
+pub mod backorders;
 pub mod definitions;
 pub mod entities;
-pub mod entity;
 pub mod events;
 pub mod excerpt;
 pub mod ids;
-pub mod json;
 pub mod keys;
-pub mod text;
+pub mod messages;
+pub mod order;
+pub mod order_status;
+pub mod streams;

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::{
     clock::Millis,
-    contract::{entity::Entity, events::Stream, keys::Key},
-    decision::{Access, Append, Decider, Halt, Note, Reads, World},
+    decision::{Append, DecideError, Decider, Note, ReadAccess, Reads, World},
+    schema::{entity::Entity, keys::Key, stored_form, stream::Stream},
 };
 
 /// Runs one decider over entities in memory, one input at a time.
@@ -53,7 +53,11 @@ impl<D: Decider> Memory<D> {
     /// # Panics
     ///
     /// The decision wrote what it had not named as loaded or fresh.
-    pub fn handle(&mut self, input: &D::Input, now: Millis) -> Result<Option<D::Answer>, Halt> {
+    pub fn handle(
+        &mut self,
+        input: &D::Input,
+        now: Millis,
+    ) -> Result<Option<D::Answer>, DecideError> {
         let mut world = World::default();
         let mut reads = Reads::default();
         self.decider.reads(input, &mut reads);
@@ -65,8 +69,10 @@ impl<D: Decider> Memory<D> {
                 }
             }
             match self.decider.decide(input, &world, now) {
-                Err(Halt::Missing) => {
-                    named.extend(world.take_missing().into_iter().map(|key| (key, Access::Load)));
+                Err(DecideError::Missing) => {
+                    named.extend(
+                        world.take_missing().into_iter().map(|key| (key, ReadAccess::Load)),
+                    );
                 }
                 decided => break decided?,
             }
@@ -83,7 +89,7 @@ impl<D: Decider> Memory<D> {
         world.apply(&mut changes);
         for key in puts {
             let may_write =
-                named.iter().any(|(name, access)| *name == key && *access != Access::Peek);
+                named.iter().any(|(name, access)| *name == key && *access != ReadAccess::Peek);
             assert!(may_write, "{key} is written but was not named as loaded or fresh");
             let change = world.slot(&key).and_then(|slot| slot.change()).expect("it was just put");
             self.versions += 1;
@@ -122,9 +128,9 @@ impl<D: Decider> Memory<D> {
     pub fn all<E: Entity>(&self) -> Vec<E> {
         self.stored
             .iter()
-            .filter(|(key, _)| key.as_str().starts_with(E::kind().prefix))
+            .filter(|(key, _)| key.as_str().starts_with(E::KIND.prefix))
             .map(|(key, text)| {
-                let json = text.split_once(' ').expect("a version comes first").1;
+                let json = stored_form::parse(text).expect("a version comes first").1;
                 serde_json::from_str(json).unwrap_or_else(|error| panic!("{key}: {error}"))
             })
             .collect()

@@ -4,15 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
-use super::{PATIENCE, PROBE, xack};
+use super::{PROBE, TIMEOUT};
 use crate::{
-    connection::{
-        health::Part,
-        link::{Link, LinkError, RedisUrl},
-    },
-    contract::{
-        events::{Stream, Topic},
-        ids::EntryId,
+    connection::{error::ConnectionError, health::Component, link::Link, url::RedisUrl},
+    schema::{
+        entry_id::EntryId,
+        stream::{Stream, Topic},
     },
 };
 
@@ -28,9 +25,9 @@ pub(super) struct Acknowledger {
 }
 
 impl Acknowledger {
-    pub(super) fn start(url: RedisUrl, reader: Topic, part: Arc<Part>) -> Self {
+    pub(super) fn start(url: RedisUrl, reader: Topic, component: Arc<Component>) -> Self {
         let (queue, received) = mpsc::unbounded_channel();
-        Self { queue, task: tokio::spawn(acknowledge(url, reader, part, received)) }
+        Self { queue, task: tokio::spawn(acknowledge(url, reader, component, received)) }
     }
 
     pub(super) fn send(&self, stream: Stream, ids: Vec<EntryId>) {
@@ -51,21 +48,21 @@ type Due = (Stream, Vec<EntryId>);
 async fn acknowledge(
     url: RedisUrl,
     reader: Topic,
-    part: Arc<Part>,
+    component: Arc<Component>,
     mut queue: mpsc::UnboundedReceiver<Due>,
 ) {
-    let mut link = Link::new(url, PATIENCE);
+    let mut link = Link::new(url, TIMEOUT);
     let mut refused = None;
     while let Some((stream, ids)) = next(&mut queue, refused).await {
-        match insist(&mut link, &part, &xack(reader, stream, &ids)).await {
+        match insist(&mut link, &component, &xack(reader, stream, &ids)).await {
             Err(error) if !is_groupless(&error) => {
-                part.failed(&error);
+                component.failed(&error);
                 refused = Some(stream);
             }
             // Another stream says nothing of the one that is refused.
             _ if refused.is_some_and(|it| it != stream) => {}
             _ => {
-                part.answered();
+                component.answered();
                 refused = None;
             }
         }
@@ -83,17 +80,21 @@ async fn next(queue: &mut mpsc::UnboundedReceiver<Due>, refused: Option<Stream>)
 }
 
 /// Asks until it is let in and has an answer. That the server is away its reader tells.
-async fn insist(link: &mut Link, part: &Part, xack: &redis::Cmd) -> Result<(), LinkError> {
+async fn insist(
+    link: &mut Link,
+    component: &Component,
+    xack: &redis::Cmd,
+) -> Result<(), ConnectionError> {
     loop {
         let error = match link.ask("XACK", xack.clone()).await {
             Ok(_) => return Ok(()),
             Err(error) => error,
         };
         match error {
-            LinkError::Away { .. }
-            | LinkError::NotServing { .. }
-            | LinkError::Insecure { .. }
-            | LinkError::Denied { command: "AUTH", .. } => part.denied(&error),
+            ConnectionError::Away { .. }
+            | ConnectionError::NotServing { .. }
+            | ConnectionError::Insecure { .. }
+            | ConnectionError::Denied { command: "AUTH", .. } => component.denied(&error),
             refused => return Err(refused),
         }
         tokio::time::sleep(PROBE).await;
@@ -101,6 +102,16 @@ async fn insist(link: &mut Link, part: &Part, xack: &redis::Cmd) -> Result<(), L
 }
 
 /// What is refused for want of a group is not pending either.
-fn is_groupless(error: &LinkError) -> bool {
-    matches!(error, LinkError::Refused { message, .. } if message.contains("NOGROUP"))
+fn is_groupless(error: &ConnectionError) -> bool {
+    matches!(error, ConnectionError::Refused { message, .. } if message.contains("NOGROUP"))
+}
+
+/// Acknowledges these entries of a stream in the reader's group.
+pub(super) fn xack(reader: Topic, stream: Stream, ids: &[EntryId]) -> redis::Cmd {
+    let mut command = redis::cmd("XACK");
+    command.arg(stream.key()).arg(reader.service());
+    for id in ids {
+        command.arg(id.to_string());
+    }
+    command
 }

@@ -38,7 +38,7 @@
 -- Error FENCED: the store has another identity; nothing was written.
 --
 -- The lease ends starvation: a batch that takes long to decide would lose to quick ones for ever. An
--- instance that lost takes it (take_turn.lua), and until it has committed, or the lease has run out, other
+-- instance that lost takes it (acquire_lease.lua), and until it has committed, or the lease has run out, other
 -- instances' groups with the same entities are deferred. Instances queue for it, first come, first served.
 -- Its value is JSON, [[instance, entity, ..], ..]: the holder, then those that wait. A commit of the holder
 -- passes it on and wakes the next. Correctness depends on the versions alone.

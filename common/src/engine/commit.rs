@@ -6,11 +6,11 @@ use redis::{Cmd, Value};
 
 use super::group::Group;
 use crate::{
-    contract::{
-        events::{ENTITY, EVENT_ID, Stream, TRACEPARENT, Topic},
-        keys::{self, Key},
-    },
     decision::World,
+    schema::{
+        keys::{self, Key},
+        stream::{ENTITY, EVENT_ID, Stream, TRACEPARENT, Topic},
+    },
 };
 
 /// The script.
@@ -66,7 +66,7 @@ impl Refused {
 pub(super) enum KeyKind {
     Stream,
     List,
-    /// A list that only some entities join, see [`Entity::lists`](crate::contract::entity::Entity::lists).
+    /// A list that only some entities join, see [`Entity::lists`](crate::schema::entity::Entity::lists).
     OwnList,
     Set,
 }

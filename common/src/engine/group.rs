@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::queue::Job;
+use super::handle::Job;
 use crate::{
-    contract::keys::Key,
-    decision::{Access, Append, Changes, Decider, SetLimit, World},
+    decision::{Append, Changes, Decider, ReadAccess, SetLimit, World},
+    schema::keys::Key,
 };
 
 /// Inputs that share checked entities, and commit or conflict together.
@@ -39,7 +39,7 @@ pub(super) fn group<D: Decider>(
     let mut first: HashMap<&Key, usize> = HashMap::with_capacity(jobs.len() * 2);
     for (number, job) in jobs.iter().enumerate() {
         for (key, access) in &job.keys {
-            if *access == Access::Peek {
+            if *access == ReadAccess::Peek {
                 continue;
             }
             let other = *first.entry(key).or_insert(number);
@@ -63,7 +63,7 @@ pub(super) fn group<D: Decider>(
         }
         let limit = decided[number].limit.as_ref();
         group.limits.extend(limit.map(|(limit, _)| (limit.clone(), number)));
-        let checked = |(_, access): &&(Key, Access)| *access != Access::Peek;
+        let checked = |(_, access): &&(Key, ReadAccess)| *access != ReadAccess::Peek;
         let keys = &jobs[number].keys;
         for (at, (key, _)) in keys.iter().filter(checked).enumerate() {
             // Each key once: by the first job that names it, and by that one once.

@@ -21,11 +21,8 @@ use uuid::Uuid;
 
 use crate::{
     clock::{Millis, now_millis},
-    connection::{
-        health::Part,
-        link::{Link, LinkError, RedisUrl},
-    },
-    contract::{events::Topic, keys},
+    connection::{error::ConnectionError, health::Component, link::Link, url::RedisUrl},
+    schema::{keys, stream::Topic},
 };
 
 /// How often it is made sure that the store has an identity: FLUSHALL takes it.
@@ -82,7 +79,7 @@ pub(crate) struct Identity {
 /// # Errors
 ///
 /// As [`Link::ask`].
-pub(crate) async fn identify(link: &mut Link, topic: Topic) -> Result<Identity, LinkError> {
+pub(crate) async fn identify(link: &mut Link, topic: Topic) -> Result<Identity, ConnectionError> {
     loop {
         let run_id = link.run_id().await?;
         let mut get = redis::cmd("GET");
@@ -102,7 +99,7 @@ pub(crate) async fn identify(link: &mut Link, topic: Topic) -> Result<Identity, 
 }
 
 /// Gives the owner's store an identity if it has none.
-async fn begin(link: &mut Link, topic: Topic) -> Result<(), LinkError> {
+async fn begin(link: &mut Link, topic: Topic) -> Result<(), ConnectionError> {
     let new = StoreId { id: Uuid::new_v4(), began: now_millis() };
     let mut set = redis::cmd("SETNX");
     set.arg(keys::store(topic)).arg(new.to_string());
@@ -151,15 +148,15 @@ impl Provenance {
 }
 
 /// Gives the owner's store an identity whenever it has none.
-pub(crate) struct Keeper {
+pub(crate) struct StoreIdKeeper {
     pub(crate) topic: Topic,
     pub(crate) url: RedisUrl,
     /// It begins once there is an identity. That Redis is away the engine tells.
-    pub(crate) part: Arc<Part>,
+    pub(crate) component: Arc<Component>,
     pub(crate) shutdown: CancellationToken,
 }
 
-impl Keeper {
+impl StoreIdKeeper {
     /// Looks until the shutdown, for which nothing needs to be finished.
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let shutdown = self.shutdown.clone();
@@ -174,8 +171,8 @@ impl Keeper {
         let mut link = Link::new(self.url.clone(), Duration::from_secs(5));
         loop {
             match begin(&mut link, self.topic).await {
-                Ok(()) => self.part.answered(),
-                Err(error) => self.part.denied(&error),
+                Ok(()) => self.component.answered(),
+                Err(error) => self.component.denied(&error),
             }
             tokio::time::sleep(INTERVAL).await;
         }

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::{contract::events::Stream, http::problem::Problem};
+use crate::{http::problem::Problem, schema::stream::Stream};
 
 /// The seconds after which a request that was refused because of a backlog may be repeated.
 const RETRY_SECONDS: u16 = 5;
@@ -66,11 +66,12 @@ impl FromStr for MaxBacklog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::streams;
 
     #[test]
     fn a_limit_is_a_number_or_off() {
         let backlog =
-            |entries| Some(Backlog { service: "s", stream: Stream::InventoryRestock, entries });
+            |entries| Some(Backlog { service: "s", stream: streams::INVENTORY_RESTOCK, entries });
         let limit: MaxBacklog = "3".parse().unwrap();
         assert_eq!(limit.exceeded_by(backlog(3)), None);
         assert_eq!(limit.exceeded_by(backlog(4)), backlog(4));

@@ -8,11 +8,9 @@ use utoipa::{
 };
 
 use crate::{
-    contract::{
-        ids::{CustomerId, ProductId},
-        text::{controls_in_class, is_control, is_visible, unseen_in_class},
-    },
+    contract::ids::{CustomerId, ProductId},
     http::{problem::Problem, request::PRODUCTS_LIMIT},
+    text::{controls_in_class, is_control, is_visible, unseen_in_class},
 };
 
 /// The body of `POST /order`.

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::connection::link::LinkError;
+use crate::connection::error::ConnectionError;
 
 /// The media type of [`Problem`].
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -219,7 +219,7 @@ impl Problem {
     }
 }
 
-impl LinkError {
+impl ConnectionError {
     /// What a client is answered: 500 where what is stored cannot be read, which trying again does not
     /// change, and else 503.
     pub fn problem(&self, unreadable: &str, unavailable: impl Into<String>) -> Problem {

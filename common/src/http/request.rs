@@ -19,7 +19,7 @@ use crate::{
 /// The largest request body, in bytes.
 pub const BODY_LIMIT: usize = 64 * 1024;
 /// How long a request's body may take to arrive.
-pub const BODY_PATIENCE: Duration = Duration::from_secs(10);
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most product ids in one order.
 pub const PRODUCTS_LIMIT: usize = 100;
 /// The header that makes a POST safe to repeat (draft-ietf-httpapi-idempotency-key-header).
@@ -59,7 +59,7 @@ pub async fn json_bytes(headers: &HeaderMap, body: Body) -> Result<Bytes, Proble
     if body.size_hint().lower() > BODY_LIMIT as u64 {
         return Err(too_large());
     }
-    let collected = tokio::time::timeout(BODY_PATIENCE, Limited::new(body, BODY_LIMIT).collect());
+    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_LIMIT).collect());
     match collected.await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
@@ -73,7 +73,7 @@ pub fn broken_body() -> Problem {
     Problem::bad_request("the body ended before it was complete")
 }
 
-/// 408: the body took longer than [`BODY_PATIENCE`].
+/// 408: the body took longer than [`BODY_TIMEOUT`].
 pub fn late_body() -> Problem {
     Problem::request_timeout("send the whole body within 10 seconds")
 }

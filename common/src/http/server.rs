@@ -2,7 +2,7 @@
 //! order_service and every operations port.
 //!
 //! What a client may take its time for is bounded: the handshake, a request's head, its body
-//! ([`crate::http::request::BODY_PATIENCE`]), silence between requests (which answers announce), and the taking of its
+//! ([`crate::http::request::BODY_TIMEOUT`]), silence between requests (which answers announce), and the taking of its
 //! answer. So is how large a head may be, and how many connections there are, altogether and of one client.
 //! Where there is no room for another connection, one that is of no use is cut off, such as one whose body has
 //! not arrived. A request for another host, or by a page of another site, goes no further than this.
@@ -10,11 +10,11 @@
 mod admission;
 mod connections;
 mod kept;
-mod patience;
-mod places;
+mod keyed_permits;
 mod silence;
 pub mod tls;
 mod unread;
+mod write_timeout;
 
 use std::{
     convert::Infallible,
@@ -49,15 +49,15 @@ use tracing::{debug, warn};
 use self::{
     admission::Admission,
     connections::{Connections, Entry},
-    patience::Paced,
     silence::{Answered, Followed, Limits, Silence},
     tls::Tls,
+    write_timeout::Paced,
 };
 pub use self::{
     admission::{HostName, names_this_machine},
     connections::{Connection, Keeping},
     kept::{PIECE, keep},
-    places::{Place, Places},
+    keyed_permits::{KeyedPermit, KeyedPermits},
 };
 use crate::http::{
     network::{Network, Site},
@@ -78,7 +78,7 @@ const BACKLOG: u32 = 1_024;
 /// no more than this.
 const SEND_BUFFER: u32 = 256 * 1024;
 /// How long the head of a request may take to arrive.
-pub const HEADER_PATIENCE: Duration = Duration::from_secs(10);
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection is kept after an answer if nothing else is configured. Balancers and proxies
 /// commonly use connections again for 60 s; one that we close first can cost them a request.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
@@ -87,15 +87,15 @@ pub const KEEP_ALIVE_MS: RangeInclusive<u64> = 10_000..=3_600_000;
 /// How long a connection that ends for its silence may take to do so in order.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How long a TLS handshake may take.
-const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest head of a request, in bytes: tokens and cookies have room.
 pub const HEAD_LIMIT: usize = 32 * 1024;
 /// How much of an answer a connection has in hand besides the kernel's buffer, in bytes, and of a
 /// request's head.
 const BUFFER: usize = 64 * 1024;
 /// How much of the shutdown's time requests in hand have. A complete one takes less: see
-/// [`crate::process::service::REQUEST_PATIENCE`].
-const CLIENT_PATIENCE: Duration = Duration::from_secs(7);
+/// [`crate::process::service::REQUEST_TIMEOUT`].
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(7);
 /// How long to wait before accepting connections again when that failed.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// The first byte of a TLS connection: the type of a handshake's record.
@@ -141,7 +141,7 @@ impl Default for Serving {
             connections_per_client: 0,
             exempt: Vec::new(),
             write_patience: Duration::from_secs(30),
-            head_patience: HEADER_PATIENCE,
+            head_patience: HEADER_TIMEOUT,
             keep_alive: KEEP_ALIVE,
             allowed_hosts: Vec::new(),
             is_private: false,
@@ -231,7 +231,7 @@ pub(crate) fn connections_within(files: u64) -> usize {
 }
 
 /// Serves each connection in a task of its own. After the shutdown, requests in hand are answered;
-/// clients that do not send the rest of what they began are cut off after [`CLIENT_PATIENCE`].
+/// clients that do not send the rest of what they began are cut off after [`CLIENT_TIMEOUT`].
 pub(crate) async fn serve(listener: TcpListener, server: Server) -> anyhow::Result<()> {
     let server = Arc::new(server);
     let mut connections = JoinSet::new();
@@ -261,7 +261,7 @@ pub(crate) async fn serve(listener: TcpListener, server: Server) -> anyhow::Resu
         }
     }
     let finish = async { while connections.join_next().await.is_some() {} };
-    if timeout(CLIENT_PATIENCE, finish).await.is_err() {
+    if timeout(CLIENT_TIMEOUT, finish).await.is_err() {
         connections.shutdown().await;
     }
     Ok(())
@@ -323,7 +323,7 @@ impl Server {
         let Some(acceptor) = &self.acceptor else {
             return self.requests(stream, Peer { address, tls: false }, connection).await;
         };
-        match timeout(HANDSHAKE_PATIENCE, self.handshake(acceptor, stream)).await {
+        match timeout(HANDSHAKE_TIMEOUT, self.handshake(acceptor, stream)).await {
             Ok(Some(stream)) => {
                 self.requests(stream, Peer { address, tls: true }, connection).await;
             }

@@ -8,7 +8,7 @@ use std::{
 
 use clap::{Args, ValueEnum};
 
-use crate::{config_error::Fault, secret::Secret};
+use crate::{config_error::ConfigError, secret::Secret};
 
 /// How short a secret between services may be, in characters.
 const SECRET_LENGTH: usize = 16;
@@ -55,7 +55,7 @@ impl AuthConfig {
     ///
     /// Whoever can reach the address would be let in without being asked; or there is no secret
     /// where one is needed, or one that is unfit.
-    pub fn check(&self, http: SocketAddr) -> Result<(), Fault> {
+    pub fn check(&self, http: SocketAddr) -> Result<(), ConfigError> {
         let secrets = self.secrets()?;
         if self.is_off() {
             return self.check_reach(http, Path::new("/"));
@@ -63,19 +63,19 @@ impl AuthConfig {
         if secrets.is_empty() {
             let reason = "with AUTH_MODE=required the gateway and order_service need it (or \
                           ORDER_SERVICE_SECRET_FILE): the same for both";
-            return Err(Fault::of("ORDER_SERVICE_SECRET", reason));
+            return Err(ConfigError::of("ORDER_SERVICE_SECRET", reason));
         }
         Ok(())
     }
 
-    fn check_reach(&self, http: SocketAddr, root: &Path) -> Result<(), Fault> {
+    fn check_reach(&self, http: SocketAddr, root: &Path) -> Result<(), ConfigError> {
         let allowed = self.auth_off_anywhere.unwrap_or_else(|| is_container(root));
         if http.ip().is_loopback() || allowed {
             return Ok(());
         }
         let reason = "off lets in whoever can reach HTTP_ADDR, which is not a loopback address; \
                       listen on 127.0.0.1, or say AUTH_OFF_ANYWHERE=true if that is meant";
-        Err(Fault::of("AUTH_MODE", reason))
+        Err(ConfigError::of("AUTH_MODE", reason))
     }
 
     /// The secrets between the gateway and order_service, the one to show first.
@@ -83,7 +83,7 @@ impl AuthConfig {
     /// # Errors
     ///
     /// One is too short, too long or not plain; or the file cannot be read.
-    pub fn secrets(&self) -> Result<Vec<Secret>, Fault> {
+    pub fn secrets(&self) -> Result<Vec<Secret>, ConfigError> {
         let (variable, file) = ("ORDER_SERVICE_SECRET", "ORDER_SERVICE_SECRET_FILE");
         let given = Secret::given(
             (variable, self.order_service_secret.as_ref()),
@@ -101,7 +101,7 @@ impl AuthConfig {
             let reason = format!(
                 "a secret is {SECRET_LENGTH} to {SECRET_LIMIT} printable ASCII characters without spaces and commas"
             );
-            return Err(Fault::of(variable, reason));
+            return Err(ConfigError::of(variable, reason));
         }
         Ok(texts.into_iter().map(Secret::from).collect())
     }
@@ -120,6 +120,8 @@ fn is_container(root: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
 
     fn config(mode: AuthMode, anywhere: Option<bool>, secret: Option<&str>) -> AuthConfig {
@@ -139,21 +141,21 @@ mod tests {
             let config = config(AuthMode::Off, anywhere, None);
             config.check_reach(address.parse().unwrap(), &root).map_err(|fault| fault.variable)
         };
-        let refused = Err("AUTH_MODE");
+        let refused = Err(Cow::Borrowed("AUTH_MODE"));
         for address in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1"] {
             assert_eq!(reached(address, None), Ok(()), "{address}");
             assert_eq!(reached(address, Some(false)), Ok(()), "{address}");
         }
         for address in ["0.0.0.0:1", "[::]:1", "192.168.1.1:1"] {
-            assert_eq!(reached(address, None), refused, "{address}");
-            assert_eq!(reached(address, Some(false)), refused, "{address}");
+            assert_eq!(reached(address, None), refused.clone(), "{address}");
+            assert_eq!(reached(address, Some(false)), refused.clone(), "{address}");
             assert_eq!(reached(address, Some(true)), Ok(()), "{address}");
         }
         fs::write(root.join("proc/1/cgroup"), "12:cpu:/user.slice\n").unwrap();
-        assert_eq!(reached("0.0.0.0:1", None), refused);
+        assert_eq!(reached("0.0.0.0:1", None), refused.clone());
         fs::write(root.join("proc/1/cgroup"), "12:cpu:/docker/0123\n").unwrap();
         assert_eq!(reached("0.0.0.0:1", None), Ok(()));
-        assert_eq!(reached("0.0.0.0:1", Some(false)), refused, "it was told not to");
+        assert_eq!(reached("0.0.0.0:1", Some(false)), refused.clone(), "it was told not to");
         fs::remove_file(root.join("proc/1/cgroup")).unwrap();
         fs::write(root.join(".dockerenv"), "").unwrap();
         assert_eq!(reached("0.0.0.0:1", None), Ok(()));

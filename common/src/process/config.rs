@@ -9,13 +9,16 @@ use clap::{
 };
 
 use crate::{
-    config_error::{EXIT_CONFIG, Fault, named},
-    connection::link::{RedisAccess, RedisUrl},
-    connection::topology::Sources,
+    config_error::{ConfigError, EXIT_CONFIG, named},
+    connection::{
+        topology::Sources,
+        url::{RedisAccess, RedisUrl},
+    },
     consumer::trimmer::Retention,
-    contract::events::Topic,
+    contract::streams::topics,
     http::server::KEEP_ALIVE_MS,
     logs::LogFormat,
+    schema::stream::Topic,
     secret::Secret,
 };
 
@@ -89,22 +92,24 @@ fn log_filter(text: &str) -> Result<String, String> {
 }
 
 impl CommonConfig {
-    /// Where each topic lives, and how we are let in.
+    /// Where each of these topics lives, and how the server is entered. A topic that is none of the shop's has its
+    /// URL in `<TOPIC>_REDIS_URL`, as they have.
     ///
     /// # Errors
     ///
-    /// A password or a certificate is missing, or is not what it should be.
-    pub fn sources(&self) -> Result<Sources, Fault> {
-        let sources = Sources::new(|topic| {
+    /// A URL cannot be read; a password or a certificate is missing, or is not what it should be.
+    pub fn sources(&self, topics: &[Topic]) -> Result<Sources, ConfigError> {
+        let sources = Sources::try_new(topics, |topic| {
             let own = match topic {
-                Topic::Order => &self.order_redis_url,
-                Topic::Inventory => &self.inventory_redis_url,
-                Topic::Account => &self.account_redis_url,
-                Topic::Message => &self.message_redis_url,
+                topics::ORDER => self.order_redis_url.clone(),
+                topics::INVENTORY => self.inventory_redis_url.clone(),
+                topics::ACCOUNT => self.account_redis_url.clone(),
+                topics::MESSAGE => self.message_redis_url.clone(),
+                further => url_of(further)?,
             };
-            own.as_ref().unwrap_or(&self.redis_url).clone()
+            Ok(own.unwrap_or_else(|| self.redis_url.clone()))
         });
-        sources.with(&self.redis)
+        sources?.with(&self.redis)
     }
 
     /// The name of this instance in its consumer groups.
@@ -112,6 +117,16 @@ impl CommonConfig {
         self.instance.clone().unwrap_or_else(|| {
             format!("{}-{}", gethostname::gethostname().to_string_lossy(), ops.port())
         })
+    }
+}
+
+/// The URL in the topic's variable, if it is set.
+fn url_of(topic: Topic) -> Result<Option<RedisUrl>, ConfigError> {
+    let variable = format!("{}_REDIS_URL", topic.name().to_uppercase());
+    let Some(url) = std::env::var_os(&variable) else { return Ok(None) };
+    match url.to_str().unwrap_or_default().parse() {
+        Ok(url) => Ok(Some(url)),
+        Err(reason) => Err(ConfigError::of(variable, reason)),
     }
 }
 

@@ -16,8 +16,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use tracing::{info, warn};
 
 use crate::{
-    connection::health::Health, connection::memory::MemoryFacts, http::problem::Problem,
-    process::service::Life,
+    connection::{health::Health, memory::MemoryFacts},
+    http::problem::Problem,
+    process::service::ServiceContext,
 };
 
 /// The seconds after which a request that was refused for want of memory may be repeated.
@@ -123,13 +124,13 @@ pub struct MemoryWatch {
 
 impl MemoryWatch {
     /// A watch that knows no server yet.
-    pub fn new(limit: MaxMemory, life: &Life) -> Arc<Self> {
+    pub fn new(limit: MaxMemory, context: &ServiceContext) -> Arc<Self> {
         let gauge = Gauge::default();
         let name = "redis_memory_used_percent";
         let help =
             "Used part of maxmemory, of the Redis server that is fullest; 0 without maxmemory";
-        life.register_metrics(|registry| registry.register(name, help, gauge.clone()));
-        let health = Arc::clone(&life.health);
+        context.register_metrics(|registry| registry.register(name, help, gauge.clone()));
+        let health = Arc::clone(&context.health);
         Arc::new(Self { limit, servers: Mutex::default(), gauge, health })
     }
 

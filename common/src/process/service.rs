@@ -21,28 +21,30 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::{
-    config_error::Fault,
+    config_error::ConfigError,
     connection::{health::Health, topology::Sources},
     consumer::{
         self, Reader, Subscription,
         trimmer::{Retention, Trimmer},
     },
+    contract::streams::topics,
     decision::Decider,
-    engine::{Door, Engine, QUEUE_KIB, metrics::EngineMetrics, store_id::Keeper},
+    engine::{Engine, EngineHandle, QUEUE_KIB, metrics::EngineMetrics, store_id::StoreIdKeeper},
     http::server,
     logs,
     process::{
         config::{self, CommonConfig},
         operations_port::{self, Operations},
     },
+    schema::stream::Topic,
 };
 
 /// How long the work in hand may take after a signal to stop.
-pub const STOP_PATIENCE: Duration = Duration::from_secs(10);
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a request may take once it is complete.
-pub const REQUEST_PATIENCE: Duration = Duration::from_secs(6);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(6);
 /// How long a command waits for the engine before its caller is told that it took too long.
-pub const COMMAND_PATIENCE: Duration = Duration::from_secs(3);
+pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A service's configuration.
 pub trait ServiceConfig: Parser {
@@ -56,12 +58,17 @@ pub trait ServiceConfig: Parser {
     /// # Errors
     ///
     /// What does not fit together; the process ends with 64.
-    fn check(&self) -> Result<(), Fault> {
+    fn check(&self) -> Result<(), ConfigError> {
         Ok(())
+    }
+
+    /// The topics that the service has to do with: its own, and those whose streams it reads.
+    fn topics(&self) -> Vec<Topic> {
+        topics::ALL.into()
     }
 }
 
-/// A process from its start to its end. `start` wires the service: it spawns tasks on the [`Life`]
+/// A process from its start to its end. `start` wires the service: it spawns tasks on the [`ServiceContext`]
 /// and returns; the process then lives until a signal, or until a task ends by itself.
 ///
 /// Exit codes: 0 after SIGTERM, SIGINT or SIGHUP, 1 if a task failed or the work in hand could not be
@@ -70,7 +77,7 @@ pub fn main<C, F, S>(name: &'static str, start: S) -> ExitCode
 where
     C: ServiceConfig,
     F: Future<Output = anyhow::Result<()>>,
-    S: FnOnce(C, Life) -> F,
+    S: FnOnce(C, ServiceContext) -> F,
 {
     let config = match config::parse::<C>() {
         Ok(config) => config,
@@ -83,7 +90,7 @@ where
             ExitCode::FAILURE
         };
     }
-    let checked = config.check().and_then(|()| config.common().sources());
+    let checked = config.check().and_then(|()| config.common().sources(&config.topics()));
     let sources = match checked {
         Ok(sources) => sources,
         Err(fault) => return fault.tell(),
@@ -112,7 +119,7 @@ async fn live<C, F, S>(
 where
     C: ServiceConfig,
     F: Future<Output = anyhow::Result<()>>,
-    S: FnOnce(C, Life) -> F,
+    S: FnOnce(C, ServiceContext) -> F,
 {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
@@ -123,24 +130,24 @@ where
     };
     let common = config.common();
     let instance = common.instance_or_default(config.ops_addr());
-    let mut life = Life::new(sources, &instance);
-    life.register_metrics(|registry| {
+    let mut context = ServiceContext::new(sources, &instance);
+    context.register_metrics(|registry| {
         let help = "Lines for standard output that were dropped because nobody read them";
         registry.register("log_lines_dropped", help, logs::dropped_lines());
     });
-    life.claim_idle_ms = common.claim_idle_ms;
-    life.retention = Retention { entries: common.stream_keep, bytes: common.stream_keep_bytes };
-    life.keep_alive = Duration::from_millis(common.keep_alive_ms);
-    let life_until_the_end = life.clone();
+    context.claim_idle_ms = common.claim_idle_ms;
+    context.retention = Retention { entries: common.stream_keep, bytes: common.stream_keep_bytes };
+    context.keep_alive = Duration::from_millis(common.keep_alive_ms);
+    let life_until_the_end = context.clone();
     let ops_addr = config.ops_addr();
     let Ok(ops_allowed_hosts) =
         common.ops_allowed_hosts.iter().map(|name| name.parse()).collect::<Result<_, Infallible>>();
     let listener = server::listen("OPS_ADDR", ops_addr)?;
     info!(instance, "{name} {} starts", env!("CARGO_PKG_VERSION"));
-    start(config, life).await?;
-    let life = life_until_the_end;
-    let registry = std::mem::take(&mut *lock(&life.registry));
-    let operations = Operations { health: Arc::clone(&life.health), registry };
+    start(config, context).await?;
+    let context = life_until_the_end;
+    let registry = std::mem::take(&mut *lock(&context.registry));
+    let operations = Operations { health: Arc::clone(&context.health), registry };
     // It answers to the very end, and is no reason to wait.
     let operations = operations_port::router(Arc::new(operations));
     let serving = server::serve_operations(
@@ -148,7 +155,7 @@ where
         ops_addr,
         ops_allowed_hosts,
         operations,
-        life.keep_alive,
+        context.keep_alive,
     );
     let operations = tokio::spawn(serving);
 
@@ -156,10 +163,10 @@ where
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         Some(()) = async { hang_up.as_mut()?.recv().await } => Ok(()),
-        ended = life.any_task_ends() => ended,
+        ended = context.any_task_ends() => ended,
     };
     info!("finishing what is in hand");
-    let stopped = life.stop().await;
+    let stopped = context.stop().await;
     operations.abort();
     info!("{name} is done");
     ended_early.and(stopped)
@@ -192,7 +199,7 @@ type Tasks = JoinSet<(&'static str, anyhow::Result<()>)>;
 
 /// What a service is made of while it lives.
 #[derive(Debug, Clone)]
-pub struct Life {
+pub struct ServiceContext {
     /// Which Redis has which topic.
     pub sources: Sources,
     /// What the operations port tells.
@@ -210,7 +217,7 @@ pub struct Life {
     registry: Arc<Mutex<Registry>>,
 }
 
-impl Life {
+impl ServiceContext {
     /// A life without tasks yet, of this instance of its service.
     pub fn new(sources: Sources, instance: &str) -> Self {
         Self {
@@ -241,7 +248,7 @@ impl Life {
     ///
     /// # Errors
     ///
-    /// A task failed, or it took longer than [`STOP_PATIENCE`].
+    /// A task failed, or it took longer than [`STOP_TIMEOUT`].
     pub async fn stop(&self) -> anyhow::Result<()> {
         self.shutdown.cancel();
         let mut tasks = std::mem::take(&mut *lock(&self.tasks));
@@ -254,8 +261,8 @@ impl Life {
                 }
             }
         };
-        if tokio::time::timeout(STOP_PATIENCE, finish).await.is_err() {
-            anyhow::bail!("what was in hand did not finish within {STOP_PATIENCE:?}");
+        if tokio::time::timeout(STOP_TIMEOUT, finish).await.is_err() {
+            anyhow::bail!("what was in hand did not finish within {STOP_TIMEOUT:?}");
         }
         result
     }
@@ -273,7 +280,7 @@ impl Life {
         text
     }
 
-    /// Starts a task. It runs until [`Life::shutdown`]; if it ends earlier, the process does.
+    /// Starts a task. It runs until [`ServiceContext::shutdown`]; if it ends earlier, the process does.
     pub fn spawn(
         &self,
         name: &'static str,
@@ -287,7 +294,7 @@ impl Life {
         &self,
         decider: D,
         subscriptions: Vec<Subscription<D::Input>>,
-    ) -> Door<D> {
+    ) -> EngineHandle<D> {
         let metrics = Arc::new(EngineMetrics::register(&mut lock(&self.registry)));
         let (engine, queue) = Engine::new(
             decider,
@@ -297,7 +304,7 @@ impl Life {
             Arc::clone(&metrics),
             self.shutdown.clone(),
         );
-        let part = engine.part();
+        let component = engine.component();
         self.spawn("the engine", engine.run());
         let own = self.sources.of(D::TOPIC);
         let memory = Arc::new(Semaphore::new(QUEUE_KIB as usize));
@@ -310,30 +317,30 @@ impl Life {
                 claim_idle_ms: self.claim_idle_ms,
                 queue: queue.clone(),
                 memory: Arc::clone(&memory),
-                part: self.health.part("the stream reader"),
-                upkeep: self.health.helper("the upkeep of the streams"),
+                component: self.health.component("the stream reader"),
+                upkeep: self.health.background_component("the upkeep of the streams"),
                 shutdown: self.shutdown.clone(),
                 metrics: Arc::clone(&metrics),
-                engine: Arc::clone(&part),
+                engine: Arc::clone(&component),
                 provenance: Mutex::default(),
             };
             self.spawn("a stream reader", reader.run());
         }
         let trimmer = Trimmer {
-            topic: D::TOPIC,
-            url: self.sources.of(D::TOPIC).clone(),
+            streams: D::streams(),
+            url: own.clone(),
             keep: self.retention,
-            part: self.health.helper("the trimmer"),
+            component: self.health.background_component("the trimmer"),
             shutdown: self.shutdown.clone(),
         };
         self.spawn("the trimmer", trimmer.run());
-        let keeper = Keeper {
+        let keeper = StoreIdKeeper {
             topic: D::TOPIC,
             url: own.clone(),
-            part: self.health.part("the keeper"),
+            component: self.health.component("the store id"),
             shutdown: self.shutdown.clone(),
         };
-        self.spawn("the keeper", keeper.run());
-        Door::new(queue, part, COMMAND_PATIENCE)
+        self.spawn("the store id", keeper.run());
+        EngineHandle::new(queue, component, COMMAND_TIMEOUT)
     }
 }

@@ -7,10 +7,10 @@ use tracing::info;
 
 use crate::{
     http::server::{Server, Serving, allow_files, connections_within, listen, serve, tls::Tls},
-    process::service::Life,
+    process::service::ServiceContext,
 };
 
-impl Life {
+impl ServiceContext {
     /// Serves HTTP until the shutdown; requests in hand are answered first.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! What lies in the queue shares one read and one write.
 
 use common::{
-    contract::events::Stream,
-    engine::{BATCH_INPUTS, BATCH_KEYS, Refusal},
+    contract::streams::{self, topics},
+    engine::{BATCH_INPUTS, BATCH_KEYS, SubmitError},
 };
 
 use crate::support::{Answer, Deposit, How, Redis, Service, until};
@@ -26,7 +26,7 @@ async fn commands_sent_at_once_share_a_read_and_a_write() {
     // The engine's own read and the script's check; the receipts are fresh and not read.
     assert_eq!(redis.calls("mget").await, 2 * batches);
     assert_eq!(redis.calls("mset").await, batches);
-    let announced = redis.entries(Stream::InventoryUpdated).await;
+    let announced = redis.entries(streams::INVENTORY_UPDATED).await;
     assert_eq!(announced.len() as u64, batches, "a counter is announced once for each commit");
     assert_eq!(announced.last().unwrap().entity()["total"], 1_001);
     assert_eq!(redis.audited().await.len(), 1_001);
@@ -39,7 +39,7 @@ async fn entries_share_a_write_and_an_acknowledgement() {
     redis.deposit_all((0..1_000).map(|n| Deposit::new(format!("d{n}"), "c", 1))).await;
     redis.tell("CONFIG RESETSTAT").await;
     let service = Service::start(&redis, "one").await;
-    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+    until("all is acknowledged", async || redis.is_through(streams::ORDER_CREATED).await).await;
     let (commits, acks) = (redis.calls("evalsha").await, redis.calls("xack").await);
     assert!(commits <= 20, "{commits} commits for 1,000 entries");
     assert!(acks <= commits, "{acks} acknowledgements after {commits} commits");
@@ -60,7 +60,7 @@ async fn a_burst_of_small_entries_costs_one_read_and_one_commit() {
         let deposits: Vec<_> =
             (0..100).map(|n| Deposit::new(format!("d{burst}.{n}"), "c", 1)).collect();
         redis.deposit_at_once(&deposits).await;
-        until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+        until("all is acknowledged", async || redis.is_through(streams::ORDER_CREATED).await).await;
     }
     let (reads, commits) = (redis.calls("xreadgroup").await, redis.calls("evalsha").await);
     assert!(reads <= BURSTS + 8, "{reads} reads for {BURSTS} bursts");
@@ -73,7 +73,7 @@ async fn large_deposits(redis: &Redis, count: usize, bytes: usize) {
     for n in 0..count {
         let mut deposit = serde_json::to_value(Deposit::new(format!("d{n}"), "c", 1)).unwrap();
         deposit["padding"] = "x".repeat(bytes).into();
-        redis.append(Stream::OrderCreated, &deposit.to_string()).await;
+        redis.append(streams::ORDER_CREATED, &deposit.to_string()).await;
     }
 }
 
@@ -89,15 +89,16 @@ async fn entries_in_the_process_are_bounded_by_bytes() {
     // 8 MiB in the queue, 2 MiB that wait for it and 4 MiB that were read behind these, or twice as much: sizes
     // are guessed from what came before.
     let most = 2 * 14 * 1024 * 1024 / 500_000;
-    until("the queue is full", async || redis.pending(Stream::OrderCreated).await > Some(12)).await;
+    until("the queue is full", async || redis.pending(streams::ORDER_CREATED).await > Some(12))
+        .await;
     for _ in 0..200 {
-        let pending = redis.pending(Stream::OrderCreated).await.unwrap();
+        let pending = redis.pending(streams::ORDER_CREATED).await.unwrap();
         assert!(pending <= most, "{pending} entries of 500 kB were taken");
         tokio::task::yield_now().await;
     }
     redis.tell("DEL {inventory}:counters").await;
     redis.tell("CONFIG RESETSTAT").await;
-    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+    until("all is acknowledged", async || redis.is_through(streams::ORDER_CREATED).await).await;
     assert_eq!(redis.audited().await.len(), 101);
     let batches = redis.calls("evalsha").await;
     let least = 100 * 500_000 / (2 * 1024 * 1024);
@@ -134,13 +135,13 @@ async fn a_read_asks_for_as_many_entries_as_their_size_allows() {
     redis.deposit_all((0..2_000).map(|n| Deposit::new(format!("s{n}"), "c", 1))).await;
     large_deposits(&redis, 1, 900_000).await;
     let service = Service::start(&redis, "one").await;
-    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+    until("all is acknowledged", async || redis.is_through(streams::ORDER_CREATED).await).await;
     let small = counts(&redis).await;
     let full = small.iter().position(|count| *count == BATCH_INPUTS).expect("full speed");
     assert!(small[0] == 1 && full <= 12 && small[..full].is_sorted(), "{small:?}");
     redis.tell("SLOWLOG RESET").await;
     large_deposits(&redis, 30, 900_000).await;
-    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+    until("all is acknowledged", async || redis.is_through(streams::ORDER_CREATED).await).await;
     let large = counts(&redis).await;
     assert!(large[large.len() - 10..].iter().all(|count| *count <= 4), "{large:?}");
     service.stop().await.unwrap();
@@ -151,10 +152,10 @@ async fn a_new_entity_is_listed_and_a_changed_one_is_announced() {
     let redis = Redis::start();
     let service = Service::start(&redis, "one").await;
     service.ask(Deposit::new("a", "c", 1)).await.unwrap();
-    assert!(redis.entries(Stream::InventoryUpdated).await.is_empty());
+    assert!(redis.entries(streams::INVENTORY_UPDATED).await.is_empty());
     service.ask(Deposit::new("b", "c", 2)).await.unwrap();
     service.ask(Deposit::new("b", "c", 2)).await.unwrap();
-    let announced = redis.entries(Stream::InventoryUpdated).await;
+    let announced = redis.entries(streams::INVENTORY_UPDATED).await;
     let announced: Vec<_> = announced.iter().map(|entry| entry.entity()["total"].clone()).collect();
     assert_eq!(announced, [3]);
     let listed: Vec<String> = redis.ask("LRANGE {inventory}:counters 0 -1").await;
@@ -188,10 +189,8 @@ async fn many_entities(how: How, inputs: usize) {
     let ids: Vec<String> = (0..inputs).map(|n| format!("d{n}")).collect();
     redis.deposit_all(ids.iter().map(|id| Deposit::new(id, "c", 1).how(how))).await;
     let service = Service::start(&redis, "one").await;
-    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
-    assert!(
-        redis.entries(Stream::Dead(common::contract::events::Topic::Inventory)).await.is_empty()
-    );
+    until("all is acknowledged", async || redis.is_through(streams::ORDER_CREATED).await).await;
+    assert!(redis.entries(topics::INVENTORY.dead_letters()).await.is_empty());
     assert_eq!(redis.total("c").await, Some(inputs as u64));
     for id in &ids {
         assert_eq!(redis.total(&format!("{id}.39")).await, Some(1), "{id}");
@@ -222,8 +221,8 @@ async fn a_command_that_panics_or_is_at_fault_is_told_so_and_its_neighbours_go_o
             Deposit::new("f", "c", 1),
         ])
         .await;
-    let fault = |answer: &Result<Answer, Refusal>| match answer {
-        Err(Refusal::Fault(fault)) => fault.clone(),
+    let fault = |answer: &Result<Answer, SubmitError>| match answer {
+        Err(SubmitError::Fault(fault)) => fault.clone(),
         other => panic!("{other:?}"),
     };
     assert_eq!(answers[0], Ok(Answer::Done(1)));
@@ -233,8 +232,6 @@ async fn a_command_that_panics_or_is_at_fault_is_told_so_and_its_neighbours_go_o
     assert!(fault(&answers[4]).contains("{inventory}:counter:unnamed"));
     assert_eq!(answers[5], Ok(Answer::Done(2)));
     assert_eq!(redis.audited().await.len(), 2);
-    assert!(
-        redis.entries(Stream::Dead(common::contract::events::Topic::Inventory)).await.is_empty()
-    );
+    assert!(redis.entries(topics::INVENTORY.dead_letters()).await.is_empty());
     service.stop().await.unwrap();
 }

@@ -1,6 +1,6 @@
 //! Several instances on the same entities.
 
-use common::contract::events::Stream;
+use common::contract::streams;
 
 use crate::support::{Answer, Deposit, How, Redis, Service, ledger::LIMITED};
 
@@ -130,7 +130,7 @@ async fn instances_share_the_entries_and_none_is_handled_twice() {
         redis.deposit_all((0..20).map(deposit)).await;
     }
     crate::support::until("all is acknowledged", async || {
-        redis.is_through(Stream::OrderCreated).await
+        redis.is_through(streams::ORDER_CREATED).await
     })
     .await;
     assert_eq!(redis.audited().await.len(), 600);
@@ -176,7 +176,7 @@ async fn a_conflict_leaves_the_other_groups_of_the_batch_alone() {
     assert_eq!(redis.calls("evalsha").await, 2);
     // One read of the engine's own, for the reply of the conflict carried what stands now.
     assert_eq!(redis.calls("mget").await, 1 + 2);
-    assert_eq!(redis.entries(Stream::InventoryCheck).await.len(), 5);
+    assert_eq!(redis.entries(streams::INVENTORY_CHECK).await.len(), 5);
     service.stop().await.unwrap();
 }
 
@@ -191,7 +191,7 @@ async fn an_entity_that_is_unexpectedly_there_is_shown_to_the_second_decision() 
     assert_eq!(service.ask(Deposit::new("d", "c", 7)).await, Ok(Answer::Known(77)));
     assert_eq!(service.ledger.saw_receipt("d"), [false, true]);
     assert_eq!(redis.total("c").await, None);
-    assert!(redis.entries(Stream::InventoryCheck).await.is_empty());
+    assert!(redis.entries(streams::INVENTORY_CHECK).await.is_empty());
     service.stop().await.unwrap();
 }
 

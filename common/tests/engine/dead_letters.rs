@@ -5,7 +5,10 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use common::contract::events::{DeadLetter, Stream, Topic};
+use common::{
+    contract::streams::{self, topics},
+    schema::stream::{DeadLetter, Stream},
+};
 use stack::RedisOptions;
 
 use crate::support::{Deposit, How, Redis, Service, until};
@@ -13,7 +16,7 @@ use crate::support::{Deposit, How, Redis, Service, until};
 /// The fields of an entry.
 type Fields<'a> = &'a [(&'a str, &'a [u8])];
 
-const DEAD: Stream = Stream::Dead(Topic::Inventory);
+const DEAD: Stream = topics::INVENTORY.dead_letters();
 
 /// The dead letters by the entry that each is about; there are no two about one.
 pub(crate) async fn letters(redis: &Redis) -> BTreeMap<String, DeadLetter> {
@@ -27,7 +30,7 @@ pub(crate) async fn letters(redis: &Redis) -> BTreeMap<String, DeadLetter> {
 }
 
 async fn is_through(redis: &Redis) -> bool {
-    redis.is_through(Stream::OrderCreated).await
+    redis.is_through(streams::ORDER_CREATED).await
 }
 
 #[tokio::test]
@@ -52,7 +55,7 @@ async fn poison_beside_good_entries_goes_to_the_dead_letters_once() {
     let mut expected = Vec::new();
     redis.deposit(&Deposit::new("good", "c", 1)).await;
     for (number, (fields, reason)) in poison.iter().enumerate() {
-        let id = redis.append_fields(Stream::OrderCreated, fields).await;
+        let id = redis.append_fields(streams::ORDER_CREATED, fields).await;
         expected.push((id, fields, reason));
         redis.deposit(&Deposit::new(format!("good{number}"), "c", 1)).await;
     }
@@ -66,7 +69,7 @@ async fn poison_beside_good_entries_goes_to_the_dead_letters_once() {
     let after = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
     for (id, fields, reason) in &expected {
         let letter = &found[id];
-        assert_eq!(letter.stream, Stream::OrderCreated.key());
+        assert_eq!(letter.stream, streams::ORDER_CREATED.key());
         assert_eq!(letter.group, "inventory_service");
         assert!(letter.reason.contains(**reason), "{letter:?}");
         assert!((before..=after).contains(&letter.at.into()), "{letter:?}");
@@ -97,7 +100,7 @@ async fn a_dead_letter_keeps_64_kib_and_fits_into_what_redis_takes_as_one_string
     let mut ids = Vec::new();
     for value in [control.as_bytes(), quoted.as_bytes(), &huge] {
         let fields = [("event_id", &b"1"[..]), ("entity", value)];
-        ids.push(redis.append_fields(Stream::OrderCreated, &fields).await);
+        ids.push(redis.append_fields(streams::ORDER_CREATED, &fields).await);
         redis.deposit(&Deposit::new(format!("good{}", ids.len()), "c", 1)).await;
     }
     let service = Service::start(&redis, "one").await;
@@ -134,7 +137,7 @@ async fn poison_that_two_instances_hold_is_written_once() {
     two.ready().await;
     // It cannot be written, so the other instance takes it over as well.
     redis.tell("SET events:{inventory}_dead string").await;
-    let poison = redis.append(Stream::OrderCreated, "{nope").await;
+    let poison = redis.append(streams::ORDER_CREATED, "{nope").await;
     one.in_trouble().await;
     two.in_trouble().await;
     redis.tell("DEL events:{inventory}_dead").await;
@@ -214,17 +217,17 @@ async fn what_an_input_causes_belongs_to_its_trace() {
     let with_trace = async |id: &str, how, trace: &str| {
         let entity = Deposit::new(id, "c", 1).how(how).json();
         let fields = [("entity", entity.as_bytes()), ("traceparent", trace.as_bytes())];
-        redis.append_fields(Stream::OrderCreated, &fields).await
+        redis.append_fields(streams::ORDER_CREATED, &fields).await
     };
     with_trace("traced", How::Plain, TRACE).await;
     with_trace("dead", How::AtFault, TRACE).await;
     with_trace("mistraced", How::Plain, "00-short-01").await;
     redis.deposit(&Deposit::new("plain", "c", 1)).await;
     let service = Service::start(&redis, "one").await;
-    service.door.ask(Deposit::new("asked", "c", 1), Some(TRACE.into())).await.unwrap();
+    service.engine.submit(Deposit::new("asked", "c", 1), Some(TRACE.into())).await.unwrap();
     until("all is acknowledged", async || is_through(&redis).await).await;
     let mut traces = BTreeMap::new();
-    for entry in redis.entries(Stream::InventoryCheck).await {
+    for entry in redis.entries(streams::INVENTORY_CHECK).await {
         assert!(entry.field("event_id").is_some_and(|id| uuid::Uuid::parse_str(id).is_ok()));
         let id = entry.entity()["id"].as_str().unwrap().to_owned();
         traces.insert(id, entry.field("traceparent").map(str::to_owned));

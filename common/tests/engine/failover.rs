@@ -3,15 +3,16 @@
 use std::time::Instant;
 
 use common::{
-    connection::{
-        link::{LinkError, SharedLink},
-        topology::Sources,
-    },
-    contract::events::{Event as _, Stream},
+    connection::{error::ConnectionError, shared_link::SharedLink, topology::Sources},
+    contract::streams::{self, topics},
+    schema::stream::Event as _,
 };
 
 use crate::support::{
-    Answer, Deposit, Ledger, Redis, Service, ledger::Counter, ledger::Deposited, name::Name, until,
+    Answer, Deposit, Ledger, Redis, Service,
+    ledger::{Counter, Deposited},
+    name::Name,
+    until,
 };
 
 /// A primary and its replica, in step.
@@ -44,7 +45,7 @@ async fn swap(primary: &Redis, replica: &Redis) {
 
 /// A service whose Redis is where the name leads.
 fn begin(name: &Name) -> Service {
-    let sources = Sources::new(|_| name.url().parse().expect("a URL"));
+    let sources = Sources::new(&topics::ALL, |_| name.url().parse().expect("a URL"));
     Service::with(sources, "one", Ledger::default(), |_| {})
 }
 
@@ -56,7 +57,7 @@ async fn a_service_leaves_a_demoted_primary_as_soon_as_its_name_leads_elsewhere(
     service.ready().await;
     service.ask(Deposit::new("a", "c", 1)).await.unwrap();
     old.deposit(&Deposit::new("b", "c", 1)).await;
-    until("all is acknowledged", async || old.is_through(Stream::OrderCreated).await).await;
+    until("all is acknowledged", async || old.is_through(streams::ORDER_CREATED).await).await;
     in_step(&old, &new).await;
     swap(&old, &new).await;
     service.in_trouble().await;
@@ -76,7 +77,7 @@ async fn a_service_leaves_a_demoted_primary_as_soon_as_its_name_leads_elsewhere(
     until("commands work again", async || service.ask(Deposit::new("d", "c", 1)).await.is_ok())
         .await;
     new.deposit(&Deposit::new("e", "c", 1)).await;
-    until("entries are read again", async || new.is_through(Stream::OrderCreated).await).await;
+    until("entries are read again", async || new.is_through(streams::ORDER_CREATED).await).await;
     let receipts = new.audited().await;
     assert!(["a", "b", "d", "e"].iter().all(|id| receipts.contains_key(*id)), "{receipts:?}");
     service.stop().await.unwrap();
@@ -89,14 +90,14 @@ async fn an_engine_that_had_nothing_to_write_follows_its_reader_to_the_promoted_
     let service = begin(&name);
     service.ready().await;
     old.deposit(&Deposit::new("a", "c", 1)).await;
-    until("all is acknowledged", async || old.is_through(Stream::OrderCreated).await).await;
+    until("all is acknowledged", async || old.is_through(streams::ORDER_CREATED).await).await;
     in_step(&old, &new).await;
     // Only the blocked read notices: the demoted primary answers everything else.
     name.leads_to(&new);
     swap(&old, &new).await;
     new.deposit(&Deposit::new("b", "c", 1)).await;
     until("it is counted", async || new.total("c").await == Some(2)).await;
-    until("all is acknowledged", async || new.is_through(Stream::OrderCreated).await).await;
+    until("all is acknowledged", async || new.is_through(streams::ORDER_CREATED).await).await;
     assert_eq!(new.audited().await.len(), 2);
     service.stop().await.unwrap();
 }
@@ -119,7 +120,7 @@ async fn acknowledgements_for_another_owners_demoted_primary_are_kept_for_the_ne
     let (old, new) = pair().await;
     let name = Name::of(&old).await;
     let service = Service::with(
-        common::connection::topology::Sources::new(|topic| {
+        common::connection::topology::Sources::new(&topics::ALL, |topic| {
             let url = if topic == Deposited::STREAM.topic() { own.url() } else { name.url() };
             url.parse().expect("a URL")
         }),
@@ -129,14 +130,14 @@ async fn acknowledgements_for_another_owners_demoted_primary_are_kept_for_the_ne
     );
     service.ready().await;
     for id in ["a", "b"] {
-        old.append(Stream::AccountWallet, &Deposit::new(id, "c", 1).json()).await;
+        old.append(streams::ACCOUNT_WALLET, &Deposit::new(id, "c", 1).json()).await;
     }
     until("both have their effect", async || own.total("c").await == Some(2)).await;
     in_step(&old, &new).await;
     swap(&old, &new).await;
     name.leads_to(&new);
-    new.append(Stream::AccountWallet, &Deposit::new("d", "c", 1).json()).await;
-    until("all is acknowledged", async || new.is_through(Stream::AccountWallet).await).await;
+    new.append(streams::ACCOUNT_WALLET, &Deposit::new("d", "c", 1).json()).await;
+    until("all is acknowledged", async || new.is_through(streams::ACCOUNT_WALLET).await).await;
     assert_eq!(own.total("c").await, Some(3));
     service.stop().await.unwrap();
 }
@@ -147,7 +148,7 @@ async fn what_is_only_read_is_not_read_from_a_replica() {
     let read = async |redis: &SharedLink| redis.get::<Counter>("c").await;
     let there = SharedLink::new(replica.url().parse().unwrap());
     let error = read(&there).await.unwrap_err();
-    assert!(matches!(error, LinkError::NotServing { .. }), "{error}");
+    assert!(matches!(error, ConnectionError::NotServing { .. }), "{error}");
     assert!(error.to_string().contains("it is a replica of 127.0.0.1:"), "{error}");
     // Also on a connection that was good once.
     let here = SharedLink::new(primary.url().parse().unwrap());
@@ -156,7 +157,7 @@ async fn what_is_only_read_is_not_read_from_a_replica() {
     until("it is noticed", async || read(&here).await.is_err()).await;
     until("the new one is read", async || read(&there).await.is_ok()).await;
     let error = here.check_server().await.unwrap_err();
-    assert!(matches!(error, LinkError::NotServing { .. }), "{error}");
+    assert!(matches!(error, ConnectionError::NotServing { .. }), "{error}");
 }
 
 #[tokio::test]
@@ -169,7 +170,7 @@ async fn a_refusal_by_the_server_within_a_script_opens_another_connection() {
         let mut script = redis::cmd("EVAL");
         script.arg("return redis.call('SET', KEYS[1], 'v')").arg(1).arg("k");
         let error = link.ask("EVAL", script).await.unwrap_err();
-        assert!(matches!(error, LinkError::NotServing { .. }), "{error}");
+        assert!(matches!(error, ConnectionError::NotServing { .. }), "{error}");
         replica.connections().await > opened + 1
     })
     .await;

@@ -1,6 +1,6 @@
 //! Entries that an instance has read, and that are not decided yet when their data is lost.
 
-use common::contract::events::Stream;
+use common::contract::streams;
 
 use crate::support::{
     Answer, Deposit, Ledger, Redis, Service,
@@ -19,7 +19,7 @@ async fn meanwhile(redis: &Redis, service: &Service, act: impl FnOnce() + Send +
 async fn only_the_later_deposit_counts(redis: &Redis, service: &Service) {
     redis.deposit(&Deposit::new("later", "c", 1)).await;
     until("the later one is counted", async || redis.total("c").await.is_some()).await;
-    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+    until("all is acknowledged", async || redis.is_through(streams::ORDER_CREATED).await).await;
     assert_eq!(redis.total("c").await, Some(1));
     assert_eq!(service.ledger.saw_receipt("lost").len(), 1, "it is dropped, not decided again");
     assert_eq!(redis.audited().await.len(), 1);
@@ -82,7 +82,7 @@ async fn an_entry_that_joins_a_batch_waiting_for_the_lease_after_a_power_loss_ha
     let mut other = redis.blocking();
     // While this is decided, an entry arrives behind it, and is lost.
     service.ledger.meanwhile("asked", move || {
-        let key = Stream::OrderCreated.key();
+        let key = streams::ORDER_CREATED.key();
         let mut add = redis::cmd("XADD");
         add.arg(key).arg("*").arg("entity").arg(Deposit::new("lost", "c", 100).json());
         add.exec(&mut other).unwrap();
@@ -94,7 +94,7 @@ async fn an_entry_that_joins_a_batch_waiting_for_the_lease_after_a_power_loss_ha
     assert_eq!(asked, Ok(Answer::Done(11)));
     redis.reconnect();
     redis.deposit(&Deposit::new("later", "c", 1)).await;
-    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+    until("all is acknowledged", async || redis.is_through(streams::ORDER_CREATED).await).await;
     assert_eq!(redis.total("c").await, Some(12));
     assert_eq!(service.ledger.saw_receipt("lost").len(), 0, "it is dropped, not decided");
     service.stop().await.unwrap();
@@ -117,7 +117,7 @@ async fn an_effect_that_a_power_loss_took_back_is_not_acknowledged() {
         let claim = "local found = redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1)[1] \
                      redis.call('XCLAIM', KEYS[1], ARGV[1], 'gone', 0, found[1])";
         let mut claim = redis::cmd("EVAL").arg(claim).arg(1).to_owned();
-        claim.arg(Stream::OrderCreated.key()).arg("inventory_service");
+        claim.arg(streams::ORDER_CREATED.key()).arg("inventory_service");
         claim.exec(&mut other).expect("it is claimed");
         copy(&data, &saved);
     });
@@ -127,7 +127,7 @@ async fn an_effect_that_a_power_loss_took_back_is_not_acknowledged() {
     power_loss();
     redis.reconnect();
     until("it is decided again", async || service.ledger.saw_receipt("a").len() == 2).await;
-    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+    until("all is acknowledged", async || redis.is_through(streams::ORDER_CREATED).await).await;
     assert_eq!(redis.total("c").await, Some(1));
     assert_eq!(redis.audited().await.len(), 1);
     service.stop().await.unwrap();
@@ -151,10 +151,10 @@ async fn entries_of_another_server_are_dropped_when_that_server_loses_its_data()
     upstream.tell("FLUSHALL").await;
     upstream.run::<()>(&store(2)).await;
     upstream.deposit(&Deposit::new("later", "c", 1)).await;
-    until("it is delivered", async || upstream.pending(Stream::OrderCreated).await == Some(1))
+    until("it is delivered", async || upstream.pending(streams::ORDER_CREATED).await == Some(1))
         .await;
     own.tell("DEL {inventory}:counters").await;
-    until("all is acknowledged", async || upstream.is_through(Stream::OrderCreated).await).await;
+    until("all is acknowledged", async || upstream.is_through(streams::ORDER_CREATED).await).await;
     assert_eq!(own.total("c").await, Some(1));
     assert_eq!(own.audited().await.len(), 1);
     service.stop().await.unwrap();

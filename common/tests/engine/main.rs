@@ -6,7 +6,6 @@
 mod batches;
 mod conflicts;
 mod dead_letters;
-mod door;
 mod failover;
 mod lags;
 mod lost_data;
@@ -15,6 +14,7 @@ mod outages;
 mod reads;
 mod recovery;
 mod scripts;
+mod submit;
 mod support;
 mod trouble;
 mod two_servers;

@@ -2,8 +2,8 @@
 //! work goes on by itself once the way is free.
 
 use common::{
-    contract::events::{Stream, Topic},
-    engine::Refusal,
+    contract::streams::{self, topics},
+    engine::SubmitError,
 };
 use stack::RedisOptions;
 
@@ -23,7 +23,7 @@ async fn a_flushed_script_is_loaded_again() {
         let deposits = (0..20).map(|n| Deposit::new(format!("d{round}.{n}"), "c", 1));
         let (answers, ()) = tokio::join!(service.ask_all(deposits), redis.run(&flush));
         assert!(answers.iter().all(Result::is_ok), "{answers:?}");
-        assert!(service.life.health.ready().is_ok());
+        assert!(service.context.health.ready().is_ok());
     }
     assert_eq!(redis.audited().await.len(), 1_000);
     assert!(redis.calls("script|load").await > 1);
@@ -46,27 +46,29 @@ async fn a_hash_where_the_record_of_a_dead_letter_should_be_stops_nobody() {
     let redis = Redis::start();
     let (poison, suspect) = ("9999999999999-0", "9999999999999-1");
     for (kind, id) in [("dead", poison), ("suspect", suspect)] {
-        let key = format!("{{inventory}}:{kind}:{}:{id}", Stream::OrderCreated.key());
+        let key = format!("{{inventory}}:{kind}:{}:{id}", streams::ORDER_CREATED.key());
         redis.tell(&format!("HSET {key} a hash")).await;
     }
-    redis.tell(&format!("XADD {} {poison} entity nope", Stream::OrderCreated.key())).await;
+    redis.tell(&format!("XADD {} {poison} entity nope", streams::ORDER_CREATED.key())).await;
     let good = Deposit::new("good", "c", 1).json();
     let mut add = redis::cmd("XADD");
-    add.arg(Stream::OrderCreated.key()).arg(suspect).arg("entity").arg(good);
+    add.arg(streams::ORDER_CREATED.key()).arg(suspect).arg("entity").arg(good);
     redis.run::<()>(&add).await;
     // Processes may have died of it.
-    let group = Topic::Inventory.service();
-    redis.tell(&format!("XGROUP CREATE {} {group} 0", Stream::OrderCreated.key())).await;
+    let group = topics::INVENTORY.service();
+    redis.tell(&format!("XGROUP CREATE {} {group} 0", streams::ORDER_CREATED.key())).await;
     for _ in 0..6 {
-        let read =
-            format!("XREADGROUP GROUP {group} one COUNT 9 STREAMS {}", Stream::OrderCreated.key());
+        let read = format!(
+            "XREADGROUP GROUP {group} one COUNT 9 STREAMS {}",
+            streams::ORDER_CREATED.key()
+        );
         redis.tell(&format!("{read} >")).await;
         redis.tell(&format!("{read} 0")).await;
     }
     let service = Service::begin(&redis, "one");
-    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+    until("all is acknowledged", async || redis.is_through(streams::ORDER_CREATED).await).await;
     assert_eq!(redis.total("c").await, Some(1));
-    let dead = redis.entries(Stream::Dead(Topic::Inventory)).await;
+    let dead = redis.entries(topics::INVENTORY.dead_letters()).await;
     // Without its record, a letter may be written again before its entry is acknowledged.
     assert!(!dead.is_empty());
     assert!(dead.iter().all(|letter| letter.entity()["entry"] == poison), "{dead:?}");
@@ -82,16 +84,19 @@ async fn its_own_fault(put: &str, how: How, what: &str) {
     let deposits = (0..9).map(|n| Deposit::new(format!("d{n}"), counter(n), 1).how(how));
     redis.deposit_all(deposits).await;
     let service = Service::begin(&redis, "one");
-    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+    until("all is acknowledged", async || redis.is_through(streams::ORDER_CREATED).await).await;
     assert_eq!(redis.total("good").await, Some(6), "{what}");
-    let dead = redis.entries(Stream::Dead(Topic::Inventory)).await;
+    let dead = redis.entries(topics::INVENTORY.dead_letters()).await;
     let reasons: Vec<String> =
         dead.iter().map(|it| it.entity()["reason"].as_str().unwrap().to_owned()).collect();
     assert_eq!(reasons.len(), 3, "{reasons:?}");
     assert!(reasons.iter().all(|it| it.contains("bad") && it.contains("hash")), "{reasons:?}");
     let asked = service.ask(Deposit::new("asked", "bad", 1).how(how)).await;
-    assert!(matches!(&asked, Err(Refusal::Fault(reason)) if reason.contains("hash")), "{asked:?}");
-    assert!(service.life.health.ready().is_ok());
+    assert!(
+        matches!(&asked, Err(SubmitError::Fault(reason)) if reason.contains("hash")),
+        "{asked:?}"
+    );
+    assert!(service.context.health.ready().is_ok());
     assert_eq!(redis.total("good").await, Some(6));
     service.stop().await.unwrap();
 }
@@ -102,7 +107,10 @@ async fn a_hash_is_found_out_also_by_a_decision_that_would_change_nothing() {
     redis.tell("HSET {inventory}:receipt:a a hash").await;
     let service = Service::start(&redis, "one").await;
     let asked = service.ask(Deposit::new("a", "c", 0).how(How::Asking)).await;
-    assert!(matches!(&asked, Err(Refusal::Fault(reason)) if reason.contains("hash")), "{asked:?}");
+    assert!(
+        matches!(&asked, Err(SubmitError::Fault(reason)) if reason.contains("hash")),
+        "{asked:?}"
+    );
     service.stop().await.unwrap();
 }
 
@@ -118,11 +126,11 @@ async fn inputs_that_do_not_need_the_key_that_cannot_be_written_go_on() {
     service.in_trouble().await;
     redis.deposit_all((0..20).map(|n| Deposit::new(format!("d{n}"), "old", 1))).await;
     until("they are counted", async || redis.total("old").await == Some(21)).await;
-    assert!(service.life.health.ready().is_err());
-    assert_eq!(redis.pending(Stream::OrderCreated).await.map(|it| it > 0), Some(true));
+    assert!(service.context.health.ready().is_err());
+    assert_eq!(redis.pending(streams::ORDER_CREATED).await.map(|it| it > 0), Some(true));
     redis.tell("DEL {inventory}:counters").await;
     redis.tell("RENAME aside {inventory}:counters").await;
-    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+    until("all is acknowledged", async || redis.is_through(streams::ORDER_CREATED).await).await;
     service.ready().await;
     assert_eq!(redis.audited().await.len(), 22);
     service.stop().await.unwrap();
@@ -142,11 +150,11 @@ async fn readiness_says_that_a_key_cannot_be_written_until_it_can() {
     let service = Service::start(&redis, "one").await;
     redis.tell(&format!("XADD events:{{inventory}}_check {LAST_ID} entity x")).await;
     let asked = service.ask(Deposit::new("a", "c", 1)).await;
-    assert_eq!(asked, Err(Refusal::Unavailable));
+    assert_eq!(asked, Err(SubmitError::Unavailable));
     // Nobody asks for anything now, and that Redis answers does not make it better.
     let probes = redis.calls("set").await;
     until("it was looked at again", async || {
-        assert!(service.life.health.ready().is_err());
+        assert!(service.context.health.ready().is_err());
         redis.calls("set").await > probes + 5
     })
     .await;
@@ -184,7 +192,7 @@ async fn something_else_at(put: &str, key: &str) {
     redis.deposit_all((0..10).map(|n| Deposit::new(format!("d{n}"), &counter(n), 1))).await;
     let service = Service::begin(&redis, "one");
     service.in_trouble().await;
-    assert_eq!(service.life.health.ready(), Err("trouble with Redis, see the log"));
+    assert_eq!(service.context.health.ready(), Err("trouble with Redis, see the log"));
     // It goes on trying, and leaves nothing behind however often.
     let tried = redis.calls("evalsha").await;
     until("it was tried again", async || redis.calls("evalsha").await > tried + 2).await;
@@ -192,12 +200,12 @@ async fn something_else_at(put: &str, key: &str) {
     keys.retain(|name| name != key);
     assert_eq!(keys, ["events:{account}_wallet", "events:{order}_created"], "nothing is written");
     until("all are read and none is acknowledged", async || {
-        redis.pending(Stream::OrderCreated).await == Some(10)
+        redis.pending(streams::ORDER_CREATED).await == Some(10)
     })
     .await;
 
     redis.run::<()>(&redis::cmd("DEL").arg(key).to_owned()).await;
-    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+    until("all is acknowledged", async || redis.is_through(streams::ORDER_CREATED).await).await;
     assert_eq!(redis.audited().await.len(), 10);
     service.ready().await;
     service.stop().await.unwrap();
@@ -211,7 +219,7 @@ async fn a_string_where_the_stream_that_is_read_should_be_is_waited_for() {
     service.in_trouble().await;
     redis.tell("DEL events:{order}_created").await;
     redis.deposit(&Deposit::new("a", "c", 1)).await;
-    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+    until("all is acknowledged", async || redis.is_through(streams::ORDER_CREATED).await).await;
     assert_eq!(redis.total("c").await, Some(1));
     service.stop().await.unwrap();
 }
@@ -233,12 +241,12 @@ async fn without_memory_nothing_is_half_written_and_with_it_all_goes_on() {
     let keys = written(&redis).await;
     assert_eq!(keys, ["events:{account}_wallet", "events:{order}_created"], "nothing is written");
     until("all are read and none is acknowledged", async || {
-        redis.pending(Stream::OrderCreated).await == Some(10)
+        redis.pending(streams::ORDER_CREATED).await == Some(10)
     })
     .await;
 
     redis.tell("CONFIG SET maxmemory 0").await;
-    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+    until("all is acknowledged", async || redis.is_through(streams::ORDER_CREATED).await).await;
     assert_eq!(redis.audited().await.len(), 10);
     service.stop().await.unwrap();
 }
@@ -258,11 +266,11 @@ async fn an_entry_is_acknowledged_only_after_its_effect_is_written() {
     until("it is being committed", async || held.get() == 1).await;
     for n in 0..20 {
         others.deposit(&Deposit::new(format!("later{n}"), "c", 1)).await;
-        until("it is read", async || others.pending(Stream::OrderCreated).await == Some(n + 2))
+        until("it is read", async || others.pending(streams::ORDER_CREATED).await == Some(n + 2))
             .await;
     }
     own.tell("CLIENT UNPAUSE").await;
-    until("all is acknowledged", async || others.is_through(Stream::OrderCreated).await).await;
+    until("all is acknowledged", async || others.is_through(streams::ORDER_CREATED).await).await;
     assert_eq!(own.audited().await.len(), 21);
     service.stop().await.unwrap();
 }
@@ -289,8 +297,8 @@ async fn a_redis_that_starts_to_evict_gets_no_new_groups() {
     service.in_trouble().await;
     redis.tell("CONFIG SET maxmemory-policy noeviction").await;
     redis.deposit(&Deposit::new("a", "c", 1)).await;
-    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
-    let dead = redis.entries(Stream::Dead(Topic::Inventory)).await;
+    until("all is acknowledged", async || redis.is_through(streams::ORDER_CREATED).await).await;
+    let dead = redis.entries(topics::INVENTORY.dead_letters()).await;
     assert!(dead.is_empty(), "{dead:?}");
     service.stop().await.unwrap();
 }

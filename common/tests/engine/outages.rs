@@ -3,8 +3,9 @@
 use std::{cell::Cell, collections::BTreeSet};
 
 use common::{
-    contract::events::{Stream, Topic},
-    engine::Refusal,
+    contract::streams::{self, topics},
+    engine::SubmitError,
+    schema::stream::Stream,
 };
 use stack::{Appendfsync, RedisOptions};
 
@@ -32,7 +33,7 @@ async fn after_every_kill_of_redis_all_that_was_accepted_is_there_and_handled_on
                 let mut appended = Vec::new();
                 for deposit in deposits("e") {
                     // An entry whose XADD failed may be there or not.
-                    if try_append(&redis, Stream::OrderCreated, &deposit).await {
+                    if try_append(&redis, streams::ORDER_CREATED, &deposit).await {
                         appended.push(deposit.id);
                     }
                 }
@@ -59,7 +60,7 @@ async fn after_every_kill_of_redis_all_that_was_accepted_is_there_and_handled_on
     let (accepted, ()) = tokio::join!(traffic, kills);
     one.ready().await;
     two.ready().await;
-    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+    until("all is acknowledged", async || redis.is_through(streams::ORDER_CREATED).await).await;
     let receipts = redis.audited().await;
     let lost: Vec<_> = accepted.iter().filter(|id| !receipts.contains_key(*id)).collect();
     assert!(lost.is_empty(), "accepted and lost: {lost:?}");
@@ -88,7 +89,7 @@ async fn after_every_flushall_no_event_is_missed() {
             let appended = async {
                 for n in 0..10 {
                     let deposit = Deposit::new(format!("n{wave}.{n}"), &counter, 1);
-                    assert!(try_append(&redis, Stream::OrderCreated, &deposit).await);
+                    assert!(try_append(&redis, streams::ORDER_CREATED, &deposit).await);
                 }
             };
             let (answers, ()) = tokio::join!(one.ask_all(asked), appended);
@@ -101,7 +102,8 @@ async fn after_every_flushall_no_event_is_missed() {
             let counter = format!("round{round}");
             for n in 0..20 {
                 let deposit = Deposit::new(format!("r{round}.{n}"), &counter, 1);
-                let stream = if n % 4 == 0 { Stream::AccountWallet } else { Stream::OrderCreated };
+                let stream =
+                    if n % 4 == 0 { streams::ACCOUNT_WALLET } else { streams::ORDER_CREATED };
                 assert!(try_append(&redis, stream, &deposit).await);
             }
             until("all is handled that came after the FLUSHALL", async || {
@@ -112,11 +114,11 @@ async fn after_every_flushall_no_event_is_missed() {
         stop.set(true);
     };
     tokio::join!(noise, flushes);
-    for stream in [Stream::OrderCreated, Stream::AccountWallet] {
+    for stream in [streams::ORDER_CREATED, streams::ACCOUNT_WALLET] {
         until("all is acknowledged", async || redis.is_through(stream).await).await;
     }
     redis.audited().await;
-    let dead = redis.entries(Stream::Dead(Topic::Inventory)).await;
+    let dead = redis.entries(topics::INVENTORY.dead_letters()).await;
     assert!(dead.is_empty(), "{dead:?}");
     one.stop().await.unwrap();
     two.stop().await.unwrap();
@@ -131,7 +133,7 @@ async fn a_group_that_was_destroyed_is_made_again() {
         redis.deposit(&Deposit::new(format!("d{round}"), "c", 1)).await;
         until("it is handled", async || redis.total("c").await == Some(round)).await;
     }
-    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+    until("all is acknowledged", async || redis.is_through(streams::ORDER_CREATED).await).await;
     assert_eq!(redis.audited().await.len(), 5);
     service.stop().await.unwrap();
 }
@@ -170,7 +172,7 @@ async fn connections_that_break_all_the_time_make_nothing_happen_twice() {
         let answered: Vec<String> = answered(deposits("a").collect(), answers).collect();
         accepted += answered.len();
     }
-    until("all is acknowledged", async || redis.is_through(Stream::OrderCreated).await).await;
+    until("all is acknowledged", async || redis.is_through(streams::ORDER_CREATED).await).await;
     let receipts = redis.audited().await;
     assert_eq!(receipts.keys().filter(|id| id.starts_with('e')).count(), 900);
     assert!(receipts.len() - 900 >= accepted);
@@ -180,7 +182,7 @@ async fn connections_that_break_all_the_time_make_nothing_happen_twice() {
 /// The deposits whose depositor got an answer.
 fn answered(
     deposits: Vec<Deposit>,
-    answers: Vec<Result<Answer, Refusal>>,
+    answers: Vec<Result<Answer, SubmitError>>,
 ) -> impl Iterator<Item = String> {
     let answered = deposits.into_iter().zip(answers).filter(|(_, answer)| answer.is_ok());
     answered.map(|(deposit, _)| deposit.id)

@@ -3,11 +3,8 @@
 use std::time::Duration;
 
 use common::{
-    connection::{
-        lag,
-        link::{Link, LinkError, RedisUrl, SharedLink},
-    },
-    contract::json::from_object,
+    connection::{error::ConnectionError, lag, link::Link, shared_link::SharedLink, url::RedisUrl},
+    schema::json::from_object,
 };
 use redis::Pipeline;
 
@@ -38,7 +35,7 @@ async fn an_unreadable_entity_is_an_error_alone_and_left_out_among_others() {
         redis.tell("DEL {inventory}:counter:b").await;
         redis.tell(garbage).await;
         let error = link.get::<Counter>("b").await.unwrap_err();
-        let LinkError::Unreadable { key, .. } = &error else { panic!("{garbage}: {error}") };
+        let ConnectionError::Unreadable { key, .. } = &error else { panic!("{garbage}: {error}") };
         assert_eq!(key, "{inventory}:counter:b");
         assert_eq!(error.problem("", "").status, 500);
         let keys =
@@ -65,7 +62,7 @@ async fn an_index_of_another_type_is_an_error_that_names_its_key() {
             _ => {}
         }
         let error = link.send(&pipeline).await.unwrap_err();
-        let LinkError::Unreadable { key, reason, .. } = &error else { panic!("{error}") };
+        let ConnectionError::Unreadable { key, reason, .. } = &error else { panic!("{error}") };
         assert_eq!(key, "{inventory}:index");
         assert!(reason.contains(command), "{reason}");
     }
@@ -122,7 +119,7 @@ async fn a_read_over_a_connection_that_redis_has_closed_is_made_again_and_a_writ
         shared.send(&commands(&["GET key"])).await.unwrap();
         redis.tell("CLIENT KILL TYPE normal SKIPME yes").await;
         for failed in [link.read(&write).await, shared.answers(&write).await] {
-            assert!(matches!(failed, Err(LinkError::Away { .. })), "{lines:?}: {failed:?}");
+            assert!(matches!(failed, Err(ConnectionError::Away { .. })), "{lines:?}: {failed:?}");
         }
     }
     assert_eq!(redis.ask::<u64>("XLEN stream").await, 1);

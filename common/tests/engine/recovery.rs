@@ -1,6 +1,9 @@
 //! What was delivered and not acknowledged: by this instance before it was restarted, or by another.
 
-use common::contract::events::{Stream, Topic};
+use common::{
+    contract::streams::{self, topics},
+    schema::stream::Stream,
+};
 use stack::RedisOptions;
 
 use crate::{
@@ -8,7 +11,7 @@ use crate::{
     support::{Deposit, Ledger, Redis, Service, redis::command, service::sources, until},
 };
 
-const READ: Stream = Stream::OrderCreated;
+const READ: Stream = streams::ORDER_CREATED;
 
 /// Makes the group and has this consumer given so many entries, as if it had died then.
 async fn deliver_to(redis: &Redis, consumer: &str, count: usize) {
@@ -131,7 +134,7 @@ async fn entries_of_a_consumer_that_was_removed_are_delivered_again() {
     until("they are handled", async || redis.total("c").await == Some(3)).await;
     assert_eq!(redis.audited().await.len(), 3);
     until("all is acknowledged", async || redis.is_through(READ).await).await;
-    assert!(service.life.metrics().contains("engine_lost_entries_total 3"));
+    assert!(service.context.metrics().contains("engine_lost_entries_total 3"));
     service.stop().await.unwrap();
 }
 
@@ -151,16 +154,16 @@ async fn an_entry_that_waits_for_its_redis_is_not_blamed_for_restarts() {
         })
         .await;
         delivered(&redis, &id, "one", 40).await;
-        drop(service.door);
+        drop(service.engine);
         // As SIGKILL would: nothing is finished.
-        service.life.shutdown.cancel();
-        let _ = service.life.stop().await;
+        service.context.shutdown.cancel();
+        let _ = service.context.stop().await;
     }
     redis.tell("DEL {inventory}:counters").await;
     let service = Service::begin(&redis, "one");
     until("all is acknowledged", async || redis.is_through(READ).await).await;
     assert_eq!(redis.audited().await.len(), 1);
-    assert!(redis.entries(Stream::Dead(Topic::Inventory)).await.is_empty());
+    assert!(redis.entries(topics::INVENTORY.dead_letters()).await.is_empty());
     service.stop().await.unwrap();
 }
 
@@ -298,12 +301,12 @@ async fn streams_that_lie_in_another_redis_are_read_and_acknowledged_there() {
     let (own, others) = (Redis::start(), Redis::start());
     for n in 0..100 {
         others.deposit(&Deposit::new(format!("d{n}"), "c", 1)).await;
-        others.append(Stream::AccountWallet, &Deposit::new(format!("w{n}"), "c", 1).json()).await;
+        others.append(streams::ACCOUNT_WALLET, &Deposit::new(format!("w{n}"), "c", 1).json()).await;
     }
     let settings = sources(&own, &others);
     let service = Service::with(settings, "one", Ledger::default(), |_| {});
     until("all is acknowledged", async || {
-        others.is_through(READ).await && others.is_through(Stream::AccountWallet).await
+        others.is_through(READ).await && others.is_through(streams::ACCOUNT_WALLET).await
     })
     .await;
     assert_eq!(own.audited().await.len(), 200);

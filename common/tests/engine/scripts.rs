@@ -3,10 +3,10 @@
 use redis::{Cmd, FromRedisValue as _, Value};
 
 use crate::support::{Entry, Redis, redis::command};
-use common::contract::events::Stream;
+use common::contract::streams;
 
 const COMMIT: &str = include_str!("../../src/engine/commit.lua");
-const TAKE_TURN: &str = include_str!("../../src/engine/take_turn.lua");
+const TAKE_TURN: &str = include_str!("../../src/engine/acquire_lease.lua");
 const TRIM: &str = include_str!("../../src/consumer/trim.lua");
 const FORGET: &str = include_str!("../../src/consumer/forget.lua");
 
@@ -98,7 +98,7 @@ async fn a_commit_writes_all_groups_that_are_as_they_were_seen() {
     assert_eq!(get(&redis, "{t}b").await.unwrap(), "8 old b");
     assert_eq!(get(&redis, "{t}c").await.unwrap(), "4 new c");
     assert_eq!(get(&redis, "{t}d").await.unwrap(), "1 new d");
-    let entries = redis.entries(Stream::MessageSent).await;
+    let entries = redis.entries(streams::MESSAGE_SENT).await;
     assert_eq!(told(&entries), ["1", "2", "3"]);
     assert_eq!(entries[0].field("event_id"), Some("x"));
     assert_eq!(entries[1].field("traceparent"), Some("t"));
@@ -118,7 +118,7 @@ async fn a_group_in_conflict_writes_nothing_and_says_what_stands() {
     assert_eq!(reply, Value::Array(vec![conflict, Value::Int(1)]));
     assert_eq!(get(&redis, "{t}a").await.unwrap(), "5 old a");
     assert_eq!(get(&redis, "{t}c").await.unwrap(), "4 new c");
-    assert_eq!(told(&redis.entries(Stream::MessageSent).await), ["2", "3"]);
+    assert_eq!(told(&redis.entries(streams::MESSAGE_SENT).await), ["2", "3"]);
     assert_eq!(redis.ask::<Vec<String>>("LRANGE {t}list 0 -1").await, ["d"]);
     assert_eq!(sets(&redis).await, [vec!["a"], vec!["c", "0"]]);
 }
@@ -136,7 +136,7 @@ async fn a_conflict_tells_of_all_that_stands_otherwise_and_of_what_is_gone() {
     assert_eq!(get(&redis, "{t}a").await.unwrap(), "6 new a");
     assert_eq!(get(&redis, "{t}c").await, None);
     assert_eq!(get(&redis, "{t}d").await.unwrap(), "7 unexpected d");
-    assert_eq!(told(&redis.entries(Stream::MessageSent).await), ["1"]);
+    assert_eq!(told(&redis.entries(streams::MESSAGE_SENT).await), ["1"]);
     assert_eq!(redis.ask::<Vec<String>>("LRANGE {t}list 0 -1").await, ["a"]);
     assert_eq!(sets(&redis).await, [vec!["c"], vec!["a", "0"]]);
 }
@@ -274,7 +274,7 @@ async fn a_store_of_another_identity_takes_nothing() {
 }
 
 /// Queues for the lease on these entities; gives whether the instance holds it.
-async fn take_turn(redis: &Redis, instance: &str, entities: &[&str]) -> bool {
+async fn acquire_lease(redis: &Redis, instance: &str, entities: &[&str]) -> bool {
     let keys = ["{t}lease", &format!("{{t}}lease:{instance}")];
     let arguments = [&[instance, "60000"], entities].concat();
     redis.run::<i64>(&script(TAKE_TURN, &keys, &arguments)).await == 1
@@ -291,10 +291,10 @@ async fn instances_queue_for_the_lease_and_a_commit_wakes_the_next() {
     let lease = async || get(&redis, "{t}lease").await.unwrap();
     let woken =
         async |instance| -> usize { redis.ask(&format!("LLEN {{t}}lease:{instance}")).await };
-    assert!(take_turn(&redis, "one", &["{t}a"]).await);
-    assert!(!take_turn(&redis, "two", &["{t}a"]).await);
-    assert!(!take_turn(&redis, "three", &["{t}a"]).await);
-    assert!(!take_turn(&redis, "two", &["{t}a", "{t}b"]).await, "it queues once");
+    assert!(acquire_lease(&redis, "one", &["{t}a"]).await);
+    assert!(!acquire_lease(&redis, "two", &["{t}a"]).await);
+    assert!(!acquire_lease(&redis, "three", &["{t}a"]).await);
+    assert!(!acquire_lease(&redis, "two", &["{t}a", "{t}b"]).await, "it queues once");
     assert_eq!(lease().await, r#"[["one","{t}a"],["two","{t}a","{t}b"],["three","{t}a"]]"#);
     // The second group has nothing to do with the lease.
     assert_eq!(reply("two").await, [Value::Int(0), Value::Int(1)]);
@@ -308,7 +308,7 @@ async fn instances_queue_for_the_lease_and_a_commit_wakes_the_next() {
     let late: Vec<Value> = redis.run(&two_groups_of("two", "")).await;
     assert!(matches!(late[0], Value::Array(_)));
     assert_eq!(lease().await, r#"[["two","{t}a","{t}b","{t}c","{t}d"],["three","{t}a"]]"#);
-    assert!(take_turn(&redis, "two", &["{t}a"]).await, "it still holds it");
+    assert!(acquire_lease(&redis, "two", &["{t}a"]).await, "it still holds it");
     assert_eq!(woken("two").await, 1, "a wake-up that was not waited for is void");
 
     assert_eq!(reply("two").await, [Value::Int(1), Value::Int(1)]);
@@ -329,13 +329,13 @@ async fn what_others_leave_at_the_lease_stops_no_commit() {
         assert_eq!(reply, [Value::Int(1), Value::Int(1)], "{lease}");
         redis.run::<()>(&set("{t}lease", lease)).await;
         if lease != "[[]]" {
-            assert!(take_turn(&redis, "one", &["{t}a"]).await, "{lease}");
+            assert!(acquire_lease(&redis, "one", &["{t}a"]).await, "{lease}");
         }
     }
     redis.tell("DEL {t}lease {t}lease:one").await;
     redis.tell("RPUSH {t}lease x").await;
     redis.tell("SET {t}lease:one x").await;
-    assert!(take_turn(&redis, "one", &["{t}a"]).await);
+    assert!(acquire_lease(&redis, "one", &["{t}a"]).await);
 }
 
 #[tokio::test]
@@ -349,7 +349,7 @@ async fn a_commit_of_events_alone_has_no_entities() {
     let reply: Value =
         redis.run(&script(COMMIT, &["{t}store", "{t}lease", SENT], &arguments)).await;
     assert_eq!(reply, Value::Array(vec![Value::Int(1)]));
-    assert_eq!(told(&redis.entries(Stream::MessageSent).await), ["1"]);
+    assert_eq!(told(&redis.entries(streams::MESSAGE_SENT).await), ["1"]);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use common::{contract::events::Stream, engine::Refusal};
+use common::{contract::streams, engine::SubmitError};
 
 use crate::support::{Answer, Deposit, Ledger, Redis, Service, service::sources, until};
 
@@ -10,7 +10,7 @@ use crate::support::{Answer, Deposit, Ledger, Redis, Service, service::sources, 
 async fn is_refused_at_once(service: &Service, id: &str) -> bool {
     let asked = Instant::now();
     let answer = service.ask(Deposit::new(id, "c", 1)).await;
-    answer == Err(Refusal::Unavailable) && asked.elapsed() < Duration::from_millis(500)
+    answer == Err(SubmitError::Unavailable) && asked.elapsed() < Duration::from_millis(500)
 }
 
 #[tokio::test]
@@ -22,7 +22,7 @@ async fn commands_are_taken_while_the_redis_of_another_owner_is_away() {
     others.kill();
     service.in_trouble().await;
     assert_eq!(service.ask(Deposit::new("b", "c", 1)).await, Ok(Answer::Done(2)));
-    assert_eq!(service.life.health.ready(), Err("trouble with Redis, see the log"));
+    assert_eq!(service.context.health.ready(), Err("trouble with Redis, see the log"));
     service.stop().await.unwrap();
 }
 
@@ -36,7 +36,7 @@ async fn commands_are_answered_while_the_redis_of_another_owner_hangs_with_ackno
     service.ledger.meanwhile("entry", move || {
         redis::cmd("CLIENT").arg("PAUSE").arg(60_000).arg("ALL").exec(&mut other).unwrap();
     });
-    others.append(Stream::AccountWallet, &Deposit::new("entry", "c", 1).json()).await;
+    others.append(streams::ACCOUNT_WALLET, &Deposit::new("entry", "c", 1).json()).await;
     until("the entry has its effect", async || own.total("c").await == Some(1)).await;
     for number in 2..5 {
         let answer = service.ask(Deposit::new(format!("a{number}"), "c", 1)).await;
@@ -55,7 +55,7 @@ async fn another_owners_redis_neither_hides_that_the_own_one_is_away_nor_is_need
     until("commands are refused at once", async || is_refused_at_once(&service, "b").await).await;
     for number in 0..5 {
         assert!(is_refused_at_once(&service, &format!("c{number}")).await);
-        assert!(service.life.health.ready().is_err());
+        assert!(service.context.health.ready().is_err());
     }
     own.restart().await;
     until("commands work again", async || service.ask(Deposit::new("d", "c", 1)).await.is_ok())
@@ -73,10 +73,10 @@ async fn what_blocks_the_engine_is_told_however_often_the_reader_gets_answers() 
     for number in 0..20 {
         redis.deposit(&Deposit::new(format!("b{number}"), "c", 1)).await;
         until("it is delivered", async || {
-            redis.pending(Stream::OrderCreated).await == Some(number + 2)
+            redis.pending(streams::ORDER_CREATED).await == Some(number + 2)
         })
         .await;
-        assert_eq!(service.life.health.ready(), Err("trouble with Redis, see the log"));
+        assert_eq!(service.context.health.ready(), Err("trouble with Redis, see the log"));
     }
     redis.tell("DEL {inventory}:counters").await;
     service.ready().await;

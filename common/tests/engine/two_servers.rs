@@ -3,16 +3,16 @@
 
 use std::{collections::BTreeSet, fs};
 
-use common::{consumer::Subscription, contract::events::Stream, process::service::Life};
+use common::{consumer::Subscription, contract::streams, process::service::ServiceContext};
 
 use crate::support::{Deposit, Ledger, Redis, Service, redis::copy, service::sources, until};
 
-/// Often enough that bookmarks are written while a test waits for it.
+/// Often enough that checkpoints are written while a test waits for it.
 const CLAIM_IDLE: u64 = 200;
 
 async fn start(own: &Redis, upstream: &Redis, instance: &str) -> Service {
-    let service = Service::with(sources(own, upstream), instance, Ledger::default(), |life| {
-        life.claim_idle_ms = CLAIM_IDLE;
+    let service = Service::with(sources(own, upstream), instance, Ledger::default(), |context| {
+        context.claim_idle_ms = CLAIM_IDLE;
     });
     service.ready().await;
     service
@@ -23,23 +23,26 @@ async fn deposit(own: &Redis, upstream: &Redis, kind: &str, count: usize, total:
     let deposits = (0..count).map(|n| Deposit::new(format!("{kind}{n}"), "c", 1));
     upstream.deposit_all(deposits).await;
     until("they are counted", async || own.total("c").await == Some(total)).await;
-    until("they are acknowledged", async || upstream.is_through(Stream::OrderCreated).await).await;
+    until("they are acknowledged", async || upstream.is_through(streams::ORDER_CREATED).await)
+        .await;
 }
 
 /// How far the own store knows that the group is.
-async fn bookmark(own: &Redis) -> Option<String> {
-    let bookmark: Option<String> =
+async fn checkpoint(own: &Redis) -> Option<String> {
+    let checkpoint: Option<String> =
         own.ask("HGET {inventory}:bookmarks events:{order}_created").await;
-    bookmark.and_then(|text| text.split(' ').nth(2).map(str::to_owned))
+    checkpoint.and_then(|text| text.split(' ').nth(2).map(str::to_owned))
 }
 
 async fn last_entry(upstream: &Redis) -> Option<String> {
-    upstream.entries(Stream::OrderCreated).await.pop().map(|entry| entry.id)
+    upstream.entries(streams::ORDER_CREATED).await.pop().map(|entry| entry.id)
 }
 
-async fn bookmark_is_at_the_end(own: &Redis, upstream: &Redis) {
-    until("the bookmark is at the end", async || bookmark(own).await == last_entry(upstream).await)
-        .await;
+async fn checkpoint_is_at_the_end(own: &Redis, upstream: &Redis) {
+    until("the checkpoint is at the end", async || {
+        checkpoint(own).await == last_entry(upstream).await
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -65,31 +68,31 @@ async fn what_an_emptied_store_has_lost_is_read_again_from_the_start() {
 async fn entries_that_a_lost_store_knew_are_marked_and_later_ones_are_not() {
     let (own, upstream) = (Redis::start(), Redis::start());
     let start = async |instance: &str| {
-        let mut life = Life::new(sources(&own, &upstream), instance);
-        life.claim_idle_ms = CLAIM_IDLE;
+        let mut context = ServiceContext::new(sources(&own, &upstream), instance);
+        context.claim_idle_ms = CLAIM_IDLE;
         let subscription = Subscription {
-            stream: Stream::OrderCreated,
+            stream: streams::ORDER_CREATED,
             parse: |entry| match entry.forgotten {
                 true => Ok(None),
                 false => entry.parse().map(Some),
             },
         };
-        let door = life.start_engine(Ledger::default(), vec![subscription]);
-        until("it is ready", async || life.health.ready().is_ok()).await;
-        (life, door)
+        let engine = context.start_engine(Ledger::default(), vec![subscription]);
+        until("it is ready", async || context.health.ready().is_ok()).await;
+        (context, engine)
     };
     let one = start("one").await;
     let two = start("two").await;
     deposit(&own, &upstream, "a", 50, 50).await;
     for round in 1..=3 {
         own.tell("FLUSHALL").await;
-        until("there is a bookmark again", async || bookmark(&own).await.is_some()).await;
+        until("there is a checkpoint again", async || checkpoint(&own).await.is_some()).await;
         // None of the former ones is counted, whichever instance gets it, and all new ones are.
         deposit(&own, &upstream, &format!("round{round}."), 20, 20).await;
     }
-    for (life, door) in [one, two] {
-        drop(door);
-        life.stop().await.unwrap();
+    for (context, engine) in [one, two] {
+        drop(engine);
+        context.stop().await.unwrap();
     }
     assert_eq!(own.audited().await.len(), 20);
 }
@@ -129,12 +132,12 @@ async fn a_store_that_comes_back_older_gets_what_it_has_missed_and_not_all() {
     let (data, backup) = (own.data_dir().join("appendonlydir"), own.data_dir().join("backup"));
     let service = start(&own, &upstream, "one").await;
     deposit(&own, &upstream, "a", 50, 50).await;
-    bookmark_is_at_the_end(&own, &upstream).await;
+    checkpoint_is_at_the_end(&own, &upstream).await;
     own.kill();
     copy(&data, &backup);
     own.restart().await;
     deposit(&own, &upstream, "b", 30, 80).await;
-    bookmark_is_at_the_end(&own, &upstream).await;
+    checkpoint_is_at_the_end(&own, &upstream).await;
     let decided = service.ledger.decided().len();
 
     own.kill();
@@ -153,7 +156,7 @@ async fn a_restart_that_loses_nothing_costs_next_to_nothing() {
     let (own, upstream) = (Redis::start(), Redis::start());
     let service = start(&own, &upstream, "one").await;
     deposit(&own, &upstream, "a", 200, 200).await;
-    bookmark_is_at_the_end(&own, &upstream).await;
+    checkpoint_is_at_the_end(&own, &upstream).await;
     let decided = service.ledger.decided().len();
     upstream.restart().await;
     service.ready().await;
@@ -161,7 +164,7 @@ async fn a_restart_that_loses_nothing_costs_next_to_nothing() {
     own.restart().await;
     deposit(&own, &upstream, "c", 1, 202).await;
     let again: BTreeSet<String> = service.ledger.decided().drain(decided..).collect();
-    // The new ones, and what came after the last bookmark.
+    // The new ones, and what came after the last checkpoint.
     assert_eq!(again, ["b0", "c0"].map(str::to_owned).into());
     service.stop().await.unwrap();
     let service = start(&own, &upstream, "one").await;

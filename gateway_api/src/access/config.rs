@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
-use common::{config_error::Fault, pem, process::auth::AuthConfig};
+use common::{config_error::ConfigError, pem, process::auth::AuthConfig};
 
 use super::{
     sign_in::config::SignInConfig,
@@ -68,13 +68,13 @@ impl OidcConfig {
     /// # Errors
     ///
     /// What is missing or does not fit together.
-    pub fn check(&self, http: SocketAddr) -> Result<(), Fault> {
+    pub fn check(&self, http: SocketAddr) -> Result<(), ConfigError> {
         self.auth.check(http)?;
         if self.auth.is_off() {
             return Ok(());
         }
         let needed = |variable, value: &Option<String>, what: &str| match value.as_deref() {
-            Some("") | None => Err(Fault::of(
+            Some("") | None => Err(ConfigError::of(
                 variable,
                 format!("{what}; AUTH_MODE=required needs it (AUTH_MODE=off lets everybody in)"),
             )),
@@ -85,18 +85,19 @@ impl OidcConfig {
         match &self.oidc_jwks_file {
             Some(path) => {
                 let file = |reason: String| {
-                    Fault::of("OIDC_JWKS_FILE", format!("{}: {reason}", path.display()))
+                    ConfigError::of("OIDC_JWKS_FILE", format!("{}: {reason}", path.display()))
                 };
                 let json = std::fs::read(path).map_err(|error| file(error.to_string()))?;
                 KeySet::parse(&json).map_err(|reason| file(reason.to_owned()))?;
             }
             None => {
                 let issuer: Result<Address, _> = self.issuer().parse();
-                issuer.map_err(|reason| Fault::of("OIDC_ISSUER", reason))?;
+                issuer.map_err(|reason| ConfigError::of("OIDC_ISSUER", reason))?;
             }
         }
         if let Some(path) = &self.oidc_ca {
-            pem::authorities(path).map_err(|error| Fault::of("OIDC_CA", error.to_string()))?;
+            pem::authorities(path)
+                .map_err(|error| ConfigError::of("OIDC_CA", error.to_string()))?;
         }
         self.sign_in.check(self.oidc_jwks_file.is_some())
     }

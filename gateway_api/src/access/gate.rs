@@ -10,7 +10,7 @@ use axum::{
 };
 use common::{
     http::problem::{Challenge, Problem},
-    process::service::Life,
+    process::service::ServiceContext,
 };
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use tracing::warn;
@@ -49,7 +49,7 @@ impl Gate {
     /// # Errors
     ///
     /// The provider cannot be spoken to: the system has no certificate authorities, for one.
-    pub fn start(config: &OidcConfig, life: &Life) -> anyhow::Result<Self> {
+    pub fn start(config: &OidcConfig, context: &ServiceContext) -> anyhow::Result<Self> {
         if config.auth.is_off() {
             warn!(
                 "AUTH_MODE=off: NOBODY IS ASKED WHO THEY ARE, and everybody who reaches this may do \
@@ -57,7 +57,7 @@ impl Gate {
             );
             return Ok(Self(None));
         }
-        let part = life.health.part("the keys for tokens");
+        let part = context.health.component("the keys for tokens");
         let provider = match &config.oidc_jwks_file {
             Some(path) => Provider::from_file(path.clone(), part),
             None => {
@@ -73,8 +73,8 @@ impl Gate {
             }
         };
         let provider = Arc::new(provider);
-        let (refreshed, shutdown) = (Arc::clone(&provider), life.shutdown.clone());
-        life.spawn("the refresh of token keys", async move {
+        let (refreshed, shutdown) = (Arc::clone(&provider), context.shutdown.clone());
+        context.spawn("the refresh of token keys", async move {
             tokio::select! {
                 () = refreshed.refresh_forever() => {}
                 () = shutdown.cancelled() => {}

@@ -5,14 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use common::contract::events::{ENTITY, EVENT_ID, Stream, TRACEPARENT};
+use common::schema::stream::{ENTITY, EVENT_ID, TRACEPARENT};
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use utoipa::openapi::{RefOr, schema::Schema};
 
 use super::{
+    channels::{self, Description},
     examples,
-    streams::{self, Description},
 };
 
 /// The document.
@@ -88,8 +88,8 @@ pub fn document() -> AsyncApi {
     let mut channels = Map::default();
     let mut operations = Map::default();
     let mut messages = BTreeMap::new();
-    let mut schemas = BTreeMap::from([(HEADERS.to_owned(), streams::other_fields().into())]);
-    for description in streams::all() {
+    let mut schemas = BTreeMap::from([(HEADERS.to_owned(), channels::other_fields().into())]);
+    for description in channels::all() {
         channels.add(description.id(), channel(&description));
         let sender = description.sender();
         operations.add(
@@ -155,7 +155,7 @@ fn channel(description: &Description) -> Channel {
     let stream = description.stream;
     let groups: Vec<&str> = stream.readers().iter().map(|reader| reader.service()).collect();
     let trimmed = match stream {
-        Stream::Dead(_) => "never",
+        _ if stream.is_dead_letters() => "never",
         _ if groups.is_empty() => {
             "all but the last STREAM_KEEP entries, or fewer beyond STREAM_KEEP_BYTES"
         }

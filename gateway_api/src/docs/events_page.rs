@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use axum::Router;
-use common::contract::events::{ENTITY, EVENT_ID, Stream, TRACEPARENT, Topic, Writer};
+use common::{
+    contract::streams::{self, topics},
+    schema::stream::{ENTITY, EVENT_ID, TRACEPARENT, Topic, Writer},
+};
 use maud::{DOCTYPE, Markup, html};
 use utoipa::openapi::{
     RefOr,
@@ -11,8 +14,8 @@ use utoipa::openapi::{
 };
 
 use super::{
+    channels::{self, Description},
     fixed::{CSS, Fixed, HTML},
-    streams::{self, Description},
 };
 
 /// A page without anything that runs.
@@ -21,7 +24,7 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; for
 
 /// Serves the page and its stylesheet.
 pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    let page = Fixed::new(HTML, page(&streams::all()).into_string()).with_policy(POLICY);
+    let page = Fixed::new(HTML, page(&channels::all()).into_string()).with_policy(POLICY);
     Router::new()
         .route("/docs/events", page.route())
         .route("/docs/events.css", Fixed::new(CSS, include_str!("events.css")).route())
@@ -51,7 +54,7 @@ fn page(streams: &[Description]) -> Markup {
                 main {
                     (introduction())
                     (contents(streams))
-                    @for topic in Topic::ALL {
+                    @for topic in topics::ALL {
                         (of_topic(topic, streams))
                     }
                     (types(streams))
@@ -70,7 +73,7 @@ fn introduction() -> Markup {
                 code { (EVENT_ID) } ", a UUID that names the event; and " code { (TRACEPARENT) }
                 " where the request that led to it had a trace. See the newest of a stream:"
             }
-            pre { code { "redis-cli XREVRANGE '" (Stream::OrderCreated.key()) "' + - COUNT 1" } }
+            pre { code { "redis-cli XREVRANGE '" (streams::ORDER_CREATED.key()) "' + - COUNT 1" } }
             p {
                 "A reader ignores members that it does not know, and has a default for those that "
                 "are optional. Each service reads through the consumer group of its name. An entry "

@@ -3,18 +3,26 @@
 
 use common::{
     contract::{
-        entities::{Account, Delivery, Deposit, Order, OrderStatus, Product, Step},
+        entities::{Account, Delivery, Deposit, Product},
         events::{
-            AccountCreated, ConfirmedStep, DeadLetter, LineMoves, MessageKind, MessageSent,
-            OrderCancelled, OrderCompleted, OrderCreated, OrderShipped, OrderUnpaid,
-            PaymentConfirmed, ProductCreated, Refunded, Restock, StockChecked, StockConfirmed,
-            StockOutcome, Stream, TopUp, Topic, ToppedUp, WalletChecked, WalletOutcome,
+            AccountCreated, ConfirmedStep, LineMoves, OrderCancelled, OrderCompleted, OrderCreated,
+            OrderShipped, OrderUnpaid, PaymentConfirmed, ProductCreated, Refunded, Restock,
+            StockChecked, StockConfirmed, StockOutcome, TopUp, ToppedUp, WalletChecked,
+            WalletOutcome,
         },
-        ids::{CustomerId, EntryId, OrderId, ProductId},
+        ids::{CustomerId, OrderId, ProductId},
+        messages::{MessageKind, MessageSent},
+        order::{Order, Step},
+        order_status::OrderStatus,
+        streams,
     },
     http::{
         input::{Amount, DefineAccount, DefineProduct, PlaceOrder},
         problem::Problem,
+    },
+    schema::{
+        entry_id::EntryId,
+        stream::{DeadLetter, Stream, Topic},
     },
 };
 use serde::Serialize;
@@ -227,7 +235,7 @@ pub(crate) fn flow() -> Value {
     json!({
         "at": START,
         "streams": [{
-            "stream": Stream::OrderCreated.key(), "topic": "order", "length": 10, "rate": 1.5,
+            "stream": streams::ORDER_CREATED.key(), "topic": "order", "length": 10, "rate": 1.5,
             "groups": [{
                 "group": "inventory_service", "lag": 0, "lag_is_estimate": false, "pending": 0,
                 "rate": 1.5, "consumers": 1

@@ -2,13 +2,13 @@
 //! `/docs` (the HTTP interface, to be tried out) and `/docs/events` (the streams).
 
 pub mod asyncapi;
+mod channels;
 mod events_page;
 pub(crate) mod examples;
 mod fixed;
 pub(crate) mod openapi;
 pub(crate) mod parameters;
 pub(crate) mod responses;
-mod streams;
 mod swagger_ui;
 
 use axum::Router;

@@ -3,10 +3,18 @@
 use common::{
     connection::entry::Entry,
     contract::{
-        entities::{Account, OrderStatus, OrderUpdated, ProductUpdated, masked},
-        events::{DeadLetter, ENTITY, MessageSent, OrderCreated, Stream},
-        ids::{CustomerId, EntryId, OrderId},
+        entities::{Account, ProductUpdated, masked},
+        events::OrderCreated,
+        ids::{CustomerId, OrderId},
+        messages::MessageSent,
+        order::OrderUpdated,
+        order_status::OrderStatus,
+        streams,
+    },
+    schema::{
+        entry_id::EntryId,
         json::from_object,
+        stream::{DeadLetter, ENTITY, Stream},
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -55,30 +63,31 @@ impl Change {
     /// What the entry tells; `None` if that is nothing new, or not what belongs on its stream.
     pub(super) fn of_entry(stream: Stream, entry: &Entry) -> Option<Self> {
         match stream {
-            Stream::OrderCreated => {
+            streams::ORDER_CREATED => {
                 let created: OrderCreated = entity(entry)?;
                 // Whatever is sent again, or tried again, was updated with it.
                 let first = created.attempt == 1 && created.resend == 0;
                 first.then(|| Self::of_order(&placed(created, entry.id)))
             }
-            Stream::OrderUpdated => Some(Self::of_order(&entity(entry)?)),
-            Stream::InventoryUpdated => {
+            streams::ORDER_UPDATED => Some(Self::of_order(&entity(entry)?)),
+            streams::INVENTORY_UPDATED => {
                 let product: ProductUpdated = entity(entry)?;
                 Some(Self::new("product", Whose::Everybodys, &product))
             }
-            Stream::AccountUpdated => {
+            streams::ACCOUNT_UPDATED => {
                 let mut account: Account = entity(entry)?;
                 let of = Whose::Customer(account.id.clone());
                 let change = Self::new("account", of, &account);
                 account.email = masked(&account.email);
                 Some(Self { masked: Some(json(&account)), ..change })
             }
-            Stream::MessageSent => {
+            streams::MESSAGE_SENT => {
                 let message: MessageSent = entity(entry)?;
                 let of = Whose::Customer(message.customer.clone());
                 Some(Self { order: message.order, ..Self::new("message", of, &message) })
             }
-            Stream::Dead(topic) => {
+            _ if stream.is_dead_letters() => {
+                let topic = stream.topic();
                 let letter: DeadLetter = entity(entry)?;
                 let DeadLetter { stream, entry, group, reason, at, .. } = &letter;
                 let dead = Dead { topic: topic.name(), stream, entry, group, reason, at: *at };
@@ -127,7 +136,7 @@ fn placed(created: OrderCreated, entry: EntryId) -> OrderUpdated {
 
 #[cfg(test)]
 mod tests {
-    use common::{connection::entry::Fields, contract::events::Topic};
+    use common::{connection::entry::Fields, contract::streams::topics};
     use serde_json::{Value, json};
 
     use super::*;
@@ -146,12 +155,12 @@ mod tests {
                 "attempt": attempt, "resend": resend})
             .to_string()
         };
-        let change = change_of(Stream::OrderCreated, &created(1, false)).unwrap();
+        let change = change_of(streams::ORDER_CREATED, &created(1, false)).unwrap();
         let order: Value = serde_json::from_str(&change.json).unwrap();
         assert_eq!((change.kind, change.order), ("order", Some(ID.parse().unwrap())));
         assert_eq!((&order["status"], &order["created_at"]), (&json!("pending"), &json!(1_000)));
-        assert!(change_of(Stream::OrderCreated, &created(2, false)).is_none());
-        assert!(change_of(Stream::OrderCreated, &created(1, true)).is_none());
+        assert!(change_of(streams::ORDER_CREATED, &created(2, false)).is_none());
+        assert!(change_of(streams::ORDER_CREATED, &created(1, true)).is_none());
     }
 
     #[test]
@@ -163,23 +172,23 @@ mod tests {
                 {"status": "pending", "at": 1_300, "attempt": 2, "request": ID},
                 {"status": "payment-required", "at": 1_250, "attempt": 2}],
             "resent": {"at": 1_400, "times": 1}});
-        let change = change_of(Stream::OrderUpdated, &whole.to_string()).unwrap();
+        let change = change_of(streams::ORDER_UPDATED, &whole.to_string()).unwrap();
         let flat = json!({"id": ID, "product_ids": ["201"], "customer_id": "101",
             "status": "payment-required", "attempt": 2, "order_total": 800, "created_at": 1_000,
             "updated_at": 1_400});
         assert_eq!(serde_json::from_str::<Value>(&change.json).unwrap(), flat);
-        let again = change_of(Stream::OrderUpdated, &flat.to_string()).unwrap();
+        let again = change_of(streams::ORDER_UPDATED, &flat.to_string()).unwrap();
         assert_eq!((again.order, again.of, again.json), (change.order, change.of, change.json));
 
         let whole = json!({"id": "201", "name": "N", "price": 8, "amount": 0, "reserved": 4,
             "sold": 1, "received": 4, "created_by": "7-0",
             "line": {"waiting": 3, "first": 0, "last": 1, "ticket": 9,
                 "served": {"ticket": 1, "page": 0}}});
-        let change = change_of(Stream::InventoryUpdated, &whole.to_string()).unwrap();
+        let change = change_of(streams::INVENTORY_UPDATED, &whole.to_string()).unwrap();
         let flat = json!({"id": "201", "name": "N", "price": 8, "amount": 0, "reserved": 4,
             "sold": 1, "received": 4, "created_by": "7-0", "waiting": 3});
         assert_eq!(serde_json::from_str::<Value>(&change.json).unwrap(), flat);
-        let again = change_of(Stream::InventoryUpdated, &flat.to_string()).unwrap();
+        let again = change_of(streams::INVENTORY_UPDATED, &flat.to_string()).unwrap();
         assert_eq!(again.json, change.json);
     }
 
@@ -187,7 +196,7 @@ mod tests {
     fn an_order_that_the_original_publishes_is_told() {
         let order = json!({"id": ID, "product_ids": ["201"], "customer_id": "101",
             "status": "out-of-stock"});
-        let change = change_of(Stream::OrderUpdated, &order.to_string()).unwrap();
+        let change = change_of(streams::ORDER_UPDATED, &order.to_string()).unwrap();
         let sent: Value = serde_json::from_str(&change.json).unwrap();
         assert_eq!((&sent["status"], &sent["attempt"]), (&json!("out-of-stock"), &json!(1)));
     }
@@ -196,7 +205,7 @@ mod tests {
     fn a_dead_letter_is_told_without_its_fields() {
         let letter = json!({"stream": "s", "entry": "1-0", "group": "g", "reason": "a\nb", "at": 7,
             "fields": {"entity": "secret"}});
-        let change = change_of(Stream::Dead(Topic::Account), &letter.to_string()).unwrap();
+        let change = change_of(topics::ACCOUNT.dead_letters(), &letter.to_string()).unwrap();
         let dead: Value = serde_json::from_str(&change.json).unwrap();
         let expected = json!({"topic": "account", "stream": "s", "entry": "1-0", "group": "g",
             "reason": "a\nb", "at": 7});
@@ -207,8 +216,8 @@ mod tests {
     #[test]
     fn what_does_not_belong_on_a_stream_is_left_out() {
         for text in ["", "{", "{}", "[]", "null"] {
-            assert!(change_of(Stream::OrderUpdated, text).is_none(), "{text}");
-            assert!(change_of(Stream::MessageSent, text).is_none(), "{text}");
+            assert!(change_of(streams::ORDER_UPDATED, text).is_none(), "{text}");
+            assert!(change_of(streams::MESSAGE_SENT, text).is_none(), "{text}");
         }
     }
 }

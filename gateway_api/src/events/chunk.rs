@@ -1,7 +1,7 @@
 //! A piece of the ring: messages as text, and what each client takes of it.
 
 use bytes::{Bytes, BytesMut};
-use common::contract::ids::{EntryId, OrderId};
+use common::{contract::ids::OrderId, schema::entry_id::EntryId};
 
 use super::{
     change::Whose,

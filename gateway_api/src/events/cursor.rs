@@ -5,23 +5,23 @@ use std::{
     str::FromStr,
 };
 
-use common::contract::{
-    events::{Stream, Topic},
-    ids::EntryId,
+use common::{
+    contract::streams::{self, topics},
+    schema::{entry_id::EntryId, stream::Stream},
 };
 
 /// The streams whose entries clients are sent. Where two entries have the same time, that of the
 /// stream named first comes first: an order is created before it is updated.
 pub(super) const STREAMS: [Stream; 9] = [
-    Stream::OrderCreated,
-    Stream::OrderUpdated,
-    Stream::InventoryUpdated,
-    Stream::AccountUpdated,
-    Stream::MessageSent,
-    Stream::Dead(Topic::Order),
-    Stream::Dead(Topic::Inventory),
-    Stream::Dead(Topic::Account),
-    Stream::Dead(Topic::Message),
+    streams::ORDER_CREATED,
+    streams::ORDER_UPDATED,
+    streams::INVENTORY_UPDATED,
+    streams::ACCOUNT_UPDATED,
+    streams::MESSAGE_SENT,
+    topics::ORDER.dead_letters(),
+    topics::INVENTORY.dead_letters(),
+    topics::ACCOUNT.dead_letters(),
+    topics::MESSAGE.dead_letters(),
 ];
 
 /// A stream, by its position in [`STREAMS`].

@@ -7,12 +7,14 @@ use std::{
 
 use common::{
     connection::{
+        backoff::Backoff,
         entry::{Entry, entries, read_reply},
-        link::{Backoff, Link, LinkError},
+        error::ConnectionError,
+        link::Link,
         topology::Sources,
     },
-    contract::{events::Stream, ids::EntryId},
-    process::service::REQUEST_PATIENCE,
+    process::service::REQUEST_TIMEOUT,
+    schema::entry_id::EntryId,
 };
 use redis::Pipeline;
 use tokio::{sync::watch, time::Instant};
@@ -92,7 +94,7 @@ impl Feed {
         let mut changes = self.changes.subscribe();
         self.joined.send_replace(());
         let is_live = |ring: &Ring| ring.is_live().then_some(());
-        self.until(&mut changes, REQUEST_PATIENCE, is_live).await.ok_or(Away)?;
+        self.until(&mut changes, REQUEST_TIMEOUT, is_live).await.ok_or(Away)?;
         let resumes = cursor.is_some();
         if let Some(Ok(cursor)) = cursor {
             // Where another gateway was faster, the entries that it has sent are about to be known here.
@@ -170,7 +172,7 @@ impl StreamReader {
         }
     }
 
-    async fn read_while_followed(&mut self, backoff: &mut Backoff) -> Result<(), LinkError> {
+    async fn read_while_followed(&mut self, backoff: &mut Backoff) -> Result<(), ConnectionError> {
         // An empty Redis may have come in the place of the one that went away.
         let head = *self.feed.ring().head();
         if self.has_begun() && !self.stands(&head).await? {
@@ -208,13 +210,11 @@ impl StreamReader {
     /// The entries that must still be there. A dead letter may be removed by hand.
     fn kept(&self, head: &EventCursor) -> impl Iterator<Item = (StreamIndex, EntryId)> {
         let named = self.indexes.iter().map(|index| (*index, head.at(*index)));
-        named.filter(|(index, id)| {
-            *id != EntryId::default() && !matches!(STREAMS[*index], Stream::Dead(_))
-        })
+        named.filter(|(index, id)| *id != EntryId::default() && !STREAMS[*index].is_dead_letters())
     }
 
     /// Whether the entries that were sent last are still there.
-    async fn stands(&mut self, head: &EventCursor) -> Result<bool, LinkError> {
+    async fn stands(&mut self, head: &EventCursor) -> Result<bool, ConnectionError> {
         let mut commands = Pipeline::new();
         let kept: Vec<_> = self.kept(head).collect();
         for (index, id) in &kept {
@@ -232,7 +232,7 @@ impl StreamReader {
     }
 
     /// Reads the end of each stream, from which the reading goes on.
-    async fn begin(&mut self) -> Result<(), LinkError> {
+    async fn begin(&mut self) -> Result<(), ConnectionError> {
         let mut commands = Pipeline::new();
         // Backwards: what follows from an entry of a stream read later is not read before it.
         for index in self.indexes.iter().rev() {
@@ -263,7 +263,7 @@ impl StreamReader {
     }
 
     /// Waits for entries and takes them in; gives whether there are more.
-    async fn read(&mut self) -> Result<bool, LinkError> {
+    async fn read(&mut self) -> Result<bool, ConnectionError> {
         let head = *self.feed.ring().head();
         let mut commands = Pipeline::with_capacity(2);
         commands

@@ -17,9 +17,9 @@ use bytes::Bytes;
 use common::{
     http::{
         problem::Problem,
-        server::{Place, Places},
+        server::{KeyedPermit, KeyedPermits},
     },
-    process::service::Life,
+    process::service::ServiceContext,
 };
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -52,20 +52,20 @@ const RETRY_FIELD: &str = "retry: 2000\n";
 pub(crate) struct EventStreams {
     feed: Arc<Feed>,
     open: Arc<Semaphore>,
-    of_subjects: Arc<Places<Client>>,
-    of_addresses: Arc<Places<Client>>,
+    of_subjects: Arc<KeyedPermits<Client>>,
+    of_addresses: Arc<KeyedPermits<Client>>,
     shutdown: CancellationToken,
 }
 
 impl EventStreams {
     /// Starts to read, as soon as there is a client.
-    pub(crate) fn start(life: &Life) -> Self {
-        let servers = life.sources.servers().len();
+    pub(crate) fn start(context: &ServiceContext) -> Self {
+        let servers = context.sources.servers().len();
         let feed = Arc::new(Feed::new(servers));
         for server in 0..servers {
-            let reader = StreamReader::new(&feed, &life.sources, server);
-            let shutdown = life.shutdown.clone();
-            life.spawn("a reader of changes", async move {
+            let reader = StreamReader::new(&feed, &context.sources, server);
+            let shutdown = context.shutdown.clone();
+            context.spawn("a reader of changes", async move {
                 tokio::select! {
                     () = reader.read_forever() => {}
                     () = shutdown.cancelled() => {}
@@ -76,14 +76,14 @@ impl EventStreams {
         Self {
             feed,
             open: Arc::new(Semaphore::new(OPEN_STREAM_LIMIT)),
-            of_subjects: Places::new(STREAMS_PER_SUBJECT),
-            of_addresses: Places::new(STREAMS_PER_ADDRESS),
-            shutdown: life.shutdown.clone(),
+            of_subjects: KeyedPermits::new(STREAMS_PER_SUBJECT),
+            of_addresses: KeyedPermits::new(STREAMS_PER_ADDRESS),
+            shutdown: context.shutdown.clone(),
         }
     }
 
     /// One of the streams that the client may have; this machine may have all.
-    fn share(&self, client: &Client) -> Result<Option<Place<Client>>, Problem> {
+    fn share(&self, client: &Client) -> Result<Option<KeyedPermit<Client>>, Problem> {
         let (share, most) = match client {
             Client::ThisMachine => return Ok(None),
             Client::Address(_) => (&self.of_addresses, STREAMS_PER_ADDRESS),

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
-use common::{connection::entry::Entry, contract::ids::EntryId};
+use common::{connection::entry::Entry, schema::entry_id::EntryId};
 
 use super::{
     change::Change,
@@ -221,10 +221,14 @@ impl Ring {
 
 #[cfg(test)]
 mod tests {
-    use common::contract::ids::OrderId;
     use common::{
         connection::entry::Fields,
-        contract::events::{ENTITY, MessageKind, MessageSent, Stream},
+        contract::{
+            ids::OrderId,
+            messages::{MessageKind, MessageSent},
+            streams,
+        },
+        schema::stream::ENTITY,
     };
     use uuid::Uuid;
 
@@ -353,7 +357,7 @@ mod tests {
         let product =
             Entry { id: id(12), fields: Fields(vec![(ENTITY.into(), product.to_owned().into())]) };
         let index = |stream| STREAMS.iter().position(|it| *it == stream).unwrap();
-        ring.append(&[message(11, 1, 0), (index(Stream::InventoryUpdated), product)]);
+        ring.append(&[message(11, 1, 0), (index(streams::INVENTORY_UPDATED), product)]);
         let kinds = |follower: &mut Follower| {
             let text = ring.next(follower).unwrap();
             let text = std::str::from_utf8(&text).unwrap().to_owned();
@@ -365,7 +369,7 @@ mod tests {
         // Nor who resumes.
         let mut begin = ring.head;
         begin.set(ONE, id(10));
-        begin.set(index(Stream::InventoryUpdated), EntryId::default());
+        begin.set(index(streams::INVENTORY_UPDATED), EntryId::default());
         let mut follower = ring.resume(&begin, &view).unwrap();
         assert_eq!(kinds(&mut follower), ["product"]);
     }

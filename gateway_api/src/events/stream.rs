@@ -4,7 +4,7 @@ use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
-use common::http::server::Place;
+use common::http::server::KeyedPermit;
 use futures_util::stream;
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
@@ -22,7 +22,7 @@ use crate::{
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 
 /// What an open stream takes: of the limit for all clients, and of its client's.
-pub(crate) type StreamPermit = (OwnedSemaphorePermit, Option<Place<Client>>);
+pub(crate) type StreamPermit = (OwnedSemaphorePermit, Option<KeyedPermit<Client>>);
 
 /// The content of a stream.
 pub(crate) enum StreamContent {

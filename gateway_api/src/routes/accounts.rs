@@ -12,13 +12,14 @@ use common::{
     contract::{
         entities::{Account, Deposit, Refused},
         events::{AccountCreated, TopUp},
-        ids::{CustomerId, EntryId},
+        ids::CustomerId,
     },
     http::{
         input::{Amount, DefineAccount},
         problem::Problem,
         request::{json_bytes, parse, path_id},
     },
+    schema::entry_id::EntryId,
 };
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -209,7 +210,7 @@ impl Incoming for Deposit {
     type Event = TopUp;
     type Owner = Account;
 
-    const KIND: &'static str = "top-up";
+    const PURPOSE: &'static str = "top-up";
 
     fn event(&self, id: Uuid) -> TopUp {
         TopUp { id, customer_id: self.customer_id.clone(), amount: self.amount }

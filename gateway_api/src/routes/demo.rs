@@ -8,16 +8,16 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use common::{
-    connection::link::{LinkError, SharedLink},
+    connection::{error::ConnectionError, shared_link::SharedLink},
     contract::{
         definitions::Definition,
         entities::{Account, Product},
-        entity::Entity,
-        events::{AccountCreated, Event, ProductCreated},
+        events::{AccountCreated, ProductCreated},
         ids::request_id,
     },
     http::{problem::Problem, request::trace},
-    process::service::REQUEST_PATIENCE,
+    process::service::REQUEST_TIMEOUT,
+    schema::{entity::Entity, stream::Event},
 };
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
@@ -76,7 +76,7 @@ pub(crate) async fn init_data(
     let key = RequestKey::of(&headers)?;
     let trace = trace(&headers);
     let loaded = load(&gateway, (&caller, &reader), &key, trace.as_deref());
-    let loaded = tokio::time::timeout(REQUEST_PATIENCE, loaded).await;
+    let loaded = tokio::time::timeout(REQUEST_TIMEOUT, loaded).await;
     let answer = match loaded.unwrap_or_else(|_| Err(not_taken_up())) {
         Ok(replayed) => {
             let answer = Json(InitData { result: "success".to_owned() }).into_response();
@@ -178,7 +178,7 @@ async fn publish_others<V: Event + Clone>(
     published(publish::publish(store, &others, trace).await).map(drop)
 }
 
-fn published<T>(published: Result<T, LinkError>) -> Result<T, Problem> {
+fn published<T>(published: Result<T, ConnectionError>) -> Result<T, Problem> {
     published.map_err(|error| {
         error!("publishing the demo data failed: {error}");
         error.problem(

@@ -11,15 +11,15 @@ use axum::{
 use common::{
     contract::{
         entities::{Delivery, Product, Refused},
-        entity::Entity,
         events::{ProductCreated, Restock},
-        ids::{EntryId, ProductId},
+        ids::ProductId,
     },
     http::{
         input::{Amount, DefineProduct},
         problem::Problem,
         request::{json_bytes, parse, path_id},
     },
+    schema::{entity::Entity, entry_id::EntryId},
 };
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -75,7 +75,7 @@ pub(crate) async fn list(
 ) -> Result<Response, Problem> {
     let page = pagination::query(page, &["limit", "cursor"])?;
     let (limit, from) = (page.limit()?, page.position(PageCursor::Entities)?.unwrap_or(0));
-    let list = Product::kind().index.unwrap_or_default();
+    let list = Product::KIND.index.unwrap_or_default();
     let oldest = queries::oldest::<Product>(&gateway.stores.inventory, list, from, limit);
     let found = read(&reader, "products", oldest).await?;
     Ok(pagination::answer("products", &found, "/inventory", &[("limit", &limit.to_string())]))
@@ -203,7 +203,7 @@ impl Incoming for Delivery {
     type Event = Restock;
     type Owner = Product;
 
-    const KIND: &'static str = "restock";
+    const PURPOSE: &'static str = "restock";
 
     fn event(&self, id: Uuid) -> Restock {
         Restock { id, product_id: self.product_id.clone(), amount: self.amount }

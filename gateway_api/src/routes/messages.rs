@@ -8,7 +8,7 @@ use axum::{
     response::Response,
 };
 use common::{
-    contract::{events::MessageSent, ids::CustomerId, keys},
+    contract::{ids::CustomerId, keys, messages::MessageSent},
     http::{problem::Problem, request::path_id},
 };
 use utoipa::ToSchema;

@@ -6,7 +6,7 @@ use axum::{
 };
 use bytes::Bytes;
 use common::{
-    contract::{entities::Order, ids::OrderId},
+    contract::{ids::OrderId, order::Order},
     http::{
         problem::Problem,
         request::{CALLER, TRACEPARENT, trace},

@@ -7,7 +7,7 @@ use axum::{
 };
 use bytes::Bytes;
 use common::{
-    contract::entities::Order,
+    contract::order::Order,
     http::{
         input::PlaceOrder,
         problem::Problem,

@@ -10,10 +10,12 @@ use axum::{
 use bytes::Bytes;
 use common::{
     clock::now_millis,
-    connection::link::SharedLink,
+    connection::shared_link::SharedLink,
     contract::{
-        entities::{Account, Order, OrderStatus, Product},
+        entities::{Account, Product},
         ids::{CustomerId, OrderId},
+        order::Order,
+        order_status::OrderStatus,
     },
     http::{problem::Problem, request::path_id},
 };

@@ -10,11 +10,12 @@ use axum::{
 use common::{
     clock::now_millis,
     contract::{
-        entities::{Account, Order, Product},
-        entity::Entity,
+        entities::{Account, Product},
         keys,
+        order::Order,
     },
     http::problem::Problem,
+    schema::entity::Entity,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
@@ -123,12 +124,7 @@ async fn documents(
     let report = read(reader, "the report", async {
         let (accounts, inventory) = tokio::try_join!(
             queries::accounts(&stores.account, caller, 0, LIST_ROOM),
-            queries::oldest::<Product>(
-                &stores.inventory,
-                list(Product::kind().index),
-                0,
-                LIST_ROOM
-            ),
+            queries::oldest::<Product>(&stores.inventory, list(Product::KIND.index), 0, LIST_ROOM),
         )?;
         let bytes = PAGE_BYTES.saturating_sub(accounts.bytes() + inventory.bytes());
         let room = Room { entities: limit, bytes };
@@ -177,7 +173,7 @@ async fn facts(
     };
     let products_from = from(&query.products, "products")?.unwrap_or(0);
     let accounts_from = from(&query.accounts, "accounts")?.unwrap_or(0);
-    let product_list = Product::kind().index.unwrap_or_default();
+    let product_list = Product::KIND.index.unwrap_or_default();
     let products =
         queries::oldest::<Product>(&stores.inventory, product_list, products_from, PAGE_ROWS);
     let accounts = queries::accounts(&stores.account, caller, accounts_from, PAGE_ROWS);

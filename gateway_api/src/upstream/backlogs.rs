@@ -8,15 +8,15 @@ use std::{
 
 use common::{
     connection::{
+        error::ConnectionError,
         lag::{self, GroupFacts, LagMeter, ServerFacts, StreamFacts},
-        link::LinkError,
     },
-    contract::events::{Event, Stream, Topic},
     http::{
         backlog::{Backlog, MaxBacklog},
         problem::Problem,
     },
     process::memory_watch::{Change, MemoryWatch},
+    schema::stream::{Event, Stream, Topic},
 };
 use redis::{Pipeline, Value};
 
@@ -63,7 +63,11 @@ impl Backlogs {
         self.limit.exceeded_by(largest).map_or(Ok(()), |backlog| Err(backlog.problem()))
     }
 
-    async fn largest(&self, stores: &Stores, stream: Stream) -> Result<Option<Backlog>, LinkError> {
+    async fn largest(
+        &self,
+        stores: &Stores,
+        stream: Stream,
+    ) -> Result<Option<Backlog>, ConnectionError> {
         let mut commands = Pipeline::with_capacity(3);
         commands.cmd("INFO").arg("server");
         let store = stores.of(stream.topic());
@@ -102,6 +106,7 @@ fn largest(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use common::contract::streams;
 
     #[test]
     fn the_reader_that_is_furthest_behind_counts_by_unread_and_pending_entries() {
@@ -113,7 +118,7 @@ mod tests {
             ..GroupFacts::default()
         };
         let found = |groups: &[GroupFacts]| {
-            let largest = largest(Stream::AccountCreated, &facts, groups, |it| it.lag.unwrap());
+            let largest = largest(streams::ACCOUNT_CREATED, &facts, groups, |it| it.lag.unwrap());
             largest.map(|backlog| (backlog.service, backlog.entries))
         };
         let (account, message) = ("account_service", "msg_service");

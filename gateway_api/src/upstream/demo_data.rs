@@ -1,11 +1,14 @@
 //! The demo data: three customers and five products.
 
 use common::{
-    connection::link::{LinkError, SharedLink},
+    connection::{error::ConnectionError, shared_link::SharedLink},
     contract::{
         entities::{Account, Product},
+        events::{AccountCreated, ProductCreated},
+    },
+    schema::{
         entity::Entity,
-        events::{AccountCreated, Event, ProductCreated, Stream},
+        stream::{Event, Stream},
     },
 };
 use redis::{Pipeline, Value};
@@ -18,7 +21,7 @@ const CUSTOMER_COUNT: usize = 3;
 
 /// Publishes the demo customers, the demo products or both, whichever there are none of: neither
 /// entities nor events that will make some.
-pub(crate) async fn seed_what_is_missing(stores: &Stores) -> Result<(), LinkError> {
+pub(crate) async fn seed_what_is_missing(stores: &Stores) -> Result<(), ConnectionError> {
     if is_empty::<Account>(&stores.account, AccountCreated::STREAM).await? {
         info!("there are no customers yet: loading the demo customers");
         publish(&stores.account, &customers(), None).await?;
@@ -30,9 +33,9 @@ pub(crate) async fn seed_what_is_missing(stores: &Stores) -> Result<(), LinkErro
     Ok(())
 }
 
-async fn is_empty<E: Entity>(store: &SharedLink, created: Stream) -> Result<bool, LinkError> {
+async fn is_empty<E: Entity>(store: &SharedLink, created: Stream) -> Result<bool, ConnectionError> {
     let mut pipeline = Pipeline::with_capacity(2);
-    pipeline.cmd("LLEN").arg(E::kind().index.unwrap_or_default());
+    pipeline.cmd("LLEN").arg(E::KIND.index.unwrap_or_default());
     pipeline.cmd("XLEN").arg(created.key());
     Ok(store.send(&pipeline).await?.iter().all(|length| *length == Value::Int(0)))
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use common::{
     connection::lag::{GroupFacts, Lag, StreamFacts},
-    contract::{
-        events::{Stream, Topic},
-        ids::EntryId,
+    schema::{
+        entry_id::EntryId,
+        stream::{Stream, Topic},
     },
 };
 use serde::Serialize;
@@ -160,7 +160,8 @@ impl GroupFlow {
 impl Flow {
     /// So much waits for every reader of every stream, and that many a second are delivered.
     pub(crate) fn everywhere(waiting: u64, rate: f64) -> Self {
-        let streams = Stream::ALL.into_iter().filter(|stream| !stream.readers().is_empty());
+        use common::contract::streams::{self, topics};
+        let streams = streams::ALL.into_iter().filter(|stream| !stream.readers().is_empty());
         let streams = streams.map(|stream| {
             let mut flow = StreamFlow::new(stream, &StreamAndGroups::default());
             for group in &mut flow.groups {
@@ -168,7 +169,7 @@ impl Flow {
             }
             flow
         });
-        let dead = Topic::ALL.map(|topic| DeadLetters { topic: topic.name(), count: waiting });
+        let dead = topics::ALL.map(|topic| DeadLetters { topic: topic.name(), count: waiting });
         Self { at: 0, streams: streams.collect(), dead: dead.into() }
     }
 }
@@ -176,6 +177,7 @@ impl Flow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use common::contract::streams;
 
     fn stream(length: u64, added: Option<u64>) -> StreamFacts {
         StreamFacts { length, added, ..StreamFacts::default() }
@@ -196,7 +198,7 @@ mod tests {
     #[test]
     fn a_stream_shows_its_readers_also_those_that_never_ran() {
         let facts = (stream(7, Some(9)), vec![group(Some(5), Lag::Estimate(4))]);
-        let flow = StreamFlow::new(Stream::AccountWallet, &facts);
+        let flow = StreamFlow::new(streams::ACCOUNT_WALLET, &facts);
         let [order, inventory, message] = &flow.groups[..] else { panic!("{flow:?}") };
         assert_eq!((order.group, order.lag, order.pending), ("order_service", 4, 3));
         assert_eq!((order.consumers, order.read), (2, Some(5)));
@@ -204,7 +206,7 @@ mod tests {
         for absent in [inventory, message] {
             assert_eq!((absent.lag, absent.pending, absent.consumers), (7, 0, 0));
         }
-        let flow = StreamFlow::new(Stream::OrderCompleted, &StreamAndGroups::default());
+        let flow = StreamFlow::new(streams::ORDER_COMPLETED, &StreamAndGroups::default());
         assert_eq!((flow.length, flow.added, flow.groups[0].lag), (0, None, 0));
     }
 
@@ -212,7 +214,7 @@ mod tests {
     fn rates_are_what_came_in_between_and_unknown_where_counting_began_anew() {
         let at = |added: u64, read: Option<u64>| {
             let facts = (stream(0, Some(added)), vec![group(read, Lag::Exact(0))]);
-            let stream = StreamFlow::new(Stream::InventoryCheck, &facts);
+            let stream = StreamFlow::new(streams::INVENTORY_CHECK, &facts);
             Flow { at: 0, streams: vec![stream], dead: Vec::new() }
         };
         let rates = |before: &Flow, mut now: Flow| {

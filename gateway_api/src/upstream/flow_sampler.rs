@@ -12,12 +12,14 @@ use bytes::Bytes;
 use common::{
     clock::now_millis,
     connection::{
+        error::ConnectionError,
         lag::{self, GroupFacts, LagMeter, ServerFacts, StreamFacts},
-        link::{Link, LinkError},
+        link::Link,
     },
-    contract::events::{Stream, Topic},
+    contract::streams::{self, topics},
     http::problem::Problem,
-    process::service::{Life, REQUEST_PATIENCE},
+    process::service::{REQUEST_TIMEOUT, ServiceContext},
+    schema::stream::{Stream, Topic},
 };
 use redis::{Pipeline, Value};
 use tokio::{sync::watch, time::Instant};
@@ -59,15 +61,15 @@ pub(crate) struct FlowSampler {
 
 impl FlowSampler {
     /// Starts to take samples, as soon as somebody looks.
-    pub(crate) fn start(life: &Life) -> Arc<Self> {
+    pub(crate) fn start(context: &ServiceContext) -> Arc<Self> {
         let sampler = Arc::new(Self {
             latest: watch::Sender::default(),
             asked: watch::Sender::default(),
             until: Mutex::new(Instant::now()),
         });
-        let sources = life.sources.clone();
+        let sources = context.sources.clone();
         let servers = sources.servers().iter().enumerate().map(|(server, url)| {
-            let topics = Topic::ALL.into_iter().filter(|topic| sources.index(*topic) == server);
+            let topics = topics::ALL.into_iter().filter(|topic| sources.index(*topic) == server);
             Server {
                 link: Link::new(url.clone(), READ_TIMEOUT).primary_only(),
                 topics: topics.collect(),
@@ -75,8 +77,8 @@ impl FlowSampler {
             }
         });
         let servers: Vec<Server> = servers.collect();
-        let (taker, shutdown) = (Arc::clone(&sampler), life.shutdown.clone());
-        life.spawn("the sampler of the flow", async move {
+        let (taker, shutdown) = (Arc::clone(&sampler), context.shutdown.clone());
+        context.spawn("the sampler of the flow", async move {
             tokio::select! {
                 () = taker.sample_forever(servers) => {}
                 () = shutdown.cancelled() => {}
@@ -106,7 +108,7 @@ impl FlowSampler {
         };
         let mut latest = samples.borrow_and_update().clone();
         if !is_fresh(&latest) {
-            let changed = tokio::time::timeout(REQUEST_PATIENCE, samples.changed()).await;
+            let changed = tokio::time::timeout(REQUEST_TIMEOUT, samples.changed()).await;
             latest = changed.ok().and_then(|_| samples.borrow_and_update().clone());
         }
         latest.ok_or_else(|| Problem::unavailable("the flow cannot be seen at the moment"))
@@ -173,14 +175,14 @@ struct Server {
 }
 
 /// Asks each server for all that it has, in one go.
-async fn look(servers: &mut [Server]) -> Result<Flow, LinkError> {
+async fn look(servers: &mut [Server]) -> Result<Flow, ConnectionError> {
     let mut answers = HashMap::new();
     for Server { link, topics, lags } in servers {
         let shown = |stream: &Stream| {
-            let is_read = matches!(stream, Stream::Dead(_)) || !stream.readers().is_empty();
+            let is_read = stream.is_dead_letters() || !stream.readers().is_empty();
             is_read && topics.contains(&stream.topic())
         };
-        let streams: Vec<Stream> = Stream::ALL.into_iter().filter(shown).collect();
+        let streams: Vec<Stream> = streams::ALL.into_iter().filter(shown).collect();
         let mut commands = Pipeline::new();
         commands.cmd("INFO").arg("server");
         for stream in &streams {
@@ -201,10 +203,10 @@ async fn look(servers: &mut [Server]) -> Result<Flow, LinkError> {
         }
     }
     let mut of = |stream| -> StreamAndGroups { answers.remove(&stream).unwrap_or_default() };
-    let read = Stream::ALL.into_iter().filter(|stream| !stream.readers().is_empty());
+    let read = streams::ALL.into_iter().filter(|stream| !stream.readers().is_empty());
     let streams = read.map(|stream| StreamFlow::new(stream, &of(stream)));
     let streams = streams.collect();
-    let dead = Topic::ALL
-        .map(|topic| DeadLetters { topic: topic.name(), count: of(Stream::Dead(topic)).0.length });
+    let dead = topics::ALL
+        .map(|topic| DeadLetters { topic: topic.name(), count: of(topic.dead_letters()).0.length });
     Ok(Flow { at: now_millis(), streams, dead: dead.into() })
 }

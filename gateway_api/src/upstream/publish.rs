@@ -8,17 +8,16 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use common::{
-    connection::link::{LinkError, SharedLink},
-    contract::{
-        definitions::Definition,
-        entities::Refused,
-        entity::Entity,
-        events::{ENTITY, EVENT_ID, Event, TRACEPARENT},
-        ids::{EntryId, request_id},
-    },
+    connection::{error::ConnectionError, shared_link::SharedLink},
+    contract::{definitions::Definition, entities::Refused, ids::request_id},
     http::{
         problem::Problem,
         request::{IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, idempotency_key, trace},
+    },
+    schema::{
+        entity::Entity,
+        entry_id::EntryId,
+        stream::{ENTITY, EVENT_ID, Event, TRACEPARENT},
     },
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -56,7 +55,7 @@ pub(crate) async fn publish<V: Event>(
     store: &SharedLink,
     events: &[V],
     trace: Option<&str>,
-) -> Result<Vec<EntryId>, LinkError> {
+) -> Result<Vec<EntryId>, ConnectionError> {
     if events.is_empty() {
         return Ok(Vec::new());
     }
@@ -173,7 +172,7 @@ pub(crate) trait Incoming: Entity<Id = Uuid> {
     /// What it comes in to.
     type Owner: Entity;
     /// What kind of request it is, for its id.
-    const KIND: &'static str;
+    const PURPOSE: &'static str;
     /// The event with this id.
     fn event(&self, id: Uuid) -> Self::Event;
     /// What it comes in to.
@@ -209,7 +208,7 @@ async fn bring_in_with<R: Incoming + Serialize>(
     trace: Option<&str>,
 ) -> Result<Response, Problem> {
     let store = publisher.stores.of(R::Event::STREAM.topic());
-    let id = request_id(R::KIND, caller.key(), &key.text);
+    let id = request_id(R::PURPOSE, caller.key(), &key.text);
     if key.given
         && let Some(record) = read_for_command(reader, store.get::<R>(&id)).await?
     {

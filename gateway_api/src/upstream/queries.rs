@@ -2,16 +2,17 @@
 //! is stored.
 
 use common::{
-    connection::link::{LinkError, SharedLink},
+    connection::{error::ConnectionError, shared_link::SharedLink},
     contract::{
-        entities::{Account, KEPT_ATTEMPTS, Order, OrderStatus, masked},
-        entity::Entity,
-        events::{MessageKind, MessageSent},
+        entities::{Account, masked},
         ids::{CustomerId, OrderId},
-        json::from_object,
         keys,
+        messages::{MessageKind, MessageSent},
+        order::{KEPT_ATTEMPTS, Order},
+        order_status::OrderStatus,
     },
     http::problem::Problem,
+    schema::{entity::Entity, json::from_object, keys::lex_range},
 };
 use redis::{Pipeline, Value};
 use serde::Deserialize;
@@ -70,7 +71,7 @@ pub(crate) async fn orders(
 pub(crate) async fn count_orders(
     stores: &Stores,
     caller: &Caller,
-) -> Result<Vec<(OrderStatus, u64)>, LinkError> {
+) -> Result<Vec<(OrderStatus, u64)>, ConnectionError> {
     counts(&stores.order, caller.limited_to()).await
 }
 
@@ -80,7 +81,7 @@ pub(crate) async fn accounts(
     caller: &Caller,
     from: u64,
     room: impl Into<Room>,
-) -> Result<Found, LinkError> {
+) -> Result<Found, ConnectionError> {
     let mut found = match caller.limited_to() {
         Some(own) => {
             let account = store.get_all::<Account>((from == 0).then(|| own.clone())).await?;
@@ -88,7 +89,7 @@ pub(crate) async fn accounts(
             Found { entities, next: None }
         }
         None => {
-            let list = Account::kind().index.unwrap_or_default();
+            let list = Account::KIND.index.unwrap_or_default();
             oldest::<Account>(store, list, from, room).await?
         }
     };
@@ -115,7 +116,7 @@ pub(crate) async fn newest<E: Entity>(
     kind: PageCursor,
     before: Option<u64>,
     room: impl Into<Room>,
-) -> Result<Found, LinkError> {
+) -> Result<Found, ConnectionError> {
     let room = room.into();
     let end = end(store, list, before).await?;
     let start = end.saturating_sub(room.entities);
@@ -133,7 +134,7 @@ pub(crate) async fn oldest<E: Entity>(
     list: &str,
     from: u64,
     room: impl Into<Room>,
-) -> Result<Found, LinkError> {
+) -> Result<Found, ConnectionError> {
     let room = room.into();
     let wanted = from.saturating_add(room.entities);
     let end = end(store, list, Some(wanted)).await?;
@@ -163,10 +164,10 @@ pub(crate) async fn with_status(
     status: OrderStatus,
     before: Option<&str>,
     room: impl Into<Room>,
-) -> Result<Found, LinkError> {
+) -> Result<Found, ConnectionError> {
     let room = room.into();
     let (set, prefix) = set_of(customer, status);
-    let (least, greatest) = keys::lex_range(&prefix);
+    let (least, greatest) = lex_range(&prefix);
     let start = before.map_or(greatest, |member| format!("({prefix}{member}"));
     let mut pipeline = Pipeline::with_capacity(1);
     pipeline.cmd("ZREVRANGEBYLEX").arg(set).arg(start).arg(least);
@@ -193,11 +194,11 @@ pub(crate) async fn with_status(
 pub(crate) async fn counts(
     store: &SharedLink,
     customer: Option<&CustomerId>,
-) -> Result<Vec<(OrderStatus, u64)>, LinkError> {
+) -> Result<Vec<(OrderStatus, u64)>, ConnectionError> {
     let mut pipeline = Pipeline::with_capacity(OrderStatus::ALL.len());
     for status in OrderStatus::ALL {
         let (set, prefix) = set_of(customer, status);
-        let (least, greatest) = keys::lex_range(&prefix);
+        let (least, greatest) = lex_range(&prefix);
         pipeline.cmd("ZLEXCOUNT").arg(set).arg(least).arg(greatest);
     }
     let counts = store.send(&pipeline).await?.into_iter().map(|count| match count {
@@ -212,7 +213,7 @@ pub(crate) async fn counts(
 pub(crate) async fn messages_about(
     store: &SharedLink,
     order: &Order,
-) -> Result<(Vec<MessageSent>, bool), LinkError> {
+) -> Result<(Vec<MessageSent>, bool), ConnectionError> {
     let first = order.attempt.saturating_sub(KEPT_ATTEMPTS - 1).max(1);
     let ids = (first..=order.attempt).flat_map(|attempt| {
         MessageKind::ABOUT_ORDERS.map(|kind| MessageSent::id_about(order.id, attempt, kind))
@@ -229,7 +230,7 @@ fn has_status(order: &RawValue, status: OrderStatus) -> bool {
 }
 
 /// The position before which a page ends.
-async fn end(store: &SharedLink, list: &str, before: Option<u64>) -> Result<u64, LinkError> {
+async fn end(store: &SharedLink, list: &str, before: Option<u64>) -> Result<u64, ConnectionError> {
     let mut pipeline = Pipeline::with_capacity(1);
     pipeline.cmd("LLEN").arg(list);
     let length = match store.send(&pipeline).await?.pop() {
@@ -245,7 +246,7 @@ async fn listed(
     list: &str,
     start: u64,
     end: u64,
-) -> Result<Vec<Vec<u8>>, LinkError> {
+) -> Result<Vec<Vec<u8>>, ConnectionError> {
     if start >= end {
         return Ok(Vec::new());
     }
@@ -265,7 +266,7 @@ async fn documents<E: Entity>(
     store: &SharedLink,
     ids: &[Vec<u8>],
     room: Room,
-) -> Result<Vec<Option<Box<RawValue>>>, LinkError> {
+) -> Result<Vec<Option<Box<RawValue>>>, ConnectionError> {
     // Clients get the document as it is stored, so it has to be one that the API describes.
     let document = |json: &str| {
         from_object::<E>(json)?;
@@ -273,7 +274,7 @@ async fn documents<E: Entity>(
     };
     let (mut found, mut bytes) = (Vec::with_capacity(ids.len()), 0);
     for block in ids.chunks(READ_BATCH) {
-        let keys = block.iter().map(|id| [E::kind().prefix.as_bytes(), id].concat());
+        let keys = block.iter().map(|id| [E::KIND.prefix.as_bytes(), id].concat());
         for document in store.read_all(keys.collect(), document).await? {
             let length = document.as_ref().map_or(0, |document| document.get().len());
             if bytes > 0 && bytes + length > room.bytes {

@@ -1,10 +1,13 @@
 //! The position of an order in the backorder queues of its products.
 
 use common::{
-    connection::link::{LinkError, SharedLink},
+    connection::{error::ConnectionError, shared_link::SharedLink},
     contract::{
-        entities::{LinePage, Order, OrderStatus, PageId, Product},
+        backorders::{LinePage, PageId},
+        entities::Product,
         ids::{OrderId, ProductId},
+        order::Order,
+        order_status::OrderStatus,
     },
 };
 
@@ -25,7 +28,7 @@ pub(crate) async fn ahead(
     store: &SharedLink,
     order: &Order,
     products: &[Product],
-) -> Result<Vec<(ProductId, Ahead)>, LinkError> {
+) -> Result<Vec<(ProductId, Ahead)>, ConnectionError> {
     let waits = order.status == OrderStatus::OutOfStock;
     let lines: Vec<&Product> = products.iter().filter(|it| waits && it.line.waiting > 0).collect();
     // One read of a bounded size, however many and however long the lines are.

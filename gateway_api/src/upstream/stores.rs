@@ -1,9 +1,10 @@
 //! Connections to the Redis of each topic, and the answers to clients when one cannot be read.
 
 use common::{
-    connection::link::{LinkError, SharedLink},
-    contract::events::Topic,
+    connection::{error::ConnectionError, shared_link::SharedLink},
+    contract::streams::topics,
     http::problem::Problem,
+    schema::stream::Topic,
 };
 use tracing::error;
 
@@ -26,10 +27,11 @@ impl Stores {
     /// The connection to the Redis of a topic.
     pub(crate) fn of(&self, topic: Topic) -> &SharedLink {
         match topic {
-            Topic::Order => &self.order,
-            Topic::Inventory => &self.inventory,
-            Topic::Account => &self.account,
-            Topic::Message => &self.message,
+            topics::ORDER => &self.order,
+            topics::INVENTORY => &self.inventory,
+            topics::ACCOUNT => &self.account,
+            topics::MESSAGE => &self.message,
+            other => unreachable!("{} is no topic of the shop", other.name()),
         }
     }
 }
@@ -43,7 +45,7 @@ impl Stores {
 pub(crate) async fn read<T>(
     reader: &MeteredReader,
     what: &str,
-    reading: impl Future<Output = Result<T, LinkError>>,
+    reading: impl Future<Output = Result<T, ConnectionError>>,
 ) -> Result<T, Problem> {
     reader.read(what, reading).await?.map_err(|error| {
         error!("reading {what} failed: {error}");
@@ -57,7 +59,7 @@ pub(crate) async fn read<T>(
 /// Reads what a page for people can do without: `None` if it cannot be read, with an error in the log.
 pub(crate) async fn read_optional<T>(
     what: &str,
-    reading: impl Future<Output = Result<T, LinkError>>,
+    reading: impl Future<Output = Result<T, ConnectionError>>,
 ) -> Option<T> {
     reading.await.inspect_err(|error| error!("a page is shown without {what}: {error}")).ok()
 }
@@ -69,13 +71,13 @@ pub(crate) async fn read_optional<T>(
 /// As [`MeteredReader::read`] and [`command_outcome`].
 pub(crate) async fn read_for_command<T>(
     reader: &MeteredReader,
-    reading: impl Future<Output = Result<T, LinkError>>,
+    reading: impl Future<Output = Result<T, ConnectionError>>,
 ) -> Result<T, Problem> {
     command_outcome(reader.read("what is stored", reading).await?)
 }
 
 /// 503: Redis is away. 500: what is stored cannot be read.
-pub(crate) fn command_outcome<T>(read: Result<T, LinkError>) -> Result<T, Problem> {
+pub(crate) fn command_outcome<T>(read: Result<T, ConnectionError>) -> Result<T, Problem> {
     read.map_err(|error| {
         error!("a command did not reach its owner: {error}");
         error.problem(

@@ -4,10 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use common::{
     clock::Millis,
-    contract::{
-        entities::{Order, OrderStatus},
-        ids::ProductId,
-    },
+    contract::{ids::ProductId, order::Order, order_status::OrderStatus},
 };
 use maud::{Markup, html};
 

@@ -1,6 +1,6 @@
 //! The buttons that are of use to a visitor.
 
-use common::contract::entities::OrderStatus;
+use common::contract::order_status::OrderStatus;
 
 use super::format;
 use crate::access::{tokens::scope::Scope, visitor::Visitor};

@@ -10,11 +10,11 @@ use std::collections::BTreeMap;
 
 use common::{
     contract::{
-        entities::{PageId, Served, Spot},
+        backorders::{PageId, Served, Spot},
         events::LineMoves,
         ids::ProductId,
     },
-    decision::Halt,
+    decision::DecideError,
 };
 
 use crate::{
@@ -90,7 +90,7 @@ impl UnitOfWork<'_> {
     /// Fills the queue of a product from the position at which the last decision stopped: every order
     /// that can be filled whole is filled. An order that needs more than is available does not hold up
     /// the others.
-    pub(crate) fn fill_backorders(&mut self, event: &LineMoves) -> Result<(), Halt> {
+    pub(crate) fn fill_backorders(&mut self, event: &LineMoves) -> Result<(), DecideError> {
         let start = self.product(&event.product_id)?.and_then(|product| product.line.served);
         let Some(start) = start.filter(|start| start.ticket == event.after) else {
             return Ok(());
@@ -108,7 +108,7 @@ impl UnitOfWork<'_> {
     }
 
     /// Scans these queues by sequence number. The scans that remain have not reached their ends.
-    fn scan(&mut self, scans: &mut BTreeMap<ProductId, QueueScan>) -> Result<(), Halt> {
+    fn scan(&mut self, scans: &mut BTreeMap<ProductId, QueueScan>) -> Result<(), DecideError> {
         let mut progress = FillProgress::default();
         loop {
             let mut heads: Vec<(Spot, ProductId)> = Vec::new();
@@ -169,7 +169,7 @@ impl UnitOfWork<'_> {
         id: &ProductId,
         scan: &mut QueueScan,
         progress: &mut FillProgress,
-    ) -> Result<Candidate, Halt> {
+    ) -> Result<Candidate, DecideError> {
         let Some(product) = self.product(id)? else { return Ok(Candidate::End) };
         let (amount, first, last) = (product.amount, product.line.first, product.line.last);
         if amount == 0 || product.line.waiting == 0 {
@@ -244,7 +244,7 @@ impl UnitOfWork<'_> {
         scans: &BTreeMap<ProductId, QueueScan>,
         progress: &FillProgress,
         until: u64,
-    ) -> Result<FillResult, Halt> {
+    ) -> Result<FillResult, DecideError> {
         let (reservation, ready) = match self.assess(entry) {
             Ok(Fillability::Fillable { reservation, ready }) => (reservation, ready),
             Ok(Fillability::Short) => return Ok(FillResult::Skipped),
@@ -252,7 +252,7 @@ impl UnitOfWork<'_> {
                 return Err(self.prefetch(id, scans, progress, until));
             }
             // An entity that cannot be read holds up only its own order.
-            Err(Halt::Fault(reason)) => {
+            Err(DecideError::Invalid(reason)) => {
                 self.changes.note(entry.order, format!("order cannot be filled: {reason}"));
                 return Ok(FillResult::Skipped);
             }
@@ -303,7 +303,7 @@ impl UnitOfWork<'_> {
     }
 
     /// Requests everything that decides whether the order can be filled, and what is written then.
-    fn assess(&mut self, entry: &Spot) -> Result<Fillability, Halt> {
+    fn assess(&mut self, entry: &Spot) -> Result<Fillability, DecideError> {
         match self.are_available(&entry.others)? {
             None => return Ok(Fillability::NotLoaded),
             Some(false) => return Ok(Fillability::Short),
@@ -314,8 +314,8 @@ impl UnitOfWork<'_> {
                 reservation.clone()
             }
             Ok(_) => return Ok(Fillability::Short),
-            Err(Halt::Missing) if entry.unlisted == 0 => return Ok(Fillability::Likely),
-            Err(Halt::Missing) => return Ok(Fillability::NotLoaded),
+            Err(DecideError::Missing) if entry.unlisted == 0 => return Ok(Fillability::Likely),
+            Err(DecideError::Missing) => return Ok(Fillability::NotLoaded),
             Err(fault) => return Err(fault),
         };
         match self.are_available(&reservation.quantities)? {
@@ -332,7 +332,7 @@ impl UnitOfWork<'_> {
     fn are_available(
         &mut self,
         quantities: &BTreeMap<ProductId, u64>,
-    ) -> Result<Option<bool>, Halt> {
+    ) -> Result<Option<bool>, DecideError> {
         if !is_loaded(self.request_products(quantities.keys()))? {
             return Ok(None);
         }
@@ -352,7 +352,7 @@ impl UnitOfWork<'_> {
         scans: &BTreeMap<ProductId, QueueScan>,
         progress: &FillProgress,
         until: u64,
-    ) -> Halt {
+    ) -> DecideError {
         let most = self.requested() + ENTITIES_AHEAD;
         let mut fills = self.limits.fills.saturating_sub(progress.filled);
         let mut taken: BTreeMap<ProductId, u64> = BTreeMap::new();
@@ -368,7 +368,7 @@ impl UnitOfWork<'_> {
                 page.spots.iter().filter(|entry| entry.ticket > ticket && entry.ticket < until);
             for entry in next.cloned().collect::<Vec<Spot>>() {
                 if fills == 0 || self.requested() >= most || !self.fits_limit(&entry) {
-                    return Halt::Missing;
+                    return DecideError::Missing;
                 }
                 let mut quantities = entry.others.clone();
                 quantities.insert(id.clone(), entry.pieces);
@@ -384,7 +384,7 @@ impl UnitOfWork<'_> {
                 }
                 if quantities.keys().any(|id| self.position_of_others(id, &entry, scans).is_some())
                 {
-                    return Halt::Missing;
+                    return DecideError::Missing;
                 }
                 if self.are_left(&quantities, &taken) {
                     quantities.into_iter().for_each(|(id, it)| *taken.entry(id).or_default() += it);
@@ -392,7 +392,7 @@ impl UnitOfWork<'_> {
                 }
             }
         }
-        Halt::Missing
+        DecideError::Missing
     }
 
     /// Whether this quantity of each product is left once `taken` is taken; `true` if the product is

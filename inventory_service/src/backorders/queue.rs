@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use common::{
     clock::Millis,
     contract::{
-        entities::{Line, LinePage, PageId, Product, Served, Spot},
+        backorders::{Line, LinePage, PageId, Served, Spot},
+        entities::Product,
         events::LineMoves,
         ids::ProductId,
     },
-    decision::Halt,
+    decision::DecideError,
     http::request::PRODUCTS_LIMIT,
 };
 
@@ -32,7 +33,7 @@ impl UnitOfWork<'_> {
         &mut self,
         reservation: &mut Reservation,
         now: Millis,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), DecideError> {
         let mut sequence = now;
         let mut last = Vec::with_capacity(reservation.quantities.len());
         for id in reservation.quantities.keys() {
@@ -64,7 +65,7 @@ impl UnitOfWork<'_> {
     }
 
     /// Removes the order from all of its queues.
-    pub(crate) fn leave_queues(&mut self, reservation: &Reservation) -> Result<(), Halt> {
+    pub(crate) fn leave_queues(&mut self, reservation: &Reservation) -> Result<(), DecideError> {
         let Some(position) = &reservation.position else { return Ok(()) };
         let ids: Vec<PageId> = page_ids(position).collect();
         let pages = self.request_pages(&ids);
@@ -95,7 +96,7 @@ impl UnitOfWork<'_> {
     pub(crate) fn start_filling<'p>(
         &mut self,
         arrived: impl IntoIterator<Item = &'p ProductId>,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), DecideError> {
         for id in arrived {
             if let Some(product) = self.product(id)?.filter(|product| product.line.waiting > 0) {
                 let start = Served { ticket: 0, page: product.line.first };
@@ -111,7 +112,7 @@ impl UnitOfWork<'_> {
     pub(crate) fn continue_filling<'p>(
         &mut self,
         products: impl IntoIterator<Item = &'p ProductId>,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), DecideError> {
         for id in products {
             if let Some(position) = self.product(id)?.and_then(|product| product.line.served) {
                 self.changes.append(&LineMoves { product_id: id.clone(), after: position.ticket });
@@ -125,7 +126,7 @@ impl UnitOfWork<'_> {
         &mut self,
         id: &ProductId,
         position: Option<Served>,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), DecideError> {
         if self.product(id)?.is_some_and(|product| product.line.served != position)
             && let Some(product) = self.product_mut(id)?
         {

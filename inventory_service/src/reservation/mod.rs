@@ -9,11 +9,16 @@ mod ship;
 
 use std::collections::BTreeMap;
 
-use common::contract::{
-    entity::Entity,
-    events::{StockChecked, StockOutcome},
-    ids::{CustomerId, EntryId, OrderId, ProductId},
-    keys::{self, Kind},
+use common::{
+    contract::{
+        events::{StockChecked, StockOutcome},
+        ids::{CustomerId, OrderId, ProductId},
+        keys,
+    },
+    schema::{
+        entity::{Entity, Kind},
+        entry_id::EntryId,
+    },
 };
 use serde::{Deserialize, Serialize};
 
@@ -88,9 +93,7 @@ pub enum ReservationState {
 
 impl Entity for Reservation {
     type Id = OrderId;
-    fn kind() -> &'static Kind {
-        &keys::RESERVATION
-    }
+    const KIND: &'static Kind = &keys::RESERVATION;
     fn id(&self) -> &OrderId {
         &self.order_id
     }

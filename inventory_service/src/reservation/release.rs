@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use common::{
     contract::{
         events::{ConfirmedStep, OrderCancelled},
-        ids::{EntryId, OrderId, ProductId},
+        ids::{OrderId, ProductId},
     },
-    decision::Halt,
+    decision::DecideError,
+    schema::entry_id::EntryId,
 };
 
 use super::{Reservation, ReservationState};
@@ -29,7 +30,7 @@ pub(crate) fn release(
     work: &mut UnitOfWork<'_>,
     id: OrderId,
     payment: FailedPayment,
-) -> Result<(), Halt> {
+) -> Result<(), DecideError> {
     let concerns = |it: &&Reservation| match payment {
         FailedPayment::Attempt(attempt) | FailedPayment::Unconfirmed(attempt) => {
             it.attempt == attempt
@@ -53,7 +54,7 @@ pub(crate) fn release(
 }
 
 /// Releases the stock of a cancelled order for good.
-pub(crate) fn cancel(work: &mut UnitOfWork<'_>, order: &OrderCancelled) -> Result<(), Halt> {
+pub(crate) fn cancel(work: &mut UnitOfWork<'_>, order: &OrderCancelled) -> Result<(), DecideError> {
     let existing = work.reservation(&order.id)?.cloned();
     // A cancellation that overtakes its order leaves a reservation, so that the order finds it.
     let reservation = existing.unwrap_or_else(|| Reservation {
@@ -87,7 +88,10 @@ pub(crate) fn cancel(work: &mut UnitOfWork<'_>, order: &OrderCancelled) -> Resul
 impl UnitOfWork<'_> {
     /// Releases what the order holds and removes it from the backorder queues; returns the products
     /// whose stock came in by that. A product whose data was lost is passed over.
-    pub(crate) fn undo(&mut self, reservation: &Reservation) -> Result<BTreeSet<ProductId>, Halt> {
+    pub(crate) fn undo(
+        &mut self,
+        reservation: &Reservation,
+    ) -> Result<BTreeSet<ProductId>, DecideError> {
         match reservation.state {
             ReservationState::Held => {
                 self.request_products(reservation.quantities.keys())?;

@@ -8,7 +8,7 @@ use common::{
         events::{OrderCreated, StockChecked},
         excerpt::{ShortId, clauses, listed},
     },
-    decision::Halt,
+    decision::DecideError,
     http::request::PRODUCTS_LIMIT,
 };
 
@@ -21,7 +21,7 @@ pub(crate) fn reserve(
     work: &mut UnitOfWork<'_>,
     order: &OrderCreated,
     now: Millis,
-) -> Result<(), Halt> {
+) -> Result<(), DecideError> {
     let existing = work.reservation(&order.id)?.cloned();
     if let Some(existing) = &existing {
         let is_over = existing.state == ReservationState::Cancelled || existing.shipped;
@@ -41,7 +41,7 @@ pub(crate) fn reserve(
         }
     }
     if order.product_ids.is_empty() {
-        return Err(Halt::fault("the order has no products".to_owned()));
+        return Err(DecideError::invalid("the order has no products".to_owned()));
     }
     // A new attempt may overtake the event that the payment of the previous attempt failed.
     if let Some(existing) = &existing {
@@ -89,7 +89,7 @@ impl UnitOfWork<'_> {
         mut reservation: Reservation,
         resend: bool,
         now: Millis,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), DecideError> {
         let (mut unknown, mut short) = (Vec::new(), Vec::new());
         let quantities = reservation.quantities.clone();
         self.request_products(quantities.keys())?;
@@ -125,7 +125,7 @@ impl UnitOfWork<'_> {
     }
 
     /// Moves the quantities from the available stock to the order; all of them are available.
-    pub(crate) fn take(&mut self, reservation: &mut Reservation) -> Result<(), Halt> {
+    pub(crate) fn take(&mut self, reservation: &mut Reservation) -> Result<(), DecideError> {
         let mut total = Some(0u64);
         for (id, quantity) in &reservation.quantities {
             let price = self.product(id)?.map_or(0, |product| product.price);

@@ -2,14 +2,14 @@
 
 use common::{
     contract::events::{ConfirmedStep, OrderShipped},
-    decision::Halt,
+    decision::DecideError,
 };
 
 use super::Reservation;
 use crate::unit_of_work::UnitOfWork;
 
 /// Counts the stock of a shipped order as sold.
-pub(crate) fn ship(work: &mut UnitOfWork<'_>, order: &OrderShipped) -> Result<(), Halt> {
+pub(crate) fn ship(work: &mut UnitOfWork<'_>, order: &OrderShipped) -> Result<(), DecideError> {
     let holds = |it: &&Reservation| it.holds() && it.attempt == order.attempt;
     let reservation = work.reservation(&order.id)?.filter(holds).cloned();
     if reservation.is_some() || order.resend > 0 {

@@ -1,7 +1,7 @@
 //! Backorders: the orders that wait for stock, and which of them incoming stock fills.
 
 use common::contract::{
-    entities::{Line, LinePage},
+    backorders::{Line, LinePage},
     events::{
         StockChecked,
         StockOutcome::{OutOfStock, PaymentRequired, Rejected},

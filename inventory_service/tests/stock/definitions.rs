@@ -1,10 +1,13 @@
 //! Definitions of products, and restocking.
 
-use common::contract::{
-    definitions::ProductDefinition,
-    entities::{Delivery, Line, Product, Refused},
-    events::{ProductCreated, StockOutcome},
-    ids::EntryId,
+use common::{
+    contract::{
+        backorders::Line,
+        definitions::ProductDefinition,
+        entities::{Delivery, Product, Refused},
+        events::{ProductCreated, StockOutcome},
+    },
+    schema::entry_id::EntryId,
 };
 use inventory_service::stock::Input;
 use uuid::Uuid;

@@ -1,7 +1,8 @@
 //! The lifecycle of a reservation: every input in every state.
 
-use common::contract::events::{
-    ConfirmedStep, LineMoves, OrderCreated, StockChecked, StockConfirmed, StockOutcome, Stream,
+use common::contract::{
+    events::{ConfirmedStep, LineMoves, OrderCreated, StockChecked, StockConfirmed, StockOutcome},
+    streams,
 };
 use inventory_service::{reservation::ReservationState, stock::Input};
 
@@ -256,9 +257,9 @@ fn a_step_is_confirmed_once_and_after_each_resend() {
             let has_effect = effective.iter().any(|it| format!("{it:?}") == format!("{state:?}"));
             let is_denied = step == Cancelled && matches!(state, Given::Shipped);
             let confirmed = |warehouse: &mut Warehouse, input: &Input| {
-                warehouse.memory.take(Stream::InventoryConfirmed);
+                warehouse.memory.take(streams::INVENTORY_CONFIRMED);
                 warehouse.when(input);
-                let published = warehouse.memory.take(Stream::InventoryConfirmed);
+                let published = warehouse.memory.take(streams::INVENTORY_CONFIRMED);
                 let events = published.iter().map(|json| serde_json::from_str(json).unwrap());
                 events.collect::<Vec<StockConfirmed>>()
             };

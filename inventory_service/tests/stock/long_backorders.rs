@@ -2,7 +2,7 @@
 //! a [`LineMoves`](common::contract::events::LineMoves) asks for.
 
 use common::contract::{
-    entities::Line,
+    backorders::Line,
     events::{
         LineMoves,
         StockOutcome::{OutOfStock, PaymentRequired},

@@ -5,13 +5,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::contract::{
-    entities::Product,
-    events::{
-        OrderCreated,
-        StockOutcome::{self, OutOfStock, PaymentRequired},
+use common::{
+    contract::{
+        entities::Product,
+        events::{
+            OrderCreated,
+            StockOutcome::{self, OutOfStock, PaymentRequired},
+        },
+        ids::ProductId,
     },
-    ids::{EntryId, ProductId},
+    schema::entry_id::EntryId,
 };
 use inventory_service::{
     Limits,

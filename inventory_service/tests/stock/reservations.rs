@@ -2,10 +2,12 @@
 
 use common::{
     contract::{
-        entities::{Line, Product, ProductUpdated},
-        events::{StockChecked, StockOutcome, Stream},
+        backorders::Line,
+        entities::{Product, ProductUpdated},
+        events::{StockChecked, StockOutcome},
+        streams,
     },
-    decision::{Decider, Halt, World},
+    decision::{DecideError, Decider, World},
 };
 use inventory_service::{
     reservation::{Reservation, ReservationState},
@@ -126,7 +128,7 @@ fn only_a_reserved_order_tells_its_total() {
     for (id, has_total) in [("201", true), ("205", false), ("999", false)] {
         let mut warehouse = Warehouse::with(&[("201", 800, 4), ("205", 300, 0)]);
         warehouse.when(&ordered(1, 1, &[id]));
-        let json = warehouse.memory.take(Stream::InventoryCheck).remove(0);
+        let json = warehouse.memory.take(streams::INVENTORY_CHECK).remove(0);
         assert_eq!(json.contains("order_total"), has_total, "{json}");
     }
 }
@@ -200,11 +202,11 @@ fn an_unpaid_order_is_released_once() {
     assert_eq!(warehouse.stock("204"), (3, 0));
     assert_eq!(warehouse.stock("205"), (7, 1));
     assert_eq!(
-        warehouse.memory.take(Stream::InventoryUpdated).len(),
+        warehouse.memory.take(streams::INVENTORY_UPDATED).len(),
         2,
         "only changed products are announced"
     );
-    assert_eq!(warehouse.memory.take(Stream::InventoryConfirmed).len(), 1);
+    assert_eq!(warehouse.memory.take(streams::INVENTORY_CONFIRMED).len(), 1);
     assert!(warehouse.memory.published.is_empty(), "nothing else is published");
     warehouse.when_nothing_happens(&unpaid(1, 1));
 }
@@ -317,7 +319,7 @@ fn a_rejected_order_can_be_tried_again_once_the_product_exists() {
 fn an_order_without_products_is_at_fault() {
     let mut warehouse = Warehouse::with(&[("201", 800, 4)]);
     let fault = warehouse.memory.handle(&ordered(1, 1, &[]), 1).unwrap_err();
-    assert_eq!(fault, Halt::fault("the order has no products"));
+    assert_eq!(fault, DecideError::invalid("the order has no products"));
     assert!(
         warehouse.memory.all::<Reservation>().is_empty() && warehouse.memory.published.is_empty()
     );
@@ -334,7 +336,7 @@ fn only_changed_products_are_announced() {
     ];
     for ((ids, updated), number) in table.into_iter().zip(1..) {
         warehouse.when(&ordered(number, 1, ids));
-        let published = warehouse.memory.take(Stream::InventoryUpdated);
+        let published = warehouse.memory.take(streams::INVENTORY_UPDATED);
         let announced: Vec<ProductUpdated> =
             published.iter().map(|json| serde_json::from_str(json).unwrap()).collect();
         let expected: Vec<_> =
@@ -366,7 +368,7 @@ fn a_cancelled_order_is_released_once_and_never_reserved_again() {
     warehouse.when(&cancelled(1));
     assert_eq!((warehouse.stock("201"), warehouse.stock("204")), ((3, 1), (3, 0)));
     assert!(warehouse.order_outcomes().is_empty(), "no outcome is published");
-    assert_eq!(warehouse.memory.take(Stream::InventoryUpdated).len(), 2);
+    assert_eq!(warehouse.memory.take(streams::INVENTORY_UPDATED).len(), 2);
     let later = [
         cancelled(1),
         unpaid(1, 1),
@@ -386,7 +388,7 @@ fn an_order_cancelled_before_it_arrives_is_not_reserved() {
         warehouse.when_nothing_happens(&ordered(number, 1, ids));
         warehouse.when_nothing_happens(&cancelled(number));
     }
-    assert_eq!(warehouse.memory.take(Stream::InventoryConfirmed).len(), 3);
+    assert_eq!(warehouse.memory.take(streams::INVENTORY_CONFIRMED).len(), 3);
     assert!(warehouse.memory.published.is_empty());
     warehouse.when(&restocked(1, "205", 1));
     assert_eq!((warehouse.stock("201"), warehouse.stock("205")), ((4, 0), (1, 0)));
@@ -406,7 +408,7 @@ fn shipped_stock_is_counted_as_sold_once_and_stays_reserved() {
     assert_eq!(counts(&warehouse, "201"), (2, 2, 1, 4));
     assert_eq!(counts(&warehouse, "204"), (1, 2, 2, 3));
     assert!(warehouse.order_outcomes().is_empty(), "no outcome is published");
-    assert_eq!(warehouse.memory.take(Stream::InventoryUpdated).len(), 2);
+    assert_eq!(warehouse.memory.take(streams::INVENTORY_UPDATED).len(), 2);
     warehouse.when(&shipped(2, 1));
     assert_eq!(counts(&warehouse, "201"), (2, 2, 2, 4));
     // Neither a reset nor a delivery undoes it.

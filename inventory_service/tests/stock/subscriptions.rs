@@ -2,11 +2,15 @@
 
 use common::{
     consumer::StreamEntry,
-    contract::events::{
-        LineMoves, OrderCancelled, OrderCreated, OrderShipped, ProductCreated, Restock, Stream,
-        WalletChecked, WalletOutcome,
+    contract::{
+        events::{
+            LineMoves, OrderCancelled, OrderCreated, OrderShipped, ProductCreated, Restock,
+            WalletChecked, WalletOutcome,
+        },
+        streams,
     },
     decision::Decider,
+    schema::stream::Stream,
 };
 use inventory_service::{
     stock::{Input, Stock, releases_stock},
@@ -27,7 +31,7 @@ fn parse(stream: Stream, entity: &str) -> Result<Option<Input>, String> {
 #[test]
 fn the_service_reads_the_streams_of_its_group() {
     let read: Vec<Stream> = subscriptions().iter().map(|it| it.stream).collect();
-    for stream in Stream::ALL {
+    for stream in streams::ALL {
         let times = read.iter().filter(|it| **it == stream).count();
         assert_eq!(times, usize::from(stream.readers().contains(&Stock::TOPIC)), "{stream}");
     }
@@ -35,7 +39,8 @@ fn the_service_reads_the_streams_of_its_group() {
 
 #[test]
 fn orders_from_before_a_data_loss_are_ignored() {
-    let created = subscriptions().into_iter().find(|it| it.stream == Stream::OrderCreated).unwrap();
+    let created =
+        subscriptions().into_iter().find(|it| it.stream == streams::ORDER_CREATED).unwrap();
     let forgotten = StreamEntry { id: entry(7), entity: "", forgotten: true };
     assert_eq!((created.parse)(&forgotten), Ok(None));
 }
@@ -85,46 +90,50 @@ fn every_entry_is_parsed_in_our_form_and_that_of_the_original() {
     let head = format!(r#""id": "{order}", "customer_id": "101""#);
     let table = [
         (
-            Stream::OrderCreated,
+            streams::ORDER_CREATED,
             format!(r#"{head}, "product_ids": ["201", "204", "201"], "status": "pending""#),
             ordered(1, 0),
         ),
         (
-            Stream::OrderCreated,
+            streams::ORDER_CREATED,
             format!(
                 r#"{head}, "product_ids": ["201", "204", "201"], "attempt": 2, "resend": true"#
             ),
             ordered(2, 1),
         ),
         (
-            Stream::InventoryCreated,
+            streams::INVENTORY_CREATED,
             r#""id": "201", "name": "Denon Speakers", "price": 800, "amount": 4"#.to_owned(),
             created(false),
         ),
         (
-            Stream::InventoryCreated,
+            streams::INVENTORY_CREATED,
             r#""id": "201", "name": "Denon Speakers", "price": 800, "amount": 4, "keep": true"#
                 .to_owned(),
             created(true),
         ),
         (
-            Stream::InventoryRestock,
+            streams::INVENTORY_RESTOCK,
             format!(r#""id": "{order}", "product_id": "201", "amount": 5"#),
             Input::Restocked(restock, entry(7)),
         ),
         (
-            Stream::InventoryLine,
+            streams::INVENTORY_LINE,
             r#""product_id": "201", "after": 12"#.to_owned(),
             Input::LineMoves(moves),
         ),
-        (Stream::OrderCancelled, head.clone(), cancelled(1)),
-        (Stream::OrderCancelled, format!(r#"{head}, "attempt": 3"#), cancelled(3)),
-        (Stream::OrderShipped, head.clone(), shipped(1)),
-        (Stream::OrderShipped, format!(r#"{head}, "attempt": 3"#), shipped(3)),
-        (Stream::OrderUnpaid, format!(r#"{head}, "attempt": 3, "resend": 1"#), still_unpaid(1, 3)),
-        (Stream::OrderCancelled, format!(r#"{head}, "resend": 4"#), cancelled_again(1, 4)),
+        (streams::ORDER_CANCELLED, head.clone(), cancelled(1)),
+        (streams::ORDER_CANCELLED, format!(r#"{head}, "attempt": 3"#), cancelled(3)),
+        (streams::ORDER_SHIPPED, head.clone(), shipped(1)),
+        (streams::ORDER_SHIPPED, format!(r#"{head}, "attempt": 3"#), shipped(3)),
         (
-            Stream::OrderShipped,
+            streams::ORDER_UNPAID,
+            format!(r#"{head}, "attempt": 3, "resend": 1"#),
+            still_unpaid(1, 3),
+        ),
+        (streams::ORDER_CANCELLED, format!(r#"{head}, "resend": 4"#), cancelled_again(1, 4)),
+        (
+            streams::ORDER_SHIPPED,
             format!(r#"{head}, "attempt": 3, "resend": 4"#),
             shipped_again(1, 3, 4),
         ),
@@ -146,7 +155,7 @@ fn an_entry_that_does_not_fit_says_why() {
         }
     }
     let negative = r#"{"id": "201", "name": "", "price": 800, "amount": -1}"#;
-    assert!(parse(Stream::InventoryCreated, negative).is_err());
+    assert!(parse(streams::INVENTORY_CREATED, negative).is_err());
 }
 
 #[test]
@@ -169,14 +178,14 @@ fn only_a_failed_payment_releases_stock() {
             attempt: None,
             reason: None,
         };
-        let input = parse(Stream::AccountWallet, &entity);
+        let input = parse(streams::ACCOUNT_WALLET, &entity);
         let expected = match frees {
             true => Input::Unpaid(payment, entry(7)),
             false => Input::Paid(order_id),
         };
         assert_eq!(input, Ok(Some(expected)), "{name}");
         let named = entity.replace('}', r#", "attempt": 1}"#);
-        let says_more = parse(Stream::AccountWallet, &named).unwrap().is_some();
+        let says_more = parse(streams::ACCOUNT_WALLET, &named).unwrap().is_some();
         assert_eq!(says_more, frees, "{named}");
     }
 }

@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 use common::{
     clock::Millis,
     contract::{
-        entities::{Delivery, Line, LinePage, Product, Spot},
+        backorders::{Line, LinePage, Spot},
+        entities::{Delivery, Product},
         events::{
             OrderCancelled, OrderCreated, OrderShipped, OrderUnpaid, ProductCreated, Restock,
-            StockChecked, StockOutcome, Stream, WalletChecked, WalletOutcome,
+            StockChecked, StockOutcome, WalletChecked, WalletOutcome,
         },
-        ids::{CustomerId, EntryId, OrderId, ProductId},
+        ids::{CustomerId, OrderId, ProductId},
+        streams,
     },
     decision::{Decider, in_memory::Memory},
+    schema::entry_id::EntryId,
 };
 use inventory_service::{
     Limits, ORDERS_PER_PAGE,
@@ -224,7 +227,7 @@ impl Warehouse {
 
     /// The inputs that continue to fill queues, taken from the stream.
     pub(crate) fn due_inputs(&mut self) -> Vec<Input> {
-        let due = self.memory.take(Stream::InventoryLine);
+        let due = self.memory.take(streams::INVENTORY_LINE);
         due.iter().map(|json| Input::LineMoves(serde_json::from_str(json).unwrap())).collect()
     }
 
@@ -291,7 +294,7 @@ impl Warehouse {
 
     /// The outcomes since the last call.
     pub(crate) fn outcomes(&mut self) -> Vec<StockChecked> {
-        let published = self.memory.take(Stream::InventoryCheck);
+        let published = self.memory.take(streams::INVENTORY_CHECK);
         published.iter().map(|json| serde_json::from_str(json).unwrap()).collect()
     }
 

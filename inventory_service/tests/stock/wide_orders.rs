@@ -3,7 +3,8 @@
 
 use common::{
     contract::{
-        entities::{LinePage, Product},
+        backorders::LinePage,
+        entities::Product,
         events::{LineMoves, StockOutcome::PaymentRequired},
     },
     decision::{Decider, World},

@@ -1,7 +1,7 @@
 //! The names and addresses of customers.
 
 use common::{
-    contract::events::{AccountCreated, MessageSent},
+    contract::{events::AccountCreated, messages::MessageSent},
     decision::in_memory::Memory,
 };
 use msg_service::notification::{Customer, Input, Notifications};

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use common::contract::events::{
-    MessageKind, MessageSent, OrderCreated, StockChecked, StockOutcome, WalletChecked,
-    WalletOutcome,
+use common::contract::{
+    events::{OrderCreated, StockChecked, StockOutcome, WalletChecked, WalletOutcome},
+    messages::{MessageKind, MessageSent},
 };
 use msg_service::notification::Input;
 

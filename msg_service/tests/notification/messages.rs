@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 
 use common::{
     contract::{
-        entity::Entity,
-        events::{MessageKind, MessageSent, StockOutcome, Stream, ToppedUp, WalletOutcome},
+        events::{StockOutcome, ToppedUp, WalletOutcome},
+        messages::{MessageKind, MessageSent},
+        streams,
     },
     decision::in_memory::Memory,
+    schema::entity::Entity,
 };
 use msg_service::notification::{Input, Notifications};
 use uuid::Uuid;
@@ -49,7 +51,7 @@ fn a_message_is_delivered_as_one_line_and_the_log_has_no_personal_data() {
             }
             assert_eq!(line.contains("Anthony@"), whole_addresses, "{line}");
             let [note] = &service.notes[..] else { panic!("{:?}", service.notes) };
-            assert_eq!(note.order, message.order);
+            assert_eq!(note.subject, message.order.map(|it| it.to_string()));
             assert_eq!(note.text, format!("{} to customer 101", kind.name()));
             // A redelivered event sends no second message.
             service.handle(&input, 2).unwrap();
@@ -121,7 +123,7 @@ fn a_message_has_the_fields_of_the_contract() {
         let mut service = service();
         service.handle(&input, 1).unwrap();
         let message: serde_json::Value =
-            serde_json::from_str(&service.take(Stream::MessageSent)[0]).unwrap();
+            serde_json::from_str(&service.take(streams::MESSAGE_SENT)[0]).unwrap();
         let fields: BTreeSet<&str> =
             message.as_object().unwrap().keys().map(String::as_str).collect();
         assert!(fields.iter().eq(expected), "{fields:?}");
@@ -141,7 +143,7 @@ fn a_message_is_listed_only_by_customer() {
         let message = sent(&mut service).remove(0);
         assert_eq!(message.lists(), ["{message}:index:101"], "{input:?}");
         assert_eq!(message.places(), []);
-        assert_eq!((MessageSent::kind().index, MessageSent::kind().updates), (None, None));
+        assert_eq!((MessageSent::KIND.index, MessageSent::KIND.updates), (None, None));
     }
     let mut service = service();
     let other = ToppedUp {

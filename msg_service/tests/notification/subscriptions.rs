@@ -2,7 +2,10 @@
 
 use common::{
     consumer::StreamEntry,
-    contract::events::{MessageKind, MessageSent, Stream},
+    contract::{
+        messages::{MessageKind, MessageSent},
+        streams,
+    },
 };
 use msg_service::subscriptions;
 use uuid::Uuid;
@@ -33,20 +36,24 @@ fn every_subscribed_stream_sends_its_messages() {
         "id": "101", "name": "Anthony", "email": "a@server.com", "balance": 0, "keep": true,
     });
     let table = [
-        (Stream::AccountCreated, account, None),
-        (Stream::OrderCreated, created, Some(MessageKind::OrderReceived)),
-        (Stream::OrderCreated, again, Some(MessageKind::TriedAgain)),
-        (Stream::InventoryCheck, check("payment-required"), Some(MessageKind::StockReserved)),
-        (Stream::InventoryCheck, check("out-of-stock"), Some(MessageKind::OutOfStock)),
-        (Stream::InventoryCheck, check("rejected"), Some(MessageKind::Rejected)),
-        (Stream::AccountWallet, payment("to-be-shipped"), Some(MessageKind::OnItsWay)),
-        (Stream::AccountWallet, payment("insufficient-fund"), Some(MessageKind::InsufficientFund)),
-        (Stream::AccountWallet, payment("rejected"), Some(MessageKind::Rejected)),
-        (Stream::OrderCancelled, about.clone(), Some(MessageKind::Cancelled)),
-        (Stream::OrderShipped, about.clone(), Some(MessageKind::Shipped)),
-        (Stream::OrderCompleted, about, Some(MessageKind::Completed)),
-        (Stream::AccountRefunded, refund, Some(MessageKind::Refunded)),
-        (Stream::AccountToppedUp, deposit, Some(MessageKind::ToppedUp)),
+        (streams::ACCOUNT_CREATED, account, None),
+        (streams::ORDER_CREATED, created, Some(MessageKind::OrderReceived)),
+        (streams::ORDER_CREATED, again, Some(MessageKind::TriedAgain)),
+        (streams::INVENTORY_CHECK, check("payment-required"), Some(MessageKind::StockReserved)),
+        (streams::INVENTORY_CHECK, check("out-of-stock"), Some(MessageKind::OutOfStock)),
+        (streams::INVENTORY_CHECK, check("rejected"), Some(MessageKind::Rejected)),
+        (streams::ACCOUNT_WALLET, payment("to-be-shipped"), Some(MessageKind::OnItsWay)),
+        (
+            streams::ACCOUNT_WALLET,
+            payment("insufficient-fund"),
+            Some(MessageKind::InsufficientFund),
+        ),
+        (streams::ACCOUNT_WALLET, payment("rejected"), Some(MessageKind::Rejected)),
+        (streams::ORDER_CANCELLED, about.clone(), Some(MessageKind::Cancelled)),
+        (streams::ORDER_SHIPPED, about.clone(), Some(MessageKind::Shipped)),
+        (streams::ORDER_COMPLETED, about, Some(MessageKind::Completed)),
+        (streams::ACCOUNT_REFUNDED, refund, Some(MessageKind::Refunded)),
+        (streams::ACCOUNT_TOPPED_UP, deposit, Some(MessageKind::ToppedUp)),
     ];
     for subscription in subscriptions() {
         let stream = subscription.stream;

@@ -3,13 +3,15 @@
 use common::{
     contract::{
         events::{
-            AccountCreated, MessageKind, MessageSent, OrderCancelled, OrderCompleted, OrderCreated,
-            OrderShipped, Refunded, StockChecked, StockOutcome, Stream, ToppedUp, WalletChecked,
-            WalletOutcome,
+            AccountCreated, OrderCancelled, OrderCompleted, OrderCreated, OrderShipped, Refunded,
+            StockChecked, StockOutcome, ToppedUp, WalletChecked, WalletOutcome,
         },
-        ids::{CustomerId, EntryId, OrderId, ProductId},
+        ids::{CustomerId, OrderId, ProductId},
+        messages::{MessageKind, MessageSent},
+        streams,
     },
     decision::in_memory::Memory,
+    schema::entry_id::EntryId,
 };
 use msg_service::notification::{Input, Notifications};
 use uuid::Uuid;
@@ -167,7 +169,7 @@ pub(crate) fn service() -> Memory<Notifications> {
 
 /// The messages since the last call.
 pub(crate) fn sent(service: &mut Memory<Notifications>) -> Vec<MessageSent> {
-    let sent = service.take(Stream::MessageSent);
+    let sent = service.take(streams::MESSAGE_SENT);
     assert!(service.published.is_empty(), "nothing else is published");
     sent.iter().map(|json| serde_json::from_str(json).unwrap()).collect()
 }

@@ -1,9 +1,13 @@
 //! The inputs of the decisions about orders, and their answers.
 
-use common::contract::{
-    entities::{Confirmation, Order, OrderStatus},
-    events::{ConfirmedStep, PaymentConfirmed, StockChecked, StockConfirmed, WalletChecked},
-    ids::{CustomerId, EntryId, OrderId, ProductId},
+use common::{
+    contract::{
+        events::{ConfirmedStep, PaymentConfirmed, StockChecked, StockConfirmed, WalletChecked},
+        ids::{CustomerId, OrderId, ProductId},
+        order::{Confirmation, Order},
+        order_status::OrderStatus,
+    },
+    schema::entry_id::EntryId,
 };
 use uuid::Uuid;
 

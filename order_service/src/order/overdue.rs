@@ -3,11 +3,12 @@
 use common::{
     clock::Millis,
     contract::{
-        entities::{CONFIRMATION_RESENDS_MAX, Confirmation, Order, OrderStatus, Resent},
         events::{OrderCancelled, OrderCreated, OrderShipped, OrderUnpaid},
         ids::OrderId,
+        order::{CONFIRMATION_RESENDS_MAX, Confirmation, Order, Resent},
+        order_status::OrderStatus,
     },
-    decision::{Changes, Halt, World},
+    decision::{Changes, DecideError, World},
 };
 
 use super::{
@@ -24,7 +25,7 @@ pub(super) fn resend_overdue(
     resend_after: Millis,
     world: &World,
     now: Millis,
-) -> Result<Changes<Answer>, Halt> {
+) -> Result<Changes<Answer>, DecideError> {
     let mut changes = Changes::none();
     let overdue = |order: &&Order| is_overdue(order, resend_after, now);
     let Some(order) = world.get::<Order>(&id)?.filter(overdue) else {
@@ -84,7 +85,7 @@ fn publish_step_again(order: &Order, resend: u32, changes: &mut Changes<Answer>)
 
 /// Resends an order that waits for stock to an inventory_service that has lost it, so that it joins the
 /// backorder queues again or gets another outcome.
-pub(super) fn requeue(id: OrderId, world: &World) -> Result<Changes<Answer>, Halt> {
+pub(super) fn requeue(id: OrderId, world: &World) -> Result<Changes<Answer>, DecideError> {
     let mut changes = Changes::none();
     match world.get::<Order>(&id)? {
         Some(order) if order.status == OrderStatus::OutOfStock => {
@@ -97,7 +98,7 @@ pub(super) fn requeue(id: OrderId, world: &World) -> Result<Changes<Answer>, Hal
 }
 
 /// Adds the order to all of its sorted sets.
-pub(super) fn reindex(id: OrderId, world: &World) -> Result<Changes<Answer>, Halt> {
+pub(super) fn reindex(id: OrderId, world: &World) -> Result<Changes<Answer>, DecideError> {
     let mut changes = Changes::none();
     if let Some(order) = world.get::<Order>(&id)? {
         changes.join_again(order.clone());

@@ -3,11 +3,13 @@
 use common::{
     clock::Millis,
     contract::{
-        entities::{Confirmation, Order, OrderStatus, Step},
         events::{OrderCancelled, StockChecked, StockOutcome, WalletChecked, WalletOutcome},
-        ids::{CustomerId, EntryId, OrderId},
+        ids::{CustomerId, OrderId},
+        order::{Confirmation, Order, Step},
+        order_status::OrderStatus,
     },
-    decision::{Changes, Halt, World},
+    decision::{Changes, DecideError, World},
+    schema::entry_id::EntryId,
 };
 
 use super::input::{Answer, Confirmed};
@@ -98,7 +100,7 @@ pub(super) fn apply(
     single_redis: bool,
     world: &World,
     now: Millis,
-) -> Result<Changes<Answer>, Halt> {
+) -> Result<Changes<Answer>, DecideError> {
     let mut changes = Changes::none();
     let id = result.id;
     let Some(order) = world.get::<Order>(&id)? else {
@@ -170,7 +172,10 @@ pub(super) fn apply(
 
 /// Applies a confirmation if it is still outstanding; a confirmation of an older attempt or step is
 /// ignored.
-pub(super) fn confirm(confirmed: &Confirmed, world: &World) -> Result<Changes<Answer>, Halt> {
+pub(super) fn confirm(
+    confirmed: &Confirmed,
+    world: &World,
+) -> Result<Changes<Answer>, DecideError> {
     let mut changes = Changes::none();
     let Some(order) = world.get::<Order>(&confirmed.order_id)?.filter(|order| {
         order.attempt == confirmed.attempt && order.unconfirmed.contains(&confirmed.confirmation)

@@ -2,10 +2,9 @@
 
 use common::{
     contract::{
-        entities::{
-            KEPT_ATTEMPTS, MAX_ATTEMPTS, MAX_UNSHORTENED_ATTEMPTS, Order, OrderStatus, Step,
-        },
         ids::OrderId,
+        order::{KEPT_ATTEMPTS, MAX_ATTEMPTS, MAX_UNSHORTENED_ATTEMPTS, Order, Step},
+        order_status::OrderStatus,
     },
     decision::{Changes, Decider, World, in_memory::Memory},
 };

@@ -1,9 +1,6 @@
 //! The events that order_service publishes and reads.
 
-use common::{
-    consumer::StreamEntry,
-    contract::{events::Stream, ids::EntryId},
-};
+use common::{consumer::StreamEntry, contract::streams, schema::entry_id::EntryId};
 use order_service::{
     order::{Action, Input},
     subscriptions,
@@ -21,7 +18,7 @@ fn a_changed_order_is_announced_flat_and_without_its_history() {
     service.when(&result(UNPAID, 1).unwrap(), 2_002);
     service.asked(Action::Pay, 1, 2_003);
     service.asked(Action::Cancel, 2, 2_004);
-    let published = service.0.take(Stream::OrderUpdated);
+    let published = service.0.take(streams::ORDER_UPDATED);
     let published: Vec<serde_json::Value> =
         published.iter().map(|json| serde_json::from_str(json).unwrap()).collect();
     let flat = |status: &str, attempt, updated_at: u64| {
@@ -65,15 +62,15 @@ fn events_look_as_in_the_contract() {
         let published = service.0.take(stream);
         published.iter().map(|json| serde_json::from_str(json).unwrap()).collect()
     };
-    assert_eq!(taken(Stream::OrderCreated), [created(1), resent, created(2)]);
-    assert_eq!(taken(Stream::OrderShipped), [about(2)]);
-    assert_eq!(taken(Stream::OrderCompleted), [about(2)]);
-    assert_eq!(taken(Stream::OrderUpdated).len(), 6, "every change but the first is announced");
+    assert_eq!(taken(streams::ORDER_CREATED), [created(1), resent, created(2)]);
+    assert_eq!(taken(streams::ORDER_SHIPPED), [about(2)]);
+    assert_eq!(taken(streams::ORDER_COMPLETED), [about(2)]);
+    assert_eq!(taken(streams::ORDER_UPDATED).len(), 6, "every change but the first is announced");
     assert!(service.published().is_empty());
 
     let mut service = Service::with(&[(placed(), 1)]);
     service.asked(Action::Cancel, 1, 2);
-    let cancelled = service.0.take(Stream::OrderCancelled);
+    let cancelled = service.0.take(streams::ORDER_CANCELLED);
     assert_eq!(serde_json::from_str::<serde_json::Value>(&cancelled[0]).unwrap(), about(1));
     assert_eq!(cancelled.len(), 1);
 }

@@ -2,10 +2,7 @@
 
 use common::{
     clock::Millis,
-    contract::{
-        entities::OrderStatus,
-        events::{OrderCreated, Stream},
-    },
+    contract::{events::OrderCreated, order_status::OrderStatus, streams},
 };
 use order_service::order::{Action, ActionRequest, Answer, Input};
 
@@ -83,7 +80,7 @@ fn two_concurrent_requests_to_pay_start_one_attempt() {
     assert_eq!(service.asked(Action::Pay, 8, 3), Some(Answer::WrongState(Pending)));
     assert_eq!(service.asked(Action::Pay, 7, 3), Some(Answer::Replayed(first.clone())));
     assert_eq!(service.order(), Some(first));
-    let created: Vec<OrderCreated> = (service.0.take(Stream::OrderCreated).iter())
+    let created: Vec<OrderCreated> = (service.0.take(streams::ORDER_CREATED).iter())
         .map(|json| serde_json::from_str(json).unwrap())
         .collect();
     let attempts: Vec<_> = created.iter().map(|event| (event.attempt, event.resend)).collect();

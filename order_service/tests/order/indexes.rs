@@ -1,12 +1,9 @@
 //! The lists and sorted sets that an order joins.
 
 use common::{
-    contract::{
-        entities::{Order, OrderStatus},
-        entity::{Entity, Place as Listed},
-        ids::OrderId,
-    },
+    contract::{ids::OrderId, order::Order, order_status::OrderStatus},
     decision::{Decider, World},
+    schema::entity::{Entity, Place as Listed},
 };
 use order_service::order::{Answer, Input};
 use uuid::Uuid;

@@ -3,10 +3,12 @@
 use common::{
     consumer::StreamEntry,
     contract::{
-        entities::{Order, OrderStatus},
-        events::{OrderCreated, StockChecked, Stream, WalletChecked},
-        ids::EntryId,
+        events::{OrderCreated, StockChecked, WalletChecked},
+        order::Order,
+        order_status::OrderStatus,
+        streams,
     },
+    schema::entry_id::EntryId,
 };
 use order_service::{
     order::{Action, Input},
@@ -27,13 +29,13 @@ fn entries_of_the_original_are_understood() {
         let entity = format!(
             r#"{{"order_id": "{id}", "customer_id": "101", "product_ids": ["201", "204"], {rest}}}"#
         );
-        (Stream::InventoryCheck, entity)
+        (streams::INVENTORY_CHECK, entity)
     };
     let payment = |outcome: &str| {
         let id = id();
         let entity =
             format!(r#"{{"order_id": "{id}", "customer_id": "101", "account": "{outcome}"}}"#);
-        (Stream::AccountWallet, entity)
+        (streams::ACCOUNT_WALLET, entity)
     };
     let table = [
         (
@@ -89,7 +91,7 @@ fn an_unnumbered_result_belongs_to_the_current_attempt() {
     service.published();
     service.when_nothing_happens(&of_the_original(RESERVED, 3), 3, "the result is known");
     service.asked(Action::Pay, 7, 4);
-    let created = service.published().into_iter().find(|it| it.stream == Stream::OrderCreated);
+    let created = service.published().into_iter().find(|it| it.stream == streams::ORDER_CREATED);
     let created: OrderCreated = serde_json::from_str(&created.unwrap().json).unwrap();
     let marks = (created.checked_by, created.refused_by);
     assert_eq!(marks, (Some(original_entry(4)), Some(original_entry(6))));

@@ -3,11 +3,12 @@
 use common::{
     consumer::StreamEntry,
     contract::{
-        entities::{CONFIRMATION_RESENDS_MAX, Confirmation, Order, OrderStatus, Resent},
-        entity::Entity,
-        events::{OrderCancelled, OrderShipped, OrderUnpaid, Stream},
-        ids::EntryId,
+        events::{OrderCancelled, OrderShipped, OrderUnpaid},
+        order::{CONFIRMATION_RESENDS_MAX, Confirmation, Order, Resent},
+        order_status::OrderStatus,
+        streams,
     },
+    schema::{entity::Entity, entry_id::EntryId},
 };
 use order_service::{
     order::{Action, Answer, Input},
@@ -151,7 +152,7 @@ fn a_confirmation_ends_only_its_own_wait() {
 #[test]
 fn an_unconfirmed_step_is_resent_twenty_times_and_reported_once() {
     let paid = [(placed(), 0), (result(PAID, 1).unwrap(), 0)];
-    for (action, stream) in [(CANCEL, Stream::OrderCancelled), (SHIP, Stream::OrderShipped)] {
+    for (action, stream) in [(CANCEL, streams::ORDER_CANCELLED), (SHIP, streams::ORDER_SHIPPED)] {
         let Cause::Asked(action) = action else { panic!("a request") };
         let mut service = Service::with(&paid);
         service.asked(action, 1, 0);
@@ -198,11 +199,11 @@ fn an_order_of_an_earlier_version_counts_as_confirmed() {
 #[test]
 fn confirmations_are_read_from_the_streams_of_both_owners() {
     let table = [
-        (Stream::InventoryConfirmed, "cancelled", Some(StockCancelled)),
-        (Stream::InventoryConfirmed, "shipped", Some(StockShipped)),
-        (Stream::InventoryConfirmed, "released", Some(StockReleased)),
-        (Stream::AccountConfirmed, "cancelled", Some(PaymentCancelled)),
-        (Stream::AccountConfirmed, "shipped", None),
+        (streams::INVENTORY_CONFIRMED, "cancelled", Some(StockCancelled)),
+        (streams::INVENTORY_CONFIRMED, "shipped", Some(StockShipped)),
+        (streams::INVENTORY_CONFIRMED, "released", Some(StockReleased)),
+        (streams::ACCOUNT_CONFIRMED, "cancelled", Some(PaymentCancelled)),
+        (streams::ACCOUNT_CONFIRMED, "shipped", None),
     ];
     for (stream, step, confirmation) in table {
         let entity = format!(r#"{{"order_id": "{}", "attempt": 2, "step": "{step}"}}"#, id());

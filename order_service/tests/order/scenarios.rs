@@ -2,7 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use common::{clock::Millis, contract::entities::Order};
+use common::{clock::Millis, contract::order::Order};
 use order_service::order::{Action, ActionRequest, Input, last_published};
 
 use crate::support::{

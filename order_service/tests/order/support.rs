@@ -3,11 +3,14 @@
 use common::{
     clock::Millis,
     contract::{
-        entities::{Confirmation, Order, OrderStatus, OrderUpdated, Step},
-        events::{Event, OrderCreated, StockChecked, Stream, WalletChecked},
-        ids::{CustomerId, EntryId, OrderId, ProductId},
+        events::{OrderCreated, StockChecked, WalletChecked},
+        ids::{CustomerId, OrderId, ProductId},
+        order::{Confirmation, Order, OrderUpdated, Step},
+        order_status::OrderStatus,
+        streams,
     },
     decision::{Append, Decider, World, in_memory::Memory},
+    schema::{entry_id::EntryId, stream::Event},
 };
 use order_service::order::{Action, ActionRequest, Answer, Confirmed, Input, NewOrder, Orders};
 use uuid::Uuid;
@@ -139,7 +142,7 @@ pub(crate) fn append<E: Event>(event: &E) -> Append {
 /// A changed order is published without its history, before the events about it.
 pub(crate) fn updated(order: &Order) -> Append {
     let json = serde_json::to_string(&OrderUpdated::from(order)).unwrap();
-    Append { stream: Stream::OrderUpdated, json }
+    Append { stream: streams::ORDER_UPDATED, json }
 }
 
 /// The order after this input at `now`; `None` if nothing changed.

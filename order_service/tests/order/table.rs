@@ -3,8 +3,9 @@
 use common::{
     clock::Millis,
     contract::{
-        entities::{Confirmation, Order, OrderStatus, Step},
         events::{OrderCancelled, OrderCompleted, OrderShipped, StockOutcome, WalletOutcome},
+        order::{Confirmation, Order, Step},
+        order_status::OrderStatus,
     },
     decision::Append,
 };

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use common::{
     contract::{
-        entities::{Confirmation, Order, OrderStatus, Step},
         events::OrderCancelled,
+        order::{Confirmation, Order, Step},
+        order_status::OrderStatus,
     },
     decision::in_memory::Memory,
 };

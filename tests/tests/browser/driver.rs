@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 /// How long a browser may take for what usually takes a moment: it is heavy, and machines that run
 /// tests are busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A WebDriver server of the test's own.
 pub(crate) struct Driver {
@@ -64,7 +64,7 @@ impl Driver {
     async fn wait_ready(&mut self) {
         let (client, url) = (Client::default(), format!("{}/status", self.url));
         let process = &mut self.process;
-        eventually("chromedriver is ready", PATIENCE, async || {
+        eventually("chromedriver is ready", TIMEOUT, async || {
             assert!(process.is_running(), "chromedriver ended: {}", process.logs());
             let answer = client.get(&url).await?;
             match &answer.json()["value"]["ready"] {

@@ -1,6 +1,6 @@
 //! A system without any data: after FLUSHALL, as the original's guide begins.
 
-use common::contract::{entities::OrderStatus, events::Topic};
+use common::contract::{order_status::OrderStatus, streams::topics};
 use stack::StackOptions;
 
 use crate::{
@@ -41,7 +41,7 @@ async fn where_only_the_customers_are_gone_their_list_offers_the_demo_data() {
     let options = StackOptions { isolated: true, ..StackOptions::default() };
     visit_with(options, true, async |visit| {
         let (tab, system) = (&visit.tab, &visit.system);
-        let mut accounts = system.redis_of(Topic::Account).await;
+        let mut accounts = system.redis_of(topics::ACCOUNT).await;
         let () = redis::cmd("FLUSHALL").query_async(&mut accounts).await.expect("OK");
         let rejected = system.order(&["201", "none"], "101").await;
         tab.open(&format!("/order/{}", rejected.id)).await;

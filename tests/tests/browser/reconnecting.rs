@@ -49,7 +49,7 @@ async fn a_page_opens_its_stream_again_after_it_was_refused() {
         system.stack.redis().expect("a Redis").kill().expect("it runs");
         system.first(Service::Gateway).process.restart().unwrap_or_else(|error| panic!("{error}"));
         let mut seen = Vec::new();
-        system_tests::eventually("it is refused", crate::driver::PATIENCE, async || {
+        system_tests::eventually("it is refused", crate::driver::TIMEOUT, async || {
             seen.extend(tab.console().await);
             let refused = seen.iter().any(|it| it.contains("/events") && it.contains("503"));
             if refused { Ok(()) } else { Err(format!("{seen:#?}")) }
@@ -75,7 +75,7 @@ async fn a_page_follows_from_the_moment_when_it_was_made_and_reads_nothing_twice
         let order = visit.system.order(&["205"], "103").await;
         for path in ["/report".to_owned(), format!("/order/{}", order.id)] {
             // Known at once as soon as somebody follows.
-            system_tests::eventually("a position", crate::driver::PATIENCE, async || {
+            system_tests::eventually("a position", crate::driver::TIMEOUT, async || {
                 tab.open_live(&path).await;
                 match tab.run("return document.body.dataset.position ?? ''").await {
                     position if position == "" => Err(path.clone()),

@@ -6,7 +6,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use common::contract::{entities::OrderStatus, events::Stream};
+use common::contract::{order_status::OrderStatus, streams};
 use serde_json::json;
 use stack::Service;
 use system_tests::{Client, SOON, System, order_body};
@@ -67,7 +67,7 @@ async fn renew(tab: &Tab, system: &mut System) {
         keep(tab, &path).await;
     }
     // One service is away while orders come in.
-    system.publish(Stream::InventoryRestock, &json!({ "product_id": 7 })).await;
+    system.publish(streams::INVENTORY_RESTOCK, &json!({ "product_id": 7 })).await;
     system.first(Service::Message).process.kill().expect("it runs");
     let (url, done) = (format!("{}/order", system.url()), AtomicBool::new(false));
     let customers = async {

@@ -10,7 +10,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use system_tests::{Client, eventually};
 
-use crate::driver::{Driver, PATIENCE};
+use crate::driver::{Driver, TIMEOUT};
 
 /// A tab of a browser of its own.
 pub(crate) struct Tab {
@@ -134,7 +134,7 @@ impl Tab {
 
     /// Waits until the script returns true; until then it may return what is there instead.
     pub(crate) async fn sees(&self, what: &str, script: &str) {
-        eventually(what, PATIENCE, async || {
+        eventually(what, TIMEOUT, async || {
             match self.web.execute(script, vec![]).await {
                 Ok(Value::Bool(true)) => Ok(()),
                 Ok(Value::Bool(false)) => Err(self.text("main").await),
@@ -148,7 +148,7 @@ impl Tab {
 
     /// Waits until the text of an element has this in it.
     pub(crate) async fn sees_text(&self, css: &str, text: &str) {
-        eventually(&format!("{css} says {text:?}"), PATIENCE, async || {
+        eventually(&format!("{css} says {text:?}"), TIMEOUT, async || {
             let found = self.text(css).await;
             if found.contains(text) { Ok(()) } else { Err(found) }
         })
@@ -176,7 +176,7 @@ impl Tab {
 
     /// Clicks, as soon as it can be clicked.
     pub(crate) async fn click(&self, css: &str) {
-        eventually(&format!("{css} can be clicked"), PATIENCE, async || {
+        eventually(&format!("{css} can be clicked"), TIMEOUT, async || {
             let element = self.web.find(Locator::Css(css)).await;
             let clicked = match element {
                 Ok(element) => element.click().await,

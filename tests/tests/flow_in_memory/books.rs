@@ -3,13 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use account_service::wallet::Payment;
-use common::contract::{
-    entities::{Account, KEPT_ATTEMPTS, LinePage, Order, OrderStatus, Product},
-    events::{
-        Event, MessageKind, MessageSent, OrderCancelled, OrderCompleted, OrderCreated,
-        OrderShipped, Refunded, StockChecked, StockOutcome, ToppedUp, WalletChecked, WalletOutcome,
+use common::{
+    contract::{
+        backorders::LinePage,
+        entities::{Account, Product},
+        events::{
+            OrderCancelled, OrderCompleted, OrderCreated, OrderShipped, Refunded, StockChecked,
+            StockOutcome, ToppedUp, WalletChecked, WalletOutcome,
+        },
+        ids::{CustomerId, OrderId, ProductId},
+        messages::{MessageKind, MessageSent},
+        order::{KEPT_ATTEMPTS, Order},
+        order_status::OrderStatus,
     },
-    ids::{CustomerId, OrderId, ProductId},
+    schema::stream::Event,
 };
 use inventory_service::reservation::{Reservation, ReservationState};
 use order_service::order::Action as Asked;

@@ -1,6 +1,9 @@
 //! Random histories.
 
-use common::contract::events::{AccountCreated, Event, ProductCreated};
+use common::{
+    contract::events::{AccountCreated, ProductCreated},
+    schema::stream::Event,
+};
 use inventory_service::Limits;
 use order_service::order::Action as Asked;
 use proptest::{collection::vec, prelude::*};

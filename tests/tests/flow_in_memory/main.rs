@@ -9,10 +9,14 @@ mod system;
 
 use std::cell::RefCell;
 
-use common::contract::{
-    entities::{Account, Delivery, Deposit, Order, OrderStatus, Product},
-    entity::Entity,
-    events::MessageSent,
+use common::{
+    contract::{
+        entities::{Account, Delivery, Deposit, Product},
+        messages::MessageSent,
+        order::Order,
+        order_status::OrderStatus,
+    },
+    schema::entity::Entity,
 };
 use inventory_service::{Limits, reservation::Reservation};
 use proptest::{

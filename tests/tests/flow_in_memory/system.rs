@@ -10,15 +10,19 @@ use common::{
     clock::Millis,
     consumer::{StreamEntry, Subscription},
     contract::{
-        entities::{Account, Order, OrderStatus, Product},
-        entity::Entity,
-        events::{
-            AccountCreated, ProductCreated, Restock, StockChecked, StockOutcome, Stream, TopUp,
-            Topic,
-        },
-        ids::{CustomerId, EntryId, OrderId, ProductId},
+        entities::{Account, Product},
+        events::{AccountCreated, ProductCreated, Restock, StockChecked, StockOutcome, TopUp},
+        ids::{CustomerId, OrderId, ProductId},
+        order::Order,
+        order_status::OrderStatus,
+        streams::{self, topics},
     },
     decision::{Append, Decider, in_memory::Memory},
+    schema::{
+        entity::Entity,
+        entry_id::EntryId,
+        stream::{Stream, Topic},
+    },
 };
 use inventory_service::{
     reservation::{Reservation, ReservationState},
@@ -158,7 +162,7 @@ impl System {
             ledger: Ledger::default(),
             seen: Seen::default(),
         };
-        for topic in Topic::ALL {
+        for topic in topics::ALL {
             let service = system.service(topic);
             assert_eq!(service.topic(), topic);
             for (number, stream) in service.streams().into_iter().enumerate() {
@@ -171,10 +175,11 @@ impl System {
 
     fn service(&mut self, topic: Topic) -> &mut dyn Reads {
         match topic {
-            Topic::Order => &mut self.orders,
-            Topic::Inventory => &mut self.stock,
-            Topic::Account => &mut self.wallets,
-            Topic::Message => &mut self.messages,
+            topics::ORDER => &mut self.orders,
+            topics::INVENTORY => &mut self.stock,
+            topics::ACCOUNT => &mut self.wallets,
+            topics::MESSAGE => &mut self.messages,
+            other => unreachable!("{} is no topic of the shop", other.name()),
         }
     }
 
@@ -209,26 +214,26 @@ impl System {
                     let asked_again = matches!(
                         (reader.topic, reader.stream),
                         (
-                            Topic::Inventory,
-                            Stream::OrderCreated
-                                | Stream::OrderCancelled
-                                | Stream::OrderShipped
-                                | Stream::OrderUnpaid
-                                | Stream::AccountWallet
-                        ) | (Topic::Account, Stream::InventoryCheck | Stream::OrderCancelled)
+                            topics::INVENTORY,
+                            streams::ORDER_CREATED
+                                | streams::ORDER_CANCELLED
+                                | streams::ORDER_SHIPPED
+                                | streams::ORDER_UNPAID
+                                | streams::ACCOUNT_WALLET
+                        ) | (topics::ACCOUNT, streams::INVENTORY_CHECK | streams::ORDER_CANCELLED)
                             | (
-                                Topic::Order,
-                                Stream::InventoryCheck
-                                    | Stream::AccountWallet
-                                    | Stream::InventoryConfirmed
-                                    | Stream::AccountConfirmed
+                                topics::ORDER,
+                                streams::INVENTORY_CHECK
+                                    | streams::ACCOUNT_WALLET
+                                    | streams::INVENTORY_CONFIRMED
+                                    | streams::ACCOUNT_CONFIRMED
                             )
                     );
                     asked_again && !reader.waiting.is_empty()
                 })?;
                 let stream = self.readers[reader].stream;
                 let entry = self.readers[reader].waiting[0];
-                self.seen.lost_steps += u32::from(stream.topic() == Topic::Order);
+                self.seen.lost_steps += u32::from(stream.topic() == topics::ORDER);
                 if self.is_last_word(&self.readers[reader], entry) {
                     return None;
                 }
@@ -273,13 +278,13 @@ impl System {
     /// Whether this action continues to fill a queue.
     pub(crate) fn is_for_line(&self, action: &Action) -> bool {
         let Action::Deliver { reader, .. } = action else { return false };
-        self.readers[*reader].stream == Stream::InventoryLine
+        self.readers[*reader].stream == streams::INVENTORY_LINE
     }
 
     /// Whether order_service would wait for ever without this entry: it takes the order for a backorder,
     /// which is never resent.
     fn is_last_word(&self, reader: &Reader, entry: usize) -> bool {
-        if (reader.topic, reader.stream) != (Topic::Order, Stream::InventoryCheck) {
+        if (reader.topic, reader.stream) != (topics::ORDER, streams::INVENTORY_CHECK) {
             return false;
         }
         let parse = |json: &Rc<str>| serde_json::from_str::<StockChecked>(json).unwrap();
@@ -297,7 +302,7 @@ impl System {
         Uuid::from_u128(1_000 + self.numbers)
     }
 
-    fn bring<E: common::contract::events::Event>(&mut self, event: &E) -> Action {
+    fn bring<E: common::schema::stream::Event>(&mut self, event: &E) -> Action {
         let json = serde_json::to_string(event).unwrap();
         self.brought = Some((E::STREAM, json.clone()));
         Action::Publish(E::STREAM, json)
@@ -430,13 +435,13 @@ impl System {
         let entity = self.streams.get(&stream).and_then(|entries| entries.get(number)).cloned();
         let entity = entity.ok_or_else(|| failed(format!("{stream} has no entry {number}")))?;
         match (topic, stream) {
-            (Topic::Inventory, Stream::InventoryCreated) => self.note_product(number, &entity),
-            (Topic::Inventory, Stream::InventoryRestock) => {
+            (topics::INVENTORY, streams::INVENTORY_CREATED) => self.note_product(number, &entity),
+            (topics::INVENTORY, streams::INVENTORY_RESTOCK) => {
                 let event: Restock = serde_json::from_str(&entity).unwrap();
                 self.ledger.restock(event.id, &event.product_id, event.amount);
             }
-            (Topic::Account, Stream::AccountCreated) => self.note_account(number, &entity),
-            (Topic::Account, Stream::AccountTopUp) => {
+            (topics::ACCOUNT, streams::ACCOUNT_CREATED) => self.note_account(number, &entity),
+            (topics::ACCOUNT, streams::ACCOUNT_TOP_UP) => {
                 let event: TopUp = serde_json::from_str(&entity).unwrap();
                 self.ledger.top_up(event.id, &event.customer_id, event.amount);
             }
@@ -454,7 +459,7 @@ impl System {
 
     fn append(&mut self, stream: Stream, json: String) {
         let json = if self.original { in_original_shape(&json) } else { json };
-        self.seen.line_moves += u32::from(stream == Stream::InventoryLine);
+        self.seen.line_moves += u32::from(stream == streams::INVENTORY_LINE);
         let entries = self.streams.entry(stream).or_default();
         for reader in self.readers.iter_mut().filter(|reader| reader.stream == stream) {
             reader.waiting.push(entries.len());

@@ -1,7 +1,7 @@
 //! A right, a password or a user is missing: the service says which, at the start or while it runs;
 //! nothing is lost, and it goes on when that is mended.
 
-use common::contract::{entities::OrderStatus, events::Topic};
+use common::contract::{order_status::OrderStatus, streams::topics};
 use redis::aio::MultiplexedConnection;
 use stack::{Service, StackOptions, probe::http_status};
 use system_tests::{SOON, System, eventually};
@@ -358,10 +358,10 @@ async fn what_is_denied_in_the_redis_of_others_is_told_once_as_well() {
     let options = StackOptions { isolated: true, ..options() };
     let mut system = System::start_with(options).await;
     system.init_data().await;
-    // Whose Redis, which right of order_service's: an acknowledgement aside; a bookmark.
+    // Whose Redis, which right of order_service's: an acknowledgement aside; a checkpoint.
     let cases = [
-        (Topic::Inventory, "xack", "denies XACK to the user order"),
-        (Topic::Order, "hset", "denies HSET to the user order"),
+        (topics::INVENTORY, "xack", "denies XACK to the user order"),
+        (topics::ORDER, "hset", "denies HSET to the user order"),
     ];
     for (topic, right, expected) in cases {
         let mut operator = system.redis_of(topic).await;

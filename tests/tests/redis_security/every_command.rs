@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use common::contract::events::{Stream, Topic};
+use common::contract::streams::{self, topics};
 use redis::{Value, aio::MultiplexedConnection};
 
 use crate::support::{Guarded, ask};
@@ -105,9 +105,9 @@ async fn on_what_is_anothers_each_service_may_use_these_commands_of_all_and_no_o
     let redis = Guarded::start();
     let mut operator = redis.connect("operator").await;
     let commands = all_commands(&mut operator).await;
-    for own in Topic::ALL {
+    for own in topics::ALL {
         let user = own.name();
-        for topic in Topic::ALL.into_iter().filter(|it| *it != own) {
+        for topic in topics::ALL.into_iter().filter(|it| *it != own) {
             let key = format!("{{{}}}:entity:1", topic.name());
             let found = allowed(&mut operator, &commands, user, &key).await;
             assert_eq!(found, these(&[&ABOUT_NOTHING]), "{user} on {key}");
@@ -117,12 +117,12 @@ async fn on_what_is_anothers_each_service_may_use_these_commands_of_all_and_no_o
             found.remove("get");
             assert_eq!(found, these(&[&ABOUT_NOTHING]), "{user} on {key}");
         }
-        for stream in Stream::ALL.into_iter().filter(|it| it.topic() != own) {
+        for stream in streams::ALL.into_iter().filter(|it| it.topic() != own) {
             let is_reader = stream.readers().contains(&own);
             let readers: &[&str] = if is_reader { &READERS } else { &[] };
             // order_service looks how far the services are that have to answer.
             let ends: &[&str] =
-                if is_reader && own == Topic::Order { &["xinfo|stream"] } else { &[] };
+                if is_reader && own == topics::ORDER { &["xinfo|stream"] } else { &[] };
             let found = allowed(&mut operator, &commands, user, stream.key()).await;
             assert_eq!(found, these(&[&ABOUT_NOTHING, readers, ends]), "{user} on {stream}");
         }
@@ -131,11 +131,11 @@ async fn on_what_is_anothers_each_service_may_use_these_commands_of_all_and_no_o
 
 #[tokio::test]
 async fn in_the_redis_of_another_topic_nothing_is_a_services_own_and_it_runs_no_script() {
-    for topic in Topic::ALL {
+    for topic in topics::ALL {
         let redis = Guarded::start_of(topic);
         let mut operator = redis.connect("operator").await;
         let commands = all_commands(&mut operator).await;
-        for user in Topic::ALL.into_iter().filter(|it| *it != topic) {
+        for user in topics::ALL.into_iter().filter(|it| *it != topic) {
             let name = user.name();
             for key in [format!("{{{name}}}:filler"), format!("events:{{{name}}}_x")] {
                 let found = allowed(&mut operator, &commands, name, &key).await;
@@ -145,11 +145,11 @@ async fn in_the_redis_of_another_topic_nothing_is_a_services_own_and_it_runs_no_
                     "{name} on {key} at {topic:?}"
                 );
             }
-            for stream in Stream::ALL {
+            for stream in streams::ALL {
                 let there = stream.topic() == topic && stream.readers().contains(&user);
                 let readers: &[&str] = if there { &READERS } else { &[] };
                 let ends: &[&str] =
-                    if there && user == Topic::Order { &["xinfo|stream"] } else { &[] };
+                    if there && user == topics::ORDER { &["xinfo|stream"] } else { &[] };
                 let expected = these(&[&ABOUT_NOTHING_ELSEWHERE, readers, ends]);
                 let found = allowed(&mut operator, &commands, name, stream.key()).await;
                 assert_eq!(found, expected, "{name} on {stream} at {topic:?}");

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use common::contract::entities::{Order, OrderStatus};
+use common::contract::{order::Order, order_status::OrderStatus};
 use http::{Method, StatusCode};
 use orderctl::token::{TokenRequest, token};
 use serde_json::{Value as Json, json};

@@ -3,10 +3,12 @@
 
 use common::{
     connection::{
-        link::{Link, RedisUrl},
+        link::Link,
         permissions::{of_owner, of_reader},
+        url::RedisUrl,
     },
-    contract::events::{Stream, Topic, Writer},
+    contract::streams::{self, topics},
+    schema::stream::{Stream, Topic, Writer},
 };
 use redis::aio::MultiplexedConnection;
 use stack::RedisUsers;
@@ -105,7 +107,7 @@ fn about(lines: &[&str], key: &str) -> Vec<String> {
 }
 
 fn streams_read_by(reader: Topic) -> Vec<Stream> {
-    Stream::ALL.into_iter().filter(|it| it.readers().contains(&reader)).collect()
+    streams::ALL.into_iter().filter(|it| it.readers().contains(&reader)).collect()
 }
 
 /// Everything that is there, so that what was refused can be seen to have changed nothing.
@@ -122,10 +124,10 @@ async fn contents(operator: &mut MultiplexedConnection) -> Vec<(String, Option<V
 
 /// Something at every kind of key, so that a refusal is not for want of it.
 async fn fill(operator: &mut MultiplexedConnection) {
-    for stream in Stream::ALL {
+    for stream in streams::ALL {
         ask(operator, &format!("XADD {stream} 1-1 entity {{}}")).await.unwrap();
     }
-    for topic in Topic::ALL {
+    for topic in topics::ALL {
         for rest in ["entity:1", "reservation:1", "payment:1", "customer:1", "store"] {
             ask(operator, &format!("SET {{{}}}:{rest} secret", topic.name())).await.unwrap();
         }
@@ -144,15 +146,15 @@ async fn assert_refused(redis: &mut MultiplexedConnection, user: &str, lines: &[
 /// What is not this owner's.
 fn not_its_own(own: Topic) -> Vec<String> {
     let mut lines: Vec<String> = NOBODYS.map(str::to_owned).into();
-    for topic in Topic::ALL.into_iter().filter(|it| *it != own) {
+    for topic in topics::ALL.into_iter().filter(|it| *it != own) {
         let tag = format!("{{{}}}", topic.name());
-        for rest in ["entity:1", "bookmarks", "dead:x:1"] {
+        for rest in ["entity:1", "checkpoints", "dead:x:1"] {
             lines.extend(about(&OWNERS, &format!("{tag}:{rest}")));
         }
         // Its identity may be read, not changed.
         lines.extend(about(&OWNERS[2..], &format!("{tag}:store")));
     }
-    for stream in Stream::ALL {
+    for stream in streams::ALL {
         let key = stream.key();
         let is_read = stream.readers().contains(&own);
         if stream.topic() != own {
@@ -175,7 +177,7 @@ async fn each_service_is_refused_each_thing_that_is_not_its_own() {
     let mut operator = redis.connect("operator").await;
     fill(&mut operator).await;
     let before = contents(&mut operator).await;
-    for topic in Topic::ALL {
+    for topic in topics::ALL {
         let mut service = redis.connect(topic.name()).await;
         assert_refused(&mut service, topic.name(), &not_its_own(topic)).await;
     }
@@ -191,14 +193,15 @@ async fn the_gateway_reads_what_it_shows_and_publishes_what_clients_bring_in_and
     let mut gateway = redis.connect("gateway").await;
     let mut lines: Vec<String> = NOBODYS.map(str::to_owned).into();
     lines.extend(["SCRIPT LOAD x", "EVALSHA x 0"].map(str::to_owned));
-    for topic in Topic::ALL {
+    for topic in topics::ALL {
         let tag = format!("{{{}}}", topic.name());
-        for rest in ["store", "bookmarks", "reservation:1", "payment:1", "customer:1", "dead:x:1"] {
+        for rest in ["store", "checkpoints", "reservation:1", "payment:1", "customer:1", "dead:x:1"]
+        {
             lines.extend(about(&OWNERS, &format!("{tag}:{rest}")));
         }
         lines.extend(about(&OWNERS[2..], &format!("{tag}:entity:1")));
     }
-    for stream in Stream::ALL {
+    for stream in streams::ALL {
         let key = stream.key();
         lines.extend(about(&WRITERS[..6], key));
         lines.extend(about(&READERS[..4], key));
@@ -209,10 +212,10 @@ async fn the_gateway_reads_what_it_shows_and_publishes_what_clients_bring_in_and
     }
     assert_refused(&mut gateway, "gateway", &lines).await;
     assert_eq!(contents(&mut operator).await, before);
-    for stream in Stream::ALL.into_iter().filter(|it| it.writer() == Writer::Clients) {
+    for stream in streams::ALL.into_iter().filter(|it| it.writer() == Writer::Clients) {
         ask(&mut gateway, &format!("XADD {stream} * a b")).await.expect("it may");
     }
-    for topic in Topic::ALL {
+    for topic in topics::ALL {
         let key = format!("{{{}}}:entity:1", topic.name());
         ask(&mut gateway, &format!("GET {key}")).await.expect("it may");
     }
@@ -285,19 +288,19 @@ async fn nobody_comes_in_without_a_name_or_with_a_wrong_password() {
 #[tokio::test]
 async fn each_service_is_allowed_all_that_its_engine_and_its_readers_need() {
     let redis = Guarded::start();
-    for topic in Topic::ALL {
+    for topic in topics::ALL {
         let url: RedisUrl = redis.url_of(topic.name()).parse().unwrap();
         let access = redis.access_of(topic.name()).for_servers([&url]).unwrap();
         let mut link = Link::new(url.with(&access).unwrap(), SOON);
-        link.check_rights(&of_owner(topic)).await.unwrap();
+        link.check_permissions(&of_owner(topic, &streams::of(topic))).await.unwrap();
         // In one Redis for all, where all is read in one command.
         let read = streams_read_by(topic);
-        link.check_rights(&of_reader(topic, &read)).await.unwrap();
+        link.check_permissions(&of_reader(topic, &read)).await.unwrap();
         for stream in read {
-            link.check_rights(&of_reader(topic, &[stream])).await.unwrap();
+            link.check_permissions(&of_reader(topic, &[stream])).await.unwrap();
         }
         // And in one for each topic.
-        for other in Topic::ALL {
+        for other in topics::ALL {
             let redis = Guarded::start_of(other);
             let url: RedisUrl = redis.url_of(topic.name()).parse().unwrap();
             let access = redis.access_of(topic.name()).for_servers([&url]).unwrap();
@@ -305,14 +308,15 @@ async fn each_service_is_allowed_all_that_its_engine_and_its_readers_need() {
             let read: Vec<Stream> =
                 streams_read_by(topic).into_iter().filter(|it| it.topic() == other).collect();
             if !read.is_empty() {
-                link.check_rights(&of_reader(topic, &read)).await.unwrap();
+                link.check_permissions(&of_reader(topic, &read)).await.unwrap();
             }
             if other == topic {
-                link.check_rights(&of_owner(topic)).await.unwrap();
+                link.check_permissions(&of_owner(topic, &streams::of(topic))).await.unwrap();
             }
         }
-        let strange = Stream::ALL.into_iter().find(|it| !it.readers().contains(&topic)).unwrap();
-        let error = link.check_rights(&of_reader(topic, &[strange])).await.unwrap_err().to_string();
+        let strange = streams::ALL.into_iter().find(|it| !it.readers().contains(&topic)).unwrap();
+        let error =
+            link.check_permissions(&of_reader(topic, &[strange])).await.unwrap_err().to_string();
         assert!(error.contains(&format!("XREADGROUP on {strange}")), "{error}");
     }
 }

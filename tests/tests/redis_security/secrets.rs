@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use common::connection::link::{RedisAccess, RedisUrl};
+use common::connection::url::{RedisAccess, RedisUrl};
 use stack::{RedisUsers, Service, StackOptions};
 use system_tests::{SOON, System, eventually};
 

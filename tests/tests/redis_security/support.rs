@@ -7,8 +7,11 @@ use std::{
 };
 
 use common::{
-    connection::link::{LinkError, RedisAccess, RedisUrl},
-    contract::events::Topic,
+    connection::{
+        error::ConnectionError,
+        url::{RedisAccess, RedisUrl},
+    },
+    schema::stream::Topic,
 };
 use redis::{Cmd, Value, aio::MultiplexedConnection};
 use stack::{
@@ -82,7 +85,7 @@ impl Guarded {
 pub(crate) async fn enter(
     url: &str,
     access: &RedisAccess,
-) -> Result<MultiplexedConnection, LinkError> {
+) -> Result<MultiplexedConnection, ConnectionError> {
     let url: RedisUrl = url.parse().expect("a URL");
     let access = access.for_servers([&url]).expect("settings");
     url.with(&access).expect("a password").connect(SOON).await

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use common::contract::{
-    entities::OrderStatus,
-    events::{Stream, Topic},
+    order_status::OrderStatus,
+    streams::{self, topics},
 };
 use http::StatusCode;
 use orderctl::load::{Plan, load};
@@ -66,7 +66,7 @@ async fn whole_life(system: &System) {
 /// Nothing was refused by any server since it started.
 async fn nothing_was_refused(system: &System) {
     let mut refused = BTreeSet::new();
-    for topic in Topic::ALL {
+    for topic in topics::ALL {
         let mut redis = system.redis_of(topic).await;
         let log: Vec<Value> = redis::cmd("ACL").arg("LOG").query_async(&mut redis).await.unwrap();
         refused.extend(log.iter().map(|entry| format!("{entry:?}")));
@@ -76,7 +76,7 @@ async fn nothing_was_refused(system: &System) {
 
 /// Flushes as the operator, and waits until the system works again by itself.
 async fn flush_and_resume(system: &System) {
-    for topic in Topic::ALL {
+    for topic in topics::ALL {
         let mut redis = system.redis_of(topic).await;
         let () = redis::cmd("FLUSHALL").query_async(&mut redis).await.expect("flushed");
     }
@@ -97,7 +97,7 @@ async fn kill_and_resume(system: &mut System) {
     for service in Service::ALL {
         system.restart(service, 1).await;
     }
-    for topic in Topic::ALL {
+    for topic in topics::ALL {
         tokio::task::block_in_place(|| {
             system.stack.redis_of(database(topic)).expect("private").restart().expect("restarted");
         });
@@ -117,10 +117,10 @@ async fn kill_and_resume(system: &mut System) {
 
 /// What nobody can read goes to the dead, and that is allowed as well.
 async fn bury_a_letter(system: &System) {
-    system.publish(Stream::InventoryCheck, &json!({"no": "stock check"})).await;
-    for reader in Stream::InventoryCheck.readers() {
+    system.publish(streams::INVENTORY_CHECK, &json!({"no": "stock check"})).await;
+    for reader in streams::INVENTORY_CHECK.readers() {
         eventually("it is a dead letter", SOON, async || {
-            let found = system.entries(Stream::Dead(*reader)).await.len();
+            let found = system.entries(reader.dead_letters()).await.len();
             if found == 1 { Ok(()) } else { Err(format!("{found} of {reader:?}")) }
         })
         .await;

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::Path, time::SystemTime};
 
 use base64::Engine as _;
-use common::connection::link::{LinkError, RedisAccess};
+use common::connection::{error::ConnectionError, url::RedisAccess};
 use redis::aio::MultiplexedConnection;
 use stack::{
     CertificatePlan, Certificates, Listen, RedisOptions, RedisServer, Service, probe::http_status,
@@ -52,7 +52,7 @@ fn access(ca: &Certificates, client: Option<&Certificates>) -> RedisAccess {
     }
 }
 
-async fn error(url: &str, access: &RedisAccess) -> LinkError {
+async fn error(url: &str, access: &RedisAccess) -> ConnectionError {
     match enter(url, access).await {
         Ok(_) => panic!("{url} was trusted"),
         Err(error) => error,
@@ -62,7 +62,7 @@ async fn error(url: &str, access: &RedisAccess) -> LinkError {
 /// The error, which must say that it is not to be trusted, and this.
 async fn distrusted(url: &str, access: &RedisAccess, expected: &str) {
     let error = error(url, access).await;
-    assert!(matches!(error, LinkError::Insecure { .. }), "{url}: {error:?}");
+    assert!(matches!(error, ConnectionError::Insecure { .. }), "{url}: {error:?}");
     let text = error.to_string();
     assert!(text.contains("cannot be trusted") && text.contains(expected), "{url}: {text}");
 }
@@ -89,7 +89,7 @@ async fn a_server_is_trusted_with_the_right_authority_name_and_time_and_not_othe
     let unknown = "signed by no authority that is known here; REDIS_TLS_CA";
     distrusted(&redis.url(), &access(&other, None), unknown).await;
     // The system's own authorities, if it has any, have not signed it.
-    let nothing: common::connection::link::RedisUrl = redis.url().parse().unwrap();
+    let nothing: common::connection::url::RedisUrl = redis.url().parse().unwrap();
     match RedisAccess::default().for_servers([&nothing]) {
         Ok(_) => distrusted(&redis.url(), &RedisAccess::default(), unknown).await,
         Err(fault) => assert_eq!(fault.variable, "REDIS_TLS_CA"),
@@ -228,7 +228,7 @@ async fn the_wrong_kind_of_port_is_named_and_nothing_falls_back() {
     let url = format!("redis://127.0.0.1:{}", silent.local_addr().unwrap().port());
     tokio::spawn(async move { while silent.accept().await.is_ok() {} });
     let said = error(&url, &RedisAccess::default()).await;
-    assert!(matches!(said, LinkError::Away { .. }), "{said}");
+    assert!(matches!(said, ConnectionError::Away { .. }), "{said}");
     // And whoever listens where TLS is expected sees not a word of ours.
     let spy = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = spy.local_addr().unwrap().port();

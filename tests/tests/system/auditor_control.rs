@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use common::contract::events::Stream;
+use common::contract::streams;
 use orderctl::audit::Report;
 use serde_json::json;
 use stack::{Service, StackOptions};
@@ -14,9 +14,9 @@ async fn twice(system: &System) -> Report {
     system.init_data().await;
     let account =
         json!({"id": "rich", "name": "Rich", "email": "rich@example.com", "balance": 100_000});
-    system.publish(Stream::AccountCreated, &account).await;
+    system.publish(streams::ACCOUNT_CREATED, &account).await;
     let product = json!({"id": "many", "name": "Many", "price": 7, "amount": 100_000});
-    system.publish(Stream::InventoryCreated, &product).await;
+    system.publish(streams::INVENTORY_CREATED, &product).await;
     system.quiet(SOON).await;
     for products in [&["many"][..], &["many", "many"], &["201", "many"], &["201"; 5]] {
         for customer in ["101", "102", "rich", "rich", "nobody"] {
@@ -27,7 +27,7 @@ async fn twice(system: &System) -> Report {
     assert_eq!((once.orders, once.unfinished), (20, 0), "{once}");
 
     let mut redis = system.redis().await;
-    for stream in Stream::ALL {
+    for stream in streams::ALL {
         for reader in stream.readers() {
             let mut rewind = redis::cmd("XGROUP");
             rewind.arg("SETID").arg(stream.key()).arg(reader.service()).arg("0");
@@ -36,9 +36,9 @@ async fn twice(system: &System) -> Report {
     }
     // A group that is waiting for new entries does not look back by itself.
     let none = json!({"id": "none", "name": "None", "price": 1, "amount": 1});
-    system.publish(Stream::InventoryCreated, &none).await;
+    system.publish(streams::INVENTORY_CREATED, &none).await;
     let none = json!({"id": "none", "name": "None", "email": "none@example.com", "balance": 1});
-    system.publish(Stream::AccountCreated, &none).await;
+    system.publish(streams::ACCOUNT_CREATED, &none).await;
     let order = system.place(&["none"], "none").await;
     let _ = system.ended(&order).await;
     system.audit(SOON).await
@@ -54,9 +54,9 @@ async fn redelivered_events_change_nothing() {
 
 #[tokio::test]
 async fn without_idempotency_records_the_auditor_reports_double_effects() {
-    let ignore = BTreeMap::from([("TEST_IGNORE_TRACES".to_owned(), "1".to_owned())]);
+    let ignore = BTreeMap::from([("TEST_IGNORE_RECORDS".to_owned(), "1".to_owned())]);
     let system = System::start_with(StackOptions { env: ignore, ..StackOptions::default() }).await;
-    assert!(system.logs(Service::Inventory).contains("TEST_IGNORE_TRACES is set"));
+    assert!(system.logs(Service::Inventory).contains("TEST_IGNORE_RECORDS is set"));
     let report = twice(&system).await;
     let found = |parts: &[&str]| {
         report.findings.iter().any(|it| parts.iter().all(|part| it.contains(part)))

@@ -3,6 +3,8 @@
 //! Who is killed when comes from a seed, which a failing test prints; `CHAOS_SEED=… cargo test`
 //! repeats its choices. The moments are counted in orders rather than in seconds.
 
+mod loyalty;
+
 use std::{
     collections::BTreeSet,
     io::Write as _,
@@ -14,8 +16,8 @@ use std::{
 };
 
 use common::contract::{
-    events::{Stream, Topic},
     ids::OrderId,
+    streams::{self, topics},
 };
 use fastrand::Rng;
 use http::{Method, StatusCode};
@@ -34,7 +36,7 @@ use tokio::task::JoinSet;
 const ORDERS: usize = 2_000;
 const CLIENTS: usize = 16;
 /// How long everything may take; usually it is a tenth of it.
-const PATIENCE: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Few products for many orders: all of them meet. Some stock and some wallets run out.
 const PRODUCTS: [(&str, u64, u64); 5] = [
@@ -61,12 +63,12 @@ fn isolated_pairs() -> StackOptions {
 async fn fill(system: &System) {
     for (id, price, amount) in PRODUCTS {
         let product = json!({ "id": id, "name": id, "price": price, "amount": amount });
-        system.publish(Stream::InventoryCreated, &product).await;
+        system.publish(streams::INVENTORY_CREATED, &product).await;
     }
     for (id, balance) in CUSTOMERS {
         let email = format!("{id}@example.com");
         let account = json!({ "id": id, "name": id, "email": email, "balance": balance });
-        system.publish(Stream::AccountCreated, &account).await;
+        system.publish(streams::ACCOUNT_CREATED, &account).await;
     }
     system.quiet(SOON).await;
 }
@@ -129,7 +131,7 @@ impl Load {
                     let (products, customer) = some_order(&mut random);
                     let key = format!("{client}-{number}");
                     let body = order_body(&products, customer);
-                    let order = place_until_accepted(&http, &urls, &key, &body, PATIENCE).await;
+                    let order = place_until_accepted(&http, &urls, &key, &body, TIMEOUT).await;
                     assert_eq!(order.id, OrderId::for_key("anonymous", &key));
                     assert_eq!(json!(order.product_ids), body["product_ids"]);
                     placed.push(order.id);
@@ -209,7 +211,7 @@ impl Monkey {
         end: usize,
         mut progress: impl AsyncFnMut() -> usize,
     ) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let mut moment = 0;
         while moment < end {
             tokio::task::block_in_place(|| self.act(system));
@@ -229,7 +231,7 @@ fn restart(system: &mut System, victim: usize) {
 
 /// Every order came to its end exactly once.
 async fn assert_all_ended(system: &System) -> Report {
-    let report = system.assert_balanced(PATIENCE).await;
+    let report = system.assert_balanced(TIMEOUT).await;
     assert_eq!((report.unfinished, report.dead_letters.len()), (0, 0), "{report}");
     report
 }
@@ -256,7 +258,7 @@ async fn books_stay_exact_when_every_service_is_killed_at_random() {
     for status in ["to-be-shipped", "insufficient-fund", "out-of-stock", "rejected"] {
         assert!(report.by_status.contains_key(status), "no order is {status}: {report}");
     }
-    for created in system.entries(Stream::OrderCreated).await {
+    for created in system.entries(streams::ORDER_CREATED).await {
         let id = created.entity()["id"].as_str().unwrap().parse().unwrap();
         assert!(placed.contains(&id), "{id} was never accepted");
     }
@@ -269,8 +271,8 @@ async fn books_stay_exact_with_entries_of_an_original_order_service_and_kills() 
     // In one Redis, our own order_service would call off the orders that it does not know.
     let mut system = System::start_alone(isolated_pairs()).await;
     fill(&system).await;
-    let mut original = Original { redis: system.redis_of(Topic::Order).await, last: (0, 0) };
-    let mut redis = system.redis_of(Topic::Inventory).await;
+    let mut original = Original { redis: system.redis_of(topics::ORDER).await, last: (0, 0) };
+    let mut redis = system.redis_of(topics::INVENTORY).await;
     let mut choices = random.fork();
     let publisher = tokio::spawn(async move {
         for _ in 0..ORDERS {
@@ -281,7 +283,7 @@ async fn books_stay_exact_with_entries_of_an_original_order_service_and_kills() 
     let mut monkey = Monkey::new(random.fork());
     monkey
         .rage(&mut system, ORDERS, async || {
-            let check = redis::cmd("XLEN").arg(Stream::InventoryCheck.key()).to_owned();
+            let check = redis::cmd("XLEN").arg(streams::INVENTORY_CHECK.key()).to_owned();
             check.query_async(&mut redis).await.expect("a length")
         })
         .await;
@@ -294,7 +296,7 @@ async fn books_stay_exact_with_entries_of_an_original_order_service_and_kills() 
 
     let report = assert_all_ended(&system).await;
     assert_eq!((report.orders, report.foreign), (0, ORDERS), "{report}");
-    let checks = system.entries(Stream::InventoryCheck).await;
+    let checks = system.entries(streams::INVENTORY_CHECK).await;
     let order = |it: &Entry| it.entity()["order_id"].to_string();
     let orders: BTreeSet<_> = checks.iter().map(order).collect();
     assert_eq!(orders.len(), ORDERS, "a stock check for each order");
@@ -303,7 +305,7 @@ async fn books_stay_exact_with_entries_of_an_original_order_service_and_kills() 
         checks.iter().map(|it| (order(it), it.entity()["inventory"].to_string())).collect();
     assert_eq!(outcomes.len(), checks.len(), "each outcome once");
     let payable = checks.iter().filter(|it| it.entity()["inventory"] == "payment-required").count();
-    let wallets = system.entries(Stream::AccountWallet).await;
+    let wallets = system.entries(streams::ACCOUNT_WALLET).await;
     let orders: BTreeSet<_> =
         wallets.iter().map(|it| it.entity()["order_id"].to_string()).collect();
     assert_eq!((wallets.len(), orders.len()), (payable, payable), "one payment for each of those");
@@ -327,7 +329,7 @@ impl Original {
             "status": "pending",
         });
         let id = format!("{seconds}-{micros}");
-        publish(&mut self.redis, Stream::OrderCreated, &id, &order).await;
+        publish(&mut self.redis, streams::ORDER_CREATED, &id, &order).await;
     }
 }
 
@@ -344,7 +346,7 @@ struct Trouble {
 impl Trouble {
     async fn make(&mut self, system: &mut System, redis: &mut MultiplexedConnection) {
         self.thaw(system);
-        let read = Stream::ALL.into_iter().filter(|stream| !stream.readers().is_empty());
+        let read = streams::ALL.into_iter().filter(|stream| !stream.readers().is_empty());
         let stream = self.random.choice(read.collect::<Vec<_>>()).expect("some");
         let kind = self.random.usize(0..3);
         self.made[kind] += 1;
@@ -402,7 +404,7 @@ async fn books_stay_exact_with_poison_repeated_deliveries_freezes_and_kills() {
     let load = Load::start(&system, &mut random, ORDERS);
     let mut monkey = Monkey::new(random.fork());
     let mut trouble = Trouble { random: random.fork(), poison: 0, frozen: None, made: [0; 3] };
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let mut moment = 0;
     while moment < ORDERS {
         trouble.make(&mut system, &mut redis).await;
@@ -426,7 +428,7 @@ async fn books_stay_exact_with_poison_repeated_deliveries_freezes_and_kills() {
     let placed = load.finish().await;
     assert!(trouble.made.iter().all(|made| *made > 3), "{:?}", trouble.made);
 
-    let report = system.audit(PATIENCE).await;
+    let report = system.audit(TIMEOUT).await;
     // The auditor reads what only msg_service reads as well, and says that it cannot.
     let is_poison = |finding: &&String| finding.starts_with("cannot be read: entry ");
     let others: Vec<_> = report.findings.iter().filter(|it| !is_poison(it)).collect();
@@ -464,11 +466,11 @@ async fn some_request(
         }
     };
     let ask = Ask { method, path: &path, key, body };
-    let first = ask.until_answered(http, gateways, PATIENCE).await;
+    let first = ask.until_answered(http, gateways, TIMEOUT).await;
     let refused = first.status == StatusCode::CONFLICT;
     assert!(first.status == StatusCode::OK || refused, "{path}: {}", first.text());
     if random.u8(0..4) == 0 {
-        let again = ask.until_answered(http, gateways, PATIENCE).await;
+        let again = ask.until_answered(http, gateways, TIMEOUT).await;
         let same = again.status == StatusCode::OK && again.json() == first.json();
         assert!(same || refused, "{path}: {} and then {}", first.text(), again.text());
     }
@@ -495,7 +497,7 @@ async fn books_stay_exact_over_whole_lives_while_every_service_is_killed_at_rand
                 let (products, customer) = some_order(&mut random);
                 let key = format!("{client}-{number}");
                 let body = order_body(&products, customer);
-                mine.push(place_until_accepted(&http, &urls, &key, &body, PATIENCE).await.id);
+                mine.push(place_until_accepted(&http, &urls, &key, &body, TIMEOUT).await.id);
                 requests.fetch_add(1, Ordering::Relaxed);
                 for request in 0..3 {
                     let key = format!("{client}-{number}-{request}");
@@ -539,7 +541,7 @@ async fn redis_is_killed(options: StackOptions) {
     let load = Load::start(&system, &mut random, ORDERS);
     for kill in 1..=8 {
         let next = ORDERS * kill / 10 + random.usize(0..60);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while load.accepted() < next {
             assert!(Instant::now() < deadline, "stuck at {} of {next}", load.accepted());
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -1,6 +1,6 @@
 //! Commands are not accepted without limit while the services that read them are away.
 
-use common::contract::events::Stream;
+use common::{contract::streams, schema::stream::Stream};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use stack::{Service, StackOptions};
@@ -64,7 +64,7 @@ async fn commands_are_refused_while_their_service_is_too_far_behind() {
             Service::Inventory,
             "inventory_service",
             "/inventory/201/restock",
-            Stream::InventoryRestock,
+            streams::INVENTORY_RESTOCK,
             "/inventory/201",
             "amount",
         ),
@@ -72,7 +72,7 @@ async fn commands_are_refused_while_their_service_is_too_far_behind() {
             Service::Account,
             "account_service",
             "/accounts/101/top-up",
-            Stream::AccountTopUp,
+            streams::ACCOUNT_TOP_UP,
             "/accounts/101",
             "balance",
         ),
@@ -126,14 +126,14 @@ async fn definitions_and_the_demo_data_are_refused_as_well() {
             "inventory_service",
             "/inventory/new",
             json!({ "name": "N", "price": 1, "amount": 1 }),
-            Stream::InventoryCreated,
+            streams::INVENTORY_CREATED,
         ),
         (
             Service::Message,
             "msg_service",
             "/accounts/new",
             json!({ "name": "N", "email": "n@example.com", "balance": 1 }),
-            Stream::AccountCreated,
+            streams::ACCOUNT_CREATED,
         ),
     ] {
         system.first(service).process.kill().expect("killed");

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use common::contract::{
-    entities::OrderStatus,
-    events::{ENTITY, Stream},
+use common::{
+    contract::{order_status::OrderStatus, streams},
+    schema::stream::ENTITY,
 };
 use http::{Method, StatusCode};
 use jsonschema::Validator;
@@ -28,7 +28,7 @@ async fn every_entry_of_every_stream_is_as_the_asyncapi_document_says() {
     system.quiet(SOON).await;
 
     let messages = messages(&document);
-    for stream in Stream::ALL {
+    for stream in streams::ALL {
         let (headers, payload) = &messages[stream.key()];
         let entries = system.entries(stream).await;
         assert!(!entries.is_empty(), "{stream}: nothing to look at");
@@ -99,7 +99,7 @@ async fn play(system: &System) {
     system.restock("rare", LONG_LINE as u64).await;
 
     // Each service reads one of these.
-    for stream in [Stream::OrderCreated, Stream::InventoryCheck] {
+    for stream in [streams::ORDER_CREATED, streams::INVENTORY_CHECK] {
         system.publish(stream, &json!({})).await;
     }
 }

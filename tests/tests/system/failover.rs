@@ -20,7 +20,7 @@ use tokio::{
 };
 
 /// How long a client goes on asking.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A server at a port of its own.
 struct Server {
@@ -114,7 +114,7 @@ async fn services_follow_their_name_from_a_demoted_primary_to_the_promoted_repli
             while !over.load(Ordering::Relaxed) {
                 let key = uuid::Uuid::new_v4().to_string();
                 let body = order_body(&["p"], "c");
-                place_until_accepted(&http, &gateways, &key, &body, PATIENCE).await;
+                place_until_accepted(&http, &gateways, &key, &body, TIMEOUT).await;
                 accepted.fetch_add(1, Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -122,7 +122,7 @@ async fn services_follow_their_name_from_a_demoted_primary_to_the_promoted_repli
     }
     let goes_on = async |orders: usize| {
         let until = accepted.load(Ordering::Relaxed) + orders;
-        eventually("orders are accepted", PATIENCE, async || {
+        eventually("orders are accepted", TIMEOUT, async || {
             let accepted = accepted.load(Ordering::Relaxed);
             if accepted >= until { Ok(()) } else { Err(format!("{accepted} of {until}")) }
         })

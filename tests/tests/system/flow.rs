@@ -1,6 +1,6 @@
 //! What waits where Redis has lost count of it.
 
-use common::contract::events::{Stream, Topic};
+use common::contract::streams::{self, topics};
 use orderctl::audit::audit;
 use serde_json::{Value, json};
 use stack::Service;
@@ -59,9 +59,9 @@ async fn no_backlog_is_shown_after_a_restart_from_a_rewritten_file_or_a_deletion
     // A service is away, and the only entry that waits for it is deleted.
     system.first(Service::Message).process.kill().expect("killed");
     let order = system.order(&["204"], "101").await;
-    assert_eq!(order.status, common::contract::entities::OrderStatus::ToBeShipped);
-    let mut redis = system.redis_of(Topic::Order).await;
-    for stream in Stream::ALL.into_iter().filter(|it| it.readers().contains(&Topic::Message)) {
+    assert_eq!(order.status, common::contract::order_status::OrderStatus::ToBeShipped);
+    let mut redis = system.redis_of(topics::ORDER).await;
+    for stream in streams::ALL.into_iter().filter(|it| it.readers().contains(&topics::MESSAGE)) {
         if let Some(last) = system.entries(stream).await.last() {
             let mut delete = redis::cmd("XDEL");
             delete.arg(stream.key()).arg(&last.id);

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use common::{contract::events::Stream, pem};
+use common::{contract::streams, pem};
 use nix::sys::signal::Signal;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
@@ -483,7 +483,7 @@ async fn gives_way(mut system: System) {
     let mut redis = system.redis().await;
     for number in 0..1_000 {
         let product = json!({ "id": number.to_string(), "name": name, "price": 1, "amount": 1 });
-        publish(&mut redis, Stream::InventoryCreated, "*", &product).await;
+        publish(&mut redis, streams::INVENTORY_CREATED, "*", &product).await;
     }
     // More than the buffers on the way to the client hold.
     let all = "/inventory?limit=1000";

@@ -12,9 +12,13 @@ use std::{
     time::Duration,
 };
 
-use common::contract::{
-    entities::{Order, OrderStatus},
-    events::{Stream, Topic},
+use common::{
+    contract::{
+        order::Order,
+        order_status::OrderStatus,
+        streams::{self, topics},
+    },
+    schema::stream::Topic,
 };
 use http::{Method, StatusCode};
 use orderctl::audit::{Report, audit};
@@ -24,7 +28,7 @@ use system_tests::{Client, SOON, System, database, eventually, order_body, place
 use tokio::task::JoinSet;
 
 /// How long all of it may take; usually it is a tenth of it.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 fn options() -> StackOptions {
     let env = [("RESEND_AFTER_MS", "1000"), ("CLAIM_IDLE_MS", "1000")];
@@ -55,7 +59,7 @@ async fn define(system: &System) {
 
 /// A definition travels as an event, and the owner's Redis may just be coming back.
 async fn put(system: &System, path: &str, body: &Value) {
-    eventually("it is defined", PATIENCE, async || {
+    eventually("it is defined", TIMEOUT, async || {
         let answer = system.ask(Method::PUT, path, Some(body)).await;
         if answer.status.is_success() { Ok(()) } else { Err(answer.text()) }
     })
@@ -133,7 +137,7 @@ impl Traffic {
                     let products = [&["much"][..], &["much", "many"], &["many"; 3]][number % 3];
                     let customer = if number % 10 == client { "poor" } else { "rich" };
                     let body = order_body(products, customer);
-                    place_until_accepted(&http, &gateways, &key, &body, PATIENCE).await;
+                    place_until_accepted(&http, &gateways, &key, &body, TIMEOUT).await;
                     accepted.fetch_add(1, Ordering::Relaxed);
                     number += 1;
                     // A steady stream rather than all that the machine can do.
@@ -146,7 +150,7 @@ impl Traffic {
 
     async fn goes_on(&self, orders: usize) {
         let until = self.accepted.load(Ordering::Relaxed) + orders;
-        eventually("orders are accepted", PATIENCE, async || {
+        eventually("orders are accepted", TIMEOUT, async || {
             let accepted = self.accepted.load(Ordering::Relaxed);
             if accepted >= until { Ok(()) } else { Err(format!("{accepted} of {until}")) }
         })
@@ -161,7 +165,7 @@ impl Traffic {
 
 /// What the auditor says once no order is stuck, nothing is under way, all agrees, and this holds.
 async fn balanced(system: &System, also: impl Fn(&Report) -> bool) -> Report {
-    eventually("the books balance", PATIENCE, async || {
+    eventually("the books balance", TIMEOUT, async || {
         let report = audit(&system.sources).await.map_err(|error| format!("{error:#}"))?;
         let agrees = report.findings.is_empty() && report.is_quiet() && report.unfinished == 0;
         if agrees && also(&report) { Ok(report) } else { Err(report.to_string()) }
@@ -174,11 +178,11 @@ async fn balanced(system: &System, also: impl Fn(&Report) -> bool) -> Report {
 async fn survives(fault: impl AsyncFn(&mut System, Topic), loses_data: bool) {
     let mut system = System::start_alone(options()).await;
     define(&system).await;
-    for topic in Topic::ALL {
+    for topic in topics::ALL {
         let traffic = Traffic::start(&system);
         traffic.goes_on(50).await;
         let mut kept = Vec::new();
-        for other in Topic::ALL.into_iter().filter(|it| !loses_data || *it != topic) {
+        for other in topics::ALL.into_iter().filter(|it| !loses_data || *it != topic) {
             kept.push((other, keys(&system, other).await));
         }
         fault(&mut system, topic).await;
@@ -228,12 +232,12 @@ async fn each_server_keeps_the_keys_of_its_topic_and_no_others() {
     assert_eq!(system.order(&["much"], "rich").await.status, OrderStatus::ToBeShipped);
     assert_eq!(system.order(&["much"; 3], "poor").await.status, OrderStatus::InsufficientFund);
     system.assert_balanced(SOON).await;
-    for topic in Topic::ALL {
+    for topic in topics::ALL {
         let tag = format!("{{{}}}", topic.name());
         let keys = keys(&system, topic).await;
         assert!(keys.len() > 2 && keys.iter().all(|key| key.contains(&tag)), "{tag}: {keys:?}");
         // The other topics are elsewhere: whoever has their tag within an id is no stranger.
-        let strange = Topic::ALL.into_iter().filter(|other| *other != topic);
+        let strange = topics::ALL.into_iter().filter(|other| *other != topic);
         for other in strange.map(|other| format!("{{{}}}:", other.name())) {
             assert!(!keys.iter().any(|key| key.starts_with(&other)), "{other} at {tag}: {keys:?}");
         }
@@ -262,16 +266,16 @@ async fn a_message_service_without_its_data_stores_messages_and_sends_none_again
     };
     let before = sorted(messages(&system, "rich").await);
     assert!(before.len() > 8, "{before:?}");
-    flush(&system, Topic::Message).await;
+    flush(&system, topics::MESSAGE).await;
     eventually("all messages are there again", SOON, async || {
         let now = sorted(messages(&system, "rich").await);
         if now == before { Ok(()) } else { Err(format!("{now:?}")) }
     })
     .await;
-    assert!(system.entries(Stream::MessageSent).await.is_empty(), "none is sent twice");
+    assert!(system.entries(streams::MESSAGE_SENT).await.is_empty(), "none is sent twice");
     let order = system.order(&["much"], "rich").await;
     system.quiet(SOON).await;
-    let sent = system.entries(Stream::MessageSent).await;
+    let sent = system.entries(streams::MESSAGE_SENT).await;
     let about: Vec<Value> = sent.iter().map(system_tests::Entry::entity).collect();
     assert!(about.len() == 3 && about.iter().all(|it| it["order"] == json!(order.id)), "{about:?}");
     assert!(about[0]["body"].as_str().unwrap().starts_with("Dear rich,"), "{about:?}");
@@ -286,7 +290,7 @@ async fn an_account_service_without_its_data_charges_and_refunds_nothing_again()
     let sent = system.step(&system.order(&["many"], "rich").await, "ship").await.parse::<Order>();
     system.quiet(SOON).await;
     let (stock, told) = (product(&system, "many").await, messages(&system, "rich").await);
-    flush(&system, Topic::Account).await;
+    flush(&system, topics::ACCOUNT).await;
     // Those that are under way meanwhile find no customer.
     let homeless = system.order(&["much"], "rich").await;
     assert_eq!(homeless.status, OrderStatus::Rejected, "{homeless:?}");
@@ -294,15 +298,15 @@ async fn an_account_service_without_its_data_charges_and_refunds_nothing_again()
     let later = system.order(&["much"; 5], "rich").await;
     assert_eq!(later.status, OrderStatus::ToBeShipped, "{later:?}");
     eventually("the stock checks are read again", SOON, async || {
-        let mut redis = system.redis_of(Topic::Account).await;
+        let mut redis = system.redis_of(topics::ACCOUNT).await;
         let known: Option<String> = redis::cmd("HGET")
             .arg("{account}:bookmarks")
-            .arg(Stream::InventoryCheck.key())
+            .arg(streams::INVENTORY_CHECK.key())
             .query_async(&mut redis)
             .await
             .expect("HGET");
         let known = known.filter(|text| !text.ends_with(" 0-0") && !text.contains(" - "));
-        known.map(|_| ()).ok_or("there is no bookmark".to_owned())
+        known.map(|_| ()).ok_or("there is no checkpoint".to_owned())
     })
     .await;
     let report = system.assert_balanced(SOON).await;
@@ -346,7 +350,7 @@ async fn orders_in_line_at_an_inventory_service_that_lost_its_store_are_sent_the
         known.map(|_| ()).ok_or(String::new())
     })
     .await;
-    flush(&system, Topic::Inventory).await;
+    flush(&system, topics::INVENTORY).await;
     define(&system).await;
     system.quiet(SOON).await;
     system.restock("rare", 1).await;
@@ -368,7 +372,7 @@ fn copy(from: &Path, to: &Path) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_is_restored_from_a_backup_catches_up_with_what_it_has_missed() {
     let mut system = shop().await;
-    for topic in [Topic::Account, Topic::Inventory, Topic::Message] {
+    for topic in [topics::ACCOUNT, topics::INVENTORY, topics::MESSAGE] {
         let early = system.order(&["many"], "rich").await;
         system.quiet(SOON).await;
         revive(&mut system, topic, |data| copy(data, &data.with_extension("backup"))).await;

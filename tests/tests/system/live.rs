@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 use common::{
     connection::topology::Sources,
     contract::{
-        entities::OrderStatus,
-        events::{ENTITY, EVENT_ID, Stream, Topic},
+        order_status::OrderStatus,
+        streams::{self, topics},
     },
+    schema::stream::{ENTITY, EVENT_ID, Stream},
 };
 use http::StatusCode;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -30,12 +31,12 @@ const GRACE: Duration = Duration::from_secs(10);
 
 fn product(number: usize, name: &str) -> (Stream, Value) {
     let product = json!({"id": number.to_string(), "name": name, "price": 1, "amount": 1});
-    (Stream::InventoryUpdated, product)
+    (streams::INVENTORY_UPDATED, product)
 }
 
 fn account(number: usize) -> (Stream, Value) {
     let account = json!({"id": number.to_string(), "name": "N", "email": "e", "balance": 1});
-    (Stream::AccountUpdated, account)
+    (streams::ACCOUNT_UPDATED, account)
 }
 
 /// Publishes what the owners would.
@@ -420,13 +421,14 @@ async fn open_streams_end_with_the_gateway_in_time() {
 async fn changes_are_told_from_every_topics_own_redis_and_told_again_after_one_was_away() {
     let mut servers: BTreeMap<&str, RedisServer> = BTreeMap::new();
     let mut env = BTreeMap::new();
-    for topic in Topic::ALL {
+    for topic in topics::ALL {
         let server = RedisServer::start(RedisOptions::default()).expect("a Redis");
         env.insert(format!("{}_REDIS_URL", topic.name().to_uppercase()), server.url());
         servers.insert(topic.name(), server);
     }
     let mut system = System::start_with(StackOptions { env, ..StackOptions::default() }).await;
-    system.sources = Sources::new(|topic| servers[topic.name()].url().parse().expect("a URL"));
+    system.sources =
+        Sources::new(&topics::ALL, |topic| servers[topic.name()].url().parse().expect("a URL"));
     system.init_data().await;
     let mut events = Events::of(&system, "/events").await;
     for turn in 0..2 {
@@ -466,7 +468,7 @@ async fn the_flow_shows_what_waits_for_a_service_that_is_away_and_that_it_drains
     let orders = [system.place(&["204"], "101").await, system.place(&["204"], "101").await];
 
     let created = |flow: &Value, service: &str| {
-        let group = group(flow, Stream::OrderCreated, service);
+        let group = group(flow, streams::ORDER_CREATED, service);
         (group["lag"].clone(), group["pending"].clone(), group["consumers"].clone())
     };
     let waits = (json!(2), json!(0), json!(1));
@@ -475,18 +477,18 @@ async fn the_flow_shows_what_waits_for_a_service_that_is_away_and_that_it_drains
     // One that never ran has everything before it.
     assert_eq!(created(last, "msg_service"), (json!(2), json!(0), json!(0)));
     let dead = |flow: &Value| flow["dead"].as_array().unwrap().clone();
-    let none = Topic::ALL.map(|topic| json!({"topic": topic.name(), "count": 0}));
+    let none = topics::ALL.map(|topic| json!({"topic": topic.name(), "count": 0}));
     assert_eq!(dead(last), none);
     let names: Vec<&Value> =
         last["streams"].as_array().unwrap().iter().map(|it| &it["stream"]).collect();
-    let read = Stream::ALL.into_iter().filter(|stream| !stream.readers().is_empty());
+    let read = streams::ALL.into_iter().filter(|stream| !stream.readers().is_empty());
     assert_eq!(names, read.map(Stream::key).collect::<Vec<_>>());
 
     system.restart(Service::Inventory, 1).await;
     let drained = (json!(0), json!(0), json!(1));
     let told = flow.until(|it| created(&it.data, "inventory_service") == drained).await;
     let rates =
-        told.iter().map(|it| &group(&it.data, Stream::OrderCreated, "inventory_service")["rate"]);
+        told.iter().map(|it| &group(&it.data, streams::ORDER_CREATED, "inventory_service")["rate"]);
     assert!(rates.into_iter().any(|rate| rate.as_f64() > Some(0.0)), "{told:#?}");
     for order in &orders {
         system.ended(order).await;
@@ -500,11 +502,11 @@ async fn the_flow_shows_what_waits_for_a_service_that_is_away_and_that_it_drains
 async fn dead_letters_are_told_and_counted() {
     let system = System::start().await;
     let mut events = Events::of(&system, "/events").await;
-    system.publish(Stream::InventoryRestock, &json!({"product_id": 7})).await;
+    system.publish(streams::INVENTORY_RESTOCK, &json!({"product_id": 7})).await;
     let dead = events.soon().await;
     assert_eq!(dead.kind, "dead");
     assert_eq!(dead.data["topic"], "inventory");
-    assert_eq!(dead.data["stream"], Stream::InventoryRestock.key());
+    assert_eq!(dead.data["stream"], streams::INVENTORY_RESTOCK.key());
     assert_eq!(dead.data["group"], "inventory_service");
     assert!(dead.data["reason"].is_string() && dead.data["at"].is_u64(), "{dead:?}");
     let members: Vec<&String> = dead.data.as_object().unwrap().keys().collect();

@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use common::contract::{
-    entities::{Order, OrderStatus},
-    events::Stream,
-};
+use common::contract::{order::Order, order_status::OrderStatus, streams};
 use http::StatusCode;
 use serde_json::{Value, json};
 use stack::{Service, StackOptions};
@@ -88,11 +85,11 @@ async fn the_trace_travels_in_the_stream_entries() {
     let system = System::start().await;
     let [good, bad] = traced(&system).await;
     let published = [
-        Stream::OrderCreated,
-        Stream::OrderUpdated,
-        Stream::InventoryCheck,
-        Stream::AccountWallet,
-        Stream::MessageSent,
+        streams::ORDER_CREATED,
+        streams::ORDER_UPDATED,
+        streams::INVENTORY_CHECK,
+        streams::ACCOUNT_WALLET,
+        streams::MESSAGE_SENT,
     ];
     for stream in published {
         for entry in system.entries(stream).await {
@@ -114,14 +111,14 @@ async fn names_with_control_characters_cannot_forge_a_log_line() {
         let system = System::start_with(StackOptions { env, ..StackOptions::default() }).await;
         let forged = "x\r\nERROR forged\u{1b}[2J\u{7}\u{9b}31m\u{0}";
         let account = json!({"id": "7", "name": forged, "email": forged, "balance": 100});
-        system.publish(Stream::AccountCreated, &account).await;
+        system.publish(streams::ACCOUNT_CREATED, &account).await;
         let product = json!({"id": "7", "name": forged, "price": 1, "amount": 100});
-        system.publish(Stream::InventoryCreated, &product).await;
+        system.publish(streams::INVENTORY_CREATED, &product).await;
         system.quiet(SOON).await;
         assert_eq!(system.order(&["7"], "7").await.status, OrderStatus::ToBeShipped);
         // An entry that cannot be read is logged with the reason, which may quote it.
         let poison = json!({"id": forged, "product_ids": forged, "customer_id": forged});
-        system.publish(Stream::OrderCreated, &poison).await;
+        system.publish(streams::ORDER_CREATED, &poison).await;
         eventually("the messages and the poison are logged", SOON, async || {
             let is_sent = system.logs(Service::Message).contains("Your order is paid");
             let log = system.logs(Service::Inventory);

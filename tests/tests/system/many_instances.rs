@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use common::contract::events::{Stream, Topic};
+use common::{
+    contract::streams::{self, topics},
+    schema::stream::Topic,
+};
 use nix::sys::signal::Signal;
 use redis::aio::MultiplexedConnection;
 use serde_json::json;
@@ -20,9 +23,9 @@ async fn three_instances_of_each_service_share_the_work_and_each_order_is_handle
     let instances = Service::ALL.map(|service| (service, 3)).into();
     let system = System::start_alone(StackOptions { instances, ..StackOptions::default() }).await;
     let product = json!({"id": "p", "name": "P", "price": 3, "amount": 400});
-    system.publish(Stream::InventoryCreated, &product).await;
+    system.publish(streams::INVENTORY_CREATED, &product).await;
     let account = json!({"id": "c", "name": "C", "email": "c@example.com", "balance": 600});
-    system.publish(Stream::AccountCreated, &account).await;
+    system.publish(streams::ACCOUNT_CREATED, &account).await;
     system.quiet(SOON).await;
 
     let gateways = Arc::new(system.stack.gateway_urls());
@@ -50,7 +53,7 @@ async fn three_instances_of_each_service_share_the_work_and_each_order_is_handle
     assert_eq!(status("to-be-shipped"), Some(200), "{report}");
 
     let mut redis = system.redis().await;
-    for stream in Stream::ALL {
+    for stream in streams::ALL {
         for reader in stream.readers() {
             let consumers: Vec<HashMap<String, redis::Value>> = redis::cmd("XINFO")
                 .arg("CONSUMERS")
@@ -99,12 +102,12 @@ async fn none_starves(instances: usize) {
     let products: Vec<String> = (0..10).map(|number| format!("hot{number}")).collect();
     for id in &products {
         let product = json!({"id": id, "name": "P", "price": 1, "amount": 1_000_000});
-        system.publish(Stream::InventoryCreated, &product).await;
+        system.publish(streams::INVENTORY_CREATED, &product).await;
     }
     for number in 0..CLIENTS {
         let (id, email) = (format!("c{number}"), "c@example.com");
         let account = json!({"id": id, "name": "C", "email": email, "balance": 1_000_000});
-        system.publish(Stream::AccountCreated, &account).await;
+        system.publish(streams::ACCOUNT_CREATED, &account).await;
     }
     system.quiet(SOON).await;
 
@@ -157,7 +160,7 @@ async fn metric_of(client: &Client, instance: &Instance, name: &str) -> u64 {
 /// How many entries were delivered to a consumer and not acknowledged.
 async fn pending(redis: &mut MultiplexedConnection, reader: Topic, consumer: &str) -> usize {
     let mut count = 0;
-    for stream in Stream::ALL.into_iter().filter(|stream| stream.readers().contains(&reader)) {
+    for stream in streams::ALL.into_iter().filter(|stream| stream.readers().contains(&reader)) {
         let mut ask = redis::cmd("XPENDING");
         ask.arg(stream.key()).arg(reader.service()).arg("-").arg("+").arg(1_000).arg(consumer);
         let found: Vec<redis::Value> = ask.query_async(redis).await.expect("a group");
@@ -186,10 +189,10 @@ async fn what_an_instance_that_hangs_has_in_hand_is_taken_over_and_done_once() {
     let client = system.as_gateway();
     let mut orders = 0;
     for (service, topic) in [
-        (Service::Inventory, Topic::Inventory),
-        (Service::Account, Topic::Account),
-        (Service::Order, Topic::Order),
-        (Service::Message, Topic::Message),
+        (Service::Inventory, topics::INVENTORY),
+        (Service::Account, topics::ACCOUNT),
+        (Service::Order, topics::ORDER),
+        (Service::Message, topics::MESSAGE),
     ] {
         let hanging = find(service, 2);
         let before = inputs(&system.client, hanging).await;
@@ -235,7 +238,7 @@ async fn what_a_dead_instance_left_behind_is_taken_over() {
     signal(dying.process.pid(), Signal::SIGSTOP);
     eventually("it has something in hand", SOON, async || {
         system.place(&["204", "205"], "101").await;
-        match pending(&mut redis, Topic::Inventory, &name).await {
+        match pending(&mut redis, topics::INVENTORY, &name).await {
             0 => Err("nothing is pending".to_owned()),
             _ => Ok(()),
         }

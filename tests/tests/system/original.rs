@@ -2,9 +2,12 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use common::contract::{
-    entities::OrderStatus,
-    events::{Stream, Topic},
+use common::{
+    contract::{
+        order_status::OrderStatus,
+        streams::{self, topics},
+    },
+    schema::stream::Stream,
 };
 use http::StatusCode;
 use redis::aio::MultiplexedConnection;
@@ -21,11 +24,11 @@ async fn without(services: &[Service]) -> (System, Original) {
     for (id, balance) in [("101", 1_000), ("102", 100)] {
         let email = format!("{id}@server.com");
         let account = json!({ "id": id, "name": "Anthony", "email": email, "balance": balance });
-        original.publish(Stream::AccountCreated, &account).await;
+        original.publish(streams::ACCOUNT_CREATED, &account).await;
     }
     for (id, price, amount) in [("201", 800, 4), ("204", 100, 3)] {
         let product = json!({ "id": id, "name": "Denon", "price": price, "amount": amount });
-        original.publish(Stream::InventoryCreated, &product).await;
+        original.publish(streams::INVENTORY_CREATED, &product).await;
     }
     (system, original)
 }
@@ -51,7 +54,7 @@ impl Original {
         let order = json!({
             "id": id, "product_ids": product_ids, "customer_id": customer_id, "status": "pending",
         });
-        self.publish(Stream::OrderCreated, &order).await;
+        self.publish(streams::ORDER_CREATED, &order).await;
         id
     }
 
@@ -63,19 +66,19 @@ impl Original {
         if let Some(total) = total {
             check["order_total"] = total.into();
         }
-        self.publish(Stream::InventoryCheck, &check).await;
+        self.publish(streams::INVENTORY_CHECK, &check).await;
     }
 
     async fn pays(&mut self, order: Uuid, outcome: &str) {
         let wallet = json!({ "order_id": order, "customer_id": "101", "account": outcome });
-        self.publish(Stream::AccountWallet, &wallet).await;
+        self.publish(streams::ACCOUNT_WALLET, &wallet).await;
     }
 }
 
 /// The entries about this order, once there are so many.
 async fn about(system: &System, stream: Stream, order: Uuid, count: usize) -> Vec<Value> {
     eventually(&format!("{count} entries of {stream} about {order}"), SOON, async || {
-        let id = if stream.topic() == Topic::Order { "id" } else { "order_id" };
+        let id = if stream.topic() == topics::ORDER { "id" } else { "order_id" };
         let mut entries: Vec<Value> =
             system.entries(stream).await.iter().map(Entry::entity).collect();
         entries.retain(|entity| entity[id] == order.to_string());
@@ -105,12 +108,12 @@ fn assert_cacheable(stream: Stream, entry: &Entry) {
 pub(crate) async fn assert_all_cacheable(system: &System) -> Vec<Value> {
     let mut cached = Vec::new();
     for stream in [
-        Stream::OrderCreated,
-        Stream::OrderUpdated,
-        Stream::InventoryCreated,
-        Stream::InventoryUpdated,
-        Stream::AccountCreated,
-        Stream::AccountUpdated,
+        streams::ORDER_CREATED,
+        streams::ORDER_UPDATED,
+        streams::INVENTORY_CREATED,
+        streams::INVENTORY_UPDATED,
+        streams::ACCOUNT_CREATED,
+        streams::ACCOUNT_UPDATED,
     ] {
         let mut entries = system.entries(stream).await;
         entries.retain(|entry| entry.entity() != json!({}));
@@ -124,28 +127,28 @@ pub(crate) async fn assert_all_cacheable(system: &System) -> Vec<Value> {
 async fn inventory_account_and_msg_service_work_with_orders_of_the_original() {
     let (system, mut original) = without(&[Service::Order, Service::Gateway]).await;
     let good = original.orders(&["201", "204"], "101").await;
-    let check = about(&system, Stream::InventoryCheck, good, 1).await.remove(0);
+    let check = about(&system, streams::INVENTORY_CHECK, good, 1).await.remove(0);
     assert_eq!(
         (&check["inventory"], &check["order_total"], &check["customer_id"]),
         (&json!("payment-required"), &json!(900), &json!("101"))
     );
     assert_eq!(check["product_ids"], json!(["201", "204"]));
-    let wallet = about(&system, Stream::AccountWallet, good, 1).await.remove(0);
+    let wallet = about(&system, streams::ACCOUNT_WALLET, good, 1).await.remove(0);
     assert_eq!(
         (&wallet["account"], &wallet["customer_id"]),
         (&json!("to-be-shipped"), &json!("101"))
     );
     let dear = original.orders(&["201"], "102").await;
-    let wallet = about(&system, Stream::AccountWallet, dear, 1).await.remove(0);
+    let wallet = about(&system, streams::ACCOUNT_WALLET, dear, 1).await.remove(0);
     assert_eq!(wallet["account"], "insufficient-fund");
     let many = original.orders(&["201"; 6], "101").await;
-    let check = about(&system, Stream::InventoryCheck, many, 1).await.remove(0);
+    let check = about(&system, streams::INVENTORY_CHECK, many, 1).await.remove(0);
     assert_eq!(check["inventory"], "out-of-stock");
     let told = |order: Uuid, count: usize| {
         let system = &system;
         async move {
             eventually(&format!("{count} messages about {order}"), SOON, async || {
-                let sent = system.entries(Stream::MessageSent).await;
+                let sent = system.entries(streams::MESSAGE_SENT).await;
                 let kinds: Vec<Value> = (sent.iter().map(Entry::entity))
                     .filter(|message| message["order"] == order.to_string())
                     .map(|message| message["kind"].clone())
@@ -165,13 +168,13 @@ async fn inventory_account_and_msg_service_work_with_orders_of_the_original() {
 async fn order_and_msg_service_work_with_stock_and_accounts_of_the_original() {
     let (system, mut original) = without(&[Service::Inventory, Service::Account]).await;
     let order = system.place(&["201"], "101").await;
-    about(&system, Stream::OrderCreated, order.id.0, 1).await;
+    about(&system, streams::ORDER_CREATED, order.id.0, 1).await;
     original.checks(order.id.0, "payment-required", Some(800)).await;
     system.reaches(&order, OrderStatus::PaymentRequired).await;
     original.pays(order.id.0, "insufficient-fund").await;
     system.reaches(&order, OrderStatus::InsufficientFund).await;
     assert_eq!(system.step(&order, "pay").await.status, StatusCode::OK);
-    about(&system, Stream::OrderCreated, order.id.0, 2).await;
+    about(&system, streams::ORDER_CREATED, order.id.0, 2).await;
     original.checks(order.id.0, "payment-required", Some(800)).await;
     system.reaches(&order, OrderStatus::PaymentRequired).await;
     original.pays(order.id.0, "to-be-shipped").await;
@@ -182,7 +185,7 @@ async fn order_and_msg_service_work_with_stock_and_accounts_of_the_original() {
     system.reaches(&waits, OrderStatus::OutOfStock).await;
     // All of it once more, as after a crash before it was acknowledged.
     let mut redis = system.redis().await;
-    for stream in [Stream::InventoryCheck, Stream::AccountWallet] {
+    for stream in [streams::INVENTORY_CHECK, streams::ACCOUNT_WALLET] {
         for group in ["order_service", "msg_service"] {
             let mut back = redis::cmd("XGROUP");
             back.arg("SETID").arg(stream.key()).arg(group).arg("0");
@@ -195,7 +198,7 @@ async fn order_and_msg_service_work_with_stock_and_accounts_of_the_original() {
     assert_eq!(system.order_now(&order).await, paid);
     // An order is in line and another paid; each was told of what has happened to it, once.
     eventually("all messages", SOON, async || {
-        let sent = system.entries(Stream::MessageSent).await.len();
+        let sent = system.entries(streams::MESSAGE_SENT).await.len();
         // Received, reserved, low, tried again, reserved, on its way; twice received and waiting.
         if sent == 10 { Ok(()) } else { Err(sent.to_string()) }
     })
@@ -215,7 +218,7 @@ async fn each_attempt_is_charged_once_with_an_inventory_service_of_the_original(
     system.reaches(&order, OrderStatus::ToBeShipped).await;
     let mut redis = system.redis().await;
     let mut back = redis::cmd("XGROUP");
-    back.arg("SETID").arg(Stream::InventoryCheck.key()).arg("account_service").arg("0");
+    back.arg("SETID").arg(streams::INVENTORY_CHECK.key()).arg("account_service").arg("0");
     let () = back.query_async(&mut redis).await.expect("it goes back");
     let next = system.place(&["201"], "101").await;
     original.checks(next.id.0, "payment-required", Some(100)).await;
@@ -236,19 +239,19 @@ async fn stock_follows_the_payments_of_an_account_service_of_the_original() {
         .await;
     };
     let order = system.place(&["201"], "101").await;
-    about(&system, Stream::InventoryCheck, order.id.0, 1).await;
+    about(&system, streams::INVENTORY_CHECK, order.id.0, 1).await;
     original.pays(order.id.0, "insufficient-fund").await;
     system.reaches(&order, OrderStatus::InsufficientFund).await;
     reserved(0).await;
     assert_eq!(system.step(&order, "pay").await.status, StatusCode::OK);
-    about(&system, Stream::InventoryCheck, order.id.0, 2).await;
+    about(&system, streams::INVENTORY_CHECK, order.id.0, 2).await;
     reserved(1).await;
     original.pays(order.id.0, "to-be-shipped").await;
     system.reaches(&order, OrderStatus::ToBeShipped).await;
     // It charges for each event that it reads, and the second time there is no money left.
     original.pays(order.id.0, "insufficient-fund").await;
     let next = system.place(&["201"], "101").await;
-    about(&system, Stream::InventoryCheck, next.id.0, 1).await;
+    about(&system, streams::INVENTORY_CHECK, next.id.0, 1).await;
     original.pays(next.id.0, "insufficient-fund").await;
     system.reaches(&next, OrderStatus::InsufficientFund).await;
     reserved(1).await;
@@ -262,11 +265,11 @@ async fn an_order_that_nobody_placed_is_called_off_and_gives_back_what_it_took()
     system.init_data().await;
     let mut original = Original { redis: system.redis().await, last: (0, 0) };
     let order = original.orders(&["201"], "101").await;
-    about(&system, Stream::InventoryCheck, order, 1).await;
+    about(&system, streams::INVENTORY_CHECK, order, 1).await;
     eventually("it is called off", SOON, async || {
         let product = system.get("/inventory/201").await.json();
         let account = system.get("/accounts/101").await.json();
-        let off = system.entries(Stream::OrderCancelled).await.len();
+        let off = system.entries(streams::ORDER_CANCELLED).await.len();
         if off > 0
             && product["reserved"] == 0
             && account["paid"] == 0
@@ -282,10 +285,10 @@ async fn an_order_that_nobody_placed_is_called_off_and_gives_back_what_it_took()
 
 /// The services that read what has happened, with a stream that each of them reads.
 const READERS: [(Service, Stream); 4] = [
-    (Service::Order, Stream::InventoryCheck),
-    (Service::Inventory, Stream::OrderCreated),
-    (Service::Account, Stream::InventoryCheck),
-    (Service::Message, Stream::AccountWallet),
+    (Service::Order, streams::INVENTORY_CHECK),
+    (Service::Inventory, streams::ORDER_CREATED),
+    (Service::Account, streams::INVENTORY_CHECK),
+    (Service::Message, streams::ACCOUNT_WALLET),
 ];
 
 #[tokio::test]
@@ -301,7 +304,7 @@ async fn no_service_starts_on_a_redis_that_the_original_has_filled() {
     let mut original = Original { redis: redis.clone(), last: (0, 0) };
     let account =
         json!({ "id": "101", "name": "Anthony", "email": "a@server.com", "balance": 1_000 });
-    original.publish(Stream::AccountCreated, &account).await;
+    original.publish(streams::ACCOUNT_CREATED, &account).await;
     let order = original.orders(&["201"], "101").await;
     original.checks(order, "payment-required", Some(800)).await;
     original.pays(order, "to-be-shipped").await;
@@ -320,9 +323,9 @@ async fn no_service_starts_on_a_redis_that_the_original_has_filled() {
         let groups: Vec<redis::Value> = groups.query_async(&mut redis).await.expect("a stream");
         assert!(groups.is_empty(), "{service:?} has read {stream}");
     }
-    assert_eq!(system.entries(Stream::MessageSent).await.len(), 0);
+    assert_eq!(system.entries(streams::MESSAGE_SENT).await.len(), 0);
     // Products and accounts alone are welcome.
-    for stream in [Stream::OrderCreated, Stream::InventoryCheck, Stream::AccountWallet] {
+    for stream in [streams::ORDER_CREATED, streams::INVENTORY_CHECK, streams::ACCOUNT_WALLET] {
         let () = redis::cmd("DEL").arg(stream.key()).query_async(&mut redis).await.expect("gone");
     }
     for (service, _) in READERS {

@@ -1,7 +1,7 @@
 //! A stack that asks for tokens of its own key: people get one from `orderctl token`, `orderctl load`
 //! helps itself.
 
-use common::contract::events::Stream;
+use common::contract::streams;
 use http::{Method, StatusCode};
 use orderctl::{
     load::{Plan, load},
@@ -80,7 +80,7 @@ async fn a_load_that_is_not_let_in_says_what_to_do_and_leaves_nothing_behind() {
     let named = format!("does not take a token of {}", other.display());
     assert!(anothers.contains(&named) && anothers.contains("401"), "{anothers}");
 
-    for stream in [Stream::AccountCreated, Stream::InventoryCreated] {
+    for stream in [streams::ACCOUNT_CREATED, streams::INVENTORY_CREATED] {
         for entry in system.entries(stream).await {
             assert!(!entry.entity().to_string().contains("load-"), "{entry:?}");
         }

@@ -1,6 +1,9 @@
 //! Entries that are too much for a service: none of them stops it for good, and orders go on beside them.
 
-use common::contract::events::{ENTITY, Stream, Topic};
+use common::{
+    contract::streams::{self, topics},
+    schema::stream::{ENTITY, Topic},
+};
 use serde_json::Value;
 use stack::{Service, StackOptions};
 use system_tests::{SOON, System, eventually};
@@ -29,7 +32,7 @@ fn supervise(system: &mut System) -> usize {
 
 /// The dead letters of a topic's owner.
 async fn letters(system: &System, owner: Topic) -> Vec<Value> {
-    let letters = system.entries(Stream::Dead(owner)).await;
+    let letters = system.entries(owner.dead_letters()).await;
     letters.into_iter().map(|letter| letter.entity()).collect()
 }
 
@@ -44,7 +47,7 @@ async fn survive(system: &mut System, poison: &[Vec<u8>]) -> usize {
     let mut pipeline = redis::pipe();
     pipeline.atomic();
     for entity in poison {
-        let add = pipeline.cmd("XADD").arg(Stream::OrderCreated.key()).arg("*");
+        let add = pipeline.cmd("XADD").arg(streams::ORDER_CREATED.key()).arg("*");
         add.arg("event_id").arg("poison").arg(ENTITY).arg(&entity[..]);
     }
     let ids: Vec<String> = pipeline.query_async(&mut redis).await.expect("they are appended");
@@ -52,7 +55,7 @@ async fn survive(system: &mut System, poison: &[Vec<u8>]) -> usize {
         placed.push(system.place(&["202"], "103").await);
     }
     let mut restarts = 0;
-    for owner in [Topic::Inventory, Topic::Message] {
+    for owner in [topics::INVENTORY, topics::MESSAGE] {
         eventually("all poison is dead-lettered", 8 * SOON, async || {
             restarts += supervise(system);
             let letters = letters(system, owner).await;
@@ -77,7 +80,7 @@ async fn services_of_64_mib_dead_letter_100_mb_of_poison_and_orders_go_on() {
     let poison = vec![vec![b'{'; 4_000_000]; 24];
     let restarts = survive(&mut system, &poison).await;
     assert!(restarts <= 12, "{restarts} restarts");
-    for letter in letters(&system, Topic::Inventory).await {
+    for letter in letters(&system, topics::INVENTORY).await {
         assert_eq!(letter["whole_bytes"], 4_000_020, "{letter}");
     }
     system.assert_balanced(SOON).await;
@@ -89,7 +92,7 @@ async fn an_entry_that_kills_each_process_that_reads_it_is_dead_lettered_unread(
     let restarts = survive(&mut system, &[vec![b'{'; 100_000_000]]).await;
     // Each of the two services dies of it five times beside others and three times alone.
     assert!((2..=2 * 8).contains(&restarts), "{restarts} restarts");
-    for owner in [Topic::Inventory, Topic::Message] {
+    for owner in [topics::INVENTORY, topics::MESSAGE] {
         for letter in letters(&system, owner).await {
             assert!(letter["reason"].as_str().unwrap().contains("processes died"), "{letter}");
             assert_eq!(letter["fields"], serde_json::json!({}));

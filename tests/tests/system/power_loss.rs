@@ -15,7 +15,7 @@ use std::{
     },
 };
 
-use common::contract::events::Stream;
+use common::contract::streams;
 use serde_json::json;
 use stack::{Appendfsync, Database, RedisOptions, Service, StackOptions};
 use system_tests::{Client, SOON, System, eventually, order_body, place_until_accepted};
@@ -70,11 +70,11 @@ async fn books_balance_after_power_losses_and_lost_orders_have_no_effect() {
     for number in 0..5 {
         let product =
             json!({"id": format!("p{number}"), "name": "P", "price": 1, "amount": 100_000});
-        system.publish(Stream::InventoryCreated, &product).await;
+        system.publish(streams::INVENTORY_CREATED, &product).await;
         let account = json!({
             "id": format!("c{number}"), "name": "C", "email": "c@example.com", "balance": 100_000
         });
-        system.publish(Stream::AccountCreated, &account).await;
+        system.publish(streams::ACCOUNT_CREATED, &account).await;
     }
     system.quiet(SOON).await;
     let data = system.stack.redis_of(Database::Order).expect("a private one").data_dir().to_owned();
@@ -83,7 +83,7 @@ async fn books_balance_after_power_losses_and_lost_orders_have_no_effect() {
     eventually("the definitions are on disk", SOON, async || {
         system
             .publish(
-                Stream::InventoryCreated,
+                streams::INVENTORY_CREATED,
                 &json!({"id": "p0", "name": "P", "price": 1, "amount": 100_000}),
             )
             .await;

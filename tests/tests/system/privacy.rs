@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use common::contract::{
-    entities::OrderStatus,
-    events::{Stream, Topic},
+    order_status::OrderStatus,
+    streams::{self, topics},
 };
 use http::{Method, StatusCode};
 use serde_json::json;
@@ -48,14 +48,14 @@ async fn names_addresses_and_messages_are_in_no_log_but_where_they_are_delivered
     assert_eq!(system.cancel(&paid).await.status, StatusCode::OK);
     // What cannot be read is logged with the reason, which must not quote it.
     for (stream, entity) in [
-        (Stream::AccountCreated, json!({"id": "x", "name": NAME, "balance": ADDRESS})),
-        (Stream::OrderCreated, json!({"id": ADDRESS, "product_ids": NAME})),
-        (Stream::OrderCreated, json!({"id": NAME, "customer_id": ADDRESS, "product_ids": []})),
+        (streams::ACCOUNT_CREATED, json!({"id": "x", "name": NAME, "balance": ADDRESS})),
+        (streams::ORDER_CREATED, json!({"id": ADDRESS, "product_ids": NAME})),
+        (streams::ORDER_CREATED, json!({"id": NAME, "customer_id": ADDRESS, "product_ids": []})),
     ] {
         system.publish(stream, &entity).await;
     }
     // And what was stored wrongly.
-    let mut redis = system.redis_of(Topic::Account).await;
+    let mut redis = system.redis_of(topics::ACCOUNT).await;
     let text = format!("7 {}", json!({"id": "y", "name": NAME, "email": "", "balance": ADDRESS}));
     let () = redis::cmd("SET")
         .arg(&["{account}:entity:y", &text])
@@ -65,7 +65,7 @@ async fn names_addresses_and_messages_are_in_no_log_but_where_they_are_delivered
     let answer = system.get("/accounts/y").await;
     assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR, "{}", answer.text());
     system.quiet(SOON).await;
-    let sent = system.entries(Stream::MessageSent).await;
+    let sent = system.entries(streams::MESSAGE_SENT).await;
     let (delivered, logged) = eventually("all messages are delivered", SOON, async || {
         let (delivered, logged) = lines(&system);
         let dead = logged.iter().filter(|line| line.contains("cannot be handled")).count();

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use common::contract::entities::OrderStatus;
+use common::contract::order_status::OrderStatus;
 use http::StatusCode;
 use nix::{
     sys::signal::{Signal, kill},

@@ -11,7 +11,7 @@ use std::{
     process::Command,
 };
 
-use common::contract::entities::{Order, OrderStatus};
+use common::contract::{order::Order, order_status::OrderStatus};
 use serde_json::Value;
 use stack::StackOptions;
 use system_tests::{SOON, System};

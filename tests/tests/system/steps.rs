@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 
-use common::contract::{
-    entities::{Order, OrderStatus},
-    events::Stream,
+use common::{
+    contract::{order::Order, order_status::OrderStatus, streams},
+    schema::stream::Stream,
 };
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -93,7 +93,7 @@ async fn a_lost_cancellation_still_releases_stock_and_refunds_money() {
         system.quiet(SOON).await;
         system.first(service).process.kill().expect("killed");
         assert_eq!(system.cancel(&order).await.status, StatusCode::OK);
-        lose(&system, Stream::OrderCancelled, &order).await;
+        lose(&system, streams::ORDER_CANCELLED, &order).await;
         system.restart(service, 1).await;
         books_become(&system, [1_000, missing, 0, 1_000]).await;
         is_confirmed(&system, &order).await;
@@ -121,7 +121,7 @@ async fn a_lost_shipment_is_still_counted_also_when_the_order_is_completed_befor
         if completes {
             assert_eq!(system.step(&order, "complete").await.status, StatusCode::OK);
         }
-        lose(&system, Stream::OrderShipped, &order).await;
+        lose(&system, streams::ORDER_SHIPPED, &order).await;
         system.restart(Service::Inventory, 1).await;
         books_become(&system, [1_000 - sold, sold, sold, 1_000 - sold]).await;
         is_confirmed(&system, &order).await;
@@ -147,7 +147,7 @@ async fn a_lost_failed_payment_still_releases_the_stock_and_the_order_can_be_pai
             kinds.get("insufficient-fund").map(|_| ()).ok_or(format!("{kinds:?}"))
         })
         .await;
-        lose(&system, Stream::AccountWallet, &order).await;
+        lose(&system, streams::ACCOUNT_WALLET, &order).await;
         let held = books(&system).await;
         assert_eq!(held[1], 2, "{held:?}");
         if pays_before {
@@ -191,8 +191,8 @@ async fn walks(system: &System, times: u64) {
 async fn nothing_is_sent_again_while_the_service_that_has_to_answer_is_away() {
     let mut system = start(&[("RESEND_AFTER_MS", "200")]).await;
     for service in [Service::Inventory, Service::Account] {
-        let before = system.entries(Stream::OrderCreated).await.len();
-        let checks = system.entries(Stream::InventoryCheck).await.len();
+        let before = system.entries(streams::ORDER_CREATED).await.len();
+        let checks = system.entries(streams::INVENTORY_CHECK).await.len();
         let mut cancelled = Vec::new();
         for _ in 0..5 {
             cancelled.push(system.order(&["q"], "rich").await);
@@ -208,7 +208,7 @@ async fn nothing_is_sent_again_while_the_service_that_has_to_answer_is_away() {
         }
         // About 50 ms each: time enough to ask four times, and once more.
         walks(&system, 80).await;
-        assert_eq!(system.entries(Stream::OrderCreated).await.len(), before + 25, "{service:?}");
+        assert_eq!(system.entries(streams::ORDER_CREATED).await.len(), before + 25, "{service:?}");
         system.restart(service, 1).await;
         for order in &orders {
             system.reaches(order, OrderStatus::ToBeShipped).await;
@@ -217,10 +217,14 @@ async fn nothing_is_sent_again_while_the_service_that_has_to_answer_is_away() {
             is_confirmed(&system, order).await;
         }
         system.quiet(SOON).await;
-        assert_eq!(system.entries(Stream::OrderCreated).await.len(), before + 25, "{service:?}");
-        assert_eq!(system.entries(Stream::InventoryCheck).await.len(), checks + 25, "{service:?}");
+        assert_eq!(system.entries(streams::ORDER_CREATED).await.len(), before + 25, "{service:?}");
+        assert_eq!(
+            system.entries(streams::INVENTORY_CHECK).await.len(),
+            checks + 25,
+            "{service:?}"
+        );
     }
-    assert_eq!(system.entries(Stream::OrderCancelled).await.len(), 10);
+    assert_eq!(system.entries(streams::ORDER_CANCELLED).await.len(), 10);
     system.assert_balanced(SOON).await;
 }
 
@@ -258,9 +262,9 @@ async fn orders_are_refused_while_a_service_is_too_far_behind() {
     let poor = system.order(&["q"], "poor").await;
     assert_eq!(poor.status, OrderStatus::InsufficientFund);
     for (service, name, stream) in [
-        (Service::Inventory, "inventory_service", Stream::OrderCreated),
-        (Service::Account, "account_service", Stream::InventoryCheck),
-        (Service::Message, "msg_service", Stream::OrderCreated),
+        (Service::Inventory, "inventory_service", streams::ORDER_CREATED),
+        (Service::Account, "account_service", streams::INVENTORY_CHECK),
+        (Service::Message, "msg_service", streams::ORDER_CREATED),
     ] {
         let paid = system.order(&["q"], "rich").await;
         let other = system.order(&["q"], "rich").await;
@@ -315,7 +319,7 @@ async fn a_backlog_that_is_none_refuses_nothing() {
     let (accepted, _) = place_until_refused(&system).await;
     // Deleted unread, they are in nobody's way, though Redis cannot say how far the group is behind.
     for (_, order) in &accepted[accepted.len() - 1..] {
-        lose(&system, Stream::OrderCreated, order).await;
+        lose(&system, streams::ORDER_CREATED, order).await;
     }
     let next = eventually("orders are accepted again", SOON, async || {
         let answer = system.post("/order", &order_body(&["q"], "rich")).await;

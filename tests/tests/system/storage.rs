@@ -3,10 +3,7 @@
 
 use std::{net::SocketAddr, path::Path};
 
-use common::contract::{
-    entities::{Order, OrderStatus},
-    events::Topic,
-};
+use common::contract::{order::Order, order_status::OrderStatus, streams::topics};
 use http::{Method, StatusCode};
 use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
@@ -284,7 +281,7 @@ async fn orders_are_refused_only_while_the_redis_of_messages_is_nearly_full() {
     let options = StackOptions { isolated: true, ..StackOptions::default() };
     let mut system = System::start_with(options).await;
     system.init_data().await;
-    let mut redis = system.redis_of(Topic::Message).await;
+    let mut redis = system.redis_of(topics::MESSAGE).await;
     add_ballast(&mut redis).await;
     use_percent(&mut redis, 92).await;
     for service in [Service::Order, Service::Gateway] {
@@ -304,7 +301,7 @@ async fn orders_are_refused_only_while_the_redis_of_messages_is_nearly_full() {
         if order.status == StatusCode::OK { Ok(()) } else { Err(order.text()) }
     })
     .await;
-    let redis = system.stack.redis_of(database(Topic::Message)).expect("a private one");
+    let redis = system.stack.redis_of(database(topics::MESSAGE)).expect("a private one");
     redis.kill().expect("killed");
     let instance = system.stack.instance(Service::Order, 1).expect("it was started");
     instance.process.restart().expect("restarted");

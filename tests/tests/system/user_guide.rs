@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use common::{
     connection::topology::Sources,
     contract::{
-        entities::{Order, OrderStatus},
-        events::{Stream, Topic},
+        order::Order,
+        order_status::OrderStatus,
+        streams::{self, topics},
     },
+    schema::stream::Stream,
 };
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -79,7 +81,7 @@ async fn the_customer_is_told_each_step_on_stdout_and_on_the_stream() {
     let system = System::start().await;
     let orders = three_orders(&system).await;
     let sent: Vec<Value> =
-        system.entries(Stream::MessageSent).await.iter().map(|entry| entry.entity()).collect();
+        system.entries(streams::MESSAGE_SENT).await.iter().map(|entry| entry.entity()).collect();
     let kinds_of = |order: &Order| -> BTreeSet<&str> {
         let of = sent.iter().filter(|it| it["order"] == order.id.to_string());
         of.map(|it| it["kind"].as_str().unwrap()).collect()
@@ -122,11 +124,11 @@ async fn events_have_the_names_and_fields_of_the_contract() {
     let mut redis = system.redis().await;
     let keys: BTreeSet<String> =
         redis::cmd("KEYS").arg("events:*").query_async(&mut redis).await.unwrap();
-    let expected = Stream::ALL.iter().filter(|stream| !matches!(stream, Stream::Dead(_)));
+    let expected = streams::ALL.iter().filter(|stream| !stream.is_dead_letters());
     assert_eq!(keys, expected.map(|stream| stream.key().to_owned()).collect());
 
     let mut events = BTreeMap::new();
-    for stream in Stream::ALL {
+    for stream in streams::ALL {
         for entry in system.entries(stream).await {
             let id = entry.fields["event_id"].parse::<uuid::Uuid>();
             assert!(id.is_ok(), "{stream}: {entry:?}");
@@ -146,51 +148,51 @@ async fn events_have_the_names_and_fields_of_the_contract() {
         assert!(found, "{stream} has no {members} among {:#?}", events.get(stream.key()));
     };
     has(
-        Stream::AccountCreated,
+        streams::ACCOUNT_CREATED,
         json!({"id": "102", "name": "Becky", "email": "Becky@server.com", "balance": 100}),
     );
     has(
-        Stream::InventoryCreated,
+        streams::INVENTORY_CREATED,
         json!({"id": "205", "name": "Xiaomi Soundbar", "price": 300, "amount": 8}),
     );
     has(
-        Stream::OrderCreated,
+        streams::ORDER_CREATED,
         json!({"id": good, "product_ids": ["201", "204"], "customer_id": "101", "status": "pending"}),
     );
     has(
-        Stream::InventoryCheck,
+        streams::INVENTORY_CHECK,
         json!({"inventory": "payment-required", "order_id": good, "customer_id": "101",
             "product_ids": ["201", "204"], "order_total": 900}),
     );
     has(
-        Stream::InventoryCheck,
+        streams::INVENTORY_CHECK,
         json!({"inventory": "out-of-stock", "order_id": many, "customer_id": "101",
             "product_ids": vec!["201"; 6]}),
     );
-    let checks = &events[Stream::InventoryCheck.key()];
+    let checks = &events[streams::INVENTORY_CHECK.key()];
     let with_total = checks.iter().filter(|check| check.get("order_total").is_some());
     assert!(with_total.into_iter().all(|check| check["inventory"] == "payment-required"));
     has(
-        Stream::InventoryUpdated,
+        streams::INVENTORY_UPDATED,
         json!({"id": "201", "name": "Denon Speakers", "price": 800, "amount": 3}),
     );
     for (order, account) in [(&good, "to-be-shipped"), (&dear, "insufficient-fund")] {
         let members = json!({"order_id": order, "customer_id": "101", "account": account});
-        has(Stream::AccountWallet, members);
+        has(streams::ACCOUNT_WALLET, members);
     }
     has(
-        Stream::AccountUpdated,
+        streams::ACCOUNT_UPDATED,
         json!({"id": "101", "name": "Anthony", "email": "anthony@server.com", "balance": 100}),
     );
     for (order, status) in
         [(&good, "to-be-shipped"), (&dear, "insufficient-fund"), (&many, "out-of-stock")]
     {
         let members = json!({"id": order, "customer_id": "101", "status": status});
-        has(Stream::OrderUpdated, members);
+        has(streams::ORDER_UPDATED, members);
     }
     // A product is announced when it is new, and then only if an order touched it.
     let mut times = BTreeMap::<&str, usize>::new();
-    for product in &events[Stream::InventoryUpdated.key()] {
+    for product in &events[streams::INVENTORY_UPDATED.key()] {
         *times.entry(product["id"].as_str().unwrap()).or_default() += 1;
     }
     let untouched: Vec<&str> =
@@ -345,19 +347,20 @@ async fn each_topic_can_live_in_a_redis_of_its_own() {
     let mut servers: BTreeMap<&str, RedisServer> = BTreeMap::new();
     // What could not be acknowledged to a Redis that was away is soon taken up again.
     let mut env = BTreeMap::from([("CLAIM_IDLE_MS".to_owned(), "1000".to_owned())]);
-    for topic in Topic::ALL {
+    for topic in topics::ALL {
         let server = RedisServer::start(RedisOptions::default()).expect("a Redis");
         env.insert(format!("{}_REDIS_URL", topic.name().to_uppercase()), server.url());
         servers.insert(topic.name(), server);
     }
     let mut system = System::start_with(StackOptions { env, ..StackOptions::default() }).await;
-    system.sources = Sources::new(|topic| servers[topic.name()].url().parse().expect("a URL"));
+    system.sources =
+        Sources::new(&topics::ALL, |topic| servers[topic.name()].url().parse().expect("a URL"));
     let [good, dear, many] = three_orders(&system).await;
     let ended = [good.status, dear.status, many.status].map(OrderStatus::name);
     assert_eq!(ended, ["to-be-shipped", "insufficient-fund", "out-of-stock"]);
 
     // One of them away: what the others do goes on, and the rest is made up for.
-    for topic in [Topic::Inventory, Topic::Account, Topic::Message] {
+    for topic in [topics::INVENTORY, topics::ACCOUNT, topics::MESSAGE] {
         let server = servers.get_mut(topic.name()).unwrap();
         server.kill().expect("killed");
         let order = system.place(&["202"], "103").await;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
-use common::contract::{entities::OrderStatus, events::Topic};
+use common::contract::{order_status::OrderStatus, streams::topics};
 use http::{Method, StatusCode};
 use nix::sys::signal::Signal;
 use order_service::order::Action;
@@ -271,9 +271,9 @@ async fn a_page_is_shown_without_what_cannot_be_read_at_the_moment() {
     let text = page(&system, &path).await;
     assert!(text.contains("it is the first in line"), "{text}");
     for (topic, on_order, on_report) in [
-        (Topic::Message, "The messages cannot be read at the moment.", ""),
-        (Topic::Account, "the account cannot be read", "The accounts cannot be read"),
-        (Topic::Inventory, " · cannot be read at the moment", "The products cannot be read"),
+        (topics::MESSAGE, "The messages cannot be read at the moment.", ""),
+        (topics::ACCOUNT, "the account cannot be read", "The accounts cannot be read"),
+        (topics::INVENTORY, " · cannot be read at the moment", "The products cannot be read"),
     ] {
         let database = database(topic);
         system.stack.redis_of(database).expect("private").kill().expect("killed");
@@ -285,7 +285,7 @@ async fn a_page_is_shown_without_what_cannot_be_read_at_the_moment() {
         assert!(text.contains(&order.id.to_string()), "{topic:?}: {text}");
         // To a program that would be a wrong answer.
         let status = system.get("/report").await.status;
-        assert_eq!(status == StatusCode::OK, topic == Topic::Message, "{topic:?}: {status}");
+        assert_eq!(status == StatusCode::OK, topic == topics::MESSAGE, "{topic:?}: {status}");
         tokio::task::block_in_place(|| {
             system.stack.redis_of(database).expect("private").restart().expect("restarted");
         });
@@ -295,7 +295,7 @@ async fn a_page_is_shown_without_what_cannot_be_read_at_the_moment() {
         })
         .await;
     }
-    let mut redis = system.redis_of(Topic::Inventory).await;
+    let mut redis = system.redis_of(topics::INVENTORY).await;
     let set = redis::cmd("SET").arg(&["{inventory}:line:0:204", "garbage"]).to_owned();
     let () = set.query_async(&mut redis).await.expect("set");
     let text = page(&system, &path).await;
@@ -313,7 +313,7 @@ async fn reads_of_a_redis_that_hangs_do_not_delay_those_of_others() {
     system.init_data().await;
     let order = system.order(&["201"], "103").await;
     system.quiet(SOON).await;
-    let messages = system.stack.redis_of(database(Topic::Message)).expect("private").pid();
+    let messages = system.stack.redis_of(database(topics::MESSAGE)).expect("private").pid();
     signal(messages, Signal::SIGSTOP);
     // Each of them is another client.
     let page = format!("{}/order/{}", system.url(), order.id);

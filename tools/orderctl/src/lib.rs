@@ -7,7 +7,10 @@ pub mod audit;
 pub mod load;
 pub mod token;
 
-use common::connection::{link::RedisAccess, topology::Sources};
+use common::{
+    connection::{topology::Sources, url::RedisAccess},
+    contract::streams::topics,
+};
 use stack::run_file::RunFile;
 
 /// The Redis of each topic of a running stack.
@@ -17,7 +20,7 @@ use stack::run_file::RunFile;
 /// The run file has an invalid Redis URL.
 pub fn sources(run: &RunFile) -> anyhow::Result<Sources> {
     let unusable = |reason: String| anyhow::anyhow!("run.json: {reason}");
-    let sources = Sources::try_new(|topic| run.redis_of(topic.name()).url.parse());
+    let sources = Sources::try_new(&topics::ALL, |topic| run.redis_of(topic.name()).url.parse());
     let access = RedisAccess {
         redis_password_file: run.redis.password_file.clone(),
         redis_tls_ca: run.redis.tls_ca.clone(),

@@ -16,15 +16,15 @@ use std::{
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use common::{
-    connection::{
-        link::{Link, RedisUrl},
-        topology::Sources,
-    },
+    connection::{link::Link, topology::Sources, url::RedisUrl},
     contract::{
-        entities::{Order, OrderStatus, OrderUpdated},
-        events::{AccountCreated, ENTITY, EVENT_ID, Event, ProductCreated, Stream, Topic},
+        events::{AccountCreated, ProductCreated},
         ids::OrderId,
+        order::{Order, OrderUpdated},
+        order_status::OrderStatus,
+        streams::{self, topics},
     },
+    schema::stream::{ENTITY, EVENT_ID, Event, Stream, Topic},
 };
 use http::{HeaderValue, Request, StatusCode, header, request};
 use http_body_util::{BodyExt as _, Full};
@@ -89,8 +89,8 @@ pub async fn load(directory: &Path, plan: Plan) -> anyhow::Result<Measured> {
     seed(&mut links, &sources, plan).await?;
 
     let (finished, mut watcher) = mpsc::channel(1_024);
-    let start_at = last_entry(&mut links[sources.index(Topic::Order)]).await?;
-    let watch = tokio::spawn(watch(sources.of(Topic::Order).clone(), start_at, finished));
+    let start_at = last_entry(&mut links[sources.index(topics::ORDER)]).await?;
+    let watch = tokio::spawn(watch(sources.of(topics::ORDER).clone(), start_at, finished));
     let before = (cpu(&run)?, commands(&mut links).await?);
     let begun = Instant::now();
     let (sent, mut received) = mpsc::channel(1_024);
@@ -281,7 +281,7 @@ async fn watch(
     loop {
         let mut read = redis::cmd("XREAD");
         read.arg("COUNT").arg(1_000).arg("BLOCK").arg(1_000);
-        read.arg("STREAMS").arg(Stream::OrderUpdated.key()).arg(&after);
+        read.arg("STREAMS").arg(streams::ORDER_UPDATED.key()).arg(&after);
         let reply = link.ask("XREAD", read).await?;
         let now = Instant::now();
         let reply: redis::streams::StreamReadReply = redis::from_redis_value(reply)?;
@@ -302,7 +302,7 @@ async fn watch(
 
 async fn last_entry(link: &mut Link) -> anyhow::Result<String> {
     let mut last = redis::cmd("XREVRANGE");
-    last.arg(Stream::OrderUpdated.key()).arg("+").arg("-").arg("COUNT").arg(1);
+    last.arg(streams::ORDER_UPDATED.key()).arg("+").arg("-").arg("COUNT").arg(1);
     let reply: redis::streams::StreamRangeReply =
         redis::from_redis_value(link.ask("XREVRANGE", last).await?)?;
     Ok(reply.ids.first().map_or_else(|| "0".to_owned(), |entry| entry.id.clone()))
@@ -345,9 +345,9 @@ async fn seed(links: &mut [Link], sources: &Sources, plan: Plan) -> anyhow::Resu
     // The last of each, once it can be read, says that all are there.
     let begun = Instant::now();
     for (topic, key) in [
-        (Topic::Inventory, format!("{{inventory}}:entity:load-{}", plan.products - 1)),
-        (Topic::Account, format!("{{account}}:entity:load-{}", plan.customers - 1)),
-        (Topic::Message, format!("{{message}}:customer:load-{}", plan.customers - 1)),
+        (topics::INVENTORY, format!("{{inventory}}:entity:load-{}", plan.products - 1)),
+        (topics::ACCOUNT, format!("{{account}}:entity:load-{}", plan.customers - 1)),
+        (topics::MESSAGE, format!("{{message}}:customer:load-{}", plan.customers - 1)),
     ] {
         let mut look = Pipeline::new();
         look.cmd("EXISTS").arg(key);

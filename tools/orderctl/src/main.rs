@@ -9,11 +9,11 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use common::{
     connection::{
-        link::{RedisAccess, RedisUrl},
         topology::Sources,
+        url::{RedisAccess, RedisUrl},
     },
-    contract::events::Topic,
-    process::config::{self},
+    contract::streams::topics,
+    process::config,
 };
 use orderctl::{audit::audit, load, sources, token};
 use stack::{CertificatePlan, Certificates, RedisUsers, certs::NAMES, run_file::RunFile};
@@ -108,19 +108,21 @@ impl RedisUrls {
     /// The given URLs; those that are not given come from the stack that runs in the directory.
     fn sources(&self, stack: &Path) -> anyhow::Result<Sources> {
         let own = |topic| match topic {
-            Topic::Order => &self.order_redis_url,
-            Topic::Inventory => &self.inventory_redis_url,
-            Topic::Account => &self.account_redis_url,
-            Topic::Message => &self.message_redis_url,
+            topics::ORDER => &self.order_redis_url,
+            topics::INVENTORY => &self.inventory_redis_url,
+            topics::ACCOUNT => &self.account_redis_url,
+            topics::MESSAGE => &self.message_redis_url,
+            other => unreachable!("{} is no topic of the shop", other.name()),
         };
         let given = |topic| own(topic).as_ref().or(self.redis_url.as_ref());
-        if Topic::ALL.into_iter().all(|topic| given(topic).is_none()) {
+        if topics::ALL.into_iter().all(|topic| given(topic).is_none()) {
             return sources(&RunFile::read(stack)?);
         }
-        let all: anyhow::Result<Sources> = Sources::try_new(|topic| match given(topic) {
-            Some(url) => Ok(url.clone()),
-            None => Ok(sources(&RunFile::read(stack)?)?.of(topic).clone()),
-        });
+        let all: anyhow::Result<Sources> =
+            Sources::try_new(&topics::ALL, |topic| match given(topic) {
+                Some(url) => Ok(url.clone()),
+                None => Ok(sources(&RunFile::read(stack)?)?.of(topic).clone()),
+            });
         // The URLs of the stack already have it; adding it again changes nothing.
         Ok(all?.with(&self.access)?)
     }

@@ -1,11 +1,15 @@
-//! Builds the five service binaries with cargo.
+//! Builds the five service binaries, and examples, with cargo.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{Mutex, PoisonError},
+};
+
+use serde::Deserialize;
 
 use crate::{Error, Service};
-use serde::Deserialize;
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
 
 /// Cargo's profile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,7 +26,15 @@ pub enum Profile {
 pub fn build(profile: Profile) -> Result<PathBuf, Error> {
     static BUILT: Mutex<BTreeMap<Profile, Result<PathBuf, String>>> = Mutex::new(BTreeMap::new());
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-    built.entry(profile).or_insert_with(|| run_cargo(profile)).clone().map_err(Error::Build)
+    built.entry(profile).or_insert_with(|| build_services(profile)).clone().map_err(Error::Build)
+}
+
+/// Builds an example of a package, unoptimized, and returns its executable.
+pub fn build_example(package: &str, name: &str) -> Result<PathBuf, Error> {
+    let executables =
+        run_cargo(&["--package", package, "--example", name]).map_err(Error::Build)?;
+    let found = executables.into_iter().find(|file| file.ends_with(name));
+    found.ok_or_else(|| Error::Build(format!("cargo built no example {name}")))
 }
 
 /// The root of the workspace: above the crate that cargo runs just now, else where this crate was compiled.
@@ -36,21 +48,29 @@ fn workspace_root() -> Option<PathBuf> {
         .find_map(|dir| dir.ancestors().find(is_root).map(Path::to_owned))
 }
 
-fn run_cargo(profile: Profile) -> Result<PathBuf, String> {
+fn build_services(profile: Profile) -> Result<PathBuf, String> {
+    let packages = Service::ALL.into_iter().flat_map(|service| ["--package", service.name()]);
+    let release = (profile == Profile::Release).then_some("--release");
+    let executables =
+        run_cargo(&["--bins"].into_iter().chain(packages).chain(release).collect::<Vec<_>>())?;
+    let missing = Service::ALL
+        .into_iter()
+        .find(|service| !executables.iter().any(|file| file.ends_with(service.name())));
+    match (missing, executables.first().and_then(|file| file.parent())) {
+        (None, Some(dir)) => Ok(dir.to_owned()),
+        (missing, _) => {
+            let name = missing.map_or("any service", Service::name);
+            Err(format!("cargo built no binary of {name}"))
+        }
+    }
+}
+
+/// Runs `cargo build` with further arguments and returns the executables.
+fn run_cargo(arguments: &[&str]) -> Result<Vec<PathBuf>, String> {
     let root = workspace_root().ok_or("the workspace with their sources is not where it was")?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root).args([
-        "build",
-        "--locked",
-        "--bins",
-        "--message-format=json-render-diagnostics",
-    ]);
-    for service in Service::ALL {
-        cargo.args(["--package", service.name()]);
-    }
-    if profile == Profile::Release {
-        cargo.arg("--release");
-    }
+    cargo.current_dir(root).args(["build", "--locked", "--message-format=json-render-diagnostics"]);
+    cargo.args(arguments);
     // What cargo told about the crate that runs now would make build scripts that watch it run again.
     for (key, _) in std::env::vars_os() {
         let name = key.to_string_lossy();
@@ -68,17 +88,7 @@ fn run_cargo(profile: Profile) -> Result<PathBuf, String> {
     }
     let said = String::from_utf8_lossy(&output.stdout);
     let messages = said.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
-    let executables: Vec<PathBuf> = messages.filter_map(|message| message.executable).collect();
-    let missing = Service::ALL
-        .into_iter()
-        .find(|service| !executables.iter().any(|file| file.ends_with(service.name())));
-    match (missing, executables.first().and_then(|file| file.parent())) {
-        (None, Some(dir)) => Ok(dir.to_owned()),
-        (missing, _) => {
-            let name = missing.map_or("any service", Service::name);
-            Err(format!("cargo built no binary of {name}"))
-        }
-    }
+    Ok(messages.filter_map(|message| message.executable).collect())
 }
 
 /// The one member of cargo's messages that matters here; most have none.

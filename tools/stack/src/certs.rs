@@ -1,15 +1,19 @@
 //! Certificates for development: an authority of its own, one for servers and one for clients. The
 //! authority's key is not kept, so nobody can sign anything more with it; a new set has a new authority.
 
-use crate::{Error, private};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use rustls::pki_types::ServerName;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::{Error, private};
 
 /// The names under which a Redis is reached: on this machine and in `docker-compose.yml` and `deploy/`.
 pub const NAMES: [&str; 7] =

@@ -1,12 +1,13 @@
 //! The Redis servers of a stack: one for all topics, or one for each.
 
-use crate::entrance::Entrance;
-use crate::redis::share_of_memory;
-use crate::run_file::{RunFile, RunningRedis};
-use crate::{Error, Listen, RedisOptions, RedisServer, Service, ServiceProcess};
-use std::collections::BTreeMap;
-use std::fmt;
-use std::path::Path;
+use std::{collections::BTreeMap, fmt, path::Path};
+
+use crate::{
+    Error, Listen, RedisOptions, RedisServer, Service, ServiceProcess,
+    entrance::Entrance,
+    redis::share_of_memory,
+    run_file::{RunFile, RunningRedis},
+};
 
 /// A topic's database: what its owner keeps and publishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,10 +1,12 @@
 //! How the processes of a stack are let in by its Redis: as whom, and over TLS or not.
 
-use crate::run_file::RunningRedis;
-use crate::users::{OPERATOR, url_for};
-use crate::{CertificatePlan, Certificates, Error, RedisOptions, RedisUsers};
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
+
+use crate::{
+    CertificatePlan, Certificates, Error, RedisOptions, RedisUsers,
+    run_file::RunningRedis,
+    users::{OPERATOR, url_for},
+};
 
 /// How long the certificates of a stack are valid, in days; they are renewed at a start.
 const DAYS: u32 = 90;

@@ -1,9 +1,11 @@
 //! What can go wrong when the system is started on this machine, each error with its culprit.
 
-use std::io;
-use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
-use std::time::Duration;
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    time::Duration,
+};
 
 /// Why something could not be found, built, started or stopped.
 #[derive(Debug, thiserror::Error)]

@@ -1,11 +1,17 @@
 //! The secret between the gateways and the order_services of a stack: made anew at each start.
 
-use crate::Error;
-use crate::token_key::{base64url, beside, filled, no_random};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
 use ring::rand::{SecureRandom as _, SystemRandom};
-use std::fs;
-use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
+
+use crate::{
+    Error,
+    token_key::{base64url, beside, filled, no_random},
+};
 
 /// The variable that names the file, for both services.
 pub const FILE_VARIABLE: &str = "ORDER_SERVICE_SECRET_FILE";

@@ -1,11 +1,17 @@
 //! File locks between processes. The kernel drops them with their last holder, so none can be left behind.
 
+use std::{
+    fs::{File, OpenOptions},
+    path::Path,
+    time::Duration,
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
+
 use crate::{Error, private, probe};
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
-use std::fs::{File, OpenOptions};
-use std::path::Path;
-use std::time::Duration;
 
 /// Waits for the lock as long as it takes.
 pub(crate) fn hold(path: &Path) -> Result<Flock<File>, Error> {

@@ -1,8 +1,10 @@
 //! What child processes write: forwarded to our standard output line by line with a prefix, or kept in a file.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::{
+    fs::{self, File},
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
 
 /// Where a process' standard output and error go, in the order they were written.
 #[derive(Clone, Debug)]

@@ -1,23 +1,22 @@
 //! `cargo stack`: the whole system on this machine, without containers, until Ctrl-C.
 
+use std::{
+    collections::BTreeMap,
+    io::{self, IsTerminal, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
 use anyhow::Context;
-use clap::error::ErrorKind;
-use clap::parser::ValueSource;
-use clap::{CommandFactory, FromArgMatches, Parser};
-use stack::run_file::RunFile;
-use stack::service::InstanceCount;
-use stack::supervise::Supervisor;
+use clap::{CommandFactory, FromArgMatches, Parser, error::ErrorKind, parser::ValueSource};
 use stack::{
     Appendfsync, Database, Error, Instance, Listen, Logs, Profile, RedisOptions, Service, Stack,
+    StackOptions, binaries, ports, probe, run_file::RunFile, service::InstanceCount,
+    supervise::Supervisor,
 };
-use stack::{StackOptions, binaries, ports, probe};
-use std::collections::BTreeMap;
-use std::io::{self, IsTerminal, Write};
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Bad usage or configuration (EX_USAGE), as in the services.

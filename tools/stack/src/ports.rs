@@ -4,10 +4,13 @@
 //! service that is killed and restarted under load would now and then find its port taken by a client. These lie
 //! below that range, and each process begins at a place of its own so that tests side by side do not meet.
 
+use std::{
+    io,
+    net::{Ipv4Addr, TcpListener},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
 use crate::Error;
-use std::io;
-use std::net::{Ipv4Addr, TcpListener};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 const FIRST: u32 = 10_000;
 /// Linux' outgoing connections begin here (net.ipv4.ip_local_port_range), other systems' higher.

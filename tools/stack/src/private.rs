@@ -1,10 +1,13 @@
 //! Files and directories that only their owner can reach: what a stack keeps are customers' data, logs and secrets.
 
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::Path,
+};
+
 use crate::Error;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
 
 /// Everything that a stack makes in its directory.
 const NAMES: [&str; 12] = [

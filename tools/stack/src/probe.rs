@@ -1,9 +1,11 @@
 //! Looking from outside whether something is so yet: polling with a deadline, and the status of an HTTP path.
 
-use std::io::{self, BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::{
+    io::{self, BufRead, BufReader, Write},
+    net::{SocketAddr, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
 
 /// Asks `check` again and again until it has an answer; `None` once the time is over.
 pub fn until<T>(within: Duration, mut check: impl FnMut() -> Option<T>) -> Option<T> {

@@ -1,17 +1,23 @@
 //! One child process: a service binary (or redis-server) with an environment of its own, and what can be done to it.
 
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs::File,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, ExitStatus, Stdio},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
 pub use crate::logs::Output;
 use crate::{Error, logs, private, probe, spawn};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::fs::File;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 /// What to run: kept, so that the same can be started again.
 #[derive(Debug)]

@@ -1,12 +1,15 @@
 //! Finds the programs of others that we run, or installs them where that can be done without a question:
 //! redis-server, and for tests a browser and what reads Python's packages.
 
+use std::{
+    io::{self, Write},
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{Mutex, PoisonError},
+};
+
 use crate::{Error, lock};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
 
 /// Scripts, streams and consumer groups are used as they are from here on (XAUTOCLAIM is the newest of them).
 const OLDEST: (u32, u32) = (6, 2);

@@ -1,19 +1,25 @@
 //! A private redis-server: its own data directory, its own address, gone when dropped.
 
-use crate::process::{Output, ServiceCommand};
-use crate::{Certificates, Error, RedisUsers, ServiceProcess, lock, ports, probe, provision, tls};
-use nix::fcntl::Flock;
-use nix::sys::sysinfo::sysinfo;
-use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs::{self, File},
+    io::{self, Read, Write},
+    net::{Ipv4Addr, TcpStream},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use nix::{fcntl::Flock, sys::sysinfo::sysinfo};
 use tempfile::TempDir;
+
+use crate::{
+    Certificates, Error, RedisUsers, ServiceProcess, lock, ports, probe,
+    process::{Output, ServiceCommand},
+    provision, tls,
+};
 
 /// A server that has not answered by then never will; long, because it may first have to load much data.
 const START: Duration = Duration::from_secs(120);

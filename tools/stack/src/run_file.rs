@@ -1,12 +1,16 @@
 //! `run.json`: which processes a stack consists of, for other tools (load, audit, measurements) to find them.
 
-use crate::{Error, private};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::fs;
-use std::io::Write;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+
+use crate::{Error, private};
 
 /// The file's name in the stack's directory; it exists while the stack runs.
 pub const NAME: &str = "run.json";

@@ -5,13 +5,17 @@
 //! by util-linux' `setpriv`, which then becomes the program (same pid): doing it here would take unsafe code.
 //! Where there is no `setpriv`, children outlive a parent that is killed with SIGKILL; every other end stops them.
 
-use std::ffi::OsStr;
-use std::io;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
+use std::{
+    ffi::OsStr,
+    io,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{
+        OnceLock,
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread,
+};
 
 type Job = (Command, Sender<io::Result<Child>>);
 

@@ -1,19 +1,26 @@
 //! The whole system: one Redis, or one for each topic, and any number of instances of the five services, wired to each other.
 
-use crate::databases::{Database, Databases};
-use crate::entrance::Entrance;
-use crate::process::{Output, ServiceCommand};
-use crate::run_file::{RunFile, RunningService};
-use crate::{Error, Profile, RedisOptions, RedisServer, Service, ServiceProcess};
-use crate::{binaries, gateway_secret, lock, ports, private, probe, token_key};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Write},
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
 use nix::fcntl::Flock;
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 use tempfile::TempDir;
+
+use crate::{
+    Error, Profile, RedisOptions, RedisServer, Service, ServiceProcess, binaries,
+    databases::{Database, Databases},
+    entrance::Entrance,
+    gateway_secret, lock, ports, private, probe,
+    process::{Output, ServiceCommand},
+    run_file::{RunFile, RunningService},
+    token_key,
+};
 
 /// How long all services together may take to finish what is in hand after SIGTERM.
 const GRACE: Duration = Duration::from_secs(10);

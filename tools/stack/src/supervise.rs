@@ -1,8 +1,11 @@
 //! Starts again what died by itself, at growing intervals, like compose's `restart: on-failure`.
 
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
 use crate::{Error, ServiceProcess, Stack};
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
 
 /// Exit code of a service that refuses its configuration.
 const BAD_CONFIGURATION: i32 = 64;

@@ -1,10 +1,12 @@
 //! TLS towards a private Redis, just enough to ask whether it answers.
 
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto::ring};
-use std::io;
-use std::net::TcpStream;
-use std::sync::Arc;
+use std::{io, net::TcpStream, sync::Arc};
+
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+};
 
 use crate::Certificates;
 

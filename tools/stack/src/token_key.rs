@@ -4,17 +4,23 @@
 //! The key is the only record; its name and its key set are derived from it whenever it is read. So it does not matter who
 //! makes it first, nor that a key set is lost.
 
-use crate::Error;
+use std::{
+    collections::BTreeMap,
+    fs::{self, Permissions},
+    io::{self, ErrorKind, Write as _},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use ring::digest::{SHA256, digest};
-use ring::rand::SystemRandom;
-use ring::signature::{Ed25519KeyPair, KeyPair as _};
-use std::collections::BTreeMap;
-use std::fs::{self, Permissions};
-use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use ring::{
+    digest::{SHA256, digest},
+    rand::SystemRandom,
+    signature::{Ed25519KeyPair, KeyPair as _},
+};
 use tempfile::{Builder, NamedTempFile};
+
+use crate::Error;
 
 /// The issuer of tokens that are signed with such a key.
 pub const ISSUER: &str = "orderctl";

@@ -1,10 +1,13 @@
 //! The users of a private Redis: the ones of `deploy/redis/users.acl`, with passwords made here and kept in files
 //! that only we may read.
 
+use std::{
+    fs::{self, File},
+    io::Read,
+    path::{Path, PathBuf},
+};
+
 use crate::{Error, Service, private};
-use std::fs::{self, File};
-use std::io::Read;
-use std::path::{Path, PathBuf};
 
 const TEMPLATE: &str = include_str!("../../../deploy/redis/users.acl");
 const ENTRYPOINT: &str = include_str!("../../../deploy/redis/entrypoint.sh");

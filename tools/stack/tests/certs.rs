@@ -1,10 +1,13 @@
 //! Development certificates: what they are for, who may read the keys, and that nothing is overwritten.
 
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
 use stack::{CertificatePlan, Certificates, RedisUsers};
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::time::{Duration, SystemTime};
 
 fn mode(path: &Path) -> u32 {
     path.metadata().expect("it is there").permissions().mode() & 0o777

@@ -1,9 +1,11 @@
 //! Child processes: exit codes, signals, environment, logs.
 
-use stack::process::{Output, ServiceCommand};
-use stack::{Error, ServiceProcess, probe};
-use std::os::unix::process::ExitStatusExt;
-use std::time::Duration;
+use std::{os::unix::process::ExitStatusExt, time::Duration};
+
+use stack::{
+    Error, ServiceProcess, probe,
+    process::{Output, ServiceCommand},
+};
 use tempfile::TempDir;
 
 const SOON: Duration = Duration::from_secs(10);

@@ -1,10 +1,13 @@
 //! The private redis-server, with a real one.
 
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+    os::unix::net::UnixStream,
+    time::Duration,
+};
+
 use stack::{Appendfsync, Error, Listen, RedisOptions, RedisServer, provision};
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
-use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
 /// So many lines of the answer to one command.
 fn lines(server: &RedisServer, command: &str, count: usize) -> Vec<String> {

@@ -1,21 +1,22 @@
 //! The whole stack with a real Redis and stand-ins for the services: this test binary, started again under a
 //! service's name, answers the two things the stack knows of a service: /readyz and SIGTERM.
 
-use nix::sys::signal::Signal;
-use nix::unistd::Pid;
-use stack::run_file::RunFile;
-use stack::supervise::Supervisor;
-use stack::{Database, Service, Stack, StackOptions, probe};
-use std::collections::BTreeMap;
-use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use nix::{sys::signal::Signal, unistd::Pid};
+use stack::{
+    Database, Service, Stack, StackOptions, probe, run_file::RunFile, supervise::Supervisor,
+};
 use tempfile::TempDir;
 
 const SOON: Duration = Duration::from_secs(20);

@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::{config_error::Fault, pem};
+use crate::{config_error::ConfigError, pem};
 
 /// How often the files are looked at. A change counts when it is seen twice: one file of the two
 /// may be written just now.
@@ -51,14 +51,20 @@ impl TlsConfig {
     /// # Errors
     ///
     /// One of the two is missing, a file cannot be used, or they do not belong together.
-    pub fn load(&self) -> Result<Option<Tls>, Fault> {
+    pub fn load(&self) -> Result<Option<Tls>, ConfigError> {
         let files = match (&self.tls_cert, &self.tls_key) {
             (None, None) => return Ok(None),
             (Some(_), None) => {
-                return Err(Fault::of(KEY, "TLS_CERT is given; name the file of its key as well"));
+                return Err(ConfigError::of(
+                    KEY,
+                    "TLS_CERT is given; name the file of its key as well",
+                ));
             }
             (None, Some(_)) => {
-                return Err(Fault::of(CERT, "TLS_KEY is given; name the certificate's as well"));
+                return Err(ConfigError::of(
+                    CERT,
+                    "TLS_KEY is given; name the certificate's as well",
+                ));
             }
             (Some(cert), Some(key)) => Files { cert: cert.clone(), key: key.clone() },
         };
@@ -67,7 +73,7 @@ impl TlsConfig {
         let current = Arc::new(Current(RwLock::new(files.read()?)));
         let config = ServerConfig::builder_with_provider(pem::provider())
             .with_safe_default_protocol_versions()
-            .map_err(|error| Fault::of(CERT, error.to_string()))?;
+            .map_err(|error| ConfigError::of(CERT, error.to_string()))?;
         let resolver = Arc::clone(&current);
         let mut config = config.with_no_client_auth().with_cert_resolver(resolver);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -142,17 +148,20 @@ impl Files {
         Ok((fs::read(&self.cert)?, fs::read(&self.key)?))
     }
 
-    fn read(&self) -> Result<Arc<CertifiedKey>, Fault> {
-        let chain = pem::certificates(&self.cert).map_err(|it| Fault::of(CERT, it.to_string()))?;
-        let key = pem::private_key(&self.key).map_err(|it| Fault::of(KEY, it.to_string()))?;
+    fn read(&self) -> Result<Arc<CertifiedKey>, ConfigError> {
+        let chain =
+            pem::certificates(&self.cert).map_err(|it| ConfigError::of(CERT, it.to_string()))?;
+        let key = pem::private_key(&self.key).map_err(|it| ConfigError::of(KEY, it.to_string()))?;
         warn_of_dates(&self.cert, &chain);
         match CertifiedKey::from_der(chain, key, &pem::provider()) {
             Ok(pair) => Ok(Arc::new(pair)),
             Err(TlsError::InconsistentKeys(_)) => {
-                Err(Fault::of(KEY, "it is not the key of the certificate in TLS_CERT"))
+                Err(ConfigError::of(KEY, "it is not the key of the certificate in TLS_CERT"))
             }
-            Err(TlsError::InvalidCertificate(error)) => Err(Fault::of(CERT, error.to_string())),
-            Err(error) => Err(Fault::of(KEY, error.to_string())),
+            Err(TlsError::InvalidCertificate(error)) => {
+                Err(ConfigError::of(CERT, error.to_string()))
+            }
+            Err(error) => Err(ConfigError::of(KEY, error.to_string())),
         }
     }
 }

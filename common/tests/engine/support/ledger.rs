@@ -9,19 +9,19 @@ use std::{
 
 use common::{
     clock::Millis,
-    contract::{
-        entity::{Entity, Place},
-        events::{Event, Stream, Topic},
-        keys::Kind,
+    contract::streams::{self, topics},
+    decision::{Changes, DecideError, Decider, Reads, World},
+    schema::{
+        entity::{Entity, Kind, Place},
+        stream::{Event, Stream, Topic},
     },
-    decision::{Changes, Decider, Halt, Reads, World},
 };
 use serde::{Deserialize, Serialize};
 
 static COUNTER: Kind = Kind {
     prefix: "{inventory}:counter:",
     index: Some("{inventory}:counters"),
-    updates: Some(Stream::InventoryUpdated),
+    updates: Some(streams::INVENTORY_UPDATED),
     announces_new: false,
 };
 static RECEIPT: Kind =
@@ -55,9 +55,7 @@ pub(crate) const LIMITED: &str = "{inventory}:limited";
 
 impl Entity for Counter {
     type Id = str;
-    fn kind() -> &'static Kind {
-        &COUNTER
-    }
+    const KIND: &'static Kind = &COUNTER;
     fn id(&self) -> &str {
         &self.id
     }
@@ -65,9 +63,7 @@ impl Entity for Counter {
 
 impl Entity for Receipt {
     type Id = str;
-    fn kind() -> &'static Kind {
-        &RECEIPT
-    }
+    const KIND: &'static Kind = &RECEIPT;
     fn id(&self) -> &str {
         &self.id
     }
@@ -89,7 +85,7 @@ pub(crate) struct Deposited {
 }
 
 impl Event for Deposited {
-    const STREAM: Stream = Stream::InventoryCheck;
+    const STREAM: Stream = streams::INVENTORY_CHECK;
 }
 
 /// The input.
@@ -217,7 +213,11 @@ impl Decider for Ledger {
     type Input = Deposit;
     type Answer = Answer;
 
-    const TOPIC: Topic = Topic::Inventory;
+    const TOPIC: Topic = topics::INVENTORY;
+
+    fn streams() -> Vec<Stream> {
+        streams::of(topics::INVENTORY)
+    }
 
     fn reads(&self, deposit: &Deposit, reads: &mut Reads) {
         assert_ne!(deposit.how, How::PanickingInReads, "told to panic in reads");
@@ -233,7 +233,7 @@ impl Decider for Ledger {
         deposit: &Deposit,
         world: &World,
         _now: Millis,
-    ) -> Result<Changes<Answer>, Halt> {
+    ) -> Result<Changes<Answer>, DecideError> {
         let known = world.get::<Receipt>(&deposit.id)?;
         let meanwhile = {
             let mut inside = self.inside();
@@ -249,7 +249,7 @@ impl Decider for Ledger {
         }
         let seen = world.get::<Counter>(&deposit.counter)?.map_or(0, |counter| counter.total);
         match deposit.how {
-            How::AtFault => return Err(Halt::fault("told to be at fault".to_owned())),
+            How::AtFault => return Err(DecideError::invalid("told to be at fault".to_owned())),
             How::Panicking => panic!("told to panic"),
             How::PanickingAt(total) => assert_ne!(total, seen, "told to panic at this"),
             How::Asking => return Ok(changes.answering(Answer::Unknown)),

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use common::contract::{entity::Entity, events::Stream};
+use common::{
+    contract::streams,
+    schema::{entity::Entity, stored_form, stream::Stream},
+};
 use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, RedisResult, aio::MultiplexedConnection};
 use serde_json::Value as Json;
 use stack::{Listen, RedisOptions, RedisServer};
@@ -219,14 +222,14 @@ impl Redis {
 
     /// Appends a deposit for the ledger.
     pub(crate) async fn deposit(&self, deposit: &Deposit) -> String {
-        self.append(Stream::OrderCreated, &deposit.json()).await
+        self.append(streams::ORDER_CREATED, &deposit.json()).await
     }
 
     /// Appends many deposits in one round trip.
     pub(crate) async fn deposit_all(&self, deposits: impl IntoIterator<Item = Deposit>) {
         let mut pipeline = redis::pipe();
         for deposit in deposits {
-            let add = pipeline.cmd("XADD").arg(Stream::OrderCreated.key()).arg("*");
+            let add = pipeline.cmd("XADD").arg(streams::ORDER_CREATED.key()).arg("*");
             add.arg("entity").arg(deposit.json()).ignore();
         }
         let sent: RedisResult<()> =
@@ -252,7 +255,7 @@ impl Redis {
     /// As [`append_at_once`](Self::append_at_once), for the ledger.
     pub(crate) async fn deposit_at_once(&self, deposits: &[Deposit]) -> Vec<String> {
         let entities: Vec<String> = deposits.iter().map(Deposit::json).collect();
-        self.append_at_once(Stream::OrderCreated, entities.iter().map(|it| it.as_bytes())).await
+        self.append_at_once(streams::ORDER_CREATED, entities.iter().map(|it| it.as_bytes())).await
     }
 
     /// Leaves the stream as a clock that is set back leaves it: everything was delivered in the future.
@@ -320,10 +323,10 @@ impl Redis {
     }
 
     pub(crate) async fn stored<E: Entity>(&self, id: &E::Id) -> Option<E> {
-        let text: Option<String> = self.ask(&format!("GET {}{id}", E::kind().prefix)).await;
+        let text: Option<String> = self.ask(&format!("GET {}{id}", E::KIND.prefix)).await;
         let text = text?;
-        let (version, json) = text.split_once(' ').expect("a version");
-        assert!(version.parse::<u64>().is_ok_and(|version| version > 0), "{text}");
+        let (version, json) = stored_form::parse(&text).expect("a version");
+        assert!(version > 0, "{text}");
         Some(serde_json::from_str(json).expect("an entity"))
     }
 
@@ -347,7 +350,7 @@ impl Redis {
             assert_eq!(self.total(counter).await, Some(*sum), "what {counter} counted");
         }
         let mut told: Vec<String> = Vec::new();
-        for entry in self.entries(Stream::InventoryCheck).await {
+        for entry in self.entries(streams::INVENTORY_CHECK).await {
             let event: Deposited = serde_json::from_value(entry.entity()).expect("an event");
             told.push(event.id);
         }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use common::{
     connection::topology::Sources,
     consumer::Subscription,
-    contract::events::{Stream, Topic},
+    contract::streams::{self, topics},
     decision::Decider as _,
-    engine::{Door, Refusal},
-    process::service::Life,
+    engine::{EngineHandle, SubmitError},
+    process::service::ServiceContext,
+    schema::stream::Topic,
 };
 use tokio::task::JoinHandle;
 
@@ -16,8 +17,8 @@ use super::{Answer, Deposit, Ledger, Redis, until};
 
 /// A running instance.
 pub(crate) struct Service {
-    pub(crate) life: Life,
-    pub(crate) door: Door<Ledger>,
+    pub(crate) context: ServiceContext,
+    pub(crate) engine: EngineHandle<Ledger>,
     pub(crate) ledger: Ledger,
 }
 
@@ -39,72 +40,72 @@ impl Service {
         sources: Sources,
         instance: &str,
         ledger: Ledger,
-        settings: impl FnOnce(&mut Life),
+        settings: impl FnOnce(&mut ServiceContext),
     ) -> Self {
-        let mut life = Life::new(sources, instance);
-        settings(&mut life);
-        let subscriptions = [Stream::OrderCreated, Stream::AccountWallet]
+        let mut context = ServiceContext::new(sources, instance);
+        settings(&mut context);
+        let subscriptions = [streams::ORDER_CREATED, streams::ACCOUNT_WALLET]
             .map(|stream| Subscription { stream, parse: |entry| entry.parse().map(Some) });
-        let door = life.start_engine(ledger.clone(), subscriptions.into());
-        Self { life, door, ledger }
+        let engine = context.start_engine(ledger.clone(), subscriptions.into());
+        Self { context, engine, ledger }
     }
 
     pub(crate) async fn ready(&self) {
-        until("the service is ready", async || self.life.health.ready().is_ok()).await;
+        until("the service is ready", async || self.context.health.ready().is_ok()).await;
     }
 
     /// Has the reader handle small deposits until it reads many at once; gives their number.
     pub(crate) async fn warm_up(&self, redis: &Redis) -> usize {
         const DEPOSITS: usize = 64;
         redis.deposit_all((0..DEPOSITS).map(|n| Deposit::new(format!("w{n}"), "warm", 1))).await;
-        until("it is warm", async || redis.is_through(Stream::OrderCreated).await).await;
+        until("it is warm", async || redis.is_through(streams::ORDER_CREATED).await).await;
         DEPOSITS
     }
 
     /// What the operations port shows as metrics.
     pub(crate) fn metrics(&self) -> String {
-        self.life.metrics()
+        self.context.metrics()
     }
 
     /// Waits until the operations port would say that something is wrong.
     pub(crate) async fn in_trouble(&self) {
-        until("the service is in trouble", async || self.life.health.redis_is_failing()).await;
+        until("the service is in trouble", async || self.context.health.redis_is_failing()).await;
     }
 
-    pub(crate) async fn ask(&self, deposit: Deposit) -> Result<Answer, Refusal> {
-        self.door.ask(deposit, None).await
+    pub(crate) async fn ask(&self, deposit: Deposit) -> Result<Answer, SubmitError> {
+        self.engine.submit(deposit, None).await
     }
 
     /// Asks for all of them at once, each as a handler of its own would, and gives their answers.
     pub(crate) async fn ask_all(
         &self,
         deposits: impl IntoIterator<Item = Deposit>,
-    ) -> Vec<Result<Answer, Refusal>> {
+    ) -> Vec<Result<Answer, SubmitError>> {
         let asked: Vec<_> = deposits.into_iter().map(|deposit| self.ask_aside(deposit)).collect();
         let mut answers = Vec::with_capacity(asked.len());
         for answer in asked {
-            answers.push(answer.await.expect("a door never panics"));
+            answers.push(answer.await.expect("a engine never panics"));
         }
         answers
     }
 
     /// Asks from a task of its own.
-    pub(crate) fn ask_aside(&self, deposit: Deposit) -> JoinHandle<Result<Answer, Refusal>> {
-        let door = self.door.clone();
-        tokio::spawn(async move { door.ask(deposit, None).await })
+    pub(crate) fn ask_aside(&self, deposit: Deposit) -> JoinHandle<Result<Answer, SubmitError>> {
+        let engine = self.engine.clone();
+        tokio::spawn(async move { engine.submit(deposit, None).await })
     }
 
     /// Ends it as SIGTERM would.
     pub(crate) async fn stop(self) -> anyhow::Result<Ledger> {
-        let Self { life, door, ledger } = self;
-        drop(door);
-        life.stop().await.map(|()| ledger)
+        let Self { context, engine, ledger } = self;
+        drop(engine);
+        context.stop().await.map(|()| ledger)
     }
 }
 
 /// The ledger's own topic in one Redis, and all others in another, or in the same one.
 pub(crate) fn sources(own: &Redis, others: &Redis) -> Sources {
-    Sources::new(|topic: Topic| {
+    Sources::new(&topics::ALL, |topic: Topic| {
         let redis = if topic == Ledger::TOPIC { own } else { others };
         redis.url().parse().expect("a URL")
     })

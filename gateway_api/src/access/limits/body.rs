@@ -9,7 +9,7 @@ use axum::{
 use bytes::BytesMut;
 use common::http::{
     problem::Problem,
-    request::{BODY_LIMIT, BODY_PATIENCE, broken_body, late_body},
+    request::{BODY_LIMIT, BODY_TIMEOUT, broken_body, late_body},
 };
 use http_body_util::BodyExt as _;
 
@@ -58,7 +58,7 @@ pub(super) async fn receive(
         }
         Ok((bytes.freeze(), hold))
     };
-    let received = tokio::time::timeout(BODY_PATIENCE, receiving).await;
+    let received = tokio::time::timeout(BODY_TIMEOUT, receiving).await;
     let (bytes, hold) = received.unwrap_or_else(|_| Err(late_body()))?;
     Ok((Request::from_parts(parts, Body::from(bytes)), hold))
 }

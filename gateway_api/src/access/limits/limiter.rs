@@ -10,7 +10,7 @@ use axum::{body::HttpBody as _, extract::Request, response::Response};
 use common::http::{
     network::Network,
     problem::Problem,
-    server::{Connection, Peer, Place, Places},
+    server::{Connection, KeyedPermit, KeyedPermits, Peer},
 };
 use http::{HeaderMap, Method};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -40,7 +40,7 @@ pub struct Limiter {
     pub(super) addresses: Rates,
     pub(super) subjects: Rates,
     /// The part of all permits that each client may have.
-    shares: Arc<Places<Client>>,
+    shares: Arc<KeyedPermits<Client>>,
     hasher: RandomState,
     pub(super) reads: Arc<ReadQueues>,
     unsent: Arc<Budget>,
@@ -53,7 +53,7 @@ pub struct Limiter {
 pub(super) struct Taken {
     /// Streams have none: they are open for long, and have limits of their own.
     pub(super) permit: Option<OwnedSemaphorePermit>,
-    _share: Option<Place<Client>>,
+    _share: Option<KeyedPermit<Client>>,
 }
 
 impl Limiter {
@@ -74,7 +74,7 @@ impl Limiter {
             permits: Arc::new(Semaphore::new(in_flight)),
             addresses,
             subjects,
-            shares: Places::new(in_flight.div_ceil(CLIENT_SHARES)),
+            shares: KeyedPermits::new(in_flight.div_ceil(CLIENT_SHARES)),
             hasher: RandomState::new(),
             reads: ReadQueues::new(CONCURRENT_READS),
             bodies: Budget::new(LARGE_BODIES),
@@ -123,7 +123,7 @@ impl Limiter {
         &self,
         client: &Client,
         connection: Option<&Connection>,
-    ) -> Result<Option<Place<Client>>, Problem> {
+    ) -> Result<Option<KeyedPermit<Client>>, Problem> {
         if *client == Client::ThisMachine {
             return Ok(None);
         }

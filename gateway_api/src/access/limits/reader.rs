@@ -6,7 +6,9 @@ use std::sync::{
 };
 
 use axum::extract::FromRequestParts;
-use common::{connection::link::Meter, http::problem::Problem, process::service::REQUEST_PATIENCE};
+use common::{
+    connection::shared_link::Meter, http::problem::Problem, process::service::REQUEST_TIMEOUT,
+};
 use http::request::Parts;
 
 use super::{client::Client, limiter::Limiter};
@@ -64,7 +66,7 @@ impl MeteredReader {
             Ok(charge.meter.count(reading).await)
         };
         let late = || Problem::timeout(format!("{what} was not read in time"));
-        tokio::time::timeout(REQUEST_PATIENCE, permitted).await.unwrap_or_else(|_| Err(late()))
+        tokio::time::timeout(REQUEST_TIMEOUT, permitted).await.unwrap_or_else(|_| Err(late()))
     }
 
     /// Begins to read. Before another service reads for the client this is called alone: a permit would

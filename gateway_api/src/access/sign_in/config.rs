@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use common::{config_error::Fault, secret::Secret};
+use common::{config_error::ConfigError, secret::Secret};
 
 use super::origin::PublicUrl;
 
@@ -57,9 +57,9 @@ impl SignInConfig {
     /// # Errors
     ///
     /// What is missing or does not fit together.
-    pub(crate) fn check(&self, keys_in_file: bool) -> Result<(), Fault> {
+    pub(crate) fn check(&self, keys_in_file: bool) -> Result<(), ConfigError> {
         match self.settings()? {
-            Some(_) if keys_in_file => Err(Fault::of(
+            Some(_) if keys_in_file => Err(ConfigError::of(
                 "OIDC_JWKS_FILE",
                 "browsers sign in with a provider, whose keys are not in a file; leave it out, or \
                  OIDC_CLIENT_ID",
@@ -73,7 +73,7 @@ impl SignInConfig {
     /// # Errors
     ///
     /// Some of it is missing or unfit.
-    pub(super) fn settings(&self) -> Result<Option<Settings>, Fault> {
+    pub(super) fn settings(&self) -> Result<Option<Settings>, ConfigError> {
         let client_secret = given(
             ("OIDC_CLIENT_SECRET", self.oidc_client_secret.as_ref()),
             ("OIDC_CLIENT_SECRET_FILE", self.oidc_client_secret_file.as_deref()),
@@ -95,12 +95,12 @@ impl SignInConfig {
         if let Some((missing, _)) = all.into_iter().find(|(_, there)| !there) {
             let reason = "signing in needs OIDC_CLIENT_ID, SESSION_SECRET (or SESSION_SECRET_FILE) \
                           and PUBLIC_URL: all of them, or none";
-            return Err(Fault::of(missing, reason));
+            return Err(ConfigError::of(missing, reason));
         }
         let public = public.unwrap_or_default().parse();
-        let public = public.map_err(|reason: String| Fault::of("PUBLIC_URL", reason))?;
+        let public = public.map_err(|reason: String| ConfigError::of("PUBLIC_URL", reason))?;
         if self.oidc_scopes.split_whitespace().all(|scope| scope != "openid") {
-            return Err(Fault::of("OIDC_SCOPES", "openid must be among them"));
+            return Err(ConfigError::of("OIDC_SCOPES", "openid must be among them"));
         }
         Ok(Some(Settings {
             client: client.unwrap_or_default().to_owned(),
@@ -116,17 +116,17 @@ impl SignInConfig {
 fn given(
     (variable, value): (&'static str, Option<&Secret>),
     file: (&'static str, Option<&Path>),
-) -> Result<Option<Secret>, Fault> {
+) -> Result<Option<Secret>, ConfigError> {
     Secret::given((variable, value.filter(|it| !it.expose().is_empty())), file)
 }
 
-fn secrets(given: Option<&Secret>) -> Result<Vec<Secret>, Fault> {
+fn secrets(given: Option<&Secret>) -> Result<Vec<Secret>, ConfigError> {
     let text = given.map_or("", Secret::expose);
     let texts = text.split([',', '\n', '\r']).map(str::trim).filter(|text| !text.is_empty());
     let secrets: Vec<Secret> = texts.filter_map(|text| text.parse().ok()).collect();
     if secrets.is_empty() || secrets.iter().any(|secret| secret.expose().len() < SECRET_LENGTH) {
         let reason = format!("a secret has at least {SECRET_LENGTH} characters");
-        return Err(Fault::of("SESSION_SECRET", reason));
+        return Err(ConfigError::of("SESSION_SECRET", reason));
     }
     Ok(secrets)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use common::{config_error::Fault, contract::text::is_control, http::problem::Problem};
+use common::{config_error::ConfigError, http::problem::Problem, text::is_control};
 use http::{HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
 use tokio::sync::SemaphorePermit;
@@ -73,7 +73,7 @@ impl Sessions {
     /// # Errors
     ///
     /// It does not fit together.
-    pub(crate) fn new(config: &SignInConfig) -> Result<Self, Fault> {
+    pub(crate) fn new(config: &SignInConfig) -> Result<Self, ConfigError> {
         let sign_in = |settings: Settings| {
             Arc::new(SignIn {
                 jar: Jar { secure: settings.public.is_secure() },

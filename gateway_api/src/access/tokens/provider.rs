@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use common::{connection::health::Part, http::problem::Problem};
+use common::{connection::health::Component, http::problem::Problem};
 use serde::Deserialize;
 use tokio::{
     sync::{Mutex, Semaphore},
@@ -57,7 +57,7 @@ pub struct Provider {
     /// Held by the task that fetches; others wait for its result.
     refresh_lock: Mutex<()>,
     waiting: Semaphore,
-    part: Arc<Part>,
+    part: Arc<Component>,
 }
 
 #[derive(Debug)]
@@ -83,18 +83,22 @@ impl Provider {
     /// # Errors
     ///
     /// The issuer is not an address that may be called.
-    pub fn discovered(issuer: &str, fetcher: Fetcher, part: Arc<Part>) -> Result<Self, String> {
+    pub fn discovered(
+        issuer: &str,
+        fetcher: Fetcher,
+        part: Arc<Component>,
+    ) -> Result<Self, String> {
         let at = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
         let (issuer, at) = (issuer.to_owned(), at.parse()?);
         Ok(Self::of(Source::Discovery { issuer, at, fetcher: Box::new(fetcher) }, part))
     }
 
     /// Keys from a file.
-    pub fn from_file(path: PathBuf, part: Arc<Part>) -> Self {
+    pub fn from_file(path: PathBuf, part: Arc<Component>) -> Self {
         Self::of(Source::File(path), part)
     }
 
-    fn of(source: Source, part: Arc<Part>) -> Self {
+    fn of(source: Source, part: Arc<Component>) -> Self {
         Self {
             source,
             known: RwLock::default(),

@@ -1,6 +1,9 @@
 //! The streams between the services as arrows: who writes, who reads, what waits.
 
-use common::contract::events::{Stream, Topic};
+use common::{
+    contract::streams::{self, topics},
+    schema::stream::{Stream, Topic, Writer},
+};
 
 use crate::{
     upstream::flow::{Flow, GroupFlow, StreamFlow},
@@ -19,12 +22,9 @@ pub(super) enum Party {
 impl Party {
     /// Who writes a stream.
     pub(super) const fn writing(stream: Stream) -> Self {
-        match stream {
-            Stream::InventoryCreated
-            | Stream::InventoryRestock
-            | Stream::AccountCreated
-            | Stream::AccountTopUp => Self::Gateway,
-            _ => Self::Owner(stream.topic()),
+        match stream.writer() {
+            Writer::Clients => Self::Gateway,
+            Writer::Owner => Self::Owner(stream.topic()),
         }
     }
 
@@ -151,10 +151,10 @@ pub(super) struct Reading<'a> {
 pub(super) fn readings(flow: &Flow) -> Vec<Reading<'_>> {
     let mut readings = Vec::new();
     for of_stream in &flow.streams {
-        let stream = Stream::ALL.into_iter().find(|it| it.key() == of_stream.stream);
+        let stream = streams::ALL.into_iter().find(|it| it.key() == of_stream.stream);
         let Some(stream) = stream else { continue };
         for group in &of_stream.groups {
-            let reader = Topic::ALL.into_iter().find(|it| it.service() == group.group);
+            let reader = topics::ALL.into_iter().find(|it| it.service() == group.group);
             let Some(reader) = reader else { continue };
             readings.push(Reading {
                 stream,

@@ -1,6 +1,6 @@
 //! `GET /flow` as a page: where events wait, at a glance and in numbers.
 
-use common::contract::events::{Stream, Topic};
+use common::contract::streams::topics;
 use maud::{Markup, html};
 
 use super::{
@@ -68,11 +68,11 @@ fn content(flow: &Flow) -> Markup {
                 p.hint { "Events that a service could not handle." }
             }
             ul.dead-letters {
-                @for topic in Topic::ALL {
+                @for topic in topics::ALL {
                     @let count = dead_letters(flow, topic);
                     li data-dead=(topic.name()) data-service=(topic.service()) data-some=(count > 0) {
                         b { (Grouped(count)) } " of " (topic.service()) ", in "
-                        span.mono { (Stream::Dead(topic)) }
+                        span.mono { (topic.dead_letters()) }
                     }
                 }
             }
@@ -84,7 +84,7 @@ fn content(flow: &Flow) -> Markup {
 fn summary(arrows: &[Arrow]) -> Markup {
     html! {
         ul.flow-summary {
-            @for topic in Topic::ALL {
+            @for topic in topics::ALL {
                 @let (level, waiting) = standing(arrows, Party::Owner(topic));
                 li data-summary=(topic.service()) {
                     span.mono { (topic.service()) } " "
@@ -143,12 +143,13 @@ fn table(readings: &[Reading<'_>]) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use common::contract::streams;
 
     #[test]
     fn every_reading_of_a_stream_is_in_the_picture_and_in_the_table() {
         let flow = Flow::everywhere(3, 0.0);
         let text = content(&flow).into_string();
-        let readers: usize = Stream::ALL.iter().map(|stream| stream.readers().len()).sum();
+        let readers: usize = streams::ALL.iter().map(|stream| stream.readers().len()).sum();
         assert_eq!(text.matches("<tr data-stream=").count(), readers);
         let is_drawn = |arrow: &&Arrow| {
             let name = arrow.name().replace('>', "&gt;");

@@ -1,6 +1,6 @@
 //! The picture of the flow: the services, and the streams between them as arrows.
 
-use common::contract::events::Topic;
+use common::contract::streams::topics;
 use maud::{Markup, html};
 
 use super::arrows::{Arrow, Party, Weight, dead_letters, standing};
@@ -10,10 +10,10 @@ use crate::{
 };
 
 const GATEWAY: Party = Party::Gateway;
-const ORDER: Party = Party::Owner(Topic::Order);
-const INVENTORY: Party = Party::Owner(Topic::Inventory);
-const ACCOUNT: Party = Party::Owner(Topic::Account);
-const MESSAGE: Party = Party::Owner(Topic::Message);
+const ORDER: Party = Party::Owner(topics::ORDER);
+const INVENTORY: Party = Party::Owner(topics::INVENTORY);
+const ACCOUNT: Party = Party::Owner(topics::ACCOUNT);
+const MESSAGE: Party = Party::Owner(topics::MESSAGE);
 
 /// How large the box of a service is.
 const BOX_SIZE: (i32, i32) = (180, 84);

@@ -3,9 +3,10 @@
 use common::{
     clock::Millis,
     contract::{
-        entities::{Account, Order, Product},
-        events::MessageSent,
+        entities::{Account, Product},
         ids::ProductId,
+        messages::MessageSent,
+        order::Order,
     },
 };
 

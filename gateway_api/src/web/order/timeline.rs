@@ -1,15 +1,19 @@
 //! The steps of an order as a timeline with a lane for each service that takes part.
 
-use common::contract::{
-    entities::{Order, OrderStatus, Step},
-    events::Topic,
+use common::{
+    contract::{
+        order::{Order, Step},
+        order_status::OrderStatus,
+        streams::topics,
+    },
+    schema::stream::Topic,
 };
 use maud::{Markup, html};
 
 use crate::web::format::{self, badge, clock};
 
 /// The services that decide about orders, from left to right.
-const LANES: [Topic; 3] = [Topic::Order, Topic::Inventory, Topic::Account];
+const LANES: [Topic; 3] = [topics::ORDER, topics::INVENTORY, topics::ACCOUNT];
 
 /// In milliseconds.
 const DAY_MILLIS: u64 = 86_400_000;
@@ -79,14 +83,14 @@ fn decider(step: &Step, before: &[Step]) -> Topic {
         OrderStatus::Pending
         | OrderStatus::Shipped
         | OrderStatus::Completed
-        | OrderStatus::Cancelled => Topic::Order,
-        OrderStatus::OutOfStock | OrderStatus::PaymentRequired => Topic::Inventory,
-        OrderStatus::InsufficientFund | OrderStatus::ToBeShipped => Topic::Account,
+        | OrderStatus::Cancelled => topics::ORDER,
+        OrderStatus::OutOfStock | OrderStatus::PaymentRequired => topics::INVENTORY,
+        OrderStatus::InsufficientFund | OrderStatus::ToBeShipped => topics::ACCOUNT,
         // Stock is checked first: what had been reserved was turned down by the account.
         OrderStatus::Rejected => {
             let reserved =
                 |it: &Step| (it.attempt, it.status) == (step.attempt, OrderStatus::PaymentRequired);
-            if before.iter().any(reserved) { Topic::Account } else { Topic::Inventory }
+            if before.iter().any(reserved) { topics::ACCOUNT } else { topics::INVENTORY }
         }
     }
 }
@@ -134,9 +138,9 @@ mod tests {
         let step = |status, attempt| Step::new(status, 0, attempt);
         let rejected = step(OrderStatus::Rejected, 1);
         let reserved = [step(OrderStatus::Pending, 1), step(OrderStatus::PaymentRequired, 1)];
-        assert_eq!(decider(&rejected, &reserved[..1]), Topic::Inventory);
-        assert_eq!(decider(&rejected, &reserved), Topic::Account);
+        assert_eq!(decider(&rejected, &reserved[..1]), topics::INVENTORY);
+        assert_eq!(decider(&rejected, &reserved), topics::ACCOUNT);
         // In the second attempt the stock is checked anew.
-        assert_eq!(decider(&step(OrderStatus::Rejected, 2), &reserved), Topic::Inventory);
+        assert_eq!(decider(&step(OrderStatus::Rejected, 2), &reserved), topics::INVENTORY);
     }
 }

@@ -1,6 +1,6 @@
 //! What an order waits for, in words, and the buttons that move it on.
 
-use common::contract::{entities::Order, entities::OrderStatus, ids::ProductId};
+use common::contract::{ids::ProductId, order::Order, order_status::OrderStatus};
 use maud::{Markup, html};
 
 use super::facts::OrderFacts;

@@ -2,7 +2,11 @@
 
 use common::{
     clock::Millis,
-    contract::entities::{Account, Order, OrderStatus, Product},
+    contract::{
+        entities::{Account, Product},
+        order::Order,
+        order_status::OrderStatus,
+    },
 };
 
 use super::{order_rows::Names, query::ReportQuery};

@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use common::{
     clock::Millis,
     contract::{
-        entities::{Account, Order, OrderStatus, Product},
+        entities::{Account, Product},
         ids::{CustomerId, ProductId},
+        order::Order,
+        order_status::OrderStatus,
     },
 };
 use maud::{Markup, html};
@@ -119,7 +121,7 @@ impl Row {
 
 #[cfg(test)]
 mod tests {
-    use common::contract::{entities::Step, ids::OrderId};
+    use common::contract::{ids::OrderId, order::Step};
 
     use super::*;
 

@@ -1,6 +1,6 @@
 //! The orders in the report, and what filters them.
 
-use common::contract::{entities::OrderStatus, ids::CustomerId};
+use common::contract::{ids::CustomerId, order_status::OrderStatus};
 use maud::{Markup, html};
 
 use super::{facts::ReportFacts, order_rows::Row, query::ReportQuery};

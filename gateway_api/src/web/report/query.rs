@@ -1,6 +1,6 @@
 //! The query of the report's page.
 
-use common::contract::{entities::OrderStatus, ids::CustomerId};
+use common::contract::{ids::CustomerId, order_status::OrderStatus};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
 /// The query of the report's page. Forms send what was left open as empty text.

@@ -9,12 +9,17 @@ use std::{
     },
 };
 
-use common::contract::{
-    entities::{Account, Order, OrderStatus, Product, Step},
-    entity::Entity,
-    events::{MessageKind, MessageSent, Stream},
-    ids::OrderId,
-    keys,
+use common::{
+    contract::{
+        entities::{Account, Product},
+        ids::OrderId,
+        keys,
+        messages::{MessageKind, MessageSent},
+        order::{Order, Step},
+        order_status::OrderStatus,
+        streams,
+    },
+    schema::entity::Entity,
 };
 use http::Method;
 use redis::aio::MultiplexedConnection;
@@ -45,8 +50,8 @@ async fn store<E: Entity>(redis: &mut MultiplexedConnection, entity: &E) {
     let word = str::to_owned;
     let id = entity.id().to_string();
     let json = format!("7 {}", serde_json::to_string(entity).unwrap());
-    tell(redis, &[word("SET"), format!("{}{id}", E::kind().prefix), json]).await;
-    for list in E::kind().index.map(word).into_iter().chain(entity.lists()) {
+    tell(redis, &[word("SET"), format!("{}{id}", E::KIND.prefix), json]).await;
+    for list in E::KIND.index.map(word).into_iter().chain(entity.lists()) {
         tell(redis, &[word("RPUSH"), list, id.clone()]).await;
     }
     for place in entity.places() {
@@ -409,7 +414,7 @@ async fn orders_of_an_earlier_version_are_counted_after_an_upgrade_and_not_annou
     }
     tell(&mut redis, &["DEL".to_owned(), "{order}:sets".to_owned()]).await;
     assert_eq!(get(&site, &customer, "/orders/counts").await.json()["total"], 0);
-    let announced = site.system.entries(Stream::OrderUpdated).await.len();
+    let announced = site.system.entries(streams::ORDER_UPDATED).await.len();
     site.system.restart(Service::Order, 1).await;
     eventually("all orders are counted", SOON, async || {
         let counted = get(&site, &customer, "/orders/counts").await.json();
@@ -423,7 +428,7 @@ async fn orders_of_an_earlier_version_are_counted_after_an_upgrade_and_not_annou
         }
     })
     .await;
-    assert_eq!(site.system.entries(Stream::OrderUpdated).await.len(), announced);
+    assert_eq!(site.system.entries(streams::ORDER_UPDATED).await.len(), announced);
     let page = get(&site, &customer, "/orders?status=completed&limit=5").await.json();
     assert_eq!(page["orders"].as_array().unwrap().len(), 5);
 }

@@ -1,6 +1,6 @@
 //! Services and Redis that are unavailable or hang.
 
-use common::contract::entities::OrderStatus;
+use common::contract::order_status::OrderStatus;
 use http::{Method, StatusCode};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::contract::{entities::Order, ids::OrderId};
+use common::contract::{ids::OrderId, order::Order};
 use http::StatusCode;
 use serde_json::Value;
 use stack::{Service, StackOptions};

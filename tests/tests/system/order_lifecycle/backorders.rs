@@ -1,8 +1,8 @@
 //! Backorders: incoming and released stock.
 
 use common::contract::{
-    entities::OrderStatus,
-    events::{Stream, Topic},
+    order_status::OrderStatus,
+    streams::{self, topics},
 };
 use http::StatusCode;
 use redis::AsyncCommands;
@@ -88,7 +88,7 @@ async fn backorders_of_many_products_are_filled_and_hold_up_no_cancellation() {
     let id = |order: usize, other: usize| format!("{order}-{other}");
     for (order, other) in (0..ORDERS).flat_map(|order| (0..99).map(move |other| (order, other))) {
         let product = json!({ "id": id(order, other), "name": "Other", "price": 1, "amount": 100 });
-        system.publish(Stream::InventoryCreated, &product).await;
+        system.publish(streams::INVENTORY_CREATED, &product).await;
     }
     system.quiet(SOON).await;
     let holder = system.order(&["wanted"], "rich").await;
@@ -102,7 +102,7 @@ async fn backorders_of_many_products_are_filled_and_hold_up_no_cancellation() {
         waiting.push(order);
     }
     // A reservation that cannot be read holds up only its own order.
-    let mut redis = system.redis_of(Topic::Inventory).await;
+    let mut redis = system.redis_of(topics::INVENTORY).await;
     let key = format!("{{inventory}}:reservation:{}", waiting[0].id);
     let reservation: String = redis.get(&key).await.unwrap();
     let () = redis.set(&key, "7 {]").await.unwrap();
@@ -115,6 +115,6 @@ async fn backorders_of_many_products_are_filled_and_hold_up_no_cancellation() {
         system.reaches(order, OrderStatus::ToBeShipped).await;
     }
     assert_eq!(available_and_reserved(&system, "wanted").await, (0, ORDERS as u64));
-    assert!(system.entries(Stream::Dead(Topic::Inventory)).await.is_empty());
+    assert!(system.entries(topics::INVENTORY.dead_letters()).await.is_empty());
     system.assert_balanced(SOON).await;
 }

@@ -1,6 +1,6 @@
 //! Definitions of products and accounts, and the demo data.
 
-use common::contract::events::Stream;
+use common::contract::streams;
 use http::{Method, StatusCode};
 use redis::AsyncCommands;
 use serde_json::{Value, json};
@@ -121,15 +121,18 @@ async fn invalid_definitions_and_amounts_name_their_field_and_change_nothing() {
     }
     // Invalid events that are written to Redis directly become dead letters.
     for (stream, event) in [
-        (Stream::InventoryCreated, json!({ "id": "..", "name": "Dots", "price": 1, "amount": 1 })),
         (
-            Stream::AccountCreated,
+            streams::INVENTORY_CREATED,
+            json!({ "id": "..", "name": "Dots", "price": 1, "amount": 1 }),
+        ),
+        (
+            streams::ACCOUNT_CREATED,
             json!({ "id": ".", "name": "Dot", "email": "dot@example.com", "balance": 1 }),
         ),
     ] {
         system.publish(stream, &event).await;
         eventually("a dead letter", SOON, async || {
-            let letters = system.entries(Stream::Dead(stream.topic())).await.len();
+            let letters = system.entries(stream.topic().dead_letters()).await.len();
             if letters == 1 { Ok(()) } else { Err(letters.to_string()) }
         })
         .await;
@@ -188,7 +191,7 @@ async fn a_repeated_definition_after_a_newer_one_gets_its_first_answer() {
         answers.push(made);
     }
     // A gateway that does not know of the first event publishes another one.
-    for stream in [Stream::InventoryCreated, Stream::AccountCreated] {
+    for stream in [streams::INVENTORY_CREATED, streams::ACCOUNT_CREATED] {
         let first = system.entries(stream).await[0].entity();
         assert!(first["request"].is_string(), "{first}");
         system.publish(stream, &first).await;
@@ -198,8 +201,8 @@ async fn a_repeated_definition_after_a_newer_one_gets_its_first_answer() {
         system.restart(service, 1).await;
     }
     let published = async |system: &System| {
-        let products = system.entries(Stream::InventoryCreated).await.len();
-        (products, system.entries(Stream::AccountCreated).await.len())
+        let products = system.entries(streams::INVENTORY_CREATED).await.len();
+        (products, system.entries(streams::ACCOUNT_CREATED).await.len())
     };
     let before = published(&system).await;
     for ((path, _, first, _), made) in all.iter().zip(&answers) {
@@ -251,13 +254,13 @@ async fn a_definition_that_has_no_effect_is_a_409() {
     let account = json!({ "name": "R", "email": "r@example.com" });
     for (stream, newest, path, body) in [
         (
-            Stream::InventoryCreated,
+            streams::INVENTORY_CREATED,
             json!({ "id": "q", "name": "Newest", "price": 1, "amount": 5 }),
             "/inventory/q",
             json!({ "name": "Old", "price": 1 }),
         ),
         (
-            Stream::AccountCreated,
+            streams::ACCOUNT_CREATED,
             json!({ "id": "rich", "name": "Newest", "email": "r@example.com", "balance": 5 }),
             "/accounts/rich",
             account,

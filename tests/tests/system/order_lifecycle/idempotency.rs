@@ -1,6 +1,6 @@
 //! Repeated requests.
 
-use common::contract::entities::{Order, OrderStatus};
+use common::contract::{order::Order, order_status::OrderStatus};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use stack::{Service, StackOptions};

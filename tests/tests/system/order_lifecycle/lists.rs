@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use common::contract::entities::{Order, OrderStatus};
+use common::contract::{order::Order, order_status::OrderStatus};
 use http::StatusCode;
 use system_tests::{Client, SOON, System, order_body};
 use tokio::task::JoinSet;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use common::contract::{
-    entities::{Order, OrderStatus},
-    events::Stream,
+use common::{
+    contract::{order::Order, order_status::OrderStatus, streams},
+    schema::stream::Stream,
 };
 use serde_json::{Value, json};
 use stack::{Service, StackOptions};
@@ -41,7 +41,7 @@ async fn an_order_whose_event_was_lost_is_resent_and_finished() {
     let mut system = system_resending_after(Duration::from_millis(300)).await;
     let before = balance(&system, "rich").await;
     for (service, stream) in
-        [(Service::Inventory, Stream::OrderCreated), (Service::Account, Stream::InventoryCheck)]
+        [(Service::Inventory, streams::ORDER_CREATED), (Service::Account, streams::INVENTORY_CHECK)]
     {
         system.first(service).process.kill().expect("killed");
         let order = system.place(&["q"], "rich").await;
@@ -98,7 +98,7 @@ async fn orders_that_wait_for_stock_or_money_are_not_resent() {
         .expect("listed");
     let order: Order = serde_json::from_value(stuck).unwrap();
     system.reaches(&order, OrderStatus::ToBeShipped).await;
-    let resent = system.entries(Stream::OrderCreated).await;
+    let resent = system.entries(streams::ORDER_CREATED).await;
     let resent: Vec<Value> =
         resent.iter().map(Entry::entity).filter(|event| event["resend"] == 1).collect();
     assert!(resent.iter().all(|event| event["id"] == json!(order.id)), "{resent:?}");

@@ -1,9 +1,6 @@
 //! Steps of an order: payment, cancellation, shipment, completion.
 
-use common::contract::{
-    entities::{Order, OrderStatus},
-    events::MessageKind,
-};
+use common::contract::{messages::MessageKind, order::Order, order_status::OrderStatus};
 use http::{Method, StatusCode};
 use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};

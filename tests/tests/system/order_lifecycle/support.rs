@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use common::contract::{events::MessageSent, ids::OrderId};
+use common::contract::{ids::OrderId, messages::MessageSent};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use system_tests::{Answer, Ask, SOON, System};

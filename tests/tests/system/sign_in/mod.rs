@@ -4,7 +4,7 @@ mod browser;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
-use common::contract::entities::{Order, OrderStatus};
+use common::contract::{order::Order, order_status::OrderStatus};
 use http::{Method, StatusCode, header};
 use serde_json::json;
 use stack::Service;

@@ -5,9 +5,13 @@ use std::{
     fmt,
 };
 
-use common::contract::{
-    events::{Stream, ToppedUp},
-    ids::{CustomerId, EntryId, ProductId},
+use common::{
+    contract::{
+        events::ToppedUp,
+        ids::{CustomerId, ProductId},
+        streams,
+    },
+    schema::{entry_id::EntryId, stream::Stream},
 };
 use uuid::Uuid;
 
@@ -90,7 +94,7 @@ impl Snapshot {
         arrivals.check(findings);
         let brought = arrivals.sums();
         let defined = self.products_defined.iter().map(|event| (&event.id, event.amount));
-        let defined = self.defined_once(Stream::InventoryCreated, defined);
+        let defined = self.defined_once(streams::INVENTORY_CREATED, defined);
         for (id, product) in &self.products {
             let brought = brought.get(id).copied().unwrap_or(0);
             if let Some(first) = defined.get(id)
@@ -110,7 +114,7 @@ impl Snapshot {
         arrivals.check(findings);
         let brought = arrivals.sums();
         let defined = self.accounts_defined.iter().map(|event| (&event.id, event.balance));
-        let defined = self.defined_once(Stream::AccountCreated, defined);
+        let defined = self.defined_once(streams::ACCOUNT_CREATED, defined);
         for (id, account) in &self.accounts {
             let brought = brought.get(id).copied().unwrap_or(0);
             if let Some(first) = defined.get(id)
@@ -128,7 +132,7 @@ impl Snapshot {
     }
 
     fn deliveries(&self) -> Arrivals<'_, ProductId> {
-        let stream = Stream::InventoryRestock;
+        let stream = streams::INVENTORY_RESTOCK;
         let asked = self.restocks.iter().map(|(entry, event)| {
             let (id, entry, to, amount) = (event.id, *entry, &event.product_id, event.amount);
             Arrival { id, entry, to, amount }
@@ -143,7 +147,7 @@ impl Snapshot {
     }
 
     fn deposits(&self) -> Arrivals<'_, CustomerId> {
-        let stream = Stream::AccountTopUp;
+        let stream = streams::ACCOUNT_TOP_UP;
         let asked = self.top_ups.iter().map(|(entry, event)| {
             let (id, entry, to, amount) = (event.id, *entry, &event.customer_id, event.amount);
             Arrival { id, entry, to, amount }
@@ -177,7 +181,7 @@ impl Snapshot {
 
     /// Checks that each accepted deposit is announced once, as recorded.
     fn check_topped_up(&self, findings: &mut Vec<String>) {
-        let stream = Stream::AccountToppedUp;
+        let stream = streams::ACCOUNT_TOPPED_UP;
         let mut announced = count(self.topped_up.iter().map(|event| event.id));
         for (id, deposit) in &self.deposits {
             let found = announced.remove(id).unwrap_or(0);

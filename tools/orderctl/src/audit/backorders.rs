@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use common::contract::{
-    entities::{LinePage, Spot},
+    backorders::{LinePage, Spot},
     ids::{OrderId, ProductId},
 };
 use inventory_service::reservation::{Reservation, ReservationState};

@@ -6,13 +6,18 @@ use account_service::wallet::Payment;
 use common::{
     clock::Millis,
     contract::{
-        entities::{Account, Delivery, Deposit, LinePage, Order, PageId, Product},
+        backorders::{LinePage, PageId},
+        entities::{Account, Delivery, Deposit, Product},
         events::{
-            AccountCreated, ConfirmedStep, MessageSent, OrderUnpaid, ProductCreated, Refunded,
-            Restock, StockChecked, Stream, TopUp, ToppedUp, WalletChecked,
+            AccountCreated, ConfirmedStep, OrderUnpaid, ProductCreated, Refunded, Restock,
+            StockChecked, TopUp, ToppedUp, WalletChecked,
         },
-        ids::{CustomerId, EntryId, OrderId, ProductId},
+        ids::{CustomerId, OrderId, ProductId},
+        messages::MessageSent,
+        order::Order,
+        streams,
     },
+    schema::{entry_id::EntryId, stream::Stream},
 };
 use inventory_service::reservation::Reservation;
 use uuid::Uuid;
@@ -32,7 +37,7 @@ pub(super) struct OrderCreatedEntry {
 
 /// The streams of the steps of an order that need no decision of another service.
 pub(super) const STEP_STREAMS: [Stream; 3] =
-    [Stream::OrderCancelled, Stream::OrderShipped, Stream::OrderCompleted];
+    [streams::ORDER_CANCELLED, streams::ORDER_SHIPPED, streams::ORDER_COMPLETED];
 
 /// An entry of one of [`STEP_STREAMS`].
 #[derive(Clone, Copy)]

@@ -7,10 +7,8 @@ use common::{
         lag::{GroupFacts, Lag, LagMeter, ServerFacts, StreamFacts},
         topology::Sources,
     },
-    contract::{
-        events::{Stream, Topic},
-        ids::EntryId,
-    },
+    contract::streams::{self, topics},
+    schema::{entry_id::EntryId, stream::Stream},
 };
 
 use super::reading::Links;
@@ -75,10 +73,10 @@ impl Observations {
     pub(super) async fn take(links: &mut Links) -> anyhow::Result<Self> {
         let mut observations = Vec::new();
         let mut servers = Vec::new();
-        for topic in Topic::ALL {
+        for topic in topics::ALL {
             servers.push((topic, links.server(topic).await?));
         }
-        let read = Stream::ALL.into_iter().filter(|stream| !stream.readers().is_empty());
+        let read = streams::ALL.into_iter().filter(|stream| !stream.readers().is_empty());
         for stream in read {
             let server = servers.iter().find(|(topic, _)| *topic == stream.topic());
             let server = server.map(|(_, facts)| facts.clone()).unwrap_or_default();
@@ -147,7 +145,7 @@ mod tests {
     use super::*;
 
     fn look(last: u64, pending: u64, at_end: bool) -> Observations {
-        let stream = Stream::InventoryCheck;
+        let stream = streams::INVENTORY_CHECK;
         let name = "account_service".to_owned();
         let groups = vec![Group { stream, name, pending, lag: Lag::Exact(0), at_end }];
         let last = format!("{last}-0").parse().ok();

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 
 use common::{
     clock::Millis,
-    consumer::checkpoints::Bookmark,
-    contract::{events::Topic, ids::EntryId, keys},
+    consumer::checkpoints::Checkpoint,
+    contract::streams::topics,
     engine::store_id::StoreId,
+    schema::{entry_id::EntryId, keys, stream::Topic},
 };
 
 use super::reading::Links;
@@ -21,11 +22,11 @@ pub(super) struct LostStores(pub(super) BTreeMap<&'static str, Millis>);
 impl LostStores {
     pub(super) async fn read(links: &mut Links) -> anyhow::Result<Self> {
         let mut lost = BTreeMap::new();
-        for topic in Topic::ALL {
-            let bookmarks = links.values(topic, &keys::bookmarks(topic)).await?;
-            let bookmarks = bookmarks.iter().filter_map(|text| text.parse::<Bookmark>().ok());
-            // The owner's first store has bookmarks as well, but none of a lost store.
-            if bookmarks.map(|it| it.forgotten).max().unwrap_or_default() == EntryId::default() {
+        for topic in topics::ALL {
+            let checkpoints = links.values(topic, &keys::checkpoints(topic)).await?;
+            let checkpoints = checkpoints.iter().filter_map(|text| text.parse::<Checkpoint>().ok());
+            // The owner's first store has checkpoints as well, but none of a lost store.
+            if checkpoints.map(|it| it.forgotten).max().unwrap_or_default() == EntryId::default() {
                 continue;
             }
             let store = links.string(topic, &keys::store(topic)).await?;
@@ -68,7 +69,7 @@ mod tests {
         assert_eq!(LostStores::default().note(0), None);
         let lost = LostStores([("account_service", 50)].into());
         assert!(lost.forgets(Some(49)) && lost.forgets(None) && !lost.forgets(Some(50)));
-        assert!(lost.has(Topic::Account) && !lost.has(Topic::Order));
+        assert!(lost.has(topics::ACCOUNT) && !lost.has(topics::ORDER));
         assert!(lost.note(3).unwrap().contains("account_service (at 50 ms); 3 orders"));
     }
 }

@@ -2,9 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::contract::{
-    events::{MessageKind, StockOutcome, Stream, Topic, WalletOutcome},
-    ids::CustomerId,
+use common::{
+    contract::{
+        events::{StockOutcome, WalletOutcome},
+        ids::CustomerId,
+        messages::MessageKind,
+        streams::{self, topics},
+    },
+    schema::stream::Stream,
 };
 
 use super::{
@@ -14,13 +19,13 @@ use super::{
 
 /// The streams whose events notify customers about their orders.
 const NOTIFYING_STREAMS: [Stream; 7] = [
-    Stream::OrderCreated,
-    Stream::OrderCancelled,
-    Stream::OrderShipped,
-    Stream::OrderCompleted,
-    Stream::InventoryCheck,
-    Stream::AccountWallet,
-    Stream::AccountRefunded,
+    streams::ORDER_CREATED,
+    streams::ORDER_CANCELLED,
+    streams::ORDER_SHIPPED,
+    streams::ORDER_COMPLETED,
+    streams::INVENTORY_CHECK,
+    streams::ACCOUNT_WALLET,
+    streams::ACCOUNT_REFUNDED,
 ];
 
 /// The number of messages of one kind, due and found. Differences that trimmed streams explain are
@@ -39,7 +44,7 @@ impl MessageTally {
     fn check(&self, about: &str, kind: &str, findings: &mut Vec<String>) {
         let Self { due, sent, stored, sent_trimmed, forgotten } = self;
         if sent < due && !sent_trimmed || sent > due && !forgotten {
-            let stream = Stream::MessageSent;
+            let stream = streams::MESSAGE_SENT;
             findings.push(format!("{about}{sent} messages {kind} on {stream} instead of {due}"));
         }
         if stored < due || stored > due && !forgotten {
@@ -68,11 +73,11 @@ impl Snapshot {
             }
         }
         // After a data loss the messages are stored again, and not sent again.
-        let excused = self.trimmed.has(Stream::MessageSent) || self.lost.has(Topic::Message);
+        let excused = self.trimmed.has(streams::MESSAGE_SENT) || self.lost.has(topics::MESSAGE);
         for id in unsent.into_iter().filter(|_| !excused) {
             findings.push(format!("message {id}: stored, but not sent"));
         }
-        if !self.lost.has(Topic::Message) && !self.lost.has(Topic::Account) {
+        if !self.lost.has(topics::MESSAGE) && !self.lost.has(topics::ACCOUNT) {
             self.check_deposit_messages(findings);
         }
     }
@@ -91,8 +96,8 @@ impl Snapshot {
                 due: of(&due),
                 sent: of(&sent),
                 stored: of(&stored),
-                sent_trimmed: self.trimmed.has(Stream::MessageSent),
-                forgotten: self.trimmed.has(Stream::AccountToppedUp),
+                sent_trimmed: self.trimmed.has(streams::MESSAGE_SENT),
+                forgotten: self.trimmed.has(streams::ACCOUNT_TOPPED_UP),
             };
             tally.check(&format!("account {customer}: "), kind.name(), findings);
         }
@@ -113,7 +118,7 @@ impl OrderHistory<'_> {
                 due: of(&due),
                 sent: of(&sent),
                 stored: of(&stored),
-                sent_trimmed: trimmed.has(Stream::MessageSent),
+                sent_trimmed: trimmed.has(streams::MESSAGE_SENT),
                 forgotten: trimmed.has_any(&NOTIFYING_STREAMS),
             };
             tally.check("", kind, findings);
@@ -152,8 +157,8 @@ impl OrderHistory<'_> {
         });
         let steps = self.steps.iter().map(|event| {
             let kind = match event.stream {
-                Stream::OrderCancelled => MessageKind::Cancelled,
-                Stream::OrderShipped => MessageKind::Shipped,
+                streams::ORDER_CANCELLED => MessageKind::Cancelled,
+                streams::ORDER_SHIPPED => MessageKind::Shipped,
                 _ => MessageKind::Completed,
             };
             (kind, event.attempt)

@@ -26,7 +26,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use common::{
     clock::Millis,
     connection::{lag::Lag, topology::Sources},
-    contract::{entities::Order, ids::OrderId},
+    contract::{ids::OrderId, order::Order},
 };
 
 pub use self::groups::{Group, groups, is_quiet};

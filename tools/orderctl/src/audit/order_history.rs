@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use account_service::wallet::Payment;
 use common::contract::{
-    entities::{Order, OrderStatus},
-    events::{
-        MessageSent, OrderUnpaid, Refunded, StockChecked, StockOutcome, Stream, WalletChecked,
-        WalletOutcome,
-    },
+    events::{OrderUnpaid, Refunded, StockChecked, StockOutcome, WalletChecked, WalletOutcome},
     ids::{OrderId, ProductId},
+    messages::MessageSent,
+    order::Order,
+    order_status::OrderStatus,
+    streams,
 };
 use inventory_service::reservation::{Reservation, ReservationState};
 
@@ -126,7 +126,7 @@ impl OrderHistory<'_> {
             ));
         }
         let Some(order) = self.order else {
-            if !trimmed.has(Stream::OrderCreated) && self.created.is_empty() {
+            if !trimmed.has(streams::ORDER_CREATED) && self.created.is_empty() {
                 findings.push(format!("it was never ordered, but {stored}"));
             } else if self.created.iter().any(|created| created.ours) {
                 findings.push(format!("it is published but not stored; {stored}"));

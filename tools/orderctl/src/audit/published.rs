@@ -2,13 +2,16 @@
 
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
-use common::contract::{
-    entities::OrderStatus,
-    events::{
-        ConfirmedStep, Refunded, StockChecked, StockOutcome, Stream, WalletChecked, WalletOutcome,
+use common::{
+    contract::{
+        events::{
+            ConfirmedStep, Refunded, StockChecked, StockOutcome, WalletChecked, WalletOutcome,
+        },
+        order_status::OrderStatus,
+        streams,
     },
+    schema::stream::Stream,
 };
-
 use inventory_service::reservation::ReservationState;
 
 use super::{
@@ -79,7 +82,7 @@ impl OrderHistory<'_> {
     fn is_cancelled(&self) -> bool {
         let cancelled = Some(OrderStatus::Cancelled);
         self.order.map(|order| order.status) == cancelled
-            || self.steps.iter().any(|event| event.stream == Stream::OrderCancelled)
+            || self.steps.iter().any(|event| event.stream == streams::ORDER_CANCELLED)
     }
 
     /// Each attempt is announced once. The attempts of an order of another order service are unknown.
@@ -93,7 +96,7 @@ impl OrderHistory<'_> {
             }
             None => 0..=1,
         };
-        attempt.expect(Stream::OrderCreated, found, due, &[]);
+        attempt.expect(streams::ORDER_CREATED, found, due, &[]);
     }
 
     fn is_announced(&self, attempt: u32) -> bool {
@@ -103,7 +106,7 @@ impl OrderHistory<'_> {
 
     /// Whether the order was, or may have been, resent.
     fn was_resent(&self, attempt: &Attempt<'_>) -> bool {
-        attempt.trimmed.has(Stream::OrderCreated)
+        attempt.trimmed.has(streams::ORDER_CREATED)
             || self.created.iter().any(|it| it.attempt == attempt.number && it.resend)
     }
 
@@ -120,7 +123,7 @@ impl OrderHistory<'_> {
     /// The stock check publishes each of its outcomes once: `out-of-stock`, and the outcome after the
     /// backorder is filled.
     fn check_checks(&self, attempt: &mut Attempt<'_>, is_cancelled: bool) {
-        let created = Stream::OrderCreated;
+        let created = streams::ORDER_CREATED;
         let was_resent = self.was_resent(attempt);
         let (mut found, mut outcomes) = (0, 0);
         for outcome in
@@ -135,7 +138,7 @@ impl OrderHistory<'_> {
         let least = usize::from(is_announced && !is_cancelled);
         let is_known = is_announced || attempt.trimmed.has(created);
         let most = if is_known { outcomes.max(1) } else { 0 };
-        attempt.expect(Stream::InventoryCheck, found, least..=most, &[created]);
+        attempt.expect(streams::INVENTORY_CHECK, found, least..=most, &[created]);
         let says = |outcome| self.check_counts(attempt, outcome) != (0, 0);
         if says(StockOutcome::PaymentRequired) && says(StockOutcome::Rejected) {
             attempt.findings.push(format!(
@@ -151,12 +154,12 @@ impl OrderHistory<'_> {
         let wallets = self.wallets.iter().filter(mine);
         let outcomes: Vec<WalletOutcome> = wallets.map(|event| event.account).collect();
         let (first, again) = self.check_counts(attempt, StockOutcome::PaymentRequired);
-        let checks_are_gone = attempt.trimmed.has(Stream::InventoryCheck);
+        let checks_are_gone = attempt.trimmed.has(streams::INVENTORY_CHECK);
         let may_repeat = self.was_resent(attempt) && (again > 0 || checks_are_gone);
         let found = if may_repeat { outcomes.len().min(1) } else { outcomes.len() };
         let asked = usize::from(first + again > 0);
         let least = if is_cancelled { 0 } else { asked };
-        attempt.expect(Stream::AccountWallet, found, least..=asked, &[Stream::InventoryCheck]);
+        attempt.expect(streams::ACCOUNT_WALLET, found, least..=asked, &[streams::INVENTORY_CHECK]);
         if let Some(other) = outcomes.iter().find(|outcome| **outcome != outcomes[0]) {
             attempt.findings.push(format!(
                 "its payment is said to be {} and {} for attempt {}",
@@ -175,8 +178,8 @@ impl OrderHistory<'_> {
             let due = match self.order {
                 Some(order) => {
                     let happened = match stream {
-                        Stream::OrderCancelled => order.status == OrderStatus::Cancelled,
-                        Stream::OrderCompleted => order.status == OrderStatus::Completed,
+                        streams::ORDER_CANCELLED => order.status == OrderStatus::Cancelled,
+                        streams::ORDER_COMPLETED => order.status == OrderStatus::Completed,
                         _ => matches!(order.status, OrderStatus::Shipped | OrderStatus::Completed),
                     };
                     let due = usize::from(happened && order.attempt == attempt.number);
@@ -205,11 +208,15 @@ impl OrderHistory<'_> {
         let cancelled =
             |step| step == ConfirmedStep::Cancelled && self.payment.is_some_and(|it| it.cancelled);
         for (stream, step, is_so) in [
-            (Stream::InventoryConfirmed, ConfirmedStep::Cancelled, stock(ConfirmedStep::Cancelled)),
-            (Stream::InventoryConfirmed, ConfirmedStep::Shipped, stock(ConfirmedStep::Shipped)),
-            (Stream::InventoryConfirmed, ConfirmedStep::Released, stock(ConfirmedStep::Released)),
             (
-                Stream::AccountConfirmed,
+                streams::INVENTORY_CONFIRMED,
+                ConfirmedStep::Cancelled,
+                stock(ConfirmedStep::Cancelled),
+            ),
+            (streams::INVENTORY_CONFIRMED, ConfirmedStep::Shipped, stock(ConfirmedStep::Shipped)),
+            (streams::INVENTORY_CONFIRMED, ConfirmedStep::Released, stock(ConfirmedStep::Released)),
+            (
+                streams::ACCOUNT_CONFIRMED,
                 ConfirmedStep::Cancelled,
                 cancelled(ConfirmedStep::Cancelled),
             ),
@@ -232,9 +239,9 @@ impl OrderHistory<'_> {
     /// Whether order_service resent the step, or may have.
     fn is_repeated(&self, step: ConfirmedStep, attempt: &Attempt<'_>) -> bool {
         let stream = match step {
-            ConfirmedStep::Cancelled => Stream::OrderCancelled,
-            ConfirmedStep::Shipped => Stream::OrderShipped,
-            ConfirmedStep::Released => Stream::OrderUnpaid,
+            ConfirmedStep::Cancelled => streams::ORDER_CANCELLED,
+            ConfirmedStep::Shipped => streams::ORDER_SHIPPED,
+            ConfirmedStep::Released => streams::ORDER_UNPAID,
         };
         let again = |stream| {
             let mut steps = self.steps.iter();
@@ -255,7 +262,7 @@ impl OrderHistory<'_> {
         let paid = paid.map_or(0, |payment| payment.total);
         let cancelled = payment.is_some_and(|payment| payment.cancelled);
         let due = usize::from(cancelled && paid > 0);
-        attempt.expect(Stream::AccountRefunded, refunds.len(), due..=due, &[]);
+        attempt.expect(streams::ACCOUNT_REFUNDED, refunds.len(), due..=due, &[]);
         for refund in refunds.iter().filter(|refund| refund.amount != paid) {
             attempt.findings.push(format!("{} refunded of {paid} paid", refund.amount));
         }

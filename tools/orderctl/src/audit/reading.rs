@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use anyhow::Context as _;
 use common::{
     connection::{lag::ServerFacts, link::Link, topology::Sources},
-    contract::{
-        events::{ENTITY, Stream, Topic},
-        ids::EntryId,
+    schema::{
+        entry_id::EntryId,
+        stream::{ENTITY, Stream, Topic},
     },
 };
 use redis::{Cmd, Pipeline, Value, from_redis_value};

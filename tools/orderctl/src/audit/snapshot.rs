@@ -7,13 +7,20 @@ use anyhow::bail;
 use common::{
     clock::Millis,
     contract::{
-        entities::{Account, Delivery, Deposit, LinePage, Order, OrderStatus, Product},
-        entity::Entity,
-        events::{
-            ENTITY, MessageSent, OrderCreated, PaymentConfirmed, StockConfirmed, Stream, Topic,
-        },
-        ids::{EntryId, OrderId},
+        backorders::LinePage,
+        entities::{Account, Delivery, Deposit, Product},
+        events::{OrderCreated, PaymentConfirmed, StockConfirmed},
+        ids::OrderId,
         keys,
+        messages::MessageSent,
+        order::Order,
+        order_status::OrderStatus,
+        streams::{self, topics},
+    },
+    schema::{
+        entity::Entity,
+        entry_id::EntryId,
+        stream::{ENTITY, Stream, Topic},
     },
 };
 use inventory_service::reservation::Reservation;
@@ -35,8 +42,8 @@ impl Snapshot {
         let mut snapshot = Self { lost: LostStores::read(links).await?, ..Self::default() };
         snapshot.read_entities(links).await?;
         snapshot.read_events(links).await?;
-        for topic in Topic::ALL {
-            let length = links.length(Stream::Dead(topic)).await?;
+        for topic in topics::ALL {
+            let length = links.length(topic.dead_letters()).await?;
             if let Some(length) = length.filter(|length| length.entries > 0) {
                 let entries = usize::try_from(length.entries).unwrap_or(usize::MAX);
                 snapshot.dead_letters.insert(topic.service(), entries);
@@ -46,33 +53,33 @@ impl Snapshot {
     }
 
     async fn read_entities(&mut self, links: &mut Links) -> anyhow::Result<()> {
-        let orders = self.entities::<Order>(links, Topic::Order).await?;
-        self.read_lists(links, Topic::Order, ORDERS_OF, &orders).await?;
+        let orders = self.entities::<Order>(links, topics::ORDER).await?;
+        self.read_lists(links, topics::ORDER, ORDERS_OF, &orders).await?;
         self.read_statuses(links, &orders).await?;
         self.orders = orders.into_iter().map(|order| (order.id, order)).collect();
-        let products = self.entities::<Product>(links, Topic::Inventory).await?;
+        let products = self.entities::<Product>(links, topics::INVENTORY).await?;
         self.products = by_id(products, |product| product.id.clone());
-        let reservations = self.entities::<Reservation>(links, Topic::Inventory).await?;
+        let reservations = self.entities::<Reservation>(links, topics::INVENTORY).await?;
         self.reservations = by_id(reservations, |reservation| reservation.order_id);
-        let pages = self.entities::<LinePage>(links, Topic::Inventory).await?;
+        let pages = self.entities::<LinePage>(links, topics::INVENTORY).await?;
         self.queue_pages = by_id(pages, |page| page.id.clone());
-        let deliveries = self.entities::<Delivery>(links, Topic::Inventory).await?;
+        let deliveries = self.entities::<Delivery>(links, topics::INVENTORY).await?;
         self.deliveries = by_id(deliveries, |delivery| delivery.id);
-        let accounts = self.entities::<Account>(links, Topic::Account).await?;
+        let accounts = self.entities::<Account>(links, topics::ACCOUNT).await?;
         self.accounts = by_id(accounts, |account| account.id.clone());
-        let payments = self.entities::<Payment>(links, Topic::Account).await?;
+        let payments = self.entities::<Payment>(links, topics::ACCOUNT).await?;
         self.payments = payments.into_iter().map(|payment| (payment.order_id, payment)).collect();
-        let deposits = self.entities::<Deposit>(links, Topic::Account).await?;
+        let deposits = self.entities::<Deposit>(links, topics::ACCOUNT).await?;
         self.deposits = by_id(deposits, |deposit| deposit.id);
-        let messages = self.entities::<MessageSent>(links, Topic::Message).await?;
-        self.read_lists(links, Topic::Message, MESSAGES_TO, &messages).await?;
+        let messages = self.entities::<MessageSent>(links, topics::MESSAGE).await?;
+        self.read_lists(links, topics::MESSAGE, MESSAGES_TO, &messages).await?;
         self.messages = by_id(messages, |message| message.id);
         Ok(())
     }
 
     async fn read_events(&mut self, links: &mut Links) -> anyhow::Result<()> {
         self.created = self
-            .events(links, Stream::OrderCreated, |_, json| {
+            .events(links, streams::ORDER_CREATED, |_, json| {
                 #[derive(Deserialize)]
                 struct Attempt {
                     attempt: Option<u32>,
@@ -100,34 +107,35 @@ impl Snapshot {
                 .await?;
             self.steps.extend(steps);
         }
-        self.checks = self.events(links, Stream::InventoryCheck, |_, json| parse(json)).await?;
-        self.wallets = self.events(links, Stream::AccountWallet, |_, json| parse(json)).await?;
-        self.refunds = self.events(links, Stream::AccountRefunded, |_, json| parse(json)).await?;
-        self.unpaid = self.events(links, Stream::OrderUnpaid, |_, json| parse(json)).await?;
+        self.checks = self.events(links, streams::INVENTORY_CHECK, |_, json| parse(json)).await?;
+        self.wallets = self.events(links, streams::ACCOUNT_WALLET, |_, json| parse(json)).await?;
+        self.refunds = self.events(links, streams::ACCOUNT_REFUNDED, |_, json| parse(json)).await?;
+        self.unpaid = self.events(links, streams::ORDER_UNPAID, |_, json| parse(json)).await?;
         self.confirmed = self
-            .events(links, Stream::InventoryConfirmed, |_, json| {
+            .events(links, streams::INVENTORY_CONFIRMED, |_, json| {
                 let StockConfirmed { order_id: order, attempt, step } = parse(json)?;
-                Ok(ConfirmationEntry { order, stream: Stream::InventoryConfirmed, attempt, step })
+                Ok(ConfirmationEntry { order, stream: streams::INVENTORY_CONFIRMED, attempt, step })
             })
             .await?;
         let payments = self
-            .events(links, Stream::AccountConfirmed, |_, json| {
+            .events(links, streams::ACCOUNT_CONFIRMED, |_, json| {
                 let PaymentConfirmed { order_id: order, attempt, step } = parse(json)?;
-                Ok(ConfirmationEntry { order, stream: Stream::AccountConfirmed, attempt, step })
+                Ok(ConfirmationEntry { order, stream: streams::ACCOUNT_CONFIRMED, attempt, step })
             })
             .await?;
         self.confirmed.extend(payments);
-        self.topped_up = self.events(links, Stream::AccountToppedUp, |_, json| parse(json)).await?;
-        self.sent = self.events(links, Stream::MessageSent, |_, json| parse(json)).await?;
+        self.topped_up =
+            self.events(links, streams::ACCOUNT_TOPPED_UP, |_, json| parse(json)).await?;
+        self.sent = self.events(links, streams::MESSAGE_SENT, |_, json| parse(json)).await?;
         self.products_defined =
-            self.events(links, Stream::InventoryCreated, |_, json| parse(json)).await?;
+            self.events(links, streams::INVENTORY_CREATED, |_, json| parse(json)).await?;
         self.accounts_defined =
-            self.events(links, Stream::AccountCreated, |_, json| parse(json)).await?;
+            self.events(links, streams::ACCOUNT_CREATED, |_, json| parse(json)).await?;
         self.restocks = self
-            .events(links, Stream::InventoryRestock, |entry, json| Ok((entry, parse(json)?)))
+            .events(links, streams::INVENTORY_RESTOCK, |entry, json| Ok((entry, parse(json)?)))
             .await?;
         self.top_ups = self
-            .events(links, Stream::AccountTopUp, |entry, json| Ok((entry, parse(json)?)))
+            .events(links, streams::ACCOUNT_TOP_UP, |entry, json| Ok((entry, parse(json)?)))
             .await?;
         Ok(())
     }
@@ -138,7 +146,7 @@ impl Snapshot {
         links: &mut Links,
         topic: Topic,
     ) -> anyhow::Result<Vec<E>> {
-        let kind = E::kind();
+        let kind = E::KIND;
         let keys = links.keys(topic, kind.prefix).await?;
         let mut entities = Vec::with_capacity(keys.len());
         for (key, value) in links.strings(topic, &keys).await? {
@@ -193,7 +201,7 @@ impl Snapshot {
             sets.entry(place.set).or_default().insert(place.member);
         }
         for (key, due) in sets {
-            let listed = links.members(Topic::Order, &key).await?;
+            let listed = links.members(topics::ORDER, &key).await?;
             self.indexes.push(Index { key, listed, due });
         }
         Ok(())
@@ -229,11 +237,11 @@ impl Snapshot {
 
 /// The streams on which other systems write as well.
 const SHARED_STREAMS: [Stream; 5] = [
-    Stream::OrderCreated,
-    Stream::InventoryCreated,
-    Stream::InventoryRestock,
-    Stream::AccountCreated,
-    Stream::AccountTopUp,
+    streams::ORDER_CREATED,
+    streams::INVENTORY_CREATED,
+    streams::INVENTORY_RESTOCK,
+    streams::ACCOUNT_CREATED,
+    streams::ACCOUNT_TOP_UP,
 ];
 
 /// The order that an event concerns, if any.
@@ -245,7 +253,7 @@ fn order_of(stream: Stream, json: &str) -> Option<OrderId> {
         order: Option<OrderId>,
     }
     let Event { id, order_id, order } = serde_json::from_str(json).ok()?;
-    let own = id.filter(|_| stream.topic() == Topic::Order);
+    let own = id.filter(|_| stream.topic() == topics::ORDER);
     own.or(order_id).or(order)
 }
 

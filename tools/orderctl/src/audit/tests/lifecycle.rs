@@ -1,9 +1,6 @@
 //! Orders that are shipped, cancelled, paid again and resent.
 
-use common::contract::{
-    entities::OrderStatus,
-    events::{MessageKind, StockOutcome},
-};
+use common::contract::{events::StockOutcome, messages::MessageKind, order_status::OrderStatus};
 use inventory_service::reservation::ReservationState;
 
 use super::{

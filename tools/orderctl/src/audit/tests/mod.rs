@@ -4,9 +4,13 @@ mod lifecycle;
 mod samples;
 mod stock;
 
-use common::contract::{
-    entities::OrderStatus,
-    events::{ConfirmedStep, StockOutcome, Stream},
+use common::{
+    contract::{
+        events::{ConfirmedStep, StockOutcome},
+        order_status::OrderStatus,
+        streams,
+    },
+    schema::stream::Stream,
 };
 
 use self::samples::{brought, cancelled, consistent, id, paid_again, shipped, waiting};
@@ -163,17 +167,17 @@ fn trimmed_entries_are_excused_but_double_effects_are_found() {
         snapshot.top_ups.clear();
         snapshot.products_defined.clear();
         snapshot.accounts_defined.clear();
-        snapshot.trimmed.0.extend(Stream::ALL);
+        snapshot.trimmed.0.extend(streams::ALL);
     };
     for snapshot in [consistent, shipped, cancelled, waiting, brought, paid_again] {
         assert_eq!(findings(snapshot(), trim_all), NOTHING);
-        for stream in Stream::ALL {
+        for stream in streams::ALL {
             let found = findings(snapshot(), |snapshot| snapshot.trimmed.0.push(stream));
             assert_eq!(found, NOTHING, "{stream}");
         }
     }
     let found = findings(consistent(), |snapshot| {
-        snapshot.trimmed.0.push(Stream::InventoryCheck);
+        snapshot.trimmed.0.push(streams::INVENTORY_CHECK);
         snapshot.checks.push(snapshot.checks[0].clone());
         snapshot.wallets.push(snapshot.wallets[0].clone());
     });
@@ -209,22 +213,22 @@ fn confirmed(snapshot: &mut Snapshot, stream: Stream, step: ConfirmedStep) {
 #[test]
 fn a_step_is_confirmed_once_and_only_if_it_had_its_effect() {
     use ConfirmedStep::{Cancelled, Released, Shipped};
-    let stock = Stream::InventoryConfirmed;
+    let stock = streams::INVENTORY_CONFIRMED;
     let cases: &[(Corrupt, &str)] = &[
         (
-            |b| confirmed(b, Stream::InventoryConfirmed, Shipped),
+            |b| confirmed(b, streams::INVENTORY_CONFIRMED, Shipped),
             "says shipped of attempt 1, which is not so",
         ),
         (
-            |b| confirmed(b, Stream::InventoryConfirmed, Released),
+            |b| confirmed(b, streams::INVENTORY_CONFIRMED, Released),
             "says released of attempt 1, which is not so",
         ),
         (
-            |b| confirmed(b, Stream::InventoryConfirmed, Cancelled),
+            |b| confirmed(b, streams::INVENTORY_CONFIRMED, Cancelled),
             "says cancelled of attempt 1, which is not so",
         ),
         (
-            |b| confirmed(b, Stream::AccountConfirmed, Cancelled),
+            |b| confirmed(b, streams::ACCOUNT_CONFIRMED, Cancelled),
             "says cancelled of attempt 1, which is not so",
         ),
     ];
@@ -239,7 +243,7 @@ fn a_step_is_confirmed_once_and_only_if_it_had_its_effect() {
     // A resend may be confirmed again.
     let again = |b: &mut Snapshot| {
         twice(b);
-        let stream = Stream::OrderCancelled;
+        let stream = streams::ORDER_CANCELLED;
         b.steps.push(OrderStepEntry { order: id(1), stream, attempt: 1, resend: true });
     };
     assert_eq!(findings(cancelled(), again), NOTHING);

@@ -2,22 +2,26 @@
 
 use std::collections::BTreeSet;
 
-use common::contract::{
-    entities::{Account, Line, LinePage, Order, OrderStatus, PageId, Product},
-    entity::Entity,
-    events::{MessageKind, MessageSent, Refunded, StockOutcome, Stream},
-    ids::{EntryId, OrderId},
-    keys,
+use common::{
+    contract::{
+        backorders::{Line, LinePage, PageId},
+        entities::{Account, Product},
+        events::{Refunded, StockOutcome},
+        ids::OrderId,
+        keys,
+        messages::{MessageKind, MessageSent},
+        order::Order,
+        order_status::OrderStatus,
+        streams,
+    },
+    schema::{entity::Entity, entry_id::EntryId},
 };
 use inventory_service::reservation::{Reservation, ReservationState};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::audit::{
-    facts::Index,
-    facts::{OrderCreatedEntry, OrderStepEntry, Snapshot},
-};
+use crate::audit::facts::{Index, OrderCreatedEntry, OrderStepEntry, Snapshot};
 
 pub(super) fn id(number: u128) -> OrderId {
     OrderId(Uuid::from_u128(number))
@@ -51,7 +55,7 @@ pub(super) fn shipped() -> Snapshot {
     snapshot.products.values_mut().for_each(|product| product.sold = 2);
     snapshot.steps.push(OrderStepEntry {
         order: id(1),
-        stream: Stream::OrderShipped,
+        stream: streams::ORDER_SHIPPED,
         attempt: 1,
         resend: false,
     });
@@ -70,7 +74,7 @@ pub(super) fn cancelled() -> Snapshot {
     snapshot.accounts.values_mut().for_each(|it| (it.balance, it.paid) = (100, 0));
     snapshot.steps.push(OrderStepEntry {
         order: id(1),
-        stream: Stream::OrderCancelled,
+        stream: streams::ORDER_CANCELLED,
         attempt: 1,
         resend: false,
     });

@@ -1,8 +1,9 @@
 //! Backorder queues, deliveries and deposits.
 
 use common::contract::{
-    entities::{Deposit, Refused, Served},
-    events::MessageKind,
+    backorders::Served,
+    entities::{Deposit, Refused},
+    messages::MessageKind,
 };
 use inventory_service::reservation::ReservationState;
 use uuid::Uuid;

@@ -7,11 +7,11 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use crate::{
     connection::{
         entry::{Fields, Whole},
-        health::Part,
+        health::Component,
     },
-    contract::{events::Stream, ids::EntryId, keys::Key},
-    decision::{Access, Decider},
+    decision::{Decider, ReadAccess},
     engine::store_id::Provenance,
+    schema::{entry_id::EntryId, keys::Key, stream::Stream},
 };
 
 /// One input on its way through the engine.
@@ -25,7 +25,7 @@ pub(crate) struct Job<D: Decider> {
     /// Its share of the memory that entries in the process may take, in KiB; held until it is finished.
     pub(crate) memory: Option<OwnedSemaphorePermit>,
     /// What it named when it was last asked.
-    pub(super) keys: Vec<(Key, Access)>,
+    pub(super) keys: Vec<(Key, ReadAccess)>,
     /// What it looked at without having named it.
     pub(super) missed: Vec<Key>,
     pub(super) panicked: bool,
@@ -101,13 +101,13 @@ impl<D: Decider> Job<D> {
 }
 
 /// Hands commands to the engine and waits for their answers.
-pub struct Door<D: Decider> {
+pub struct EngineHandle<D: Decider> {
     queue: mpsc::Sender<Job<D>>,
-    engine: Arc<Part>,
+    engine: Arc<Component>,
     patience: Duration,
 }
 
-impl<D: Decider> Clone for Door<D> {
+impl<D: Decider> Clone for EngineHandle<D> {
     fn clone(&self) -> Self {
         Self {
             queue: self.queue.clone(),
@@ -117,15 +117,15 @@ impl<D: Decider> Clone for Door<D> {
     }
 }
 
-impl<D: Decider> std::fmt::Debug for Door<D> {
+impl<D: Decider> std::fmt::Debug for EngineHandle<D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Door").field("patience", &self.patience).finish_non_exhaustive()
+        f.debug_struct("EngineHandle").field("patience", &self.patience).finish_non_exhaustive()
     }
 }
 
 /// Why a command got no answer.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum SubmitError {
     /// Redis is away, or the service is stopping.
     #[error("the store is away")]
     Unavailable,
@@ -137,8 +137,12 @@ pub enum Refusal {
     Fault(String),
 }
 
-impl<D: Decider> Door<D> {
-    pub(crate) fn new(queue: mpsc::Sender<Job<D>>, engine: Arc<Part>, patience: Duration) -> Self {
+impl<D: Decider> EngineHandle<D> {
+    pub(crate) fn new(
+        queue: mpsc::Sender<Job<D>>,
+        engine: Arc<Component>,
+        patience: Duration,
+    ) -> Self {
         Self { queue, engine, patience }
     }
 
@@ -147,26 +151,26 @@ impl<D: Decider> Door<D> {
     ///
     /// # Errors
     ///
-    /// See [`Refusal`]; only after [`Refusal::Fault`] is it certain that nothing was changed.
-    pub async fn ask(
+    /// See [`SubmitError`]; only after [`SubmitError::Fault`] is it certain that nothing was changed.
+    pub async fn submit(
         &self,
         input: D::Input,
         trace: Option<Box<str>>,
-    ) -> Result<D::Answer, Refusal> {
+    ) -> Result<D::Answer, SubmitError> {
         if self.engine.is_away() {
-            return Err(Refusal::Unavailable);
+            return Err(SubmitError::Unavailable);
         }
         let (reply, answer) = oneshot::channel();
         let job = Job::new(Work::Input(input), Origin::Caller { reply }, trace);
         let handled = tokio::time::timeout(self.patience, async {
-            self.queue.send(job).await.map_err(|_| Refusal::Unavailable)?;
-            answer.await.map_err(|_| Refusal::Unavailable)
+            self.queue.send(job).await.map_err(|_| SubmitError::Unavailable)?;
+            answer.await.map_err(|_| SubmitError::Unavailable)
         });
         match handled.await {
-            Ok(Ok(answer)) => answer.map_err(Refusal::Fault),
+            Ok(Ok(answer)) => answer.map_err(SubmitError::Fault),
             Ok(Err(refusal)) => Err(refusal),
-            Err(_) if self.engine.is_failing() => Err(Refusal::Unavailable),
-            Err(_) => Err(Refusal::TimedOut),
+            Err(_) if self.engine.is_failing() => Err(SubmitError::Unavailable),
+            Err(_) => Err(SubmitError::TimedOut),
         }
     }
 }

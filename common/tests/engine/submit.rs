@@ -1,6 +1,6 @@
 //! Commands: who waits, who has gone, and what they are told when Redis is away.
 
-use common::engine::Refusal;
+use common::engine::SubmitError;
 
 use crate::support::{Answer, Deposit, Redis, Service, service::Tally, until};
 
@@ -56,10 +56,10 @@ async fn while_redis_is_away_commands_are_refused_and_afterwards_they_work_again
     service.ask(Deposit::new("a", "c", 1)).await.unwrap();
     redis.kill();
     let refused = service.ask(Deposit::new("b", "c", 1)).await;
-    assert_eq!(refused, Err(Refusal::Unavailable));
-    assert!(service.life.health.ready().is_err());
+    assert_eq!(refused, Err(SubmitError::Unavailable));
+    assert!(service.context.health.ready().is_err());
     let again = service.ask(Deposit::new("c", "c", 1)).await;
-    assert_eq!(again, Err(Refusal::Unavailable));
+    assert_eq!(again, Err(SubmitError::Unavailable));
     redis.restart().await;
     service.ready().await;
     until("commands work again", async || service.ask(Deposit::new("d", "c", 1)).await.is_ok())
@@ -76,10 +76,10 @@ async fn while_redis_is_away_commands_are_refused_and_afterwards_they_work_again
 async fn after_the_end_of_the_engine_commands_are_refused() {
     let redis = Redis::start();
     let service = Service::begin(&redis, "one");
-    let door = service.door.clone();
+    let engine = service.engine.clone();
     drop(redis);
-    service.life.shutdown.cancel();
-    assert_eq!(door.ask(Deposit::new("a", "c", 1), None).await, Err(Refusal::Unavailable));
-    drop(door);
+    service.context.shutdown.cancel();
+    assert_eq!(engine.submit(Deposit::new("a", "c", 1), None).await, Err(SubmitError::Unavailable));
+    drop(engine);
     service.stop().await.unwrap();
 }

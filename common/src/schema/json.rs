@@ -14,6 +14,11 @@ pub fn from_object<'a, T: serde::Deserialize<'a>>(json: &'a str) -> Result<T, St
     serde_json::from_str(json).map_err(|error| without_text(error.to_string()))
 }
 
+/// The JSON object of a value whose members have string keys.
+pub fn to_json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("members have string keys")
+}
+
 /// The description without the text that was found in the place of something else: descriptions are
 /// logged, and it may be a name or an address.
 fn without_text(mut description: String) -> String {

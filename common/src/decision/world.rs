@@ -1,112 +1,24 @@
-//! The vocabulary of pure decisions.
-//!
-//! A service is two functions and some wiring ([`Decider`]): `reads` names the entities that an
-//! input concerns, `decide` turns the input and those entities into [`Changes`]. Neither does IO,
-//! looks at a clock or rolls dice, so both can be run as often as it takes; the engine applies what
-//! was decided. A decision that fails or panics leaves nothing behind.
-
-pub mod in_memory;
+//! The entities as a decision sees them.
 
 use std::{
-    any::Any,
     collections::{HashMap, hash_map::Entry},
-    fmt,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use crate::{
     clock::Millis,
-    contract::{
-        entity::{Entity, Place},
-        events::{Event, Stream, Topic},
-        ids::OrderId,
-        json::from_object,
-        keys::{self, Key, Kind},
+    decision::{
+        changes::Changes,
+        error::DecideError,
+        stored::{Document, Mark, Source, Stored, Version},
+    },
+    schema::{
+        entity::{Entity, Kind, Place},
+        keys::{Key, MARK},
+        stored_form,
+        stream::Stream,
     },
 };
-
-/// What a service does, without how.
-pub trait Decider: Send + Sync + 'static {
-    /// An event from a stream or a command from HTTP, parsed.
-    type Input: Send + Sync + 'static;
-    /// What a command's caller is told; `()` where there are no commands.
-    type Answer: Send + 'static;
-
-    /// The topic whose entities this decides about.
-    const TOPIC: Topic;
-
-    /// Names the entities that `decide` will look at or write, as far as the input tells. Whatever
-    /// else `decide` turns out to need is loaded when it looks at it.
-    fn reads(&self, input: &Self::Input, reads: &mut Reads);
-
-    /// Decides. A repeated input finds its own trace in `world` and changes nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`Halt::Fault`]: the input itself is at fault and would be however often it was tried: it
-    /// becomes a dead letter, or its caller is told. [`Halt::Missing`], from [`World::get`], is
-    /// passed on: the decision is made again with more in sight.
-    fn decide(
-        &self,
-        input: &Self::Input,
-        world: &World,
-        now: Millis,
-    ) -> Result<Changes<Self::Answer>, Halt>;
-}
-
-/// Why a decision was not made.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Halt {
-    /// The input can never be handled.
-    #[error("{0}")]
-    Fault(String),
-    /// It looked at an entity that is not loaded yet.
-    #[error("an entity is not loaded yet")]
-    Missing,
-}
-
-impl Halt {
-    /// The input can never be handled, for this reason.
-    pub fn fault(reason: impl Into<String>) -> Self {
-        Self::Fault(reason.into())
-    }
-}
-
-/// How an entity takes part in a decision.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Access {
-    /// Read but not checked: it may have changed when the decision is committed.
-    Peek,
-    /// Expected to be absent: not read, but checked.
-    Fresh,
-    /// Read, and checked when the decision is committed.
-    Load,
-}
-
-/// The entities that one input concerns.
-#[derive(Default, Debug)]
-pub struct Reads {
-    pub(crate) keys: Vec<(Key, Access)>,
-}
-
-impl Reads {
-    /// The entity is read, and the decision stands only if nobody changed it in between.
-    pub fn load<E: Entity>(&mut self, id: &E::Id) {
-        self.keys.push((Key::new(E::kind(), id), Access::Load));
-    }
-
-    /// The entity is expected to be absent: it is not read, but the decision stands only if that
-    /// is true; if not, it is made again with the entity in sight. A decision to change nothing is
-    /// not checked.
-    pub fn fresh<E: Entity>(&mut self, id: &E::Id) {
-        self.keys.push((Key::new(E::kind(), id), Access::Fresh));
-    }
-
-    /// The entity is read but not checked; it may not be written.
-    pub fn peek<E: Entity>(&mut self, id: &E::Id) {
-        self.keys.push((Key::new(E::kind(), id), Access::Peek));
-    }
-}
 
 /// The entities as a decision sees them: as they stand in Redis, with the changes of the inputs
 /// before it in the same batch.
@@ -141,85 +53,6 @@ pub(crate) struct Slot {
     trace: Option<Box<str>>,
 }
 
-/// The version of an entity. The first one is the time of its creation: an entity that comes back
-/// after its Redis was emptied never has a version that somebody still remembers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Version(pub(crate) u64);
-
-#[derive(Debug)]
-struct Document {
-    source: Source,
-    parsed: OnceLock<Arc<dyn Any + Send + Sync>>,
-}
-
-#[derive(Debug)]
-enum Source {
-    Json(Box<str>),
-    Entity(Arc<dyn Stored>),
-}
-
-/// An entity whose type was forgotten.
-pub(crate) trait Stored: Send + Sync + 'static {
-    fn json(&self) -> String;
-    fn lists(&self) -> Vec<String>;
-    fn places(&self) -> Vec<Place>;
-    fn announcement(&self) -> Option<String>;
-    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
-}
-
-impl fmt::Debug for dyn Stored {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.json())
-    }
-}
-
-impl<E: Entity> Stored for E {
-    fn json(&self) -> String {
-        serde_json::to_string(self).expect("entities have string keys only")
-    }
-
-    fn lists(&self) -> Vec<String> {
-        Entity::lists(self)
-    }
-
-    fn places(&self) -> Vec<Place> {
-        Entity::places(self)
-    }
-
-    fn announcement(&self) -> Option<String> {
-        Entity::announcement(self)
-    }
-
-    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
-        self
-    }
-}
-
-/// Tells by its presence alone.
-struct Mark;
-
-impl Stored for Mark {
-    fn json(&self) -> String {
-        "{}".to_owned()
-    }
-
-    fn lists(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn places(&self) -> Vec<Place> {
-        Vec::new()
-    }
-
-    fn announcement(&self) -> Option<String> {
-        None
-    }
-
-    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
-        self
-    }
-}
-
 impl World {
     /// A world of these entities only; all others are absent. For the tests of pure functions.
     pub fn for_tests() -> Self {
@@ -229,7 +62,7 @@ impl World {
     /// The same with this entity in it.
     #[must_use]
     pub fn with<E: Entity>(mut self, entity: E) -> Self {
-        let key = Key::new(E::kind(), entity.id());
+        let key = Key::new(E::KIND, entity.id());
         let document = Document::of(Arc::new(entity));
         self.slots.insert(key, Slot::standing(Some((Version(1), document))));
         self
@@ -242,14 +75,14 @@ impl World {
     /// What is stored is not such an entity; or it is not loaded, because `reads` did not name it:
     /// it will be when the decision is made again. Whoever can tell what else is needed looks at
     /// that, too, before passing the error on, and so saves round trips.
-    pub fn get<E: Entity>(&self, id: &E::Id) -> Result<Option<&E>, Halt> {
-        let key = Key::new(E::kind(), id);
+    pub fn get<E: Entity>(&self, id: &E::Id) -> Result<Option<&E>, DecideError> {
+        let key = Key::new(E::KIND, id);
         let Some(slot) = self.slots.get(&key) else {
             if self.open {
                 return Ok(None);
             }
             self.missing.lock().unwrap_or_else(PoisonError::into_inner).push(key);
-            return Err(Halt::Missing);
+            return Err(DecideError::Missing);
         };
         let Some(document) = slot.current() else { return Ok(None) };
         let parsed = match document.parsed.get() {
@@ -261,7 +94,7 @@ impl World {
         };
         match parsed.downcast_ref() {
             Some(entity) => Ok(Some(entity)),
-            None => Err(Halt::fault(format!("{key} is used as two kinds of entity"))),
+            None => Err(DecideError::invalid(format!("{key} is used as two kinds of entity"))),
         }
     }
 
@@ -312,8 +145,8 @@ impl World {
 
     /// Takes in what stands in Redis, and forgets what this batch had decided about it.
     pub(crate) fn set_standing(&mut self, key: Key, stored: Option<&str>) {
-        let standing = stored.map(|text| match split_version(text) {
-            Some((version, json)) => (version, Document::json(json)),
+        let standing = stored.map(|text| match stored_form::parse(text) {
+            Some((version, json)) => (Version(version), Document::json(json)),
             // Not ours: version 0 never stands, and what is not JSON is told by `get`.
             None => (Version(0), Document::json(text)),
         });
@@ -335,7 +168,7 @@ impl World {
     /// Writes a mark without content, to be found by whoever looks for the key again.
     pub(crate) fn put_mark(&mut self, key: &Key) {
         if let Some(slot) = self.slots.get_mut(key) {
-            slot.put(&keys::MARK, Arc::new(Mark));
+            slot.put(&MARK, Arc::new(Mark));
         }
     }
 
@@ -358,11 +191,6 @@ impl World {
             (slot.announce, slot.joins_again) = (false, false);
         }
     }
-}
-
-fn split_version(text: &str) -> Option<(Version, &str)> {
-    let (version, json) = text.split_once(' ')?;
-    Some((Version(version.parse().ok()?), json))
 }
 
 impl Slot {
@@ -452,179 +280,12 @@ pub(crate) struct Change {
     pub(crate) prefix: usize,
 }
 
-impl Document {
-    fn json(json: &str) -> Self {
-        Self { source: Source::Json(json.into()), parsed: OnceLock::new() }
-    }
-
-    fn of(entity: Arc<dyn Stored>) -> Self {
-        let parsed = OnceLock::from(Arc::clone(&entity).into_any());
-        Self { source: Source::Entity(entity), parsed }
-    }
-
-    /// The sorted sets of this entity of a known kind; none if it cannot be read.
-    fn places<E: Entity>(&self) -> Vec<Place> {
-        if let Some(parsed) = self.parsed.get() {
-            return parsed.downcast_ref::<E>().map_or_else(Vec::new, Entity::places);
-        }
-        let Source::Json(json) = &self.source else { return Vec::new() };
-        from_object::<E>(json).map_or_else(|_| Vec::new(), |entity| entity.places())
-    }
-
-    fn parse<E: Entity>(&self, key: &Key) -> Result<Arc<dyn Any + Send + Sync>, Halt> {
-        let Source::Json(json) = &self.source else {
-            return Err(Halt::fault(format!("{key} is used as two kinds of entity")));
-        };
-        let entity: E = from_object(json).map_err(|error| {
-            Halt::fault(format!("what is stored at {key} cannot be read: {error}"))
-        })?;
-        Ok(Arc::new(entity))
-    }
-}
-
-/// What a decision comes to. Nothing happens by making one.
-#[derive(Debug)]
-pub struct Changes<A = ()> {
-    pub(crate) puts: Vec<Put>,
-    pub(crate) appends: Vec<Append>,
-    pub(crate) notes: Vec<Note>,
-    pub(crate) deliveries: Vec<String>,
-    /// A limit, and the answer if it is reached already.
-    pub(crate) limit: Option<(SetLimit, A)>,
-    pub(crate) answer: Option<A>,
-}
-
-/// A limit for the members of a sorted set that a decision adds one to.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct SetLimit {
-    /// The key of the set.
-    pub(crate) set: String,
-    /// With what the members begin that count.
-    pub(crate) prefix: String,
-    /// The most of them.
-    pub(crate) members: u64,
-}
-
-#[derive(Debug)]
-pub(crate) struct Put {
-    pub(crate) key: Key,
-    kind: &'static Kind,
-    entity: Arc<dyn Stored>,
-    places_of: fn(&Document) -> Vec<Place>,
-    joins_again: bool,
-}
-
-/// An event to publish.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Append {
-    /// Where.
-    pub stream: Stream,
-    /// The JSON object.
-    pub json: String,
-}
-
-/// A line for the log, written once the decision is committed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
-    /// The order that it is about, if it is about one.
-    pub order: Option<OrderId>,
-    /// A sentence.
-    pub text: String,
-}
-
-impl<A> Default for Changes<A> {
-    fn default() -> Self {
-        Self {
-            puts: Vec::new(),
-            appends: Vec::new(),
-            notes: Vec::new(),
-            deliveries: Vec::new(),
-            limit: None,
-            answer: None,
-        }
-    }
-}
-
-impl<A> Changes<A> {
-    /// Nothing to do.
-    pub fn none() -> Self {
-        Self::default()
-    }
-
-    /// Writes an entity, which `reads` must have named as loaded or fresh. It is announced once
-    /// per commit with its last state, where its kind has a stream for that; a new one joins its
-    /// kind's index and its own lists. Its sorted sets follow [`Entity::places`].
-    pub fn put<E: Entity>(&mut self, entity: E) {
-        let key = Key::new(E::kind(), entity.id());
-        let places_of = Document::places::<E>;
-        let (kind, entity) = (E::kind(), Arc::new(entity));
-        self.puts.push(Put { key, kind, entity, places_of, joins_again: false });
-    }
-
-    /// Writes an entity that has not changed, so that it joins all of its sorted sets: an earlier
-    /// version of the program that wrote it knew fewer. It is not announced.
-    pub fn join_again<E: Entity>(&mut self, entity: E) {
-        self.put(entity);
-        self.puts.iter_mut().next_back().expect("it was just put").joins_again = true;
-    }
-
-    /// Publishes an event.
-    pub fn append<E: Event>(&mut self, event: &E) {
-        let json = serde_json::to_string(event).expect("events have string keys only");
-        self.appends.push(Append { stream: E::STREAM, json });
-    }
-
-    /// Says something about an order in the log.
-    pub fn note(&mut self, order: OrderId, text: impl Into<String>) {
-        self.notes.push(Note { order: Some(order), text: text.into() });
-    }
-
-    /// Says something else in the log.
-    pub fn remark(&mut self, text: impl Into<String>) {
-        self.notes.push(Note { order: None, text: text.into() });
-    }
-
-    /// Prints a line on standard output once the decision is committed. It is no part of the log: no
-    /// level keeps it back.
-    pub fn deliver(&mut self, line: String) {
-        self.deliveries.push(line);
-    }
-
-    /// Limits the members with this prefix of a sorted set which [`put`](Self::put) adds one to. The
-    /// commit counts them before it adds one: where there are as many already, nothing of this decision
-    /// happens and the caller gets the other answer.
-    pub fn limit(&mut self, set: &str, prefix: String, members: u64, otherwise: A) {
-        self.limit = Some((SetLimit { set: set.to_owned(), prefix, members }, otherwise));
-    }
-
-    /// Answers the caller of a command.
-    #[must_use]
-    pub fn answering(mut self, answer: A) -> Self {
-        self.answer = Some(answer);
-        self
-    }
-
-    /// The answer to the caller, for tests.
-    pub fn into_answer(self) -> Option<A> {
-        self.answer
-    }
-
-    /// The events to publish, for tests.
-    pub fn events(&self) -> &[Append] {
-        &self.appends
-    }
-
-    /// Whether nothing is to be stored or published.
-    pub fn is_empty(&self) -> bool {
-        self.puts.is_empty() && self.appends.is_empty()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde::{Deserialize, Serialize};
 
     use super::*;
+    use crate::contract::keys;
 
     #[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
     struct Thing {
@@ -634,9 +295,7 @@ mod tests {
 
     impl Entity for Thing {
         type Id = str;
-        fn kind() -> &'static Kind {
-            &keys::PRODUCT
-        }
+        const KIND: &'static Kind = &keys::PRODUCT;
         fn id(&self) -> &str {
             &self.id
         }
@@ -649,9 +308,7 @@ mod tests {
 
     impl Entity for Quiet {
         type Id = str;
-        fn kind() -> &'static Kind {
-            &keys::ORDER
-        }
+        const KIND: &'static Kind = &keys::ORDER;
         fn id(&self) -> &str {
             &self.id
         }
@@ -710,9 +367,7 @@ mod tests {
         }
         impl Entity for Listed {
             type Id = str;
-            fn kind() -> &'static Kind {
-                &keys::PRODUCT
-            }
+            const KIND: &'static Kind = &keys::PRODUCT;
             fn id(&self) -> &str {
                 &self.id
             }
@@ -774,7 +429,7 @@ mod tests {
     #[test]
     fn what_is_looked_at_but_not_loaded_is_remembered_once() {
         let world = World::default();
-        assert_eq!(world.get::<Thing>("1").unwrap_err(), Halt::Missing);
+        assert_eq!(world.get::<Thing>("1").unwrap_err(), DecideError::Missing);
         assert_eq!(world.take_missing(), [key()]);
         assert_eq!(world.take_missing(), []);
     }

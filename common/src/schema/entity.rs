@@ -4,7 +4,32 @@ use std::fmt;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::contract::keys::Kind;
+use crate::schema::stream::Stream;
+
+/// One kind of stored entity.
+///
+/// An entity is a string `"<version> <JSON document>"` at `<prefix><id>`. The version grows with
+/// every write; one MGET reads many entities, one MSET writes many.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// Key up to the id.
+    pub prefix: &'static str,
+    /// The list to whose end the id of each new entity is pushed, if the kind is listed. It is only
+    /// ever appended to: a page is a range of positions, stable while new ones arrive.
+    pub index: Option<&'static str>,
+    /// Where the entity is published when it changes, if anywhere.
+    pub updates: Option<Stream>,
+    /// Whether that includes that it is new. Where its owner has an event of its own for that, it
+    /// does not.
+    pub announces_new: bool,
+}
+
+impl Kind {
+    /// A kind with this prefix that is neither listed nor published.
+    pub const fn plain(prefix: &'static str) -> Self {
+        Self { prefix, index: None, updates: None, announces_new: false }
+    }
+}
 
 /// Something stored: see [`Kind`].
 pub trait Entity: Serialize + DeserializeOwned + Send + Sync + 'static {
@@ -12,7 +37,7 @@ pub trait Entity: Serialize + DeserializeOwned + Send + Sync + 'static {
     type Id: fmt::Display + ?Sized;
 
     /// Where it is stored and announced.
-    fn kind() -> &'static Kind;
+    const KIND: &'static Kind;
 
     /// Its id.
     fn id(&self) -> &Self::Id;

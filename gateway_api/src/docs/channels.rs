@@ -4,9 +4,13 @@
 //! [`describe`] has an arm for each stream, so none is left out; schemas are derived from the types
 //! that services write and read, and examples are values of them.
 
-use common::contract::{
-    entities::{Account, OrderUpdated, ProductUpdated},
-    events::{DeadLetter, EVENT_ID, Event, Stream, TRACEPARENT, Topic, Writer},
+use common::{
+    contract::{
+        entities::{Account, ProductUpdated},
+        order::OrderUpdated,
+        streams::{self, topics},
+    },
+    schema::stream::{DeadLetter, EVENT_ID, Event, Stream, TRACEPARENT, Writer},
 };
 use serde::Serialize;
 use utoipa::{
@@ -39,19 +43,19 @@ pub(crate) struct Description {
 
 /// All streams.
 pub(crate) fn all() -> Vec<Description> {
-    Stream::ALL.into_iter().map(describe).collect()
+    streams::ALL.into_iter().map(describe).collect()
 }
 
 fn describe(stream: Stream) -> Description {
     match stream {
-        Stream::OrderCreated => event(
+        streams::ORDER_CREATED => event(
             "OrderCreated",
             "Orders to fill: each new one, and again when its customer pays again (with the next \
              `attempt`) or when no answer came for long (with `resend`). inventory_service checks \
              and reserves stock, msg_service tells the customer.",
             &examples::order_created(),
         ),
-        Stream::OrderUpdated => whole::<OrderUpdated>(
+        streams::ORDER_UPDATED => whole::<OrderUpdated>(
             stream,
             "OrderUpdated",
             "An order whenever it has changed, without its history; several changes in one commit \
@@ -59,7 +63,7 @@ fn describe(stream: Stream) -> Description {
              all members are strings, numbers or lists of strings.",
             &OrderUpdated::from(&examples::paid()),
         ),
-        Stream::OrderCancelled => event(
+        streams::ORDER_CANCELLED => event(
             "OrderCancelled",
             "Orders that were called off. inventory_service gives their stock back, \
              account_service their money, msg_service tells the customer; what of the order is \
@@ -67,19 +71,19 @@ fn describe(stream: Stream) -> Description {
              both owners have confirmed the cancellation.",
             &examples::order_cancelled(),
         ),
-        Stream::OrderShipped => event(
+        streams::ORDER_SHIPPED => event(
             "OrderShipped",
             "Orders that left the house. inventory_service counts their pieces as sold, \
              msg_service tells the customer. Published again with the number of the `resend` until \
              inventory_service has confirmed it.",
             &examples::order_shipped(),
         ),
-        Stream::OrderCompleted => event(
+        streams::ORDER_COMPLETED => event(
             "OrderCompleted",
             "Orders that arrived. msg_service tells the customer.",
             &examples::order_completed(),
         ),
-        Stream::OrderUnpaid => event(
+        streams::ORDER_UNPAID => event(
             "OrderUnpaid",
             "Orders whose payment failed and whose stock is not confirmed as released. Published \
              only if the confirmation is overdue: as a rule inventory_service learns of the failed \
@@ -87,82 +91,82 @@ fn describe(stream: Stream) -> Description {
              it, and confirms.",
             &examples::order_unpaid(),
         ),
-        Stream::InventoryCreated => event(
+        streams::INVENTORY_CREATED => event(
             "ProductCreated",
             "Products as clients define them: by `PUT /inventory/{id}`, which keeps the amount of \
              an existing one (`keep`), or by `POST /init-data`, which resets it.",
             &examples::product_created(),
         ),
-        Stream::InventoryRestock => event(
+        streams::INVENTORY_RESTOCK => event(
             "Restock",
             "Deliveries of stock, by `POST /inventory/{id}/restock`. inventory_service takes each \
              `id` once; then it fills orders that wait for the product.",
             &examples::restock(),
         ),
-        Stream::InventoryCheck => event(
+        streams::INVENTORY_CHECK => event(
             "StockChecked",
             "What became of an order at inventory_service: reserved, waiting or rejected; and again \
              once a waiting order was served. order_service sets the status, account_service takes \
              the money of what is reserved, msg_service tells the customer.",
             &examples::stock_checked(),
         ),
-        Stream::InventoryConfirmed => event(
+        streams::INVENTORY_CONFIRMED => event(
             "StockConfirmed",
             "Steps of orders that have had their effect on the stock: `cancelled`, `shipped`, and \
              `released` after a failed payment. Published with the effect, and again if order_service \
              asks again. order_service repeats a step until it is confirmed.",
             &examples::stock_confirmed(),
         ),
-        Stream::InventoryLine => event(
+        streams::INVENTORY_LINE => event(
             "LineMoves",
             "inventory_service's note to itself: orders wait for a product that came in, and the \
              next part of its line is to be served.",
             &examples::line_moves(),
         ),
-        Stream::InventoryUpdated => whole::<ProductUpdated>(
+        streams::INVENTORY_UPDATED => whole::<ProductUpdated>(
             stream,
             "ProductUpdated",
             "A product whenever it has changed; several changes in one commit are one entry, with \
              the last state. For caches and for watchers: all members are strings or numbers.",
             &ProductUpdated::from(&examples::product()),
         ),
-        Stream::AccountCreated => event(
+        streams::ACCOUNT_CREATED => event(
             "AccountCreated",
             "Customers' accounts as clients define them: by `PUT /accounts/{id}`, which keeps the \
              balance of an existing one (`keep`), or by `POST /init-data`, which resets it. \
              msg_service learns names and addresses from it.",
             &examples::account_created(),
         ),
-        Stream::AccountTopUp => event(
+        streams::ACCOUNT_TOP_UP => event(
             "TopUp",
             "Money that customers pay in, by `POST /accounts/{id}/top-up`. account_service takes \
              each `id` once.",
             &examples::top_up(),
         ),
-        Stream::AccountToppedUp => event(
+        streams::ACCOUNT_TOPPED_UP => event(
             "ToppedUp",
             "Money that came in. msg_service tells the customer.",
             &examples::topped_up(),
         ),
-        Stream::AccountWallet => event(
+        streams::ACCOUNT_WALLET => event(
             "WalletChecked",
             "What became of an order's payment. order_service sets the status, inventory_service \
              gives the stock of an unpaid order back, msg_service tells the customer.",
             &examples::wallet_checked(),
         ),
-        Stream::AccountRefunded => event(
+        streams::ACCOUNT_REFUNDED => event(
             "Refunded",
             "Money given back for orders that were called off. msg_service tells the customer.",
             &examples::refunded(),
         ),
-        Stream::AccountConfirmed => event(
+        streams::ACCOUNT_CONFIRMED => event(
             "PaymentConfirmed",
             "Cancellations of orders that have had their effect on the customer's account. Published \
              with the effect, and again if order_service asks again. order_service repeats a \
              cancellation until it is confirmed.",
             &examples::payment_confirmed(),
         ),
-        Stream::AccountUpdated => whole::<Account>(
+        streams::ACCOUNT_UPDATED => whole::<Account>(
             stream,
             "AccountUpdated",
             "The whole account whenever it has changed; several changes in one commit are one \
@@ -170,25 +174,26 @@ fn describe(stream: Stream) -> Description {
              numbers.",
             &examples::account(),
         ),
-        Stream::MessageSent => event(
+        streams::MESSAGE_SENT => event(
             "MessageSent",
             "What customers were told, for whoever carries it to them; once for each cause.",
             &examples::message_sent(),
         ),
-        Stream::Dead(topic) => whole::<DeadLetter>(
+        _ if stream.is_dead_letters() => whole::<DeadLetter>(
             stream,
             "DeadLetter",
             "Entries that the topic's owner could not handle, with the reason: no such event, or \
              one that can never be. They are never trimmed; an operator looks into them.",
             &examples::dead_letter(
-                match topic {
-                    Topic::Order => Stream::InventoryCheck,
-                    Topic::Inventory | Topic::Message => Stream::OrderCreated,
-                    Topic::Account => Stream::AccountCreated,
+                match stream.topic() {
+                    topics::ORDER => streams::INVENTORY_CHECK,
+                    topics::ACCOUNT => streams::ACCOUNT_CREATED,
+                    _ => streams::ORDER_CREATED,
                 },
-                topic,
+                stream.topic(),
             ),
         ),
+        _ => panic!("{stream}: describe it here"),
     }
 }
 
@@ -256,7 +261,7 @@ mod tests {
 
     #[test]
     fn each_stream_is_described_under_its_own_name() {
-        for (stream, description) in Stream::ALL.into_iter().zip(all()) {
+        for (stream, description) in streams::ALL.into_iter().zip(all()) {
             assert_eq!(stream, description.stream);
         }
     }

@@ -1,0 +1,178 @@
+//! The checks before a server is used: it is there, it keeps what it is given, and it grants what is needed.
+
+use redis::{Pipeline, Value, from_redis_value};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::connection::{
+    backoff::Backoff,
+    error::ConnectionError,
+    health::Component,
+    link::Link,
+    permissions::{Permission, complaint},
+    shared_link::SharedLink,
+};
+
+impl Link {
+    /// Checks that we have these rights; where that cannot be found out, says so once.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectionError::Unsuitable`] if one is missing; otherwise as [`Link::ask`].
+    pub async fn check_permissions(
+        &mut self,
+        rights: &[Permission],
+    ) -> Result<(), ConnectionError> {
+        check(self, rights).await
+    }
+}
+
+impl SharedLink {
+    /// As [`Link::check_permissions`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Link::check_permissions`].
+    pub async fn check_permissions(&self, rights: &[Permission]) -> Result<(), ConnectionError> {
+        self.link.lock().await.check_permissions(rights).await
+    }
+}
+
+/// Waits until the server answers; `false` if the shutdown came first.
+///
+/// # Errors
+///
+/// The server must not be used, see [`Link::check_server`] and [`Link::check_permissions`]. A replica is asked
+/// again: its name may lead elsewhere later.
+pub(crate) async fn await_server(
+    link: &mut Link,
+    rights: &[Permission],
+    component: &Component,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<bool> {
+    let mut backoff = Backoff::default();
+    loop {
+        let usable = match link.check_server().await {
+            Ok(_) => link.check_permissions(rights).await,
+            Err(error) => Err(error),
+        };
+        match usable {
+            Ok(()) => return Ok(true),
+            Err(error @ ConnectionError::Unsuitable { .. }) => return Err(error.into()),
+            Err(error) => component.failed(&error),
+        }
+        tokio::select! {
+            () = backoff.wait() => {}
+            () = shutdown.cancelled() => return Ok(false),
+        }
+    }
+}
+
+/// Holds the rights against what the server says; where it cannot be asked, says so.
+///
+/// # Errors
+///
+/// [`ConnectionError::Unsuitable`] names what is missing; the server is away, or does not let us in.
+async fn check(link: &mut Link, rights: &[Permission]) -> Result<(), ConnectionError> {
+    if rights.is_empty() {
+        return Ok(());
+    }
+    let mut ask = Pipeline::with_capacity(1);
+    ask.cmd("ACL").arg("WHOAMI");
+    let user = link.send(&ask).await?.pop().unwrap_or(Value::Nil);
+    if cannot_be_asked(&user) {
+        tell_unchecked(link, user);
+        return Ok(());
+    }
+    let user = link.accept("ACL WHOAMI", user)?;
+    let user = from_redis_value::<String>(user).unwrap_or_default();
+    let mut commands = Pipeline::with_capacity(rights.len());
+    for right in rights {
+        commands.cmd("ACL").arg("DRYRUN").arg(&user).arg(&right.words);
+    }
+    let mut answers = link.send(&commands).await?;
+    if let Some(place) = answers.iter().position(cannot_be_asked) {
+        tell_unchecked(link, answers.swap_remove(place));
+        return Ok(());
+    }
+    let missing: Vec<&Permission> = rights
+        .iter()
+        .zip(&answers)
+        .filter(|(_, answer)| is_refusal(answer))
+        .map(|(it, _)| it)
+        .collect();
+    if missing.is_empty() {
+        debug!(
+            user,
+            rights = rights.len(),
+            "the Redis at {} grants all that is needed",
+            link.address()
+        );
+        return Ok(());
+    }
+    Err(ConnectionError::Unsuitable { address: link.address(), reason: complaint(&user, &missing) })
+}
+
+/// Whether the server does not know the command, or does not let this user ask about rights. Any other
+/// error says nothing about that: who is not let in asks again.
+fn cannot_be_asked(answer: &Value) -> bool {
+    let Value::ServerError(error) = answer else { return false };
+    match error.code() {
+        "NOPERM" => true,
+        "ERR" => error.details().is_some_and(|it| it.to_lowercase().contains("unknown")),
+        _ => false,
+    }
+}
+
+fn tell_unchecked(link: &Link, answer: Value) {
+    let Value::ServerError(error) = answer else { return };
+    let reason = redis::RedisError::from(error).to_string();
+    warn!(
+        user = link.user(),
+        reason,
+        "the rights at the Redis at {} cannot be checked; what is missing will show when it is needed (it takes \
+         Redis 7.0 and +acl|whoami +acl|dryrun)",
+        link.address()
+    );
+}
+
+/// Whether a dry run would have been refused. An error is about the call and not about the right.
+fn is_refusal(answer: &Value) -> bool {
+    match answer {
+        Value::BulkString(text) => text != b"OK",
+        Value::SimpleString(text) => text != "OK",
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_where_there_is_no_asking_about_rights_are_they_left_unchecked() {
+        let error = |line: &[u8]| redis::parse_redis_value(line).unwrap();
+        for unknown in [
+            &b"-NOPERM User order has no permissions to run the 'acl|dryrun' command\r\n"[..],
+            b"-ERR unknown command 'ACL', with args beginning with: 'WHOAMI'\r\n",
+            b"-ERR Unknown subcommand or wrong number of arguments for 'DRYRUN'. Try ACL HELP.\r\n",
+        ] {
+            assert!(cannot_be_asked(&error(unknown)), "{}", String::from_utf8_lossy(unknown));
+        }
+        for other in [
+            &b"-NOAUTH Authentication required.\r\n"[..],
+            b"-LOADING Redis is loading the dataset in memory\r\n",
+            b"-ERR User 'order' not found\r\n",
+            b"+OK\r\n",
+        ] {
+            assert!(!cannot_be_asked(&error(other)), "{}", String::from_utf8_lossy(other));
+        }
+    }
+
+    #[test]
+    fn only_an_answer_other_than_ok_is_a_refusal() {
+        assert!(!is_refusal(&Value::Okay));
+        assert!(!is_refusal(&Value::SimpleString("OK".to_owned())));
+        assert!(is_refusal(&Value::BulkString(b"This user has no permissions".to_vec())));
+    }
+}

@@ -1,0 +1,351 @@
+//! Decides a batch, and settles what becomes of each of its inputs.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tracing::{error, info};
+
+use super::{
+    BATCH_KEYS, DELETED, Engine, Job, Lease, MISSED_KEYS, Origin, Progress, Setback, Work,
+    commit::{KeyKind, Outcome, Refused, Standing},
+    group::{Group, group},
+};
+use crate::{
+    clock::now_millis,
+    connection::entry::short_reason,
+    decision::{Append, Changes, DecideError, Decider, Note, ReadAccess, World},
+    logs,
+    schema::{
+        keys::{self, Key},
+        stream::DeadLetter,
+    },
+    trace_context::trace_id,
+};
+
+impl<D: Decider> Engine<D> {
+    /// Decides on all open jobs and commits. Those that are not committed yet stay open.
+    pub(super) async fn decide_and_commit(
+        &mut self,
+        world: &mut World,
+        open: &mut Vec<Job<D>>,
+        alone: bool,
+        failed: &mut Vec<Job<D>>,
+    ) -> Result<Progress, Setback> {
+        let now = now_millis();
+        let mut decided = Vec::with_capacity(open.len());
+        let mut jobs = Vec::with_capacity(open.len());
+        let mut missed = Vec::new();
+        for mut job in open.drain(..) {
+            match self.decide(world, &mut job, now) {
+                Verdict::Missed => missed.push(job),
+                Verdict::Failed(_) if !alone => failed.push(job),
+                Verdict::Failed(reason) | Verdict::Unreadable(reason) => {
+                    decided.push(self.refuse(world, &mut job, reason, now));
+                    jobs.push(job);
+                }
+                Verdict::Changes(changes) => {
+                    decided.push(changes);
+                    jobs.push(job);
+                }
+            }
+        }
+        let groups = group(&jobs, &mut decided, world);
+        let writes = |group: &Group| {
+            !group.appends.is_empty()
+                || group
+                    .keys
+                    .iter()
+                    .any(|key| world.slot(key).is_some_and(|slot| slot.change().is_some()))
+        };
+        let (writing, idle): (Vec<Group>, Vec<Group>) = groups.into_iter().partition(writes);
+        let done = match self.find_foreign(&idle, world).await {
+            // A commit passes the lease on, even if it has nothing to write.
+            Ok(()) if writing.is_empty() && (self.lease != Lease::Held || jobs.is_empty()) => {
+                Ok(Vec::new())
+            }
+            Ok(()) => self.commit(&writing, world, now).await,
+            Err(error) => Err(error.into()),
+        };
+        let outcomes = match done {
+            Ok(outcomes) => outcomes,
+            Err(setback) => {
+                open.extend(jobs);
+                open.extend(missed);
+                return Err(setback);
+            }
+        };
+        let mut fates: Vec<Fate> = jobs.iter().map(|_| Fate::Committed).collect();
+        for group in &idle {
+            if group.keys.iter().any(|key| world.foreign(key).is_some()) {
+                group.jobs.iter().for_each(|job| fates[*job] = Fate::Lost);
+            }
+        }
+        let all_committed =
+            missed.is_empty() && outcomes.iter().all(|it| *it == Outcome::Committed);
+        for (group, outcome) in writing.iter().zip(outcomes) {
+            let fate = match outcome {
+                Outcome::Committed => {
+                    // Inputs that stay open look at the world again.
+                    if !all_committed {
+                        group.keys.iter().for_each(|key| world.settle(key, now));
+                    }
+                    continue;
+                }
+                Outcome::Conflict(standing) => {
+                    self.metrics.conflicts.inc();
+                    group.keys.iter().for_each(|key| world.revert(key));
+                    for (key, found) in standing {
+                        match found {
+                            Standing::Absent => world.set_standing(key, None),
+                            Standing::Stored(text) => world.set_standing(key, Some(&text)),
+                            Standing::Foreign(kind) => world.set_foreign(key, &kind),
+                        }
+                    }
+                    Fate::Lost
+                }
+                Outcome::Full(limit) => {
+                    group.keys.iter().for_each(|key| world.revert(key));
+                    // With those before it there would be too many; these are decided again without it.
+                    group.jobs.iter().for_each(|job| fates[*job] = Fate::Again);
+                    group
+                        .limits
+                        .get(limit)
+                        .into_iter()
+                        .for_each(|(_, job)| fates[*job] = Fate::Full);
+                    continue;
+                }
+                Outcome::Deferred => {
+                    self.metrics.deferrals.inc();
+                    group.keys.iter().for_each(|key| world.forget(key));
+                    Fate::Deferred
+                }
+                Outcome::Refused(refused) => {
+                    group.keys.iter().for_each(|key| world.revert(key));
+                    match refused.kind {
+                        // Only these inputs write there, so it is their fault alone.
+                        KeyKind::OwnList if !refused.is_denied() => Fate::Failed(refused.reason),
+                        _ => {
+                            self.note_obstacle(refused);
+                            Fate::Refused
+                        }
+                    }
+                }
+            };
+            group.jobs.iter().for_each(|job| fates[*job] = fate.clone());
+        }
+        self.metrics.commits.inc_by((writing.len() + idle.len()) as u64);
+        let mut progress = Progress::Done;
+        for ((mut job, changes), fate) in jobs.into_iter().zip(decided).zip(fates) {
+            match fate {
+                Fate::Committed => self.finish(job, changes),
+                Fate::Full => {
+                    let answer = changes.limit.map(|(_, otherwise)| otherwise);
+                    self.finish(job, Changes { answer, ..Changes::none() });
+                }
+                Fate::Again => open.push(job),
+                Fate::Failed(reason) if alone => {
+                    job.work = Work::Unreadable(reason);
+                    open.push(job);
+                }
+                Fate::Failed(_) => failed.push(job),
+                Fate::Refused => self.parked.push(job),
+                Fate::Deferred => {
+                    progress = progress.max(Progress::Deferred);
+                    open.push(job);
+                }
+                Fate::Lost => {
+                    progress = progress.max(Progress::Lost);
+                    // What it looked at may not be what it looks at next time.
+                    if job.missed.len() > MISSED_KEYS {
+                        job.missed.drain(..).for_each(|key| world.forget(&key));
+                    }
+                    open.push(job);
+                }
+            }
+        }
+        open.extend(missed);
+        Ok(progress)
+    }
+
+    /// A key that inputs need cannot be written: the engine is not ready until it can.
+    fn note_obstacle(&mut self, refused: Refused) {
+        self.component.failed(&self.own.error_of("the commit", &refused.reason));
+        self.metrics.failures.inc();
+        self.obstacles.retain(|known| known.key != refused.key);
+        self.obstacles.push(refused);
+    }
+
+    fn decide(&self, world: &mut World, job: &mut Job<D>, now: u64) -> Verdict<D::Answer> {
+        (job.fault, job.dead) = (None, None);
+        let input = match &job.work {
+            Work::Nothing => return Verdict::Changes(Changes::none()),
+            Work::Unreadable(reason) => return Verdict::Unreadable(reason.clone()),
+            Work::Deleted => return Verdict::Unreadable(DELETED.to_owned()),
+            Work::Input(input) => input,
+        };
+        if let Some(named) = job.oversized {
+            let reason = format!("it concerns {named} entities; {BATCH_KEYS} are the most");
+            return Verdict::Unreadable(reason);
+        }
+        if job.panicked {
+            return Verdict::Failed("its handling panicked".to_owned());
+        }
+        if let Some(reason) = job.keys.iter().find_map(|(key, _)| world.foreign(key)) {
+            return Verdict::Failed(reason);
+        }
+        let decision = catch_unwind(AssertUnwindSafe(|| self.decider.decide(input, world, now)));
+        let missing = world.take_missing();
+        match decision {
+            Err(panic) => {
+                Verdict::Failed(format!("its handling panicked: {}", panic_text(&*panic)))
+            }
+            Ok(Err(DecideError::Invalid(reason))) => Verdict::Failed(reason),
+            Ok(Err(DecideError::Missing)) if !missing.is_empty() => {
+                job.missed.extend(missing);
+                Verdict::Missed
+            }
+            Ok(Err(halt @ DecideError::Missing)) => Verdict::Failed(halt.to_string()),
+            Ok(Ok(mut changes)) => {
+                job.tries += 1;
+                let may_write = |key: &Key| {
+                    job.keys.iter().any(|(name, access)| name == key && *access != ReadAccess::Peek)
+                };
+                if let Some(put) = changes.puts.iter().find(|put| !may_write(&put.key)) {
+                    let key = &put.key;
+                    return Verdict::Failed(format!("{key} was written but not named by reads"));
+                }
+                world.apply_traced(&mut changes, job.trace.as_deref());
+                Verdict::Changes(changes)
+            }
+        }
+    }
+
+    /// What is left to do about a job that cannot be handled: a dead letter, in a group of its own,
+    /// or an answer.
+    fn refuse(
+        &self,
+        world: &mut World,
+        job: &mut Job<D>,
+        reason: String,
+        now: u64,
+    ) -> Changes<D::Answer> {
+        let mut changes = Changes::none();
+        job.keys.clear();
+        match &mut job.origin {
+            Origin::Caller { .. } => job.fault = Some(reason),
+            Origin::Entry { stream, id, fields, .. } => {
+                let reason = short_reason(reason);
+                let trace = keys::dead_letter(D::TOPIC, *stream, *id);
+                // Something else lies there. Without its record the letter may be written twice; waiting would
+                // stop the service.
+                let can_be_marked = world.foreign(&trace).is_none();
+                if can_be_marked {
+                    job.keys.push((trace.clone(), ReadAccess::Fresh));
+                }
+                if !world.knows(&trace) {
+                    world.set_standing(trace.clone(), None);
+                }
+                // An entry may be delivered twice, also into one batch.
+                if world
+                    .slot(&trace)
+                    .is_some_and(|slot| slot.version().is_some() || slot.change().is_some())
+                {
+                    return changes;
+                }
+                // Readers have cut what they could not parse.
+                let whole = job.whole.take().or_else(|| fields.cut());
+                let letter = DeadLetter {
+                    stream: stream.key().to_owned(),
+                    entry: id.to_string(),
+                    group: D::TOPIC.service().to_owned(),
+                    reason: reason.clone(),
+                    at: now,
+                    fields: fields.to_json(),
+                    whole_bytes: whole.as_ref().map(|it| it.bytes as u64),
+                    whole_digest: whole.as_ref().map(|it| it.digest.clone()),
+                };
+                job.whole = whole;
+                changes.appends.push(Append {
+                    stream: D::TOPIC.dead_letters(),
+                    json: serde_json::to_string(&letter).expect("it has string keys only"),
+                });
+                if can_be_marked {
+                    world.put_mark(&trace);
+                }
+                job.dead = Some(reason);
+            }
+        }
+        changes
+    }
+
+    fn finish(&mut self, job: Job<D>, changes: Changes<D::Answer>) {
+        if job.tries > 0 {
+            self.metrics.tries.observe(f64::from(job.tries));
+        }
+        let trace = job.trace.as_deref();
+        for note in &changes.notes {
+            tell(note, trace);
+        }
+        changes.deliveries.iter().for_each(|line| logs::print(line));
+        match job.origin {
+            Origin::Entry { stream, id, fields, .. } => {
+                if let Some(reason) = job.dead {
+                    self.metrics.dead_letters.inc();
+                    self.metrics.lost_entries.inc_by(matches!(job.work, Work::Deleted).into());
+                    let subject = fields.subject(stream).map(tracing::field::display);
+                    error!(%stream, entry = %id, reason, subject.id = subject,
+                        trace.id = trace_id(trace),
+                        "an entry cannot be handled; it went to {}", D::TOPIC.dead_letters());
+                }
+                self.acks.entry(stream).or_default().push(id);
+            }
+            Origin::Caller { reply } => {
+                let answer = match (job.fault, changes.answer) {
+                    (Some(fault), _) => Err(fault),
+                    (None, Some(answer)) => Ok(answer),
+                    (None, None) => Err("the decision came without an answer".to_owned()),
+                };
+                // A caller who went away in the meantime asks again with the same key.
+                let _ = reply.send(answer);
+            }
+        }
+    }
+}
+
+/// What became of an input's group.
+#[derive(Clone)]
+enum Fate {
+    Committed,
+    Lost,
+    Deferred,
+    /// A sorted set has as many members as the input allows.
+    Full,
+    /// A neighbour turned out to do nothing: decided again.
+    Again,
+    /// A key that every input needs cannot be written: tried again.
+    Refused,
+    /// A key that only these inputs need cannot be written, for this reason.
+    Failed(String),
+}
+
+enum Verdict<A> {
+    Changes(Changes<A>),
+    /// It looked at what was not loaded: it is loaded, and decided again.
+    Missed,
+    /// It was never an input, or one too large to be decided upon.
+    Unreadable(String),
+    /// Its decision failed or panicked: its own fault, if it does so alone.
+    Failed(String),
+}
+
+fn tell(note: &Note, trace: Option<&str>) {
+    let trace = trace_id(trace);
+    match &note.subject {
+        Some(subject) => info!(subject.id = subject, trace.id = trace, "{}", note.text),
+        None => info!(trace.id = trace, "{}", note.text),
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}

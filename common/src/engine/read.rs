@@ -1,0 +1,216 @@
+//! Reads what a batch concerns: waits for the lease on contested entities, and drops entries whose data is lost.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use redis::Value;
+use tracing::info;
+
+use super::{
+    BATCH_KEYS, Engine, Job, LEASE_MILLIS, LEASE_WAITS, Lease, Setback, Work,
+    store_id::{self, Identity},
+};
+use crate::{
+    connection::error::ConnectionError,
+    decision::{Decider, ReadAccess, Reads, World},
+    schema::keys::{self, Key},
+};
+
+impl<D: Decider> Engine<D> {
+    /// Drops entries whose data was lost, or whose server was started anew, after they were read:
+    /// what they say may never have happened. Those that still exist are delivered again.
+    pub(super) async fn drop_lost(
+        &mut self,
+        open: &mut Vec<Job<D>>,
+    ) -> Result<(), ConnectionError> {
+        let run_id = self.own.run_id().await?;
+        let is_lost = |identity: &Option<Identity>, job: &Job<D>| {
+            job.provenance().is_some_and(|it| it.is_lost() || !it.fits(identity.as_ref()))
+        };
+        let known = self.identity.as_ref().is_some_and(|identity| identity.run_id == run_id);
+        if !known || open.iter().any(|job| is_lost(&self.identity, job)) {
+            let mut identity = Some(store_id::identify(&mut self.own, D::TOPIC).await?);
+            if open.iter().any(|job| is_lost(&identity, job)) {
+                // It may be this connection, and not the reader's, that leads to a server which is not
+                // the one any more: a demoted primary answers all that the engine has asked so far.
+                self.own.renew();
+                identity = Some(store_id::identify(&mut self.own, D::TOPIC).await?);
+            }
+            if self.identity != identity {
+                // The effects that these acknowledge may be lost.
+                let (own, sources) = (self.sources.index(D::TOPIC), &self.sources);
+                self.acks.retain(|stream, _| sources.index(stream.topic()) != own);
+                self.identity = identity;
+            }
+        }
+        let before = open.len();
+        open.retain(|job| {
+            let lost = is_lost(&self.identity, job);
+            if lost {
+                job.provenance().inspect(|it| it.lose());
+            }
+            !lost
+        });
+        let entries = before - open.len();
+        if entries > 0 {
+            self.metrics.dropped.inc_by(entries as u64);
+            info!(
+                entries,
+                "the data from which entries were read is lost, or Redis was started \
+                anew: they are dropped, and delivered again where they exist"
+            );
+        }
+        Ok(())
+    }
+
+    /// Reads what the jobs concern, when it is this instance's turn if they are about contested entities.
+    pub(super) async fn load(
+        &mut self,
+        world: &mut World,
+        open: &mut Vec<Job<D>>,
+        alone: bool,
+    ) -> Result<(), Setback> {
+        let mut wanted = self.unread(world, open);
+        if self.lease == Lease::NotHeld && !self.is_contested(open) {
+            self.contested.clear();
+        } else if self.lease == Lease::NotHeld {
+            *world = World::default();
+            wanted = self.unread(world, open);
+            self.acquire_lease(world, wanted).await?;
+            if !alone {
+                self.top_up(open);
+            }
+            // New inputs are unchecked, and the data of the others may have been lost while the batch waited.
+            let identity = self.identity.clone();
+            self.drop_lost(open).await?;
+            if self.identity != identity {
+                return Err(Setback::Moved);
+            }
+            wanted = self.unread(world, open);
+        }
+        if !wanted.is_empty() {
+            let values = self.send_with_acks(vec![mget(&wanted)]).await?.pop();
+            self.take_in(world, wanted, values)?;
+        }
+        for (key, _) in
+            open.iter().flat_map(|job| &job.keys).filter(|(_, a)| *a == ReadAccess::Fresh)
+        {
+            if !world.knows(key) {
+                world.set_standing(key.clone(), None);
+            } else if self.ignore_records {
+                world.hide(key);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_contested(&self, open: &[Job<D>]) -> bool {
+        !self.contested.is_empty()
+            && open
+                .iter()
+                .flat_map(|job| &job.keys)
+                .any(|(key, access)| *access != ReadAccess::Fresh && self.contested.contains(key))
+    }
+
+    /// Queues for the lease on the contested entities, waits for the turn, and reads.
+    async fn acquire_lease(&mut self, world: &mut World, wanted: Vec<Key>) -> Result<(), Setback> {
+        let turn = keys::lease_queue(D::TOPIC, &self.instance);
+        let mut join = redis::cmd("EVAL");
+        join.arg(include_str!("acquire_lease.lua")).arg(2).arg(keys::lease(D::TOPIC)).arg(&turn);
+        join.arg(&self.instance).arg(LEASE_MILLIS);
+        for key in &self.contested {
+            join.arg(key.as_str());
+        }
+        let mut wait = redis::cmd("BLPOP");
+        wait.arg(&turn).arg(LEASE_MILLIS as f64 / 1_000.0);
+        let mut values = None;
+        self.lease = Lease::Disregarded;
+        for _ in 0..LEASE_WAITS {
+            let commands = vec![join.clone(), wait.clone(), mget(&wanted)];
+            let mut answers = self.send_with_acks(commands).await?;
+            values = answers.pop();
+            if let Some(Value::Array(_)) = answers.pop() {
+                self.lease = Lease::Held;
+                if answers.pop() == Some(Value::Int(1)) {
+                    // Nobody was before us: the next batch does not queue.
+                    self.contested.clear();
+                }
+                break;
+            }
+            let joined = answers.pop().unwrap_or(Value::Nil);
+            if let Err(error) = self.own.accept("EVAL acquire_lease.lua", joined) {
+                self.component.denied(&error);
+            }
+        }
+        self.take_in(world, wanted, values)
+    }
+
+    /// Finds out what the jobs concern, and gives what of it is not in the world yet. Jobs beyond the batch's
+    /// limit are carried to the next one.
+    fn unread(&mut self, world: &World, open: &mut Vec<Job<D>>) -> Vec<Key> {
+        let (mut wanted, mut named) = (Vec::new(), 0);
+        for (number, job) in open.iter_mut().enumerate() {
+            let Work::Input(input) = &job.work else { continue };
+            let mut reads = Reads::default();
+            let asked = catch_unwind(AssertUnwindSafe(|| self.decider.reads(input, &mut reads)));
+            job.panicked = asked.is_err();
+            if reads.keys.len() + job.missed.len() > BATCH_KEYS && !job.narrowed {
+                // Behind others in its batch it may have looked at different entities each time: once,
+                // only those count that it looks at from now on.
+                job.narrowed = true;
+                job.missed.clear();
+            }
+            let missed = job.missed.iter().map(|key| (key.clone(), ReadAccess::Load));
+            job.keys = reads.keys.into_iter().chain(missed).collect();
+            if job.keys.len() > BATCH_KEYS {
+                // Not even alone would it fit into one call.
+                job.oversized = Some(job.keys.len());
+                job.keys.clear();
+                continue;
+            }
+            named += job.keys.len();
+            // One script call cannot take any number of keys.
+            if named > BATCH_KEYS && number > 0 {
+                open.drain(number..).rev().for_each(|job| self.carried.push_front(job));
+                break;
+            }
+            for (key, access) in &job.keys {
+                let read = *access != ReadAccess::Fresh || self.ignore_records;
+                if read && !world.knows(key) {
+                    wanted.push(key.clone());
+                }
+            }
+        }
+        wanted.sort_unstable();
+        wanted.dedup();
+        wanted
+    }
+
+    fn take_in(
+        &mut self,
+        world: &mut World,
+        wanted: Vec<Key>,
+        values: Option<Value>,
+    ) -> Result<(), Setback> {
+        let values = self.own.accept("MGET", values.unwrap_or(Value::Nil))?;
+        let Value::Array(values) = values else {
+            return Err(self.strange("MGET").into());
+        };
+        for (key, value) in wanted.into_iter().zip(values) {
+            match value {
+                Value::BulkString(bytes) => {
+                    world.set_standing(key, Some(&String::from_utf8_lossy(&bytes)));
+                }
+                _ => world.set_standing(key, None),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn mget(keys: &[Key]) -> redis::Cmd {
+    let mut command = redis::cmd("MGET");
+    for key in keys {
+        command.arg(key.as_str());
+    }
+    command
+}

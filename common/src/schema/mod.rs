@@ -1,0 +1,10 @@
+//! What a service declares: its topic, streams, entities and keys, as values that the engine takes as they are.
+//!
+//! Nothing here belongs to one shop. The shop's own declarations are in [`contract`](crate::contract).
+
+pub mod entity;
+pub mod entry_id;
+pub mod json;
+pub mod keys;
+pub mod stored_form;
+pub mod stream;
