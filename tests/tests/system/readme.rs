@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     process::Command,
 };
 
@@ -116,7 +116,38 @@ fn documents() -> BTreeMap<PathBuf, String> {
         let text = fs::read_to_string(root().join(&path)).expect("a document");
         (path, text)
     };
-    of("").into_iter().chain(of("docs")).map(read).collect()
+    ["", "docs", "docs/design", "docs/how-to"].into_iter().flat_map(of).map(read).collect()
+}
+
+/// The path without `..` in it.
+fn plain(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut plain, part| {
+        match part {
+            Component::ParentDir => drop(plain.pop()),
+            part => plain.push(part),
+        }
+        plain
+    })
+}
+
+/// The files of the repository by their paths from the root, with their texts; other bytes are replaced.
+fn files(folder: &Path) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for file in fs::read_dir(root().join(folder)).expect("a folder") {
+        let file = file.expect("a file");
+        let path = folder.join(file.file_name());
+        let name = path.to_str().expect("UTF-8").to_owned();
+        if matches!(name.as_str(), "target" | ".git") {
+            continue;
+        }
+        if file.file_type().expect("a type").is_dir() {
+            found.extend(files(&path));
+        } else {
+            let bytes = fs::read(root().join(&path)).expect("a file");
+            found.insert(name, String::from_utf8_lossy(&bytes).into_owned());
+        }
+    }
+    found
 }
 
 /// The anchors of a document's headings, as GitHub makes them.
@@ -148,14 +179,76 @@ fn every_link_of_the_documents_leads_to_a_file_and_a_heading() {
         for link in links(document).into_iter().filter(|link| !link.contains("://")) {
             let (target, anchor) = link.split_once('#').unwrap_or((link, ""));
             let target = if target.is_empty() { path.clone() } else { folder.join(target) };
-            let target = target.to_str().expect("a path").replace("docs/../", "");
+            let target = plain(&target);
             assert!(root().join(&target).exists(), "{}: {link} leads nowhere", path.display());
             if !anchor.is_empty() {
-                let headings = anchors(&documents[Path::new(&target)]);
+                let headings = anchors(&documents[&target]);
                 assert!(headings.iter().any(|it| it == anchor), "{}: {link}", path.display());
             }
             checked += 1;
         }
     }
     assert!(checked > 20, "only {checked} links were found");
+}
+
+/// The words in backticks, outside of blocks.
+fn code(document: &str) -> Vec<&str> {
+    let prose = document.split("```").step_by(2);
+    let words = prose.flat_map(|text| text.split('`').skip(1).step_by(2));
+    words.filter(|word| !word.contains(char::is_whitespace)).collect()
+}
+
+/// `a/{b,c}.rs` as `a/b.rs` and `a/c.rs`.
+fn each_path(word: &str) -> Vec<String> {
+    let parts = word.split_once('{').and_then(|(before, rest)| {
+        let (names, after) = rest.split_once('}')?;
+        Some(names.split(',').map(|name| format!("{before}{}{after}", name.trim())).collect())
+    });
+    parts.unwrap_or_else(|| vec![word.to_owned()])
+}
+
+#[test]
+fn files_and_tests_that_the_documents_name_exist() {
+    let files = files(Path::new(""));
+    let sources = files.iter().filter(|(path, _)| !path.ends_with(".md"));
+    let sources: Vec<(String, &str)> =
+        sources.map(|(path, text)| (format!("/{path}"), text.as_str())).collect();
+    let documents = documents();
+    let (mut paths, mut names) = (0, 0);
+    for (document, text) in &documents {
+        for word in code(text) {
+            let (path, name) = word.rsplit_once("::").unwrap_or((word, word));
+            let is_file =
+                [".rs", ".lua", ".acl", ".md", ".toml"].iter().any(|it| path.ends_with(it));
+            let is_source = is_file || (path.contains("/src/") || path.contains("/tests/"));
+            if is_source && !path.contains(['*', '<', '=', ':']) {
+                for path in each_path(path.trim_end_matches('/')) {
+                    let (at_end, inside) = (format!("/{path}"), format!("/{path}/"));
+                    let is_there =
+                        |(it, _): &&(String, &str)| it.ends_with(&at_end) || it.contains(&inside);
+                    let is_document = documents.contains_key(Path::new(&path));
+                    let found: Vec<_> = sources.iter().filter(is_there).collect();
+                    assert!(
+                        !found.is_empty() || is_document,
+                        "{}: there is no {path}",
+                        document.display()
+                    );
+                    if name != word {
+                        let function = format!("fn {name}(");
+                        let is_defined = found.iter().any(|(_, text)| text.contains(&function));
+                        assert!(is_defined, "{}: no {name} in {path}", document.display());
+                    }
+                    paths += 1;
+                }
+            }
+            let is_name =
+                name.len() > 25 && name.chars().all(|it| it.is_ascii_lowercase() || it == '_');
+            if is_name {
+                let is_there = sources.iter().any(|(_, text)| text.contains(name));
+                assert!(is_there, "{}: nothing is called {name}", document.display());
+                names += 1;
+            }
+        }
+    }
+    assert!(paths > 100 && names > 100, "only {paths} paths and {names} names were found");
 }
