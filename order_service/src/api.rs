@@ -209,7 +209,7 @@ fn submit_problem(id: OrderId, refusal: SubmitError, trace: Option<&str>) -> Pro
             "it was not confirmed in time; repeat the request with the same Idempotency-Key",
         ),
         SubmitError::Fault(fault) => {
-            error!(order.id = %id, trace.id = trace_id(trace), "request failed: {fault}");
+            error!(subject.id = %id, trace.id = trace_id(trace), "request failed: {fault}");
             Problem::internal("the order was not changed")
         }
     }
@@ -226,7 +226,7 @@ async fn show(
         Ok(None) => Err(unknown(id)),
         Err(error) => {
             let trace = trace(&headers);
-            error!(order.id = %id, trace.id = trace_id(trace.as_deref()),
+            error!(subject.id = %id, trace.id = trace_id(trace.as_deref()),
                 "cannot read the order: {error}");
             Err(error.problem("the order cannot be read", "orders cannot be read at the moment"))
         }

@@ -234,11 +234,11 @@ impl ResendTask {
                 if let Ok(Answer::Unconfirmed(order)) = &asked {
                     let (status, missing) = (order.status.name(), &order.unconfirmed);
                     warn!(
-                        order.id = %id,
+                        subject.id = %id,
                         "{status} is not confirmed after {CONFIRMATION_RESENDS_MAX} resends ({missing:?}): giving up"
                     );
                 }
-                debug!(order.id = %id, "overdue order: {asked:?}");
+                debug!(subject.id = %id, "overdue order: {asked:?}");
             }
             match members.last() {
                 Some(last) if members.len() == ORDERS_PER_PAGE => start = format!("({last}"),

@@ -340,7 +340,7 @@ enum Verdict<A> {
 fn tell(note: &Note, trace: Option<&str>) {
     let trace = trace_id(trace);
     match &note.subject {
-        Some(subject) => info!(subject.id = subject, trace.id = trace, "{}", note.text),
+        Some(subject) => info!(subject.id = %subject, trace.id = trace, "{}", note.text),
         None => info!(trace.id = trace, "{}", note.text),
     }
 }

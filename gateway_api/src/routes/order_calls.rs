@@ -59,7 +59,7 @@ pub(super) async fn call(
         let order = route.order().map(|id| id.to_string());
         let trace = headers.get(&TRACEPARENT).and_then(|value| value.to_str().ok());
         warn!(
-            order.id = order,
+            subject.id = order,
             trace.id = trace_id(trace),
             status = problem.status,
             "order_service was not reached: {detail}"

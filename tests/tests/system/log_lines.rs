@@ -42,11 +42,11 @@ async fn log_lines_about_an_order_have_its_id_and_its_trace() {
             "json" => {
                 let line: Value = serde_json::from_str(line)
                     .unwrap_or_else(|error| panic!("no JSON: {error}: {line}"));
-                line["order.id"] == order && line["trace.id"].as_str() == trace
+                line["subject.id"] == order && line["trace.id"].as_str() == trace
             }
             _ => {
                 let of_trace = trace.map(|trace| format!("trace.id={trace:?}"));
-                line.contains(&format!("order.id={order}"))
+                line.contains(&format!("subject.id={order}"))
                     && of_trace.map_or(!line.contains("trace.id"), |it| line.contains(&it))
             }
         };
