@@ -10,7 +10,7 @@ use common::{
     decision::Halt,
 };
 
-use super::{Reservation, ReservationState};
+use super::entity::{Reservation, ReservationState};
 use crate::unit_of_work::UnitOfWork;
 
 /// A failed payment, by the way in which its event names the attempt.
