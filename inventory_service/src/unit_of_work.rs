@@ -17,7 +17,7 @@ use common::{
     schema::entity::Entity,
 };
 
-use crate::reservation::Reservation;
+use crate::reservation::entity::Reservation;
 
 /// The limits of one decision that fills backorders; the rest is left to the next decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use common::{
 
 use crate::{
     backorders::queue::page_ids,
-    reservation::{Reservation, ReservationState},
+    reservation::entity::{Reservation, ReservationState},
     unit_of_work::{UnitOfWork, is_loaded},
 };
 

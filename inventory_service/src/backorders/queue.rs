@@ -18,7 +18,7 @@ use common::{
 };
 
 use crate::{
-    reservation::{QueuePosition, Reservation},
+    reservation::entity::{QueuePosition, Reservation},
     unit_of_work::UnitOfWork,
 };
 

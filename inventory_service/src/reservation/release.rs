@@ -11,7 +11,7 @@ use common::{
     schema::entry_id::EntryId,
 };
 
-use super::{Reservation, ReservationState};
+use super::entity::{Reservation, ReservationState};
 use crate::unit_of_work::UnitOfWork;
 
 /// A failed payment, by the way in which its event names the attempt.

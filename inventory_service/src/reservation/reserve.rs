@@ -12,7 +12,7 @@ use common::{
     http::request::PRODUCTS_LIMIT,
 };
 
-use super::{Reservation, ReservationState, quantities};
+use super::entity::{Reservation, ReservationState, quantities};
 use crate::{backorders::queue::is_promised, unit_of_work::UnitOfWork};
 
 /// Reserves the products of a new order or a new attempt. An order that is short of anything joins the

@@ -5,7 +5,7 @@ use common::{
     decision::DecideError,
 };
 
-use super::Reservation;
+use super::entity::Reservation;
 use crate::unit_of_work::UnitOfWork;
 
 /// Counts the stock of a shipped order as sold.

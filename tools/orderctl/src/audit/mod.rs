@@ -21,7 +21,7 @@ mod stock;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt};
 
 use common::{
     clock::Millis,
@@ -32,8 +32,6 @@ use common::{
 pub use self::groups::{Group, groups, is_quiet};
 use self::{facts::Snapshot, groups::Observations, order_history::OrderHistory, reading::Links};
 
-/// The time that Redis has to answer one command.
-const REDIS_TIMEOUT: Duration = Duration::from_secs(30);
 /// The number of findings that are printed; the rest is counted.
 const FINDINGS_SHOWN: usize = 100;
 

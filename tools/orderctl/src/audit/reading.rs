@@ -1,6 +1,9 @@
 //! Reads from the Redis of every topic.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use common::{
@@ -12,8 +15,8 @@ use common::{
 };
 use redis::{Cmd, Pipeline, Value, from_redis_value};
 
-use super::REDIS_TIMEOUT;
-
+/// The time that Redis has to answer one command.
+const REDIS_TIMEOUT: Duration = Duration::from_secs(30);
 /// The number of keys or entries that are read at once.
 const PAGE_SIZE: usize = 1_000;
 
