@@ -1,5 +1,5 @@
-//! Reservations: the stock that an order holds or waits for. [`entity`] has what is stored;
-//! [`reserve`](mod@reserve), [`release`](mod@release) and [`ship`](mod@ship) change it.
+//! Reservations: the stock that an order holds or waits for. `entity` has what is stored;
+//! `reserve`, `release` and `ship` change it.
 
 pub(crate) mod entity;
 mod release;

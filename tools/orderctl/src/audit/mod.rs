@@ -2,8 +2,8 @@
 //!
 //! It reads everything that the owners stored and published, and compares. The result is meaningful only
 //! at a quiet moment: while events are under way, some of their effects are still to come. The report
-//! says whether the moment was quiet. [`facts`] has the events and entities as they were read,
-//! [`snapshot`] reads them, [`order_history`] groups them by order, and a file for each theme checks them.
+//! says whether the moment was quiet. `facts` has the events and entities as they were read,
+//! `snapshot` reads them, `order_history` groups them by order, and a file for each theme checks them.
 
 mod arrivals;
 mod backorders;
