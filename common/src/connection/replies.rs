@@ -53,7 +53,7 @@ pub(super) fn accept(
     })
 }
 
-/// Whether a script may be run, but not all that it runs: Redis 7.0 has no code of its own for that.
+/// Whether a script may be run, but not all of its commands: Redis 7.0 has no error code for that.
 fn is_denial_within_script(message: &str) -> bool {
     ["The user executing the script can't", "ACL failure in script"]
         .iter()
@@ -65,7 +65,7 @@ pub(crate) fn is_error(value: &Value, code: &str) -> bool {
     matches!(value, Value::ServerError(error) if error.code() == code)
 }
 
-/// Whether an answer says that the script is not known there.
+/// Whether an answer reports an unknown script.
 pub(crate) fn is_noscript(value: &Value) -> bool {
     matches!(value, Value::ServerError(error) if redis::RedisError::from(error.clone()).kind()
         == ErrorKind::Server(ServerErrorKind::NoScript))

@@ -1,4 +1,5 @@
-//! The checks before a server is used: it is there, it keeps what it is given, and it grants what is needed.
+//! The checks before a server is used: it is reachable, does not evict data, and grants the
+//! required permissions.
 
 use redis::{Pipeline, Value, from_redis_value};
 use tokio_util::sync::CancellationToken;
@@ -14,7 +15,7 @@ use crate::connection::{
 };
 
 impl Link {
-    /// Checks that we have these rights; where that cannot be found out, says so once.
+    /// Checks that the user has these permissions. Logs once if the server cannot be asked.
     ///
     /// # Errors
     ///
@@ -41,9 +42,8 @@ impl SharedLink {
 /// Waits until the server answers; `false` if the shutdown came first.
 ///
 /// # Errors
-///
-/// The server must not be used, see [`Link::check_server`] and [`Link::check_permissions`]. A replica is asked
-/// again: its name may lead elsewhere later.
+/// The server must not be used, see [`Link::check_server`] and [`Link::check_permissions`]. A
+/// replica is retried: its name may resolve to another server later.
 pub(crate) async fn await_server(
     link: &mut Link,
     rights: &[Permission],
@@ -68,11 +68,12 @@ pub(crate) async fn await_server(
     }
 }
 
-/// Holds the rights against what the server says; where it cannot be asked, says so.
+/// Checks the permissions against the server's ACL. Logs if the server cannot be asked.
 ///
 /// # Errors
 ///
-/// [`ConnectionError::Unsuitable`] names what is missing; the server is away, or does not let us in.
+/// [`ConnectionError::Unsuitable`] names the missing permissions; otherwise the server is away or
+/// denies access.
 async fn check(link: &mut Link, rights: &[Permission]) -> Result<(), ConnectionError> {
     if rights.is_empty() {
         return Ok(());
@@ -113,8 +114,8 @@ async fn check(link: &mut Link, rights: &[Permission]) -> Result<(), ConnectionE
     Err(ConnectionError::Unsuitable { address: link.address(), reason: complaint(&user, &missing) })
 }
 
-/// Whether the server does not know the command, or does not let this user ask about rights. Any other
-/// error says nothing about that: who is not let in asks again.
+/// Whether the server does not know the command, or forbids this user to query permissions. Any
+/// other error means nothing for the permissions: a process that fails to authenticate asks again.
 fn cannot_be_asked(answer: &Value) -> bool {
     let Value::ServerError(error) = answer else { return false };
     match error.code() {
@@ -136,7 +137,7 @@ fn tell_unchecked(link: &Link, answer: Value) {
     );
 }
 
-/// Whether a dry run would have been refused. An error is about the call and not about the right.
+/// Whether a dry run was refused. An error concerns the call and not the permission.
 fn is_refusal(answer: &Value) -> bool {
     match answer {
         Value::BulkString(text) => text != b"OK",
@@ -150,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_where_there_is_no_asking_about_rights_are_they_left_unchecked() {
+    fn permissions_stay_unchecked_only_if_the_server_cannot_be_asked() {
         let error = |line: &[u8]| redis::parse_redis_value(line).unwrap();
         for unknown in [
             &b"-NOPERM User order has no permissions to run the 'acl|dryrun' command\r\n"[..],

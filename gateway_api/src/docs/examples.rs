@@ -390,7 +390,7 @@ pub(crate) fn no_name() -> Problem {
 }
 
 pub(crate) fn no_amount() -> Problem {
-    Problem::invalid_field("it is 1 to 1000000000000, not 0").at("amount")
+    Problem::invalid_field("it must be 1 to 1000000000000, not 0").at("amount")
 }
 
 pub(crate) fn key_reused() -> Problem {

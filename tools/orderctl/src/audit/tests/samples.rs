@@ -276,8 +276,8 @@ impl Snapshot {
         let by_time = OrderStatus::ALL.map(keys::orders_with).into_iter();
         let by_customer = OrderStatus::ALL.map(keys::customers_orders_with);
         for set in by_time.chain(by_customer).chain(further) {
-            let places = self.orders.values().flat_map(Entity::places);
-            let members = places.filter(|it| it.set == set).map(|it| it.member).collect();
+            let entries = self.orders.values().flat_map(Entity::sorted_sets);
+            let members = entries.filter(|it| it.set == set).map(|it| it.member).collect();
             self.list(set, members);
         }
     }
