@@ -401,7 +401,7 @@ pub(crate) fn key_reused() -> Problem {
 }
 
 pub(crate) fn wrong_state() -> Problem {
-    Problem::wrong_state("the order is completed; nothing more can be asked of it")
+    Problem::wrong_state("the order is completed; no further action is possible")
         .in_state(Completed.name(), &[])
 }
 
