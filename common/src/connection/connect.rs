@@ -51,7 +51,7 @@ pub(crate) async fn connect(
             let stream = connecting.tcp(host, *port).await?;
             connecting.finish(stream).await
         }
-        _ => Err(connecting.insecure("its URL is of a kind that is not known here".to_owned())),
+        _ => Err(connecting.insecure("the scheme of its URL is not supported".to_owned())),
     }
 }
 
@@ -157,7 +157,7 @@ impl Connecting<'_> {
         }
         self.away(io::Error::new(
             io::ErrorKind::UnexpectedEof,
-            "it closed the connection without a word",
+            "it closed the connection without an answer",
         ))
     }
 
@@ -168,7 +168,7 @@ impl Connecting<'_> {
             // Plain Redis answers a TLS handshake with an error, or closes the connection.
             None if self.url.is_tls() && error.kind() == io::ErrorKind::UnexpectedEof => self
                 .insecure(
-                "it hung up on TLS; if this is a port without TLS, its URL begins with redis://"
+                "it closed the connection during the TLS handshake; if this is a port without TLS, its URL begins with redis://"
                     .to_owned(),
             ),
             None => self.away(error),
@@ -180,10 +180,11 @@ impl Connecting<'_> {
         match error {
             Error::InvalidCertificate(fault) => self.explain_certificate(fault),
             Error::InvalidMessage(_) | Error::InappropriateMessage { .. } => {
-                "what it answers is not TLS; if this is a port without TLS, its URL begins with redis://".to_owned()
+                "its answer is not TLS; if this is a port without TLS, its URL begins with redis://"
+                    .to_owned()
             }
             Error::AlertReceived(AlertDescription::CertificateRequired) => {
-                "it wants to see a certificate: give REDIS_TLS_CERT and REDIS_TLS_KEY".to_owned()
+                "it requires a client certificate: set REDIS_TLS_CERT and REDIS_TLS_KEY".to_owned()
             }
             Error::AlertReceived(alert) => format!(
                 "it ended TLS with the alert {alert:?}; it may not accept the certificate of REDIS_TLS_CERT"
@@ -195,7 +196,7 @@ impl Connecting<'_> {
     fn explain_certificate(&self, fault: &CertificateError) -> String {
         match fault {
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                "its certificate is signed by no authority that is known here; REDIS_TLS_CA names the file of the \
+                "its certificate is signed by no known authority; REDIS_TLS_CA names the file of the \
                  right one"
                     .to_owned()
             }

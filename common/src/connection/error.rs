@@ -35,7 +35,7 @@ pub enum ConnectionError {
         reason: String,
     },
     /// A key holds a value that this system did not write.
-    #[error("what is stored at {key} in the Redis at {address} cannot be read: {reason}")]
+    #[error("the value at {key} in the Redis at {address} cannot be read: {reason}")]
     Unreadable {
         /// The address of the server.
         address: String,

@@ -120,7 +120,7 @@ impl Health {
     /// A short reason for operators.
     pub fn ready(&self) -> Result<(), &'static str> {
         if self.redis_is_failing() {
-            Err("trouble with Redis, see the log")
+            Err("Redis is failing, see the log")
         } else if !self.components().iter().all(|component| component.begun.load(Ordering::Relaxed))
         {
             Err("starting")

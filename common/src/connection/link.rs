@@ -285,7 +285,7 @@ impl Link {
         let mut parts = version.split('.');
         if (number(parts.next()), number(parts.next())) < (6, 2) {
             return Err(unsuitable(format!(
-                "it is version {version}; 6.2 is the oldest that will do"
+                "it is version {version}; 6.2 is the oldest supported version"
             )));
         }
         Ok(MemoryFacts::from_info(&text))

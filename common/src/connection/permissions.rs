@@ -106,14 +106,14 @@ pub fn of_every_program() -> Vec<Permission> {
 pub fn of_owner(topic: Topic, own: &[Stream]) -> Vec<Permission> {
     let key = |rest: &str| format!("{{{}}}:{rest}", topic.name());
     let (entity, list, set) = (key("entity:0"), key("index"), key("status:pending"));
-    let mut rights = of_every_program();
-    rights.push(Permission::without_key("SCRIPT LOAD", &["return 0"]));
-    rights.push(Permission {
+    let mut permissions = of_every_program();
+    permissions.push(Permission::without_key("SCRIPT LOAD", &["return 0"]));
+    permissions.push(Permission {
         words: ["EVALSHA", "0", "1", &entity].map(str::to_owned).to_vec(),
         command: "evalsha".to_owned(),
         keys: vec![entity.clone()],
     });
-    rights.extend([
+    permissions.extend([
         Permission::new("GET", &entity, &[]),
         Permission::new("MGET", &entity, &[]),
         Permission::new("MSET", &entity, &[PLACEHOLDER_ID]),
@@ -132,7 +132,7 @@ pub fn of_owner(topic: Topic, own: &[Stream]) -> Vec<Permission> {
         Permission::new("SET", &key("suspect:0"), &[PLACEHOLDER_ID, "EX", "1"]),
     ]);
     let checkpoints = keys::checkpoints(topic);
-    rights.extend([
+    permissions.extend([
         Permission::new("HSET", &checkpoints, &[PLACEHOLDER_ID, PLACEHOLDER_ID]),
         Permission::new("HSETNX", &checkpoints, &[PLACEHOLDER_ID, PLACEHOLDER_ID]),
         Permission::new("HGET", &checkpoints, &[PLACEHOLDER_ID]),
@@ -140,12 +140,16 @@ pub fn of_owner(topic: Topic, own: &[Stream]) -> Vec<Permission> {
     ]);
     let owners = own.iter().copied().filter(|it| it.writer() == Writer::Owner);
     for stream in owners.chain([topic.dead_letters()]) {
-        rights.push(Permission::new("XADD", stream.key(), &["*", PLACEHOLDER_ID, PLACEHOLDER_ID]));
-        rights.push(Permission::new("XINFO STREAM", stream.key(), &[]));
+        permissions.push(Permission::new(
+            "XADD",
+            stream.key(),
+            &["*", PLACEHOLDER_ID, PLACEHOLDER_ID],
+        ));
+        permissions.push(Permission::new("XINFO STREAM", stream.key(), &[]));
     }
     // Dead letters are not trimmed.
     for stream in own.iter().map(|it| it.key()) {
-        rights.extend([
+        permissions.extend([
             Permission::script(stream),
             Permission::new("XLEN", stream, &[]),
             Permission::new("MEMORY USAGE", stream, &[]),
@@ -156,17 +160,17 @@ pub fn of_owner(topic: Topic, own: &[Stream]) -> Vec<Permission> {
             Permission::new("XTRIM", stream, &["MAXLEN", "1"]),
         ]);
     }
-    rights
+    permissions
 }
 
 /// The permissions of a service that reads these streams of one Redis through its group. They
 /// include no script: a script could block another owner's Redis for ever.
 pub fn of_reader(reader: Topic, streams: &[Stream]) -> Vec<Permission> {
     let group = reader.service();
-    let mut rights = of_every_program();
-    rights.push(Permission::read_group(group, streams));
+    let mut permissions = of_every_program();
+    permissions.push(Permission::read_group(group, streams));
     for stream in streams.iter().map(|it| it.key()) {
-        rights.extend([
+        permissions.extend([
             Permission::new("XACK", stream, &[group, PLACEHOLDER_ID]),
             Permission::new("XCLAIM", stream, &[group, PLACEHOLDER_ID, "0", PLACEHOLDER_ID]),
             Permission::new("XPENDING", stream, &[group]),
@@ -183,11 +187,11 @@ pub fn of_reader(reader: Topic, streams: &[Stream]) -> Vec<Permission> {
         }
     }
     let stores = topics.into_iter().map(|topic| Permission::new("GET", &keys::store(topic), &[]));
-    rights.extend(stores);
-    rights
+    permissions.extend(stores);
+    permissions
 }
 
-pub(super) fn complaint(user: &str, missing: &[&Permission]) -> String {
+pub(super) fn describe_missing(user: &str, missing: &[&Permission]) -> String {
     let shown = &missing[..missing.len().min(MAX_NAMED)];
     let named: Vec<String> = shown.iter().map(|it| it.describe()).collect();
     let grants: Vec<String> = shown.iter().map(|it| it.grant()).collect();
@@ -196,8 +200,8 @@ pub(super) fn complaint(user: &str, missing: &[&Permission]) -> String {
         more => format!(" and {more} more"),
     };
     format!(
-        "its user {user} may not do what this service has to: {}{more}; add to the user's ACL: {}{more}; \
-         deploy/redis/users.acl has it all",
+        "its user {user} lacks permissions: {}{more}; add to the user's ACL: {}{more}; \
+         deploy/redis/users.acl has the complete list",
         named.join(", "),
         grants.join(" "),
     )
@@ -213,17 +217,18 @@ mod tests {
         let read = of_reader(topics::ORDER, &[streams::INVENTORY_CHECK, streams::ACCOUNT_WALLET]);
         let create = Permission::new("XGROUP CREATE", "events:{inventory}_check", &["g", "0"]);
         let info = Permission::without_key("INFO", &[]);
-        let text = complaint("order", &[&read[2], &create, &info]);
+        let text = describe_missing("order", &[&read[2], &create, &info]);
         assert_eq!(
             text,
-            "its user order may not do what this service has to: XREADGROUP on events:{inventory}_check \
+            "its user order lacks permissions: XREADGROUP on events:{inventory}_check \
              events:{account}_wallet, XGROUP CREATE on events:{inventory}_check, INFO; add to the user's ACL: \
              (~events:{inventory}_check ~events:{account}_wallet +xreadgroup) (~events:{inventory}_check \
-             +xgroup|create) +info; deploy/redis/users.acl has it all"
+             +xgroup|create) +info; deploy/redis/users.acl has the complete list"
         );
         let many: Vec<&Permission> = read.iter().collect();
         assert!(
-            complaint("order", &many).contains(&format!(" and {} more;", many.len() - MAX_NAMED))
+            describe_missing("order", &many)
+                .contains(&format!(" and {} more;", many.len() - MAX_NAMED))
         );
     }
 }

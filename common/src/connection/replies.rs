@@ -33,12 +33,12 @@ pub(super) fn accept(
     Err(match error.code() {
         code if code == "NOPERM" || error.details().is_some_and(is_denial_within_script) => {
             denied(format!(
-                "{}; deploy/redis/users.acl has the rights that each service needs",
+                "{}; deploy/redis/users.acl lists the permissions of each service",
                 error.details().unwrap_or("it has no right to")
             ))
         }
         "NOAUTH" => denied(
-            "it wants a user name and a password: the name belongs into the URL (redis://name@host:6379), the \
+            "it requires a user name and a password: the name belongs in the URL (redis://name@host:6379), the \
              password into REDIS_PASSWORD or REDIS_PASSWORD_FILE"
                 .to_owned(),
         ),

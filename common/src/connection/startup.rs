@@ -10,7 +10,7 @@ use crate::connection::{
     error::ConnectionError,
     health::Component,
     link::Link,
-    permissions::{Permission, complaint},
+    permissions::{Permission, describe_missing},
     shared_link::SharedLink,
 };
 
@@ -22,9 +22,9 @@ impl Link {
     /// [`ConnectionError::Unsuitable`] if one is missing; otherwise as [`Link::ask`].
     pub async fn check_permissions(
         &mut self,
-        rights: &[Permission],
+        permissions: &[Permission],
     ) -> Result<(), ConnectionError> {
-        check(self, rights).await
+        check(self, permissions).await
     }
 }
 
@@ -34,8 +34,11 @@ impl SharedLink {
     /// # Errors
     ///
     /// As [`Link::check_permissions`].
-    pub async fn check_permissions(&self, rights: &[Permission]) -> Result<(), ConnectionError> {
-        self.link.lock().await.check_permissions(rights).await
+    pub async fn check_permissions(
+        &self,
+        permissions: &[Permission],
+    ) -> Result<(), ConnectionError> {
+        self.link.lock().await.check_permissions(permissions).await
     }
 }
 
@@ -46,14 +49,14 @@ impl SharedLink {
 /// replica is retried: its name may resolve to another server later.
 pub(crate) async fn await_server(
     link: &mut Link,
-    rights: &[Permission],
+    permissions: &[Permission],
     component: &Component,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<bool> {
     let mut backoff = Backoff::default();
     loop {
         let usable = match link.check_server().await {
-            Ok(_) => link.check_permissions(rights).await,
+            Ok(_) => link.check_permissions(permissions).await,
             Err(error) => Err(error),
         };
         match usable {
@@ -74,8 +77,8 @@ pub(crate) async fn await_server(
 ///
 /// [`ConnectionError::Unsuitable`] names the missing permissions; otherwise the server is away or
 /// denies access.
-async fn check(link: &mut Link, rights: &[Permission]) -> Result<(), ConnectionError> {
-    if rights.is_empty() {
+async fn check(link: &mut Link, permissions: &[Permission]) -> Result<(), ConnectionError> {
+    if permissions.is_empty() {
         return Ok(());
     }
     let mut ask = Pipeline::with_capacity(1);
@@ -87,16 +90,16 @@ async fn check(link: &mut Link, rights: &[Permission]) -> Result<(), ConnectionE
     }
     let user = link.accept("ACL WHOAMI", user)?;
     let user = from_redis_value::<String>(user).unwrap_or_default();
-    let mut commands = Pipeline::with_capacity(rights.len());
-    for right in rights {
-        commands.cmd("ACL").arg("DRYRUN").arg(&user).arg(&right.words);
+    let mut commands = Pipeline::with_capacity(permissions.len());
+    for permission in permissions {
+        commands.cmd("ACL").arg("DRYRUN").arg(&user).arg(&permission.words);
     }
     let mut answers = link.send(&commands).await?;
     if let Some(place) = answers.iter().position(cannot_be_asked) {
         tell_unchecked(link, answers.swap_remove(place));
         return Ok(());
     }
-    let missing: Vec<&Permission> = rights
+    let missing: Vec<&Permission> = permissions
         .iter()
         .zip(&answers)
         .filter(|(_, answer)| is_refusal(answer))
@@ -105,13 +108,16 @@ async fn check(link: &mut Link, rights: &[Permission]) -> Result<(), ConnectionE
     if missing.is_empty() {
         debug!(
             user,
-            rights = rights.len(),
-            "the Redis at {} grants all that is needed",
+            permissions = permissions.len(),
+            "the Redis at {} grants all required permissions",
             link.address()
         );
         return Ok(());
     }
-    Err(ConnectionError::Unsuitable { address: link.address(), reason: complaint(&user, &missing) })
+    Err(ConnectionError::Unsuitable {
+        address: link.address(),
+        reason: describe_missing(&user, &missing),
+    })
 }
 
 /// Whether the server does not know the command, or forbids this user to query permissions. Any
@@ -131,7 +137,7 @@ fn tell_unchecked(link: &Link, answer: Value) {
     warn!(
         user = link.user(),
         reason,
-        "the rights at the Redis at {} cannot be checked; what is missing will show when it is needed (it takes \
+        "the permissions at the Redis at {} cannot be checked; a missing one is reported on use (the check takes \
          Redis 7.0 and +acl|whoami +acl|dryrun)",
         link.address()
     );

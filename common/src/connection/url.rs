@@ -41,10 +41,8 @@ impl FromStr for RedisUrl {
                 .to_owned()
         })?;
         if matches!(info.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
-            return Err(
-                "`#insecure` is not known here: the server's certificate is always checked"
-                    .to_owned(),
-            );
+            return Err("`#insecure` is not supported: the server's certificate is always checked"
+                .to_owned());
         }
         // The server does not need the library's name, and the command would require a permission.
         let settings = info.redis_settings().clone().set_skip_set_lib_name();
@@ -209,13 +207,13 @@ impl RedisAccess {
             (Some(_), None) => {
                 return Err(ConfigError::of(
                     "REDIS_TLS_KEY",
-                    "REDIS_TLS_CERT is given, and a certificate needs its key",
+                    "REDIS_TLS_CERT is set; name the file of its key as well",
                 ));
             }
             (None, Some(_)) => {
                 return Err(ConfigError::of(
                     "REDIS_TLS_CERT",
-                    "REDIS_TLS_KEY is given, and a key needs its certificate",
+                    "REDIS_TLS_KEY is set; name the file of its certificate as well",
                 ));
             }
             (Some(chain), Some(key)) => {
@@ -225,7 +223,7 @@ impl RedisAccess {
                 let key = pem::private_key(key).map_err(|error| bad("REDIS_TLS_KEY", &error))?;
                 client.with_client_auth_cert(chain, key).map_err(|error| {
                     let reason = format!(
-                        "{file}: it does not go with the certificate of REDIS_TLS_CERT: {error}"
+                        "{file}: it does not match the certificate of REDIS_TLS_CERT: {error}"
                     );
                     ConfigError::of("REDIS_TLS_KEY", reason)
                 })?
@@ -244,7 +242,8 @@ fn system_roots() -> Result<RootCertStore, ConfigError> {
     let found = rustls_native_certs::load_native_certs();
     let (usable, _) = roots.add_parsable_certificates(found.certs);
     if usable == 0 {
-        let reason = "this system has no certificate authorities, so the file of Redis' own has to be named here";
+        let reason =
+            "this system has no certificate authorities; name the file of Redis' authority here";
         return Err(ConfigError::of("REDIS_TLS_CA", reason));
     }
     Ok(roots)

@@ -240,7 +240,7 @@ impl Checkpoints {
         }
         if delivered > due.through {
             info!(%stream, from = %due.through, to = %delivered,
-                "what was read has to be read again");
+                "entries have to be read again");
             let mut back = redis::cmd("XGROUP");
             back.arg("SETID").arg(stream.key()).arg(self.reader.service());
             upstream.ask("XGROUP SETID", back.arg(due.through.to_string()).to_owned()).await?;

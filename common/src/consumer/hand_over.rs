@@ -88,7 +88,7 @@ impl<D: Decider> Reader<D> {
         let work = match fields.get(ENTITY).map(std::str::from_utf8) {
             None if fields.0.is_empty() => Work::Deleted,
             _ if bytes > EVENT_BYTES => Work::Unreadable(format!(
-                "it has {} bytes; {EVENT_BYTES} are the most",
+                "it has {} bytes; the limit is {EVENT_BYTES}",
                 fields.bytes()
             )),
             None => Work::Unreadable(format!("it has no field `{ENTITY}`")),

@@ -115,9 +115,9 @@ impl<D: Decider> Reader<D> {
         let shutdown = self.shutdown.clone();
         let mut link = Link::new(self.url.clone(), BLOCK_TIMEOUT_MARGIN);
         let streams: Vec<Stream> = self.subscriptions.iter().map(|it| it.stream).collect();
-        let rights = permissions::of_reader(D::TOPIC, &streams);
+        let required = permissions::of_reader(D::TOPIC, &streams);
         loop {
-            if !await_server(&mut link, &rights, &self.component, &shutdown).await? {
+            if !await_server(&mut link, &required, &self.component, &shutdown).await? {
                 return Ok(());
             }
             match original::check_for_history(&mut link, D::TOPIC, &streams).await {
@@ -237,7 +237,7 @@ impl<D: Decider> Reader<D> {
                 next_check = Instant::now() + IDENTITY_CHECK_INTERVAL;
             }
             if Instant::now() >= next_claim {
-                self.keep_up(upkeep).await?;
+                self.run_upkeep(upkeep).await?;
                 next_claim = Instant::now() + self.claim_interval();
             }
             // Under traffic a small read would be followed by an equally small one: a short pause
@@ -286,7 +286,7 @@ impl<D: Decider> Reader<D> {
     }
 
     /// Takes over abandoned entries and saves the positions of the groups.
-    async fn keep_up(&self, upkeep: &mut Upkeep) -> Result<(), Interruption> {
+    async fn run_upkeep(&self, upkeep: &mut Upkeep) -> Result<(), Interruption> {
         let claimed = match self.claim(upkeep).await {
             Err(Interruption::Link(error)) if error.is_lasting() => Err(error),
             claimed => Ok(claimed?),

@@ -49,7 +49,7 @@ impl<D: Decider> Reader<D> {
             });
             let found: usize = entries.iter().map(|(_, entries)| entries.len()).sum();
             if found > 0 {
-                info!(entries = found, "taking up what was left pending");
+                info!(entries = found, "reading pending entries");
                 pace.saw(entries.iter().map(|(_, entries)| &entries[..]), false);
             }
             self.hand_over(entries, checkpoints).await?;
@@ -85,7 +85,7 @@ impl<D: Decider> Reader<D> {
                     pending::take_over(link, stream, D::TOPIC, &self.instance, some).await?;
                 pace.saw([&entries[..]].into_iter(), false);
                 if !entries.is_empty() {
-                    info!(%stream, entries = entries.len(), "taking over what was left behind");
+                    info!(%stream, entries = entries.len(), "taking over abandoned entries");
                 }
                 let entries = vec![(stream.key().to_owned(), entries)];
                 self.hand_over(entries, upkeep.checkpoints.as_ref()).await?;

@@ -90,7 +90,7 @@ impl Trimmer {
             }
             match forget(link, stream, FORGET_MILLIS).await {
                 Ok(0) => {}
-                Ok(removed) => info!(%stream, removed, "consumers that are long gone were removed"),
+                Ok(removed) => info!(%stream, removed, "inactive consumers were removed"),
                 Err(error) => done = Err(error),
             }
         }

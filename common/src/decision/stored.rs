@@ -121,7 +121,7 @@ impl Document {
             return Err(DecideError::invalid(format!("{key} is used as two kinds of entity")));
         };
         let entity: E = from_object(json).map_err(|error| {
-            DecideError::invalid(format!("what is stored at {key} cannot be read: {error}"))
+            DecideError::invalid(format!("the value at {key} cannot be read: {error}"))
         })?;
         Ok(Arc::new(entity))
     }

@@ -164,7 +164,7 @@ impl World {
     /// The reason why no decision about the key is possible, if there is one.
     pub(crate) fn foreign(&self, key: &Key) -> Option<String> {
         let kind = self.slots.get(key)?.foreign.as_deref()?;
-        Some(format!("{key} holds a {kind} and should hold a string"))
+        Some(format!("{key} holds a {kind} instead of a string"))
     }
 
     /// Writes a mark without content, which a later read of the key finds.

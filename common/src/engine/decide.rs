@@ -185,11 +185,11 @@ impl<D: Decider> Engine<D> {
             Work::Input(input) => input,
         };
         if let Some(named) = job.oversized {
-            let reason = format!("it concerns {named} entities; {BATCH_KEYS} are the most");
+            let reason = format!("it concerns {named} entities; the limit is {BATCH_KEYS}");
             return Verdict::Unreadable(reason);
         }
         if job.panicked {
-            return Verdict::Failed("its handling panicked".to_owned());
+            return Verdict::Failed("handling it panicked".to_owned());
         }
         if let Some(reason) = job.keys.iter().find_map(|(key, _)| world.foreign(key)) {
             return Verdict::Failed(reason);
@@ -197,9 +197,7 @@ impl<D: Decider> Engine<D> {
         let decision = catch_unwind(AssertUnwindSafe(|| self.decider.decide(input, world, now)));
         let missing = world.take_missing();
         match decision {
-            Err(panic) => {
-                Verdict::Failed(format!("its handling panicked: {}", panic_text(&*panic)))
-            }
+            Err(panic) => Verdict::Failed(format!("handling it panicked: {}", panic_text(&*panic))),
             Ok(Err(DecideError::Invalid(reason))) => Verdict::Failed(reason),
             Ok(Err(DecideError::Missing)) if !missing.is_empty() => {
                 job.missed.extend(missing);
@@ -304,7 +302,7 @@ impl<D: Decider> Engine<D> {
                 let answer = match (job.fault, changes.answer) {
                     (Some(fault), _) => Err(fault),
                     (None, Some(answer)) => Ok(answer),
-                    (None, None) => Err("the decision came without an answer".to_owned()),
+                    (None, None) => Err("the decision has no answer".to_owned()),
                 };
                 // A caller that disconnected meanwhile repeats the request with the same key.
                 let _ = reply.send(answer);

@@ -162,8 +162,8 @@ impl<D: Decider> Engine<D> {
 
     /// Handles batches until all senders are dropped, or until Redis fails during the shutdown.
     pub(crate) async fn run(mut self) -> anyhow::Result<()> {
-        let rights = permissions::of_owner(D::TOPIC, &D::streams());
-        if !await_server(&mut self.own, &rights, &self.component, &self.shutdown).await? {
+        let required = permissions::of_owner(D::TOPIC, &D::streams());
+        if !await_server(&mut self.own, &required, &self.component, &self.shutdown).await? {
             return Ok(());
         }
         self.component.answered();

@@ -56,8 +56,8 @@ impl<D: Decider> Engine<D> {
             self.metrics.dropped.inc_by(entries as u64);
             info!(
                 entries,
-                "the data from which entries were read is lost, or Redis was started \
-                anew: they are dropped, and delivered again where they exist"
+                "entries dropped: their data was lost or their Redis restarted after they were \
+                 read; those that still exist are delivered again"
             );
         }
         Ok(())

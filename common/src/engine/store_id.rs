@@ -105,7 +105,7 @@ async fn begin(link: &mut Link, topic: Topic) -> Result<(), ConnectionError> {
     let mut set = redis::cmd("SETNX");
     set.arg(keys::store(topic)).arg(new.to_string());
     if link.ask("SETNX", set).await? == Value::Int(1) {
-        info!(store = %new.id, "there was nothing in the store: a new one begins");
+        info!(store = %new.id, "the store is empty: created a new store id");
     }
     Ok(())
 }

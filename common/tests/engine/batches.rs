@@ -226,7 +226,7 @@ async fn a_panic_or_fault_is_answered_and_other_commands_succeed() {
         other => panic!("{other:?}"),
     };
     assert_eq!(answers[0], Ok(Answer::Done(1)));
-    assert_eq!(fault(&answers[1]), "its handling panicked: panic requested");
+    assert_eq!(fault(&answers[1]), "handling it panicked: panic requested");
     assert_eq!(fault(&answers[2]), "fault requested");
     assert!(fault(&answers[3]).contains("panicked"));
     assert!(fault(&answers[4]).contains("{inventory}:counter:unnamed"));

@@ -47,10 +47,10 @@ async fn poison_beside_good_entries_goes_to_the_dead_letters_once() {
         (&[("event_id", b"4"), ("entity", b"\xff\xfe")], "not UTF-8"),
         (&[("event_id", b"5"), ("entity", at_fault.as_bytes())], "fault requested"),
         (&[("event_id", b"6"), ("entity", unnamed.as_bytes())], "not named by reads"),
-        (&[("event_id", b"7"), ("entity", wide.as_bytes())], "2000 are the most"),
+        (&[("event_id", b"7"), ("entity", wide.as_bytes())], "the limit is 2000"),
         // serde would accept it as a deposit, member by member.
         (&[("event_id", b"9"), ("entity", br#" ["listed","c",1]"#)], "a list and not an object"),
-        (&[("event_id", b"8"), ("entity", wide_later.as_bytes())], "2000 are the most"),
+        (&[("event_id", b"8"), ("entity", wide_later.as_bytes())], "the limit is 2000"),
     ];
     let mut expected = Vec::new();
     redis.deposit(&Deposit::new("good", "c", 1)).await;
@@ -120,7 +120,7 @@ async fn a_dead_letter_keeps_64_kib_and_fits_into_one_redis_string() {
         assert_eq!(letter.whole_digest, Some(format!("sha1:{digest}")));
         assert!(letter.reason.len() < 1_100, "{}", letter.reason.len());
     }
-    assert!(found[&ids[2]].reason.contains("1048576 are the most"), "{}", found[&ids[2]].reason);
+    assert!(found[&ids[2]].reason.contains("the limit is 1048576"), "{}", found[&ids[2]].reason);
     service.stop().await.unwrap();
 }
 
@@ -168,7 +168,7 @@ async fn an_input_that_panics_is_tried_alone_and_others_succeed() {
     assert_eq!(redis.audited().await.len(), before + 2);
     let letters = letters(&redis).await;
     assert_eq!(letters.len(), 2);
-    assert_eq!(letters[panicking].reason, "its handling panicked: panic requested");
+    assert_eq!(letters[panicking].reason, "handling it panicked: panic requested");
     assert!(letters[in_reads].reason.contains("panicked"), "{letters:?}");
     let ledger = service.stop().await.unwrap();
     assert_eq!(

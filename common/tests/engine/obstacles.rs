@@ -192,7 +192,7 @@ async fn something_else_at(put: &str, key: &str) {
     redis.deposit_all((0..10).map(|n| Deposit::new(format!("d{n}"), &counter(n), 1))).await;
     let service = Service::begin(&redis, "one");
     service.in_trouble().await;
-    assert_eq!(service.context.health.ready(), Err("trouble with Redis, see the log"));
+    assert_eq!(service.context.health.ready(), Err("Redis is failing, see the log"));
     // The engine keeps trying, and leaves nothing behind.
     let tried = redis.calls("evalsha").await;
     until("it was tried again", async || redis.calls("evalsha").await > tried + 2).await;

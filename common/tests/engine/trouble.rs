@@ -22,7 +22,7 @@ async fn commands_are_taken_while_the_redis_of_another_owner_is_away() {
     others.kill();
     service.in_trouble().await;
     assert_eq!(service.ask(Deposit::new("b", "c", 1)).await, Ok(Answer::Done(2)));
-    assert_eq!(service.context.health.ready(), Err("trouble with Redis, see the log"));
+    assert_eq!(service.context.health.ready(), Err("Redis is failing, see the log"));
     service.stop().await.unwrap();
 }
 
@@ -80,7 +80,7 @@ async fn readiness_reports_a_blocked_engine_although_the_reader_gets_answers() {
             redis.pending(streams::ORDER_CREATED).await == Some(number + 2)
         })
         .await;
-        assert_eq!(service.context.health.ready(), Err("trouble with Redis, see the log"));
+        assert_eq!(service.context.health.ready(), Err("Redis is failing, see the log"));
     }
     redis.execute("DEL {inventory}:counters").await;
     service.ready().await;

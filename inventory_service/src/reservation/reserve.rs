@@ -72,7 +72,7 @@ pub(crate) fn reserve(
         let rejected = Reservation {
             state: ReservationState::Rejected,
             quantities: BTreeMap::new(),
-            reason: Some(format!("it names {count} products; {PRODUCTS_LIMIT} are the most")),
+            reason: Some(format!("it names {count} products; the limit is {PRODUCTS_LIMIT}")),
             ..reservation
         };
         work.publish(rejected, order.resend > 0);

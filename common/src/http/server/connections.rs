@@ -48,7 +48,7 @@ struct State {
     /// Whether the handler is waiting for more of the body.
     waits_for_body: AtomicBool,
     /// The shares in which the connection's answers hold permits, for each answer.
-    keeps: Mutex<Vec<Vec<u64>>>,
+    held: Mutex<Vec<Vec<u64>>>,
     /// The time of the last progress, in milliseconds since the start of the server: the connection
     /// was opened, received a whole head or an answer, or transferred another [`STEP`] of an answer
     /// or a body.
@@ -118,7 +118,7 @@ impl Connections {
             all: Arc::clone(self),
             is_busy: AtomicBool::new(false),
             waits_for_body: AtomicBool::new(false),
-            keeps: Mutex::default(),
+            held: Mutex::default(),
             used: AtomicU64::new(self.now()),
             taken: AtomicUsize::new(0),
             cut: CancellationToken::new(),
@@ -174,8 +174,8 @@ impl State {
         self.is_busy.load(Relaxed) && !self.waits_for_body.load(Relaxed)
     }
 
-    fn keeps(&self) -> MutexGuard<'_, Vec<Vec<u64>>> {
-        self.keeps.lock().unwrap_or_else(PoisonError::into_inner)
+    fn held(&self) -> MutexGuard<'_, Vec<Vec<u64>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -215,7 +215,7 @@ impl Connection {
     /// Records that an answer holds permits that others may need, until it is sent: a part of all
     /// permits, and of these shares, which the service numbers.
     pub fn keep(&self, shares: Vec<u64>) -> Keeping {
-        self.0.keeps().push(shares.clone());
+        self.0.held().push(shares.clone());
         Keeping { connection: self.clone(), shares }
     }
 
@@ -227,22 +227,22 @@ impl Connection {
         let since = all.now().saturating_sub(stalled);
         Connections::cut_one(all.open().of.values(), |it| {
             let is_of = |shares: &Vec<u64>| share.is_none_or(|it| shares.contains(&it));
-            it.used.load(Relaxed) < since && it.keeps().iter().any(is_of)
+            it.used.load(Relaxed) < since && it.held().iter().any(is_of)
         })
     }
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("keeps", &self.0.keeps).finish_non_exhaustive()
+        f.debug_struct("Connection").field("held", &self.0.held).finish_non_exhaustive()
     }
 }
 
 impl Drop for Keeping {
     fn drop(&mut self) {
-        let mut keeps = self.connection.0.keeps();
-        if let Some(at) = keeps.iter().position(|shares| *shares == self.shares) {
-            keeps.swap_remove(at);
+        let mut held = self.connection.0.held();
+        if let Some(at) = held.iter().position(|shares| *shares == self.shares) {
+            held.swap_remove(at);
         }
     }
 }
@@ -336,9 +336,9 @@ mod tests {
     fn only_a_client_that_holds_permits_and_reads_nothing_is_stalled() {
         let begun = Instant::now().checked_sub(Duration::from_secs(10)).unwrap();
         let connections = Arc::new(Connections { most: 9, begun, open: Mutex::default() });
-        let [idle, keeps, stalled] =
+        let [idle, holding, stalled] =
             [(); 3].map(|()| connections.enter(site("192.0.2.1"), None).unwrap());
-        let _kept = [keeps.connection.keep(vec![]), stalled.connection.keep(vec![1, 2])];
+        let _kept = [holding.connection.keep(vec![]), stalled.connection.keep(vec![1, 2])];
         drop(idle.connection.keep(vec![1]));
         assert!(!idle.connection.cut_stalled(None), "all made progress just now");
         for entry in [&idle, &stalled] {
@@ -346,11 +346,11 @@ mod tests {
         }
         assert!(!idle.connection.cut_stalled(Some(3)), "no connection holds permits of that share");
         assert!(idle.connection.cut_stalled(Some(2)));
-        assert!(is_cut(&stalled) && !is_cut(&idle) && !is_cut(&keeps));
+        assert!(is_cut(&stalled) && !is_cut(&idle) && !is_cut(&holding));
         assert!(!idle.connection.cut_stalled(Some(2)), "once");
-        set_used(&keeps, 0);
+        set_used(&holding, 0);
         assert!(!idle.connection.cut_stalled(Some(1)) && idle.connection.cut_stalled(None));
-        assert!(is_cut(&keeps) && !is_cut(&idle));
+        assert!(is_cut(&holding) && !is_cut(&idle));
     }
 
     #[test]

@@ -57,13 +57,13 @@ impl TlsConfig {
             (Some(_), None) => {
                 return Err(ConfigError::of(
                     KEY,
-                    "TLS_CERT is given; name the file of its key as well",
+                    "TLS_CERT is set; name the file of its key as well",
                 ));
             }
             (None, Some(_)) => {
                 return Err(ConfigError::of(
                     CERT,
-                    "TLS_KEY is given; name the certificate's as well",
+                    "TLS_KEY is set; name the file of its certificate as well",
                 ));
             }
             (Some(cert), Some(key)) => Files { cert: cert.clone(), key: key.clone() },

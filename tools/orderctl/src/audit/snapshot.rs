@@ -153,7 +153,7 @@ impl Snapshot {
             let json = value.as_deref().and_then(|text| Some(text.split_once(' ')?.1));
             match serde_json::from_str(json.unwrap_or_default()) {
                 Ok(entity) => entities.push(entity),
-                Err(error) => self.unreadable.push(format!("what is stored at {key}: {error}")),
+                Err(error) => self.unreadable.push(format!("the value at {key}: {error}")),
             }
         }
         if let Some(key) = kind.index {
