@@ -45,7 +45,7 @@ const SHOP: [&str; 9] = [
 ];
 
 /// The files with decisions. They get the time as an argument, and others perform their effects.
-const PURE: [&str; 20] = [
+const PURE: [&str; 28] = [
     "common/src/decision/mod.rs",
     "common/src/decision/changes.rs",
     "common/src/decision/reads.rs",
@@ -59,11 +59,19 @@ const PURE: [&str; 20] = [
     "common/src/contract/streams.rs",
     "common/src/contract/events.rs",
     "order_service/src/order.rs",
+    "order_service/src/order/input.rs",
+    "order_service/src/order/overdue.rs",
+    "order_service/src/order/results.rs",
     "order_service/src/history.rs",
+    "order_service/src/progress.rs",
     "inventory_service/src/stock.rs",
-    "inventory_service/src/desk.rs",
-    "inventory_service/src/serving.rs",
-    "inventory_service/src/reservation.rs",
+    "inventory_service/src/unit_of_work.rs",
+    "inventory_service/src/backorders/fill.rs",
+    "inventory_service/src/backorders/queue.rs",
+    "inventory_service/src/reservation/mod.rs",
+    "inventory_service/src/reservation/reserve.rs",
+    "inventory_service/src/reservation/release.rs",
+    "inventory_service/src/reservation/ship.rs",
     "account_service/src/wallet.rs",
     "msg_service/src/notification.rs",
 ];
