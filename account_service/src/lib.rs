@@ -29,7 +29,7 @@ use self::wallet::{Charge, Input, Wallet};
 #[derive(Parser, Clone, Debug)]
 #[command(version)]
 pub struct Config {
-    /// Where /healthz, /readyz and /metrics are
+    /// Address of /healthz, /readyz and /metrics
     #[arg(long, env, default_value = "127.0.0.1:9103")]
     ops_addr: SocketAddr,
     #[command(flatten)]

@@ -83,7 +83,7 @@ pub struct Payment {
     /// Why it was not paid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The order was cancelled: the payment is refunded, and nothing will be charged.
+    /// Whether the order was cancelled: the payment is refunded, and nothing will be charged.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancelled: bool,
     /// The last entry that charged it without naming an attempt.
@@ -277,7 +277,7 @@ fn pay(charge: &Charge, world: &World) -> Result<Changes, DecideError> {
         }
         // Only if this service has lost its decision.
         Some(_) if charge.released => {
-            let reason = "its stock was given back; pay again".to_owned();
+            let reason = "its stock was released; pay again".to_owned();
             (WalletOutcome::InsufficientFund, Some(reason))
         }
         Some(account) if account.balance < charge.total => {

@@ -1,16 +1,17 @@
-//! What the five services share, in rooms from the top floor down. A room imports only rooms below it.
+//! The code that the five services share, as rooms from the top down. A room imports only rooms
+//! below it.
 //!
 //! - [`process`]: a service's process: configuration, logs, operations port, shutdown
 //! - [`consumer`]: the readers of streams: consumer groups, checkpoints, trimming, lag
 //! - [`engine`]: reads, decides, commits with one script and acknowledges, for many events at a time
 //! - [`http`]: the HTTP server, problems, and the parsing of requests
 //! - [`connection`]: connections to Redis: URLs, TLS, permissions, errors, health
-//! - [`decision`]: the vocabulary of pure decisions, and a run-time for them in memory
-//! - [`schema`]: what a service declares: topics, streams, entities and keys, as values
+//! - [`decision`]: the vocabulary of pure decisions, and an in-memory runtime for them
+//! - [`schema`]: the declarations of a service: topics, streams, entities and keys, as values
 //!
-//! None of these rooms knows the shop. [`contract`] has the shop's own declarations, the public contract: events,
-//! streams, entities, ids and keys. It imports `schema` alone, and besides the services only [`process`] imports it,
-//! for the variables that name the Redis of each topic.
+//! None of these rooms knows the shop. [`contract`] contains the shop's own declarations, the
+//! public contract: events, streams, entities, ids and keys. It imports only `schema`. Besides the
+//! services only [`process`] imports it, for the variables with the Redis of each topic.
 //!
 //! Below all rooms: [`clock`], [`config_error`], [`logs`], [`pem`], [`secret`], [`text`], [`trace_context`].
 //!
@@ -35,7 +36,7 @@ pub mod secret;
 pub mod text;
 pub mod trace_context;
 
-/// The names that a service declares itself with.
+/// The names that a service needs for its declarations.
 pub mod prelude {
     pub use crate::{
         clock::Millis,

@@ -1,13 +1,13 @@
-//! Logs to stdout: lines for people on a terminal, JSON for programs, control characters escaped.
-//! Between them stands what a service delivers by printing it ([`print`]).
+//! Logs on stdout: text for a terminal or JSON for programs, with control characters escaped.
+//! Between the log lines are the deliveries that a service prints ([`print`]).
 //!
-//! Lines are gathered for a few milliseconds and written together, so that a burst of them costs one
-//! system call. A killed process loses those milliseconds.
+//! Lines are collected for a few milliseconds and written together, so that a burst of lines costs
+//! one system call. A killed process loses the lines of those milliseconds.
 //!
-//! A thread of its own writes, so that a reader of stdout that is slow or stopped never blocks the
-//! service. What does not fit into the buffer is dropped, counted and reported once there is room.
-//! `tracing_appender`'s non-blocking writer would do the same but for two things: its guard prints to
-//! stdout when that is blocked, which then blocks the exit, and its bound counts lines, not bytes.
+//! A separate thread writes the lines, so that a slow or stopped reader of stdout never blocks the
+//! service. Lines that do not fit into the buffer are dropped, counted and reported once there is
+//! room. `tracing_appender`'s non-blocking writer would do the same but for two things: its guard
+//! prints to a blocked stdout, which then blocks the exit, and its limit counts lines, not bytes.
 
 use std::{
     fmt::{self, Write as _},
@@ -28,33 +28,33 @@ use tracing_subscriber::{
 
 use crate::text::is_control;
 
-/// How logs are written.
+/// The format of the logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// A line for people.
+    /// A readable line.
     Text,
-    /// A JSON object for each line.
+    /// A JSON object per line.
     Json,
 }
 
-/// How long a line waits for company.
-const GATHER: Duration = Duration::from_millis(5);
-/// The bytes that wait for the thread that writes, at most; further lines are dropped. As many again
-/// may be on their way to stdout.
-const FULL: usize = 4 * 1024 * 1024;
+/// How long a line waits to be written together with others.
+const COLLECT_TIME: Duration = Duration::from_millis(5);
+/// The maximum number of bytes that wait for the writing thread; further lines are dropped. The
+/// same number may be in the middle of being written.
+const BUFFER_LIMIT: usize = 4 * 1024 * 1024;
 /// How long the end of the process waits for the last lines to be written.
-const LAST_LINES: Duration = Duration::from_secs(1);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Counts the lines that never reached stdout.
+/// The number of lines that never reached stdout.
 static DROPPED: LazyLock<Counter> = LazyLock::new(Counter::default);
 
-/// What lines are printed through, and how, once the logs are set up.
+/// The output and format for [`print`], once the logs are set up.
 static PRINTER: OnceLock<(Output, LogFormat)> = OnceLock::new();
 
-/// Sets up the logs of the process; they are written out when the guard is dropped.
+/// Sets up the logs of the process; dropping the guard writes the remaining lines.
 pub fn init(format: LogFormat, filter: &str) -> Guard {
     let output = Output::start();
-    // A second call, in tests, keeps the first one's setting.
+    // A second call, in tests, keeps the setting of the first.
     let _ = PRINTER.set((output.clone(), format));
     let filter = EnvFilter::new(filter);
     let registry = tracing_subscriber::registry().with(filter);
@@ -83,13 +83,13 @@ pub fn init(format: LogFormat, filter: &str) -> Guard {
     Guard(output)
 }
 
-/// The counter of lines that were dropped, for the operations port.
+/// The counter of dropped lines, for the operations port.
 pub(crate) fn dropped_lines() -> Counter {
     DROPPED.clone()
 }
 
-/// Prints a line that is no part of the log, in sequence with the lines that are: as it is, but for
-/// control characters, or as the only member `delivered` of a JSON object.
+/// Prints a line that is not part of the log, in sequence with the log lines: the plain line with
+/// control characters escaped, or a JSON object with the only member `delivered`.
 pub(crate) fn print(line: &str) {
     let Some((mut output, format)) = PRINTER.get().map(|(output, format)| (output, format)) else {
         return;
@@ -100,24 +100,24 @@ pub(crate) fn print(line: &str) {
         LogFormat::Text => write!(Escape(&mut text), "{line}"),
     };
     text.push('\n');
-    // A String and the buffer of the output take everything.
+    // Writing to a String or to the buffer of the output cannot fail.
     let _ = written;
     let _ = output.write_all(text.as_bytes());
 }
 
-/// Waits, when dropped, until the remaining lines are written, but no longer than a second: stdout may
-/// be a pipe that nobody reads.
+/// Waits on drop until the remaining lines are written, for at most a second: stdout may be a pipe
+/// without a reader.
 #[derive(Debug)]
 pub struct Guard(Output);
 
 impl Drop for Guard {
     fn drop(&mut self) {
         let buffer = self.0.buffer();
-        drop(self.0.0.changed.wait_timeout_while(buffer, LAST_LINES, Buffer::is_unwritten));
+        drop(self.0.0.changed.wait_timeout_while(buffer, SHUTDOWN_TIMEOUT, Buffer::is_unwritten));
     }
 }
 
-/// Escapes control characters, so that no text from outside can forge a line or move a cursor.
+/// Escapes control characters, so that foreign text can neither forge a line nor move a cursor.
 struct Escape<'a, W>(&'a mut W);
 
 impl<W: fmt::Write> fmt::Write for Escape<'_, W> {
@@ -136,8 +136,8 @@ impl<W: fmt::Write> fmt::Write for Escape<'_, W> {
     }
 }
 
-/// JSON escapes control characters up to U+001F only; terminals obey DEL and U+0080 to U+009F, too.
-/// Lines for people have none of these left.
+/// Escapes the control characters that JSON allows: JSON escapes only those up to U+001F, but
+/// terminals also obey DEL and U+0080 to U+009F. Text lines contain none of these.
 fn extend_escaped(lines: &mut Vec<u8>, line: &[u8]) {
     let mut rest = line;
     while let Some(at) = rest.iter().position(|byte| matches!(byte, 0x7f | 0xc2)) {
@@ -164,16 +164,16 @@ struct Output(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     buffer: Mutex<Buffer>,
-    /// The buffer has got its first line, or its lines are written.
+    /// Signals that the buffer received its first line, or that its lines are written.
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Buffer {
     lines: Vec<u8>,
-    /// The number of lines that found no room since the last report.
+    /// The number of lines dropped since the last report.
     dropped: u64,
-    /// Whether lines that were taken out of here are being written.
+    /// Whether lines taken from this buffer are being written.
     is_writing: bool,
 }
 
@@ -203,10 +203,10 @@ impl Output {
         loop {
             let (lines, dropped) = self.take();
             unreported += dropped;
-            // The buffer has just been emptied, so the report finds room. Where the last write failed
-            // another one would be lost, too.
+            // The buffer was just emptied, so the report fits. If the last write failed, another
+            // one would be lost as well.
             if unreported > 0 && works {
-                tracing::warn!("{unreported} log lines were dropped: nobody read them");
+                tracing::warn!("{unreported} log lines were dropped: stdout was not read");
                 unreported = 0;
             }
             works = stdout.write_all(&lines).and_then(|()| stdout.flush()).is_ok();
@@ -220,11 +220,11 @@ impl Output {
         }
     }
 
-    /// Waits for lines and gives them with the number of those that were dropped after them.
+    /// Waits for lines, and returns them with the number of lines dropped after them.
     fn take(&self) -> (Vec<u8>, u64) {
         let first = self.0.changed.wait_while(self.buffer(), |buffer| buffer.lines.is_empty());
         drop(first);
-        std::thread::sleep(GATHER);
+        std::thread::sleep(COLLECT_TIME);
         let mut buffer = self.buffer();
         buffer.is_writing = true;
         (std::mem::take(&mut buffer.lines), std::mem::take(&mut buffer.dropped))
@@ -242,7 +242,7 @@ impl<'a> MakeWriter<'a> for Output {
 impl io::Write for &Output {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut buffer = self.buffer();
-        if buffer.lines.len() + line.len() > FULL {
+        if buffer.lines.len() + line.len() > BUFFER_LIMIT {
             buffer.dropped += 1;
             DROPPED.inc();
             return Ok(line.len());
@@ -272,7 +272,7 @@ mod tests {
         assert_eq!(text, "a\\nb\\u{1b}[31mé\\u{202e}");
     }
 
-    /// An output of its own, whose reports are lines of it.
+    /// A separate output whose reports become lines of it.
     fn start_on(mut stdout: impl io::Write + Send + 'static) -> Output {
         let output = Output(Arc::default());
         let background = output.clone();
@@ -284,22 +284,22 @@ mod tests {
         output
     }
 
-    /// An output to a pipe that nobody reads until the reader is used.
+    /// An output to a pipe that is not read until the reader is used.
     fn unread() -> (Output, io::PipeReader) {
         let (reader, writer) = io::pipe().unwrap();
         (start_on(writer), reader)
     }
 
     #[test]
-    fn lines_that_nobody_reads_are_dropped_counted_and_reported_once_somebody_does() {
+    fn lines_beyond_the_buffer_are_dropped_counted_and_reported_later() {
         let (output, reader) = unread();
         let before = DROPPED.get();
         let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
-        let written = 3 * FULL / line.len();
+        let written = 3 * BUFFER_LIMIT / line.len();
         for _ in 0..written {
             (&output).write_all(&line).unwrap();
         }
-        assert!(output.buffer().lines.len() <= FULL);
+        assert!(output.buffer().lines.len() <= BUFFER_LIMIT);
         let mut lines = io::BufRead::lines(io::BufReader::new(reader)).map(Result::unwrap);
         let (mut arrived, mut report) = (0, String::new());
         for line in lines.by_ref() {
@@ -310,10 +310,10 @@ mod tests {
             arrived += 1;
         }
         let dropped = written - arrived;
-        assert!(dropped >= FULL / line.len(), "{dropped}");
+        assert!(dropped >= BUFFER_LIMIT / line.len(), "{dropped}");
         assert!(report.contains(&format!(" {dropped} log lines were dropped")), "{report}");
         assert!(DROPPED.get() >= before + dropped as u64);
-        // Lines that are written later arrive again.
+        // Later lines arrive again.
         (&output).write_all(b"another\n").unwrap();
         assert_eq!(lines.next().unwrap(), "another");
     }
@@ -327,10 +327,10 @@ mod tests {
         assert_eq!(lines.next().unwrap().unwrap(), "last");
 
         let (output, _reader) = unread();
-        (&output).write_all(&b"x".repeat(FULL)).unwrap();
+        (&output).write_all(&b"x".repeat(BUFFER_LIMIT)).unwrap();
         let begun = std::time::Instant::now();
         drop(Guard(output));
-        assert!(begun.elapsed() >= LAST_LINES);
+        assert!(begun.elapsed() >= SHUTDOWN_TIMEOUT);
     }
 
     #[test]
@@ -356,7 +356,7 @@ mod tests {
         let before = DROPPED.get();
         for line in ["one\ntwo\n", "three\n", "four\n"] {
             (&output).write_all(line.as_bytes()).unwrap();
-            // Until that is written, or was found to fail.
+            // Waits until the line is written, or has failed.
             drop(output.0.changed.wait_while(output.buffer(), Buffer::is_unwritten));
         }
         assert_eq!(written.recv().unwrap(), "three\n");

@@ -1,4 +1,4 @@
-//! Certificates and keys from PEM files, and the cryptography that all TLS here uses.
+//! Certificates and keys from PEM files, and the cryptography provider of all TLS connections.
 
 use std::{path::Path, sync::Arc};
 
@@ -8,31 +8,31 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _},
 };
 
-/// A file that is not what it should be.
+/// An unusable PEM file.
 #[derive(thiserror::Error, Debug)]
 pub enum PemError {
-    /// It cannot be read, or is no PEM.
+    /// The file cannot be read, or is not PEM.
     #[error("{path}: {source}")]
     Unreadable {
         /// The file.
         path: String,
-        /// Why.
+        /// The cause.
         source: pem::Error,
     },
-    /// It has no certificate.
+    /// The file contains no certificate.
     #[error("{0}: there is no certificate in it (-----BEGIN CERTIFICATE-----)")]
     NoCertificate(String),
-    /// A certificate in it cannot be used as a certificate authority.
+    /// A certificate in the file cannot be used as a certificate authority.
     #[error("{path}: {source}")]
     BadAuthority {
         /// The file.
         path: String,
-        /// Why.
+        /// The cause.
         source: rustls::Error,
     },
 }
 
-/// The cryptography of all TLS here.
+/// The cryptography provider of all TLS connections.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
@@ -41,7 +41,7 @@ pub fn provider() -> Arc<CryptoProvider> {
 ///
 /// # Errors
 ///
-/// It cannot be read, is no PEM, or has none.
+/// The file cannot be read, is not PEM, or contains no certificate.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
     let unreadable = |source| PemError::Unreadable { path: path.display().to_string(), source };
     let all = CertificateDer::pem_file_iter(path).map_err(unreadable)?;
@@ -56,7 +56,7 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemErro
 ///
 /// # Errors
 ///
-/// It cannot be read, is no PEM, or has none.
+/// The file cannot be read, is not PEM, or contains no key.
 pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
     PrivateKeyDer::from_pem_file(path)
         .map_err(|source| PemError::Unreadable { path: path.display().to_string(), source })
@@ -66,7 +66,7 @@ pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
 ///
 /// # Errors
 ///
-/// It cannot be read, is no PEM, has none, or one that cannot be used.
+/// The file cannot be read, is not PEM, contains no certificate, or contains an unusable one.
 pub fn authorities(path: &Path) -> Result<RootCertStore, PemError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {

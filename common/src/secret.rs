@@ -1,4 +1,4 @@
-//! Passwords and keys: from a variable or a file, and never shown.
+//! Passwords and keys from a variable or a file, which are never printed.
 
 use std::{convert::Infallible, fmt, fs, path::Path, str::FromStr};
 
@@ -9,17 +9,17 @@ use crate::config_error::ConfigError;
 pub struct Secret(Box<str>);
 
 impl Secret {
-    /// The text itself, for whoever must be told.
+    /// The text itself, for the recipient of the secret.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// The secret of a variable, or of the file that its twin `…_FILE` names; line breaks at the
-    /// file's end do not count.
+    /// The secret of a variable, or of the file in its twin `…_FILE`; line breaks at the end of the
+    /// file are ignored.
     ///
     /// # Errors
     ///
-    /// Both are given, the file cannot be read, or the secret is empty.
+    /// Both are set, the file cannot be read, or the secret is empty.
     pub fn given(
         (variable, value): (&'static str, Option<&Self>),
         (file_variable, file): (&'static str, Option<&Path>),

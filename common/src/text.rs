@@ -1,13 +1,13 @@
-//! Text that others wrote and people read: names, addresses, reasons.
+//! Readable text from outside: names, addresses, reasons.
 
 use std::{borrow::Cow, fmt::Write as _, ops::RangeInclusive};
 
 use serde::{Deserialize, Deserializer};
 
-/// The characters that break a line, drive a terminal, reorder the text around them, or cannot be seen
-/// and are no blanks: the categories Cc, Cf, Zl and Zp of Unicode, fillers, and the code points that
-/// it keeps for more of them. The joiners U+200C and U+200D, which are needed to spell names and to
-/// compose emoji, are not among them, though they are in Cf.
+/// The characters that break a line, control a terminal, reorder the text around them, or are
+/// invisible without being blanks: the categories Cc, Cf, Zl and Zp of Unicode, fillers, and the
+/// code points reserved for more of them. The joiners U+200C and U+200D, which names and composed
+/// emoji need, are excluded, although they are in Cf.
 const CONTROLS: [RangeInclusive<char>; 27] = [
     '\0'..='\u{1f}',
     '\u{7f}'..='\u{9f}',
@@ -38,8 +38,7 @@ const CONTROLS: [RangeInclusive<char>; 27] = [
     '\u{e01f0}'..='\u{e0fff}',
 ];
 
-/// The characters that change how others look and cannot be seen alone: joiners and selectors of
-/// variants.
+/// The invisible characters that change the appearance of others: joiners and variation selectors.
 const JOINERS: [RangeInclusive<char>; 7] = [
     '\u{34f}'..='\u{34f}',
     '\u{17b4}'..='\u{17b5}',
@@ -50,8 +49,8 @@ const JOINERS: [RangeInclusive<char>; 7] = [
     '\u{e0100}'..='\u{e01ef}',
 ];
 
-/// Whether a character breaks a line, drives a terminal, reorders the text around it, or cannot be seen
-/// and is no blank.
+/// Whether a character breaks a line, controls a terminal, reorders the text around it, or is
+/// invisible without being a blank.
 pub fn is_control(character: char) -> bool {
     match character.is_ascii() {
         true => character.is_ascii_control(),
@@ -65,13 +64,13 @@ pub fn is_visible(character: char) -> bool {
     !(character.is_whitespace() || is_control(character) || joins())
 }
 
-/// The characters of which [`is_control`] is true, as they stand in a class of a regular expression
-/// (ECMA-262 with the flag `u`, Python, Rust).
+/// The characters for which [`is_control`] is true, in the syntax of a character class of a regular
+/// expression (ECMA-262 with the flag `u`, Python, Rust).
 pub fn controls_in_class() -> String {
     in_class(&CONTROLS)
 }
 
-/// The same of those that are not [`is_visible`].
+/// The same for the characters that are not [`is_visible`].
 pub fn unseen_in_class() -> String {
     format!("\\s{}{}", in_class(&CONTROLS), in_class(&JOINERS))
 }
@@ -80,7 +79,7 @@ fn in_class(ranges: &[RangeInclusive<char>]) -> String {
     let mut class = String::new();
     let add = |class: &mut String, character: char| match u32::from(character) {
         code @ 0..=0xffff => write!(class, "\\u{code:04x}").expect("a String takes everything"),
-        // There is no escape for it that all three know.
+        // The three have no common escape for it.
         _ => class.push(character),
     };
     for range in ranges {
@@ -93,7 +92,7 @@ fn in_class(ranges: &[RangeInclusive<char>]) -> String {
     class
 }
 
-/// The text with U+FFFD in the place of each control character.
+/// The text with each control character replaced by U+FFFD.
 pub fn plain(text: &str) -> Cow<'_, str> {
     if !text.contains(is_control) {
         return Cow::Borrowed(text);
@@ -101,12 +100,12 @@ pub fn plain(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.replace(is_control, "\u{fffd}"))
 }
 
-/// Deserializes a member of an event and replaces control characters as [`plain`] does. The HTTP interface
-/// refuses them, but a client of Redis can append any text to a stream.
+/// Deserializes a member of an event and replaces control characters like [`plain`]. The HTTP
+/// interface refuses them, but a client of Redis can append any text to a stream.
 ///
 /// # Errors
 ///
-/// It is no text.
+/// The member is not a string.
 pub fn read_plain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
     Ok(match plain(&text) {
@@ -115,11 +114,11 @@ pub fn read_plain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, 
     })
 }
 
-/// The same for a member that may be missing.
+/// The same for an optional member.
 ///
 /// # Errors
 ///
-/// It is there and no text.
+/// The member is present and not a string.
 pub fn read_plain_option<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<String>, D::Error> {
@@ -133,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_drives_a_terminal_or_breaks_a_line_is_replaced_and_nothing_else() {
+    fn only_characters_that_control_a_terminal_or_break_a_line_are_replaced() {
         for control in [
             "\0",
             "\n",

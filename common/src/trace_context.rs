@@ -1,7 +1,7 @@
 //! The trace that a request or an event belongs to (W3C Trace Context).
 
-/// A `traceparent` that is one: two hexadecimal digits, 32, 16 and 2, with dashes between
-/// (W3C Trace Context), neither id all zeros. Anything else is dropped, as the recommendation says.
+/// Validates a `traceparent`: two hexadecimal digits, 32, 16 and 2, separated by dashes (W3C Trace
+/// Context), neither id all zeros. Any other value is dropped, as the recommendation requires.
 pub fn traceparent(bytes: &[u8]) -> Option<Box<str>> {
     let text = std::str::from_utf8(bytes).ok()?;
     let lower_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
@@ -15,7 +15,7 @@ pub fn traceparent(bytes: &[u8]) -> Option<Box<str>> {
         .then(|| text.into())
 }
 
-/// The trace's id within a `traceparent` (W3C Trace Context: version-trace-parent-flags).
+/// The id of the trace within a `traceparent` (W3C Trace Context: version-trace-parent-flags).
 pub fn trace_id(traceparent: Option<&str>) -> Option<&str> {
     traceparent?.split('-').nth(1)
 }
@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_traceparent_that_the_recommendation_allows_is_taken() {
+    fn only_a_valid_traceparent_is_accepted() {
         let trace = |text: &str| traceparent(text.as_bytes()).is_some();
         let (id, parent) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
         assert!(trace(&format!("00-{id}-{parent}-01")));

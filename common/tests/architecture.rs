@@ -1,4 +1,5 @@
-//! The structure of the code: which room of `common` imports which, and that pure files are pure.
+//! The structure of the code: the imports between the rooms of `common`, and the purity of pure
+//! files.
 
 use std::{
     collections::BTreeSet,
@@ -6,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The rooms and the files below them, from the lowest up: each imports only those before it.
+/// The rooms and the single files below them, from the bottom up: each imports only those before
+/// it.
 const ROOMS: [&str; 15] = [
     "clock",
     "config_error",
@@ -25,11 +27,11 @@ const ROOMS: [&str; 15] = [
     "process",
 ];
 
-/// The rooms of the engine, which know no topic, stream or entity of the shop: those are values that a service
-/// declares.
+/// The rooms of the engine, which must not name a topic, stream or entity of the shop: a service
+/// declares those as values.
 const ENGINE: [&str; 5] = ["schema", "decision", "connection", "engine", "consumer"];
 
-/// What code of those rooms does not mention.
+/// The names that code of those rooms must not contain.
 const SHOP: [&str; 9] = [
     "contract",
     "OrderId",
@@ -42,7 +44,7 @@ const SHOP: [&str; 9] = [
     "msg_service",
 ];
 
-/// The files that decide. They get the time as an argument and have what they decide done by others.
+/// The files with decisions. They get the time as an argument, and others perform their effects.
 const PURE: [&str; 28] = [
     "common/src/decision/mod.rs",
     "common/src/decision/changes.rs",
@@ -74,7 +76,7 @@ const PURE: [&str; 28] = [
     "msg_service/src/notification.rs",
 ];
 
-/// What none of them mentions.
+/// The names that pure files must not contain.
 const IMPURE: [&str; 8] =
     ["async ", "tokio::", "redis::", "axum::", "SystemTime", "Instant", "fastrand::", "std::net"];
 
@@ -116,7 +118,7 @@ fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
     found
 }
 
-/// The first names behind `crate::`, also those of a group in braces. Comments do not count.
+/// The first names behind `crate::`, including those of a group in braces. Comments are skipped.
 fn imported(source: &str) -> BTreeSet<String> {
     let code: Vec<&str> = source.lines().filter(|it| !it.trim_start().starts_with("//")).collect();
     let code = code.join("\n");
@@ -183,7 +185,7 @@ fn a_room_of_common_imports_only_rooms_below_it() {
 }
 
 #[test]
-fn files_that_decide_do_no_io_and_know_no_clock() {
+fn files_that_decide_contain_no_io_and_no_clock() {
     for path in PURE {
         let source = fs::read_to_string(root().join(path)).unwrap_or_else(|error| {
             panic!("{path}: {error}; name its successor in PURE of this test")
@@ -220,7 +222,7 @@ fn the_rooms_of_the_engine_know_nothing_of_the_shop() {
         if !ENGINE.contains(&room.trim_end_matches(".rs")) {
             continue;
         }
-        // Tests may take examples from the shop.
+        // Tests may use examples from the shop.
         let code = source.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
         for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
             let found = SHOP.iter().find(|word| line.contains(**word));

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 async fn panicking() -> &'static str {
-    panic!("a secret of the inside")
+    panic!("an internal secret")
 }
 
 async fn serve(router: Router, serving: Serving) -> (ServiceContext, SocketAddr) {
@@ -35,7 +35,7 @@ async fn serve(router: Router, serving: Serving) -> (ServiceContext, SocketAddr)
 }
 
 #[tokio::test]
-async fn a_handler_that_panics_answers_a_problem_that_tells_nothing_and_the_next_one_is_served() {
+async fn a_panic_is_answered_without_details_and_the_next_request_is_served() {
     let router =
         Router::new().route("/panic", get(panicking)).route("/fine", get(|| async { "fine" }));
     let (context, address) = serve(router, Serving::default()).await;
@@ -78,7 +78,7 @@ async fn an_answer_without_reading_the_body_announces_the_end_of_the_connection(
         let count = client.read(&mut answer).await.unwrap();
         let answer = String::from_utf8_lossy(&answer[..count]).to_lowercase();
         assert_eq!(answer.contains("connection: close"), ends, "{path} {host} {body:?}: {answer}");
-        // It ends as announced, and else serves the next request.
+        // The connection ends as announced, or serves the next request.
         let next = "POST /read HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
         let _ = client.write_all(next.as_bytes()).await;
         let served = client.read(&mut [0; 64]).await.is_ok_and(|count| count > 0);
@@ -88,7 +88,7 @@ async fn an_answer_without_reading_the_body_announces_the_end_of_the_connection(
 }
 
 #[tokio::test]
-async fn a_client_that_still_sends_its_body_when_the_answer_comes_gets_the_whole_answer() {
+async fn a_client_that_still_sends_its_body_gets_the_whole_answer() {
     let router = Router::new().route("/unread", post(|| async { "x".repeat(100_000) }));
     let (context, address) = serve(router, Serving::default()).await;
     let mut client = TcpStream::connect(address).await.unwrap();
@@ -98,7 +98,7 @@ async fn a_client_that_still_sends_its_body_when_the_answer_comes_gets_the_whole
     while !answer.windows(4).any(|it| it == b"\r\n\r\n") {
         assert!(client.read_buf(&mut answer).await.unwrap() > 0);
     }
-    // It reads no further before it has sent all, as many clients do.
+    // Like many clients, it reads nothing more before it has sent everything.
     for _ in 0..10 {
         client.write_all(&[b'x'; 6_000]).await.expect("the connection is not broken");
     }
@@ -107,7 +107,7 @@ async fn a_client_that_still_sends_its_body_when_the_answer_comes_gets_the_whole
     context.stop().await.unwrap();
 }
 
-/// A client that has got one answer, and what the head of that said.
+/// A client that received one answer, and the head of that answer.
 async fn served(address: SocketAddr, version: &str, more: &str) -> (TcpStream, String) {
     let mut client = TcpStream::connect(address).await.unwrap();
     let request = format!("GET /fine {version}\r\nHost: localhost\r\n{more}\r\n");
@@ -120,10 +120,10 @@ async fn served(address: SocketAddr, version: &str, more: &str) -> (TcpStream, S
 }
 
 #[tokio::test]
-async fn a_connection_is_kept_for_longer_than_a_head_may_take_and_its_answers_announce_that() {
+async fn an_idle_connection_outlives_the_limit_of_a_head_and_answers_announce_it() {
     let router = Router::new().route("/fine", get(|| async { "fine" }));
-    let (head_patience, keep_alive) = (Duration::from_millis(200), Duration::from_secs(3));
-    let serving = Serving { head_patience, keep_alive, ..Serving::default() };
+    let (head_timeout, keep_alive) = (Duration::from_millis(200), Duration::from_secs(3));
+    let serving = Serving { head_timeout, keep_alive, ..Serving::default() };
     let (context, address) = serve(router, serving).await;
     let ends = async |mut client: TcpStream| {
         let begun = tokio::time::Instant::now();
@@ -150,7 +150,7 @@ async fn a_connection_is_kept_for_longer_than_a_head_may_take_and_its_answers_an
     for head in [slow, first] {
         assert!(head < keep_alive / 2, "{head:?}");
     }
-    // One that ends is not announced as kept.
+    // A connection that ends is not announced as kept.
     for (version, more) in [("HTTP/1.1", "Connection: close\r\n"), ("HTTP/1.0", "")] {
         let (client, answer) = served(address, version, more).await;
         assert!(!answer.contains("keep-alive"), "{answer}");
@@ -160,7 +160,7 @@ async fn a_connection_is_kept_for_longer_than_a_head_may_take_and_its_answers_an
 }
 
 #[tokio::test]
-async fn an_answer_that_takes_long_is_no_silence() {
+async fn a_long_answer_does_not_count_as_idle_time() {
     let answer = || async {
         let piece = |at: u32| async move {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -172,27 +172,27 @@ async fn an_answer_that_takes_long_is_no_silence() {
     };
     let router = Router::new().route("/fine", get(answer));
     let limit = Duration::from_millis(300);
-    let serving = Serving { head_patience: limit, keep_alive: limit, ..Serving::default() };
+    let serving = Serving { head_timeout: limit, keep_alive: limit, ..Serving::default() };
     let (context, address) = serve(router, serving).await;
     let (_, answer) = served(address, "HTTP/1.1", "").await;
     assert_eq!(answer.matches("more").count(), 9, "{answer}");
     context.stop().await.unwrap();
 }
 
-/// Goes along with an answer's body, and tells when that is dropped.
-struct TellsOfItsEnd(mpsc::UnboundedSender<()>);
+/// A stream behind an answer's body that reports its drop.
+struct ReportsItsDrop(mpsc::UnboundedSender<()>);
 
-impl Drop for TellsOfItsEnd {
+impl Drop for ReportsItsDrop {
     fn drop(&mut self) {
         let _ = self.0.send(());
     }
 }
 
 #[tokio::test]
-async fn who_does_not_take_the_answer_is_cut_off() {
+async fn a_client_that_does_not_read_is_disconnected() {
     let (ends, mut ended) = mpsc::unbounded_channel();
     let endless = move || {
-        let open = TellsOfItsEnd(ends.clone());
+        let open = ReportsItsDrop(ends.clone());
         async move {
             Body::from_stream(stream::repeat_with(move || {
                 let _kept = &open;
@@ -201,17 +201,17 @@ async fn who_does_not_take_the_answer_is_cut_off() {
         }
     };
     let router = Router::new().route("/endless", get(endless));
-    let serving = Serving { write_patience: Duration::from_millis(300), ..Serving::default() };
+    let serving = Serving { write_timeout: Duration::from_millis(300), ..Serving::default() };
     let (context, address) = serve(router, serving).await;
     let mut client = TcpStream::connect(address).await.unwrap();
     client.write_all(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
-    // Nothing is read, until the server lets go of what is left of the answer.
+    // The client reads nothing until the server drops the rest of the answer.
     let cut_off = tokio::time::timeout(Duration::from_secs(30), ended.recv()).await;
     cut_off.expect("it is cut off");
     let rest =
         async { while client.read(&mut [0; 64 * 1024]).await.is_ok_and(|count| count > 0) {} };
     tokio::time::timeout(Duration::from_secs(30), rest).await.expect("an end of the connection");
-    // Whoever does read is served on and on.
+    // A client that reads is served without an end.
     let mut client = TcpStream::connect(address).await.unwrap();
     client.write_all(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     let mut buffer = vec![0; 64 * 1024];
@@ -224,7 +224,7 @@ async fn who_does_not_take_the_answer_is_cut_off() {
 }
 
 #[tokio::test]
-async fn so_many_connections_of_one_client_and_no_more() {
+async fn the_connections_of_one_client_are_limited() {
     let router = Router::new().route("/", get(|| async { "fine" }));
     let (begins, mut begun) = mpsc::unbounded_channel();
     let slow = async move || {
@@ -241,7 +241,7 @@ async fn so_many_connections_of_one_client_and_no_more() {
         assert!(count > 0);
         client
     };
-    // An idle one ends for a further one.
+    // An idle connection is closed in favour of another.
     let mut first = idle().await;
     let mut kept = Vec::new();
     for _ in 0..2 {
@@ -249,7 +249,7 @@ async fn so_many_connections_of_one_client_and_no_more() {
     }
     let ended = tokio::time::timeout(HEADER_TIMEOUT / 2, first.read(&mut [0; 16])).await;
     assert!(matches!(ended, Ok(Ok(0) | Err(_))), "{ended:?}");
-    // Those at work do not.
+    // Connections with a working handler are not.
     for client in &mut kept {
         client.write_all(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
         begun.recv().await.unwrap();
@@ -260,7 +260,7 @@ async fn so_many_connections_of_one_client_and_no_more() {
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     assert!(answer.contains("too many connections from your address"), "{answer}");
     kept.pop();
-    // The place is free as soon as the server has noticed.
+    // The slot is free as soon as the server has noticed.
     let served = async {
         loop {
             let mut client = TcpStream::connect(address).await.unwrap();
@@ -279,7 +279,7 @@ async fn so_many_connections_of_one_client_and_no_more() {
 }
 
 #[tokio::test]
-async fn where_there_is_no_room_a_connection_whose_body_has_not_arrived_ends_for_a_new_one() {
+async fn without_room_a_connection_with_an_incomplete_body_is_replaced() {
     let router = Router::new().route("/", post(|body: String| async { body }));
     let (context, address) = serve(router, Serving { connections: 2, ..Serving::default() }).await;
     let mut slow = Vec::new();
@@ -300,7 +300,7 @@ async fn where_there_is_no_room_a_connection_whose_body_has_not_arrived_ends_for
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.unwrap();
     assert!(answer.ends_with("fine"), "{answer}");
-    // The one that was of no use for longer is gone, and the other one is answered.
+    // The connection without progress for longer is closed, and the other one is answered.
     assert!(matches!(slow[0].read(&mut [0; 16]).await, Ok(0) | Err(_)));
     slow[1].write_all(b"ine").await.unwrap();
     let mut status = [0; 12];
@@ -311,10 +311,10 @@ async fn where_there_is_no_room_a_connection_whose_body_has_not_arrived_ends_for
 }
 
 #[tokio::test]
-async fn where_there_is_no_room_a_connection_that_is_of_no_use_ends_for_a_new_one() {
+async fn without_room_a_useless_connection_is_replaced() {
     let router = Router::new().route("/", get(|| async { "fine" }));
     let (context, address) = serve(router, Serving { connections: 4, ..Serving::default() }).await;
-    // Half a head each; all of them are accepted, and more.
+    // Half a head each; the server accepts all of them, and more.
     let mut slow = Vec::new();
     for _ in 0..8 {
         let mut client = TcpStream::connect(address).await.unwrap();
@@ -327,11 +327,11 @@ async fn where_there_is_no_room_a_connection_that_is_of_no_use_ends_for_a_new_on
         .await
         .unwrap();
     let mut answer = String::new();
-    // Long before the time for a head is up.
+    // Long before the time limit of a head.
     let read = tokio::time::timeout(HEADER_TIMEOUT / 2, client.read_to_string(&mut answer));
     read.await.expect("an answer in time").unwrap();
     assert!(answer.ends_with("fine"), "{answer}");
-    // The first ones were given up.
+    // The first connections were closed.
     let ended = tokio::time::timeout(HEADER_TIMEOUT / 2, slow[0].read(&mut [0; 16])).await;
     assert!(matches!(ended, Ok(Ok(0) | Err(_))), "{ended:?}");
     drop(slow);

@@ -1,7 +1,7 @@
 //! The Redis permissions that the gateway needs: to read entities and streams, and to publish commands.
 
 use common::{
-    connection::permissions::{Permission, of_everybody},
+    connection::permissions::{Permission, of_every_program},
     contract::{
         keys,
         order_status::OrderStatus,
@@ -12,7 +12,7 @@ use common::{
 
 /// The permissions that the gateway needs in the Redis of a topic.
 pub(crate) fn of_gateway(topic: Topic) -> Vec<Permission> {
-    let mut permissions = of_everybody();
+    let mut permissions = of_every_program();
     permissions.push(Permission::info("memory"));
     permissions.extend(entities(topic));
     for stream in streams::ALL.into_iter().filter(|it| it.topic() == topic) {

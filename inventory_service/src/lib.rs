@@ -31,7 +31,7 @@ pub use self::{backorders::queue::ORDERS_PER_PAGE, unit_of_work::Limits};
 #[derive(Parser, Clone, Debug)]
 #[command(version)]
 pub struct Config {
-    /// Where /healthz, /readyz and /metrics are
+    /// Address of /healthz, /readyz and /metrics
     #[arg(long, env, default_value = "127.0.0.1:9102")]
     ops_addr: SocketAddr,
     #[command(flatten)]

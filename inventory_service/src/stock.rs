@@ -43,7 +43,8 @@ pub enum Input {
     Ordered(OrderCreated),
     /// The payment of an order failed, in this entry: its stock is released.
     Unpaid(WalletChecked, EntryId),
-    /// An account_service of the original accepted the payment of an order. Ours never refuses after that.
+    /// An account_service of the original accepted the payment of an order. This system's
+    /// account_service never refuses after that.
     Paid(OrderId),
     /// The release of the stock of an unpaid order is not confirmed yet.
     StillUnpaid(OrderUnpaid),

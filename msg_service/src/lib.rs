@@ -28,10 +28,10 @@ use self::notification::{Input, Notifications};
 #[derive(Parser, Clone, Debug)]
 #[command(version)]
 pub struct Config {
-    /// Where /healthz, /readyz and /metrics are
+    /// Address of /healthz, /readyz and /metrics
     #[arg(long, env, default_value = "127.0.0.1:9104")]
     ops_addr: SocketAddr,
-    /// Print full e-mail addresses where messages are delivered, on standard output: true or false
+    /// Whether delivered messages contain full e-mail addresses, on standard output: true or false
     #[arg(long, env, default_value = "false", value_parser = clap::value_parser!(bool), action = clap::ArgAction::Set)]
     whole_addresses: bool,
     #[command(flatten)]

@@ -43,7 +43,7 @@ use crate::{
 /// The state of the handlers.
 #[derive(Clone, Debug)]
 pub struct Api {
-    /// The entrance of the engine.
+    /// The handle of the engine.
     pub engine: EngineHandle<Orders>,
     /// The Redis of orders.
     pub store: Arc<SharedLink>,
@@ -157,7 +157,7 @@ fn not_allowed(status: OrderStatus, why: &str, allows: impl Fn(Action) -> bool) 
     let fitting = Action::ALL.into_iter().filter(|action| action.fits(status) && allows(*action));
     let allowed: Vec<&str> = fitting.map(Action::name).collect();
     let detail = match allowed.as_slice() {
-        [] => format!("{why}; nothing more can be asked of it"),
+        [] => format!("{why}; no further action is possible"),
         some => format!("{why}; allowed now: {}", some.join(", ")),
     };
     Problem::wrong_state(detail).in_state(status.name(), &allowed)

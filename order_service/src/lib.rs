@@ -50,10 +50,10 @@ use self::{
 #[derive(Parser, Clone, Debug)]
 #[command(version)]
 pub struct Config {
-    /// Where the gateway reaches this service
+    /// Address for the gateway's requests
     #[arg(long, env, default_value = "127.0.0.1:5001")]
     http_addr: SocketAddr,
-    /// Where /healthz, /readyz and /metrics are
+    /// Address of /healthz, /readyz and /metrics
     #[arg(long, env, default_value = "127.0.0.1:9101")]
     ops_addr: SocketAddr,
     /// Time after which an order without an answer is resent, in milliseconds
@@ -92,7 +92,7 @@ impl ServiceConfig for Config {
 /// Wires the service.
 ///
 /// # Errors
-///
+/// The address of HTTP_ADDR is not available.
 /// The process cannot listen on HTTP_ADDR.
 pub async fn start(config: Config, context: ServiceContext) -> anyhow::Result<()> {
     let orders = Orders {

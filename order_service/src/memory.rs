@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 use crate::progress::SAMPLED;
 
 /// The time between two samples.
-const INTERVAL: Duration = Duration::from_secs(1);
-/// The time that Redis has for one sample.
-const TIMEOUT: Duration = Duration::from_secs(3);
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+/// The time limit of one sample.
+const SAMPLE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Samples the memory as long as the process runs. The sampler of the streams does not do it, because its
 /// samples must not wait for these servers: orders are accepted while they are away.
@@ -28,13 +28,14 @@ pub(crate) struct MemorySampler {
 }
 
 impl MemorySampler {
-    /// Samples the servers that the sampler of the streams does not ask.
+    /// A sampler for the servers that the sampler of the streams does not query.
     pub(crate) fn new(sources: &Sources, memory: Arc<MemoryWatch>, part: Arc<Component>) -> Self {
         let is_sampled =
             |server: usize| SAMPLED.iter().any(|stream| sources.index(stream.topic()) == server);
         let others = sources.servers().iter().enumerate();
         let others = others.filter(|(server, _)| !is_sampled(*server));
-        let links = others.map(|(_, url)| Link::new(url.clone(), TIMEOUT).primary_only()).collect();
+        let links =
+            others.map(|(_, url)| Link::new(url.clone(), SAMPLE_TIMEOUT).primary_only()).collect();
         Self { links, memory, part }
     }
 
@@ -56,7 +57,7 @@ impl MemorySampler {
                     Err(error) => self.part.denied(&error),
                 }
             }
-            tokio::time::sleep(INTERVAL).await;
+            tokio::time::sleep(SAMPLE_INTERVAL).await;
         }
     }
 }

@@ -53,8 +53,8 @@ pub struct StreamProgress {
 pub type Sample = HashMap<Stream, StreamProgress>;
 
 impl StreamProgress {
-    /// Whether the group has handled everything up to this entry. Nothing is known of a group that
-    /// does not exist, because services of the original have none, so it is not waited for.
+    /// Whether the group has handled everything up to this entry. A missing group is not waited
+    /// for, because services of the original have no groups.
     fn has_handled(&self, reader: Topic, entry: EntryId) -> bool {
         let Some(group) = self.groups.get(&reader) else { return true };
         let is_pending = group.oldest_pending.is_some_and(|oldest| oldest <= entry);
@@ -224,8 +224,8 @@ impl Tracker {
         for path in Path::ALL {
             let probe = self.probes.remove(&path);
             let mut probe = probe.or_else(|| Probe::new(began, path, &sample));
-            // Every probe that has passed makes place for a new one at once: in a quiet system a
-            // single sample is enough to know that nothing is under way.
+            // Every probe that has passed is replaced at once: in a quiet system a single sample
+            // suffices to know that nothing is in flight.
             while let Some(it) = &mut probe {
                 if !it.advance(path, &sample) {
                     break;
@@ -264,7 +264,8 @@ impl Tracker {
             (Some(before), Some(now)) => now.saturating_sub(before),
             _ => now.length.saturating_sub(before.length),
         });
-        // All that was there at the sample before is read, so no more than what came since is not.
+        // The group has read everything of the previous sample, so at most the entries added since
+        // then are unread.
         let most = before.filter(|before| group.delivered >= before.last).and(grown);
         let entries = match (group.lag, most) {
             (Some(lag), Some(most)) => {

@@ -21,8 +21,8 @@ use crate::progress::{GroupProgress, Progress, SAMPLED, Sample, StreamProgress, 
 
 /// The longest time between two samples.
 const INTERVAL_MAX: Duration = Duration::from_secs(1);
-/// The time that Redis has for one sample.
-const TIMEOUT: Duration = Duration::from_secs(3);
+/// The time limit of one sample.
+const SAMPLE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The permissions to read the ends of the sampled streams and the memory of their server; readers and
 /// owners check all others.
@@ -59,8 +59,10 @@ impl Sampler {
         part: Arc<Component>,
     ) -> (Self, watch::Receiver<Progress>) {
         let (progress, findings) = watch::channel(Progress::default());
-        let links =
-            sources.servers().iter().map(|url| Link::new(url.clone(), TIMEOUT).primary_only());
+        let links = sources
+            .servers()
+            .iter()
+            .map(|url| Link::new(url.clone(), SAMPLE_TIMEOUT).primary_only());
         let sampler = Self {
             sources: sources.clone(),
             links: links.collect(),

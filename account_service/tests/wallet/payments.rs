@@ -77,7 +77,7 @@ fn released_stock_is_not_charged() {
     bank.when(&released(1, 1, "101", 900));
     let outcome = bank.outcome();
     assert_eq!((outcome.account, bank.books("101")), (InsufficientFund, (1_000, 0)));
-    assert_eq!(outcome.reason.as_deref(), Some("its stock was given back; pay again"));
+    assert_eq!(outcome.reason.as_deref(), Some("its stock was released; pay again"));
     bank.when_nothing_happens(&charged(1, 1, "101", 900));
     assert_eq!(bank.when_nothing_changes(&released(1, 1, "101", 900)), [outcome]);
 

@@ -1,45 +1,46 @@
-//! A circuit breaker: what does not answer is left alone for a while, then tried by one caller at a time.
+//! A circuit breaker: after a timeout, calls to a server fail at once during a cooldown. Then one
+//! caller at a time tries the server.
 //!
-//! Without it each caller would wait for its own timeout, and would keep others waiting meanwhile who want
-//! something else.
+//! Without it, each caller would wait for its own timeout and would delay callers of other servers
+//! meanwhile.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-/// How long nothing is asked of what did not answer.
+/// How long the breaker stays open after a timeout.
 const COOLDOWN: Duration = Duration::from_secs(1);
-/// After how long a call that its caller gave up counts as one without an answer.
-const SLOW: Duration = Duration::from_secs(1);
+/// The time after which a call that its caller abandoned counts as unanswered.
+const SLOW_CALL_AFTER: Duration = Duration::from_secs(1);
 
-/// Whether calls may be made.
+/// The state of the breaker.
 #[derive(Default, Debug)]
 pub(crate) struct CircuitBreaker(Mutex<State>);
 
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 enum State {
-    /// Everybody may call.
+    /// All callers may call.
     #[default]
     Closed,
-    /// Nobody may call before then.
+    /// Every call fails until then.
     OpenUntil(Instant),
-    /// One caller tries whether there is an answer again.
+    /// One caller is testing whether the server answers again.
     Trying,
 }
 
-/// A call that is under way.
+/// A call in progress.
 #[derive(Debug)]
 pub(crate) struct Call<'a> {
     breaker: &'a CircuitBreaker,
     begun: Instant,
-    /// Whether it is the one that tries.
+    /// Whether this is the call that tests the server.
     tries: bool,
     has_ended: bool,
 }
 
 impl CircuitBreaker {
-    /// Begins a call, if one may be made now.
+    /// Starts a call, if the breaker allows one now.
     pub(crate) fn call(&self) -> Option<Call<'_>> {
         self.call_at(Instant::now())
     }
@@ -63,7 +64,7 @@ impl CircuitBreaker {
 }
 
 impl Call<'_> {
-    /// Notes whether there was an answer in time, be it an error.
+    /// Records whether an answer came in time. An error counts as an answer.
     pub(crate) fn ends(self, is_answered: bool) {
         self.ends_at(Instant::now(), is_answered);
     }
@@ -75,10 +76,10 @@ impl Call<'_> {
     }
 
     fn is_given_up_at(&self, now: Instant) {
-        if now.saturating_duration_since(self.begun) >= SLOW {
+        if now.saturating_duration_since(self.begun) >= SLOW_CALL_AFTER {
             *self.breaker.state() = State::OpenUntil(now + COOLDOWN);
         } else if self.tries {
-            // Another one may try.
+            // Another caller may test the server.
             *self.breaker.state() = State::OpenUntil(now);
         }
     }
@@ -97,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_answer_is_left_alone_and_then_tried_by_one_caller_at_a_time() {
+    fn after_a_timeout_one_caller_at_a_time_tries_again() {
         let breaker = CircuitBreaker::default();
         let begun = Instant::now();
         let at = |millis| begun + Duration::from_millis(millis);
@@ -109,7 +110,7 @@ mod tests {
         try_again.ends_at(at(7_000), false);
         assert!(breaker.call_at(at(7_999)).is_none());
         breaker.call_at(at(8_000)).unwrap().ends_at(at(8_001), true);
-        // An answer to an earlier call is as good.
+        // An answer to an earlier call closes the breaker as well.
         breaker.call_at(at(8_002)).unwrap().ends_at(at(11_002), false);
         second.ends_at(at(11_003), true);
         for _ in 0..2 {
@@ -118,10 +119,10 @@ mod tests {
     }
 
     #[test]
-    fn callers_that_give_up_before_their_time_is_over_count_if_they_waited_for_long() {
+    fn an_abandoned_call_counts_as_a_timeout_if_it_waited_long() {
         let breaker = CircuitBreaker::default();
         let begun = Instant::now();
-        let long_ago = begun.checked_sub(SLOW).unwrap();
+        let long_ago = begun.checked_sub(SLOW_CALL_AFTER).unwrap();
         drop(breaker.call_at(begun).unwrap());
         assert!(breaker.call_at(begun).is_some(), "it was over at once");
         drop(breaker.call_at(long_ago).unwrap());

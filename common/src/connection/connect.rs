@@ -1,5 +1,5 @@
-//! Opens a connection to Redis: the way there, TLS if the URL asks for it, and who we are. What goes
-//! wrong on the way is said in words that name the setting to change.
+//! Opens a connection to Redis: TCP or a Unix socket, TLS if the URL asks for it, and
+//! authentication. Error messages name the setting to change.
 
 use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
@@ -19,25 +19,26 @@ use crate::{
     pem,
 };
 
-/// How long the way there may take, and how long TLS.
-const CONNECT: Duration = Duration::from_secs(2);
-/// A record of TLS that is an alert begins so.
+/// The timeout for the network connection, and for the TLS handshake.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The first byte of a TLS record that contains an alert.
 const TLS_ALERT: u8 = 0x15;
 
-/// Connects; answers may take as long as `patience`.
+/// Connects. Answers may take as long as `answer_timeout`.
 ///
 /// # Errors
 ///
-/// [`ConnectionError::Away`] if there is nobody, [`ConnectionError::Insecure`] if TLS cannot be spoken with it as
-/// it is configured, [`ConnectionError::Denied`] if it does not know us.
+/// [`ConnectionError::Away`] if no server answers, [`ConnectionError::Insecure`] if TLS fails with
+/// the configured settings, [`ConnectionError::Denied`] if the server rejects the user or the
+/// password.
 pub(crate) async fn connect(
     url: &RedisUrl,
-    patience: Duration,
+    answer_timeout: Duration,
 ) -> Result<MultiplexedConnection, ConnectionError> {
-    let connecting = Connecting { url, patience };
+    let connecting = Connecting { url, answer_timeout };
     match url.addr() {
         ConnectionAddr::Unix(path) => {
-            let stream = connecting.within(CONNECT, UnixStream::connect(path)).await?;
+            let stream = connecting.within(CONNECT_TIMEOUT, UnixStream::connect(path)).await?;
             connecting.finish(stream).await
         }
         ConnectionAddr::TcpTls { host, port, .. } => {
@@ -50,19 +51,19 @@ pub(crate) async fn connect(
             let stream = connecting.tcp(host, *port).await?;
             connecting.finish(stream).await
         }
-        _ => Err(connecting.insecure("its URL is of a kind that is not known here".to_owned())),
+        _ => Err(connecting.insecure("the scheme of its URL is not supported".to_owned())),
     }
 }
 
 struct Connecting<'a> {
     url: &'a RedisUrl,
-    patience: Duration,
+    answer_timeout: Duration,
 }
 
 impl Connecting<'_> {
     async fn tcp(&self, host: &str, port: u16) -> Result<TcpStream, ConnectionError> {
-        let stream = self.within(CONNECT, TcpStream::connect((host, port))).await?;
-        // Commands leave at once instead of waiting for company; without it they are only later.
+        let stream = self.within(CONNECT_TIMEOUT, TcpStream::connect((host, port))).await?;
+        // Without this option commands are only delayed, so its failure is ignored.
         let _ = stream.set_nodelay(true);
         Ok(stream)
     }
@@ -87,7 +88,7 @@ impl Connecting<'_> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| {
             self.insecure(format!("{host} is no name that a certificate could be for"))
         })?;
-        match timeout(CONNECT, TlsConnector::from(tls).connect(name, stream)).await {
+        match timeout(CONNECT_TIMEOUT, TlsConnector::from(tls).connect(name, stream)).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(self.tls_error(error)),
             Err(_) => Err(self.insecure(
@@ -96,25 +97,25 @@ impl Connecting<'_> {
         }
     }
 
-    /// Asks for a sign of life, logs in, and hands the connection over.
+    /// Sends a PING, authenticates, and returns the connection.
     async fn finish<S>(&self, mut stream: S) -> Result<MultiplexedConnection, ConnectionError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        // A server that wants a certificate of ours, or TLS at all, says so only now; the library
-        // would tell no more than that the connection broke.
-        match timeout(self.patience, greet(&mut stream)).await {
+        // A server reports a missing client certificate, or missing TLS, only at this point. The
+        // library would report no more than a broken connection.
+        match timeout(self.answer_timeout, greet(&mut stream)).await {
             Ok(Ok(Some(TLS_ALERT))) => return Err(self.speaks_tls()),
             Ok(Ok(None)) if !self.url.is_tls() => return Err(self.hung_up().await),
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return Err(self.tls_error(error)),
             Err(_) => return Err(self.away(io::ErrorKind::TimedOut.into())),
         }
-        let config = AsyncConnectionConfig::new().set_response_timeout(Some(self.patience));
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(self.answer_timeout));
         let made = MultiplexedConnection::new_with_config(self.url.settings(), stream, config);
-        match timeout(self.patience, made).await {
+        match timeout(self.answer_timeout, made).await {
             Ok(Ok((connection, driver))) => {
-                // It ends with the last handle to the connection.
+                // The task ends with the last handle of the connection.
                 tokio::spawn(driver);
                 Ok(connection)
             }
@@ -145,8 +146,8 @@ impl Connecting<'_> {
         self.insecure("it speaks TLS; its URL begins with rediss://".to_owned())
     }
 
-    /// A port with TLS hangs up on who does not speak it, and so does a server that is about to end:
-    /// another connection tells which it is.
+    /// A TLS port closes a plain connection, and so does a server that is shutting down. A second
+    /// connection finds out which of the two it is.
     async fn hung_up(&self) -> ConnectionError {
         if let ConnectionAddr::Tcp(host, port) = self.url.addr()
             && let Ok(stream) = self.tcp(host, *port).await
@@ -156,7 +157,7 @@ impl Connecting<'_> {
         }
         self.away(io::Error::new(
             io::ErrorKind::UnexpectedEof,
-            "it closed the connection without a word",
+            "it closed the connection without an answer",
         ))
     }
 
@@ -164,10 +165,10 @@ impl Connecting<'_> {
         let found = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         match found {
             Some(rustls) => self.insecure(self.explain(rustls)),
-            // Plain Redis answers to TLS with an error, or hangs up.
+            // Plain Redis answers a TLS handshake with an error, or closes the connection.
             None if self.url.is_tls() && error.kind() == io::ErrorKind::UnexpectedEof => self
                 .insecure(
-                "it hung up on TLS; if this is a port without TLS, its URL begins with redis://"
+                "it closed the connection during the TLS handshake; if this is a port without TLS, its URL begins with redis://"
                     .to_owned(),
             ),
             None => self.away(error),
@@ -179,10 +180,11 @@ impl Connecting<'_> {
         match error {
             Error::InvalidCertificate(fault) => self.explain_certificate(fault),
             Error::InvalidMessage(_) | Error::InappropriateMessage { .. } => {
-                "what it answers is not TLS; if this is a port without TLS, its URL begins with redis://".to_owned()
+                "its answer is not TLS; if this is a port without TLS, its URL begins with redis://"
+                    .to_owned()
             }
             Error::AlertReceived(AlertDescription::CertificateRequired) => {
-                "it wants to see a certificate: give REDIS_TLS_CERT and REDIS_TLS_KEY".to_owned()
+                "it requires a client certificate: set REDIS_TLS_CERT and REDIS_TLS_KEY".to_owned()
             }
             Error::AlertReceived(alert) => format!(
                 "it ended TLS with the alert {alert:?}; it may not accept the certificate of REDIS_TLS_CERT"
@@ -194,7 +196,7 @@ impl Connecting<'_> {
     fn explain_certificate(&self, fault: &CertificateError) -> String {
         match fault {
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                "its certificate is signed by no authority that is known here; REDIS_TLS_CA names the file of the \
+                "its certificate is signed by no known authority; REDIS_TLS_CA names the file of the \
                  right one"
                     .to_owned()
             }
@@ -215,7 +217,7 @@ impl Connecting<'_> {
                 let names = names.join(", ");
                 format!("its certificate is for another host than the one in the URL: for {names}")
             }
-            // The library has these as text only.
+            // The library reports these errors as text only.
             CertificateError::Other(other) => match other.to_string().as_str() {
                 "CaUsedAsEndEntity" => {
                     "its certificate is one of an authority, as a self-signed one often is, and not one of a server; \
@@ -235,15 +237,15 @@ impl Connecting<'_> {
     }
 }
 
-/// The name in `DnsName("localhost")` and `IpAddress(0::1)`, as the library has it.
+/// The name in `DnsName("localhost")` or `IpAddress(0::1)`, the library's notation.
 fn plain_name(presented: &str) -> String {
     let inner = presented.split_once('(').and_then(|(_, inner)| inner.strip_suffix(')'));
     let name = inner.unwrap_or(presented).trim_matches('"');
     name.parse::<IpAddr>().map_or_else(|_| name.to_owned(), |ip| ip.to_string())
 }
 
-/// Whether there is TLS at the other end. Nobody is trusted for that: it is enough that a certificate,
-/// or an alert, comes back, and nothing of ours is sent.
+/// Whether the server speaks TLS. Any certificate or alert suffices as proof, and no data is sent,
+/// so the certificate is not verified.
 async fn answers_tls(stream: TcpStream, host: &str) -> bool {
     use rustls::Error;
     let Ok(name) = ServerName::try_from(host.to_owned()) else { return false };
@@ -252,13 +254,14 @@ async fn answers_tls(stream: TcpStream, host: &str) -> bool {
         .expect("the provider has all of them")
         .with_root_certificates(RootCertStore::empty())
         .with_no_client_auth();
-    let shaken = timeout(CONNECT, TlsConnector::from(Arc::new(config)).connect(name, stream)).await;
+    let shaken =
+        timeout(CONNECT_TIMEOUT, TlsConnector::from(Arc::new(config)).connect(name, stream)).await;
     let Ok(Err(error)) = shaken else { return false };
     let found = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     matches!(found, Some(Error::InvalidCertificate(_) | Error::AlertReceived(_)))
 }
 
-/// The first byte of the answer to PING, whatever that is; the rest of its line is read, too.
+/// Reads the first line of the answer to PING and returns its first byte.
 async fn greet(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<Option<u8>> {
     stream.write_all(b"PING\r\n").await?;
     stream.flush().await?;
@@ -268,7 +271,7 @@ async fn greet(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result
         match stream.read(&mut byte).await {
             Ok(0) => return Ok(None),
             Ok(_) => {}
-            // Somebody who hangs up while there is something unread.
+            // The server closed the connection while data was unread.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset && first.is_none() => {
                 return Ok(None);
             }
@@ -282,16 +285,16 @@ async fn greet(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result
 }
 
 impl RedisUrl {
-    /// A connection of the library's own, for tests and tools; answers may take so long.
+    /// A connection of the `redis` library, for tests and tools, with this timeout for answers.
     ///
     /// # Errors
     ///
     /// As those of [`Link`](crate::connection::link::Link).
     pub async fn connect(
         &self,
-        patience: Duration,
+        answer_timeout: Duration,
     ) -> Result<MultiplexedConnection, ConnectionError> {
-        connect(self, patience).await
+        connect(self, answer_timeout).await
     }
 }
 
@@ -300,7 +303,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_in_a_certificate_are_shown_as_people_write_them() {
+    fn names_in_a_certificate_are_shown_in_their_usual_notation() {
         for (presented, plain) in [
             ("DnsName(\"localhost\")", "localhost"),
             ("IpAddress(127.0.0.1)", "127.0.0.1"),

@@ -1,4 +1,4 @@
-//! Entries of streams, as Redis gives them.
+//! Entries of streams in the form in which Redis returns them.
 
 use redis::Value;
 use sha1_smol::Sha1;
@@ -9,38 +9,38 @@ use crate::schema::{
     stream::{ENTITY, Stream},
 };
 
-/// The most bytes of an event's entry. The gateway accepts bodies of 64 KiB, and an event carries little
-/// more than the body that caused it.
+/// The largest accepted event entry in bytes. The gateway accepts bodies of 64 KiB, and an event
+/// carries little more than the body that caused it.
 pub(crate) const EVENT_BYTES: usize = 1024 * 1024;
-/// The most bytes of an entry that its dead letter keeps.
+/// How many bytes of an entry its dead letter keeps.
 pub(crate) const LETTER_BYTES: usize = 64 * 1024;
-/// The most bytes of the reason in a dead letter.
+/// The longest reason in a dead letter, in bytes.
 const REASON_BYTES: usize = 1024;
-/// What a field costs in memory besides its bytes.
+/// The memory overhead of a field, in bytes.
 const FIELD_BYTES: usize = 128;
 
 /// An entry of a stream.
 #[derive(Debug)]
 pub struct Entry {
-    /// Its id in the stream.
+    /// The id of the entry in its stream.
     pub id: EntryId,
-    /// What it says.
+    /// The content of the entry.
     pub fields: Fields,
 }
 
-/// The fields of an entry as they came.
+/// The fields of an entry, unparsed.
 #[derive(Debug, Default)]
 pub struct Fields(pub Vec<(Vec<u8>, Vec<u8>)>);
 
 impl Fields {
-    /// The value of the field, if it is there.
+    /// The value of the field, if the entry has it.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         let found = self.0.iter().find(|(field, _)| field == name.as_bytes());
         found.map(|(_, value)| value.as_slice())
     }
 
-    /// The id of what an entry of this stream is about; see [`Stream::about`]. `None` if the member is not a
-    /// UUID: such text could be anything and is not logged.
+    /// The id of the entity that an entry of this stream concerns; see [`Stream::about`]. `None` if
+    /// the member is not a UUID: arbitrary text is not logged.
     pub(crate) fn subject(&self, stream: Stream) -> Option<Uuid> {
         let entity: serde_json::Value = serde_json::from_slice(self.get(ENTITY)?).ok()?;
         entity.get(stream.subject()?)?.as_str()?.parse().ok()
@@ -51,17 +51,18 @@ impl Fields {
         self.0.iter().map(|(name, value)| (text(name), text(value).into())).collect()
     }
 
-    /// The bytes of all names and values.
+    /// The total size of all names and values in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.0.iter().map(|(name, value)| name.len() + value.len()).sum()
     }
 
-    /// The memory that the fields take, roughly.
+    /// The approximate memory that the fields occupy.
     pub(crate) fn memory(&self) -> usize {
         self.bytes() + self.0.len() * FIELD_BYTES
     }
 
-    /// Keeps what a dead letter has room for; gives what identifies the whole if anything was cut.
+    /// Shortens the fields to the size that a dead letter keeps. Returns the identity of the whole
+    /// entry if anything was cut.
     pub(crate) fn cut(&mut self) -> Option<Whole> {
         if self.memory() <= LETTER_BYTES {
             return None;
@@ -87,16 +88,17 @@ impl Fields {
     }
 }
 
-/// What identifies an entry of which only the beginning was kept.
+/// The size and digest of an entry that was cut.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Whole {
-    /// The bytes of all names and values.
+    /// The total size of all names and values in bytes.
     pub(crate) bytes: usize,
-    /// The SHA-1 of all names and values, one after the other.
+    /// The SHA-1 of all names and values, concatenated.
     pub(crate) digest: String,
 }
 
-/// A reason as a dead letter and the log have it: the errors of parsers quote what they could not parse.
+/// Shortens a reason for a dead letter and the log: the errors of parsers quote the text that they
+/// rejected.
 pub(crate) fn short_reason(mut reason: String) -> String {
     if reason.len() > REASON_BYTES {
         let end = (0..=REASON_BYTES).rev().find(|end| reason.is_char_boundary(*end));
@@ -107,7 +109,7 @@ pub(crate) fn short_reason(mut reason: String) -> String {
     reason
 }
 
-/// Shortens a text to at most this many bytes, and does not leave half a character at its end.
+/// Shortens a text to at most this many bytes, at a character boundary.
 fn cut_text(text: &mut Vec<u8>, most: usize) {
     if text.len() <= most {
         return;
@@ -121,8 +123,8 @@ fn cut_text(text: &mut Vec<u8>, most: usize) {
     text.shrink_to_fit();
 }
 
-/// The answer to XREAD and XREADGROUP: `[[stream, [entry…]]…]`, or a map in RESP3; nil when nothing
-/// came in time.
+/// Parses the answer to XREAD and XREADGROUP: `[[stream, [entry…]]…]`, or a map in RESP3; nil after
+/// a timeout.
 pub fn read_reply(value: Value) -> Vec<(String, Vec<Entry>)> {
     let pairs: Vec<(Value, Value)> = match value {
         Value::Map(pairs) => pairs,
@@ -139,7 +141,7 @@ pub fn read_reply(value: Value) -> Vec<(String, Vec<Entry>)> {
     pairs.into_iter().filter_map(|(name, list)| Some((text(name)?, entries(list)))).collect()
 }
 
-/// The answer to XRANGE: `[[id, [field, value…]]…]`; the fields of a deleted entry are nil.
+/// Parses the answer to XRANGE: `[[id, [field, value…]]…]`; the fields of a deleted entry are nil.
 pub fn entries(value: Value) -> Vec<Entry> {
     let Value::Array(items) = value else { return Vec::new() };
     items

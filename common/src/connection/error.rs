@@ -1,80 +1,82 @@
-//! What can go wrong between this process and a Redis.
+//! Errors of the communication with a Redis server.
 
-/// Why Redis did not do what was asked.
+/// The reason why a Redis command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
-    /// No connection, or it broke, or the answer took too long. Whether a command that was under
-    /// way had its effect is not known.
+    /// There is no connection, the connection broke, or the answer took too long. A command that
+    /// was in flight may have had its effect.
     #[error("the Redis at {address} is away: {source}")]
     Away {
-        /// Which Redis.
+        /// The address of the server.
         address: String,
-        /// What happened.
+        /// The cause.
         source: redis::RedisError,
     },
-    /// It answered, but not with what was asked for.
+    /// The server answered with an error or an unexpected value.
     #[error("the Redis at {address} refused {command}: {message}")]
     Refused {
-        /// Which Redis.
+        /// The address of the server.
         address: String,
-        /// What was asked.
+        /// The command.
         command: &'static str,
-        /// Its error.
+        /// The error message of the server.
         message: String,
     },
-    /// The server serves no such command, though another one may: it is a replica, it is loading, or it
-    /// is cut off. The connection is dropped, and the next one goes to where the name leads by then.
+    /// The server cannot serve the command, but another server may: this one is a replica, is
+    /// loading its data, or is cut off from its cluster. The connection is dropped, and the next
+    /// one resolves the name again.
     #[error("the Redis at {address} does not serve {command}: {reason}")]
     NotServing {
-        /// Which Redis.
+        /// The address of the server.
         address: String,
-        /// What was asked.
+        /// The command.
         command: &'static str,
-        /// What it says of itself.
+        /// The state of the server.
         reason: String,
     },
-    /// A key holds something that this system did not write there.
-    #[error("what is stored at {key} in the Redis at {address} cannot be read: {reason}")]
+    /// A key holds a value that this system did not write.
+    #[error("the value at {key} in the Redis at {address} cannot be read: {reason}")]
     Unreadable {
-        /// Which Redis.
+        /// The address of the server.
         address: String,
         /// The key.
         key: String,
-        /// What is wrong.
+        /// The parse error.
         reason: String,
     },
-    /// It does not know us, or we may not do that.
+    /// Authentication failed, or the user lacks a permission.
     #[error("the Redis at {address} denies {command} to the user {user}: {reason}")]
     Denied {
-        /// Which Redis.
+        /// The address of the server.
         address: String,
-        /// Who we are there.
+        /// The Redis user of this process.
         user: String,
-        /// What was asked.
+        /// The command.
         command: &'static str,
-        /// Why, and what to do.
+        /// The cause and the remedy.
         reason: String,
     },
-    /// TLS was asked for and cannot be had, or the other way round. Nothing was sent in the clear instead.
+    /// TLS is configured and fails, or the server requires TLS. The client does not fall back to
+    /// plain text.
     #[error("the Redis at {address} cannot be trusted: {reason}")]
     Insecure {
-        /// Which Redis.
+        /// The address of the server.
         address: String,
-        /// What is wrong, and what to do.
+        /// The cause and the remedy.
         reason: String,
     },
-    /// It would lose data, is too old, or does not let us do what we have to.
+    /// The server could lose data, is too old, or denies a required permission.
     #[error("the Redis at {address} cannot be used: {reason}")]
     Unsuitable {
-        /// Which Redis.
+        /// The address of the server.
         address: String,
-        /// What is wrong, and what to do.
+        /// The cause and the remedy.
         reason: String,
     },
 }
 
 impl ConnectionError {
-    /// Whether it is so until a person mends it: a right, a password, a certificate.
+    /// Whether an operator has to remove the cause: a permission, a password or a certificate.
     pub fn is_lasting(&self) -> bool {
         matches!(self, Self::Denied { .. } | Self::Insecure { .. })
     }

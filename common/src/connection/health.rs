@@ -1,4 +1,4 @@
-//! Whether a process is ready, and whether it is worth sending it commands.
+//! The readiness of a process, and whether commands to it have a chance of success.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,66 +12,67 @@ use tracing::{debug, error, info, warn};
 
 use crate::{clock::now_millis, connection::error::ConnectionError};
 
-/// After so many milliseconds of failures new commands are refused at once.
-const AWAY_AFTER: u64 = 1_000;
-/// For so many milliseconds a failure that a person has to mend is not logged again.
-const SILENCE: u64 = 60_000;
+/// The time in milliseconds after which continuous failures make new commands fail at once.
+const AWAY_AFTER_MILLIS: u64 = 1_000;
+/// The time in milliseconds during which a failure that needs an operator is not logged again.
+const LOG_REPEAT_MILLIS: u64 = 60_000;
 
-/// The state of one process: ready once each of its parts has begun to work, and as long as Redis
-/// does what they ask for.
+/// The health of one process. The process is ready once each component has started, and as long as
+/// Redis serves all of them.
 #[derive(Debug, Default)]
 pub struct Health {
-    parts: Mutex<Vec<Arc<Component>>>,
-    /// What `/readyz` says besides that the process is ready, by what it is about.
+    components: Mutex<Vec<Arc<Component>>>,
+    /// Notices that `/readyz` shows while the process is ready, by topic.
     notices: Mutex<BTreeMap<String, String>>,
-    said: Arc<Said>,
+    reported: Arc<ReportedFailures>,
 }
 
-/// What a person has to mend and some part has said, with the time until which none says it again.
+/// The logged failures that need an operator, each with the time until which it is not repeated.
 #[derive(Debug, Default)]
-struct Said(Mutex<HashMap<String, u64>>);
+struct ReportedFailures(Mutex<HashMap<String, u64>>);
 
-impl Said {
-    /// Whether it is to be said now.
-    fn is_news(&self, text: &str, now: u64) -> bool {
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        said.retain(|_, until| now < *until);
-        if said.contains_key(text) {
+impl ReportedFailures {
+    /// Whether this failure should be logged now.
+    fn should_log(&self, text: &str, now: u64) -> bool {
+        let mut reported = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        reported.retain(|_, until| now < *until);
+        if reported.contains_key(text) {
             return false;
         }
-        said.insert(text.to_owned(), now + SILENCE);
+        reported.insert(text.to_owned(), now + LOG_REPEAT_MILLIS);
         true
     }
 }
 
-/// A part of the process that needs a Redis. Parts fail and recover by themselves: a reader may get
-/// answers from the very server that refuses the engine's commits.
+/// A component of the process that needs a Redis server. Components fail and recover independently:
+/// a reader may get answers from the very server that refuses the engine's commits.
 #[derive(Debug)]
 pub struct Component {
     name: &'static str,
     begun: AtomicBool,
-    /// When the failures began, in milliseconds since 1970; 0 if the last command succeeded.
+    /// The start of the failures in milliseconds since 1970; 0 if the last command succeeded.
     failing_since: AtomicU64,
-    /// The failure that it met last: a long one is told once and not each second.
-    told: Mutex<Told>,
-    said: Arc<Said>,
+    /// The last failure. A long failure is logged once and not every second.
+    last_failure: Mutex<LastFailure>,
+    reported: Arc<ReportedFailures>,
 }
 
 /// A failure since the last success.
 #[derive(Debug, Default)]
-struct Told {
+struct LastFailure {
     text: String,
-    /// It was logged, so that its end is logged, too.
-    loud: bool,
+    /// Whether it was logged. If so, its end is logged as well.
+    is_logged: bool,
 }
 
 impl Health {
-    /// Registers a part by its name in the log, e.g. `the engine`.
+    /// Registers a component by its name in the log, e.g. `the engine`.
     pub fn component(&self, name: &'static str) -> Arc<Component> {
         self.register(name, false)
     }
 
-    /// Registers a part that nobody waits for at the start: it may be long until it has something to do.
+    /// Registers a component that the process does not wait for at the start: its first command may
+    /// come much later.
     pub fn background_component(&self, name: &'static str) -> Arc<Component> {
         self.register(name, true)
     }
@@ -81,18 +82,18 @@ impl Health {
             name,
             begun: AtomicBool::new(begun),
             failing_since: AtomicU64::new(0),
-            told: Mutex::default(),
-            said: Arc::clone(&self.said),
+            last_failure: Mutex::default(),
+            reported: Arc::clone(&self.reported),
         });
-        self.parts().push(Arc::clone(&component));
+        self.components().push(Arc::clone(&component));
         component
     }
 
-    fn parts(&self) -> MutexGuard<'_, Vec<Arc<Component>>> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn components(&self) -> MutexGuard<'_, Vec<Arc<Component>>> {
+        self.components.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets or takes back what a person is to know though the process is ready.
+    /// Sets or removes a notice for operators that does not affect readiness.
     pub fn set_notice(&self, about: &str, notice: Option<String>) {
         let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
         match notice {
@@ -101,26 +102,27 @@ impl Health {
         }
     }
 
-    /// What a person is to know though the process is ready.
+    /// The notices for operators that do not affect readiness.
     pub fn notices(&self) -> Vec<String> {
         let notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
         notices.values().cloned().collect()
     }
 
-    /// Whether some part's last command failed.
+    /// Whether the last command of some component failed.
     pub fn redis_is_failing(&self) -> bool {
-        self.parts().iter().any(|component| component.is_failing())
+        self.components().iter().any(|component| component.is_failing())
     }
 
-    /// Why the process is not ready, or `Ok`.
+    /// Checks whether the process is ready.
     ///
     /// # Errors
     ///
-    /// A short reason for people.
+    /// A short reason for operators.
     pub fn ready(&self) -> Result<(), &'static str> {
         if self.redis_is_failing() {
-            Err("trouble with Redis, see the log")
-        } else if !self.parts().iter().all(|component| component.begun.load(Ordering::Relaxed)) {
+            Err("Redis is failing, see the log")
+        } else if !self.components().iter().all(|component| component.begun.load(Ordering::Relaxed))
+        {
             Err("starting")
         } else {
             Ok(())
@@ -129,7 +131,7 @@ impl Health {
 }
 
 impl Component {
-    /// Redis did what it was asked to do.
+    /// Records that a Redis command succeeded.
     pub fn answered(&self) {
         self.begun.store(true, Ordering::Relaxed);
         if !self.is_failing() {
@@ -137,37 +139,40 @@ impl Component {
         }
         let since = self.failing_since.swap(0, Ordering::Relaxed);
         let away = now_millis().saturating_sub(since);
-        if std::mem::take(&mut *self.told()).loud {
+        if std::mem::take(&mut *self.last_failure()).is_logged {
             info!(after_ms = away, "Redis answers {} again", self.name);
         }
     }
 
-    /// Redis did not; the part tries again. Each different failure is logged once.
+    /// Records that a Redis command failed and will be retried. Each different failure is logged
+    /// once.
     ///
-    /// What a person has to mend (a right, a password, a certificate) is an error. It is not logged
-    /// again within a minute, whichever part meets it: a part may succeed with all but one command.
+    /// A failure that needs an operator (a permission, a password, a certificate) is logged as an
+    /// error, and only once a minute for all components together: a component may succeed with all
+    /// commands but one.
     pub fn failed(&self, error: &ConnectionError) {
-        // The time of the first failure stays.
+        // The time of the first failure is kept.
         let now = now_millis();
         let _ = self.failing_since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
         let text = error.to_string();
-        let mut told = self.told();
-        if told.text == text {
+        let mut last_failure = self.last_failure();
+        if last_failure.text == text {
             return;
         }
-        let mut loud = true;
+        let mut is_logged = true;
         if !error.is_lasting() {
             warn!("{}: {text}; trying again until it answers", self.name);
-        } else if self.said.is_news(&text, now) {
+        } else if self.reported.should_log(&text, now) {
             error!("{}: {text}; trying again until it does", self.name);
         } else {
-            loud = told.loud;
+            is_logged = last_failure.is_logged;
         }
-        *told = Told { text, loud };
+        *last_failure = LastFailure { text, is_logged };
     }
 
-    /// As [`failed`](Self::failed), for a part whose Redis the engine or a reader watches, too: those
-    /// tell that it is away, this one only what a person has to mend.
+    /// Like [`failed`](Self::failed), for a component whose Redis the engine or a reader monitors
+    /// as well: those report an unreachable server, and this component reports only failures that
+    /// need an operator.
     pub fn denied(&self, error: &ConnectionError) {
         if error.is_lasting() {
             self.failed(error);
@@ -176,11 +181,11 @@ impl Component {
         }
     }
 
-    fn told(&self) -> MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last_failure(&self) -> MutexGuard<'_, LastFailure> {
+        self.last_failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It cannot do its work, for another reason than Redis.
+    /// Records that the component cannot work, for another reason than Redis.
     pub fn stopped(&self) {
         self.begun.store(false, Ordering::Relaxed);
     }
@@ -190,10 +195,10 @@ impl Component {
         self.failing_since.load(Ordering::Relaxed) != 0
     }
 
-    /// Whether commands have failed for so long that it is not worth waiting.
+    /// Whether commands have failed for so long that waiting is pointless.
     pub fn is_away(&self) -> bool {
         let since = self.failing_since.load(Ordering::Relaxed);
-        since != 0 && now_millis().saturating_sub(since) > AWAY_AFTER
+        since != 0 && now_millis().saturating_sub(since) > AWAY_AFTER_MILLIS
     }
 }
 
@@ -212,30 +217,32 @@ mod tests {
     }
 
     #[test]
-    fn what_is_denied_to_a_helper_ends_the_readiness_until_it_succeeds() {
+    fn a_denied_background_component_ends_readiness_until_it_succeeds() {
         let health = Health::default();
-        let helper = health.background_component("a helper");
-        assert_eq!(health.ready(), Ok(()), "nobody waits for it");
-        helper.denied(&away());
-        assert_eq!(health.ready(), Ok(()), "others tell that");
-        helper.denied(&denied("XTRIM"));
+        let background = health.background_component("a background");
+        assert_eq!(health.ready(), Ok(()), "the start does not wait for it");
+        background.denied(&away());
+        assert_eq!(health.ready(), Ok(()), "other components report that");
+        background.denied(&denied("XTRIM"));
         assert!(health.ready().is_err());
-        helper.answered();
+        background.answered();
         assert_eq!(health.ready(), Ok(()));
     }
 
     #[test]
-    fn the_same_trouble_is_said_by_one_part_and_once_a_minute() {
+    fn the_same_failure_is_logged_by_one_component_and_once_a_minute() {
         let health = Health::default();
         let (one, other) = (health.component("one"), health.component("other"));
         one.failed(&denied("AUTH"));
         other.failed(&denied("AUTH"));
-        assert!(one.told().loud && !other.told().loud);
+        assert!(one.last_failure().is_logged && !other.last_failure().is_logged);
         other.failed(&denied("XACK"));
-        assert!(other.told().loud);
-        let said = Said::default();
+        assert!(other.last_failure().is_logged);
+        let reported = ReportedFailures::default();
         assert!(
-            said.is_news("a", 0) && !said.is_news("a", SILENCE - 1) && said.is_news("a", SILENCE)
+            reported.should_log("a", 0)
+                && !reported.should_log("a", LOG_REPEAT_MILLIS - 1)
+                && reported.should_log("a", LOG_REPEAT_MILLIS)
         );
     }
 }

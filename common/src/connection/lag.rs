@@ -1,12 +1,13 @@
-//! The lag of a consumer group: how many entries of its stream it was not given yet.
+//! The lag of a consumer group: the number of entries of its stream that were not delivered to it
+//! yet.
 //!
-//! Redis has a counter for it, which is often missing or wrong. It is missing before Redis 7.0, and
-//! while an entry that was deleted lies ahead of the group. It is too large after a restart from an
-//! append-only file: what the group was given since the file was last rewritten moves its position
-//! forward (`last-delivered-id`) but not its counter (`entries-read`), and Redis never puts that right.
+//! Redis has a counter for the lag, which is often missing or wrong. It is missing before Redis
+//! 7.0, and while a deleted entry lies ahead of the group. It is too large after a restart from an
+//! append-only file: deliveries since the last rewrite of that file move the position of the group
+//! (`last-delivered-id`) but not its counter (`entries-read`), and Redis never corrects that.
 //!
-//! So the counter is believed where it is known to be right, and corrected where its error is known: a
-//! group at the end of its stream has a lag of 0, so whatever the counter says then is its error. In all
+//! The meter trusts the counter where it is known to be correct, and corrects it where its error is
+//! known: a group at the end of its stream has a lag of 0, so any other value is the error. In all
 //! other cases the lag is an [`Estimate`](Lag::Estimate).
 
 use std::collections::HashMap;
@@ -15,17 +16,17 @@ use redis::{Pipeline, Value, from_redis_value};
 
 use crate::{clock::Millis, connection::url::DEFAULT_USER, schema::entry_id::EntryId};
 
-/// How many entries a group was not given yet.
+/// The number of entries that were not delivered to a group yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Lag {
-    /// Exactly this many.
+    /// The exact number.
     Exact(u64),
-    /// About this many: the server's counter is missing or may be wrong.
+    /// An approximate number: the server's counter is missing or may be wrong.
     Estimate(u64),
 }
 
 impl Lag {
-    /// The number, whatever its quality.
+    /// The number, exact or estimated.
     pub const fn entries(self) -> u64 {
         match self {
             Self::Exact(entries) | Self::Estimate(entries) => entries,
@@ -38,17 +39,17 @@ impl Lag {
     }
 }
 
-/// What `INFO server` says of a server.
+/// The answer to `INFO server`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ServerFacts {
     /// The identity of this run of the server.
     pub run_id: String,
-    /// When this run began, by the server's clock.
+    /// The start of this run, by the server's clock.
     pub started: Option<Millis>,
 }
 
 impl ServerFacts {
-    /// Reads the answer to `INFO server`.
+    /// Parses the answer to `INFO server`.
     pub fn from_reply(reply: Value) -> Self {
         let info: String = from_redis_value(reply).unwrap_or_default();
         let field = |name: &str| {
@@ -56,7 +57,7 @@ impl ServerFacts {
         };
         let number = |name| field(name).and_then(|text| text.parse::<u64>().ok());
         let now = number("server_time_usec").map(|micros| micros / 1_000);
-        // The uptime is in whole seconds: the run began within this one.
+        // The uptime is in whole seconds: the run started within this second.
         let started = now.zip(number("uptime_in_seconds"));
         Self {
             run_id: field("run_id").unwrap_or_default().to_owned(),
@@ -65,11 +66,13 @@ impl ServerFacts {
     }
 }
 
-/// `XINFO STREAM` sends the entries at the ends of a stream whole, however large they are.
+/// A script for `XINFO STREAM` without entries: the command returns the first and the last entry
+/// whole, however large they are.
 pub(crate) const STREAM_ENDS: &str = include_str!("stream_ends.lua");
 
-/// Adds the question that [`StreamFacts`] answer. A user of Redis with a name runs no script on streams of
-/// others; there only the owner of a stream writes it, so that its entries are small.
+/// Adds the command that [`StreamFacts`] parses. A named Redis user may run no script on streams of
+/// other owners. There the plain command is used: only the owner writes such a stream, so its
+/// entries are small.
 pub fn ask_about(commands: &mut Pipeline, user: &str, stream: &str) {
     if user == DEFAULT_USER {
         commands.cmd("EVAL").arg(STREAM_ENDS).arg(1).arg(stream);
@@ -78,23 +81,23 @@ pub fn ask_about(commands: &mut Pipeline, user: &str, stream: &str) {
     }
 }
 
-/// What `XINFO STREAM` says of a stream; by default there is none.
+/// The answer to `XINFO STREAM`; the default stands for a missing stream.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct StreamFacts {
-    /// How many entries it has.
+    /// The number of entries.
     pub length: u64,
-    /// The first one that it has.
+    /// The first entry that still exists.
     pub first: Option<EntryId>,
-    /// The last one that it has.
+    /// The last entry that still exists.
     pub last: Option<EntryId>,
-    /// The last one that it ever had.
+    /// The last id that was ever generated.
     pub last_generated: EntryId,
-    /// How many it ever had; not known before Redis 7.0.
+    /// The number of entries ever added; unknown before Redis 7.0.
     pub added: Option<u64>,
 }
 
 impl StreamFacts {
-    /// Reads the answer to `XINFO STREAM`; an error means that there is no stream.
+    /// Parses the answer to `XINFO STREAM`; an error means that the stream does not exist.
     pub fn from_reply(reply: Value) -> Self {
         let facts: HashMap<String, Value> = from_redis_value(reply).unwrap_or_default();
         let entry = |name: &str| match facts.get(name)? {
@@ -111,25 +114,25 @@ impl StreamFacts {
     }
 }
 
-/// What `XINFO GROUPS` says of a group.
+/// The answer to `XINFO GROUPS` for one group.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct GroupFacts {
-    /// Its name.
+    /// The name of the group.
     pub name: String,
-    /// How many consumers it has.
+    /// The number of consumers.
     pub consumers: u64,
-    /// How many entries were delivered and are not acknowledged.
+    /// The number of entries that were delivered and not acknowledged.
     pub pending: u64,
-    /// The last entry that was delivered.
+    /// The last delivered entry.
     pub delivered: EntryId,
-    /// How many were ever delivered, by the server's counter.
+    /// The number of delivered entries, by the server's counter.
     pub read: Option<u64>,
     /// The lag by the server's counter.
     pub lag: Option<u64>,
 }
 
 impl GroupFacts {
-    /// Reads the answer to `XINFO GROUPS`; an error means that there is no stream.
+    /// Parses the answer to `XINFO GROUPS`; an error means that the stream does not exist.
     pub fn from_reply(reply: Value) -> Vec<Self> {
         let groups: Vec<HashMap<String, Value>> = from_redis_value(reply).unwrap_or_default();
         let group = |facts: HashMap<String, Value>| Self {
@@ -158,8 +161,8 @@ fn id(value: &Value) -> Option<EntryId> {
     from_redis_value::<String>(value.clone()).ok()?.parse().ok()
 }
 
-/// Finds lags, and remembers where groups were seen at the end of their streams: the more often it is
-/// asked, the fewer of them are estimates. One for each server.
+/// Computes lags, and remembers when groups were at the end of their streams: the more often it is
+/// called, the fewer lags are estimates. One meter per server.
 #[derive(Debug, Default)]
 pub struct LagMeter {
     run_id: String,
@@ -170,9 +173,9 @@ pub struct LagMeter {
 #[derive(Clone, Copy, Debug)]
 struct End {
     delivered: EntryId,
-    /// How many entries the stream had ever had.
+    /// The number of entries ever added to the stream.
     added: Option<u64>,
-    /// By how much the server's counter is too large.
+    /// The error of the server's counter: by how much it is too large.
     excess: Option<u64>,
 }
 
@@ -198,10 +201,10 @@ impl LagMeter {
         if stream.first.is_some_and(|first| group.delivered < first) {
             return Lag::Exact(stream.length);
         }
-        // A group that was set back is counted anew.
+        // The counter of a group that was set back starts again.
         self.ends.retain(|of, end| *of != name || end.delivered <= group.delivered);
         let end = self.ends.get(&name).copied();
-        // It was given the first entry and not the last one.
+        // The group received the first entry and not the last one.
         let (least, most) = (1, (stream.length - 1).max(1));
         if let Some(counted) = group.lag {
             let excess = if is_counted_by_this_run(server, stream) {
@@ -219,14 +222,14 @@ impl LagMeter {
     }
 }
 
-/// Whether all entries that the stream ever had came since the server started, and so all deliveries.
+/// Whether all entries of the stream were added, and therefore delivered, since the server started.
 fn is_counted_by_this_run(server: &ServerFacts, stream: &StreamFacts) -> bool {
     let complete = stream.added == Some(stream.length);
     complete && server.started.zip(stream.first).is_some_and(|(start, first)| first.time > start)
 }
 
-/// How many entries follow the last one that was delivered, if they came at a steady rate: since the
-/// group was last seen at the end, or else since the first entry.
+/// The number of entries behind the last delivered one, if entries arrived at a steady rate: since
+/// the group was last at the end, or else since the first entry.
 fn interpolated(stream: &StreamFacts, delivered: EntryId, end: Option<End>) -> u64 {
     let since_end = end.and_then(|end| {
         Some((end.delivered.time, stream.added?.checked_sub(end.added?)?.min(stream.length)))
@@ -248,7 +251,7 @@ mod tests {
         EntryId { time, sequence: 0 }
     }
 
-    /// A stream of entries from 1,001 on, one a millisecond, of which these are still there.
+    /// A stream of one entry per millisecond from 1,001 on, of which these still exist.
     fn stream(first: u64, last: u64) -> StreamFacts {
         StreamFacts {
             length: last - first + 1,
@@ -287,13 +290,13 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_was_given_nothing_that_is_there_lags_by_the_length() {
+    fn a_group_before_the_first_entry_lags_by_the_length() {
         let lag = once(&server("a", 9_000), &stream(1_011, 1_020), &group(1_005, None));
         assert_eq!(lag, Lag::Exact(10));
     }
 
     #[test]
-    fn a_counter_is_believed_if_the_server_ran_since_the_first_entry() {
+    fn a_counter_is_trusted_if_the_server_ran_since_the_first_entry() {
         let stream = stream(1_001, 1_020);
         let group = group(1_015, Some(5));
         assert_eq!(once(&server("a", 500), &stream, &group), Lag::Exact(5));
@@ -307,7 +310,7 @@ mod tests {
         assert_eq!(lag(&run, stream(1_001, 1_020), group(1_020, Some(7))), Lag::Exact(0));
         assert_eq!(lag(&run, stream(1_001, 1_023), group(1_020, Some(10))), Lag::Exact(3));
         assert_eq!(lag(&run, stream(1_001, 1_023), group(1_022, Some(8))), Lag::Exact(1));
-        // Set back: it may be counted in another way from then on.
+        // After a setback the counter may have a different error.
         assert_eq!(lag(&run, stream(1_001, 1_023), group(1_013, Some(10))), Lag::Estimate(10));
         assert_eq!(lag(&run, stream(1_001, 1_023), group(1_023, Some(7))), Lag::Exact(0));
         // The next run may have another error.
@@ -322,7 +325,7 @@ mod tests {
         assert_eq!(estimate(1_051), Lag::Estimate(50));
         assert_eq!(estimate(1_100), Lag::Estimate(1));
         assert_eq!(estimate(1_001), Lag::Estimate(100));
-        // A counter beyond the length is one that is wrong.
+        // A counter beyond the length of the stream is wrong.
         let lag = once(&server("a", 9_000), &stream(1_091, 1_101), &group(1_100, Some(80)));
         assert_eq!(lag, Lag::Estimate(10));
     }

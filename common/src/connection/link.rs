@@ -1,4 +1,4 @@
-//! One connection to one Redis, made again whenever it is needed and missing.
+//! One connection to one Redis server, opened again on demand.
 
 use std::{
     sync::Arc,
@@ -20,21 +20,21 @@ use crate::connection::{
     url::RedisUrl,
 };
 
-/// How old a connection is at least before a server that does not serve makes us open another one:
-/// a server that stays a replica is not flooded with connections.
+/// The minimum age of a connection before a refusing server causes a new one: a server that stays a
+/// replica is not flooded with connections.
 const RECONNECT_AFTER: Duration = Duration::from_millis(500);
-/// How often a link to a primary looks whether its server still is one.
+/// How often a link to a primary checks that its server still is one.
 const ROLE_INTERVAL: Duration = Duration::from_secs(2);
-/// A connection that is made when it is first needed, and again after it broke or its server refused
-/// to serve.
+/// A connection that is opened when it is first needed, and again after it broke or its server
+/// refused to serve.
 #[derive(Debug)]
 pub struct Link {
     url: RedisUrl,
-    patience: Duration,
+    answer_timeout: Duration,
     connection: Option<Connection>,
-    /// Whether a replica is refused. Commands that write find out without it.
+    /// Whether a replica is refused. Writing commands detect a replica without it.
     primary_only: bool,
-    /// The `run_id` of the process behind the connection that was opened then.
+    /// The `run_id` of the server process behind the connection that was opened at this time.
     run_id: Option<(Instant, Arc<str>)>,
 }
 
@@ -42,26 +42,27 @@ pub struct Link {
 #[derive(Clone, Debug)]
 struct Connection {
     handle: MultiplexedConnection,
-    /// When it was opened; also tells it from the ones before and after it.
+    /// The time of opening, which also distinguishes the connection from earlier and later ones.
     opened: Instant,
-    /// When its server was last asked for its role.
+    /// The time of the last query for the server's role.
     role_asked: Option<Instant>,
 }
 
-/// Commands on their way through a connection.
+/// A pipeline in flight on a connection.
 pub(super) struct Exchange {
     connection: Connection,
     asks_role: bool,
 }
 
 impl Exchange {
-    /// Whether it failed because its connection, which was open when it began, is closed by now.
+    /// Whether the exchange failed because a connection that was open at its start was closed
+    /// meanwhile.
     pub(super) fn was_closed(&self, begun: Instant, error: &ConnectionError) -> bool {
         let is_closed = |error: &ConnectionError| matches!(error, ConnectionError::Away { source, .. } if source.is_io_error() && !source.is_timeout());
         self.connection.opened < begun && is_closed(error)
     }
 
-    /// Sends the commands in one write, behind a question for the server's role if that is due.
+    /// Sends the commands in one write, preceded by a query for the server's role if that is due.
     pub(super) async fn run(&mut self, commands: &Pipeline) -> redis::RedisResult<Vec<Value>> {
         let handle = &mut self.connection.handle;
         if !self.asks_role {
@@ -77,40 +78,41 @@ impl Exchange {
 }
 
 impl Link {
-    /// A link that waits this long for an answer.
-    pub fn new(url: RedisUrl, patience: Duration) -> Self {
-        Self { url, patience, connection: None, primary_only: false, run_id: None }
+    /// A link with this timeout for answers.
+    pub fn new(url: RedisUrl, answer_timeout: Duration) -> Self {
+        Self { url, answer_timeout, connection: None, primary_only: false, run_id: None }
     }
 
-    /// Refuses a server that is a replica. Reads succeed there as well, but what they show may be stale
-    /// for ever, so the role is asked for on each new connection and every two seconds of use.
+    /// Refuses a server that is a replica. Reads succeed on a replica, but may return stale data
+    /// for ever, so the role is queried on each new connection and every two seconds of use.
     #[must_use]
     pub fn primary_only(mut self) -> Self {
         self.primary_only = true;
         self
     }
 
-    /// Which Redis, without its password.
+    /// The address of the Redis server, without the password.
     pub fn address(&self) -> String {
         self.url.to_string()
     }
 
-    /// Sends the commands in one write and gives their answers, errors of single commands among
-    /// them as [`Value::ServerError`].
+    /// Sends the commands in one write and returns their answers; errors of single commands are
+    /// [`Value::ServerError`].
     ///
     /// # Errors
     ///
-    /// [`ConnectionError::Away`] or [`ConnectionError::NotServing`]; the next call connects anew. It also does after an
-    /// answer that is about the server, such as `READONLY`.
+    /// [`ConnectionError::Away`] or [`ConnectionError::NotServing`]; the next call reconnects. The
+    /// next call also reconnects after an answer that concerns the whole server, such as
+    /// `READONLY`.
     pub async fn send(&mut self, commands: &Pipeline) -> Result<Vec<Value>, ConnectionError> {
         let mut exchange = self.begin().await?;
         let answers = exchange.run(commands).await;
         self.end(&exchange, answers)
     }
 
-    /// Sends commands that change nothing, and does so again at once if the connection turns out to be
-    /// closed: Redis may have been started anew, or have closed it while it was idle. Other commands are
-    /// sent once, as by [`Link::send`].
+    /// Sends commands, and sends read-only commands once more if the connection turns out to be
+    /// closed: Redis may have restarted, or closed it while it was idle. Other commands are sent
+    /// once, as in [`Link::send`].
     ///
     /// # Errors
     ///
@@ -127,10 +129,10 @@ impl Link {
         }
     }
 
-    /// Takes the connection for an exchange, and opens it where there is none.
+    /// Returns the connection for an exchange, and opens it if there is none.
     pub(super) async fn begin(&mut self) -> Result<Exchange, ConnectionError> {
         if self.connection.is_none() {
-            let handle = connect(&self.url, self.patience).await?;
+            let handle = connect(&self.url, self.answer_timeout).await?;
             let opened = Instant::now();
             self.connection = Some(Connection { handle, opened, role_asked: None });
         }
@@ -143,7 +145,7 @@ impl Link {
         Ok(Exchange { connection: connection.clone(), asks_role })
     }
 
-    /// Takes the answers of an exchange, and drops its connection if that is of no use any more.
+    /// Processes the answers of an exchange, and drops the connection if it is no longer usable.
     pub(super) fn end(
         &mut self,
         exchange: &Exchange,
@@ -166,12 +168,12 @@ impl Link {
         Ok(answers)
     }
 
-    /// Has the next command resolve the name again and connect anew, unless the connection is new.
+    /// Makes the next command resolve the name again and reconnect, unless the connection is new.
     pub(crate) fn renew(&mut self) {
         self.connection.take_if(|it| it.opened.elapsed() >= RECONNECT_AFTER);
     }
 
-    /// Fails if the server says that it is a replica.
+    /// Fails if the server reports that it is a replica.
     fn check_role(&mut self, opened: Instant, info: &str) -> Result<(), ConnectionError> {
         if info_field(info, "role") != Some("slave") {
             return Ok(());
@@ -186,8 +188,8 @@ impl Link {
         })
     }
 
-    /// Drops the connection that was opened then, unless it is so new that another one would lead to
-    /// the same server. Its role is asked for again in any case.
+    /// Drops the connection that was opened at this time, unless it is so new that another one
+    /// would lead to the same server. The role is queried again in any case.
     fn retire(&mut self, opened: Instant) {
         if let Some(connection) = self.connection.as_mut().filter(|it| it.opened == opened) {
             connection.role_asked = None;
@@ -195,8 +197,8 @@ impl Link {
         }
     }
 
-    /// The `run_id` of the server process behind the connection, which every command runs in until the
-    /// connection breaks. A server that was started anew has another one.
+    /// The `run_id` of the server process behind the connection, which stays the same until the
+    /// connection breaks. A restarted server has a different one.
     ///
     /// # Errors
     ///
@@ -233,7 +235,7 @@ impl Link {
         self.accept(name, value)
     }
 
-    /// Turns an error answer into an error.
+    /// Converts an error reply into an error.
     ///
     /// # Errors
     ///
@@ -245,7 +247,7 @@ impl Link {
         }
     }
 
-    /// The error that this line of an answer stands for: a code and a sentence.
+    /// Converts a line of a reply, a code and a sentence, into an error.
     pub(crate) fn error_of(&self, command: &'static str, line: &str) -> ConnectionError {
         let line = format!("-{}\r\n", line.replace(['\r', '\n'], " "));
         let value = redis::parse_redis_value(line.as_bytes()).unwrap_or(Value::Nil);
@@ -255,8 +257,8 @@ impl Link {
         }
     }
 
-    /// Checks that the server is a primary, keeps what it is given, and is new enough; gives how much
-    /// of its memory is used.
+    /// Checks that the server is a primary, does not evict data and is new enough. Returns its
+    /// memory usage.
     ///
     /// # Errors
     ///
@@ -283,7 +285,7 @@ impl Link {
         let mut parts = version.split('.');
         if (number(parts.next()), number(parts.next())) < (6, 2) {
             return Err(unsuitable(format!(
-                "it is version {version}; 6.2 is the oldest that will do"
+                "it is version {version}; 6.2 is the oldest supported version"
             )));
         }
         Ok(MemoryFacts::from_info(&text))
@@ -295,7 +297,7 @@ impl Link {
     }
 }
 
-/// Whether the commands change nothing, so that they can be sent twice.
+/// Whether the commands are read-only, so that they can be sent twice.
 pub(super) fn reads(commands: &Pipeline) -> bool {
     const READS: [&[u8]; 11] = [
         b"INFO",

@@ -1,16 +1,16 @@
-//! What a Redis server says of its memory.
+//! The memory usage of a Redis server.
 
-/// What `INFO memory` says of a server.
+/// The answer to `INFO memory`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct MemoryFacts {
-    /// The bytes that count against the most.
+    /// The bytes that count against the limit.
     pub used: u64,
-    /// The most (`maxmemory`); 0 for any number.
+    /// The limit (`maxmemory`); 0 if there is none.
     pub max: u64,
 }
 
 impl MemoryFacts {
-    /// Reads the text of `INFO` or `INFO memory`.
+    /// Parses the text of `INFO` or `INFO memory`.
     pub fn from_info(info: &str) -> Self {
         let number = |name: &str| {
             let field = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
@@ -21,7 +21,7 @@ impl MemoryFacts {
         Self { used, max: number("maxmemory") }
     }
 
-    /// The used part; `None` without a most.
+    /// The used share of the limit in percent; `None` without a limit.
     pub fn percent(self) -> Option<u64> {
         let percent = u128::from(self.used) * 100 / u128::from(self.max.max(1));
         (self.max > 0).then(|| u64::try_from(percent).unwrap_or(u64::MAX))
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_used_is_read_as_redis_counts_it() {
+    fn used_memory_is_counted_as_redis_counts_it() {
         let info = "# Memory\r\nused_memory:950\r\nused_memory_human:950B\r\nmaxmemory:1000\r\n\
                     maxmemory_policy:noeviction\r\nmem_not_counted_for_evict:30\r\n";
         let facts = MemoryFacts::from_info(info);

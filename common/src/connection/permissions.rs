@@ -1,32 +1,32 @@
-//! What a user has to be allowed in Redis to run a service, and the check at the start that it is.
+//! The Redis permissions that a service needs, and their check at the start.
 //!
-//! The lists follow from the topic that the service owns and the streams that it reads. They are held
-//! against the server's ACL with `ACL DRYRUN`, which runs nothing. `deploy/redis/users.acl` grants just
-//! these rights.
+//! The lists follow from the topic that the service owns and the streams that it reads. `ACL
+//! DRYRUN` checks them against the server's ACL without running anything. `deploy/redis/users.acl`
+//! grants exactly these permissions.
 
 use crate::schema::{
     keys,
     stream::{Stream, Topic, Writer},
 };
 
-/// How many missing rights are named; the others are counted.
-const NAMED: usize = 5;
-/// Stands for what is of no importance to the check.
-const ANY: &str = "0-0";
+/// How many missing permissions a message names; it counts the others.
+const MAX_NAMED: usize = 5;
+/// A placeholder argument without influence on the check.
+const PLACEHOLDER_ID: &str = "0-0";
 
-/// The right to run a command on some keys.
+/// The permission to run a command on some keys.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Permission {
-    /// A call that only who has the right may make; the first word is the command.
+    /// A sample call that requires the permission; the first word is the command.
     pub(super) words: Vec<String>,
-    /// What the ACL calls the command, e.g. `xgroup|create`.
+    /// The name of the command in the ACL, e.g. `xgroup|create`.
     command: String,
     keys: Vec<String>,
 }
 
 impl Permission {
-    /// The right to make such a call: the command, which may be one of two words (`XINFO GROUPS`), the
-    /// key and the rest of the arguments.
+    /// The permission for such a call: the command, which may consist of two words (`XINFO
+    /// GROUPS`), the key and the other arguments.
     pub fn new(command: &str, key: &str, arguments: &[&str]) -> Self {
         let words = command.split(' ').chain([key]).chain(arguments.iter().copied());
         Self {
@@ -36,7 +36,7 @@ impl Permission {
         }
     }
 
-    /// The right to call a command that has no key.
+    /// The permission for a command without a key.
     fn without_key(command: &str, arguments: &[&str]) -> Self {
         let words = command.split(' ').chain(arguments.iter().copied());
         Self {
@@ -46,12 +46,12 @@ impl Permission {
         }
     }
 
-    /// The right to read this section of the server's report about itself.
+    /// The permission to read this section of INFO.
     pub fn info(section: &str) -> Self {
         Self::without_key("INFO", &[section])
     }
 
-    /// The right to run a script that names this key.
+    /// The permission to run a script with this key.
     fn script(key: &str) -> Self {
         Self {
             words: ["EVAL", "return 0", "1", key].map(str::to_owned).to_vec(),
@@ -60,7 +60,7 @@ impl Permission {
         }
     }
 
-    /// The right to read the stream without a group.
+    /// The permission to read the stream without a group.
     pub fn read(stream: Stream) -> Self {
         Self {
             words: ["XREAD", "STREAMS", stream.key(), "0"].map(str::to_owned).to_vec(),
@@ -69,7 +69,7 @@ impl Permission {
         }
     }
 
-    /// The right to read all of these through a group in one call.
+    /// The permission to read all of these streams through a group in one call.
     fn read_group(group: &str, streams: &[Stream]) -> Self {
         let keys: Vec<String> = streams.iter().map(|it| it.key().to_owned()).collect();
         let words = ["XREADGROUP", "GROUP", group, "instance", "STREAMS"].map(str::to_owned);
@@ -81,13 +81,13 @@ impl Permission {
         }
     }
 
-    /// What to do in words: `XADD on events:{order}_created`.
+    /// The permission in words: `XADD on events:{order}_created`.
     fn describe(&self) -> String {
         let command = self.command.replace('|', " ").to_uppercase();
         if self.keys.is_empty() { command } else { format!("{command} on {}", self.keys.join(" ")) }
     }
 
-    /// What to add to the user's ACL.
+    /// The rule to add to the user's ACL.
     fn grant(&self) -> String {
         if self.keys.is_empty() {
             return format!("+{}", self.command);
@@ -97,78 +97,82 @@ impl Permission {
     }
 }
 
-/// What every program needs that looks at the server before it uses it.
-pub fn of_everybody() -> Vec<Permission> {
+/// The permissions of every program that checks a server before it uses it.
+pub fn of_every_program() -> Vec<Permission> {
     vec![Permission::without_key("PING", &[]), Permission::info("server")]
 }
 
-/// What the owner of a topic with these streams needs under its own tag.
+/// The permissions of the owner of a topic with these streams.
 pub fn of_owner(topic: Topic, own: &[Stream]) -> Vec<Permission> {
     let key = |rest: &str| format!("{{{}}}:{rest}", topic.name());
     let (entity, list, set) = (key("entity:0"), key("index"), key("status:pending"));
-    let mut rights = of_everybody();
-    rights.push(Permission::without_key("SCRIPT LOAD", &["return 0"]));
-    rights.push(Permission {
+    let mut permissions = of_every_program();
+    permissions.push(Permission::without_key("SCRIPT LOAD", &["return 0"]));
+    permissions.push(Permission {
         words: ["EVALSHA", "0", "1", &entity].map(str::to_owned).to_vec(),
         command: "evalsha".to_owned(),
         keys: vec![entity.clone()],
     });
-    rights.extend([
+    permissions.extend([
         Permission::new("GET", &entity, &[]),
         Permission::new("MGET", &entity, &[]),
-        Permission::new("MSET", &entity, &[ANY]),
+        Permission::new("MSET", &entity, &[PLACEHOLDER_ID]),
         Permission::new("EXISTS", &entity, &[]),
         Permission::new("TYPE", &entity, &[]),
-        Permission::new("RPUSH", &list, &[ANY]),
-        Permission::new("ZADD", &set, &["0", ANY]),
-        Permission::new("ZREM", &set, &[ANY]),
+        Permission::new("RPUSH", &list, &[PLACEHOLDER_ID]),
+        Permission::new("ZADD", &set, &["0", PLACEHOLDER_ID]),
+        Permission::new("ZREM", &set, &[PLACEHOLDER_ID]),
         Permission::new("ZLEXCOUNT", &set, &["-", "+"]),
-        Permission::new("SET", &keys::lease(topic), &[ANY, "PX", "1"]),
+        Permission::new("SET", &keys::lease(topic), &[PLACEHOLDER_ID, "PX", "1"]),
         Permission::script(&keys::lease(topic)),
         Permission::new("BLPOP", &keys::lease_queue(topic, "0"), &["1"]),
         Permission::new("PEXPIRE", &keys::lease_queue(topic, "0"), &["1"]),
-        Permission::new("SETNX", &keys::store(topic), &[ANY]),
+        Permission::new("SETNX", &keys::store(topic), &[PLACEHOLDER_ID]),
         Permission::new("GET", &key("suspect:0"), &[]),
-        Permission::new("SET", &key("suspect:0"), &[ANY, "EX", "1"]),
+        Permission::new("SET", &key("suspect:0"), &[PLACEHOLDER_ID, "EX", "1"]),
     ]);
     let checkpoints = keys::checkpoints(topic);
-    rights.extend([
-        Permission::new("HSET", &checkpoints, &[ANY, ANY]),
-        Permission::new("HSETNX", &checkpoints, &[ANY, ANY]),
-        Permission::new("HGET", &checkpoints, &[ANY]),
-        Permission::new("HMGET", &checkpoints, &[ANY]),
+    permissions.extend([
+        Permission::new("HSET", &checkpoints, &[PLACEHOLDER_ID, PLACEHOLDER_ID]),
+        Permission::new("HSETNX", &checkpoints, &[PLACEHOLDER_ID, PLACEHOLDER_ID]),
+        Permission::new("HGET", &checkpoints, &[PLACEHOLDER_ID]),
+        Permission::new("HMGET", &checkpoints, &[PLACEHOLDER_ID]),
     ]);
     let owners = own.iter().copied().filter(|it| it.writer() == Writer::Owner);
     for stream in owners.chain([topic.dead_letters()]) {
-        rights.push(Permission::new("XADD", stream.key(), &["*", ANY, ANY]));
-        rights.push(Permission::new("XINFO STREAM", stream.key(), &[]));
+        permissions.push(Permission::new(
+            "XADD",
+            stream.key(),
+            &["*", PLACEHOLDER_ID, PLACEHOLDER_ID],
+        ));
+        permissions.push(Permission::new("XINFO STREAM", stream.key(), &[]));
     }
     // Dead letters are not trimmed.
     for stream in own.iter().map(|it| it.key()) {
-        rights.extend([
+        permissions.extend([
             Permission::script(stream),
             Permission::new("XLEN", stream, &[]),
             Permission::new("MEMORY USAGE", stream, &[]),
             Permission::new("XINFO GROUPS", stream, &[]),
-            Permission::new("XINFO CONSUMERS", stream, &[ANY]),
-            Permission::new("XGROUP DELCONSUMER", stream, &[ANY, ANY]),
-            Permission::new("XPENDING", stream, &[ANY]),
+            Permission::new("XINFO CONSUMERS", stream, &[PLACEHOLDER_ID]),
+            Permission::new("XGROUP DELCONSUMER", stream, &[PLACEHOLDER_ID, PLACEHOLDER_ID]),
+            Permission::new("XPENDING", stream, &[PLACEHOLDER_ID]),
             Permission::new("XTRIM", stream, &["MAXLEN", "1"]),
         ]);
     }
-    rights
+    permissions
 }
 
-/// What the owner of a topic needs to read these streams, which lie in one Redis, through its group: no
-/// script, for one could keep another owner's Redis busy for ever.
+/// The permissions of a service that reads these streams of one Redis through its group. They
+/// include no script: a script could block another owner's Redis for ever.
 pub fn of_reader(reader: Topic, streams: &[Stream]) -> Vec<Permission> {
     let group = reader.service();
-    let mut rights = of_everybody();
-    rights.push(Permission::read_group(group, streams));
+    let mut permissions = of_every_program();
+    permissions.push(Permission::read_group(group, streams));
     for stream in streams.iter().map(|it| it.key()) {
-        rights.extend([
-            Permission::new("XACK", stream, &[group, ANY]),
-            Permission::new("XCLAIM", stream, &[group, ANY, "0", ANY]),
+        permissions.extend([
+            Permission::new("XACK", stream, &[group, PLACEHOLDER_ID]),
+            Permission::new("XCLAIM", stream, &[group, PLACEHOLDER_ID, "0", PLACEHOLDER_ID]),
             Permission::new("XPENDING", stream, &[group]),
             Permission::new("XGROUP CREATE", stream, &[group, "0", "MKSTREAM"]),
             Permission::new("XGROUP SETID", stream, &[group, "0"]),
@@ -183,12 +187,12 @@ pub fn of_reader(reader: Topic, streams: &[Stream]) -> Vec<Permission> {
         }
     }
     let stores = topics.into_iter().map(|topic| Permission::new("GET", &keys::store(topic), &[]));
-    rights.extend(stores);
-    rights
+    permissions.extend(stores);
+    permissions
 }
 
-pub(super) fn complaint(user: &str, missing: &[&Permission]) -> String {
-    let shown = &missing[..missing.len().min(NAMED)];
+pub(super) fn describe_missing(user: &str, missing: &[&Permission]) -> String {
+    let shown = &missing[..missing.len().min(MAX_NAMED)];
     let named: Vec<String> = shown.iter().map(|it| it.describe()).collect();
     let grants: Vec<String> = shown.iter().map(|it| it.grant()).collect();
     let more = match missing.len() - shown.len() {
@@ -196,8 +200,8 @@ pub(super) fn complaint(user: &str, missing: &[&Permission]) -> String {
         more => format!(" and {more} more"),
     };
     format!(
-        "its user {user} may not do what this service has to: {}{more}; add to the user's ACL: {}{more}; \
-         deploy/redis/users.acl has it all",
+        "its user {user} lacks permissions: {}{more}; add to the user's ACL: {}{more}; \
+         deploy/redis/users.acl has the complete list",
         named.join(", "),
         grants.join(" "),
     )
@@ -209,19 +213,22 @@ mod tests {
     use crate::contract::streams::{self, topics};
 
     #[test]
-    fn what_is_missing_is_said_in_words_and_as_the_acl_has_it() {
+    fn missing_permissions_are_named_in_words_and_as_acl_rules() {
         let read = of_reader(topics::ORDER, &[streams::INVENTORY_CHECK, streams::ACCOUNT_WALLET]);
         let create = Permission::new("XGROUP CREATE", "events:{inventory}_check", &["g", "0"]);
         let info = Permission::without_key("INFO", &[]);
-        let text = complaint("order", &[&read[2], &create, &info]);
+        let text = describe_missing("order", &[&read[2], &create, &info]);
         assert_eq!(
             text,
-            "its user order may not do what this service has to: XREADGROUP on events:{inventory}_check \
+            "its user order lacks permissions: XREADGROUP on events:{inventory}_check \
              events:{account}_wallet, XGROUP CREATE on events:{inventory}_check, INFO; add to the user's ACL: \
              (~events:{inventory}_check ~events:{account}_wallet +xreadgroup) (~events:{inventory}_check \
-             +xgroup|create) +info; deploy/redis/users.acl has it all"
+             +xgroup|create) +info; deploy/redis/users.acl has the complete list"
         );
         let many: Vec<&Permission> = read.iter().collect();
-        assert!(complaint("order", &many).contains(&format!(" and {} more;", many.len() - NAMED)));
+        assert!(
+            describe_missing("order", &many)
+                .contains(&format!(" and {} more;", many.len() - MAX_NAMED))
+        );
     }
 }

@@ -1,33 +1,35 @@
-//! Refusals that are about the server and not about the command: the same command succeeds at another
-//! server, so the connection is of no use any more.
+//! Refusals that concern the server and not the command: the same command succeeds on another
+//! server, so the connection is no longer usable.
 
 use redis::{ServerError, Value};
 
-/// Codes of such refusals.
+/// The error codes of such refusals.
 ///
 /// - `READONLY`, `MASTERDOWN`, `MOVED`: the server is a replica, or became one.
 /// - `NOREPLICAS`, `CLUSTERDOWN`: a primary that is cut off from its replicas or its cluster, where
-///   another one may have been promoted.
-/// - `LOADING`: the server reads its data set, as a replica does that copies another one's.
-/// - `NOAUTH`: the password was changed; a new connection logs in.
+/// another server may have been promoted.
+/// - `LOADING`: the server is loading its data set, like a replica that copies its primary.
+/// - `NOAUTH`: the password was changed; a new connection authenticates again.
 ///
-/// `OOM`, `MISCONF` and `BUSY` are missing on purpose: memory, a disk and a script are waited for on
-/// the connection that there is.
-const CODES: [&str; 7] =
+/// `OOM`, `MISCONF` and `BUSY` are absent on purpose: the service waits for memory, disk or a
+/// script on the same connection.
+const SERVER_REFUSAL_CODES: [&str; 7] =
     ["READONLY", "MASTERDOWN", "MOVED", "NOREPLICAS", "CLUSTERDOWN", "LOADING", "NOAUTH"];
 
-/// Whether the refusal is about the server.
+/// Whether the refusal concerns the server.
 pub(crate) fn is_about_server(error: &ServerError) -> bool {
     let details = error.details().unwrap_or_default();
     match error.code() {
-        // A blocked client of a primary that was demoted. The same code tells that a stream is gone.
+        // A blocked client of a demoted primary. The same code also reports a deleted stream.
         "UNBLOCKED" => details.contains("instance state changed"),
-        // Redis 6.2 hides the code of a command within a script in the text of the script's error.
+        // Redis 6.2 hides the code of a failed command within the text of the script's error.
         "ERR" => {
             details.contains("user_script")
-                && details.split_whitespace().any(|it| CODES.contains(&it.trim_start_matches('-')))
+                && details
+                    .split_whitespace()
+                    .any(|it| SERVER_REFUSAL_CODES.contains(&it.trim_start_matches('-')))
         }
-        code => CODES.contains(&code),
+        code => SERVER_REFUSAL_CODES.contains(&code),
     }
 }
 
@@ -49,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_about_the_server_are_recognized_in_the_words_of_every_version() {
+    fn refusals_by_the_server_are_recognized_in_every_redis_version() {
         for line in [
             "-READONLY You can't write against a read only replica.",
             // Within a script: 7.0 and Valkey, 6.2 by redis.call, 6.2 by redis.pcall.
@@ -72,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_of_a_command_leave_the_connection_alone() {
+    fn refusals_of_a_command_keep_the_connection() {
         for line in [
             "-UNBLOCKED the stream key no longer exists",
             "-NOGROUP No such key 'READONLY' or consumer group 'g'",
@@ -91,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_counts_wherever_it_is_among_the_answers() {
+    fn a_refusal_is_found_at_any_position_of_the_answers() {
         let refusal = answer("-READONLY You can't write against a read only replica.");
         let nested = Value::Array(vec![Value::Int(1), Value::Array(vec![refusal.clone()])]);
         assert!(has_refusal_by_server(&[Value::Nil, nested]));

@@ -33,12 +33,12 @@ pub(super) fn accept(
     Err(match error.code() {
         code if code == "NOPERM" || error.details().is_some_and(is_denial_within_script) => {
             denied(format!(
-                "{}; deploy/redis/users.acl has the rights that each service needs",
+                "{}; deploy/redis/users.acl lists the permissions of each service",
                 error.details().unwrap_or("it has no right to")
             ))
         }
         "NOAUTH" => denied(
-            "it wants a user name and a password: the name belongs into the URL (redis://name@host:6379), the \
+            "it requires a user name and a password: the name belongs in the URL (redis://name@host:6379), the \
              password into REDIS_PASSWORD or REDIS_PASSWORD_FILE"
                 .to_owned(),
         ),
@@ -53,7 +53,7 @@ pub(super) fn accept(
     })
 }
 
-/// Whether a script may be run, but not all that it runs: Redis 7.0 has no code of its own for that.
+/// Whether a script may be run, but not all of its commands: Redis 7.0 has no error code for that.
 fn is_denial_within_script(message: &str) -> bool {
     ["The user executing the script can't", "ACL failure in script"]
         .iter()
@@ -65,7 +65,7 @@ pub(crate) fn is_error(value: &Value, code: &str) -> bool {
     matches!(value, Value::ServerError(error) if error.code() == code)
 }
 
-/// Whether an answer says that the script is not known there.
+/// Whether an answer reports an unknown script.
 pub(crate) fn is_noscript(value: &Value) -> bool {
     matches!(value, Value::ServerError(error) if redis::RedisError::from(error.clone()).kind()
         == ErrorKind::Server(ServerErrorKind::NoScript))

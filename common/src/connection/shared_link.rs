@@ -1,4 +1,4 @@
-//! One link for many tasks that read through it at once.
+//! One link that many tasks use concurrently for reads.
 
 use std::{
     collections::HashMap,
@@ -26,19 +26,19 @@ use crate::{
     schema::{entity::Entity, json::from_object, keys::Key, stored_form},
 };
 
-/// For how long an unreadable key is not logged again.
+/// How long an unreadable key is not logged again.
 const UNREADABLE_SILENCE: Duration = Duration::from_secs(60);
-/// How many unreadable keys are remembered for that.
+/// The number of unreadable keys that are remembered for that.
 const UNREADABLE_KEYS: usize = 1_000;
 
-/// A link that many tasks read through at once.
+/// A link that many tasks use concurrently for reads.
 #[derive(Debug)]
 pub struct SharedLink {
     pub(super) link: Mutex<Link>,
     url: RedisUrl,
-    /// Reads of a server that hangs fail at once, instead of keeping their callers for [`READ_TIMEOUT`].
+    /// Makes reads from a server that hangs fail at once, instead of after [`READ_TIMEOUT`].
     breaker: CircuitBreaker,
-    /// Unreadable keys that were logged, and when.
+    /// Unreadable keys that were logged, and the time of that.
     unreadable: Guarded<HashMap<String, Instant>>,
 }
 
@@ -46,22 +46,23 @@ tokio::task_local! {
     static METER: Meter;
 }
 
-/// Counts the bytes of entities, lists and all else that a future reads through [`SharedLink`]s.
+/// Counts the bytes of entities, lists and other replies that a future reads through
+/// [`SharedLink`]s.
 #[derive(Clone, Default, Debug)]
 pub struct Meter(Arc<AtomicUsize>);
 
 impl Meter {
-    /// Counts what this future reads.
+    /// Counts the bytes that this future reads.
     pub async fn count<T>(&self, reading: impl Future<Output = T>) -> T {
         METER.scope(self.clone(), reading).await
     }
 
-    /// How much was read so far.
+    /// The number of bytes read so far.
     pub fn bytes(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Counts answers for the future that waits for them.
+    /// Counts answers for the current future.
     fn add(answers: &[Value]) {
         fn length(value: &Value) -> usize {
             match value {
@@ -70,24 +71,24 @@ impl Meter {
                 _ => 0,
             }
         }
-        // Most reads are not counted.
+        // Most reads run without a meter.
         let _ = METER.try_with(|meter| {
             meter.0.fetch_add(answers.iter().map(length).sum(), Ordering::Relaxed)
         });
     }
 }
 
-/// How long a read may take.
+/// The timeout of a read.
 const READ_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl SharedLink {
-    /// A link that connects when it is first used, to a primary only.
+    /// A link that connects at its first use, to a primary only.
     pub fn new(url: RedisUrl) -> Self {
         let link = Mutex::new(Link::new(url.clone(), READ_TIMEOUT).primary_only());
         Self { link, url, breaker: CircuitBreaker::default(), unreadable: Guarded::default() }
     }
 
-    /// Which Redis, without its password.
+    /// The address of the Redis server, without the password.
     pub fn address(&self) -> String {
         self.url.to_string()
     }
@@ -97,12 +98,12 @@ impl SharedLink {
         self.url.user()
     }
 
-    /// Sends the commands in one write and gives their answers.
+    /// Sends the commands in one write and returns their answers.
     ///
     /// # Errors
     ///
-    /// The server is away, or one of the answers is an error. A key of another type than its command
-    /// takes is [`ConnectionError::Unreadable`].
+    /// The server is away, or one of the answers is an error. A key with another type than the
+    /// command expects is [`ConnectionError::Unreadable`].
     pub async fn send(&self, commands: &Pipeline) -> Result<Vec<Value>, ConnectionError> {
         let answers = self.answers(commands).await?;
         let accepted = answers.into_iter().zip(commands.cmd_iter());
@@ -122,7 +123,7 @@ impl SharedLink {
         let Some(call) = self.breaker.call() else {
             return Err(away("it did not answer in time a moment ago"));
         };
-        // Connecting is one at a time: those that wait for it must not wait for ever.
+        // Only one task connects at a time, so tasks that wait for it need a timeout as well.
         let answers = tokio::time::timeout(READ_TIMEOUT, self.exchange(commands)).await;
         let answers = answers.unwrap_or_else(|_| Err(away("it did not answer in time")));
         let is_late = match &answers {
@@ -133,7 +134,7 @@ impl SharedLink {
         answers.inspect(|answers| Meter::add(answers))
     }
 
-    /// As [`Link::read`].
+    /// Like [`Link::read`].
     async fn exchange(&self, commands: &Pipeline) -> Result<Vec<Value>, ConnectionError> {
         let begun = Instant::now();
         let mut exchange = self.link.lock().await.begin().await?;
@@ -149,7 +150,7 @@ impl SharedLink {
         }
     }
 
-    /// Turns an error answer into an error; one about the type of a key names the key.
+    /// Converts an error reply into an error; a type error names the key.
     fn accept(&self, command: &redis::Cmd, answer: Value) -> Result<Value, ConnectionError> {
         if !is_error(&answer, "WRONGTYPE") {
             return accept(&self.url, "a read", answer);
@@ -166,7 +167,7 @@ impl SharedLink {
         ConnectionError::Unreadable { address: self.url.to_string(), key, reason }
     }
 
-    /// As [`Link::check_server`].
+    /// Like [`Link::check_server`].
     ///
     /// # Errors
     ///
@@ -179,7 +180,8 @@ impl SharedLink {
     ///
     /// # Errors
     ///
-    /// As [`SharedLink::send`]; [`ConnectionError::Unreadable`] if what is stored is not such an entity.
+    /// As [`SharedLink::send`]; [`ConnectionError::Unreadable`] if the stored value is not such an
+    /// entity.
     pub async fn get<E: Entity>(&self, id: &E::Id) -> Result<Option<E>, ConnectionError> {
         let mut pipeline = Pipeline::with_capacity(1);
         let key = Key::new(E::KIND, id);
@@ -191,8 +193,8 @@ impl SharedLink {
         entity.map(Some).map_err(|reason| self.unreadable(key.to_string(), reason))
     }
 
-    /// Reads the entities with these ids, in their order; those that do not exist are left out, and
-    /// those that cannot be read as well, with an error in the log that names the key.
+    /// Reads the entities with these ids, in this order. Missing entities are skipped. Unreadable
+    /// ones are skipped as well, with an error in the log that names the key.
     ///
     /// # Errors
     ///
@@ -206,8 +208,8 @@ impl SharedLink {
         Ok(found.into_iter().flatten().collect())
     }
 
-    /// Reads the documents at these keys, in their order: `None` where there is none, and where it cannot
-    /// be read, with an error in the log that names the key.
+    /// Reads the documents at these keys, in this order. Missing and unreadable documents are
+    /// `None`; the log names unreadable keys.
     ///
     /// # Errors
     ///
@@ -246,7 +248,7 @@ impl SharedLink {
         Ok(found)
     }
 
-    /// Reports those of these keys that hold something else than a string: MGET shows them as absent.
+    /// Reports those of these keys whose value is not a string: MGET shows them as absent.
     async fn report_wrong_types(&self, absent: &[&Vec<u8>]) -> Result<(), ConnectionError> {
         if absent.is_empty() {
             return Ok(());
@@ -265,7 +267,7 @@ impl SharedLink {
         Ok(())
     }
 
-    /// Reports a key that cannot be read, once a minute.
+    /// Logs an unreadable key, once a minute.
     fn leave_out(&self, key: String, reason: String) {
         let mut logged = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
         if logged.get(&key).is_some_and(|at| at.elapsed() < UNREADABLE_SILENCE) {

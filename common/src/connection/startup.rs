@@ -1,4 +1,5 @@
-//! The checks before a server is used: it is there, it keeps what it is given, and it grants what is needed.
+//! The checks before a server is used: it is reachable, does not evict data, and grants the
+//! required permissions.
 
 use redis::{Pipeline, Value, from_redis_value};
 use tokio_util::sync::CancellationToken;
@@ -9,21 +10,21 @@ use crate::connection::{
     error::ConnectionError,
     health::Component,
     link::Link,
-    permissions::{Permission, complaint},
+    permissions::{Permission, describe_missing},
     shared_link::SharedLink,
 };
 
 impl Link {
-    /// Checks that we have these rights; where that cannot be found out, says so once.
+    /// Checks that the user has these permissions. Logs once if the server cannot be asked.
     ///
     /// # Errors
     ///
     /// [`ConnectionError::Unsuitable`] if one is missing; otherwise as [`Link::ask`].
     pub async fn check_permissions(
         &mut self,
-        rights: &[Permission],
+        permissions: &[Permission],
     ) -> Result<(), ConnectionError> {
-        check(self, rights).await
+        check(self, permissions).await
     }
 }
 
@@ -33,27 +34,29 @@ impl SharedLink {
     /// # Errors
     ///
     /// As [`Link::check_permissions`].
-    pub async fn check_permissions(&self, rights: &[Permission]) -> Result<(), ConnectionError> {
-        self.link.lock().await.check_permissions(rights).await
+    pub async fn check_permissions(
+        &self,
+        permissions: &[Permission],
+    ) -> Result<(), ConnectionError> {
+        self.link.lock().await.check_permissions(permissions).await
     }
 }
 
 /// Waits until the server answers; `false` if the shutdown came first.
 ///
 /// # Errors
-///
-/// The server must not be used, see [`Link::check_server`] and [`Link::check_permissions`]. A replica is asked
-/// again: its name may lead elsewhere later.
+/// The server must not be used, see [`Link::check_server`] and [`Link::check_permissions`]. A
+/// replica is retried: its name may resolve to another server later.
 pub(crate) async fn await_server(
     link: &mut Link,
-    rights: &[Permission],
+    permissions: &[Permission],
     component: &Component,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<bool> {
     let mut backoff = Backoff::default();
     loop {
         let usable = match link.check_server().await {
-            Ok(_) => link.check_permissions(rights).await,
+            Ok(_) => link.check_permissions(permissions).await,
             Err(error) => Err(error),
         };
         match usable {
@@ -68,13 +71,14 @@ pub(crate) async fn await_server(
     }
 }
 
-/// Holds the rights against what the server says; where it cannot be asked, says so.
+/// Checks the permissions against the server's ACL. Logs if the server cannot be asked.
 ///
 /// # Errors
 ///
-/// [`ConnectionError::Unsuitable`] names what is missing; the server is away, or does not let us in.
-async fn check(link: &mut Link, rights: &[Permission]) -> Result<(), ConnectionError> {
-    if rights.is_empty() {
+/// [`ConnectionError::Unsuitable`] names the missing permissions; otherwise the server is away or
+/// denies access.
+async fn check(link: &mut Link, permissions: &[Permission]) -> Result<(), ConnectionError> {
+    if permissions.is_empty() {
         return Ok(());
     }
     let mut ask = Pipeline::with_capacity(1);
@@ -86,16 +90,16 @@ async fn check(link: &mut Link, rights: &[Permission]) -> Result<(), ConnectionE
     }
     let user = link.accept("ACL WHOAMI", user)?;
     let user = from_redis_value::<String>(user).unwrap_or_default();
-    let mut commands = Pipeline::with_capacity(rights.len());
-    for right in rights {
-        commands.cmd("ACL").arg("DRYRUN").arg(&user).arg(&right.words);
+    let mut commands = Pipeline::with_capacity(permissions.len());
+    for permission in permissions {
+        commands.cmd("ACL").arg("DRYRUN").arg(&user).arg(&permission.words);
     }
     let mut answers = link.send(&commands).await?;
     if let Some(place) = answers.iter().position(cannot_be_asked) {
         tell_unchecked(link, answers.swap_remove(place));
         return Ok(());
     }
-    let missing: Vec<&Permission> = rights
+    let missing: Vec<&Permission> = permissions
         .iter()
         .zip(&answers)
         .filter(|(_, answer)| is_refusal(answer))
@@ -104,17 +108,20 @@ async fn check(link: &mut Link, rights: &[Permission]) -> Result<(), ConnectionE
     if missing.is_empty() {
         debug!(
             user,
-            rights = rights.len(),
-            "the Redis at {} grants all that is needed",
+            permissions = permissions.len(),
+            "the Redis at {} grants all required permissions",
             link.address()
         );
         return Ok(());
     }
-    Err(ConnectionError::Unsuitable { address: link.address(), reason: complaint(&user, &missing) })
+    Err(ConnectionError::Unsuitable {
+        address: link.address(),
+        reason: describe_missing(&user, &missing),
+    })
 }
 
-/// Whether the server does not know the command, or does not let this user ask about rights. Any other
-/// error says nothing about that: who is not let in asks again.
+/// Whether the server does not know the command, or forbids this user to query permissions. Any
+/// other error means nothing for the permissions: a process that fails to authenticate asks again.
 fn cannot_be_asked(answer: &Value) -> bool {
     let Value::ServerError(error) = answer else { return false };
     match error.code() {
@@ -130,13 +137,13 @@ fn tell_unchecked(link: &Link, answer: Value) {
     warn!(
         user = link.user(),
         reason,
-        "the rights at the Redis at {} cannot be checked; what is missing will show when it is needed (it takes \
+        "the permissions at the Redis at {} cannot be checked; a missing one is reported on use (the check takes \
          Redis 7.0 and +acl|whoami +acl|dryrun)",
         link.address()
     );
 }
 
-/// Whether a dry run would have been refused. An error is about the call and not about the right.
+/// Whether a dry run was refused. An error concerns the call and not the permission.
 fn is_refusal(answer: &Value) -> bool {
     match answer {
         Value::BulkString(text) => text != b"OK",
@@ -150,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_where_there_is_no_asking_about_rights_are_they_left_unchecked() {
+    fn permissions_stay_unchecked_only_if_the_server_cannot_be_asked() {
         let error = |line: &[u8]| redis::parse_redis_value(line).unwrap();
         for unknown in [
             &b"-NOPERM User order has no permissions to run the 'acl|dryrun' command\r\n"[..],

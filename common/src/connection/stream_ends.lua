@@ -1,4 +1,4 @@
--- What XINFO STREAM says of the size of a stream, without the entries at its ends: they may be large.
+-- The answer to XINFO STREAM without the first and the last entry, which may be large.
 -- KEYS  1  the stream
 -- Reply: members of XINFO STREAM by name; of the first and the last entry only the ids.
 -- Error: of XINFO STREAM, e.g. that there is no such key.

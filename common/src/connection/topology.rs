@@ -1,4 +1,4 @@
-//! Which Redis has which topic.
+//! The mapping of topics to Redis servers.
 
 use std::convert::Infallible;
 
@@ -8,16 +8,16 @@ use crate::{
     schema::stream::Topic,
 };
 
-/// The Redis servers of the system, each once, and which topic lives where.
+/// The Redis servers of the system, without duplicates, and the server of each topic.
 #[derive(Clone, Debug)]
 pub struct Sources {
     servers: Vec<RedisUrl>,
-    /// The number of each topic's server.
+    /// The index of each topic's server.
     topics: Vec<(Topic, usize)>,
 }
 
 impl Sources {
-    /// Asks for the server of each of these topics.
+    /// Builds the topology from a function that returns the server of a topic.
     pub fn new(topics: &[Topic], mut of: impl FnMut(Topic) -> RedisUrl) -> Self {
         match Self::try_new(topics, |topic| Ok::<_, Infallible>(of(topic))) {
             Ok(sources) => sources,
@@ -25,11 +25,11 @@ impl Sources {
         }
     }
 
-    /// The same where some may not be known.
+    /// Like [`Self::new`], with a function that can fail.
     ///
     /// # Errors
     ///
-    /// The first that came.
+    /// The first error of the function.
     pub fn try_new<E>(
         topics: &[Topic],
         mut of: impl FnMut(Topic) -> Result<RedisUrl, E>,
@@ -48,7 +48,7 @@ impl Sources {
         Ok(Self { servers, topics: indices })
     }
 
-    /// The same servers, entered with these settings.
+    /// The same servers, with these credentials.
     ///
     /// # Errors
     ///
@@ -59,11 +59,11 @@ impl Sources {
         Ok(Self { servers: servers.collect::<Result<_, _>>()?, ..self })
     }
 
-    /// The number of the topic's server.
+    /// The index of the topic's server.
     ///
     /// # Panics
     ///
-    /// The topic is none of those that this was made for.
+    /// If the topology was built without this topic.
     pub fn index(&self, topic: Topic) -> usize {
         let found = self.topics.iter().find(|(known, _)| *known == topic);
         let (_, index) = found.unwrap_or_else(|| {

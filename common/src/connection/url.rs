@@ -1,4 +1,4 @@
-//! Where a Redis is, and what it takes to be let in: the user's password and TLS.
+//! The address of a Redis server, and the credentials for it: the user's password and TLS.
 
 use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 
@@ -12,10 +12,10 @@ use crate::{
     secret::Secret,
 };
 
-/// The Redis user of clients that give no name.
+/// The Redis user of clients without a user name.
 pub(crate) const DEFAULT_USER: &str = "default";
 
-/// Where a Redis is, checked to be a URL; its password never shows.
+/// The validated URL of a Redis server; its password is never shown.
 #[derive(Clone)]
 pub struct RedisUrl {
     text: String,
@@ -34,19 +34,17 @@ impl FromStr for RedisUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // The library's own message may repeat the URL, and with it the password.
+        // The message of the library may repeat the URL with the password.
         let info = text.into_connection_info().map_err(|_| {
             "not a URL of a Redis, such as redis://user:password@host:6379, rediss://host:6379 (with TLS) or \
              redis+unix:///path/to/socket"
                 .to_owned()
         })?;
         if matches!(info.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
-            return Err(
-                "`#insecure` is not known here: the server's certificate is always checked"
-                    .to_owned(),
-            );
+            return Err("`#insecure` is not supported: the server's certificate is always checked"
+                .to_owned());
         }
-        // The library's name is of no use to the server, and the command needs a right.
+        // The server does not need the library's name, and the command would require a permission.
         let settings = info.redis_settings().clone().set_skip_set_lib_name();
         Ok(Self { text: text.to_owned(), addr: info.addr().clone(), settings, tls: None })
     }
@@ -65,12 +63,12 @@ impl fmt::Debug for RedisUrl {
 }
 
 impl RedisUrl {
-    /// The same Redis, entered with what [`RedisAccess`] has: its password if the URL has a user name
-    /// and no password, its certificates if it is `rediss://`.
+    /// The same URL with credentials of [`RedisAccess`]: its password if the URL has a user name
+    /// and no password, its certificates for `rediss://`.
     ///
     /// # Errors
     ///
-    /// There is no password for the user.
+    /// The user has no password.
     pub fn with(&self, access: &Access) -> Result<Self, ConfigError> {
         let mut url = self.clone();
         if url.wants_password() {
@@ -95,7 +93,7 @@ impl RedisUrl {
         self.settings.username().unwrap_or(DEFAULT_USER)
     }
 
-    /// Whether the URL itself has a password in it.
+    /// Whether the URL contains a password.
     pub fn has_password(&self) -> bool {
         self.settings.password().is_some()
     }
@@ -104,7 +102,7 @@ impl RedisUrl {
         self.settings.username().is_some() && self.settings.password().is_none()
     }
 
-    /// Whether it is `rediss://`.
+    /// Whether the scheme is `rediss://`.
     pub fn is_tls(&self) -> bool {
         matches!(self.addr, ConnectionAddr::TcpTls { .. })
     }
@@ -117,7 +115,7 @@ impl RedisUrl {
         &self.settings
     }
 
-    /// What TLS is to be spoken with; as without any settings if nothing was said.
+    /// The TLS configuration; the default configuration without settings.
     pub(crate) fn tls(&self) -> Result<Arc<ClientConfig>, ConfigError> {
         match &self.tls {
             Some(tls) => Ok(Arc::clone(tls)),
@@ -126,29 +124,30 @@ impl RedisUrl {
     }
 }
 
-/// How to be let in by Redis, as it is configured.
+/// The configured credentials for Redis.
 #[derive(Args, Clone, Debug, Default)]
 pub struct RedisAccess {
     /// The password for Redis, for URLs with a user name and no password (a variable or a file;
     /// as a flag, which other users of the machine can see, it is refused)
     #[arg(long, env, hide_env_values = true, value_name = "PASSWORD")]
     pub redis_password: Option<Secret>,
-    /// The file that has it
+    /// The file with the password
     #[arg(long, env, value_name = "FILE")]
     pub redis_password_file: Option<PathBuf>,
-    /// With rediss:// URLs, the file (PEM) of the certificate authorities that Redis' certificate may be signed by
-    /// [default: those of the system]
+    /// With rediss:// URLs, the file (PEM) with the certificate authorities that may sign the
+    /// certificate of Redis [default: those of the system]
     #[arg(long, env, value_name = "FILE")]
     pub redis_tls_ca: Option<PathBuf>,
-    /// With rediss:// URLs, the file (PEM) of the certificate to show to Redis, followed by intermediate ones
+    /// With rediss:// URLs, the file (PEM) with the client certificate, followed by intermediate
+    /// ones
     #[arg(long, env, value_name = "FILE")]
     pub redis_tls_cert: Option<PathBuf>,
-    /// The file (PEM) of its private key
+    /// The file (PEM) with its private key
     #[arg(long, env, value_name = "FILE")]
     pub redis_tls_key: Option<PathBuf>,
 }
 
-/// How to be let in by Redis: passwords and certificates, read and checked.
+/// The credentials for Redis: passwords and certificates, read and validated.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
     password: Option<Secret>,
@@ -156,12 +155,12 @@ pub struct Access {
 }
 
 impl RedisAccess {
-    /// Reads what the settings name, for these servers.
+    /// Reads the files of the settings, for these servers.
     ///
     /// # Errors
     ///
-    /// A file cannot be read or is not what it should be; or a setting has no server that it is for, which then
-    /// would be spoken to otherwise than somebody believes.
+    /// A file cannot be read or is invalid; or a setting applies to none of the servers, so that a
+    /// connection would be less protected than the operator believes.
     pub fn for_servers<'a>(
         &self,
         servers: impl IntoIterator<Item = &'a RedisUrl> + Clone,
@@ -193,7 +192,7 @@ impl RedisAccess {
         Ok(Access { password, tls })
     }
 
-    /// What TLS is spoken with.
+    /// The TLS client configuration.
     fn client(&self) -> Result<Arc<ClientConfig>, ConfigError> {
         let roots = match &self.redis_tls_ca {
             Some(file) => pem::authorities(file).map_err(|error| bad("REDIS_TLS_CA", &error))?,
@@ -208,13 +207,13 @@ impl RedisAccess {
             (Some(_), None) => {
                 return Err(ConfigError::of(
                     "REDIS_TLS_KEY",
-                    "REDIS_TLS_CERT is given, and a certificate needs its key",
+                    "REDIS_TLS_CERT is set; name the file of its key as well",
                 ));
             }
             (None, Some(_)) => {
                 return Err(ConfigError::of(
                     "REDIS_TLS_CERT",
-                    "REDIS_TLS_KEY is given, and a key needs its certificate",
+                    "REDIS_TLS_KEY is set; name the file of its certificate as well",
                 ));
             }
             (Some(chain), Some(key)) => {
@@ -224,7 +223,7 @@ impl RedisAccess {
                 let key = pem::private_key(key).map_err(|error| bad("REDIS_TLS_KEY", &error))?;
                 client.with_client_auth_cert(chain, key).map_err(|error| {
                     let reason = format!(
-                        "{file}: it does not go with the certificate of REDIS_TLS_CERT: {error}"
+                        "{file}: it does not match the certificate of REDIS_TLS_CERT: {error}"
                     );
                     ConfigError::of("REDIS_TLS_KEY", reason)
                 })?
@@ -243,7 +242,8 @@ fn system_roots() -> Result<RootCertStore, ConfigError> {
     let found = rustls_native_certs::load_native_certs();
     let (usable, _) = roots.add_parsable_certificates(found.certs);
     if usable == 0 {
-        let reason = "this system has no certificate authorities, so the file of Redis' own has to be named here";
+        let reason =
+            "this system has no certificate authorities; name the file of Redis' authority here";
         return Err(ConfigError::of("REDIS_TLS_CA", reason));
     }
     Ok(roots)

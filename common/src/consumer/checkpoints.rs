@@ -1,17 +1,19 @@
-//! How far a service is in the streams of other owners' Redis, as its own store remembers it.
+//! Checkpoints: how far a service has handled the streams in the Redis of other owners, recorded in
+//! its own store.
 //!
-//! A group's position lies in the Redis that is read from, what the service made of the entries in
-//! its own. Where these are two servers, each may lose its data or go back in time without the
-//! other. So the own store keeps a checkpoint for each such stream, at [`keys::checkpoints`], which goes
-//! wherever the data goes. A reader compares, again and again, and sets its group back
+//! The position of a group lies in the Redis that the service reads from; the effects of the
+//! entries lie in its own. If these are two servers, each may lose its data or go back in time
+//! without the other. So the own store holds a checkpoint for each such stream, at
+//! [`keys::checkpoints`], which is lost and restored together with the effects. A reader compares
+//! repeatedly, and sets its group back
 //!
 //! - to the beginning, if there is no checkpoint: the own store has lost everything;
-//! - to the beginning, if the checkpoint is of another store upstream than the one that is there;
-//! - to the checkpoint, if the own Redis was started anew since: it may have lost its last writes, or
-//!   come back as an older copy.
+//! - to the beginning, if the checkpoint names another upstream store than the current one;
+//! - to the checkpoint, if the own Redis has restarted since: it may have lost its last writes, or
+//! come back as an older copy.
 //!
-//! The group is only ever set back. What is delivered again by that finds its traces, where there
-//! are any.
+//! A group is only ever set back. Entries that are delivered again find their idempotency records,
+//! unless those were lost.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -32,19 +34,19 @@ use crate::{
     },
 };
 
-/// Stands for what is not known, or not done yet.
-const NONE: &str = "-";
+/// The stored form of an unknown or pending value.
+const UNKNOWN: &str = "-";
 
-/// A checkpoint, stored as its four fields with blanks in between.
+/// A checkpoint, stored as four fields separated by blanks.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Checkpoint {
-    /// The store that the stream is part of; `-` while that is unknown.
+    /// The store that the stream belongs to; `-` while it is unknown.
     pub upstream: String,
-    /// The own server's `run_id` when this was written; `-` until the group is where this says.
+    /// The own server's `run_id` at the time of writing; `-` until the group is at this position.
     pub run: String,
-    /// Everything up to this entry has had its effect in the own store, or never will.
+    /// Every entry up to this one has had its effect in the own store, or never will.
     pub through: EntryId,
-    /// What the group was through with up to this entry, a former store knew and this one does not.
+    /// Entries up to this one were handled with a former store and are unknown to the current one.
     pub forgotten: EntryId,
 }
 
@@ -59,14 +61,14 @@ impl FromStr for Checkpoint {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const FORM: &str = "a checkpoint is `<store> <run> <entry> <entry>`";
+        const EXPECTED_FORM: &str = "a checkpoint is `<store> <run> <entry> <entry>`";
         let fields: Vec<&str> = text.split(' ').collect();
-        let [upstream, run, through, forgotten] = fields[..] else { return Err(FORM) };
+        let [upstream, run, through, forgotten] = fields[..] else { return Err(EXPECTED_FORM) };
         Ok(Self {
             upstream: upstream.to_owned(),
             run: run.to_owned(),
-            through: through.parse().map_err(|_| FORM)?,
-            forgotten: forgotten.parse().map_err(|_| FORM)?,
+            through: through.parse().map_err(|_| EXPECTED_FORM)?,
+            forgotten: forgotten.parse().map_err(|_| EXPECTED_FORM)?,
         })
     }
 }
@@ -77,32 +79,32 @@ pub(crate) struct Checkpoints {
     reader: Topic,
     streams: Vec<Stream>,
     known: HashMap<Stream, Checkpoint>,
-    /// The last entry of each stream that the group was seen to have been given.
+    /// The last entry of each stream that was delivered to the group, as far as known.
     seen: HashMap<Stream, EntryId>,
-    /// The stores upstream, as the last look has shown them.
+    /// The upstream stores, as of the last comparison.
     upstream: Vec<String>,
 }
 
-/// What a look at both servers shows.
-struct Look {
+/// The state of both servers at one comparison.
+struct Comparison {
     run: String,
     checkpoints: HashMap<Stream, Checkpoint>,
     upstream: HashMap<Topic, String>,
-    /// None where there is no such group.
+    /// The last delivered entry of each stream; absent without a group.
     delivered: HashMap<Stream, EntryId>,
 }
 
-/// Where a group is.
+/// The position of a group.
 struct Position<'a> {
     stream: Stream,
-    /// The store that the stream is part of, if that is known.
+    /// The store that the stream belongs to, if known.
     there: Option<&'a String>,
-    /// The last entry that the group was given.
+    /// The last entry that was delivered to the group.
     delivered: EntryId,
 }
 
 impl Checkpoints {
-    /// Those of the service that owns `reader` and keeps them in `own`.
+    /// The checkpoints of the service that owns `reader` and keeps them in `own`.
     pub(crate) fn new(own: Link, reader: Topic, streams: Vec<Stream>) -> Self {
         Self {
             own,
@@ -114,59 +116,61 @@ impl Checkpoints {
         }
     }
 
-    /// Whether this service was through with the entry before it lost its store.
+    /// Whether this service handled the entry before it lost its store.
     pub(crate) fn is_forgotten(&self, stream: Stream, id: EntryId) -> bool {
         self.known.get(&stream).is_some_and(|checkpoint| id <= checkpoint.forgotten)
     }
 
-    /// Takes note of an entry that came; gives whether the group must have been set back since the
-    /// last look, so that another one is due.
-    pub(crate) fn goes_back(&mut self, stream: Stream, first: EntryId, last: EntryId) -> bool {
+    /// Records the arrival of entries. Returns whether the group must have been set back since the
+    /// last comparison, so that another comparison is due.
+    pub(crate) fn was_set_back(&mut self, stream: Stream, first: EntryId, last: EntryId) -> bool {
         let seen = self.seen.entry(stream).or_default();
         let back = first <= *seen;
         *seen = (*seen).max(last);
         back
     }
 
-    /// The stores that the streams are part of, as far as they are known.
+    /// The stores that the streams belong to, as far as known.
     pub(crate) fn upstream(&self) -> Vec<String> {
         self.upstream.clone()
     }
 
-    /// Looks at both servers and sets back the groups for which the checkpoints ask for it.
+    /// Compares both servers with the checkpoints, and sets groups back where required.
     ///
     /// # Errors
     ///
-    /// One of the servers is away or refuses.
-    pub(crate) async fn look(&mut self, upstream: &mut Link) -> Result<(), ConnectionError> {
-        let look = self.look_at_both(upstream).await?;
-        self.upstream = look.upstream.values().cloned().collect();
+    /// One of the servers is away or refuses a command.
+    pub(crate) async fn compare(&mut self, upstream: &mut Link) -> Result<(), ConnectionError> {
+        let comparison = self.observe_both(upstream).await?;
+        self.upstream = comparison.upstream.values().cloned().collect();
         self.upstream.sort_unstable();
         for stream in self.streams.clone() {
-            // Without a group there is nothing to set back: it is made at the beginning.
-            let Some(delivered) = look.delivered.get(&stream).copied() else { continue };
-            let there = look.upstream.get(&stream.topic());
-            let found = look.checkpoints.get(&stream).cloned();
+            // A missing group needs no setback: it is created at the beginning.
+            let Some(delivered) = comparison.delivered.get(&stream).copied() else { continue };
+            let there = comparison.upstream.get(&stream.topic());
+            let found = comparison.checkpoints.get(&stream).cloned();
             let position = Position { stream, there, delivered };
-            let (checkpoint, delivered) = self.settle(upstream, &look.run, position, found).await?;
+            let (checkpoint, delivered) =
+                self.settle(upstream, &comparison.run, position, found).await?;
             self.known.insert(stream, checkpoint);
             self.seen.insert(stream, delivered);
         }
         Ok(())
     }
 
-    /// Writes down how far the groups are. To be called after [`look`](Self::look), which has seen
-    /// that the own server is still the one that the checkpoints speak of.
+    /// Saves the positions of the groups. Must follow [`compare`](Self::compare), which has
+    /// verified that the checkpoints belong to the current own server.
     ///
     /// # Errors
     ///
-    /// As [`look`](Self::look).
-    pub(crate) async fn write_down(&mut self, upstream: &mut Link) -> Result<(), ConnectionError> {
-        let look = self.look_at_groups(upstream).await?;
+    /// As [`compare`](Self::compare).
+    pub(crate) async fn save(&mut self, upstream: &mut Link) -> Result<(), ConnectionError> {
+        let positions = self.group_positions(upstream).await?;
         let mut pending = Pipeline::new();
-        let streams: Vec<Stream> = look.keys().copied().collect();
+        let streams: Vec<Stream> = positions.keys().copied().collect();
         for stream in &streams {
-            // Asked after the positions: what is pending then is behind them or too new to count.
+            // Queried after the positions: entries that are pending by then lie behind them, or are
+            // too new to count.
             pending.cmd("XPENDING").arg(stream.key()).arg(self.reader.service());
         }
         if streams.is_empty() {
@@ -176,7 +180,7 @@ impl Checkpoints {
         let mut put = redis::cmd("HSET");
         put.arg(keys::checkpoints(self.reader));
         for (stream, pending) in streams.into_iter().zip(pending) {
-            // Any other error is that the group has just gone.
+            // Any other error means that the group has just disappeared.
             if is_error(&pending, "NOPERM") {
                 return upstream.accept("XPENDING", pending).map(drop);
             }
@@ -185,18 +189,19 @@ impl Checkpoints {
             else {
                 continue;
             };
-            checkpoint.through = oldest.map_or(look[&stream], |it| before(it).min(look[&stream]));
+            checkpoint.through =
+                oldest.map_or(positions[&stream], |it| before(it).min(positions[&stream]));
             put.arg(stream.key()).arg(checkpoint.to_string());
         }
-        // Key and at least one field with its value.
+        // The command has a key and at least one field with its value.
         if put.args_iter().count() > 3 {
             self.own.ask("HSET", put).await?;
         }
         Ok(())
     }
 
-    /// Compares one stream's checkpoint with what is there; gives the one that holds now, and where
-    /// the group is.
+    /// Compares one stream's checkpoint with the servers. Returns the checkpoint that is valid now,
+    /// and the position of the group.
     async fn settle(
         &mut self,
         upstream: &mut Link,
@@ -206,21 +211,21 @@ impl Checkpoints {
     ) -> Result<(Checkpoint, EntryId), ConnectionError> {
         let Position { stream, there, delivered } = position;
         let unfinished = |upstream: Option<&String>, through, forgotten| Checkpoint {
-            upstream: upstream.map_or(NONE, |id| id).to_owned(),
-            run: NONE.to_owned(),
+            upstream: upstream.map_or(UNKNOWN, |id| id).to_owned(),
+            run: UNKNOWN.to_owned(),
             through,
             forgotten,
         };
         let mut due = match found {
             None => {
-                // The first of several instances says what is forgotten: the others may look at a
-                // group that was set back already.
+                // The first of several instances decides which entries are forgotten: the others
+                // may see a group that was already set back.
                 let new = unfinished(there, EntryId::default(), delivered);
                 self.write_first(stream, &new).await?
             }
-            // An upstream that has no identity yet is waited for.
+            // The comparison waits for an upstream store without an identity.
             Some(known) if there.is_some_and(|id| *id != known.upstream) => {
-                let new = if known.upstream == NONE {
+                let new = if known.upstream == UNKNOWN {
                     Checkpoint { upstream: there.cloned().unwrap_or_default(), ..known }
                 } else {
                     unfinished(there, EntryId::default(), EntryId::default())
@@ -235,7 +240,7 @@ impl Checkpoints {
         }
         if delivered > due.through {
             info!(%stream, from = %due.through, to = %delivered,
-                "what was read has to be read again");
+                "entries have to be read again");
             let mut back = redis::cmd("XGROUP");
             back.arg("SETID").arg(stream.key()).arg(self.reader.service());
             upstream.ask("XGROUP SETID", back.arg(due.through.to_string()).to_owned()).await?;
@@ -256,7 +261,7 @@ impl Checkpoints {
         self.own.ask("HSET", put).await.map(drop)
     }
 
-    /// Writes it unless somebody else has; gives what is there then.
+    /// Writes the checkpoint unless another instance has. Returns the stored one.
     async fn write_first(
         &mut self,
         stream: Stream,
@@ -272,7 +277,7 @@ impl Checkpoints {
         Ok(read_checkpoint(&found).unwrap_or_else(|| checkpoint.clone()))
     }
 
-    async fn look_at_both(&mut self, upstream: &mut Link) -> Result<Look, ConnectionError> {
+    async fn observe_both(&mut self, upstream: &mut Link) -> Result<Comparison, ConnectionError> {
         let mut ask = Pipeline::new();
         ask.cmd("INFO").arg("server");
         ask.cmd("HMGET").arg(keys::checkpoints(self.reader));
@@ -283,7 +288,7 @@ impl Checkpoints {
         let info = self.own.accept("INFO", own.next().unwrap_or(Value::Nil))?;
         let info: String = from_redis_value(info).unwrap_or_default();
         let run = info.lines().find_map(|line| line.strip_prefix("run_id:"));
-        let run = run.map_or(NONE, str::trim).to_owned();
+        let run = run.map_or(UNKNOWN, str::trim).to_owned();
         let found = self.own.accept("HMGET", own.next().unwrap_or(Value::Nil))?;
         let mut checkpoints = HashMap::new();
         if let Value::Array(values) = found {
@@ -299,12 +304,12 @@ impl Checkpoints {
             let reply = upstream.ask("GET", get).await?;
             stores.extend(StoreId::from_reply(&reply).map(|it| (topic, it.id.to_string())));
         }
-        let delivered = self.look_at_groups(upstream).await?;
-        Ok(Look { run, checkpoints, upstream: stores, delivered })
+        let delivered = self.group_positions(upstream).await?;
+        Ok(Comparison { run, checkpoints, upstream: stores, delivered })
     }
 
-    /// The last entry that this service's group on each stream was given.
-    async fn look_at_groups(
+    /// The last entry of each stream that was delivered to this service's group.
+    async fn group_positions(
         &self,
         upstream: &mut Link,
     ) -> Result<HashMap<Stream, EntryId>, ConnectionError> {
@@ -314,7 +319,7 @@ impl Checkpoints {
         }
         let mut found = HashMap::new();
         for (stream, reply) in self.streams.iter().zip(upstream.send(&ask).await?) {
-            // No such stream: ERR no such key.
+            // The stream does not exist: ERR no such key.
             if is_error(&reply, "ERR") {
                 continue;
             }
@@ -338,7 +343,7 @@ fn read_checkpoint(value: &Value) -> Option<Checkpoint> {
     checkpoint.inspect_err(|error| warn!("everything is read again: {error}")).ok()
 }
 
-/// From the summary of XPENDING: `None` if that is an error, `Some(None)` if nothing is pending.
+/// Parses the summary of XPENDING: `None` for an error, `Some(None)` if nothing is pending.
 #[expect(clippy::option_option, reason = "unknown and nothing are two answers")]
 fn oldest_pending(reply: Value) -> Option<Option<EntryId>> {
     let Value::Array(summary) = reply else { return None };
@@ -363,7 +368,7 @@ mod tests {
     fn a_checkpoint_is_read_as_it_was_written() {
         let id = |text: &str| text.parse::<EntryId>().unwrap();
         let checkpoint = Checkpoint {
-            upstream: NONE.to_owned(),
+            upstream: UNKNOWN.to_owned(),
             run: "abc".to_owned(),
             through: id("5-1"),
             forgotten: id("7-0"),

@@ -1,5 +1,5 @@
--- Removes from all groups of a stream the consumers that have nothing pending and were not seen for long, in one step
--- that sees that they have nothing: a consumer's pending entries would go with it.
+-- Removes inactive consumers without pending entries from all groups of a stream. The check and the removal are
+-- one step, because the removal of a consumer also drops its pending entries.
 -- KEYS  1     the stream
 -- ARGV  idle  in milliseconds
 -- Reply: the number removed.

@@ -1,4 +1,4 @@
-//! From entries to jobs of the engine, within the memory that they may take.
+//! Turns entries into jobs of the engine, within their memory limit.
 
 use std::sync::Arc;
 
@@ -17,10 +17,10 @@ use crate::{
     trace_context::traceparent,
 };
 
-/// The most memory of jobs that are handed over together, in KiB.
+/// The memory limit for jobs that are handed over together, in KiB.
 const CHUNK_KIB: usize = 2 * 1_024;
-/// How much larger a byte of an entry may be in its dead letter, which is JSON.
-const ESCAPED: usize = 8;
+/// The maximum growth of an entry's byte in its dead letter, which is JSON.
+const JSON_ESCAPE_FACTOR: usize = 8;
 
 impl<D: Decider> Reader<D> {
     pub(super) async fn send(
@@ -57,23 +57,24 @@ impl<D: Decider> Reader<D> {
         self.send_all(chunk).await
     }
 
-    /// Sends jobs with the KiB that each takes.
+    /// Sends jobs, each with its memory in KiB.
     async fn send_all(&self, jobs: Vec<(Job<D>, usize)>) -> Result<(), Interruption> {
         let kib: usize = jobs.iter().map(|(_, kib)| kib).sum();
         let kib = u32::try_from(kib).unwrap_or(QUEUE_KIB).min(QUEUE_KIB);
         let memory = Arc::clone(&self.memory).acquire_many_owned(kib).await;
         let mut memory = memory.map_err(|_| Interruption::Closed)?;
-        // Places for all at once: one by one, each would wait behind the commands of callers.
-        let places = self.queue.reserve_many(jobs.len()).await;
-        let places = places.map_err(|_| Interruption::Closed)?;
-        for (place, (mut job, kib)) in places.zip(jobs) {
+        // Reserves capacity for all jobs at once: one by one, each would wait behind the commands
+        // of callers.
+        let permits = self.queue.reserve_many(jobs.len()).await;
+        let permits = permits.map_err(|_| Interruption::Closed)?;
+        for (permit, (mut job, kib)) in permits.zip(jobs) {
             job.memory = memory.split(kib);
-            place.send(job);
+            permit.send(job);
         }
         Ok(())
     }
 
-    /// The job that an entry is, and the memory that it takes.
+    /// The job for an entry, and its memory in KiB.
     pub(super) fn job(
         &self,
         subscription: &Subscription<D::Input>,
@@ -82,12 +83,12 @@ impl<D: Decider> Reader<D> {
     ) -> (Job<D>, usize) {
         let Entry { id, mut fields } = entry;
         let forgotten = checkpoints.is_some_and(|it| it.is_forgotten(subscription.stream, id));
-        let trace = fields.get(TRACEPARENT).and_then(traceparent);
+        let traceparent = fields.get(TRACEPARENT).and_then(traceparent);
         let bytes = fields.memory();
         let work = match fields.get(ENTITY).map(std::str::from_utf8) {
             None if fields.0.is_empty() => Work::Deleted,
             _ if bytes > EVENT_BYTES => Work::Unreadable(format!(
-                "it has {} bytes; {EVENT_BYTES} are the most",
+                "it has {} bytes; the limit is {EVENT_BYTES}",
                 fields.bytes()
             )),
             None => Work::Unreadable(format!("it has no field `{ENTITY}`")),
@@ -100,14 +101,14 @@ impl<D: Decider> Reader<D> {
                 }
             }
         };
-        // The fields are kept for the dead letter that it may become.
+        // The fields are kept for a possible dead letter.
         let (whole, bytes) = match work {
-            Work::Unreadable(_) => (fields.cut(), fields.memory() * ESCAPED),
+            Work::Unreadable(_) => (fields.cut(), fields.memory() * JSON_ESCAPE_FACTOR),
             _ => (None, bytes),
         };
         let (stream, provenance) = (subscription.stream, self.provenance());
         let origin = Origin::Entry { stream, id, fields, provenance };
-        let mut job = Job::new(work, origin, trace);
+        let mut job = Job::new(work, origin, traceparent);
         job.whole = whole;
         (job, bytes)
     }

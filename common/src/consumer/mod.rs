@@ -1,11 +1,11 @@
-//! Readers of streams: consumer groups, recovery of what is pending, entries of the dead.
+//! Readers of streams: consumer groups, recovery of pending entries, entries of dead instances.
 //!
-//! One reader per source Redis, each with a connection of its own that may block in XREADGROUP. It
+//! There is one reader per source Redis, with its own connection that may block in XREADGROUP. It
 //! hands entries to the engine, which acknowledges them; the reader itself never does.
 //!
-//! Memory is bounded: a read by its `Pace`, the entries in the process by a semaphore from which
-//! each job holds its share. An entry that was delivered `SUSPECT_DELIVERIES` times is handled while
-//! nothing else is; if processes die of it all the same it becomes a dead letter without being read.
+//! Memory is bounded: reads by `Pace`, and entries in the process by a semaphore from which each
+//! job holds its share. An entry that was delivered `SUSPECT_DELIVERIES` times is handled alone. If
+//! processes still die of it, it becomes a dead letter without being read.
 
 pub mod checkpoints;
 mod hand_over;
@@ -27,31 +27,32 @@ use crate::{
 /// An entry of a stream, as a subscription sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamEntry<'a> {
-    /// Its id in the stream.
+    /// The id of the entry in its stream.
     pub id: EntryId,
     /// The JSON object.
     pub entity: &'a str,
-    /// This service was through with it once, before it lost its store and with it the trace: what
-    /// it decided is known to others only, and must not be decided a second time.
+    /// Whether this service handled the entry before it lost its store, and with it the idempotency
+    /// record. The decision of that time is known to other services only, and must not be repeated.
     pub forgotten: bool,
 }
 
 impl<'a> StreamEntry<'a> {
-    /// Parses the JSON object. A list is not taken for one.
+    /// Parses the JSON object. A list is rejected.
     ///
     /// # Errors
     ///
-    /// Says what does not fit and where.
+    /// The reason and the position of the mismatch.
     pub fn parse<T: serde::Deserialize<'a>>(&self) -> Result<T, String> {
         from_object(self.entity).map_err(|error| format!("field `entity`: {error}"))
     }
 }
 
-/// A stream that a service reads, and what its entries mean to it.
+/// A stream that a service reads, and the meaning of its entries.
 pub struct Subscription<I> {
     /// The stream.
     pub stream: Stream,
-    /// Turns an entry into an input; `None` if it is of no concern. An error makes it a dead letter.
+    /// Turns an entry into an input; `None` if the service ignores it. An error makes it a dead
+    /// letter.
     pub parse: fn(&StreamEntry<'_>) -> Result<Option<I>, String>,
 }
 
@@ -61,7 +62,7 @@ impl<I> std::fmt::Debug for Subscription<I> {
     }
 }
 
-/// Which subscriptions are read from which server.
+/// Groups subscriptions by server.
 pub(crate) fn by_server<I>(
     sources: &Sources,
     subscriptions: Vec<Subscription<I>>,

@@ -1,5 +1,5 @@
-//! Detects the history of a system whose services give entries ids in seconds, as the Python original does. A
-//! service that reads it from the beginning would repeat all effects that it has had.
+//! Detects streams of the original Python system, whose entry ids are in seconds. A service that
+//! reads them from the beginning would repeat all of their effects.
 
 use redis::Pipeline;
 
@@ -17,16 +17,16 @@ use crate::{
     },
 };
 
-/// The times of entries whose ids are `<seconds>-<microseconds>` since 1970, as the original makes them,
-/// from 2001 on. In milliseconds they would lie in the first three years.
-const SECONDS: std::ops::Range<u64> = 1_000_000_000..100_000_000_000;
+/// The times of entries with ids of the form `<seconds>-<microseconds>` since 1970, the original's
+/// form, from 2001 on. As milliseconds they would lie in the first three years after 1970.
+const EPOCH_SECONDS: std::ops::Range<u64> = 1_000_000_000..100_000_000_000;
 
-/// Checks that no stream of an owner begins with entries of the original that this service's group has
-/// never read. The streams that clients write may be read at any time.
+/// Checks that no stream of an owner begins with entries of the original that this service's group
+/// has never read. Streams that clients write are exempt.
 ///
 /// # Errors
 ///
-/// [`ConnectionError::Unsuitable`] names the stream and what to do; otherwise as [`Link::send`].
+/// [`ConnectionError::Unsuitable`] names the stream and the remedy; otherwise as [`Link::send`].
 pub(super) async fn check_for_history(
     link: &mut Link,
     reader: Topic,
@@ -34,7 +34,7 @@ pub(super) async fn check_for_history(
 ) -> Result<(), ConnectionError> {
     let streams: Vec<Stream> =
         streams.iter().copied().filter(|stream| stream.writer() == Writer::Owner).collect();
-    // The original knows no users of Redis, and others may not ask.
+    // The original has no named Redis users, and these may not run the commands below.
     if streams.is_empty() || link.user() != DEFAULT_USER {
         return Ok(());
     }
@@ -47,7 +47,7 @@ pub(super) async fn check_for_history(
     for stream in streams {
         let (Some(facts), Some(groups)) = (answers.next(), answers.next()) else { break };
         if is_error(&facts, "ERR") {
-            // No such key, or a key of another type, which the reader meets later.
+            // The key is missing, or has another type, which the reader reports later.
             continue;
         }
         let (facts, groups) = (link.accept("XINFO", facts)?, link.accept("XINFO", groups)?);
@@ -69,7 +69,7 @@ pub(super) async fn check_for_history(
 }
 
 fn is_of_the_original(id: EntryId) -> bool {
-    SECONDS.contains(&id.time)
+    EPOCH_SECONDS.contains(&id.time)
 }
 
 #[cfg(test)]
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_of_seconds_and_of_milliseconds_are_told_apart() {
+    fn ids_of_seconds_and_of_milliseconds_are_distinguished() {
         for (id, original) in [
             ("1767225600-123456", true),
             ("1500000000-0", true),

@@ -1,45 +1,46 @@
-//! The size of a read. Redis bounds a read by entries per stream; a reader has to bound it by bytes.
+//! The size of a read. Redis limits a read by entries per stream; a reader has to limit it by
+//! bytes.
 
 use crate::{
     connection::entry::{Entry, Fields},
     engine::BATCH_INPUTS,
 };
 
-/// The most bytes that a read is meant to bring.
+/// The intended maximum size of a read in bytes.
 const READ_BYTES: usize = 4 * 1024 * 1024;
-/// How many entries of each stream a read asks for after a silence. A service that waits may meet entries of
-/// any size.
+/// The number of entries per stream that a read requests after an idle period: the next entries may
+/// have any size.
 const IDLE_COUNT: usize = 4;
 
-/// How much the next read asks for.
+/// The size of the next read.
 ///
-/// The number of entries is at most twice what the reads before it brought, and what fits into
-/// [`READ_BYTES`] if entries are as large as those seen lately. At first they are expected to fill a
-/// read each, so a reader that starts again takes one entry of one stream, then two, and so on.
+/// The number of entries is at most twice the number of the previous reads, and at most what fits
+/// into [`READ_BYTES`] at the size of recent entries. Initially each entry is expected to fill a
+/// read, so a restarted reader takes one entry of one stream, then two, and so on.
 #[derive(Debug)]
 pub(super) struct Pace {
     count: usize,
-    /// The size that an entry is expected to have.
+    /// The expected size of an entry.
     entry_bytes: usize,
 }
 
 impl Pace {
-    /// One entry at first.
+    /// The initial pace: one entry.
     pub(super) fn slow_start() -> Self {
         Self { count: IDLE_COUNT, entry_bytes: READ_BYTES }
     }
 
-    /// From how many of these streams to read at once.
+    /// The number of streams to read at once.
     pub(super) fn streams(&self, all: usize) -> usize {
         (READ_BYTES / self.entry_bytes).clamp(1, all.max(1))
     }
 
-    /// The number of entries to ask of each stream when `streams` of them are read at once.
+    /// The number of entries to request from each of `streams` streams.
     pub(super) fn count(&self, streams: usize) -> usize {
         (READ_BYTES / self.entry_bytes / streams.max(1)).clamp(1, self.count)
     }
 
-    /// Takes note of what a read brought from each stream. `waited` if it waited in vain.
+    /// Records the entries of a read per stream. `waited` means that the read timed out.
     pub(super) fn saw<'a>(&mut self, read: impl Iterator<Item = &'a [Entry]>, waited: bool) {
         let (mut most, mut largest) = (0, 1);
         for entries in read {
@@ -48,7 +49,8 @@ impl Pace {
             largest = largest.max(sizes.max().unwrap_or(0));
         }
         self.entry_bytes = largest.max(self.entry_bytes / 2).min(READ_BYTES);
-        // It falls more slowly than it rises: a burst that took two reads takes one next time.
+        // The count falls more slowly than it rises: after a burst of two reads, the next burst
+        // takes one.
         let falling = self.count - self.count / 4;
         let count = if most == 0 && waited { 0 } else { falling.max(2 * most) };
         self.count = count.clamp(IDLE_COUNT, BATCH_INPUTS);
@@ -70,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_starts_reads_one_entry_of_one_stream_and_then_ever_more() {
+    fn a_started_reader_reads_one_entry_of_one_stream_and_then_more() {
         let mut pace = Pace::slow_start();
         assert_eq!((pace.streams(9), pace.count(1)), (1, 1));
         let mut reads = 0;
@@ -97,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn steady_traffic_is_never_held_up_and_a_silence_makes_careful() {
+    fn steady_traffic_is_never_delayed_and_an_idle_period_resets_the_pace() {
         let mut pace = Pace::slow_start();
         (0..20).for_each(|_| saw(&mut pace, 100, 300));
         for found in [100, 60, 100, 30, 60, 100] {

@@ -1,4 +1,4 @@
-//! The pending entries list of a group: what it holds, and for how long by a clock of our own.
+//! The pending entries list of a group: its entries, and their idle time by a monotonic clock.
 
 use std::{
     collections::HashMap,
@@ -20,8 +20,8 @@ use crate::{
     },
 };
 
-/// How many rows one answer of XPENDING has at most.
-const PAGE: usize = 1_000;
+/// The maximum number of rows in an answer of XPENDING.
+const XPENDING_ROWS: usize = 1_000;
 
 /// An entry that was delivered and not acknowledged.
 #[derive(Clone, Debug)]
@@ -29,9 +29,9 @@ pub(super) struct Pending {
     pub(super) id: EntryId,
     /// The consumer that it was delivered to.
     pub(super) holder: String,
-    /// How long ago by the clock of Redis; 0 if that clock was set back.
+    /// The idle time by the clock of Redis; 0 if that clock was set back.
     pub(super) idle: Duration,
-    /// How often it was delivered.
+    /// The number of deliveries.
     pub(super) deliveries: u64,
 }
 
@@ -43,7 +43,7 @@ impl Pending {
     }
 }
 
-/// Lists what is pending in the reader's group: all, or only what is pending for one consumer.
+/// Lists the pending entries of the reader's group: all, or those of one consumer.
 pub(super) async fn list(
     link: &mut Link,
     stream: Stream,
@@ -54,9 +54,14 @@ pub(super) async fn list(
     loop {
         let from = all.last().map_or_else(|| "-".to_owned(), |last| format!("({}", last.id));
         let mut ask = redis::cmd("XPENDING");
-        ask.arg(stream.key()).arg(reader.service()).arg(from).arg("+").arg(PAGE).arg(holder);
+        ask.arg(stream.key())
+            .arg(reader.service())
+            .arg(from)
+            .arg("+")
+            .arg(XPENDING_ROWS)
+            .arg(holder);
         let Value::Array(rows) = link.ask("XPENDING", ask).await? else { return Ok(all) };
-        let full = rows.len() == PAGE;
+        let full = rows.len() == XPENDING_ROWS;
         all.extend(rows.into_iter().filter_map(Pending::from_row));
         if !full {
             return Ok(all);
@@ -64,7 +69,7 @@ pub(super) async fn list(
     }
 }
 
-/// Those that are still pending as they were listed.
+/// The listed entries that are still pending with the same state.
 pub(super) async fn still<'l>(
     link: &mut Link,
     stream: Stream,
@@ -86,12 +91,13 @@ pub(super) async fn still<'l>(
     Ok(same)
 }
 
-/// Takes over what is still as it was listed. An entry is read on behalf of its holder first: the fields
-/// of one that was deleted are empty then, and it stays pending until it is acknowledged, whereas XCLAIM
-/// would drop it unseen.
+/// Takes over the entries whose state is unchanged since they were listed. An entry is first read
+/// on behalf of its holder: a deleted entry then has no fields and stays pending until it is
+/// acknowledged, whereas XCLAIM would drop it silently.
 ///
-/// No script, for a reader runs none in the Redis of another owner. If two instances take over the same
-/// entry at the same moment both handle it, and the commit of the second finds the idempotency record.
+/// This is not a script, because a reader runs no scripts in the Redis of another owner. If two
+/// instances take over the same entry at the same moment, both handle it, and the second commit
+/// finds the idempotency record.
 pub(super) async fn take_over(
     link: &mut Link,
     stream: Stream,
@@ -112,7 +118,7 @@ pub(super) async fn take_over(
     for (it, reply) in same.iter().zip(link.send(&read).await?) {
         let reply = read_reply(link.accept("XREADGROUP", reply)?);
         let entry = reply.into_iter().flat_map(|(_, entries)| entries).next();
-        // The one behind it, if it was acknowledged meanwhile.
+        // The following entry, if this one was acknowledged meanwhile.
         taken.extend(entry.filter(|entry| entry.id == it.id));
     }
     let there = taken.iter().filter(|entry| !entry.fields.0.is_empty()).map(|entry| entry.id);
@@ -134,8 +140,8 @@ pub(super) async fn consumers(
     Ok(names.filter_map(|name| from_redis_value(name).ok()).collect())
 }
 
-/// Makes these entries pending for this instance, those that are not pending as well. Entries that
-/// were deleted from the stream stay away.
+/// Makes these entries pending for this instance, including those that are not pending. Deleted
+/// entries are skipped.
 pub(super) async fn force(
     link: &mut Link,
     stream: Stream,
@@ -163,9 +169,10 @@ async fn claim(
     link.ask("XCLAIM", claim).await.map(drop)
 }
 
-/// For how long entries have been pending without being delivered again, by this machine's monotonic clock.
+/// Measures how long entries have been pending without another delivery, by this machine's
+/// monotonic clock.
 ///
-/// Redis measures that with its wall clock: once it is set back, nothing is idle until it has caught up.
+/// Redis uses its wall clock: if that is set back, no entry is idle until the clock has caught up.
 #[derive(Debug, Default)]
 pub(super) struct Watch(HashMap<Stream, HashMap<EntryId, Seen>>);
 
@@ -177,8 +184,8 @@ struct Seen {
 }
 
 impl Watch {
-    /// Those of all the stream's pending entries that have been idle for that long by either clock, and
-    /// those that were pending before and are not now, with the consumers that held them.
+    /// The entries of the stream that have been idle for this long by either clock, and those that
+    /// were pending before and no longer are, with their consumers.
     pub(super) fn idle_for(
         &mut self,
         idle: Duration,
@@ -210,7 +217,7 @@ mod tests {
     use crate::contract::streams;
 
     const STREAM: Stream = streams::ORDER_CREATED;
-    const IDLE: Duration = Duration::from_secs(15);
+    const IDLE_TIME: Duration = Duration::from_secs(15);
 
     fn pending(id: u64, holder: &str, idle: u64, deliveries: u64) -> Pending {
         let id = EntryId { time: id, sequence: 0 };
@@ -218,19 +225,19 @@ mod tests {
     }
 
     fn idle(watch: &mut Watch, rows: &[Pending], now: Instant) -> Vec<u64> {
-        let (found, _) = watch.idle_for(IDLE, STREAM, rows.to_vec(), now);
+        let (found, _) = watch.idle_for(IDLE_TIME, STREAM, rows.to_vec(), now);
         found.into_iter().map(|it| it.id.time).collect()
     }
 
     #[test]
-    fn an_entry_is_idle_by_the_clock_of_redis_or_by_our_own() {
+    fn an_entry_is_idle_by_the_clock_of_redis_or_the_monotonic_clock() {
         let (mut watch, start) = (Watch::default(), Instant::now());
         let rows = [pending(1, "a", 20, 1), pending(2, "b", 0, 1), pending(3, "b", 0, 1)];
         assert_eq!(idle(&mut watch, &rows, start), [1]);
         let moved = [pending(2, "b", 0, 1), pending(3, "b", 0, 2), pending(4, "b", 0, 1)];
-        let later = start + IDLE;
+        let later = start + IDLE_TIME;
         assert_eq!(idle(&mut watch, &moved, later), [2], "3 was delivered again, 4 is new");
         let taken = [pending(2, "c", 0, 1), pending(3, "b", 0, 2)];
-        assert_eq!(idle(&mut watch, &taken, later + IDLE), [3], "2 has another holder");
+        assert_eq!(idle(&mut watch, &taken, later + IDLE_TIME), [3], "2 has another holder");
     }
 }

@@ -34,18 +34,18 @@ use crate::{
     schema::stream::Stream,
 };
 
-/// The pause before entries are read again that the engine has dropped.
+/// The pause before the reader reads dropped entries again.
 const LOST_PAUSE: Duration = Duration::from_millis(50);
-/// How long a read waits for entries, in milliseconds.
+/// The time in milliseconds that a read waits for entries.
 const BLOCK_MILLIS: u64 = 2_000;
-/// How much longer than that its answer may take.
-const GRACE: Duration = Duration::from_secs(5);
-/// A read that came back sooner than this found entries waiting: there is traffic.
-const BUSY: Duration = Duration::from_millis(1);
-/// The pause after a read that was not full, under traffic.
-const PAUSE: Duration = Duration::from_micros(500);
-/// How often it is looked whether both Redis are still the ones they were.
-const LOOK: Duration = Duration::from_secs(1);
+/// The additional time that the answer to a waiting read may take.
+const BLOCK_TIMEOUT_MARGIN: Duration = Duration::from_secs(5);
+/// A read that returns sooner than this found waiting entries: there is traffic.
+const BUSY_READ_TIME: Duration = Duration::from_millis(1);
+/// The pause after a partial read under traffic.
+const BATCHING_PAUSE: Duration = Duration::from_micros(500);
+/// How often the reader checks whether both Redis servers and their data are unchanged.
+const IDENTITY_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reads the subscribed streams of one Redis.
 pub(crate) struct Reader<D: Decider> {
@@ -56,50 +56,50 @@ pub(crate) struct Reader<D: Decider> {
     pub(crate) instance: String,
     pub(crate) claim_idle_ms: u64,
     pub(crate) queue: mpsc::Sender<Job<D>>,
-    /// Room for entries, in KiB; all readers of the process share it.
+    /// The memory limit for entries in KiB, shared by all readers of the process.
     pub(crate) memory: Arc<Semaphore>,
     pub(crate) component: Arc<Component>,
-    /// What it does besides reading, which goes on when that is denied.
+    /// The health of the upkeep, which may be denied while reading continues.
     pub(crate) upkeep: Arc<Component>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) metrics: Arc<EngineMetrics>,
-    /// Fails while the engine waits for its Redis.
+    /// The health of the engine, which fails while the engine waits for its Redis.
     pub(crate) engine: Arc<Component>,
-    /// What entries are read under now.
+    /// The current provenance of entries.
     pub(crate) provenance: Mutex<Option<Arc<Provenance>>>,
 }
 
-/// What a reader asks besides reading.
-pub(super) struct Helper {
-    /// To the Redis that is read from.
+/// The connections and the state for the reader's tasks besides reading.
+pub(super) struct Upkeep {
+    /// The link to the Redis that the reader reads from.
     pub(super) link: Link,
-    /// To the service's own Redis.
+    /// The link to the service's own Redis.
     pub(super) own: Link,
-    /// How long entries have been pending.
+    /// The idle times of pending entries.
     pub(super) watch: Watch,
-    /// Where the service's own store is in another Redis.
+    /// Present if the service's own store is in another Redis.
     pub(super) checkpoints: Option<Checkpoints>,
 }
 
-impl Helper {
-    async fn look(&mut self) -> Result<(), ConnectionError> {
+impl Upkeep {
+    async fn compare(&mut self) -> Result<(), ConnectionError> {
         match &mut self.checkpoints {
-            Some(checkpoints) => checkpoints.look(&mut self.link).await,
+            Some(checkpoints) => checkpoints.compare(&mut self.link).await,
             None => Ok(()),
         }
     }
 
-    async fn write_down(&mut self) -> Result<(), ConnectionError> {
+    async fn save(&mut self) -> Result<(), ConnectionError> {
         let Some(checkpoints) = &mut self.checkpoints else { return Ok(()) };
-        checkpoints.look(&mut self.link).await?;
-        checkpoints.write_down(&mut self.link).await
+        checkpoints.compare(&mut self.link).await?;
+        checkpoints.save(&mut self.link).await
     }
 }
 
-/// What ended a round of reading.
+/// The reason why a round of reading ended.
 pub(super) enum Interruption {
     Link(ConnectionError),
-    /// The engine is gone.
+    /// The engine has stopped.
     Closed,
 }
 
@@ -110,14 +110,14 @@ impl From<ConnectionError> for Interruption {
 }
 
 impl<D: Decider> Reader<D> {
-    /// Reads until the shutdown; what was read but not acknowledged stays pending in the group.
+    /// Reads until the shutdown. Entries that were not acknowledged stay pending in the group.
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let shutdown = self.shutdown.clone();
-        let mut link = Link::new(self.url.clone(), GRACE);
+        let mut link = Link::new(self.url.clone(), BLOCK_TIMEOUT_MARGIN);
         let streams: Vec<Stream> = self.subscriptions.iter().map(|it| it.stream).collect();
-        let rights = permissions::of_reader(D::TOPIC, &streams);
+        let required = permissions::of_reader(D::TOPIC, &streams);
         loop {
-            if !await_server(&mut link, &rights, &self.component, &shutdown).await? {
+            if !await_server(&mut link, &required, &self.component, &shutdown).await? {
                 return Ok(());
             }
             match original::check_for_history(&mut link, D::TOPIC, &streams).await {
@@ -134,22 +134,26 @@ impl<D: Decider> Reader<D> {
     }
 
     async fn read_forever(self) {
-        let patience = Duration::from_millis(BLOCK_MILLIS) + GRACE;
-        let mut blocking = Link::new(self.url.clone(), patience);
-        let mut helper = Helper {
-            link: Link::new(self.url.clone(), GRACE),
-            own: Link::new(self.own.clone(), GRACE),
+        let answer_timeout = Duration::from_millis(BLOCK_MILLIS) + BLOCK_TIMEOUT_MARGIN;
+        let mut blocking = Link::new(self.url.clone(), answer_timeout);
+        let mut upkeep = Upkeep {
+            link: Link::new(self.url.clone(), BLOCK_TIMEOUT_MARGIN),
+            own: Link::new(self.own.clone(), BLOCK_TIMEOUT_MARGIN),
             watch: Watch::default(),
             checkpoints: (self.own != self.url).then(|| {
                 let streams = self.subscriptions.iter().map(|it| it.stream).collect();
-                Checkpoints::new(Link::new(self.own.clone(), GRACE), D::TOPIC, streams)
+                Checkpoints::new(
+                    Link::new(self.own.clone(), BLOCK_TIMEOUT_MARGIN),
+                    D::TOPIC,
+                    streams,
+                )
             }),
         };
         let mut backoff = Backoff::default();
         let mut begun = false;
         loop {
             match self
-                .read_until_interrupted(&mut blocking, &mut helper, &mut backoff, &mut begun)
+                .read_until_interrupted(&mut blocking, &mut upkeep, &mut backoff, &mut begun)
                 .await
             {
                 Ok(()) => {}
@@ -162,44 +166,44 @@ impl<D: Decider> Reader<D> {
         }
     }
 
-    /// Makes the groups, takes what is pending for this instance, then reads on. Ends with `Ok`
-    /// when the groups are gone and have to be made again.
+    /// Creates the groups, reads the pending entries of this instance, and continues with new ones.
+    /// Returns `Ok` when the groups are gone and have to be created again.
     async fn read_until_interrupted(
         &self,
         blocking: &mut Link,
-        helper: &mut Helper,
+        upkeep: &mut Upkeep,
         backoff: &mut Backoff,
         begun: &mut bool,
     ) -> Result<(), Interruption> {
         blocking.check_server().await?;
-        self.create_groups(&mut helper.link).await?;
-        helper.look().await?;
-        if self.note_provenance(blocking, helper).await? {
-            helper.watch = Watch::default();
+        self.create_groups(&mut upkeep.link).await?;
+        upkeep.compare().await?;
+        if self.note_provenance(blocking, upkeep).await? {
+            upkeep.watch = Watch::default();
         }
-        // The process before this one may have died of what it had read.
+        // The previous process may have died of an entry that it had read.
         if !*begun {
-            self.handle_own_suspects(helper).await?;
+            self.handle_own_suspects(upkeep).await?;
             *begun = true;
         }
         let mut pace = Pace::slow_start();
-        // Entries whose delivery got lost with a connection, or with the process before this one.
-        self.drain_own(blocking, helper.checkpoints.as_ref(), &mut pace).await?;
+        // Entries whose delivery was lost with a connection, or with the previous process.
+        self.drain_own(blocking, upkeep.checkpoints.as_ref(), &mut pace).await?;
         backoff.reset();
         self.component.answered();
         let mut next_claim = Instant::now() + self.claim_interval();
-        let mut next_look = Instant::now() + LOOK;
-        let mut pause = PAUSE;
+        let mut next_check = Instant::now() + IDENTITY_CHECK_INTERVAL;
+        let mut pause = BATCHING_PAUSE;
         let mut streams: Vec<usize> = (0..self.subscriptions.len()).collect();
         loop {
             if self.provenance().is_lost() {
-                // The engine has dropped entries of ours: begin anew, and not at once, in case it does so
-                // again.
+                // The engine has dropped entries of this reader: the reader starts again, after a
+                // pause in case the engine drops them again.
                 tokio::time::sleep(LOST_PAUSE).await;
                 return Ok(());
             }
             let asked = Instant::now();
-            // Where a read takes only some of the streams, the others are next.
+            // A read that covers only some of the streams is followed by one of the others.
             let width = pace.streams(streams.len());
             let (waits, count) = (width == streams.len(), pace.count(width));
             let new = streams[..width].iter().map(|stream| (*stream, ">".to_owned()));
@@ -208,7 +212,7 @@ impl<D: Decider> Reader<D> {
             let reply = blocking.ask("XREADGROUP", read).await;
             let entries = match reply {
                 Ok(value) => read_reply(value),
-                // FLUSHALL, DEL or an empty Redis in its place: begin anew.
+                // After FLUSHALL, DEL or a replacement by an empty Redis the reader starts again.
                 Err(ConnectionError::Refused { message, .. }) if group_is_gone(&message) => {
                     info!("the consumer groups are gone; creating them again");
                     return Ok(());
@@ -219,48 +223,49 @@ impl<D: Decider> Reader<D> {
             let found: usize = entries.iter().map(|(_, entries)| entries.len()).sum();
             let is_full = !waits || entries.iter().any(|(_, entries)| entries.len() >= count);
             pace.saw(entries.iter().map(|(_, entries)| &entries[..]), waits);
-            if self.goes_back(&entries, helper) {
-                helper.look().await?;
+            if self.was_set_back(&entries, upkeep) {
+                upkeep.compare().await?;
             }
-            self.hand_over(entries, helper.checkpoints.as_ref()).await?;
-            if Instant::now() >= next_look {
-                // Reading goes on while the own Redis is away: the engine waits for it.
-                match helper.look().await {
-                    Ok(()) if self.note_provenance(blocking, helper).await? => return Ok(()),
+            self.hand_over(entries, upkeep.checkpoints.as_ref()).await?;
+            if Instant::now() >= next_check {
+                // Reading continues while the own Redis is away: the engine waits for it.
+                match upkeep.compare().await {
+                    Ok(()) if self.note_provenance(blocking, upkeep).await? => return Ok(()),
                     Ok(()) => {}
                     Err(error) => self.upkeep.denied(&error),
                 }
-                next_look = Instant::now() + LOOK;
+                next_check = Instant::now() + IDENTITY_CHECK_INTERVAL;
             }
             if Instant::now() >= next_claim {
-                self.keep_up(helper).await?;
+                self.run_upkeep(upkeep).await?;
                 next_claim = Instant::now() + self.claim_interval();
             }
-            // Under traffic a small read means that the next one would be as small: waiting a
-            // little makes fewer and fuller ones. After a silence nothing waits.
-            if found > 0 && found < BATCH_INPUTS / 2 && !is_full && asked.elapsed() < BUSY {
+            // Under traffic a small read would be followed by an equally small one: a short pause
+            // makes reads fewer and larger. After an idle period there is no pause.
+            if found > 0 && found < BATCH_INPUTS / 2 && !is_full && asked.elapsed() < BUSY_READ_TIME
+            {
                 tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(PAUSE * 4);
+                pause = (pause * 2).min(BATCHING_PAUSE * 4);
             } else {
-                pause = PAUSE;
+                pause = BATCHING_PAUSE;
             }
         }
     }
 
-    /// What entries are read under now.
+    /// The current provenance of entries.
     pub(super) fn provenance(&self) -> Arc<Provenance> {
         let known = self.provenance.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(known.as_ref().expect("it is noted before anything is read"))
     }
 
-    /// Finds out what entries are read under from now on. Where that has changed, those that were read
-    /// before and are not decided yet are dropped; gives whether what is pending has to be read again.
+    /// Determines the provenance of the next entries. If it has changed, undecided entries that
+    /// were read before are dropped. Returns whether pending entries have to be read again.
     async fn note_provenance(
         &self,
         blocking: &mut Link,
-        helper: &Helper,
+        upkeep: &Upkeep,
     ) -> Result<bool, ConnectionError> {
-        let (own, source) = match &helper.checkpoints {
+        let (own, source) = match &upkeep.checkpoints {
             None => (Some(store_id::identify(blocking, D::TOPIC).await?), Vec::new()),
             Some(checkpoints) => {
                 let mut source = checkpoints.upstream();
@@ -280,20 +285,21 @@ impl<D: Decider> Reader<D> {
         Ok(true)
     }
 
-    /// Takes over what was left behind and writes down how far the groups are.
-    async fn keep_up(&self, helper: &mut Helper) -> Result<(), Interruption> {
-        let claimed = match self.claim(helper).await {
+    /// Takes over abandoned entries and saves the positions of the groups.
+    async fn run_upkeep(&self, upkeep: &mut Upkeep) -> Result<(), Interruption> {
+        let claimed = match self.claim(upkeep).await {
             Err(Interruption::Link(error)) if error.is_lasting() => Err(error),
             claimed => Ok(claimed?),
         };
-        match claimed.and(helper.write_down().await) {
+        match claimed.and(upkeep.save().await) {
             Ok(()) => self.upkeep.answered(),
             Err(error) => self.upkeep.denied(&error),
         }
         Ok(())
     }
 
-    /// Often enough that what the dead leave is found soon; not all instances at once.
+    /// The interval between takeovers: short enough to find the entries of dead instances soon, and
+    /// different for each instance.
     fn claim_interval(&self) -> Duration {
         let third = self.claim_idle_ms / 3;
         Duration::from_millis(fastrand::u64(third..=third * 2))
@@ -313,8 +319,8 @@ impl<D: Decider> Reader<D> {
         Ok(())
     }
 
-    /// Reads `count` entries of each of these streams behind an id: `>` stands for new entries, a number for those that are
-    /// pending for this instance.
+    /// Reads `count` entries of each of these streams behind an id: `>` stands for new entries, a
+    /// number for those that are pending for this instance.
     pub(super) fn read_command(
         &self,
         count: usize,
@@ -335,14 +341,14 @@ impl<D: Decider> Reader<D> {
         read
     }
 
-    /// Whether entries came that were delivered before.
-    fn goes_back(&self, entries: &[(String, Vec<Entry>)], helper: &mut Helper) -> bool {
-        let Some(checkpoints) = &mut helper.checkpoints else { return false };
+    /// Whether some of the entries had been delivered before.
+    fn was_set_back(&self, entries: &[(String, Vec<Entry>)], upkeep: &mut Upkeep) -> bool {
+        let Some(checkpoints) = &mut upkeep.checkpoints else { return false };
         let mut back = false;
         for (name, entries) in entries {
             let stream = self.subscriptions.iter().find(|it| it.stream.key() == name);
             if let (Some(it), [first, ..], Some(last)) = (stream, &entries[..], entries.last()) {
-                back |= checkpoints.goes_back(it.stream, first.id, last.id);
+                back |= checkpoints.was_set_back(it.stream, first.id, last.id);
             }
         }
         back

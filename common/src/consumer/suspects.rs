@@ -1,4 +1,4 @@
-//! Entries that were delivered often: processes may have died of them, so each is handled alone.
+//! Entries that were delivered often: they may have killed processes, so each is handled alone.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use tracing::info;
 use super::{
     Subscription,
     pending::{self, Pending},
-    reader::{Helper, Interruption, Reader},
+    reader::{Interruption, Reader, Upkeep},
 };
 use crate::{
     connection::{entry::Fields, error::ConnectionError, link::Link},
@@ -18,49 +18,52 @@ use crate::{
     schema::keys,
 };
 
-/// An entry that was delivered this often is handled alone: processes may have died of it. Most did not kill
-/// anybody: each reconnect and each innocent restart delivers what is pending once more.
+/// The number of deliveries after which an entry is handled alone: it may have killed processes.
+/// Most such entries are harmless: each reconnect and each ordinary restart delivers pending
+/// entries again.
 const SUSPECT_DELIVERIES: u64 = 5;
-/// An entry is not read again after this number of processes died while they handled nothing else.
+/// The number of processes that may die while they handle an entry alone; then it is not read
+/// again.
 const SUSPECT_DEATHS: u64 = 3;
-/// A process that has lived for this long with an entry does not die of it.
+/// The time after which a process that is still running has survived an entry.
 const SUSPECT_TIME: Duration = Duration::from_secs(2);
 /// How long a death is remembered, in seconds.
 const SUSPECT_SECONDS: u64 = 24 * 3_600;
-/// How often a reader looks whether the engine has acknowledged an entry that must not be read.
+/// How often a reader checks whether the engine has acknowledged an entry that must not be read.
 const ACKNOWLEDGED_POLL: Duration = Duration::from_millis(5);
 
 impl<D: Decider> Reader<D> {
-    /// Handles alone what was often delivered to this consumer.
+    /// Handles the suspect entries of this consumer alone.
     pub(super) async fn handle_own_suspects(
         &self,
-        helper: &mut Helper,
+        upkeep: &mut Upkeep,
     ) -> Result<(), Interruption> {
         for subscription in &self.subscriptions {
             let stream = subscription.stream;
             let own = Some(self.instance.as_str());
-            let pending = pending::list(&mut helper.link, stream, D::TOPIC, own).await?;
+            let pending = pending::list(&mut upkeep.link, stream, D::TOPIC, own).await?;
             let suspects = pending.into_iter().filter(is_suspect).collect();
-            self.handle_alone(helper, subscription, suspects).await?;
+            self.handle_alone(upkeep, subscription, suspects).await?;
         }
         Ok(())
     }
 
-    /// Handles entries one by one while no other entry is read or handled by this process. One of which
-    /// processes died nevertheless becomes a dead letter unread.
+    /// Handles entries one by one, while this process reads and handles no other entry. An entry
+    /// that still kills processes becomes a dead letter unread.
     pub(super) async fn handle_alone(
         &self,
-        helper: &mut Helper,
+        upkeep: &mut Upkeep,
         subscription: &Subscription<D::Input>,
         mut suspects: Vec<Pending>,
     ) -> Result<(), Interruption> {
-        // Else the first of them would be suspected of whatever else ends processes soon after their start.
+        // A random order: otherwise the first entry would be blamed for any other cause of an early
+        // death.
         fastrand::shuffle(&mut suspects);
         let stream = subscription.stream;
         for suspect in suspects {
             let all = self.all_memory().await?;
-            let Helper { link, own, .. } = helper;
-            // Its acknowledgement may have been under way.
+            let Upkeep { link, own, .. } = upkeep;
+            // The acknowledgement may have been in flight.
             let one = std::slice::from_ref(&suspect);
             if pending::still(link, stream, D::TOPIC, one).await?.is_empty() {
                 continue;
@@ -68,7 +71,7 @@ impl<D: Decider> Reader<D> {
             let key = keys::suspect(D::TOPIC, stream, suspect.id);
             let deaths = match own.ask("GET", redis::cmd("GET").arg(&key).clone()).await {
                 Ok(deaths) => from_redis_value::<Option<u64>>(deaths).ok().flatten().unwrap_or(0),
-                // Something else lies there, which is overwritten below.
+                // The key holds another type, which is overwritten below.
                 Err(ConnectionError::Refused { message, .. }) if message.contains("WRONGTYPE") => 0,
                 Err(error) => return Err(error.into()),
             };
@@ -81,7 +84,7 @@ impl<D: Decider> Reader<D> {
                 let (id, fields, provenance) = (suspect.id, Fields::default(), self.provenance());
                 let origin = Origin::Entry { stream, id, fields, provenance };
                 self.send(Job::new(Work::Unreadable(reason), origin, None), all).await?;
-                // As long as it is pending, reading what is pending would read it.
+                // While the entry is pending, a read of pending entries would include it.
                 while !pending::still(link, stream, D::TOPIC, one).await?.is_empty()
                     && !self.provenance().is_lost()
                 {
@@ -95,26 +98,26 @@ impl<D: Decider> Reader<D> {
             let taken = pending::take_over(link, stream, D::TOPIC, &self.instance, one).await?;
             let mut deaths = deaths;
             if let Some(entry) = taken.into_iter().next() {
-                let job = self.job(subscription, entry, helper.checkpoints.as_ref()).0;
+                let job = self.job(subscription, entry, upkeep.checkpoints.as_ref()).0;
                 self.send(job, all).await?;
-                // It is finished when its share of the memory is free again.
+                // The entry is finished when its share of the memory is free again.
                 let finished = tokio::select! {
                     all = self.all_memory() => Some(all?),
                     () = self.is_innocent() => None,
                 };
                 if finished.is_none() {
-                    remember_deaths(&mut helper.own, &key, deaths).await?;
+                    remember_deaths(&mut upkeep.own, &key, deaths).await?;
                     drop(self.all_memory().await?);
                 }
                 deaths = 0;
             }
-            remember_deaths(&mut helper.own, &key, deaths).await?;
+            remember_deaths(&mut upkeep.own, &key, deaths).await?;
         }
         Ok(())
     }
 
-    /// Waits until it is certain that a process does not die of the entry that it handles alone: it has
-    /// lived on for a while, or the engine merely waits for Redis.
+    /// Waits until it is certain that the entry did not kill the process: the process has survived
+    /// for a while, or the engine is merely waiting for Redis.
     async fn is_innocent(&self) {
         let start = Instant::now();
         while start.elapsed() < SUSPECT_TIME
@@ -125,7 +128,7 @@ impl<D: Decider> Reader<D> {
         }
     }
 
-    /// All the memory that entries may take: no other is in the process.
+    /// Acquires the whole memory for entries, so that no other entry is in the process.
     async fn all_memory(&self) -> Result<OwnedSemaphorePermit, Interruption> {
         let all = Arc::clone(&self.memory).acquire_many_owned(QUEUE_KIB).await;
         all.map_err(|_| Interruption::Closed)

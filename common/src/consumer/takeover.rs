@@ -1,4 +1,4 @@
-//! Entries that are pending: those of this instance after a start, and those that other instances left behind.
+//! Pending entries: those of this instance after a start, and those that other instances abandoned.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{
     checkpoints::Checkpoints,
     pace::Pace,
     pending,
-    reader::{Helper, Interruption, Reader, group_is_gone},
+    reader::{Interruption, Reader, Upkeep, group_is_gone},
     suspects::is_suspect,
 };
 use crate::{
@@ -49,7 +49,7 @@ impl<D: Decider> Reader<D> {
             });
             let found: usize = entries.iter().map(|(_, entries)| entries.len()).sum();
             if found > 0 {
-                info!(entries = found, "taking up what was left pending");
+                info!(entries = found, "reading pending entries");
                 pace.saw(entries.iter().map(|(_, entries)| &entries[..]), false);
             }
             self.hand_over(entries, checkpoints).await?;
@@ -57,51 +57,51 @@ impl<D: Decider> Reader<D> {
         Ok(())
     }
 
-    /// Takes over what other instances left pending for too long.
-    pub(super) async fn claim(&self, helper: &mut Helper) -> Result<(), Interruption> {
+    /// Takes over entries that other instances left pending for too long.
+    pub(super) async fn claim(&self, upkeep: &mut Upkeep) -> Result<(), Interruption> {
         let idle = Duration::from_millis(self.claim_idle_ms);
         for subscription in &self.subscriptions {
             let stream = subscription.stream;
-            let pending = match pending::list(&mut helper.link, stream, D::TOPIC, None).await {
+            let pending = match pending::list(&mut upkeep.link, stream, D::TOPIC, None).await {
                 Err(ConnectionError::Refused { message, .. }) if group_is_gone(&message) => {
                     return Ok(());
                 }
                 pending => pending?,
             };
             let now = Instant::now().into_std();
-            let (mut idle, vanished) = helper.watch.idle_for(idle, stream, pending, now);
-            // The engine has these, and gets on with them once its Redis takes writes.
+            let (mut idle, vanished) = upkeep.watch.idle_for(idle, stream, pending, now);
+            // The engine holds these, and continues once its Redis accepts writes.
             let waits = self.engine.is_failing();
             idle.retain(|it| !waits || it.holder != self.instance);
-            self.restore(helper, stream, vanished).await?;
+            self.restore(upkeep, stream, vanished).await?;
             let (suspects, others): (Vec<_>, Vec<_>) = idle.into_iter().partition(is_suspect);
-            // What others did not finish may be why.
+            // The entries may be the reason why other instances died.
             let mut pace = Pace::slow_start();
             let mut others = &others[..];
             while !others.is_empty() {
                 let (some, rest) = others.split_at(pace.count(1).min(others.len()));
-                let link = &mut helper.link;
+                let link = &mut upkeep.link;
                 let entries =
                     pending::take_over(link, stream, D::TOPIC, &self.instance, some).await?;
                 pace.saw([&entries[..]].into_iter(), false);
                 if !entries.is_empty() {
-                    info!(%stream, entries = entries.len(), "taking over what was left behind");
+                    info!(%stream, entries = entries.len(), "taking over abandoned entries");
                 }
                 let entries = vec![(stream.key().to_owned(), entries)];
-                self.hand_over(entries, helper.checkpoints.as_ref()).await?;
+                self.hand_over(entries, upkeep.checkpoints.as_ref()).await?;
                 others = rest;
             }
-            self.handle_alone(helper, subscription, suspects).await?;
+            self.handle_alone(upkeep, subscription, suspects).await?;
         }
         Ok(())
     }
 
-    /// Has entries delivered again that were pending for a consumer which is gone now: XGROUP DELCONSUMER
-    /// drops them from the pending entries list as well. Entries that had been acknowledged before find
-    /// their idempotency records.
+    /// Requests another delivery of entries that were pending for a removed consumer: XGROUP
+    /// DELCONSUMER drops them from the pending entries list as well. Entries that had been
+    /// acknowledged before find their idempotency records.
     async fn restore(
         &self,
-        helper: &mut Helper,
+        upkeep: &mut Upkeep,
         stream: Stream,
         mut vanished: Vec<(EntryId, String)>,
     ) -> Result<(), Interruption> {
@@ -109,7 +109,7 @@ impl<D: Decider> Reader<D> {
         if vanished.is_empty() {
             return Ok(());
         }
-        let consumers = pending::consumers(&mut helper.link, stream, D::TOPIC).await?;
+        let consumers = pending::consumers(&mut upkeep.link, stream, D::TOPIC).await?;
         vanished.retain(|(_, holder)| !consumers.contains(holder));
         if vanished.is_empty() {
             return Ok(());
@@ -120,8 +120,8 @@ impl<D: Decider> Reader<D> {
                 "the consumer was removed while the entry was pending for it; it is delivered again");
         }
         let ids = vanished.iter().map(|(id, _)| *id);
-        pending::force(&mut helper.link, stream, D::TOPIC, &self.instance, ids).await?;
+        pending::force(&mut upkeep.link, stream, D::TOPIC, &self.instance, ids).await?;
         let mut pace = Pace::slow_start();
-        self.drain_own(&mut helper.link, helper.checkpoints.as_ref(), &mut pace).await
+        self.drain_own(&mut upkeep.link, upkeep.checkpoints.as_ref(), &mut pace).await
     }
 }

@@ -1,8 +1,8 @@
--- Shortens a stream without taking anything from a group: what is removed was delivered to and
--- acknowledged by every group, those that must exist and any other that does.
+-- Shortens a stream without loss for a group: every removed entry was delivered to and acknowledged by
+-- every group, including those that must exist.
 -- KEYS  1                   the stream
--- ARGV  keep bytes group…   how many entries stay, or fewer if the stream takes more memory than so many
---                           bytes; the groups that must exist
+-- ARGV  keep bytes group…   the number of entries to keep, or fewer if the stream takes more memory than
+--                           `bytes`; the groups that must exist
 -- Reply: the number of entries removed. Whole nodes of the stream are removed, and one call may stop
 -- early: call until it is 0.
 if redis.call('TYPE', KEYS[1]).ok ~= 'stream' then return 0 end
@@ -49,7 +49,7 @@ for at = 3, #ARGV do
 end
 if first == '0-0' then return 0 end
 local function remove(count)
-  -- A stream that nobody reads through a group is bounded by length and size alone.
+  -- A stream without groups is limited by length and size alone.
   if first == nil then return redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', length - count) end
   -- MINID keeps `first` itself. Of what may go, only the surplus does.
   return redis.call('XTRIM', KEYS[1], 'MINID', '~', first, 'LIMIT', math.min(count, 100000))

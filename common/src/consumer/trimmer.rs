@@ -1,6 +1,6 @@
-//! Trimming: each owner shortens its streams, by entries and by bytes, but never past what some group
-//! still needs, and removes from the groups the consumers that are long gone. Readers could not do the
-//! latter in one step: they run no scripts in the Redis of others.
+//! Trimming: each owner shortens its streams by entries and by bytes, but never removes an entry
+//! that a group still needs, and removes consumers that have been inactive for long. Readers could
+//! not remove consumers in one step: they run no scripts in the Redis of others.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,21 +13,21 @@ use crate::{
     schema::stream::Stream,
 };
 
-/// How often each stream is looked at.
-const INTERVAL: Duration = Duration::from_secs(30);
-/// How often while it is denied.
-const DENIED: Duration = Duration::from_secs(1);
+/// The interval between trims of each stream.
+const TRIM_INTERVAL: Duration = Duration::from_secs(30);
+/// The interval while a permission is missing.
+const DENIED_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A consumer that was not seen for so long and has nothing pending is removed from its group. One that is
-/// still there is made again by its next read.
+/// The inactivity in milliseconds after which a consumer without pending entries is removed from
+/// its group. The next read of a live consumer creates it again.
 const FORGET_MILLIS: u64 = 24 * 3_600 * 1_000;
 
-/// How much of a stream stays once all its groups have acknowledged it.
+/// The part of a stream that stays after all its groups have acknowledged it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Retention {
-    /// How many entries.
+    /// The number of entries.
     pub entries: u64,
-    /// How much memory they may take; fewer entries stay if they take more.
+    /// The memory of these entries in bytes; fewer entries stay if they take more.
     pub bytes: u64,
 }
 
@@ -37,20 +37,21 @@ impl Default for Retention {
     }
 }
 
-/// Shortens the streams of one topic. Looking and trimming are one script: a group that is made or
-/// set back at the same time is seen or comes after.
+/// Trims the streams of one topic. A script checks and trims in one step: a group that is created
+/// or set back concurrently is either taken into account or comes later.
 pub(crate) struct Trimmer {
-    /// All streams of the topic but the dead letters, which stay until a person has looked at them.
+    /// All streams of the topic except the dead letters, which stay until an operator has handled
+    /// them.
     pub(crate) streams: Vec<Stream>,
     pub(crate) url: RedisUrl,
     pub(crate) keep: Retention,
-    /// That Redis is away the engine tells.
+    /// The health of the trimmer. The engine reports an unreachable Redis.
     pub(crate) component: Arc<Component>,
     pub(crate) shutdown: CancellationToken,
 }
 
 impl Trimmer {
-    /// Trims until the shutdown, for which nothing needs to be finished.
+    /// Trims until the shutdown, which does not wait for it.
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let shutdown = self.shutdown.clone();
         tokio::select! {
@@ -64,7 +65,11 @@ impl Trimmer {
         let mut link = Link::new(self.url.clone(), Duration::from_secs(5));
         loop {
             let jitter = Duration::from_millis(fastrand::u64(0..5_000));
-            let pause = if self.component.is_failing() { DENIED } else { INTERVAL + jitter };
+            let pause = if self.component.is_failing() {
+                DENIED_RETRY_INTERVAL
+            } else {
+                TRIM_INTERVAL + jitter
+            };
             tokio::time::sleep(pause).await;
             match self.trim_all(&mut link).await {
                 Ok(()) => self.component.answered(),
@@ -73,7 +78,8 @@ impl Trimmer {
         }
     }
 
-    /// Trims each stream; gives the last error, which keeps none of the others from being trimmed.
+    /// Trims each stream and returns the last error. A failure with one stream does not affect the
+    /// others.
     async fn trim_all(&self, link: &mut Link) -> Result<(), ConnectionError> {
         let mut done = Ok(());
         for stream in self.streams.iter().copied() {
@@ -84,7 +90,7 @@ impl Trimmer {
             }
             match forget(link, stream, FORGET_MILLIS).await {
                 Ok(0) => {}
-                Ok(removed) => info!(%stream, removed, "consumers that are long gone were removed"),
+                Ok(removed) => info!(%stream, removed, "inactive consumers were removed"),
                 Err(error) => done = Err(error),
             }
         }
@@ -92,8 +98,8 @@ impl Trimmer {
     }
 }
 
-/// Trims until nothing more may go: one call removes only so much, for Redis does nothing else
-/// meanwhile.
+/// Trims until nothing is left to remove. A single call removes a limited number of entries,
+/// because Redis is blocked meanwhile.
 async fn trim_down(
     link: &mut Link,
     stream: Stream,
@@ -108,7 +114,8 @@ async fn trim_down(
     }
 }
 
-/// Removes entries that all groups have acknowledged, apart from those to keep; gives their number.
+/// Removes entries that all groups have acknowledged, except those to keep, and returns their
+/// number.
 pub(crate) async fn trim(
     link: &mut Link,
     stream: Stream,
@@ -126,8 +133,8 @@ pub(crate) async fn trim(
     }
 }
 
-/// Removes from the groups of a stream the consumers that have nothing pending and were not seen for so
-/// long; gives their number.
+/// Removes the inactive consumers without pending entries from the groups of a stream, and returns
+/// their number.
 pub(crate) async fn forget(
     link: &mut Link,
     stream: Stream,

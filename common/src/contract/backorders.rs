@@ -1,4 +1,4 @@
-//! The queue of orders that wait for a product.
+//! The backorder queue of a product.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -13,29 +13,30 @@ use crate::{
     schema::entity::{Entity, Kind},
 };
 
-/// The line of orders that wait for a product, kept in pages.
+/// The queue of orders that wait for a product, stored in pages.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Line {
-    /// How many orders wait.
+    /// The number of waiting orders.
     #[schema(example = 2)]
     pub waiting: u64,
-    /// Before this page there is nobody.
+    /// The first page; there are no orders before it.
     pub first: u64,
-    /// The page that the next one joins.
+    /// The page that the next order joins.
     pub last: u64,
-    /// The ticket given last; they rise.
+    /// The last sequence number that was assigned; sequence numbers rise.
     pub ticket: u64,
-    /// Stock came in and the line is being served: how far. Whoever comes now joins its end.
+    /// The progress of the fill, while incoming stock is being distributed. New orders join the end
+    /// of the queue meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub served: Option<Served>,
 }
 
-/// How far a line has been served.
+/// The progress of a fill of a backorder queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Served {
-    /// Up to this ticket everybody had their turn.
+    /// Every order up to this sequence number has been considered.
     pub ticket: u64,
-    /// The page of those who are next.
+    /// The page of the next orders.
     pub page: u64,
 }
 
@@ -45,39 +46,40 @@ impl Line {
     }
 }
 
-/// A page of the line of a product. inventory_service keeps it and lets the gateway read it, for whom
-/// it is where an order waits.
+/// A page of the backorder queue of a product. inventory_service writes it, and the gateway reads
+/// it to show the position of an order.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct LinePage {
-    /// The page and the line that it belongs to.
+    /// The product and the number of the page.
     pub id: PageId,
-    /// The orders that wait there, by rising tickets.
+    /// The orders that wait on this page, by rising sequence numbers.
     pub spots: Vec<Spot>,
 }
 
-/// Names a page of a line.
+/// The id of a page of a queue.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct PageId {
-    /// The product that is waited for.
+    /// The product.
     pub product: ProductId,
-    /// Pages are numbered from 0.
+    /// The number of the page, from 0.
     pub number: u64,
 }
 
-/// An order in a line.
+/// An order in a backorder queue.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Spot {
-    /// Higher than that of every order before it.
+    /// The sequence number, higher than that of every order before it.
     pub ticket: u64,
     /// The order.
     pub order: OrderId,
-    /// The quantity of the product that it needs.
+    /// The quantity of the product that the order needs.
     pub pieces: u64,
-    /// The other products that it needs, so that inventory_service can pass the order by without
-    /// reading its reservation. Empty if there are too many of them to be repeated.
+    /// The other products that the order needs, so that inventory_service can skip the order
+    /// without reading its reservation. Empty if there are too many to repeat them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub others: BTreeMap<ProductId, u64>,
-    /// The number of other products that it needs if they are not listed: its reservation has them.
+    /// The number of other products that the order needs if they are not listed: its reservation
+    /// lists them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unlisted: usize,
 }

@@ -1,5 +1,6 @@
-//! The records of requests to define a product or an account: by them a repeated request is recognised
-//! and answered as it was at first. The owner writes a record together with what was defined.
+//! The idempotency records of requests to define a product or an account: they identify a repeated
+//! request, which gets the first answer again. The owner writes a record together with the defined
+//! entity.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -19,22 +20,22 @@ use crate::{
 /// The record of one request: its event and its result.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Definition<V, E> {
-    /// The request, as its event names it.
+    /// The id of the request, from its event.
     pub id: Uuid,
     /// The event.
     pub asked: V,
-    /// The entry that brought it.
+    /// The stream entry with the event.
     pub entry: EntryId,
-    /// Whether there was nothing of that id before.
+    /// Whether the id was new.
     pub is_new: bool,
-    /// What it made of the product or account; `None` if a newer definition had been applied before, so
-    /// that this one changed nothing.
+    /// The resulting product or account; `None` if a newer definition was applied before, so that
+    /// this one changed nothing.
     pub made: Option<E>,
 }
 
-/// Of a product, by inventory_service. The gateway reads it to answer.
+/// The record of a product definition, by inventory_service. The gateway reads it to answer.
 pub type ProductDefinition = Definition<ProductCreated, Product>;
-/// Of an account, by account_service. The gateway reads it to answer.
+/// The record of an account definition, by account_service. The gateway reads it to answer.
 pub type AccountDefinition = Definition<AccountCreated, Account>;
 
 impl Entity for ProductDefinition {

@@ -1,8 +1,9 @@
-//! The entities that the report shows: stored by their owners, read by the gateway, published on the
-//! `…_updated` streams. The rules by which they change are in their owners' pure files.
+//! The entities of the report: stored by their owners, read by the gateway, published on the
+//! `…_updated` streams. Their owners' pure files contain the rules for their changes.
 //!
-//! What those streams carry ([`OrderUpdated`](crate::contract::order::OrderUpdated), [`ProductUpdated`], and [`Account`] as it is) is flat:
-//! strings, numbers and lists of strings. Caches store each member on its own.
+//! The entries of those streams ([`OrderUpdated`](crate::contract::order::OrderUpdated),
+//! [`ProductUpdated`], and the unchanged [`Account`]) are flat: strings, numbers and lists of
+//! strings. Caches store each member separately.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -21,29 +22,29 @@ use crate::{
     },
 };
 
-/// A product and its stock. At every quiet moment `received = amount + reserved`.
+/// A product and its stock. Between events `received = amount + reserved`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Product {
     /// The product's id.
     pub id: ProductId,
-    /// For people.
+    /// The display name.
     #[schema(example = "Denon Speakers")]
     pub name: String,
-    /// Of one piece, in whole units of money.
+    /// The price of one piece, in whole units of money.
     #[schema(example = 800)]
     pub price: u64,
-    /// Pieces on hand.
+    /// The available quantity.
     #[schema(example = 4)]
     pub amount: u64,
-    /// Pieces that orders hold, until they are given back.
+    /// The quantity reserved for orders until it is released.
     #[serde(default)]
     #[schema(example = 0)]
     pub reserved: u64,
-    /// How many of those left the house with their orders.
+    /// The part of the reserved quantity that was shipped.
     #[serde(default)]
     #[schema(example = 0)]
     pub sold: u64,
-    /// All pieces that ever came in.
+    /// The total quantity ever received.
     #[serde(default)]
     #[schema(example = 4)]
     pub received: u64,
@@ -51,7 +52,7 @@ pub struct Product {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "1767225600000-0")]
     pub created_by: Option<EntryId>,
-    /// The orders that wait for it, if there are any.
+    /// The backorder queue of the product, if orders wait for it.
     #[serde(default, skip_serializing_if = "Line::is_empty")]
     #[schema(value_type = Option<Line>)]
     pub line: Line,
@@ -68,31 +69,32 @@ impl Entity for Product {
     }
 }
 
-/// A product as `events:{inventory}_updated` carries it: of its line, only how many orders wait.
+/// A product on `events:{inventory}_updated`: of its backorder queue, only the number of waiting
+/// orders.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(from = "AnyProductUpdated")]
 pub struct ProductUpdated {
     /// The product's id.
     pub id: ProductId,
-    /// For people.
+    /// The display name.
     #[schema(example = "Denon Speakers")]
     pub name: String,
-    /// Of one piece, in whole units of money.
+    /// The price of one piece, in whole units of money.
     #[schema(example = 800)]
     pub price: u64,
-    /// Pieces on hand.
+    /// The available quantity.
     #[schema(example = 3)]
     pub amount: u64,
-    /// Pieces that orders hold.
+    /// The quantity reserved for orders.
     #[schema(example = 1)]
     pub reserved: u64,
-    /// How many of those left the house with their orders.
+    /// The part of the reserved quantity that was shipped.
     #[schema(example = 0)]
     pub sold: u64,
-    /// All pieces that ever came in.
+    /// The total quantity ever received.
     #[schema(example = 4)]
     pub received: u64,
-    /// How many orders wait for it.
+    /// The number of orders that wait for the product.
     #[schema(example = 0)]
     pub waiting: u64,
     /// The last `created` event that was applied.
@@ -118,7 +120,7 @@ impl From<&Product> for ProductUpdated {
 }
 
 /// An entry of `events:{inventory}_updated` by any publisher: earlier versions of inventory_service
-/// published the whole product, with its line as an object.
+/// published the whole product, with its backorder queue as an object.
 #[derive(Deserialize)]
 struct AnyProductUpdated {
     #[serde(flatten)]
@@ -133,25 +135,25 @@ impl From<AnyProductUpdated> for ProductUpdated {
     }
 }
 
-/// A customer's account. At every quiet moment `deposited = balance + paid`.
+/// A customer's account. Between events `deposited = balance + paid`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Account {
     /// The customer's id.
     pub id: CustomerId,
-    /// For people.
+    /// The display name.
     #[schema(example = "Anthony")]
     pub name: String,
-    /// For messages.
+    /// The e-mail address for messages.
     #[schema(example = "anthony@server.com")]
     pub email: String,
-    /// In whole units of money.
+    /// The balance, in whole units of money.
     #[schema(example = 1_000)]
     pub balance: u64,
-    /// What orders cost so far, refunds taken off.
+    /// The total cost of orders so far, less refunds.
     #[serde(default)]
     #[schema(example = 0)]
     pub paid: u64,
-    /// All money that ever came in.
+    /// The total of all deposits.
     #[serde(default)]
     #[schema(example = 1_000)]
     pub deposited: u64,
@@ -180,24 +182,24 @@ pub fn masked(address: &str) -> String {
     }
 }
 
-/// A delivery of stock, named by whoever brought it.
+/// A delivery of stock, with the id that its client chose.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Delivery {
     /// The delivery's id.
     pub id: Uuid,
     /// The product.
     pub product_id: ProductId,
-    /// How many pieces came in.
+    /// The quantity received.
     #[schema(example = 5)]
     pub amount: u64,
-    /// How many were available then, before waiting orders were filled.
+    /// The available quantity including the delivery, before backorders were filled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = 9)]
     pub on_hand: Option<u64>,
-    /// Why it was turned away, if it was.
+    /// The reason for a rejection, if the delivery was rejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Refused>,
-    /// The event that brought it.
+    /// The stream entry with the delivery.
     #[schema(value_type = String, example = "1767225600000-0")]
     pub entry: EntryId,
 }
@@ -210,24 +212,24 @@ impl Entity for Delivery {
     }
 }
 
-/// A customer's deposit, named by whoever paid it in.
+/// A customer's deposit, with the id that its client chose.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Deposit {
     /// The deposit's id.
     pub id: Uuid,
     /// The customer.
     pub customer_id: CustomerId,
-    /// How much came in, in whole units of money.
+    /// The amount, in whole units of money.
     #[schema(example = 500)]
     pub amount: u64,
-    /// The balance with it.
+    /// The balance after the deposit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = 1_500)]
     pub balance: Option<u64>,
-    /// Why it was turned away, if it was.
+    /// The reason for a rejection, if the deposit was rejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Refused>,
-    /// The event that brought it.
+    /// The stream entry with the deposit.
     #[schema(value_type = String, example = "1767225600000-0")]
     pub entry: EntryId,
 }
@@ -240,13 +242,13 @@ impl Entity for Deposit {
     }
 }
 
-/// Why stock or money did not come in.
+/// The reason why a delivery or a deposit was rejected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Refused {
-    /// There is no such product or account.
+    /// The product or account does not exist.
     Unknown,
-    /// The sum could not be counted.
+    /// The sum would exceed the range of numbers.
     TooMuch,
 }
 

@@ -1,9 +1,10 @@
 //! The events on the streams: the public contract of the system.
 //!
-//! Field names and values are those of the original. What this system adds (`attempt`, `reason`,
-//! `resend`, `keep`, `request`) has a default, and a reader ignores what it does not know, so services of both kinds can sit on
-//! the same Redis. The original keeps what it reads from `…_created` and `…_updated` in hashes and lists: these events have
-//! only numbers, strings and lists of strings as members.
+//! Field names and values are those of the original. The additions of this system (`attempt`,
+//! `reason`, `resend`, `keep`, `request`) have defaults, and readers ignore unknown members, so
+//! services of both systems can share a Redis. The original caches the members of `…_created` and
+//! `…_updated` events in hashes and lists: these events have only numbers, strings and lists of
+//! strings as members.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
@@ -31,7 +32,7 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
-/// A number where earlier versions wrote `true` or `false`.
+/// A number that earlier versions wrote as `true` or `false`.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum NumberOrFlag {
@@ -61,29 +62,29 @@ fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
-/// An order was accepted, or is to be tried again; nothing was looked at yet.
+/// An order was accepted, or is tried again; nothing was checked yet.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct OrderCreated {
     /// The order.
     #[schema(value_type = Uuid)]
     pub id: OrderId,
-    /// A product id repeated n times means n pieces.
+    /// The ordered products; an id repeated n times means n pieces.
     pub product_ids: Vec<ProductId>,
-    /// Who ordered, and pays.
+    /// The customer who ordered and pays.
     pub customer_id: CustomerId,
-    /// Always `pending`; nobody decides by it.
+    /// Always `pending`; no decision depends on it.
     #[serde(default = "pending")]
     pub status: String,
-    /// Counts the tries to fill the order, from 1.
+    /// The number of the attempt to fill the order, from 1.
     #[serde(default = "first_attempt")]
     pub attempt: u32,
-    /// The number of times that it was published again because no answer came: whoever has decided
-    /// already says again what.
+    /// The number of resends for lack of an answer. An owner that has already decided repeats its
+    /// answer.
     #[serde(default, deserialize_with = "read_count", skip_serializing_if = "is_zero")]
     pub resend: u32,
-    /// Only beside services of the original, whose results name no attempt: the last entry of
-    /// `events:{inventory}_check` that order_service took for an earlier attempt. Those after it are about
-    /// this one.
+    /// Only together with services of the original, whose results carry no attempt: the last entry
+    /// of `events:{inventory}_check` that order_service assigned to an earlier attempt. Later
+    /// entries belong to this attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub checked_by: Option<EntryId>,
@@ -109,9 +110,9 @@ macro_rules! order_events {
             /// The order.
             #[schema(value_type = Uuid)]
             pub id: OrderId,
-            /// Whose it is.
+            /// The customer of the order.
             pub customer_id: CustomerId,
-            /// The attempt that it was in.
+            /// The current attempt of the order.
             #[serde(default = "first_attempt")]
             pub attempt: u32,
             $(
@@ -128,19 +129,19 @@ macro_rules! order_events {
 }
 
 order_events! {
-    /// An order was called off: what was done for it, and what still will be, is undone.
+    /// An order was cancelled: its past and future effects are undone.
     OrderCancelled on ORDER_CANCELLED {
-        /// The number of times that it was published again because no confirmation arrived.
+        /// The number of resends for lack of a confirmation.
         resend: u32
     }
-    /// An order left the house.
+    /// An order was shipped.
     OrderShipped on ORDER_SHIPPED {
-        /// The number of times that it was published again because no confirmation arrived.
+        /// The number of resends for lack of a confirmation.
         resend: u32
     }
     /// An order arrived.
     OrderCompleted on ORDER_COMPLETED {}
-    /// The stock of an order whose payment failed is still to be confirmed as released.
+    /// The payment of an order failed, and the release of its stock is not confirmed yet.
     OrderUnpaid on ORDER_UNPAID {
         /// The number of times that it was published.
         resend: u32
@@ -151,11 +152,11 @@ order_events! {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConfirmedStep {
-    /// The cancelled order holds nothing and has paid nothing, and never will.
+    /// The cancelled order holds nothing and has paid nothing, now and in the future.
     Cancelled,
     /// The quantity of the shipped order is counted as sold.
     Shipped,
-    /// The order that was not paid holds no stock.
+    /// The unpaid order holds no stock.
     Released,
 }
 
@@ -165,7 +166,7 @@ pub struct StockConfirmed {
     /// The order.
     #[schema(value_type = Uuid)]
     pub order_id: OrderId,
-    /// The attempt that the confirmed event named.
+    /// The attempt of the confirmed event.
     #[serde(default = "first_attempt")]
     pub attempt: u32,
     /// The step.
@@ -182,7 +183,7 @@ pub struct PaymentConfirmed {
     /// The order.
     #[schema(value_type = Uuid)]
     pub order_id: OrderId,
-    /// The attempt that the confirmed event named.
+    /// The attempt of the confirmed event.
     #[serde(default = "first_attempt")]
     pub attempt: u32,
     /// The step; always `cancelled`.
@@ -193,16 +194,16 @@ impl Event for PaymentConfirmed {
     const STREAM: Stream = streams::ACCOUNT_CONFIRMED;
 }
 
-/// What the stock check of an order came to.
+/// The outcome of the stock check of an order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum StockOutcome {
-    /// All pieces are reserved.
+    /// The whole quantity is reserved.
     PaymentRequired,
-    /// At least one product is short; nothing is reserved, and the order waits in line. Its
-    /// `payment-required` follows when it was filled.
+    /// At least one product is short; nothing is reserved, and the order becomes a backorder.
+    /// `payment-required` follows when it is filled.
     OutOfStock,
-    /// A product does not exist, or the total cannot be paid; nothing is reserved.
+    /// A product does not exist, or the total is too large to be paid; nothing is reserved.
     Rejected,
 }
 
@@ -214,28 +215,29 @@ pub struct StockChecked {
     /// The order.
     #[schema(value_type = Uuid)]
     pub order_id: OrderId,
-    /// Who pays.
+    /// The customer who pays.
     pub customer_id: CustomerId,
-    /// As ordered.
+    /// The ordered products.
     pub product_ids: Vec<ProductId>,
-    /// What the reserved pieces cost; only with `payment-required`.
+    /// The cost of the reserved quantity; only with `payment-required`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order_total: Option<u64>,
-    /// The attempt that this answers; where it is missing, the order's current one. The original does
-    /// not say.
+    /// The attempt that this result belongs to; if it is missing, the order's current one. The
+    /// original omits it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
-    /// Why it was rejected, or what is short; for people.
+    /// The reason for the rejection, or the short products, as text.
     #[serde(
         default,
         deserialize_with = "read_plain_option",
         skip_serializing_if = "Option::is_none"
     )]
     pub reason: Option<String>,
-    /// Said again, because the order was sent again; see `OrderCreated`.
+    /// Whether this is a repeated answer to a resent order; see `OrderCreated`.
     #[serde(default, skip_serializing_if = "is_false")]
     pub resend: bool,
-    /// Said again after the pieces were given back: nothing may be taken for them any more.
+    /// Whether this is repeated after the reserved quantity was released: it must not be paid any
+    /// more.
     #[serde(default, skip_serializing_if = "is_false")]
     pub released: bool,
 }
@@ -244,11 +246,11 @@ impl Event for StockChecked {
     const STREAM: Stream = streams::INVENTORY_CHECK;
 }
 
-/// What the payment of an order came to.
+/// The outcome of the payment of an order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WalletOutcome {
-    /// Paid.
+    /// The order is paid.
     ToBeShipped,
     /// The balance is below the total; nothing was taken.
     InsufficientFund,
@@ -262,18 +264,18 @@ pub struct WalletChecked {
     /// The order.
     #[schema(value_type = Uuid)]
     pub order_id: OrderId,
-    /// Who pays.
+    /// The customer who pays.
     pub customer_id: CustomerId,
     /// The outcome.
     pub account: WalletOutcome,
-    /// What was asked for; the original does not say.
+    /// The requested amount; the original omits it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order_total: Option<u64>,
-    /// The attempt that this answers; where it is missing, the order's current one. The original does
-    /// not say.
+    /// The attempt that this result belongs to; if it is missing, the order's current one. The
+    /// original omits it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
-    /// Why nothing was paid; for people.
+    /// The reason why nothing was paid, as text.
     #[serde(
         default,
         deserialize_with = "read_plain_option",
@@ -286,15 +288,15 @@ impl Event for WalletChecked {
     const STREAM: Stream = streams::ACCOUNT_WALLET;
 }
 
-/// What an order had cost was given back.
+/// The cost of an order was refunded.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Refunded {
     /// The order.
     #[schema(value_type = Uuid)]
     pub order_id: OrderId,
-    /// Who had paid.
+    /// The customer who had paid.
     pub customer_id: CustomerId,
-    /// How much, in whole units of money.
+    /// The amount, in whole units of money.
     pub amount: u64,
     /// The attempt that was paid.
     #[serde(default = "first_attempt")]
@@ -305,14 +307,14 @@ impl Event for Refunded {
     const STREAM: Stream = streams::ACCOUNT_REFUNDED;
 }
 
-/// Stock comes in.
+/// A delivery of stock.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Restock {
-    /// Names the delivery: however often it is published, it comes in once.
+    /// The id of the delivery, which has its effect once however often it is published.
     pub id: Uuid,
     /// The product.
     pub product_id: ProductId,
-    /// How many pieces.
+    /// The quantity.
     pub amount: u64,
 }
 
@@ -320,14 +322,14 @@ impl Event for Restock {
     const STREAM: Stream = streams::INVENTORY_RESTOCK;
 }
 
-/// A customer pays money in.
+/// A customer's deposit.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct TopUp {
-    /// Names the deposit: however often it is published, it comes in once.
+    /// The id of the deposit, which has its effect once however often it is published.
     pub id: Uuid,
     /// The customer.
     pub customer_id: CustomerId,
-    /// In whole units of money.
+    /// The amount, in whole units of money.
     pub amount: u64,
 }
 
@@ -335,16 +337,16 @@ impl Event for TopUp {
     const STREAM: Stream = streams::ACCOUNT_TOP_UP;
 }
 
-/// A customer's money came in.
+/// A customer's deposit was credited.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ToppedUp {
     /// The deposit.
     pub id: Uuid,
     /// The customer.
     pub customer_id: CustomerId,
-    /// How much, in whole units of money.
+    /// The amount, in whole units of money.
     pub amount: u64,
-    /// The balance with it.
+    /// The balance after the deposit.
     pub balance: u64,
 }
 
@@ -352,12 +354,13 @@ impl Event for ToppedUp {
     const STREAM: Stream = streams::ACCOUNT_TOPPED_UP;
 }
 
-/// Orders wait for a product that came in: the next part of its line is to be served.
+/// Orders wait for a product that was restocked: the next part of its backorder queue is to be
+/// filled.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct LineMoves {
-    /// The product that came in.
+    /// The restocked product.
     pub product_id: ProductId,
-    /// The last ticket that was looked at; 0 at the beginning of the line.
+    /// The sequence number of the last order that was considered; 0 at the beginning of the queue.
     pub after: u64,
 }
 
@@ -365,19 +368,20 @@ impl Event for LineMoves {
     const STREAM: Stream = streams::INVENTORY_LINE;
 }
 
-/// A product as a client defines it; again for an existing one, it is reset to these values.
+/// A client's definition of a product. A definition of an existing product resets it to these
+/// values.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ProductCreated {
     /// The product.
     pub id: ProductId,
-    /// For people.
+    /// The display name.
     #[serde(deserialize_with = "read_plain")]
     pub name: String,
-    /// Of one piece, in whole units of money.
+    /// The price of one piece, in whole units of money.
     pub price: u64,
-    /// Pieces on hand.
+    /// The available quantity.
     pub amount: u64,
-    /// 1: an existing product keeps its amount.
+    /// 1: an existing product keeps its quantity.
     #[serde(
         default,
         deserialize_with = "read_flag",
@@ -386,8 +390,8 @@ pub struct ProductCreated {
     )]
     #[schema(value_type = u8, maximum = 1)]
     pub keep: bool,
-    /// Names the request: however often it is published, it has its effect once. Absent where nobody
-    /// asks what became of it.
+    /// The id of the request, which has its effect once however often it is published. Absent if no
+    /// client waits for the result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<Uuid>,
 }
@@ -396,18 +400,19 @@ impl Event for ProductCreated {
     const STREAM: Stream = streams::INVENTORY_CREATED;
 }
 
-/// A customer's account as a client defines it; again for an existing one, it is reset to these values.
+/// A client's definition of a customer's account. A definition of an existing account resets it to
+/// these values.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct AccountCreated {
     /// The customer.
     pub id: CustomerId,
-    /// For people.
+    /// The display name.
     #[serde(deserialize_with = "read_plain")]
     pub name: String,
-    /// For messages.
+    /// The e-mail address for messages.
     #[serde(deserialize_with = "read_plain")]
     pub email: String,
-    /// In whole units of money.
+    /// The balance, in whole units of money.
     pub balance: u64,
     /// 1: an existing account keeps its balance.
     #[serde(
@@ -418,8 +423,8 @@ pub struct AccountCreated {
     )]
     #[schema(value_type = u8, maximum = 1)]
     pub keep: bool,
-    /// Names the request: however often it is published, it has its effect once. Absent where nobody
-    /// asks what became of it.
+    /// The id of the request, which has its effect once however often it is published. Absent if no
+    /// client waits for the result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<Uuid>,
 }
@@ -433,7 +438,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_of_the_original_is_read_with_defaults_and_strangers_ignored() {
+    fn an_event_of_the_original_is_read_with_defaults_and_ignores_unknown_members() {
         let event: StockChecked = serde_json::from_str(
             r#"{"inventory":"payment-required","order_id":"9b9a2bd4-6d3f-4b0e-9d2c-5a6c8a3f6a11",
                 "customer_id":"101","product_ids":["201"],"order_total":800,"colour":"red"}"#,
@@ -445,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_are_numbers_for_the_original_and_are_read_in_the_form_of_earlier_versions() {
+    fn flags_are_numbers_and_are_also_read_in_the_form_of_earlier_versions() {
         for (keep, written) in [(true, Some(1)), (false, None)] {
             let (name, request) = ("Denon".to_owned(), None);
             let id = "201".parse().unwrap();
@@ -469,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_others_have_no_control_characters_once_they_are_read() {
+    fn control_characters_in_texts_are_replaced_when_they_are_read() {
         let account: AccountCreated = serde_json::from_str(
             r#"{"id":"101","name":"A\nB\u001b[31m","email":"a@b\r\nBcc: c@d","balance":1}"#,
         )

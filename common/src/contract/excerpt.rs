@@ -1,11 +1,11 @@
-//! Excerpts of client input. A reason or message that is stored or published names the first few offending
-//! values and has a bounded length, however many they are and however long.
+//! Excerpts of client input. A stored or published reason or message names the first few offending
+//! values and has a limited length, regardless of their number and length.
 
 use std::fmt;
 
-/// How many of several things are named.
-const NAMED: usize = 6;
-/// The characters of an id that are shown: a UUID is shown whole.
+/// The number of items that are named.
+const MAX_NAMED: usize = 6;
+/// The number of characters of an id that are shown: enough for a whole UUID.
 const ID_SHOWN: usize = 36;
 
 /// An id, or its beginning if it is long.
@@ -21,10 +21,10 @@ impl fmt::Display for ShortId<'_> {
     }
 }
 
-/// The first few of these things, and how many more they are, as a sentence lists them: `a, b and c`.
+/// The first few items, and the number of the others, as a list in a sentence: `a, b and c`.
 pub fn listed<T: fmt::Display>(things: impl ExactSizeIterator<Item = T>) -> String {
-    let more = things.len().saturating_sub(NAMED);
-    let mut named: Vec<String> = things.take(NAMED).map(|it| it.to_string()).collect();
+    let more = things.len().saturating_sub(MAX_NAMED);
+    let mut named: Vec<String> = things.take(MAX_NAMED).map(|it| it.to_string()).collect();
     if more > 0 {
         named.push(format!("{more} more"));
     }
@@ -32,10 +32,10 @@ pub fn listed<T: fmt::Display>(things: impl ExactSizeIterator<Item = T>) -> Stri
     if named.is_empty() { last } else { format!("{} and {last}", named.join(", ")) }
 }
 
-/// The same for clauses, which may have commas of their own: `a; b; c`.
+/// The same for clauses, which may contain commas: `a; b; c`.
 pub fn clauses<T: fmt::Display>(things: impl ExactSizeIterator<Item = T>) -> String {
-    let more = things.len().saturating_sub(NAMED);
-    let named: Vec<String> = things.take(NAMED).map(|it| it.to_string()).collect();
+    let more = things.len().saturating_sub(MAX_NAMED);
+    let named: Vec<String> = things.take(MAX_NAMED).map(|it| it.to_string()).collect();
     let named = named.join("; ");
     if more == 0 { named } else { format!("{named} and {more} more") }
 }
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_ids_are_cut_and_of_many_things_the_first_few_are_named() {
+    fn long_ids_are_cut_and_the_first_few_items_are_named() {
         let uuid = "5d1cc3bd-6a0e-4f0b-9c5e-0b7b8f1d2a64";
         assert_eq!(ShortId(uuid).to_string(), uuid);
         assert_eq!(ShortId(&"x".repeat(64)).to_string(), format!("{}…", "x".repeat(36)));

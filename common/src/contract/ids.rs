@@ -1,4 +1,4 @@
-//! Ids of orders, products and customers, parsed at the edge.
+//! Ids of orders, products and customers, validated at the edge.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -15,22 +15,22 @@ pub const ID_LIMIT: usize = 64;
 pub struct OrderId(pub Uuid);
 
 impl OrderId {
-    /// A random id, for a command that came without an `Idempotency-Key`.
+    /// A random id, for a command without an `Idempotency-Key`.
     pub fn random() -> Self {
         Self(Uuid::new_v4())
     }
 
-    /// The id that `caller`'s `Idempotency-Key` stands for: the same for every repetition, another
-    /// one for every other caller (UUID version 5, RFC 9562).
+    /// The order id for `caller`'s `Idempotency-Key`: the same for every repetition, different for
+    /// every other caller (UUID version 5, RFC 9562).
     pub fn for_key(caller: &str, key: &str) -> Self {
         Self(request_id("order", caller, key))
     }
 }
 
-/// The id that `caller`'s `Idempotency-Key` stands for where it asks for this kind of thing: the
-/// same for every repetition (UUID version 5, RFC 9562).
+/// The request id for `caller`'s `Idempotency-Key` and this kind of request: the same for every
+/// repetition (UUID version 5, RFC 9562).
 pub fn request_id(kind: &str, caller: &str, key: &str) -> Uuid {
-    // The length in front keeps ("ab", "c") and ("a", "bc") apart.
+    // The length prefix distinguishes ("ab", "c") from ("a", "bc").
     let name = format!("{kind}\n{}\n{caller}\n{key}", caller.len());
     Uuid::new_v5(&NAMESPACE, name.as_bytes())
 }
@@ -52,7 +52,7 @@ impl FromStr for OrderId {
     }
 }
 
-/// Why a text is not an id.
+/// The reason why a text is not an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidId(&'static str);
@@ -64,7 +64,7 @@ macro_rules! text_id {
         #[serde(try_from = "String", into = "String")]
         #[schema(
             value_type = String, min_length = 1, max_length = 64,
-            // A text with a character that is no dot, or with more than two dots.
+            // A text with a character that is not a dot, or with more than two dots.
             pattern = r"^([A-Za-z0-9._:@-]*[A-Za-z0-9_:@-][A-Za-z0-9._:@-]*|\.{3,})$",
             example = $example
         )]
@@ -132,7 +132,7 @@ text_id!(
 
 fn check_text(text: &str, rule: &'static str) -> Result<(), InvalidId> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._:@-".contains(&byte);
-    // Clients take a path that ends in a segment of one or two dots for another path.
+    // Clients normalize a path that ends in a segment of one or two dots.
     let is_dots = matches!(text, "." | "..");
     if text.is_empty() || text.len() > ID_LIMIT || is_dots || !text.bytes().all(fits) {
         return Err(InvalidId(rule));

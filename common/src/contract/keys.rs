@@ -1,5 +1,5 @@
-//! The shop's kinds of entities, lists and sorted sets: every key of Redis that is neither a stream nor the engine's
-//! own (see [`schema::keys`](crate::schema::keys)).
+//! The shop's kinds of entities, lists and sorted sets: every Redis key that is neither a stream
+//! nor the engine's own (see [`schema::keys`](crate::schema::keys)).
 
 use crate::{
     contract::{ids::CustomerId, order_status::OrderStatus, streams},
@@ -23,10 +23,10 @@ pub static PRODUCT: Kind = Kind {
     updates: Some(streams::INVENTORY_UPDATED),
     announces_new: true,
 };
-/// What an order holds of the stock, by inventory_service; its id is the order's.
+/// Reservations of stock for orders, by inventory_service; the id is the order's.
 pub static RESERVATION: Kind = Kind::plain("{inventory}:reservation:");
-/// A page of a product's line of waiting orders, by inventory_service; its id is
-/// `<number>:<product>`. The gateway reads it to show where an order waits.
+/// The pages of a product's backorder queue, by inventory_service; the id is `<number>:<product>`.
+/// The gateway reads them to show the position of an order.
 pub static LINE_PAGE: Kind = Kind::plain("{inventory}:line:");
 /// Deliveries of stock, by inventory_service.
 pub static DELIVERY: Kind = Kind::plain("{inventory}:delivery:");
@@ -37,7 +37,7 @@ pub static ACCOUNT: Kind = Kind {
     updates: Some(streams::ACCOUNT_UPDATED),
     announces_new: true,
 };
-/// What an order cost its customer, by account_service; its id is the order's.
+/// Payments for orders, by account_service; the id is the order's.
 pub static PAYMENT: Kind = Kind::plain("{account}:payment:");
 /// Customers' deposits, by account_service.
 pub static DEPOSIT: Kind = Kind::plain("{account}:deposit:");
@@ -46,13 +46,13 @@ pub static MESSAGE: Kind = Kind::plain("{message}:entity:");
 /// msg_service's own copy of customers' names.
 pub static CUSTOMER: Kind = Kind::plain("{message}:customer:");
 
-/// Requests to define a product, by inventory_service; their ids are the requests'.
+/// Idempotency records of product definitions, by inventory_service; the ids are the requests'.
 pub static PRODUCT_DEFINITION: Kind = Kind::plain("{inventory}:definition:");
-/// Requests to define an account, by account_service.
+/// Idempotency records of account definitions, by account_service.
 pub static ACCOUNT_DEFINITION: Kind = Kind::plain("{account}:definition:");
-/// Requests to define an account whose name and address msg_service has copied.
+/// Idempotency records of account definitions whose name and address msg_service has copied.
 pub static CUSTOMER_DEFINITION: Kind = Kind::plain("{message}:definition:");
-/// The current attempts of orders that were tried again, by msg_service.
+/// The current attempts of orders after the first one, by msg_service.
 pub static ATTEMPT: Kind = Kind::plain("{message}:attempt:");
 
 /// The list of a customer's orders, in the order of their creation.
@@ -65,27 +65,26 @@ pub fn messages_to(customer: &CustomerId) -> String {
     format!("{{message}}:index:{customer}")
 }
 
-/// The sorted set of the orders that have this status. All scores are 0, so that the members sort
-/// by themselves: `<time of creation, 12 hexadecimal digits>-<id>`.
+/// The sorted set of the orders with this status. All scores are 0, so the members determine the
+/// order: `<time of creation, 12 hexadecimal digits>-<id>`.
 pub fn orders_with(status: OrderStatus) -> String {
     format!("{{order}}:status:{}", status.name())
 }
 
-/// The same orders, sorted by customer and then by time: each member begins with [`of_customer`]. One set
-/// for all customers: a commit checks each set that it writes to, and does so once.
+/// The same orders, sorted by customer and then by time: each member begins with [`of_customer`].
+/// There is one set for all customers, because a commit checks each set that it writes to once.
 pub fn customers_orders_with(status: OrderStatus) -> String {
     format!("{{order}}:status:{}:customers", status.name())
 }
 
 /// The sorted set of the open orders, see [`OrderStatus::is_open`], with the members of
-/// [`customers_orders_with`]. How many a customer has limits further ones.
+/// [`customers_orders_with`]. The number of a customer's open orders is limited.
 pub const OPEN_ORDERS: &str = "{order}:open";
 
-/// With what the members that belong to this customer begin: `<customer>/`. No id has a slash.
+/// The prefix of the members of this customer: `<customer>/`. No id contains a slash.
 pub fn of_customer(customer: &CustomerId) -> String {
     format!("{customer}/")
 }
 
-/// The sorted set of the orders with a step that is not confirmed yet. Its members are those of
-/// [`orders_with`].
+/// The sorted set of the orders with an unconfirmed step. Its members are those of [`orders_with`].
 pub const UNCONFIRMED_ORDERS: &str = "{order}:unconfirmed";

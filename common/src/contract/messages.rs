@@ -15,38 +15,38 @@ use crate::{
     },
 };
 
-/// What a message to the customer is about.
+/// The subject of a message to a customer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum MessageKind {
     /// The order was received.
     OrderReceived,
-    /// All pieces are reserved, payment is next.
+    /// The whole quantity is reserved, and payment follows.
     StockReserved,
     /// The order waits for stock.
     OutOfStock,
-    /// Paid; on its way.
+    /// The order is paid and on its way.
     OnItsWay,
-    /// The customer has to top up.
+    /// The balance is too low.
     InsufficientFund,
-    /// The order names something that does not exist.
+    /// The order contains an unknown product or customer.
     Rejected,
     /// The customer paid again, and the order is tried again.
     TriedAgain,
-    /// The order is called off.
+    /// The order is cancelled.
     Cancelled,
-    /// What the order had cost is given back.
+    /// The cost of the order is refunded.
     Refunded,
-    /// The order left the house.
+    /// The order was shipped.
     Shipped,
     /// The order arrived.
     Completed,
-    /// The customer's money came in.
+    /// The deposit was credited.
     ToppedUp,
 }
 
 impl MessageKind {
-    /// All that are about orders, in the order in which they are sent where an attempt leads to several.
+    /// All kinds that concern orders, in the order in which one attempt sends them.
     pub const ABOUT_ORDERS: [Self; 11] = [
         Self::OrderReceived,
         Self::TriedAgain,
@@ -61,7 +61,7 @@ impl MessageKind {
         Self::Completed,
     ];
 
-    /// As in the event.
+    /// The name in the event.
     pub const fn name(self) -> &'static str {
         match self {
             Self::OrderReceived => "order-received",
@@ -83,17 +83,18 @@ impl MessageKind {
 /// A message that was sent to a customer.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct MessageSent {
-    /// The message: one per cause, which is an attempt of an order and a kind, or a deposit.
+    /// The id of the message: one per cause, which is an attempt of an order and a kind, or a
+    /// deposit.
     pub id: Uuid,
-    /// To whom.
+    /// The customer who receives it.
     pub customer: CustomerId,
-    /// About which order, if it is about one.
+    /// The order, if the message concerns one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Uuid>)]
     pub order: Option<OrderId>,
-    /// What about.
+    /// The subject.
     pub kind: MessageKind,
-    /// One line.
+    /// A one-line summary.
     #[schema(example = "Your order is paid")]
     pub subject: String,
     /// The text.

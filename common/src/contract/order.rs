@@ -1,4 +1,4 @@
-//! Orders, with their history.
+//! Orders and their history.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -12,55 +12,55 @@ use crate::{
         order_status::OrderStatus,
     },
     schema::{
-        entity::{Entity, Kind, Place},
+        entity::{Entity, Kind, SortedSetEntry},
         entry_id::EntryId,
         json::to_json,
     },
 };
 
-/// How many attempts an order may have.
+/// The maximum number of attempts of an order.
 pub const MAX_ATTEMPTS: u32 = 10_000;
-/// How many attempts an order may have whose history was never shortened. Earlier versions stored all
-/// steps of all attempts, and what is shortened at once has to fit into one commit.
+/// The maximum number of attempts of an order whose history was never shortened. Earlier versions
+/// stored all steps of all attempts, and shortening them must fit into one commit.
 pub const MAX_UNSHORTENED_ATTEMPTS: u32 = 50;
-/// The attempts whose steps an order keeps, the current one included.
+/// The number of attempts whose steps an order keeps, including the current one.
 pub const KEPT_ATTEMPTS: u32 = 10;
 
-/// A step in the life of an order.
+/// A step of an order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Step {
-    /// The status that it reached.
+    /// The status that was reached.
     pub status: OrderStatus,
-    /// When order_service learned of it, in milliseconds since 1970.
+    /// The time at which order_service recorded it, in milliseconds since 1970.
     #[schema(value_type = u64, example = 1_767_225_600_000_u64)]
     pub at: Millis,
-    /// In which attempt, from 1.
+    /// The number of the attempt, from 1.
     #[schema(example = 1)]
     pub attempt: u32,
-    /// The request that asked for it, if one did; made from its `Idempotency-Key`.
+    /// The request that caused the step, if one did; derived from its `Idempotency-Key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<Uuid>,
-    /// Only if order_service learned of it after a step that follows it: how many steps it knew
-    /// before.
+    /// The number of steps known before this one; only if order_service learned of it after a step
+    /// that follows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub late: Option<u32>,
-    /// Only if the order's total became known by it and not by `payment-required`.
+    /// The order's total, only if it became known by this step and not by `payment-required`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order_total: Option<u64>,
-    /// The last entry with this result; only if that does not say which attempt it is about.
+    /// The last entry with this result; only if the result carries no attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "1767225600-000123")]
     pub told_by: Option<EntryId>,
 }
 
 impl Step {
-    /// A step that nobody asked for, known in time.
+    /// A step that no request caused and that arrived in order.
     pub const fn new(status: OrderStatus, at: Millis, attempt: u32) -> Self {
         Self { status, at, attempt, request: None, late: None, order_total: None, told_by: None }
     }
 }
 
-/// The largest number of times that order_service asks for the confirmation of a step.
+/// The maximum number of resends for the confirmation of a step.
 pub const CONFIRMATION_RESENDS_MAX: u32 = 20;
 
 /// An effect of an order's last step that its owner has to confirm to order_service.
@@ -71,19 +71,19 @@ pub enum Confirmation {
     StockCancelled,
     /// The shipped order is counted as sold; by inventory_service.
     StockShipped,
-    /// The order that was not paid holds no stock; by inventory_service.
+    /// The unpaid order holds no stock; by inventory_service.
     StockReleased,
     /// The payment of the cancelled order is refunded; by account_service.
     PaymentCancelled,
 }
 
-/// How often an order was sent again because no answer or confirmation came.
+/// The resends of an order for lack of an answer or a confirmation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Resent {
-    /// When for the last time, in milliseconds since 1970.
+    /// The time of the last resend, in milliseconds since 1970.
     #[schema(value_type = u64, example = 1_767_225_660_000_u64)]
     pub at: Millis,
-    /// How often since its last step.
+    /// The number of resends since the last step.
     #[schema(example = 1)]
     pub times: u32,
 }
@@ -94,42 +94,40 @@ pub struct Order {
     /// The order's id.
     #[schema(value_type = uuid::Uuid)]
     pub id: OrderId,
-    /// A product id repeated n times means n pieces.
+    /// The ordered products; an id repeated n times means n pieces.
     #[schema(example = json!(["201", "204"]))]
     pub product_ids: Vec<ProductId>,
-    /// Who ordered, and pays.
+    /// The customer who ordered and pays.
     pub customer_id: CustomerId,
-    /// Where it stands.
+    /// The current status.
     pub status: OrderStatus,
-    /// Counts the tries to fill the order, from 1.
+    /// The number of the attempt to fill the order, from 1.
     #[schema(example = 1)]
     pub attempt: u32,
-    /// What it costs, in whole units of money; known once its stock is reserved.
+    /// The cost, in whole units of money; known once the stock is reserved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = 900)]
     pub order_total: Option<u64>,
-    /// Why it was rejected, or what is short.
+    /// The reason for the rejection, or the short products.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The statuses that it went through, oldest first: the first step and those of the latest
-    /// attempts.
+    /// The statuses of the order, oldest first: the first step and those of the latest attempts.
     pub history: Vec<Step>,
-    /// How many steps after the first one are not kept in `history` any more; they belong to
-    /// earlier attempts.
+    /// The number of omitted steps after the first one; they belong to earlier attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = 27)]
     pub omitted: Option<u32>,
-    /// Only while an answer or a confirmation is overdue.
+    /// The resends; only while an answer or a confirmation is overdue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resent: Option<Resent>,
-    /// The effects of its last step that are not confirmed yet.
+    /// The effects of the last step that are not confirmed yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(example = json!([]))]
     pub unconfirmed: Vec<Confirmation>,
 }
 
 impl Order {
-    /// How many attempts it may have.
+    /// The maximum number of attempts of this order.
     pub const fn attempt_limit(&self) -> u32 {
         if self.attempt > KEPT_ATTEMPTS && self.omitted.is_none() {
             MAX_UNSHORTENED_ATTEMPTS
@@ -138,19 +136,19 @@ impl Order {
         }
     }
 
-    /// When it was placed.
+    /// The time at which the order was placed.
     pub fn created(&self) -> Millis {
         self.history.first().map_or(0, |step| step.at)
     }
 
-    /// Whether order_service still asks for the confirmation of a step.
+    /// Whether order_service still resends the order for the confirmation of a step.
     pub fn awaits_confirmation(&self) -> bool {
         let times = self.resent.map_or(0, |resent| resent.times);
         !self.unconfirmed.is_empty() && times <= CONFIRMATION_RESENDS_MAX
     }
 
-    /// As it was answered to the request that asked for the step at this place of its history:
-    /// with what was known by then.
+    /// The order as it was in the answer to the request for the step at this index of its history:
+    /// with the state known by then.
     #[must_use]
     pub fn as_of(&self, place: usize) -> Self {
         let arrivals = self.arrivals();
@@ -165,7 +163,7 @@ impl Order {
             _ => step.order_total,
         };
         let order_total = history.iter().filter(|step| step.attempt == attempt).find_map(total);
-        // Steps are omitted when an attempt begins, so earlier answers had all of them.
+        // Steps are omitted when an attempt begins, so earlier answers contained all of them.
         let omitted = self.omitted.filter(|_| attempt == self.attempt);
         Self {
             status,
@@ -180,8 +178,8 @@ impl Order {
         }
     }
 
-    /// For each step of the history, how many were known before it. Those that came late tell; the
-    /// others came one after the other.
+    /// For each step of the history, the number of steps known before it. Late steps record this
+    /// number; the others arrived in sequence.
     pub fn arrivals(&self) -> Vec<u32> {
         let late: Vec<u32> = self.history.iter().filter_map(|step| step.late).collect();
         let mut in_time = (0..).filter(|number| !late.contains(number));
@@ -199,56 +197,57 @@ impl Entity for Order {
     fn lists(&self) -> Vec<String> {
         vec![keys::orders_of(&self.customer_id)]
     }
-    fn places(&self) -> Vec<Place> {
+    fn sorted_sets(&self) -> Vec<SortedSetEntry> {
         let member = format!("{:012x}-{}", self.created(), self.id);
         let of_customer = format!("{}{member}", keys::of_customer(&self.customer_id));
-        let mut places = vec![
-            Place::new(keys::orders_with(self.status), member.clone()),
-            Place::new(keys::customers_orders_with(self.status), of_customer.clone()),
+        let mut sorted_sets = vec![
+            SortedSetEntry::new(keys::orders_with(self.status), member.clone()),
+            SortedSetEntry::new(keys::customers_orders_with(self.status), of_customer.clone()),
         ];
         if self.awaits_confirmation() {
-            places.push(Place::new(keys::UNCONFIRMED_ORDERS, member));
+            sorted_sets.push(SortedSetEntry::new(keys::UNCONFIRMED_ORDERS, member));
         }
         if self.status.is_open() {
-            places.push(Place::new(keys::OPEN_ORDERS, of_customer));
+            sorted_sets.push(SortedSetEntry::new(keys::OPEN_ORDERS, of_customer));
         }
-        places
+        sorted_sets
     }
     fn announcement(&self) -> Option<String> {
         Some(to_json(&OrderUpdated::from(self)))
     }
 }
 
-/// An order as `events:{order}_updated` carries it: without its history.
+/// An order on `events:{order}_updated`: without its history.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(from = "AnyOrderUpdated")]
 pub struct OrderUpdated {
     /// The order.
     #[schema(value_type = Uuid)]
     pub id: OrderId,
-    /// A product id repeated n times means n pieces.
+    /// The ordered products; an id repeated n times means n pieces.
     #[schema(example = json!(["201", "204"]))]
     pub product_ids: Vec<ProductId>,
-    /// Who ordered, and pays.
+    /// The customer who ordered and pays.
     pub customer_id: CustomerId,
     /// Its status.
     pub status: OrderStatus,
-    /// Counts the tries to fill the order, from 1.
+    /// The number of the attempt to fill the order, from 1.
     #[schema(example = 1)]
     pub attempt: u32,
-    /// What it costs, in whole units of money; known once its stock is reserved.
+    /// The cost, in whole units of money; known once the stock is reserved.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = 900)]
     pub order_total: Option<u64>,
-    /// Why it was rejected, or what is short.
+    /// The reason for the rejection, or the short products.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// When it was placed, in milliseconds since 1970; absent where the publisher does not say.
+    /// The time at which the order was placed, in milliseconds since 1970; absent if the publisher
+    /// omits it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u64>, example = 1_767_225_600_000_u64)]
     pub created_at: Option<Millis>,
-    /// The time of its last step, or when it was sent again after that, in milliseconds since 1970;
-    /// absent where the publisher does not say.
+    /// The time of the last step, or of a later resend, in milliseconds since 1970; absent if the
+    /// publisher omits it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u64>, example = 1_767_225_600_007_u64)]
     pub updated_at: Option<Millis>,
@@ -270,13 +269,14 @@ impl From<&Order> for OrderUpdated {
     }
 }
 
-/// The original takes every text with `_` and `:` in an event that it caches for a key of its cache, and answers 500
-/// for ever when there is none. Reasons name ids, and ids may have either.
+/// Replaces colons that the original would misread: it takes every text with `_` and `:` in a
+/// cached event for a key of its cache, and answers 500 for ever if the key is missing. Reasons
+/// contain ids, which may have either character.
 fn no_key_of_the_original(reason: &str) -> String {
     if reason.contains('_') { reason.replace(':', " -") } else { reason.to_owned() }
 }
 
-/// The time of the latest step, or of sending the order again.
+/// The time of the latest step or resend.
 fn last_change(history: &[Step], resent: Option<Resent>) -> Option<Millis> {
     history.iter().map(|step| step.at).chain(resent.map(|resent| resent.at)).max()
 }

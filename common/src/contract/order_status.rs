@@ -1,17 +1,17 @@
-//! Where an order stands.
+//! The status of an order.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Where an order stands.
+/// The status of an order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OrderStatus {
-    /// Accepted; nothing was looked at yet.
+    /// Accepted; nothing was checked yet.
     Pending,
     /// Waits for stock; nothing is reserved.
     OutOfStock,
-    /// All pieces are reserved; payment is under way.
+    /// The whole quantity is reserved; payment is in progress.
     PaymentRequired,
     /// Waits for the customer to top up; nothing is reserved.
     InsufficientFund,
@@ -21,14 +21,14 @@ pub enum OrderStatus {
     Shipped,
     /// Arrived.
     Completed,
-    /// It names a product or customer that does not exist; see `reason`.
+    /// Contains a product or customer that does not exist; see `reason`.
     Rejected,
-    /// Called off.
+    /// Cancelled.
     Cancelled,
 }
 
 impl OrderStatus {
-    /// All of them.
+    /// All statuses.
     pub const ALL: [OrderStatus; 9] = [
         Self::Pending,
         Self::OutOfStock,
@@ -46,12 +46,12 @@ impl OrderStatus {
         matches!(self, Self::Pending | Self::PaymentRequired)
     }
 
-    /// Whether something can still become of the order.
+    /// Whether the status can still change.
     pub const fn is_open(self) -> bool {
         !matches!(self, Self::Completed | Self::Rejected | Self::Cancelled)
     }
 
-    /// As in JSON.
+    /// The name in JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Pending => "pending",

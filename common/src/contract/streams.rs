@@ -1,4 +1,5 @@
-//! The one table of topics and streams: key, topic, writer, readers, and the member that names the subject.
+//! The table of topics and streams: key, topic, writer, readers, and the member with the id of the
+//! subject.
 
 use crate::schema::stream::{
     Stream, Topic,

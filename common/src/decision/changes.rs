@@ -1,36 +1,36 @@
-//! What a decision comes to.
+//! The result of a decision.
 
 use std::{fmt, sync::Arc};
 
 use crate::{
     decision::stored::{Document, Stored},
     schema::{
-        entity::{Entity, Kind, Place},
+        entity::{Entity, Kind, SortedSetEntry},
         keys::Key,
         stream::{Event, Stream},
     },
 };
 
-/// What a decision comes to. Nothing happens by making one.
+/// The result of a decision. Creating one has no effect.
 #[derive(Debug)]
 pub struct Changes<A = ()> {
     pub(crate) puts: Vec<Put>,
     pub(crate) appends: Vec<Append>,
     pub(crate) notes: Vec<Note>,
     pub(crate) deliveries: Vec<String>,
-    /// A limit, and the answer if it is reached already.
+    /// A limit, and the answer if it is already reached.
     pub(crate) limit: Option<(SetLimit, A)>,
     pub(crate) answer: Option<A>,
 }
 
-/// A limit for the members of a sorted set that a decision adds one to.
+/// A limit for the members of a sorted set that a decision adds a member to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct SetLimit {
     /// The key of the set.
     pub(crate) set: String,
-    /// With what the members begin that count.
+    /// The prefix of the members that count.
     pub(crate) prefix: String,
-    /// The most of them.
+    /// The maximum number of these members.
     pub(crate) members: u64,
 }
 
@@ -39,14 +39,14 @@ pub(crate) struct Put {
     pub(crate) key: Key,
     pub(super) kind: &'static Kind,
     pub(super) entity: Arc<dyn Stored>,
-    pub(super) places_of: fn(&Document) -> Vec<Place>,
+    pub(super) sorted_sets_of: fn(&Document) -> Vec<SortedSetEntry>,
     pub(super) joins_again: bool,
 }
 
 /// An event to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Append {
-    /// Where.
+    /// The stream.
     pub stream: Stream,
     /// The JSON object.
     pub json: String,
@@ -55,7 +55,7 @@ pub struct Append {
 /// A line for the log, written once the decision is committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
-    /// The id of what it is about, if it is about one entity.
+    /// The id of the entity, if the line concerns a single one.
     pub subject: Option<String>,
     /// A sentence.
     pub text: String,
@@ -75,23 +75,23 @@ impl<A> Default for Changes<A> {
 }
 
 impl<A> Changes<A> {
-    /// Nothing to do.
+    /// No changes.
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// Writes an entity, which `reads` must have named as loaded or fresh. It is announced once
-    /// per commit with its last state, where its kind has a stream for that; a new one joins its
-    /// kind's index and its own lists. Its sorted sets follow [`Entity::places`].
+    /// Writes an entity, which `reads` must have named as loaded or fresh. Its last state in a
+    /// commit is announced once, if its kind has a stream for that; a new entity joins the index of
+    /// its kind and its own lists. Its sorted sets follow [`Entity::sorted_sets`].
     pub fn put<E: Entity>(&mut self, entity: E) {
         let key = Key::new(E::KIND, entity.id());
-        let places_of = Document::places::<E>;
+        let sorted_sets_of = Document::sorted_sets::<E>;
         let (kind, entity) = (E::KIND, Arc::new(entity));
-        self.puts.push(Put { key, kind, entity, places_of, joins_again: false });
+        self.puts.push(Put { key, kind, entity, sorted_sets_of, joins_again: false });
     }
 
-    /// Writes an entity that has not changed, so that it joins all of its sorted sets: an earlier
-    /// version of the program that wrote it knew fewer. It is not announced.
+    /// Writes an unchanged entity so that it joins all of its sorted sets: an earlier version of
+    /// the program wrote it with fewer. It is not announced.
     pub fn join_again<E: Entity>(&mut self, entity: E) {
         self.put(entity);
         self.puts.iter_mut().next_back().expect("it was just put").joins_again = true;
@@ -108,20 +108,20 @@ impl<A> Changes<A> {
         self.notes.push(Note { subject: Some(subject.to_string()), text: text.into() });
     }
 
-    /// Logs a sentence about something else.
+    /// Logs a sentence that concerns no single entity.
     pub fn remark(&mut self, text: impl Into<String>) {
         self.notes.push(Note { subject: None, text: text.into() });
     }
 
-    /// Prints a line on standard output once the decision is committed. It is no part of the log: no
-    /// level keeps it back.
+    /// Prints a line on standard output once the decision is committed. The line is not part of the
+    /// log, so no log level suppresses it.
     pub fn deliver(&mut self, line: String) {
         self.deliveries.push(line);
     }
 
-    /// Limits the members with this prefix of a sorted set which [`put`](Self::put) adds one to. The
-    /// commit counts them before it adds one: where there are as many already, nothing of this decision
-    /// happens and the caller gets the other answer.
+    /// Limits the number of members with this prefix of a sorted set that [`put`](Self::put) adds a
+    /// member to. The commit counts them first: if the limit is reached, nothing of this decision
+    /// is written, and the caller gets the other answer.
     pub fn limit(&mut self, set: &str, prefix: String, members: u64, otherwise: A) {
         self.limit = Some((SetLimit { set: set.to_owned(), prefix, members }, otherwise));
     }
@@ -143,7 +143,7 @@ impl<A> Changes<A> {
         &self.appends
     }
 
-    /// Whether nothing is to be stored or published.
+    /// Whether there is nothing to store or publish.
     pub fn is_empty(&self) -> bool {
         self.puts.is_empty() && self.appends.is_empty()
     }

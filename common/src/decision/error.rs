@@ -1,12 +1,12 @@
-//! Why a decision was not made.
+//! Errors of decisions.
 
-/// Why a decision was not made.
+/// The reason why a decision failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecideError {
     /// The input can never be handled.
     #[error("{0}")]
     Invalid(String),
-    /// It looked at an entity that is not loaded yet.
+    /// The decision read an entity that is not loaded yet.
     #[error("an entity is not loaded yet")]
     Missing,
 }

@@ -1,4 +1,4 @@
-//! A service in memory: the same `reads` and `decide` without Redis, for tests and properties.
+//! An in-memory service: the same `reads` and `decide` without Redis, for tests and property tests.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -16,20 +16,20 @@ pub struct Memory<D> {
     /// The members of the sorted sets.
     sets: BTreeMap<String, BTreeSet<String>>,
     versions: u64,
-    /// What was published and not taken yet.
+    /// The published events that the test has not taken yet.
     pub published: VecDeque<Append>,
     /// Log lines and deliveries that the test has not taken yet.
     pub notes: Vec<Note>,
-    /// As `notes`.
+    /// The deliveries that the test has not taken yet.
     pub deliveries: Vec<String>,
-    /// How many entities the last input concerned, counted as the engine does.
+    /// The number of entities that the last input named, counted as the engine does.
     pub concerned: usize,
-    /// How many bytes of entities the last input wrote.
+    /// The number of bytes of entities that the last input wrote.
     pub written: usize,
 }
 
 impl<D: Decider> Memory<D> {
-    /// Nothing stored, nothing published.
+    /// A service with nothing stored and nothing published.
     pub fn new(decider: D) -> Self {
         Self {
             decider,
@@ -44,7 +44,7 @@ impl<D: Decider> Memory<D> {
         }
     }
 
-    /// Handles one input as the engine would, and gives the answer for its caller.
+    /// Handles one input like the engine, and returns the answer for its caller.
     ///
     /// # Errors
     ///
@@ -52,7 +52,7 @@ impl<D: Decider> Memory<D> {
     ///
     /// # Panics
     ///
-    /// The decision wrote what it had not named as loaded or fresh.
+    /// The decision wrote an entity that it had not named as loaded or fresh.
     pub fn handle(
         &mut self,
         input: &D::Input,
@@ -112,7 +112,7 @@ impl<D: Decider> Memory<D> {
         Ok(changes.answer)
     }
 
-    /// Takes what was published on one stream.
+    /// Takes the published events of one stream.
     pub fn take(&mut self, stream: Stream) -> Vec<String> {
         let (taken, left) =
             self.published.drain(..).partition::<Vec<_>, _>(|append| append.stream == stream);
@@ -124,7 +124,7 @@ impl<D: Decider> Memory<D> {
     ///
     /// # Panics
     ///
-    /// One of them cannot be read.
+    /// A stored entity cannot be parsed.
     pub fn all<E: Entity>(&self) -> Vec<E> {
         self.stored
             .iter()

@@ -1,9 +1,9 @@
 //! The vocabulary of pure decisions.
 //!
 //! A service is two functions and some wiring ([`Decider`]): `reads` names the entities that an
-//! input concerns, `decide` turns the input and those entities into [`Changes`]. Neither does IO,
-//! looks at a clock or rolls dice, so both can be run as often as it takes; the engine applies what
-//! was decided. A decision that fails or panics leaves nothing behind.
+//! input concerns, and `decide` turns the input and those entities into [`Changes`]. Neither
+//! performs IO, reads a clock or uses randomness, so both can be repeated as often as necessary;
+//! the engine applies the result. A decision that fails or panics has no effect.
 
 mod changes;
 mod error;
@@ -24,31 +24,31 @@ use crate::{
     schema::stream::{Stream, Topic},
 };
 
-/// What a service does, without how.
+/// The decisions of a service, without the infrastructure.
 pub trait Decider: Send + Sync + 'static {
     /// An event from a stream or a command from HTTP, parsed.
     type Input: Send + Sync + 'static;
-    /// What a command's caller is told; `()` where there are no commands.
+    /// The answer to the caller of a command; `()` without commands.
     type Answer: Send + 'static;
 
-    /// The topic whose entities this decides about.
+    /// The topic that owns the entities.
     const TOPIC: Topic;
 
-    /// All streams of the topic, except the stream of dead letters. The engine trims them, and asks at the start
-    /// for the permissions that they take.
+    /// All streams of the topic, except the stream of dead letters. The engine trims them, and
+    /// checks at the start that it has the permissions for them.
     fn streams() -> Vec<Stream>;
 
-    /// Names the entities that `decide` will look at or write, as far as the input tells. Whatever
-    /// else `decide` turns out to need is loaded when it looks at it.
+    /// Names the entities that `decide` reads or writes, as far as they follow from the input.
+    /// Other entities are loaded when `decide` reads them.
     fn reads(&self, input: &Self::Input, reads: &mut Reads);
 
-    /// Decides. A repeated input finds its own trace in `world` and changes nothing.
+    /// Decides. A repeated input finds its idempotency record in `world` and changes nothing.
     ///
     /// # Errors
     ///
-    /// [`DecideError::Invalid`]: the input itself is at fault and would be however often it was tried: it
-    /// becomes a dead letter, or its caller is told. [`DecideError::Missing`], from [`World::get`], is
-    /// passed on: the decision is made again with more in sight.
+    /// [`DecideError::Invalid`]: the input is at fault and would fail at every attempt. An event
+    /// becomes a dead letter; the caller of a command gets the reason. [`DecideError::Missing`],
+    /// from [`World::get`], is passed on: the decision is repeated with more entities.
     fn decide(
         &self,
         input: &Self::Input,

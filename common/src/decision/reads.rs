@@ -1,15 +1,15 @@
-//! The entities that an input concerns, and how they are read.
+//! The entities that an input concerns, and the way they are read.
 
 use crate::schema::{entity::Entity, keys::Key};
 
-/// How an entity takes part in a decision.
+/// The role of an entity in a decision.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum ReadAccess {
-    /// Read but not checked: it may have changed when the decision is committed.
+    /// Read but not checked: it may have changed by the time of the commit.
     Peek,
-    /// Expected to be absent: not read, but checked.
+    /// Expected to be absent: not read, but checked by the commit.
     Fresh,
-    /// Read, and checked when the decision is committed.
+    /// Read, and checked by the commit.
     Load,
 }
 
@@ -20,19 +20,19 @@ pub struct Reads {
 }
 
 impl Reads {
-    /// The entity is read, and the decision stands only if nobody changed it in between.
+    /// Reads the entity. The decision is committed only if the entity is unchanged by then.
     pub fn load<E: Entity>(&mut self, id: &E::Id) {
         self.keys.push((Key::new(E::KIND, id), ReadAccess::Load));
     }
 
-    /// The entity is expected to be absent: it is not read, but the decision stands only if that
-    /// is true; if not, it is made again with the entity in sight. A decision to change nothing is
-    /// not checked.
+    /// Expects the entity to be absent: it is not read, and the decision is committed only if the
+    /// expectation holds; otherwise the decision is repeated with the entity loaded. A decision
+    /// without changes is not checked.
     pub fn fresh<E: Entity>(&mut self, id: &E::Id) {
         self.keys.push((Key::new(E::KIND, id), ReadAccess::Fresh));
     }
 
-    /// The entity is read but not checked; it may not be written.
+    /// Reads the entity without a check; it may not be written.
     pub fn peek<E: Entity>(&mut self, id: &E::Id) {
         self.keys.push((Key::new(E::KIND, id), ReadAccess::Peek));
     }

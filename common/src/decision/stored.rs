@@ -1,4 +1,4 @@
-//! Entities as they are stored, of whatever type.
+//! Stored entities of any type.
 
 use std::{
     any::Any,
@@ -9,14 +9,14 @@ use std::{
 use crate::{
     decision::error::DecideError,
     schema::{
-        entity::{Entity, Place},
+        entity::{Entity, SortedSetEntry},
         json::from_object,
         keys::Key,
     },
 };
 
-/// The version of an entity. The first one is the time of its creation: an entity that comes back
-/// after its Redis was emptied never has a version that somebody still remembers.
+/// The version of an entity. The first version is the time of its creation: an entity that is
+/// created again after its Redis was emptied never has a version that an instance still remembers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Version(pub(crate) u64);
 
@@ -32,11 +32,11 @@ pub(super) enum Source {
     Entity(Arc<dyn Stored>),
 }
 
-/// An entity whose type was forgotten.
+/// An entity with its type erased.
 pub(crate) trait Stored: Send + Sync + 'static {
     fn json(&self) -> String;
     fn lists(&self) -> Vec<String>;
-    fn places(&self) -> Vec<Place>;
+    fn sorted_sets(&self) -> Vec<SortedSetEntry>;
     fn announcement(&self) -> Option<String>;
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
@@ -56,8 +56,8 @@ impl<E: Entity> Stored for E {
         Entity::lists(self)
     }
 
-    fn places(&self) -> Vec<Place> {
-        Entity::places(self)
+    fn sorted_sets(&self) -> Vec<SortedSetEntry> {
+        Entity::sorted_sets(self)
     }
 
     fn announcement(&self) -> Option<String> {
@@ -69,7 +69,7 @@ impl<E: Entity> Stored for E {
     }
 }
 
-/// Tells by its presence alone.
+/// A mark whose presence is its only content.
 pub(super) struct Mark;
 
 impl Stored for Mark {
@@ -81,7 +81,7 @@ impl Stored for Mark {
         Vec::new()
     }
 
-    fn places(&self) -> Vec<Place> {
+    fn sorted_sets(&self) -> Vec<SortedSetEntry> {
         Vec::new()
     }
 
@@ -104,13 +104,13 @@ impl Document {
         Self { source: Source::Entity(entity), parsed }
     }
 
-    /// The sorted sets of this entity of a known kind; none if it cannot be read.
-    pub(super) fn places<E: Entity>(&self) -> Vec<Place> {
+    /// The sorted sets of this entity of a known kind; none if it cannot be parsed.
+    pub(super) fn sorted_sets<E: Entity>(&self) -> Vec<SortedSetEntry> {
         if let Some(parsed) = self.parsed.get() {
-            return parsed.downcast_ref::<E>().map_or_else(Vec::new, Entity::places);
+            return parsed.downcast_ref::<E>().map_or_else(Vec::new, Entity::sorted_sets);
         }
         let Source::Json(json) = &self.source else { return Vec::new() };
-        from_object::<E>(json).map_or_else(|_| Vec::new(), |entity| entity.places())
+        from_object::<E>(json).map_or_else(|_| Vec::new(), |entity| entity.sorted_sets())
     }
 
     pub(super) fn parse<E: Entity>(
@@ -121,7 +121,7 @@ impl Document {
             return Err(DecideError::invalid(format!("{key} is used as two kinds of entity")));
         };
         let entity: E = from_object(json).map_err(|error| {
-            DecideError::invalid(format!("what is stored at {key} cannot be read: {error}"))
+            DecideError::invalid(format!("the value at {key} cannot be read: {error}"))
         })?;
         Ok(Arc::new(entity))
     }

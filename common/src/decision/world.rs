@@ -1,4 +1,4 @@
-//! The entities as a decision sees them.
+//! The entities that a decision reads.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -13,53 +13,55 @@ use crate::{
         stored::{Document, Mark, Source, Stored, Version},
     },
     schema::{
-        entity::{Entity, Kind, Place},
+        entity::{Entity, Kind, SortedSetEntry},
         keys::{Key, MARK},
         stored_form,
         stream::Stream,
     },
 };
 
-/// The entities as a decision sees them: as they stand in Redis, with the changes of the inputs
-/// before it in the same batch.
+/// The entities that a decision reads: their state in Redis, with the changes of the inputs before
+/// it in the same batch.
 #[derive(Default, Debug)]
 pub struct World {
     slots: HashMap<Key, Slot>,
-    /// What was looked at but is not loaded.
+    /// Entities that a decision tried to read but that are not loaded.
     missing: Mutex<Vec<Key>>,
-    /// Entities that nobody named are absent rather than an error; see [`World::for_tests`].
+    /// Whether entities that were not named count as absent instead of causing an error; see
+    /// [`World::for_tests`].
     open: bool,
 }
 
 #[derive(Debug)]
 pub(crate) struct Slot {
-    /// As in Redis: version and document.
+    /// The state in Redis: version and document.
     standing: Option<(Version, Document)>,
-    /// After the changes of this batch, if there were any.
+    /// The state after the changes of this batch, if there are any.
     changed: Option<Document>,
-    /// The kind, once a change was made.
+    /// The kind, known once there is a change.
     kind: Option<&'static Kind>,
-    /// Whether the change is to be told.
+    /// Whether the change is to be announced.
     announce: bool,
-    /// Whether it joins all of its sorted sets, also those that it should be in already.
+    /// Whether the entity joins all of its sorted sets, including those that it should already be
+    /// in.
     joins_again: bool,
-    /// The sorted sets that list what stands; known once a change was made.
-    places: Vec<Place>,
-    /// Whether what stands is not shown.
+    /// The sorted set entries of the state in Redis; known once there is a change.
+    sorted_sets: Vec<SortedSetEntry>,
+    /// Whether the state in Redis is hidden from decisions.
     hidden: bool,
-    /// The type of the key, if something other than a string lies there.
+    /// The type of the key, if it holds another type than a string.
     foreign: Option<Box<str>>,
-    /// The trace that the last change belongs to.
-    trace: Option<Box<str>>,
+    /// The `traceparent` of the last change.
+    traceparent: Option<Box<str>>,
 }
 
 impl World {
-    /// A world of these entities only; all others are absent. For the tests of pure functions.
+    /// A world of these entities only; all others are absent. For tests of pure functions.
     pub fn for_tests() -> Self {
         Self { open: true, ..Self::default() }
     }
 
-    /// The same with this entity in it.
+    /// The same world with this entity.
     #[must_use]
     pub fn with<E: Entity>(mut self, entity: E) -> Self {
         let key = Key::new(E::KIND, entity.id());
@@ -72,9 +74,9 @@ impl World {
     ///
     /// # Errors
     ///
-    /// What is stored is not such an entity; or it is not loaded, because `reads` did not name it:
-    /// it will be when the decision is made again. Whoever can tell what else is needed looks at
-    /// that, too, before passing the error on, and so saves round trips.
+    /// The stored value is not such an entity; or the entity is not loaded, because `reads` did not
+    /// name it: the decision is repeated once it is. A decision that knows which other entities it
+    /// needs reads them too before it passes the error on, which saves round trips.
     pub fn get<E: Entity>(&self, id: &E::Id) -> Result<Option<&E>, DecideError> {
         let key = Key::new(E::KIND, id);
         let Some(slot) = self.slots.get(&key) else {
@@ -98,33 +100,33 @@ impl World {
         }
     }
 
-    /// Applies what was decided, so that the next decision sees it.
+    /// Applies the changes, so that the next decision reads them.
     pub fn apply<A>(&mut self, changes: &mut Changes<A>) {
         self.apply_traced(changes, None);
     }
 
-    pub(crate) fn apply_traced<A>(&mut self, changes: &mut Changes<A>, trace: Option<&str>) {
+    pub(crate) fn apply_traced<A>(&mut self, changes: &mut Changes<A>, traceparent: Option<&str>) {
         for put in changes.puts.drain(..) {
             let slot = match self.slots.entry(put.key) {
                 Entry::Occupied(slot) => slot.into_mut(),
                 Entry::Vacant(place) => place.insert(Slot::standing(None)),
             };
-            slot.place_standing(put.places_of);
+            slot.record_sorted_sets(put.sorted_sets_of);
             let announced = slot.announce;
             slot.put(put.kind, put.entity);
             if put.joins_again {
                 (slot.announce, slot.joins_again) = (announced, true);
             }
-            slot.trace = trace.map(Into::into);
+            slot.traceparent = traceparent.map(Into::into);
         }
     }
 
-    /// What was looked at since it was last asked but is not loaded.
+    /// The entities that decisions tried to read since the last call but that are not loaded.
     pub(crate) fn take_missing(&self) -> Vec<Key> {
         std::mem::take(&mut *self.missing.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The change is written: it stands now.
+    /// Records that the change was written: it is the state in Redis now.
     pub(crate) fn settle(&mut self, key: &Key, now: Millis) {
         if let Some(slot) = self.slots.get_mut(key)
             && let Some(document) = slot.changed.take()
@@ -143,48 +145,48 @@ impl World {
         self.slots.get(key)
     }
 
-    /// Takes in what stands in Redis, and forgets what this batch had decided about it.
+    /// Records the state in Redis, and forgets the changes of this batch to it.
     pub(crate) fn set_standing(&mut self, key: Key, stored: Option<&str>) {
         let standing = stored.map(|text| match stored_form::parse(text) {
             Some((version, json)) => (Version(version), Document::json(json)),
-            // Not ours: version 0 never stands, and what is not JSON is told by `get`.
+            // A foreign value: version 0 never occurs, and `get` reports invalid JSON.
             None => (Version(0), Document::json(text)),
         });
         self.slots.insert(key, Slot::standing(standing));
     }
 
-    /// Notes that something other than a string lies at the key: no decision can be made about it.
+    /// Records that the key holds another type than a string: no decision about it is possible.
     pub(crate) fn set_foreign(&mut self, key: Key, kind: &str) {
         let slot = Slot { foreign: Some(kind.into()), ..Slot::standing(None) };
         self.slots.insert(key, slot);
     }
 
-    /// Why no decision can be made about the key, if that is so.
+    /// The reason why no decision about the key is possible, if there is one.
     pub(crate) fn foreign(&self, key: &Key) -> Option<String> {
         let kind = self.slots.get(key)?.foreign.as_deref()?;
-        Some(format!("{key} holds a {kind} and should hold a string"))
+        Some(format!("{key} holds a {kind} instead of a string"))
     }
 
-    /// Writes a mark without content, to be found by whoever looks for the key again.
+    /// Writes a mark without content, which a later read of the key finds.
     pub(crate) fn put_mark(&mut self, key: &Key) {
         if let Some(slot) = self.slots.get_mut(key) {
             slot.put(&MARK, Arc::new(Mark));
         }
     }
 
-    /// Drops what was loaded; it is loaded again when it is looked at.
+    /// Drops a loaded entity; the next read loads it again.
     pub(crate) fn forget(&mut self, key: &Key) {
         self.slots.remove(key);
     }
 
-    /// Shows an entity that stands as absent, though its version is still checked.
+    /// Shows an existing entity as absent, although its version is still checked.
     pub(crate) fn hide(&mut self, key: &Key) {
         if let Some(slot) = self.slots.get_mut(key) {
             slot.hidden = true;
         }
     }
 
-    /// Forgets what this batch had decided about the entity.
+    /// Drops the changes of this batch to the entity.
     pub(crate) fn revert(&mut self, key: &Key) {
         if let Some(slot) = self.slots.get_mut(key) {
             slot.changed = None;
@@ -201,18 +203,19 @@ impl Slot {
             kind: None,
             announce: false,
             joins_again: false,
-            places: Vec::new(),
+            sorted_sets: Vec::new(),
             hidden: false,
             foreign: None,
-            trace: None,
+            traceparent: None,
         }
     }
 
-    /// Remembers which sorted sets list what stands, before it is changed.
-    fn place_standing(&mut self, places_of: fn(&Document) -> Vec<Place>) {
+    /// Records the sorted set entries of the state in Redis before it is changed.
+    fn record_sorted_sets(&mut self, sorted_sets_of: fn(&Document) -> Vec<SortedSetEntry>) {
         if self.changed.is_none() {
             let standing = self.standing.as_ref();
-            self.places = standing.map_or_else(Vec::new, |(_, document)| places_of(document));
+            self.sorted_sets =
+                standing.map_or_else(Vec::new, |(_, document)| sorted_sets_of(document));
         }
     }
 
@@ -227,33 +230,33 @@ impl Slot {
         self.changed = Some(Document::of(entity));
     }
 
-    /// The trace that the last change belongs to.
-    pub(crate) fn trace(&self) -> Option<&str> {
-        self.trace.as_deref()
+    /// The `traceparent` of the last change.
+    pub(crate) fn traceparent(&self) -> Option<&str> {
+        self.traceparent.as_deref()
     }
 
-    /// The version that stands in Redis.
+    /// The version in Redis.
     pub(crate) fn version(&self) -> Option<Version> {
         self.standing.as_ref().map(|(version, _)| *version)
     }
 
-    /// What is to be written, if anything is.
+    /// The change to write, if there is one.
     pub(crate) fn change(&self) -> Option<Change> {
         let document = self.changed.as_ref()?;
         let kind = self.kind?;
         let Source::Entity(entity) = &document.source else { return None };
         let updates = kind.updates.filter(|_| self.announce);
-        let places = entity.places();
-        let missing_in = |others: &[Place], from: &[Place]| {
+        let sorted_sets = entity.sorted_sets();
+        let missing_in = |others: &[SortedSetEntry], from: &[SortedSetEntry]| {
             from.iter().filter(|place| !others.contains(place)).cloned().collect()
         };
-        let known: &[Place] = if self.joins_again { &[] } else { &self.places };
+        let known: &[SortedSetEntry] = if self.joins_again { &[] } else { &self.sorted_sets };
         Some(Change {
             json: entity.json(),
             announcement: updates.and_then(|_| entity.announcement()),
             lists: if self.standing.is_none() { entity.lists() } else { Vec::new() },
-            leaves: missing_in(&places, &self.places),
-            joins: missing_in(known, &places),
+            leaves: missing_in(&sorted_sets, &self.sorted_sets),
+            joins: missing_in(known, &sorted_sets),
             index: kind.index.filter(|_| self.standing.is_none()),
             updates,
             prefix: kind.prefix.len(),
@@ -261,22 +264,22 @@ impl Slot {
     }
 }
 
-/// One entity's write.
+/// The write of one entity.
 pub(crate) struct Change {
     pub(crate) json: String,
-    /// What `updates` carries where that is not `json`.
+    /// The announcement on `updates`, if it differs from `json`.
     pub(crate) announcement: Option<String>,
-    /// The list that its id joins.
+    /// The list that the id joins.
     pub(crate) index: Option<&'static str>,
-    /// Further ones.
+    /// Further lists.
     pub(crate) lists: Vec<String>,
-    /// The sorted sets that it leaves.
-    pub(crate) leaves: Vec<Place>,
-    /// The sorted sets that it joins.
-    pub(crate) joins: Vec<Place>,
-    /// The stream that tells of it.
+    /// The sorted set entries to remove.
+    pub(crate) leaves: Vec<SortedSetEntry>,
+    /// The sorted set entries to add.
+    pub(crate) joins: Vec<SortedSetEntry>,
+    /// The stream that announces the change.
     pub(crate) updates: Option<Stream>,
-    /// How much of the key is not the id.
+    /// The length of the key without the id.
     pub(crate) prefix: usize,
 }
 
@@ -323,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_decision_sees_the_changes_before_it_and_a_revert_takes_them_back() {
+    fn a_decision_sees_the_changes_before_it_and_a_revert_undoes_them() {
         let mut world = World::default();
         world.set_standing(key(), Some(r#"7 {"id":"1","size":1}"#));
         let mut changes = Changes::<()>::none();
@@ -371,8 +374,8 @@ mod tests {
             fn id(&self) -> &str {
                 &self.id
             }
-            fn places(&self) -> Vec<Place> {
-                let place = |set: &String| Place::new(set.as_str(), self.id.clone());
+            fn sorted_sets(&self) -> Vec<SortedSetEntry> {
+                let place = |set: &String| SortedSetEntry::new(set.as_str(), self.id.clone());
                 self.sets.iter().map(place).collect()
             }
         }
@@ -384,7 +387,9 @@ mod tests {
             changes.put(Listed { id: "1".into(), sets });
             world.apply(&mut changes);
         }
-        let sets = |places: Vec<Place>| places.into_iter().map(|it| it.set).collect::<Vec<_>>();
+        let sets = |sorted_sets: Vec<SortedSetEntry>| {
+            sorted_sets.into_iter().map(|it| it.set).collect::<Vec<_>>()
+        };
         let moves = |world: &World| {
             let change = world.slot(&key()).unwrap().change().unwrap();
             (sets(change.leaves), sets(change.joins), change.updates)
@@ -393,7 +398,8 @@ mod tests {
         assert_eq!((leaves, joins), (vec!["left".to_owned()], vec!["joined".into(), "new".into()]));
         assert!(updates.is_some());
 
-        // One that joins again joins all of them, whatever else happens to it in the same batch.
+        // An entity that joins again joins all of its sorted sets, whatever other changes the batch
+        // makes to it.
         world.set_standing(key(), Some(r#"7 {"id":"1","sets":["stays","left"]}"#));
         let listed = |sets: &[&str]| Listed {
             id: "1".into(),
@@ -419,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_names_its_key() {
+    fn an_unreadable_entity_names_its_key() {
         let mut world = World::default();
         world.set_standing(key(), Some("7 {]"));
         let fault = world.get::<Thing>("1").unwrap_err();
@@ -427,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_looked_at_but_not_loaded_is_remembered_once() {
+    fn a_read_of_an_unloaded_entity_is_remembered_once() {
         let world = World::default();
         assert_eq!(world.get::<Thing>("1").unwrap_err(), DecideError::Missing);
         assert_eq!(world.take_missing(), [key()]);
@@ -435,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_stands_with_the_next_version_and_is_not_written_again() {
+    fn a_written_change_gets_the_next_version_and_is_not_written_again() {
         let mut world = World::default();
         world.set_standing(key(), Some(r#"7 {"id":"1","size":1}"#));
         let mut changes = Changes::<()>::none();

@@ -1,11 +1,11 @@
-//! Acknowledgements that wait for a command to travel with, and those for the Redis of other topics.
+//! Acknowledgements that wait for the next command, and those for the Redis of other topics.
 
 use std::collections::HashMap;
 
 use redis::{Pipeline, Value};
 
 use super::{
-    ACK_DELAY, ACKS, Engine, Setback,
+    ACK_DELAY, ACKS_COMPONENT, Engine, Setback,
     acknowledger::{Acknowledger, xack},
 };
 use crate::{
@@ -68,12 +68,13 @@ impl<D: Decider> Engine<D> {
         }
     }
 
-    /// What is not acknowledged is delivered again, and finds its traces. It is asked with an entry that
-    /// there never is whether acknowledgements are taken again.
+    /// Checks the answers to acknowledgements. Unacknowledged entries are delivered again and find
+    /// their idempotency records. After a refusal, an acknowledgement of an id that never exists
+    /// finds out whether Redis accepts them again.
     pub(super) fn check_acks(&mut self, acked: &[(Stream, Vec<EntryId>)], answers: Vec<Value>) {
         let mut refused = None;
         for ((stream, _), answer) in acked.iter().zip(answers) {
-            // After FLUSHALL there is no group to acknowledge to, and nothing pending in it.
+            // After FLUSHALL there is no group, and nothing is pending in it.
             if is_error(&answer, "NOGROUP") {
                 continue;
             }
@@ -89,7 +90,7 @@ impl<D: Decider> Engine<D> {
         }
     }
 
-    /// Has the acknowledgements for the Redis of other topics sent, without waiting for it.
+    /// Sends the acknowledgements for the Redis of other topics, without waiting for the answers.
     pub(super) fn ack_others(&mut self) {
         let own = self.sources.index(D::TOPIC);
         let (here, elsewhere): (HashMap<_, _>, HashMap<_, _>) =
@@ -98,7 +99,7 @@ impl<D: Decider> Engine<D> {
         for (stream, ids) in elsewhere {
             let server = self.sources.index(stream.topic());
             let acknowledger = self.others.entry(server).or_insert_with(|| {
-                let component = self.health.background_component(ACKS);
+                let component = self.health.background_component(ACKS_COMPONENT);
                 Acknowledger::start(self.sources.of(stream.topic()).clone(), D::TOPIC, component)
             });
             acknowledger.send(stream, ids);

@@ -1,10 +1,11 @@
-//! Acknowledges in the Redis of another topic, aside: the engine does not wait for it.
+//! Acknowledges entries in the Redis of another topic in a background task: the engine does not
+//! wait for it.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
-use super::{PROBE, TIMEOUT};
+use super::{PROBE_INTERVAL, REDIS_TIMEOUT};
 use crate::{
     connection::{error::ConnectionError, health::Component, link::Link, url::RedisUrl},
     schema::{
@@ -13,13 +14,13 @@ use crate::{
     },
 };
 
-/// How long the end of the process waits for the last ones; what is missed is delivered again.
-const LAST: Duration = Duration::from_secs(1);
+/// How long the shutdown waits for the last acknowledgements; missed entries are delivered again.
+const SHUTDOWN_ACK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A task with a connection to one server.
 pub(super) struct Acknowledger {
-    /// Unbounded: what is to be acknowledged was read, and nothing more is read from a server that
-    /// is away.
+    /// Unbounded: every acknowledgement belongs to an entry that was read, and nothing is read from
+    /// a server that is away.
     queue: mpsc::UnboundedSender<Due>,
     task: JoinHandle<()>,
 }
@@ -31,35 +32,36 @@ impl Acknowledger {
     }
 
     pub(super) fn send(&self, stream: Stream, ids: Vec<EntryId>) {
-        // Without the task they are delivered again and find their traces.
+        // Without the task the entries are delivered again and find their idempotency records.
         let _ = self.queue.send((stream, ids));
     }
 
     pub(super) async fn finish(self) {
         drop(self.queue);
-        let _ = timeout(LAST, self.task).await;
+        let _ = timeout(SHUTDOWN_ACK_TIMEOUT, self.task).await;
     }
 }
 
-/// Entries of a stream.
+/// Entries of a stream to acknowledge.
 type Due = (Stream, Vec<EntryId>);
 
-/// What is refused is delivered again, so it is not kept: it might be without end.
+/// Refused acknowledgements are not kept, because their number has no limit: the entries are
+/// delivered again.
 async fn acknowledge(
     url: RedisUrl,
     reader: Topic,
     component: Arc<Component>,
     mut queue: mpsc::UnboundedReceiver<Due>,
 ) {
-    let mut link = Link::new(url, TIMEOUT);
+    let mut link = Link::new(url, REDIS_TIMEOUT);
     let mut refused = None;
     while let Some((stream, ids)) = next(&mut queue, refused).await {
-        match insist(&mut link, &component, &xack(reader, stream, &ids)).await {
-            Err(error) if !is_groupless(&error) => {
+        match retry_until_answered(&mut link, &component, &xack(reader, stream, &ids)).await {
+            Err(error) if !is_missing_group(&error) => {
                 component.failed(&error);
                 refused = Some(stream);
             }
-            // Another stream says nothing of the one that is refused.
+            // The success of another stream proves nothing about the refused one.
             _ if refused.is_some_and(|it| it != stream) => {}
             _ => {
                 component.answered();
@@ -69,18 +71,18 @@ async fn acknowledge(
     }
 }
 
-/// What is to be acknowledged next. After a refusal it is asked, with an entry that there never is,
-/// whether acknowledgements are taken again.
+/// The next entries to acknowledge. After a refusal, an acknowledgement of an id that never exists
+/// finds out whether the server accepts them again.
 async fn next(queue: &mut mpsc::UnboundedReceiver<Due>, refused: Option<Stream>) -> Option<Due> {
     let Some(stream) = refused else { return queue.recv().await };
-    match timeout(PROBE, queue.recv()).await {
+    match timeout(PROBE_INTERVAL, queue.recv()).await {
         Ok(due) => due,
         Err(_) => Some((stream, vec![EntryId::default()])),
     }
 }
 
-/// Asks until it is let in and has an answer. That the server is away its reader tells.
-async fn insist(
+/// Retries until the server answers. The reader reports an unreachable server.
+async fn retry_until_answered(
     link: &mut Link,
     component: &Component,
     xack: &redis::Cmd,
@@ -97,16 +99,16 @@ async fn insist(
             | ConnectionError::Denied { command: "AUTH", .. } => component.denied(&error),
             refused => return Err(refused),
         }
-        tokio::time::sleep(PROBE).await;
+        tokio::time::sleep(PROBE_INTERVAL).await;
     }
 }
 
-/// What is refused for want of a group is not pending either.
-fn is_groupless(error: &ConnectionError) -> bool {
+/// Whether the group is missing: then nothing is pending in it either.
+fn is_missing_group(error: &ConnectionError) -> bool {
     matches!(error, ConnectionError::Refused { message, .. } if message.contains("NOGROUP"))
 }
 
-/// Acknowledges these entries of a stream in the reader's group.
+/// The command that acknowledges these entries in the reader's group.
 pub(super) fn xack(reader: Topic, stream: Stream, ids: &[EntryId]) -> redis::Cmd {
     let mut command = redis::cmd("XACK");
     command.arg(stream.key()).arg(reader.service());

@@ -1,4 +1,4 @@
-//! `commit.lua` from Rust: its arguments and its reply.
+//! The interface to `commit.lua`: its arguments and its reply.
 
 use std::{borrow::Cow, collections::HashMap, sync::LazyLock};
 
@@ -16,84 +16,85 @@ use crate::{
 /// The script.
 pub(super) const SCRIPT: &str = include_str!("commit.lua");
 
-/// Its name towards EVALSHA.
+/// The digest of the script, for EVALSHA.
 pub(super) static SHA: LazyLock<String> =
     LazyLock::new(|| sha1_smol::Sha1::from(SCRIPT).hexdigest());
 
-/// What became of a group.
+/// The outcome of the commit of a group.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// Written.
+    /// The changes were written.
     Committed,
-    /// Another instance was faster: nothing was written. These entities stand otherwise than the
-    /// decisions saw them.
+    /// Another instance committed first and nothing was written. The current values of these
+    /// entities differ from those that the decisions read.
     Conflict(Vec<(Key, Standing)>),
-    /// Another instance, which lost before, is to commit first: nothing was written.
+    /// Nothing was written, because another instance that lost a conflict commits first.
     Deferred,
-    /// A stream, list or sorted set cannot be written: nothing was written.
+    /// Nothing was written, because a stream, list or sorted set cannot be written.
     Refused(Refused),
-    /// This one of the limits of the group is reached already: nothing was written.
+    /// Nothing was written, because this limit of the group is already reached.
     Full(usize),
 }
 
-/// What stands at the key of an entity.
+/// The stored value at the key of an entity.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     Absent,
     Stored(String),
-    /// Something of this type, which is no string.
+    /// A value of this type, which is not a string.
     Foreign(String),
 }
 
 /// A key that cannot be written.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refused {
-    /// As an error of Redis: a code, and a sentence that names the key.
+    /// The error in the form of Redis: a code, and a sentence that names the key.
     pub(super) reason: String,
     pub(super) key: String,
     pub(super) kind: KeyKind,
 }
 
 impl Refused {
-    /// Whether it is for want of a right.
+    /// Whether a permission is missing.
     pub(super) fn is_denied(&self) -> bool {
         self.reason.starts_with("NOPERM")
     }
 }
 
-/// What the script does with a key that is no entity.
+/// The use of a key that is not an entity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeyKind {
     Stream,
     List,
-    /// A list that only some entities join, see [`Entity::lists`](crate::schema::entity::Entity::lists).
+    /// A list that only some entities are members of, see
+    /// [`Entity::lists`](crate::schema::entity::Entity::lists).
     OwnList,
     Set,
 }
 
-/// A call of the script, and what its keys are.
+/// A call of the script, and the meaning of its keys.
 pub(super) struct Call {
     pub(super) command: Cmd,
     entities: Vec<Key>,
     others: Vec<(String, KeyKind)>,
 }
 
-/// What every call names besides its groups.
+/// The arguments of every call besides its groups.
 pub(super) struct Caller<'a> {
     pub(super) topic: Topic,
     pub(super) instance: &'a str,
-    /// The identity that the store has to have.
+    /// The identity that the store must have.
     pub(super) store: &'a str,
-    /// How long a lease lasts; 0 to take no notice of leases.
+    /// The duration of a lease; 0 to ignore leases.
     pub(super) lease_millis: u64,
 }
 
-/// The keys before those of entities: the store and the lease.
+/// The number of keys before those of entities: among them the store and the lease.
 const FIRST_ENTITY: usize = 3;
 
 /// The call that commits the groups; `now` becomes the version of new entities.
 pub(super) fn call(caller: &Caller<'_>, groups: &[Group], world: &World, now: u64) -> Call {
-    let mut places = Places::default();
+    let mut other_keys = OtherKeys::default();
     let mut checks: Vec<(String, String)> = Vec::new();
     let (mut pushes, mut moves) = (Vec::new(), Vec::new());
     let mut announced = Vec::new();
@@ -111,18 +112,18 @@ pub(super) fn call(caller: &Caller<'_>, groups: &[Group], world: &World, now: u6
                 let own = change.lists.into_iter().map(|list| (Cow::Owned(list), KeyKind::OwnList));
                 for (list, kind) in index.into_iter().chain(own) {
                     let id = key.as_str()[change.prefix..].to_owned();
-                    pushes.push((number, places.lists.place(list, kind), id));
+                    pushes.push((number, other_keys.lists.index(list, kind), id));
                 }
-                let gone = change.leaves.into_iter().map(|place| (place, "0"));
-                for (place, joins) in gone.chain(change.joins.into_iter().map(|place| (place, "1")))
+                let gone = change.leaves.into_iter().map(|entry| (entry, "0"));
+                for (entry, joins) in gone.chain(change.joins.into_iter().map(|entry| (entry, "1")))
                 {
-                    let set = places.sets.place(Cow::Owned(place.set), KeyKind::Set);
-                    moves.push((number, set, place.member, joins));
+                    let set = other_keys.sets.index(Cow::Owned(entry.set), KeyKind::Set);
+                    moves.push((number, set, entry.member, joins));
                 }
                 if let Some(stream) = change.updates {
-                    let trace = slot.trace();
+                    let traceparent = slot.traceparent();
                     let json = change.announcement.unwrap_or(change.json);
-                    announced.push((number, places.stream(stream), json, trace));
+                    announced.push((number, other_keys.stream(stream), json, traceparent));
                 }
             }
             checks.push((expected, new));
@@ -131,29 +132,31 @@ pub(super) fn call(caller: &Caller<'_>, groups: &[Group], world: &World, now: u6
     }
     let mut appends = Vec::new();
     for (number, group) in groups.iter().enumerate() {
-        for (append, trace) in &group.appends {
+        for (append, traceparent) in &group.appends {
             appends.push((
                 number,
-                places.stream(append.stream),
+                other_keys.stream(append.stream),
                 append.json.as_str(),
-                trace.as_deref(),
+                traceparent.as_deref(),
             ));
         }
     }
     let announced = announced.iter();
     appends.extend(
-        announced.map(|(number, place, json, trace)| (*number, *place, json.as_str(), *trace)),
+        announced.map(|(number, index, json, traceparent)| {
+            (*number, *index, json.as_str(), *traceparent)
+        }),
     );
 
     let mut limits = Vec::new();
     for (number, group) in groups.iter().enumerate() {
         for (limit, _) in &group.limits {
-            let set = places.sets.place(Cow::Owned(limit.set.clone()), KeyKind::Set);
+            let set = other_keys.sets.index(Cow::Owned(limit.set.clone()), KeyKind::Set);
             limits.push((number, set, limit));
         }
     }
 
-    let Places { streams, lists, sets } = places;
+    let OtherKeys { streams, lists, sets } = other_keys;
     let first_stream = FIRST_ENTITY + entities.len();
     let first_list = first_stream + streams.names.len();
     let first_set = first_list + lists.names.len();
@@ -173,30 +176,34 @@ pub(super) fn call(caller: &Caller<'_>, groups: &[Group], world: &World, now: u6
         cmd.arg(expected).arg(new);
     }
     cmd.arg(limits.len() + appends.len() + pushes.len() + moves.len());
-    for (number, place, limit) in &limits {
+    for (number, index, limit) in &limits {
         let (least, greatest) = keys::lex_range(&limit.prefix);
-        cmd.arg(number + 1).arg(first_set + place).arg(3);
+        cmd.arg(number + 1).arg(first_set + index).arg(3);
         cmd.arg(limit.members).arg(least).arg(greatest);
     }
     let mut id = uuid::Uuid::encode_buffer();
-    for (number, place, json, trace) in appends {
-        cmd.arg(number + 1).arg(first_stream + place).arg(if trace.is_some() { 6 } else { 4 });
+    for (number, index, json, traceparent) in appends {
+        cmd.arg(number + 1).arg(first_stream + index).arg(if traceparent.is_some() {
+            6
+        } else {
+            4
+        });
         cmd.arg(EVENT_ID).arg(&*uuid::Uuid::new_v4().hyphenated().encode_lower(&mut id));
         cmd.arg(ENTITY).arg(json);
-        if let Some(trace) = trace {
-            cmd.arg(TRACEPARENT).arg(trace);
+        if let Some(traceparent) = traceparent {
+            cmd.arg(TRACEPARENT).arg(traceparent);
         }
     }
-    for (number, place, id) in &pushes {
-        cmd.arg(number + 1).arg(first_list + place).arg(1).arg(id);
+    for (number, index, id) in &pushes {
+        cmd.arg(number + 1).arg(first_list + index).arg(1).arg(id);
     }
-    for (number, place, member, joins) in &moves {
-        cmd.arg(number + 1).arg(first_set + place).arg(2).arg(member).arg(joins);
+    for (number, index, member, joins) in &moves {
+        cmd.arg(number + 1).arg(first_set + index).arg(2).arg(member).arg(joins);
     }
     Call { command: cmd, entities, others }
 }
 
-/// A call without groups, which finds out whether this key can be written now.
+/// A call without groups, which checks whether this key can be written.
 pub(super) fn check(caller: &Caller<'_>, key: &str, kind: KeyKind) -> Cmd {
     let mut cmd = begin(caller, &[], &[(key.to_owned(), kind)]);
     let counts = match kind {
@@ -221,15 +228,15 @@ fn begin(caller: &Caller<'_>, entities: &[Key], others: &[(String, KeyKind)]) ->
     cmd
 }
 
-/// The streams, lists and sorted sets of a call, each once.
+/// The streams, lists and sorted sets of a call, without duplicates.
 #[derive(Default)]
-struct Places {
+struct OtherKeys {
     streams: Names,
     lists: Names,
     sets: Names,
 }
 
-/// Keys of a kind, each once.
+/// Keys of one kind, without duplicates.
 #[derive(Default)]
 struct Names {
     names: Vec<(Cow<'static, str>, KeyKind)>,
@@ -237,7 +244,7 @@ struct Names {
 }
 
 impl Names {
-    fn place(&mut self, name: Cow<'static, str>, kind: KeyKind) -> usize {
+    fn index(&mut self, name: Cow<'static, str>, kind: KeyKind) -> usize {
         *self.known.entry(name).or_insert_with_key(|name| {
             self.names.push((name.clone(), kind));
             self.names.len() - 1
@@ -245,19 +252,19 @@ impl Names {
     }
 }
 
-impl Places {
+impl OtherKeys {
     fn stream(&mut self, stream: Stream) -> usize {
-        self.streams.place(Cow::Borrowed(stream.key()), KeyKind::Stream)
+        self.streams.index(Cow::Borrowed(stream.key()), KeyKind::Stream)
     }
 }
 
 impl Call {
-    /// Whether the script was to write this key.
+    /// Whether the call writes this key.
     pub(super) fn writes(&self, key: &str) -> bool {
         self.others.iter().any(|(name, _)| name == key)
     }
 
-    /// Reads the reply. `None` if it is not of the script's form.
+    /// Parses the reply. `None` if it does not have the script's form.
     pub(super) fn outcomes(&self, reply: Value) -> Option<Vec<Outcome>> {
         let Value::Array(items) = reply else { return None };
         items
@@ -290,13 +297,13 @@ impl Call {
         let mut pairs = pairs.into_iter();
         while let (Some(position), Some(found)) = (pairs.next(), pairs.next()) {
             let Value::Int(position) = position else { return None };
-            let place = usize::try_from(position.unsigned_abs()).ok()?.checked_sub(FIRST_ENTITY)?;
+            let index = usize::try_from(position.unsigned_abs()).ok()?.checked_sub(FIRST_ENTITY)?;
             let found = match found {
                 Value::Nil => Standing::Absent,
                 found if position < 0 => Standing::Foreign(text(found)?),
                 found => Standing::Stored(text(found)?),
             };
-            standing.push((self.entities.get(place)?.clone(), found));
+            standing.push((self.entities.get(index)?.clone(), found));
         }
         Some(Outcome::Conflict(standing))
     }

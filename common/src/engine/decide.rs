@@ -1,11 +1,11 @@
-//! Decides a batch, and settles what becomes of each of its inputs.
+//! Decides a batch and determines the fate of each input.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tracing::{error, info};
 
 use super::{
-    BATCH_KEYS, DELETED, Engine, Job, Lease, MISSED_KEYS, Origin, Progress, Setback, Work,
+    BATCH_KEYS, DELETED_REASON, Engine, Job, Lease, MISSED_KEYS, Origin, Progress, Setback, Work,
     commit::{KeyKind, Outcome, Refused, Standing},
     group::{Group, group},
 };
@@ -22,7 +22,7 @@ use crate::{
 };
 
 impl<D: Decider> Engine<D> {
-    /// Decides on all open jobs and commits. Those that are not committed yet stay open.
+    /// Decides all open jobs and commits. Jobs that are not committed stay open.
     pub(super) async fn decide_and_commit(
         &mut self,
         world: &mut World,
@@ -58,7 +58,7 @@ impl<D: Decider> Engine<D> {
         };
         let (writing, idle): (Vec<Group>, Vec<Group>) = groups.into_iter().partition(writes);
         let done = match self.find_foreign(&idle, world).await {
-            // A commit passes the lease on, even if it has nothing to write.
+            // A commit passes the lease on, even without changes.
             Ok(()) if writing.is_empty() && (self.lease != Lease::Held || jobs.is_empty()) => {
                 Ok(Vec::new())
             }
@@ -84,7 +84,7 @@ impl<D: Decider> Engine<D> {
         for (group, outcome) in writing.iter().zip(outcomes) {
             let fate = match outcome {
                 Outcome::Committed => {
-                    // Inputs that stay open look at the world again.
+                    // Open inputs read again.
                     if !all_committed {
                         group.keys.iter().for_each(|key| world.settle(key, now));
                     }
@@ -104,7 +104,8 @@ impl<D: Decider> Engine<D> {
                 }
                 Outcome::Full(limit) => {
                     group.keys.iter().for_each(|key| world.revert(key));
-                    // With those before it there would be too many; these are decided again without it.
+                    // Together with the earlier jobs the limit would be exceeded; these are decided
+                    // again without them.
                     group.jobs.iter().for_each(|job| fates[*job] = Fate::Again);
                     group
                         .limits
@@ -121,7 +122,7 @@ impl<D: Decider> Engine<D> {
                 Outcome::Refused(refused) => {
                     group.keys.iter().for_each(|key| world.revert(key));
                     match refused.kind {
-                        // Only these inputs write there, so it is their fault alone.
+                        // Only these inputs write this key, so the fault is theirs alone.
                         KeyKind::OwnList if !refused.is_denied() => Fate::Failed(refused.reason),
                         _ => {
                             self.note_obstacle(refused);
@@ -154,7 +155,7 @@ impl<D: Decider> Engine<D> {
                 }
                 Fate::Lost => {
                     progress = progress.max(Progress::Lost);
-                    // What it looked at may not be what it looks at next time.
+                    // The next decision may read other entities.
                     if job.missed.len() > MISSED_KEYS {
                         job.missed.drain(..).for_each(|key| world.forget(&key));
                     }
@@ -166,7 +167,8 @@ impl<D: Decider> Engine<D> {
         Ok(progress)
     }
 
-    /// A key that inputs need cannot be written: the engine is not ready until it can.
+    /// Records a key that inputs need and that cannot be written: the engine is not ready until it
+    /// can.
     fn note_obstacle(&mut self, refused: Refused) {
         self.component.failed(&self.own.error_of("the commit", &refused.reason));
         self.metrics.failures.inc();
@@ -179,15 +181,15 @@ impl<D: Decider> Engine<D> {
         let input = match &job.work {
             Work::Nothing => return Verdict::Changes(Changes::none()),
             Work::Unreadable(reason) => return Verdict::Unreadable(reason.clone()),
-            Work::Deleted => return Verdict::Unreadable(DELETED.to_owned()),
+            Work::Deleted => return Verdict::Unreadable(DELETED_REASON.to_owned()),
             Work::Input(input) => input,
         };
         if let Some(named) = job.oversized {
-            let reason = format!("it concerns {named} entities; {BATCH_KEYS} are the most");
+            let reason = format!("it concerns {named} entities; the limit is {BATCH_KEYS}");
             return Verdict::Unreadable(reason);
         }
         if job.panicked {
-            return Verdict::Failed("its handling panicked".to_owned());
+            return Verdict::Failed("handling it panicked".to_owned());
         }
         if let Some(reason) = job.keys.iter().find_map(|(key, _)| world.foreign(key)) {
             return Verdict::Failed(reason);
@@ -195,9 +197,7 @@ impl<D: Decider> Engine<D> {
         let decision = catch_unwind(AssertUnwindSafe(|| self.decider.decide(input, world, now)));
         let missing = world.take_missing();
         match decision {
-            Err(panic) => {
-                Verdict::Failed(format!("its handling panicked: {}", panic_text(&*panic)))
-            }
+            Err(panic) => Verdict::Failed(format!("handling it panicked: {}", panic_text(&*panic))),
             Ok(Err(DecideError::Invalid(reason))) => Verdict::Failed(reason),
             Ok(Err(DecideError::Missing)) if !missing.is_empty() => {
                 job.missed.extend(missing);
@@ -213,14 +213,14 @@ impl<D: Decider> Engine<D> {
                     let key = &put.key;
                     return Verdict::Failed(format!("{key} was written but not named by reads"));
                 }
-                world.apply_traced(&mut changes, job.trace.as_deref());
+                world.apply_traced(&mut changes, job.traceparent.as_deref());
                 Verdict::Changes(changes)
             }
         }
     }
 
-    /// What is left to do about a job that cannot be handled: a dead letter, in a group of its own,
-    /// or an answer.
+    /// Refuses a job that cannot be handled: with a dead letter, in a group of its own, or with an
+    /// answer to the caller.
     fn refuse(
         &self,
         world: &mut World,
@@ -234,24 +234,24 @@ impl<D: Decider> Engine<D> {
             Origin::Caller { .. } => job.fault = Some(reason),
             Origin::Entry { stream, id, fields, .. } => {
                 let reason = short_reason(reason);
-                let trace = keys::dead_letter(D::TOPIC, *stream, *id);
-                // Something else lies there. Without its record the letter may be written twice; waiting would
-                // stop the service.
-                let can_be_marked = world.foreign(&trace).is_none();
+                let record = keys::dead_letter(D::TOPIC, *stream, *id);
+                // Another value occupies the key. Without its idempotency record the letter may be
+                // written twice, but waiting would stop the service.
+                let can_be_marked = world.foreign(&record).is_none();
                 if can_be_marked {
-                    job.keys.push((trace.clone(), ReadAccess::Fresh));
+                    job.keys.push((record.clone(), ReadAccess::Fresh));
                 }
-                if !world.knows(&trace) {
-                    world.set_standing(trace.clone(), None);
+                if !world.knows(&record) {
+                    world.set_standing(record.clone(), None);
                 }
-                // An entry may be delivered twice, also into one batch.
+                // An entry may be delivered twice, even within one batch.
                 if world
-                    .slot(&trace)
+                    .slot(&record)
                     .is_some_and(|slot| slot.version().is_some() || slot.change().is_some())
                 {
                     return changes;
                 }
-                // Readers have cut what they could not parse.
+                // Readers have already cut the entries that they could not parse.
                 let whole = job.whole.take().or_else(|| fields.cut());
                 let letter = DeadLetter {
                     stream: stream.key().to_owned(),
@@ -269,7 +269,7 @@ impl<D: Decider> Engine<D> {
                     json: serde_json::to_string(&letter).expect("it has string keys only"),
                 });
                 if can_be_marked {
-                    world.put_mark(&trace);
+                    world.put_mark(&record);
                 }
                 job.dead = Some(reason);
             }
@@ -281,9 +281,9 @@ impl<D: Decider> Engine<D> {
         if job.tries > 0 {
             self.metrics.tries.observe(f64::from(job.tries));
         }
-        let trace = job.trace.as_deref();
+        let traceparent = job.traceparent.as_deref();
         for note in &changes.notes {
-            tell(note, trace);
+            log_note(note, traceparent);
         }
         changes.deliveries.iter().for_each(|line| logs::print(line));
         match job.origin {
@@ -293,7 +293,7 @@ impl<D: Decider> Engine<D> {
                     self.metrics.lost_entries.inc_by(matches!(job.work, Work::Deleted).into());
                     let subject = fields.subject(stream).map(tracing::field::display);
                     error!(%stream, entry = %id, reason, subject.id = subject,
-                        trace.id = trace_id(trace),
+                        trace.id = trace_id(traceparent),
                         "an entry cannot be handled; it went to {}", D::TOPIC.dead_letters());
                 }
                 self.acks.entry(stream).or_default().push(id);
@@ -302,26 +302,26 @@ impl<D: Decider> Engine<D> {
                 let answer = match (job.fault, changes.answer) {
                     (Some(fault), _) => Err(fault),
                     (None, Some(answer)) => Ok(answer),
-                    (None, None) => Err("the decision came without an answer".to_owned()),
+                    (None, None) => Err("the decision has no answer".to_owned()),
                 };
-                // A caller who went away in the meantime asks again with the same key.
+                // A caller that disconnected meanwhile repeats the request with the same key.
                 let _ = reply.send(answer);
             }
         }
     }
 }
 
-/// What became of an input's group.
+/// The fate of an input after the commit of its group.
 #[derive(Clone)]
 enum Fate {
     Committed,
     Lost,
     Deferred,
-    /// A sorted set has as many members as the input allows.
+    /// A sorted set has reached the limit of the input.
     Full,
-    /// A neighbour turned out to do nothing: decided again.
+    /// A neighbour turned out to change nothing: the input is decided again.
     Again,
-    /// A key that every input needs cannot be written: tried again.
+    /// A key that every input needs cannot be written: the input is tried again.
     Refused,
     /// A key that only these inputs need cannot be written, for this reason.
     Failed(String),
@@ -329,19 +329,19 @@ enum Fate {
 
 enum Verdict<A> {
     Changes(Changes<A>),
-    /// It looked at what was not loaded: it is loaded, and decided again.
+    /// The decision read an entity that was not loaded: it is loaded, and the input decided again.
     Missed,
-    /// It was never an input, or one too large to be decided upon.
+    /// The work is not a valid input, or the input is too large.
     Unreadable(String),
-    /// Its decision failed or panicked: its own fault, if it does so alone.
+    /// The decision failed or panicked. If that happens alone, it is the fault of the input.
     Failed(String),
 }
 
-fn tell(note: &Note, trace: Option<&str>) {
-    let trace = trace_id(trace);
+fn log_note(note: &Note, traceparent: Option<&str>) {
+    let trace_id = trace_id(traceparent);
     match &note.subject {
-        Some(subject) => info!(subject.id = %subject, trace.id = trace, "{}", note.text),
-        None => info!(trace.id = trace, "{}", note.text),
+        Some(subject) => info!(subject.id = %subject, trace.id = trace_id, "{}", note.text),
+        None => info!(trace.id = trace_id, "{}", note.text),
     }
 }
 

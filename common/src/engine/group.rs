@@ -1,4 +1,4 @@
-//! Which inputs of a batch belong together.
+//! Groups the inputs of a batch by the entities that they share.
 
 use std::collections::HashMap;
 
@@ -11,17 +11,17 @@ use crate::{
 /// Inputs that share checked entities, and commit or conflict together.
 #[derive(Default, Debug)]
 pub(super) struct Group {
-    /// The jobs of the batch, in order.
+    /// The indexes of the jobs in the batch, in order.
     pub(super) jobs: Vec<usize>,
-    /// The entities to check, each once and in no other group.
+    /// The entities to check, without duplicates and in no other group.
     pub(super) keys: Vec<Key>,
-    /// The events to publish, with the trace that each belongs to.
+    /// The events to publish, each with its `traceparent`.
     pub(super) appends: Vec<(Append, Option<Box<str>>)>,
     /// The limits of the sorted sets that the group adds members to, each with its job.
     pub(super) limits: Vec<(SetLimit, usize)>,
 }
 
-/// Joins the jobs that share a checked entity, directly or through others.
+/// Joins the jobs that share a checked entity, directly or through other jobs.
 pub(super) fn group<D: Decider>(
     jobs: &[Job<D>],
     decided: &mut [Changes<D::Answer>],
@@ -47,26 +47,26 @@ pub(super) fn group<D: Decider>(
             parents[two] = one;
         }
     }
-    let mut places: HashMap<usize, usize> = HashMap::new();
+    let mut indexes: HashMap<usize, usize> = HashMap::new();
     let mut groups: Vec<Group> = Vec::new();
     for number in 0..jobs.len() {
         let root = root(&mut parents, number);
-        let place = *places.entry(root).or_insert_with(|| {
+        let index = *indexes.entry(root).or_insert_with(|| {
             groups.push(Group::default());
             groups.len() - 1
         });
-        let group = &mut groups[place];
+        let group = &mut groups[index];
         group.jobs.push(number);
-        let trace = &jobs[number].trace;
+        let traceparent = &jobs[number].traceparent;
         for append in decided[number].appends.drain(..) {
-            group.appends.push((append, trace.clone()));
+            group.appends.push((append, traceparent.clone()));
         }
         let limit = decided[number].limit.as_ref();
         group.limits.extend(limit.map(|(limit, _)| (limit.clone(), number)));
         let checked = |(_, access): &&(Key, ReadAccess)| *access != ReadAccess::Peek;
         let keys = &jobs[number].keys;
         for (at, (key, _)) in keys.iter().filter(checked).enumerate() {
-            // Each key once: by the first job that names it, and by that one once.
+            // Each key counts once: at its first occurrence in the first job that names it.
             let named_before = || keys.iter().filter(checked).take(at).any(|(name, _)| name == key);
             if first.get(key) == Some(&number) && !named_before() {
                 group.keys.push(key.clone());

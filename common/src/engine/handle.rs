@@ -1,4 +1,4 @@
-//! What waits for the engine, and the door through which HTTP handlers reach it.
+//! The jobs of the engine, and the handle through which HTTP handlers submit commands.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,47 +14,47 @@ use crate::{
     schema::{entry_id::EntryId, keys::Key, stream::Stream},
 };
 
-/// One input on its way through the engine.
+/// One input in the engine.
 pub(crate) struct Job<D: Decider> {
     pub(crate) work: Work<D::Input>,
     pub(crate) origin: Origin<D::Answer>,
-    /// The `traceparent` that it came with.
-    pub(crate) trace: Option<Box<str>>,
-    /// What identifies its entry, if the fields were cut.
+    /// The `traceparent` of the input.
+    pub(crate) traceparent: Option<Box<str>>,
+    /// The identity of the whole entry, if its fields were cut.
     pub(crate) whole: Option<Whole>,
-    /// Its share of the memory that entries in the process may take, in KiB; held until it is finished.
+    /// The job's share of the memory for entries, in KiB; held until the job is finished.
     pub(crate) memory: Option<OwnedSemaphorePermit>,
-    /// What it named when it was last asked.
+    /// The entities that it named last.
     pub(super) keys: Vec<(Key, ReadAccess)>,
-    /// What it looked at without having named it.
+    /// The entities that it read without having named them.
     pub(super) missed: Vec<Key>,
     pub(super) panicked: bool,
-    /// Whether [`missed`](Self::missed) was emptied because it had grown too long.
+    /// Whether [`missed`](Self::missed) was cleared because it had grown too long.
     pub(super) narrowed: bool,
-    /// How often it was decided.
+    /// The number of decisions so far.
     pub(super) tries: u32,
-    /// How many entities it named, if those are too many.
+    /// The number of entities that it named, if that is above the limit.
     pub(super) oversized: Option<usize>,
     pub(super) fault: Option<String>,
     pub(super) dead: Option<String>,
 }
 
-/// What is to be handled.
+/// The work of a job.
 pub(crate) enum Work<I> {
     Input(I),
-    /// It does not concern this service: it is only acknowledged.
+    /// The entry does not concern this service: it is only acknowledged.
     Nothing,
-    /// It could not be parsed, for this reason.
+    /// The entry could not be parsed, for this reason.
     Unreadable(String),
-    /// Its entry was deleted while it was pending.
+    /// The entry was deleted while it was pending.
     Deleted,
 }
 
-/// Where an input came from, and so what becomes of it in the end.
+/// The origin of an input, which receives the result.
 pub(crate) enum Origin<A> {
-    /// An entry of a stream: it is acknowledged.
+    /// An entry of a stream, which is acknowledged.
     Entry { stream: Stream, id: EntryId, fields: Fields, provenance: Arc<Provenance> },
-    /// A command: its caller is answered.
+    /// A command, whose caller receives an answer.
     Caller { reply: oneshot::Sender<Result<A, String>> },
 }
 
@@ -62,12 +62,12 @@ impl<D: Decider> Job<D> {
     pub(crate) fn new(
         work: Work<D::Input>,
         origin: Origin<D::Answer>,
-        trace: Option<Box<str>>,
+        traceparent: Option<Box<str>>,
     ) -> Self {
         Self {
             work,
             origin,
-            trace,
+            traceparent,
             whole: None,
             memory: None,
             keys: Vec::new(),
@@ -81,7 +81,7 @@ impl<D: Decider> Job<D> {
         }
     }
 
-    /// What it was read under, if it is an entry.
+    /// The provenance of the input, if it is an entry.
     pub(super) fn provenance(&self) -> Option<&Provenance> {
         match &self.origin {
             Origin::Entry { provenance, .. } => Some(provenance),
@@ -89,47 +89,43 @@ impl<D: Decider> Job<D> {
         }
     }
 
-    /// What it counts in a batch, in KiB.
+    /// The memory that counts for the limit of a batch, in KiB.
     pub(super) fn kib(&self) -> usize {
         self.memory.as_ref().map_or(1, OwnedSemaphorePermit::num_permits)
     }
 
-    /// Whether nobody waits for it any more.
+    /// Whether the caller has stopped waiting.
     pub(super) fn is_abandoned(&self) -> bool {
         matches!(&self.origin, Origin::Caller { reply } if reply.is_closed())
     }
 }
 
-/// Hands commands to the engine and waits for their answers.
+/// Submits commands to the engine and waits for their answers.
 pub struct EngineHandle<D: Decider> {
     queue: mpsc::Sender<Job<D>>,
     engine: Arc<Component>,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl<D: Decider> Clone for EngineHandle<D> {
     fn clone(&self) -> Self {
-        Self {
-            queue: self.queue.clone(),
-            engine: Arc::clone(&self.engine),
-            patience: self.patience,
-        }
+        Self { queue: self.queue.clone(), engine: Arc::clone(&self.engine), timeout: self.timeout }
     }
 }
 
 impl<D: Decider> std::fmt::Debug for EngineHandle<D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EngineHandle").field("patience", &self.patience).finish_non_exhaustive()
+        f.debug_struct("EngineHandle").field("timeout", &self.timeout).finish_non_exhaustive()
     }
 }
 
-/// Why a command got no answer.
+/// The reason why a command got no answer.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
     /// Redis is away, or the service is stopping.
     #[error("the store is away")]
     Unavailable,
-    /// It took too long.
+    /// The timeout expired.
     #[error("the command took too long")]
     TimedOut,
     /// The decision failed.
@@ -141,28 +137,28 @@ impl<D: Decider> EngineHandle<D> {
     pub(crate) fn new(
         queue: mpsc::Sender<Job<D>>,
         engine: Arc<Component>,
-        patience: Duration,
+        timeout: Duration,
     ) -> Self {
-        Self { queue, engine, patience }
+        Self { queue, engine, timeout }
     }
 
-    /// Has the command decided and committed. If the caller stops waiting before it was taken up,
-    /// it is dropped; after that it may have had its effect.
+    /// Submits the command and waits until it is decided and committed. If the caller stops waiting
+    /// before the engine takes the command, it is dropped; after that it may have had its effect.
     ///
     /// # Errors
     ///
-    /// See [`SubmitError`]; only after [`SubmitError::Fault`] is it certain that nothing was changed.
+    /// See [`SubmitError`]; only [`SubmitError::Fault`] guarantees that nothing was changed.
     pub async fn submit(
         &self,
         input: D::Input,
-        trace: Option<Box<str>>,
+        traceparent: Option<Box<str>>,
     ) -> Result<D::Answer, SubmitError> {
         if self.engine.is_away() {
             return Err(SubmitError::Unavailable);
         }
         let (reply, answer) = oneshot::channel();
-        let job = Job::new(Work::Input(input), Origin::Caller { reply }, trace);
-        let handled = tokio::time::timeout(self.patience, async {
+        let job = Job::new(Work::Input(input), Origin::Caller { reply }, traceparent);
+        let handled = tokio::time::timeout(self.timeout, async {
             self.queue.send(job).await.map_err(|_| SubmitError::Unavailable)?;
             answer.await.map_err(|_| SubmitError::Unavailable)
         });

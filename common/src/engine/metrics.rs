@@ -1,37 +1,38 @@
-//! What the engine counts, in Prometheus' text format on the operations port.
+//! The metrics of the engine, in Prometheus' text format on the operations port.
 
 use prometheus_client::{
     metrics::{counter::Counter, histogram::Histogram},
     registry::Registry,
 };
 
-/// The engine's counters. `inputs / batches` is what batching saves.
+/// The metrics of the engine. `inputs / batches` is the saving by batching.
 #[derive(Debug)]
 pub struct EngineMetrics {
     /// Inputs taken from the queue.
     pub inputs: Counter,
-    /// Batches that they came in.
+    /// Batches of inputs.
     pub batches: Counter,
     /// Groups of inputs that were committed.
     pub commits: Counter,
-    /// Groups that were decided again because another instance was faster.
+    /// Groups that were decided again because another instance committed first.
     pub conflicts: Counter,
     /// Entries that could not be handled.
     pub dead_letters: Counter,
     /// Entries that were deleted while they were pending.
     pub lost_entries: Counter,
-    /// Round trips to Redis that failed and were tried again.
+    /// Round trips to Redis that failed and were retried.
     pub failures: Counter,
-    /// Groups that waited for an instance that held the lease.
+    /// Groups that waited for the holder of the lease.
     pub deferrals: Counter,
-    /// Entries that were dropped because their data was lost or restarted after they were read.
+    /// Entries that were dropped because their data was lost, or their Redis restarted, after they
+    /// were read.
     pub dropped: Counter,
-    /// How often each input was decided before it was committed.
+    /// The number of decisions per input until its commit.
     pub tries: Histogram,
 }
 
-/// Upper bounds of the classes of [`EngineMetrics::tries`].
-const TRIES: [f64; 7] = [1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0];
+/// Upper bounds of the buckets of [`EngineMetrics::tries`].
+const TRIES_BUCKETS: [f64; 7] = [1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0];
 
 impl Default for EngineMetrics {
     fn default() -> Self {
@@ -45,13 +46,13 @@ impl Default for EngineMetrics {
             failures: Counter::default(),
             deferrals: Counter::default(),
             dropped: Counter::default(),
-            tries: Histogram::new(TRIES),
+            tries: Histogram::new(TRIES_BUCKETS),
         }
     }
 }
 
 impl EngineMetrics {
-    /// The counters, registered under their names.
+    /// Creates the metrics and registers them.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         for (name, help, counter) in [

@@ -1,9 +1,9 @@
-//! The engine: takes what lies in its queue, reads once, decides, commits once, acknowledges.
+//! The engine: takes the waiting inputs, reads once, decides, commits once, and acknowledges.
 //!
-//! One engine runs per process. All stream readers and all HTTP handlers feed its one bounded
-//! queue; what queued up while the last commit was under way is the next batch (group commit). An
-//! event is acknowledged only after the script that wrote its effects has answered, so whatever
-//! crashes in between is delivered again and finds its own trace.
+//! There is one engine per process. All stream readers and all HTTP handlers feed its bounded
+//! queue; the inputs that arrive during a commit form the next batch (group commit). An event is
+//! acknowledged only after the script with its effects has succeeded. After a crash in between, the
+//! event is delivered again and finds its idempotency record.
 
 mod acknowledgements;
 mod acknowledger;
@@ -44,48 +44,50 @@ use crate::{
     schema::{entry_id::EntryId, keys::Key, stream::Stream},
 };
 
-/// The most inputs in one batch.
+/// The maximum number of inputs in one batch.
 pub const BATCH_INPUTS: usize = 256;
-/// The most entities that one batch names, unless a single input names more.
+/// The maximum number of entities that one batch names, unless a single input names more.
 pub const BATCH_KEYS: usize = 2_000;
-/// The most entities that an input keeps in sight, without having named them, after a conflict.
+/// The maximum number of entities that an input remembers after a conflict without having named
+/// them.
 const MISSED_KEYS: usize = BATCH_KEYS / 4;
-/// How many inputs wait for the engine before readers and callers do.
-pub const QUEUE: usize = 1_024;
-/// The most memory that the entries of one batch take, in KiB, unless a single one takes more.
+/// The capacity of the engine's queue. Readers and callers wait while it is full.
+pub const QUEUE_CAPACITY: usize = 1_024;
+/// The maximum memory of the entries of one batch, in KiB, unless a single one takes more.
 const BATCH_KIB: usize = 2 * 1_024;
-/// The most memory that entries in the process take from being read to being finished, in KiB.
+/// The maximum memory of all entries between being read and being finished, in KiB.
 pub(crate) const QUEUE_KIB: u32 = 8 * 1_024;
-/// How long an acknowledgement waits for another command to travel with.
+/// How long an acknowledgement waits for another command to be sent with.
 const ACK_DELAY: Duration = Duration::from_millis(10);
-/// What they are called in the log.
-const ACKS: &str = "the acknowledgements";
-/// The reason in the dead letter of an entry that is gone.
-const DELETED: &str = "it was deleted while it was pending; whether it had its effect is not known";
-/// How often a Redis that failed is asked whether it is back.
-const PROBE: Duration = Duration::from_millis(100);
-/// How long Redis may take to answer a batch.
-const TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a lease lasts at most: as long as a large batch may take to be decided again.
+/// The name of the acknowledgements in the log.
+const ACKS_COMPONENT: &str = "the acknowledgements";
+/// The reason in the dead letter of a deleted entry.
+const DELETED_REASON: &str =
+    "it was deleted while it was pending; whether it had its effect is not known";
+/// How often the engine checks whether a failed Redis has recovered.
+const PROBE_INTERVAL: Duration = Duration::from_millis(100);
+/// The timeout of a command for a batch.
+const REDIS_TIMEOUT: Duration = Duration::from_secs(5);
+/// The maximum duration of a lease: enough to decide a large batch again.
 const LEASE_MILLIS: u64 = 50;
-/// How often an instance joins the queue for the lease before it goes on without: the lease may have run
-/// out, and the queue with it.
+/// How often an instance joins the queue for the lease before it continues without: the lease, and
+/// its queue with it, may have expired.
 const LEASE_WAITS: usize = 2;
-/// After this number of losses a batch queues for the lease.
+/// The number of conflicts after which a batch queues for the lease.
 const CONTENDED_AFTER: u32 = 2;
-/// After this number of losses a batch is halved, so that it is decided sooner.
+/// The number of conflicts after which a batch is halved, so that it is decided sooner.
 const HALVE_AFTER: u32 = 2;
-/// A batch of this size is not halved.
+/// The size up to which a batch is not halved.
 const SMALL_BATCH: usize = 16;
 
 /// The engine of one process.
 pub(crate) struct Engine<D: Decider> {
     decider: D,
     queue: tokio::sync::mpsc::Receiver<Job<D>>,
-    /// Taken from the queue, but too many or too large for their batch.
+    /// Jobs taken from the queue that exceeded the limits of their batch.
     carried: VecDeque<Job<D>>,
     own: Link,
-    /// By the number of the server.
+    /// The acknowledgers of other servers, by the index of the server.
     others: HashMap<usize, Acknowledger>,
     sources: Sources,
     acks: HashMap<Stream, Vec<EntryId>>,
@@ -96,26 +98,27 @@ pub(crate) struct Engine<D: Decider> {
     health: Arc<Health>,
     metrics: Arc<EngineMetrics>,
     shutdown: CancellationToken,
-    /// The own store as the entries of this batch were read from it.
+    /// The identity of the own store when the entries of this batch were read from it.
     identity: Option<Identity>,
-    /// Streams, lists and sorted sets that could not be written when they were last tried.
+    /// Streams, lists and sorted sets that could not be written at the last attempt.
     obstacles: Vec<Refused>,
-    /// Inputs that need one of them. Others go on meanwhile.
+    /// Inputs that need one of the obstacles. Other inputs continue meanwhile.
     parked: Vec<Job<D>>,
-    /// When the obstacles were last looked at.
+    /// The time of the last probe of the obstacles.
     probed: Instant,
-    /// Entities that instances compete for: who decides upon them queues for the lease before it reads.
+    /// Entities that instances compete for: a batch with one of them queues for the lease before it
+    /// reads.
     contested: HashSet<Key>,
     lease: Lease,
-    /// Whether Redis failed during the shutdown: what is left is for the next start.
+    /// Whether Redis failed during the shutdown: unfinished work is left for the next start.
     given_up: bool,
-    /// Whether redelivered events are treated as new ones: only to show that the tests notice.
+    /// Whether redelivered events are treated as new: only to prove that the tests detect it.
     ignore_records: bool,
 }
 
 impl<D: Decider> Engine<D> {
-    /// An engine and the sender that feeds it. It ends when all senders are gone and the queue is
-    /// empty.
+    /// An engine and the sender that feeds it. The engine ends when all senders are dropped and the
+    /// queue is empty.
     pub(crate) fn new(
         decider: D,
         sources: Sources,
@@ -124,8 +127,8 @@ impl<D: Decider> Engine<D> {
         metrics: Arc<EngineMetrics>,
         shutdown: CancellationToken,
     ) -> (Self, tokio::sync::mpsc::Sender<Job<D>>) {
-        let (sender, queue) = tokio::sync::mpsc::channel(QUEUE);
-        let own = Link::new(sources.of(D::TOPIC).clone(), TIMEOUT);
+        let (sender, queue) = tokio::sync::mpsc::channel(QUEUE_CAPACITY);
+        let own = Link::new(sources.of(D::TOPIC).clone(), REDIS_TIMEOUT);
         let engine = Self {
             decider,
             queue,
@@ -136,7 +139,7 @@ impl<D: Decider> Engine<D> {
             acks: HashMap::new(),
             instance,
             component: health.component("the engine"),
-            acks_component: health.background_component(ACKS),
+            acks_component: health.background_component(ACKS_COMPONENT),
             health,
             metrics,
             shutdown,
@@ -152,15 +155,15 @@ impl<D: Decider> Engine<D> {
         (engine, sender)
     }
 
-    /// Fails while the own Redis does not do what it is asked to.
+    /// Fails while the own Redis refuses commands or is away.
     pub(crate) fn component(&self) -> Arc<Component> {
         Arc::clone(&self.component)
     }
 
-    /// Handles batches until all senders are gone, or until Redis fails during the shutdown.
+    /// Handles batches until all senders are dropped, or until Redis fails during the shutdown.
     pub(crate) async fn run(mut self) -> anyhow::Result<()> {
-        let rights = permissions::of_owner(D::TOPIC, &D::streams());
-        if !await_server(&mut self.own, &rights, &self.component, &self.shutdown).await? {
+        let required = permissions::of_owner(D::TOPIC, &D::streams());
+        if !await_server(&mut self.own, &required, &self.component, &self.shutdown).await? {
             return Ok(());
         }
         self.component.answered();
@@ -168,8 +171,7 @@ impl<D: Decider> Engine<D> {
             && let Some(jobs) = self.take().await
         {
             let failed = self.handle(jobs, false).await;
-            // What failed in company is tried alone: the fault may be in what its neighbours had
-            // decided.
+            // Failed jobs are tried again one by one: the cause may be the decision of another job.
             for job in failed {
                 if !self.given_up {
                     self.handle(vec![job], true).await;
@@ -185,11 +187,11 @@ impl<D: Decider> Engine<D> {
         Ok(())
     }
 
-    /// The next batch, as soon as there is one; acknowledgements go out alone when it is quiet. A
-    /// Redis that failed is asked until it answers: commands are refused until then, so none of
-    /// them would find out.
+    /// Returns the next batch as soon as there is one. Without traffic, acknowledgements are sent
+    /// alone. A failed Redis is probed until it answers: commands are refused until then, so no
+    /// command would notice its recovery.
     async fn take(&mut self) -> Option<Vec<Job<D>>> {
-        if !self.obstacles.is_empty() && self.probed.elapsed() >= PROBE {
+        if !self.obstacles.is_empty() && self.probed.elapsed() >= PROBE_INTERVAL {
             self.probe().await;
         }
         let mut jobs: Vec<Job<D>> = self.carried.drain(..).collect();
@@ -201,7 +203,7 @@ impl<D: Decider> Engine<D> {
             let receive = self.queue.recv_many(&mut jobs, BATCH_INPUTS);
             let failing = self.component.is_failing() || self.acks_component.is_failing();
             let quiet = match (self.acks.is_empty(), failing) {
-                (_, true) => PROBE,
+                (_, true) => PROBE_INTERVAL,
                 (false, false) => ACK_DELAY,
                 (true, false) => Duration::MAX,
             };
@@ -230,8 +232,8 @@ impl<D: Decider> Engine<D> {
         Some(jobs)
     }
 
-    /// Sees every job of the batch through, however long it takes, and gives back those whose
-    /// decision failed. With `alone`, that is the job's own fault.
+    /// Handles every job of the batch, however long it takes, and returns those whose decision
+    /// failed. With `alone`, the fault is the job's own.
     async fn handle(&mut self, jobs: Vec<Job<D>>, alone: bool) -> Vec<Job<D>> {
         let mut world = World::default();
         let mut open = jobs;
@@ -240,7 +242,7 @@ impl<D: Decider> Engine<D> {
         let (mut losses, mut moves) = (0, 0);
         self.lease = Lease::NotHeld;
         loop {
-            // A caller who went away was promised nothing.
+            // A caller that has stopped waiting was promised nothing.
             open.retain(|job| !job.is_abandoned());
             let done = match self.drop_lost(&mut open).await {
                 Ok(()) if open.is_empty() => return failed,
@@ -282,10 +284,10 @@ impl<D: Decider> Engine<D> {
                     self.metrics.failures.inc();
                     self.component.failed(&error);
                     self.lease = Lease::NotHeld;
-                    // What was decided may or may not be written: look again and decide again.
+                    // The outcome of the commit is unknown: read again and decide again.
                     world = World::default();
                     if self.shutdown.is_cancelled() {
-                        // Nothing is lost: nothing of this was acknowledged or answered.
+                        // Nothing is lost: none of these inputs was acknowledged or answered.
                         warn!(inputs = open.len(), "leaving unfinished inputs for the next start");
                         self.given_up = true;
                         return Vec::new();
@@ -299,8 +301,9 @@ impl<D: Decider> Engine<D> {
         }
     }
 
-    /// Adds inputs that came in while the batch waited for the lease: its turn is worth more that way.
-    fn top_up(&mut self, open: &mut Vec<Job<D>>) {
+    /// Adds inputs that arrived while the batch waited for the lease, so that the lease serves more
+    /// inputs.
+    fn add_arrivals(&mut self, open: &mut Vec<Job<D>>) {
         let mut kib: usize = open.iter().map(Job::kib).sum();
         while open.len() < BATCH_INPUTS
             && kib < BATCH_KIB
@@ -314,14 +317,14 @@ impl<D: Decider> Engine<D> {
         }
     }
 
-    /// Redis did what it was asked to do; the engine works unless there is a key that it cannot write.
+    /// Records a success of Redis; the engine is ready unless there is a key that it cannot write.
     fn answered(&self) {
         if self.obstacles.is_empty() {
             self.component.answered();
         }
     }
 
-    fn strange(&self, command: &'static str) -> ConnectionError {
+    fn unexpected_answer(&self, command: &'static str) -> ConnectionError {
         ConnectionError::Refused {
             address: self.own.address(),
             command,
@@ -330,32 +333,32 @@ impl<D: Decider> Engine<D> {
     }
 }
 
-/// How far a batch came.
+/// The progress of a batch.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Progress {
-    /// All of it is committed, but for inputs that have to see more.
+    /// All of it is committed, except inputs that have to read more.
     Done,
     /// Some inputs wait until another instance has committed.
     Deferred,
-    /// Some inputs lost to another instance, and know what stands now.
+    /// Some inputs lost a conflict, and have received the current values.
     Lost,
 }
 
-/// Whether a batch has the lease on contested entities.
+/// Whether a batch holds the lease on contested entities.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lease {
-    /// It does not, or has passed it on.
+    /// The batch never held the lease, or has passed it on.
     NotHeld,
-    /// It does, until it has committed.
+    /// The batch holds the lease until it commits.
     Held,
-    /// It does not, but its holder did not commit in time: the next commit disregards the lease.
+    /// The holder of the lease did not commit in time: the next commit disregards the lease.
     Disregarded,
 }
 
-/// Why a batch has to be looked at anew.
+/// The reason why a batch starts over.
 enum Setback {
     Link(ConnectionError),
-    /// The store, or the server process, is another one than the one that was read from.
+    /// The store, or the server process, differs from the one that the batch read from.
     Moved,
 }
 
@@ -365,8 +368,8 @@ impl From<ConnectionError> for Setback {
     }
 }
 
-/// Whether redelivered events are to be treated as new. Exists in debug builds only, for the one
-/// test that shows that the auditor notices double effects.
+/// Whether redelivered events are treated as new. Only debug builds allow it, for the one test that
+/// proves that the auditor detects double effects.
 fn ignore_records() -> bool {
     let ignored = cfg!(debug_assertions) && std::env::var_os("TEST_IGNORE_RECORDS").is_some();
     if ignored {

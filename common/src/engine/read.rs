@@ -1,4 +1,5 @@
-//! Reads what a batch concerns: waits for the lease on contested entities, and drops entries whose data is lost.
+//! Reads the entities of a batch: waits for the lease on contested entities, and drops entries
+//! whose data was lost.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -16,8 +17,8 @@ use crate::{
 };
 
 impl<D: Decider> Engine<D> {
-    /// Drops entries whose data was lost, or whose server was started anew, after they were read:
-    /// what they say may never have happened. Those that still exist are delivered again.
+    /// Drops entries whose data was lost, or whose server restarted, after they were read: the
+    /// events may never have happened. Entries that still exist are delivered again.
     pub(super) async fn drop_lost(
         &mut self,
         open: &mut Vec<Job<D>>,
@@ -30,13 +31,13 @@ impl<D: Decider> Engine<D> {
         if !known || open.iter().any(|job| is_lost(&self.identity, job)) {
             let mut identity = Some(store_id::identify(&mut self.own, D::TOPIC).await?);
             if open.iter().any(|job| is_lost(&identity, job)) {
-                // It may be this connection, and not the reader's, that leads to a server which is not
-                // the one any more: a demoted primary answers all that the engine has asked so far.
+                // This connection, and not the reader's, may lead to an outdated server: a demoted
+                // primary still answers all previous commands of the engine.
                 self.own.renew();
                 identity = Some(store_id::identify(&mut self.own, D::TOPIC).await?);
             }
             if self.identity != identity {
-                // The effects that these acknowledge may be lost.
+                // The effects of the acknowledged entries may be lost.
                 let (own, sources) = (self.sources.index(D::TOPIC), &self.sources);
                 self.acks.retain(|stream, _| sources.index(stream.topic()) != own);
                 self.identity = identity;
@@ -55,14 +56,14 @@ impl<D: Decider> Engine<D> {
             self.metrics.dropped.inc_by(entries as u64);
             info!(
                 entries,
-                "the data from which entries were read is lost, or Redis was started \
-                anew: they are dropped, and delivered again where they exist"
+                "entries dropped: their data was lost or their Redis restarted after they were \
+                 read; those that still exist are delivered again"
             );
         }
         Ok(())
     }
 
-    /// Reads what the jobs concern, when it is this instance's turn if they are about contested entities.
+    /// Reads the entities of the jobs. For contested entities it first acquires the lease.
     pub(super) async fn load(
         &mut self,
         world: &mut World,
@@ -77,9 +78,10 @@ impl<D: Decider> Engine<D> {
             wanted = self.unread(world, open);
             self.acquire_lease(world, wanted).await?;
             if !alone {
-                self.top_up(open);
+                self.add_arrivals(open);
             }
-            // New inputs are unchecked, and the data of the others may have been lost while the batch waited.
+            // New inputs are unchecked, and the data of the others may have been lost while the
+            // batch waited.
             let identity = self.identity.clone();
             self.drop_lost(open).await?;
             if self.identity != identity {
@@ -111,7 +113,7 @@ impl<D: Decider> Engine<D> {
                 .any(|(key, access)| *access != ReadAccess::Fresh && self.contested.contains(key))
     }
 
-    /// Queues for the lease on the contested entities, waits for the turn, and reads.
+    /// Queues for the lease on the contested entities, waits for it, and reads.
     async fn acquire_lease(&mut self, world: &mut World, wanted: Vec<Key>) -> Result<(), Setback> {
         let turn = keys::lease_queue(D::TOPIC, &self.instance);
         let mut join = redis::cmd("EVAL");
@@ -131,7 +133,7 @@ impl<D: Decider> Engine<D> {
             if let Some(Value::Array(_)) = answers.pop() {
                 self.lease = Lease::Held;
                 if answers.pop() == Some(Value::Int(1)) {
-                    // Nobody was before us: the next batch does not queue.
+                    // The queue was empty: the next batch does not queue.
                     self.contested.clear();
                 }
                 break;
@@ -144,8 +146,8 @@ impl<D: Decider> Engine<D> {
         self.take_in(world, wanted, values)
     }
 
-    /// Finds out what the jobs concern, and gives what of it is not in the world yet. Jobs beyond the batch's
-    /// limit are carried to the next one.
+    /// Determines the entities of the jobs, and returns those that are not in the world yet. Jobs
+    /// beyond the batch's limit are carried over to the next batch.
     fn unread(&mut self, world: &World, open: &mut Vec<Job<D>>) -> Vec<Key> {
         let (mut wanted, mut named) = (Vec::new(), 0);
         for (number, job) in open.iter_mut().enumerate() {
@@ -154,21 +156,21 @@ impl<D: Decider> Engine<D> {
             let asked = catch_unwind(AssertUnwindSafe(|| self.decider.reads(input, &mut reads)));
             job.panicked = asked.is_err();
             if reads.keys.len() + job.missed.len() > BATCH_KEYS && !job.narrowed {
-                // Behind others in its batch it may have looked at different entities each time: once,
-                // only those count that it looks at from now on.
+                // Behind other inputs of its batch it may have read different entities each time.
+                // Once, the list is reduced to the entities that it reads from now on.
                 job.narrowed = true;
                 job.missed.clear();
             }
             let missed = job.missed.iter().map(|key| (key.clone(), ReadAccess::Load));
             job.keys = reads.keys.into_iter().chain(missed).collect();
             if job.keys.len() > BATCH_KEYS {
-                // Not even alone would it fit into one call.
+                // The input would not fit into one call even alone.
                 job.oversized = Some(job.keys.len());
                 job.keys.clear();
                 continue;
             }
             named += job.keys.len();
-            // One script call cannot take any number of keys.
+            // The number of keys of one script call is limited.
             if named > BATCH_KEYS && number > 0 {
                 open.drain(number..).rev().for_each(|job| self.carried.push_front(job));
                 break;
@@ -193,7 +195,7 @@ impl<D: Decider> Engine<D> {
     ) -> Result<(), Setback> {
         let values = self.own.accept("MGET", values.unwrap_or(Value::Nil))?;
         let Value::Array(values) = values else {
-            return Err(self.strange("MGET").into());
+            return Err(self.unexpected_answer("MGET").into());
         };
         for (key, value) in wanted.into_iter().zip(values) {
             match value {

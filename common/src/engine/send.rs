@@ -1,4 +1,4 @@
-//! Sends commits and checks to the service's own Redis; acknowledgements travel with them.
+//! Sends commits and checks to the service's own Redis, together with acknowledgements.
 
 use std::time::Instant;
 
@@ -37,7 +37,7 @@ impl<D: Decider> Engine<D> {
         }
         let value = self.own.accept("the commit", value)?;
         let outcomes = call.outcomes(value).filter(|outcomes| outcomes.len() == groups.len());
-        let outcomes = outcomes.ok_or_else(|| self.strange("the commit"))?;
+        let outcomes = outcomes.ok_or_else(|| self.unexpected_answer("the commit"))?;
         let lost = |outcome: &Outcome| matches!(outcome, Outcome::Conflict(_));
         if self.lease != Lease::Held || !outcomes.iter().any(lost) {
             self.lease = Lease::NotHeld;
@@ -51,8 +51,9 @@ impl<D: Decider> Engine<D> {
         Ok(value.unwrap_or(Value::Nil))
     }
 
-    /// Finds out which entities that decisions without an effect took for absent are something else: a
-    /// read shows a key of another type as absent. The script looks at those of all other decisions.
+    /// Finds entities of another type that decisions without an effect took for absent: a read
+    /// shows a key of another type as absent. For all other decisions the commit script checks
+    /// this.
     pub(super) async fn find_foreign(
         &mut self,
         idle: &[Group],
@@ -93,7 +94,7 @@ impl<D: Decider> Engine<D> {
         self.own.ask("SCRIPT LOAD", load).await.map(drop)
     }
 
-    /// Sends commands to the own Redis; acknowledgements travel with them.
+    /// Sends commands to the own Redis, together with acknowledgements.
     pub(super) async fn send_with_acks(
         &mut self,
         commands: Vec<redis::Cmd>,
@@ -118,8 +119,8 @@ impl<D: Decider> Engine<D> {
         }
     }
 
-    /// Sees to it that the connection leads to the process that the engine knows: one that was started
-    /// anew may have lost what is to be acknowledged, and what was decided upon.
+    /// Checks that the connection leads to the server process that the engine knows: a restarted
+    /// one may have lost the entries to acknowledge and the state that the decisions read.
     pub(super) async fn check_process(&mut self) -> Result<(), Setback> {
         let run_id = self.own.run_id().await?;
         match &self.identity {
@@ -128,7 +129,7 @@ impl<D: Decider> Engine<D> {
         }
     }
 
-    /// Finds out whether the own Redis takes writes again, also to the key that it did not take last.
+    /// Checks whether the own Redis accepts writes again, including the key that it refused last.
     pub(super) async fn probe(&mut self) {
         self.parked.retain(|job| !job.is_abandoned());
         self.probed = Instant::now();
@@ -155,7 +156,7 @@ impl<D: Decider> Engine<D> {
         for reply in self.own.send(&checks).await? {
             let Some(mut obstacle) = obstacles.next() else { break };
             let Value::Array(mut reasons) = self.own.accept("the commit", reply)? else {
-                return Err(self.strange("the commit"));
+                return Err(self.unexpected_answer("the commit"));
             };
             if let Some(Value::BulkString(reason)) = reasons.pop() {
                 obstacle.reason = String::from_utf8_lossy(&reason).into_owned();

@@ -1,8 +1,8 @@
-//! The identity of a store: of what one owner keeps in its Redis.
+//! The identity of a store, which is the data of one owner in its Redis.
 //!
-//! It lies among the data, at [`keys::store`], and goes where the data goes: a server that merely
-//! restarts keeps it, one that was emptied, or replaced by an empty one, gets another. A server's
-//! `run_id` would also change where nothing was lost, and an address may stay where everything was.
+//! The identity is part of the data, at [`keys::store`]: a server that merely restarts keeps it; a
+//! server that was emptied, or replaced by an empty one, gets a new one. A `run_id` would also
+//! change at a restart without data loss, and an address may stay the same after a loss.
 
 use std::{
     fmt,
@@ -25,15 +25,15 @@ use crate::{
     schema::{keys, stream::Topic},
 };
 
-/// How often it is made sure that the store has an identity: FLUSHALL takes it.
-const INTERVAL: Duration = Duration::from_millis(500);
+/// How often the service checks that the store has an identity: FLUSHALL deletes it.
+const STORE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The identity of a store, stored as `<UUID> <milliseconds since 1970>`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StoreId {
-    /// Random.
+    /// A random id.
     pub id: Uuid,
-    /// When the store began: what happened earlier is nothing that it has ever known.
+    /// The creation time of the store: it contains no effect of earlier events.
     pub began: Millis,
 }
 
@@ -55,7 +55,7 @@ impl FromStr for StoreId {
 }
 
 impl StoreId {
-    /// Reads the answer to `GET` of [`keys::store`]; `None` if there is no store yet.
+    /// Parses the answer to `GET` of [`keys::store`]; `None` if there is no store yet.
     pub fn from_reply(reply: &Value) -> Option<Self> {
         match reply {
             Value::BulkString(bytes) => std::str::from_utf8(bytes).ok()?.parse().ok(),
@@ -64,8 +64,8 @@ impl StoreId {
     }
 }
 
-/// An owner's store as one server process shows it. After a FLUSHALL the store is another one; after a
-/// restart the process is, and the last writes may be missing.
+/// An owner's store together with its server process. A FLUSHALL changes the store; a restart
+/// changes the process, and may lose the last writes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Identity {
     /// The stored text of the [`StoreId`].
@@ -74,7 +74,8 @@ pub(crate) struct Identity {
     pub(crate) run_id: Arc<str>,
 }
 
-/// Reads the identity of the owner's store behind this connection; a store without one gets one.
+/// Reads the identity of the owner's store behind this connection, and creates one if it is
+/// missing.
 ///
 /// # Errors
 ///
@@ -91,32 +92,32 @@ pub(crate) async fn identify(link: &mut Link, topic: Topic) -> Result<Identity, 
                 continue;
             }
         };
-        // The connection may have been made anew in between.
+        // The link may have reconnected in between.
         if link.run_id().await? == run_id {
             return Ok(Identity { store, run_id });
         }
     }
 }
 
-/// Gives the owner's store an identity if it has none.
+/// Creates an identity for the owner's store if it has none.
 async fn begin(link: &mut Link, topic: Topic) -> Result<(), ConnectionError> {
     let new = StoreId { id: Uuid::new_v4(), began: now_millis() };
     let mut set = redis::cmd("SETNX");
     set.arg(keys::store(topic)).arg(new.to_string());
     if link.ask("SETNX", set).await? == Value::Int(1) {
-        info!(store = %new.id, "there was nothing in the store: a new one begins");
+        info!(store = %new.id, "the store is empty: created a new store id");
     }
     Ok(())
 }
 
-/// What entries were read under. Entries that are still undecided when their data is lost are dropped:
-/// where they still exist they are delivered again.
+/// The provenance of entries. If their data is lost while they are undecided, they are dropped;
+/// those that still exist are delivered again.
 #[derive(Debug)]
 pub(crate) struct Provenance {
-    /// The store and the server that they were read from, where these are the reading service's own:
-    /// a commit checks that they still are.
+    /// The store and the server process of the entries, if these are the reading service's own: a
+    /// commit checks that they are unchanged.
     own: Option<Identity>,
-    /// The server and the stores that the entries were read from, where these are others.
+    /// The server and the stores of the entries, if these belong to other owners.
     source: Vec<String>,
     lost: AtomicBool,
 }
@@ -126,7 +127,8 @@ impl Provenance {
         Self { own, source, lost: AtomicBool::new(false) }
     }
 
-    /// Whether entries that are read under `other` continue those that were read under this.
+    /// Whether entries that were read under `other` continue those that were read under this
+    /// provenance.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.own == other.own && self.source == other.source && !self.is_lost()
     }
@@ -136,7 +138,7 @@ impl Provenance {
         self.own.is_none() || self.own.as_ref() == own
     }
 
-    /// Has the entries dropped that were read under this, and the reader read again.
+    /// Drops the entries that were read under this provenance, and makes the reader read again.
     pub(crate) fn lose(&self) {
         self.lost.store(true, Ordering::Relaxed);
     }
@@ -147,17 +149,18 @@ impl Provenance {
     }
 }
 
-/// Gives the owner's store an identity whenever it has none.
+/// Creates the identity of the owner's store whenever it is missing.
 pub(crate) struct StoreIdKeeper {
     pub(crate) topic: Topic,
     pub(crate) url: RedisUrl,
-    /// It begins once there is an identity. That Redis is away the engine tells.
+    /// The health of this task, which is ready once the identity exists. The engine reports an
+    /// unreachable Redis.
     pub(crate) component: Arc<Component>,
     pub(crate) shutdown: CancellationToken,
 }
 
 impl StoreIdKeeper {
-    /// Looks until the shutdown, for which nothing needs to be finished.
+    /// Checks the store until the shutdown, which does not wait for it.
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let shutdown = self.shutdown.clone();
         tokio::select! {
@@ -174,7 +177,7 @@ impl StoreIdKeeper {
                 Ok(()) => self.component.answered(),
                 Err(error) => self.component.denied(&error),
             }
-            tokio::time::sleep(INTERVAL).await;
+            tokio::time::sleep(STORE_CHECK_INTERVAL).await;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The backlog of a consumer group, and the limit beyond which nothing more is accepted for it.
+//! The backlog of a consumer group, and the limit beyond which requests are refused.
 
 use std::str::FromStr;
 

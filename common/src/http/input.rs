@@ -1,5 +1,5 @@
-//! The commands and answers of the HTTP interface, as the gateway documents them and order_service
-//! takes them.
+//! The requests and answers of the HTTP interface, as documented by the gateway and accepted by
+//! order_service.
 
 use serde::{Deserialize, Serialize};
 use utoipa::{
@@ -16,19 +16,19 @@ use crate::{
 /// The body of `POST /order`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct PlaceOrder {
-    /// What is ordered, 1 to 100 ids; an id repeated n times means n pieces.
+    /// The ordered products, 1 to 100 ids; an id repeated n times means n pieces.
     #[schema(min_items = 1, max_items = 100, example = json!(["201", "204"]))]
     pub product_ids: Vec<ProductId>,
-    /// Who orders, and pays.
+    /// The customer who orders and pays.
     pub customer_id: CustomerId,
 }
 
 impl PlaceOrder {
-    /// Checks what the types cannot say.
+    /// Checks the rules that the types do not express.
     ///
     /// # Errors
     ///
-    /// 422: there are no products, or more than 100.
+    /// 422: the order has no products, or more than 100.
     pub fn check(&self) -> Result<(), Problem> {
         let count = self.product_ids.len();
         if (1..=PRODUCTS_LIMIT).contains(&count) {
@@ -39,7 +39,7 @@ impl PlaceOrder {
     }
 }
 
-/// The most pieces or money in one request, so that every number stays exact in any JSON parser.
+/// The largest quantity or amount of money in one request, which is exact in any JSON parser.
 pub const AMOUNT_LIMIT: u64 = 1_000_000_000_000;
 /// The longest name or e-mail address, in characters.
 pub const TEXT_LIMIT: usize = 200;
@@ -47,13 +47,15 @@ pub const TEXT_LIMIT: usize = 200;
 /// The body of `PUT /inventory/{id}`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct DefineProduct {
-    /// For people, 1 to 200 characters, none of them a control or format character, and not blanks only.
+    /// The display name, 1 to 200 characters, none of them a control or format character, and not
+    /// only blanks.
     #[schema(schema_with = product_name)]
     pub name: String,
-    /// Of one piece, in whole units of money. Orders that are reserved already keep their price.
+    /// The price of one piece, in whole units of money. Orders that are already reserved keep their
+    /// price.
     #[schema(maximum = 1_000_000_000_000_u64, example = 800)]
     pub price: u64,
-    /// Pieces on hand at first; an existing product keeps its amount.
+    /// The initial quantity; an existing product keeps its quantity.
     #[serde(default)]
     #[schema(maximum = 1_000_000_000_000_u64, example = 4)]
     pub amount: u64,
@@ -62,14 +64,15 @@ pub struct DefineProduct {
 /// The body of `PUT /accounts/{id}`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct DefineAccount {
-    /// For people, 1 to 200 characters, none of them a control or format character, and not blanks only.
+    /// The display name, 1 to 200 characters, none of them a control or format character, and not
+    /// only blanks.
     #[schema(schema_with = customer_name)]
     pub name: String,
-    /// Where messages go, at most 200 characters: one `@` with something on both sides, no blanks and no
-    /// characters that cannot be seen.
+    /// The e-mail address for messages, at most 200 characters: one `@` with text on both sides, no
+    /// blanks and no invisible characters.
     #[schema(schema_with = address)]
     pub email: String,
-    /// The balance at first, in whole units of money; an existing account keeps its balance.
+    /// The initial balance, in whole units of money; an existing account keeps its balance.
     #[serde(default)]
     #[schema(maximum = 1_000_000_000_000_u64, example = 1_000)]
     pub balance: u64,
@@ -78,13 +81,13 @@ pub struct DefineAccount {
 /// The body of `POST /inventory/{id}/restock` and of `POST /accounts/{id}/top-up`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Amount {
-    /// How many pieces, or how much in whole units of money.
+    /// The quantity, or the amount in whole units of money.
     #[schema(minimum = 1, maximum = 1_000_000_000_000_u64, example = 5)]
     pub amount: u64,
 }
 
 impl DefineProduct {
-    /// Checks what the types cannot say.
+    /// Checks the rules that the types do not express.
     ///
     /// # Errors
     ///
@@ -97,7 +100,7 @@ impl DefineProduct {
 }
 
 impl DefineAccount {
-    /// Checks what the types cannot say.
+    /// Checks the rules that the types do not express.
     ///
     /// # Errors
     ///
@@ -110,7 +113,7 @@ impl DefineAccount {
 }
 
 impl Amount {
-    /// Checks what the types cannot say.
+    /// Checks the rules that the types do not express.
     ///
     /// # Errors
     ///
@@ -129,7 +132,7 @@ fn check_text(field: &str, text: &str) -> Result<(), Problem> {
     if let Some(control) = text.chars().find(|&character| is_control(character)) {
         let code = u32::from(control);
         let detail = format!(
-            "it has the character U+{code:04X}; leave out what controls a text or cannot be seen"
+            "it has the character U+{code:04X}; leave out control and invisible characters"
         );
         return Err(Problem::invalid_field(detail).at(field));
     }
@@ -139,7 +142,8 @@ fn check_text(field: &str, text: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// What lies on both sides of the `@` is for the mail server to judge (RFC 5321, section 2.3.11).
+/// Checks an e-mail address. The mail server is the judge of both sides of the `@` (RFC 5321,
+/// section 2.3.11).
 fn check_address(field: &str, text: &str) -> Result<(), Problem> {
     check_text(field, text)?;
     let fits = match text.split_once('@') {
@@ -149,8 +153,8 @@ fn check_address(field: &str, text: &str) -> Result<(), Problem> {
     if fits && text.chars().all(is_visible) {
         return Ok(());
     }
-    let detail = "an e-mail address has one @ with something on both sides, no blanks and no characters \
-                  that cannot be seen";
+    let detail = "an e-mail address has one @ with text on both sides, no blanks and no invisible \
+                  characters";
     Err(Problem::invalid_field(detail).at(field))
 }
 
@@ -158,7 +162,7 @@ fn check_number(field: &str, number: u64, least: u64) -> Result<(), Problem> {
     if (least..=AMOUNT_LIMIT).contains(&number) {
         return Ok(());
     }
-    let detail = format!("it is {least} to {AMOUNT_LIMIT}, not {number}");
+    let detail = format!("it must be {least} to {AMOUNT_LIMIT}, not {number}");
     Err(Problem::invalid_field(detail).at(field))
 }
 
@@ -170,14 +174,14 @@ fn customer_name() -> Object {
     name("Anthony")
 }
 
-/// The schema of a name, as [`check_text`] checks it.
+/// The schema of a name that [`check_text`] accepts.
 fn name(example: &str) -> Object {
     let (controls, unseen) = (controls_in_class(), unseen_in_class());
     ObjectBuilder::new()
         .schema_type(Type::String)
         .description(Some(
-            "For people, 1 to 200 characters, none of them a control or format character, and not \
-             blanks only.",
+            "The display name, 1 to 200 characters, none of them a control or format character, and not only \
+             blanks.",
         ))
         .min_length(Some(1))
         .max_length(Some(TEXT_LIMIT))
@@ -186,14 +190,14 @@ fn name(example: &str) -> Object {
         .build()
 }
 
-/// The schema of an e-mail address, as [`check_address`] checks it.
+/// The schema of an e-mail address that [`check_address`] accepts.
 fn address() -> Object {
     let unseen = unseen_in_class();
     ObjectBuilder::new()
         .schema_type(Type::String)
         .description(Some(
-            "Where messages go, at most 200 characters: one `@` with something on both sides, no blanks \
-             and no characters that cannot be seen.",
+            "The e-mail address for messages, at most 200 characters: one `@` with text on both sides, no blanks \
+             and no invisible characters.",
         ))
         .max_length(Some(TEXT_LIMIT))
         .pattern(Some(format!("^[^@{unseen}]+@[^@{unseen}]+$")))

@@ -1,14 +1,14 @@
-//! Addresses of clients: which networks they belong to, and which of them count as one.
+//! Client addresses and their networks.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     str::FromStr,
 };
 
-/// The bits of an IPv6 address that tell one customer's network from another's; the rest is theirs
-/// to choose, so a client that changes it is still the same one.
+/// The network part of a customer's IPv6 address in bits. The customer chooses the other bits, so
+/// addresses that differ only in those belong to the same client.
 const SITE_PREFIX: u8 = 64;
-/// Where IPv4 addresses begin among those of IPv6 (RFC 4291, section 2.5.5.2).
+/// The prefix length of the IPv6 range with the IPv4 addresses (RFC 4291, section 2.5.5.2).
 const MAPPED_PREFIX: u8 = 96;
 
 /// A range of addresses: `10.0.0.0/8`, `fd00::/8`, or a single one.
@@ -18,13 +18,13 @@ pub struct Network {
     mask: u128,
 }
 
-/// A text that is no [`Network`].
+/// The error for a text that is not a [`Network`].
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("write an address or a range of addresses, such as 127.0.0.1, 10.0.0.0/8 or fd00::/8")]
 pub struct InvalidNetwork;
 
 impl Network {
-    /// This machine itself.
+    /// The loopback networks.
     pub const LOOPBACK: [Self; 2] = [
         Self::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8),
         Self::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 128),
@@ -39,7 +39,7 @@ impl Network {
         Self { first: number(address) & mask, mask }
     }
 
-    /// Whether the address lies within; an IPv4 address is the same however it is written.
+    /// Whether the address is in the network; an IPv4 address counts in both of its notations.
     pub const fn contains(&self, address: IpAddr) -> bool {
         number(address) & self.mask == self.first
     }
@@ -63,7 +63,7 @@ impl FromStr for Network {
     }
 }
 
-/// What counts as one client: an IPv4 address, or the /64 of an IPv6 address.
+/// The unit of limits per client: an IPv4 address, or the /64 of an IPv6 address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Site(u128);
 
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_client_is_its_64_bits_of_network_and_an_ipv4_client_its_address() {
+    fn an_ipv6_client_is_a_64_bit_network_and_an_ipv4_client_an_address() {
         let site = |text| Site::from(address(text));
         assert_eq!(site("2001:db8:0:1::1"), site("2001:db8:0:1:ffff:ffff:ffff:ffff"));
         assert_ne!(site("2001:db8:0:1::1"), site("2001:db8:0:2::1"));

@@ -1,7 +1,7 @@
 //! Every error that a client sees: `application/problem+json` (RFC 9457).
 //!
-//! The `type` of a problem is stable; programs go by it. Its `detail` is for people. Internals are
-//! logged where they happen and never answered.
+//! The `type` of a problem is stable, and programs may rely on it. Its `detail` is for people.
+//! Internal causes are logged where they occur and never sent to clients.
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -13,32 +13,33 @@ use crate::connection::error::ConnectionError;
 /// The media type of [`Problem`].
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
-/// An error answer. Boxed texts keep it small: it is the error of most functions on the way.
+/// An error response. Boxed texts keep it small, because most functions that handle requests return
+/// it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
-    /// What kind of problem it is; stable.
+    /// The kind of the problem; stable.
     #[serde(rename = "type")]
     #[schema(value_type = String, example = "urn:problem-type:orders:invalid-field")]
     pub kind: Box<str>,
-    /// The same for people.
+    /// The kind of the problem as text.
     #[schema(value_type = String, example = "Invalid field")]
     pub title: Box<str>,
     /// The HTTP status.
     #[schema(example = 422)]
     pub status: u16,
-    /// What is wrong this time, and what to do.
+    /// The cause in this case, and the remedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub detail: Option<Box<str>>,
-    /// The field at fault, where there is one: a path within the body, a header or a parameter.
+    /// The invalid field, if there is one: a path within the body, a header or a parameter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "product_ids")]
     pub field: Option<Box<str>>,
-    /// The state of what was asked to change, where that does not take it.
+    /// The current state of the entity, if that state does not allow the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "shipped")]
     pub state: Option<Box<str>>,
-    /// What that state takes instead.
+    /// The requests that the state allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<String>>, example = json!(["complete"]))]
     pub allowed: Option<Box<[Box<str>]>>,
@@ -46,29 +47,30 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "orders:write")]
     pub scope: Option<Box<str>>,
-    /// What the `WWW-Authenticate` header says.
+    /// The challenge in the `WWW-Authenticate` header.
     #[serde(skip)]
     pub challenge: Challenge,
-    /// Seconds after which trying again makes sense; also the `Retry-After` header.
+    /// The seconds after which the request may be repeated; also the `Retry-After` header.
     #[serde(skip)]
     pub retry_after: Option<u16>,
 }
 
-/// How to be let in (RFC 9110, section 11.6.1); what to say of a token is in RFC 6750, section 3.
+/// An authentication challenge (RFC 9110, section 11.6.1); RFC 6750, section 3, defines it for
+/// tokens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Challenge {
-    /// Nothing about that.
+    /// No challenge.
     #[default]
     None,
-    /// The gateway's secret, which order_service wants.
+    /// order_service requires the gateway's secret.
     GatewaySecret,
-    /// A token.
+    /// A token is required.
     Token,
-    /// A token that comes in one way; the problem's detail says what is wrong.
+    /// A token must be sent in one way only; the problem's detail names the fault.
     OneToken,
-    /// A better token; the problem's detail says what is wrong with this one.
+    /// A valid token is required; the problem's detail names the fault of this one.
     ValidToken,
-    /// A token with the problem's scope.
+    /// A token with the problem's scope is required.
     Scope,
 }
 
@@ -108,53 +110,54 @@ macro_rules! problems {
 problems! {
     /// 400: the body is not JSON.
     malformed_json = BAD_REQUEST, "malformed-json", "Malformed JSON";
-    /// 400: the address takes HTTPS and was spoken to in plain HTTP.
+    /// 400: the address requires HTTPS, and the request used plain HTTP.
     https_required = BAD_REQUEST, "https-required", "HTTPS required";
     /// 400: a header or parameter is invalid.
     bad_request = BAD_REQUEST, "bad-request", "Invalid request";
-    /// 403: a page of another site asks for it, or may, with the cookie of a signed-in browser.
+    /// 403: a page of another site caused the request, or may have, with the cookie of a signed-in
+    /// browser.
     cross_site = FORBIDDEN, "cross-site", "Cross-site request rejected";
-    /// 401: nobody knows who asks.
+    /// 401: the caller is not authenticated.
     unauthenticated = UNAUTHORIZED, "unauthenticated", "Authentication required";
-    /// 403: who asks may not do that.
+    /// 403: the caller lacks the permission.
     forbidden = FORBIDDEN, "forbidden", "Insufficient permissions";
-    /// 400: signing in with the provider did not work.
+    /// 400: signing in at the identity provider failed.
     sign_in_failed = BAD_REQUEST, "sign-in-failed", "Sign-in failed";
-    /// 404: there is nothing at that path.
+    /// 404: the path does not exist.
     not_found = NOT_FOUND, "not-found", "Not found";
     /// 405: the path exists, but not with that method.
     method_not_allowed = METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed";
     /// 408: the request took too long to arrive.
     request_timeout = REQUEST_TIMEOUT, "request-timeout", "Request timeout";
-    /// 409: what is asked for does not fit the state that something is in.
+    /// 409: the current state does not allow the request.
     wrong_state = CONFLICT, "wrong-state", "Conflict with the current state";
-    /// 409: something that was asked for later had its effect first.
+    /// 409: a later request took effect first.
     superseded = CONFLICT, "superseded", "Superseded by a newer request";
-    /// 409: the customer has as many open orders as one may have.
+    /// 409: the customer has reached the limit of open orders.
     too_many_open = CONFLICT, "too-many-open-orders", "Too many open orders";
     /// 413: the body is too large.
     too_large = PAYLOAD_TOO_LARGE, "too-large", "Body too large";
     /// 414: the path and query are too long.
     uri_too_long = URI_TOO_LONG, "uri-too-long", "URI too long";
-    /// 415: the body is declared as something else than JSON.
+    /// 415: the declared media type of the body is not JSON.
     wrong_media_type = UNSUPPORTED_MEDIA_TYPE, "wrong-media-type", "Unsupported media type";
     /// 415: the body is compressed, or in another content coding.
     wrong_coding = UNSUPPORTED_MEDIA_TYPE, "wrong-content-coding", "Unsupported content coding";
-    /// 421: it was sent under the name of another host.
+    /// 421: the request names another host.
     wrong_host = MISDIRECTED_REQUEST, "wrong-host", "Unknown host";
     /// 422: a field is missing or has a wrong value.
     invalid_field = UNPROCESSABLE_ENTITY, "invalid-field", "Invalid field";
     /// 422: an `Idempotency-Key` was used before, with another body.
     key_reused = UNPROCESSABLE_ENTITY, "idempotency-key-reused", "Idempotency-Key already used";
-    /// 429: the client asks more often than it may; set `retry_after` as well.
+    /// 429: the client exceeds its rate; set `retry_after` as well.
     too_many_requests = TOO_MANY_REQUESTS, "too-many-requests", "Too many requests";
     /// 500: a defect; details are in the log.
     internal = INTERNAL_SERVER_ERROR, "internal", "Internal error";
-    /// 501: the body comes in a transfer coding that is not understood.
+    /// 501: the transfer coding of the body is not supported.
     unknown_coding = NOT_IMPLEMENTED, "unknown-transfer-coding", "Unsupported transfer coding";
-    /// 503: something that is needed is away.
+    /// 503: a required component is away.
     unavailable = SERVICE_UNAVAILABLE, "unavailable", "Service unavailable";
-    /// 504: something that is needed did not answer in time.
+    /// 504: a required component did not answer in time.
     timeout = GATEWAY_TIMEOUT, "timeout", "Gateway timeout";
 }
 
@@ -174,7 +177,7 @@ impl Problem {
         }
     }
 
-    /// Names the state and what it takes.
+    /// Adds the current state and the requests that it allows.
     #[must_use]
     pub fn in_state(mut self, state: &str, allowed: &[&str]) -> Self {
         self.state = Some(state.into());
@@ -182,24 +185,24 @@ impl Problem {
         self
     }
 
-    /// Names the scope that would allow it.
+    /// Adds the scope that would allow the request.
     #[must_use]
     pub fn lacking(mut self, scope: &str) -> Self {
         self.scope = Some(scope.into());
         self
     }
 
-    /// Says in `WWW-Authenticate` how to be let in (RFC 9110, section 11.6.1).
+    /// Adds an authentication challenge (RFC 9110, section 11.6.1).
     #[must_use]
     pub fn challenging(mut self, challenge: Challenge) -> Self {
         self.challenge = challenge;
         self
     }
 
-    /// The headers that go with it, besides that of its type.
+    /// Adds the headers of the problem, except its media type.
     pub fn add_headers(&self, headers: &mut HeaderMap) {
         if self.field.as_deref() == Some("Content-Encoding") {
-            // What would be supported (RFC 9110, section 12.5.3).
+            // The supported codings (RFC 9110, section 12.5.3).
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         if let Some(seconds) = self.retry_after {
@@ -211,7 +214,7 @@ impl Problem {
         }
     }
 
-    /// Names the field at fault.
+    /// Adds the invalid field.
     #[must_use]
     pub fn at(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into().into());
@@ -220,8 +223,8 @@ impl Problem {
 }
 
 impl ConnectionError {
-    /// What a client is answered: 500 where what is stored cannot be read, which trying again does not
-    /// change, and else 503.
+    /// The response for a client: 500 if a stored value cannot be read, which a repetition does not
+    /// change, otherwise 503.
     pub fn problem(&self, unreadable: &str, unavailable: impl Into<String>) -> Problem {
         match self {
             Self::Unreadable { .. } => Problem::internal(unreadable),

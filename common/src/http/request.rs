@@ -1,4 +1,4 @@
-//! HTTP manners that the gateway and order_service share.
+//! The HTTP conventions that the gateway and order_service share.
 
 use std::{str::FromStr, time::Duration};
 
@@ -18,32 +18,32 @@ use crate::{
 
 /// The largest request body, in bytes.
 pub const BODY_LIMIT: usize = 64 * 1024;
-/// How long a request's body may take to arrive.
+/// The time limit for the body of a request.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// The most product ids in one order.
+/// The maximum number of product ids in one order.
 pub const PRODUCTS_LIMIT: usize = 100;
 /// The header that makes a POST safe to repeat (draft-ietf-httpapi-idempotency-key-header).
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// The header that says that the answer is that of an earlier request.
+/// The header that marks the answer of an earlier request.
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-/// The header in which the gateway tells order_service who calls.
+/// The header with the caller, which the gateway sends to order_service.
 pub const CALLER: HeaderName = HeaderName::from_static("x-caller");
-/// The caller where nobody is authenticated.
+/// The caller without authentication.
 pub const ANONYMOUS: &str = "anonymous";
-/// The header in which the gateway shows order_service that it is the gateway.
+/// The header with the gateway's secret, which authenticates the gateway to order_service.
 pub const GATEWAY_SECRET: HeaderName = HeaderName::from_static("x-gateway-secret");
 /// The header of W3C Trace Context.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The longest `Idempotency-Key`.
 const KEY_LIMIT: usize = 255;
 
-/// Collects a JSON body: 415, 413, 408 or 400 if that cannot be done. A body without a declared type is
-/// taken for JSON, as the original's clients send it. A page of another site can send one, too, and is
-/// refused for its origin before (`server/admission.rs`).
+/// Collects a JSON body, or fails with 415, 413, 408 or 400. A body without a declared type is
+/// treated as JSON, because the original's clients send such bodies. A page of another site can
+/// send one too, and was already refused because of its origin (`server/admission.rs`).
 ///
 /// # Errors
 ///
-/// The problem to answer.
+/// The problem for the client.
 pub async fn json_bytes(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     let declared = headers.get_all(header::CONTENT_TYPE).iter();
     let declared = declared.map(|value| value.to_str().unwrap_or(""));
@@ -55,7 +55,7 @@ pub async fn json_bytes(headers: &HeaderMap, body: Body) -> Result<Bytes, Proble
     }
     check_encoding(headers)?;
     let too_large = || Problem::too_large(format!("at most {BODY_LIMIT} bytes are taken"));
-    // What is known to be too large does not have to arrive.
+    // A body with a declared length above the limit is refused at once.
     if body.size_hint().lower() > BODY_LIMIT as u64 {
         return Err(too_large());
     }
@@ -78,7 +78,7 @@ pub fn late_body() -> Problem {
     Problem::request_timeout("send the whole body within 10 seconds")
 }
 
-/// Refuses a body in another content coding than `identity`, which is none.
+/// Refuses a body in another content coding than `identity`.
 fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
     let codings = headers.get_all(header::CONTENT_ENCODING).iter();
     let mut codings = codings.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
@@ -99,17 +99,18 @@ fn is_json(media_type: &str) -> bool {
         || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-/// Parses a body: 400 if it is not JSON, 422 naming the field if it does not fit.
+/// Parses a body: 400 if it is not JSON, 422 with the field if a value is invalid.
 ///
 /// # Errors
 ///
-/// The problem to answer.
+/// The problem for the client.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    // Strings in members that nobody reads are not looked at further down.
+    // Strings in ignored members are not validated further down.
     if std::str::from_utf8(body).is_err() {
         return Err(Problem::malformed_json("the body is not UTF-8"));
     }
-    // serde takes a list for an object, member by member; a client that sends one means another thing.
+    // serde also accepts a list as an object, member by member, but a client that sends one means
+    // something else.
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
     if first != Some(&b'{') && serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok() {
         return Err(Problem::invalid_field("the body is a JSON object").at("(the whole body)"));
@@ -125,7 +126,7 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
             if !inner.is_data() {
                 return Err(Problem::malformed_json(inner.to_string()));
             }
-            // The rest may be no JSON at all, which is the graver fault.
+            // The rest may be invalid JSON, which takes precedence.
             if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(body) {
                 return Err(Problem::malformed_json(error.to_string()));
             }
@@ -156,11 +157,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     }
 }
 
-/// The request's `Idempotency-Key`, if it has one; quotes around it, as in the draft, are dropped.
+/// The request's `Idempotency-Key`, if it has one, without the quotes of the draft.
 ///
 /// # Errors
 ///
-/// 400: it is empty, too long, has characters beyond printable ASCII, or comes twice.
+/// 400: the key is empty, too long, contains other than printable ASCII characters, or is sent
+/// twice.
 pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut values = headers.get_all(&IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -180,11 +182,11 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     Ok(Some(bare.to_owned()))
 }
 
-/// The order, product or customer that a path names.
+/// The order, product or customer of a path.
 ///
 /// # Errors
 ///
-/// 400: that is no such id.
+/// 400: the path segment is not a valid id.
 pub fn path_id<I>(path: Result<Path<I>, PathRejection>) -> Result<I, Problem>
 where
     I: FromStr<Err = InvalidId>,
@@ -192,14 +194,14 @@ where
     match path {
         Ok(Path(id)) => Ok(id),
         Err(_) => {
-            // The text that did not fit is the client's own; the rule is what it needs.
+            // The text is the client's own, so the problem contains only the rule.
             let rule = "".parse::<I>().err().map_or_else(String::new, |rule| rule.to_string());
             Err(Problem::bad_request(rule).at("id"))
         }
     }
 }
 
-/// Who asks, as the gateway says.
+/// The caller according to the gateway.
 pub fn caller(headers: &HeaderMap) -> &str {
     headers.get(&CALLER).and_then(|value| value.to_str().ok()).unwrap_or(ANONYMOUS)
 }
@@ -233,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_body_is_told_from_a_malformed_one_and_names_its_field() {
+    fn an_invalid_body_differs_from_a_malformed_one_and_names_its_field() {
         for (body, status, field) in [
             ("{", 400, None),
             ("", 400, None),

@@ -1,11 +1,12 @@
-//! Serves HTTP, with or without TLS, to clients that may be slow, many or hostile: the gateway,
-//! order_service and every operations port.
+//! An HTTP server, with or without TLS, for clients that may be slow, many or hostile. The gateway,
+//! order_service and every operations port use it.
 //!
-//! What a client may take its time for is bounded: the handshake, a request's head, its body
-//! ([`crate::http::request::BODY_TIMEOUT`]), silence between requests (which answers announce), and the taking of its
-//! answer. So is how large a head may be, and how many connections there are, altogether and of one client.
-//! Where there is no room for another connection, one that is of no use is cut off, such as one whose body has
-//! not arrived. A request for another host, or by a page of another site, goes no further than this.
+//! Every phase of a connection has a time limit: the handshake, a request's head, its body
+//! ([`crate::http::request::BODY_TIMEOUT`]), idle time between requests (which answers announce),
+//! and the reading of the answer. The size of a head is limited, and so is the number of
+//! connections, in total and per client. If there is no room for another connection, the server
+//! closes a useless one, such as one whose body has not arrived. Requests for another host, or by a
+//! page of another site, are refused here.
 
 mod admission;
 mod connections;
@@ -56,7 +57,7 @@ use self::{
 pub use self::{
     admission::{HostName, names_this_machine},
     connections::{Connection, Keeping},
-    kept::{PIECE, keep},
+    kept::{CHUNK_BYTES, keep},
     keyed_permits::{KeyedPermit, KeyedPermits},
 };
 use crate::http::{
@@ -64,72 +65,73 @@ use crate::http::{
     problem::{PROBLEM_JSON, Problem},
 };
 
-/// The most connections at once.
+/// The maximum number of connections.
 const CONNECTIONS: usize = 4_096;
-/// The same for an operations port.
+/// The maximum number of connections to an operations port.
 const OPERATIONS_CONNECTIONS: usize = 64;
-/// The file descriptors for all else.
+/// The number of file descriptors for other purposes than connections.
 const OTHER_FILES: u64 = 256;
-/// The file descriptors for [`CONNECTIONS`] and all else.
-const FILES: u64 = CONNECTIONS as u64 + OTHER_FILES;
-/// Connections that the kernel keeps for us while we are busy.
-const BACKLOG: u32 = 1_024;
-/// What the kernel keeps of an answer, so that a client which does not read is noticed, and costs
-/// no more than this.
+/// The number of file descriptors for [`CONNECTIONS`] and other purposes.
+const FILE_LIMIT: u64 = CONNECTIONS as u64 + OTHER_FILES;
+/// The number of connections that wait in the kernel to be accepted.
+const ACCEPT_BACKLOG: u32 = 1_024;
+/// The kernel's send buffer of a connection. It limits the memory for a client that does not read,
+/// and lets the server notice such a client.
 const SEND_BUFFER: u32 = 256 * 1024;
-/// How long the head of a request may take to arrive.
+/// The time limit for the head of a request.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection is kept after an answer if nothing else is configured. Balancers and proxies
-/// commonly use connections again for 60 s; one that we close first can cost them a request.
+/// The default time for which an idle connection is kept open. Load balancers and proxies commonly
+/// reuse connections for 60 s; if the server closes one earlier, a request may be lost.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// The bounds of that, in milliseconds.
+/// The bounds of that time, in milliseconds.
 pub const KEEP_ALIVE_MS: RangeInclusive<u64> = 10_000..=3_600_000;
-/// How long a connection that ends for its silence may take to do so in order.
-const FAREWELL: Duration = Duration::from_secs(1);
-/// How long a TLS handshake may take.
+/// The time limit for an orderly end of a connection that exceeded a time limit.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The time limit for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// The largest head of a request, in bytes: tokens and cookies have room.
+/// The maximum size of a request's head in bytes, with room for tokens and cookies.
 pub const HEAD_LIMIT: usize = 32 * 1024;
-/// How much of an answer a connection has in hand besides the kernel's buffer, in bytes, and of a
-/// request's head.
-const BUFFER: usize = 64 * 1024;
-/// How much of the shutdown's time requests in hand have. A complete one takes less: see
-/// [`crate::process::service::REQUEST_TIMEOUT`].
+/// The maximum size of a connection's buffers for the answer and for the request's head in bytes,
+/// besides the kernel's buffers.
+const CONNECTION_BUFFER: usize = 64 * 1024;
+/// The part of the shutdown's time limit that is for requests in flight. A complete request takes
+/// less: see [`crate::process::service::REQUEST_TIMEOUT`].
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(7);
-/// How long to wait before accepting connections again when that failed.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-/// The first byte of a TLS connection: the type of a handshake's record.
+/// The pause after a failure to accept a connection.
+const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// The first byte of a TLS connection: the type of a handshake record.
 const TLS_HANDSHAKE: u8 = 22;
 
-/// How a service is served.
+/// The settings of a server.
 #[derive(Debug)]
 pub struct Serving {
-    /// HTTPS instead of HTTP.
+    /// The TLS settings; `None` for plain HTTP.
     pub tls: Option<Tls>,
-    /// The most connections. Another one takes the place of the one that is missed least.
+    /// The maximum number of connections. A further connection replaces the least useful one.
     pub connections: usize,
-    /// The most connections of one client, an IPv4 address or an IPv6 /64; 0: any number. Another one of
-    /// that client takes the place of the one that is missed least.
+    /// The maximum number of connections per client, an IPv4 address or an IPv6 /64; 0 for no
+    /// limit. A further connection replaces the client's least useful one.
     pub connections_per_client: usize,
-    /// Clients to whom that does not apply.
+    /// Clients without that limit.
     pub exempt: Vec<Network>,
-    /// How long a client may take nothing of what it asked for.
-    pub write_patience: Duration,
-    /// How long the head of a request may take to arrive.
-    pub head_patience: Duration,
-    /// How long a connection is kept after an answer.
+    /// The time limit for a client that reads nothing of its answer.
+    pub write_timeout: Duration,
+    /// The time limit for the head of a request.
+    pub head_timeout: Duration,
+    /// How long an idle connection is kept open.
     pub keep_alive: Duration,
-    /// The names by which clients may reach it, or `*`; if there are none, those of this machine where it
-    /// listens on a loopback address, and any elsewhere.
+    /// The host names that requests may use, or `*`. The default is the names of this machine on a
+    /// loopback address, and any name elsewhere.
     pub allowed_hosts: Vec<HostName>,
-    /// It is for a private network: elsewhere than on a loopback address, addresses and names of such
-    /// networks take the place of any, and the names above are further ones.
+    /// Whether the server is for a private network: on an address that is not loopback, the default
+    /// then is addresses and names of private networks, and the names above are additional ones.
     pub is_private: bool,
     /// Proxies whose forwarding headers are trusted.
     pub trusted_proxies: Vec<Network>,
-    /// Pages of other sites may link to what it serves: only what changes something is refused to them.
+    /// Whether the server has pages, which other sites may link to: then only requests with effects
+    /// are refused to other sites.
     pub has_pages: bool,
-    /// The answer to a request that goes no further.
+    /// The response to a request that is refused here.
     pub refuse: fn(Problem, &Parts, Peer) -> Response<Body>,
 }
 
@@ -140,8 +142,8 @@ impl Default for Serving {
             connections: CONNECTIONS,
             connections_per_client: 0,
             exempt: Vec::new(),
-            write_patience: Duration::from_secs(30),
-            head_patience: HEADER_TIMEOUT,
+            write_timeout: Duration::from_secs(30),
+            head_timeout: HEADER_TIMEOUT,
             keep_alive: KEEP_ALIVE,
             allowed_hosts: Vec::new(),
             is_private: false,
@@ -152,16 +154,16 @@ impl Default for Serving {
     }
 }
 
-/// Who is at the other end of a connection: an extension of every request.
+/// The other end of a connection: an extension of every request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Peer {
-    /// Its address: the client's, or that of a proxy before us.
+    /// The address of the client, or of a proxy in between.
     pub address: SocketAddr,
     /// Whether the connection is encrypted.
     pub tls: bool,
 }
 
-/// Serves an operations port for as long as this is polled.
+/// Serves an operations port until the future is dropped.
 pub(crate) async fn serve_operations(
     listener: TcpListener,
     address: SocketAddr,
@@ -179,16 +181,16 @@ pub(crate) async fn serve_operations(
     serve(listener, Server::new(router, address, serving, None, CancellationToken::new())).await
 }
 
-/// Answers 500 where a handler panics. All that is served is under one such layer; another one
-/// further inside lets layers in between see that answer.
+/// Answers 500 if a handler panics. One such layer encloses everything; a second one further inside
+/// makes that answer visible to the layers in between.
 pub fn survive_panics<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
     router.layer(CatchPanicLayer::custom(|_| {
-        // The panic itself is in the log already.
+        // The panic is already in the log.
         Problem::internal("the request was not completed").into_response()
     }))
 }
 
-/// Listens on the address that a variable names.
+/// Listens on the address of a variable.
 pub(crate) fn listen(variable: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     bind(address).with_context(|| format!("{variable}: cannot listen on {address}"))
 }
@@ -196,56 +198,57 @@ pub(crate) fn listen(variable: &str, address: SocketAddr) -> anyhow::Result<TcpL
 fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
-    // Connections inherit it.
+    // Accepted connections inherit the size.
     socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.bind(address)?;
-    socket.listen(BACKLOG)
+    socket.listen(ACCEPT_BACKLOG)
 }
 
-/// The usual soft limit of 1,024 open files is meant for programs that use select(2); here it would
-/// keep out connections. Gives how many files may be open.
+/// Raises the soft limit of open files. The usual 1,024 is meant for programs that use select(2),
+/// and would limit the number of connections here. Returns the resulting limit.
 pub(crate) fn allow_files() -> u64 {
     let (soft, hard) = match getrlimit(Resource::RLIMIT_NOFILE) {
         Ok(limits) => limits,
         Err(error) => {
             warn!("the limit of open files cannot be read: {error}");
-            return FILES;
+            return FILE_LIMIT;
         }
     };
-    let files = soft.max(FILES.min(hard));
+    let files = soft.max(FILE_LIMIT.min(hard));
     if let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, files, hard) {
         warn!("the limit of open files cannot be raised: {error}");
         return soft;
     }
-    if files < FILES {
+    if files < FILE_LIMIT {
         let connections = connections_within(files);
         warn!("only {files} files may be open: {connections} connections are served at once");
     }
     files
 }
 
-/// The most connections for this limit of open files, of which some are needed for other things.
+/// The maximum number of connections for this limit of open files, less those for other purposes.
 pub(crate) fn connections_within(files: u64) -> usize {
     let files = files.saturating_sub(OTHER_FILES).max(files / 2);
     usize::try_from(files).unwrap_or(usize::MAX)
 }
 
-/// Serves each connection in a task of its own. After the shutdown, requests in hand are answered;
-/// clients that do not send the rest of what they began are cut off after [`CLIENT_TIMEOUT`].
+/// Serves each connection in its own task. After the shutdown, requests in flight are answered;
+/// clients that do not complete their requests are disconnected after [`CLIENT_TIMEOUT`].
 pub(crate) async fn serve(listener: TcpListener, server: Server) -> anyhow::Result<()> {
     let server = Arc::new(server);
     let mut connections = JoinSet::new();
     loop {
         let (stream, address) = tokio::select! {
             () = server.shutdown.cancelled() => break,
-            // Those that ended are forgotten.
+            // Removes finished connections.
             Some(_) = connections.join_next() => continue,
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // Out of file descriptors, most likely: others have to end first.
+                    // Most likely the file descriptors are exhausted, so other connections have to
+                    // end first.
                     warn!("cannot accept a connection: {error}");
-                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                    tokio::time::sleep(ACCEPT_RETRY_PAUSE).await;
                     continue;
                 }
             },
@@ -267,19 +270,19 @@ pub(crate) async fn serve(listener: TcpListener, server: Server) -> anyhow::Resu
     Ok(())
 }
 
-/// What all connections have in common.
+/// The state that all connections share.
 pub(crate) struct Server {
     router: Router,
     acceptor: Option<TlsAcceptor>,
     admission: Admission,
     refuse: fn(Problem, &Parts, Peer) -> Response<Body>,
     connections: Arc<Connections>,
-    /// The most connections of a client.
+    /// The maximum number of connections of a client.
     of_client: Option<usize>,
     exempt: Vec<Network>,
-    write_patience: Duration,
+    write_timeout: Duration,
     silence: Limits,
-    /// How the answers announce the time for which a connection is kept.
+    /// The header that announces how long an idle connection is kept open.
     keep_alive: HeaderValue,
     shutdown: CancellationToken,
 }
@@ -301,14 +304,14 @@ impl Server {
             of_client: (serving.connections_per_client > 0)
                 .then_some(serving.connections_per_client),
             exempt: serving.exempt,
-            write_patience: serving.write_patience,
-            silence: Limits { head: serving.head_patience, keep_alive: serving.keep_alive },
+            write_timeout: serving.write_timeout,
+            silence: Limits { head: serving.head_timeout, keep_alive: serving.keep_alive },
             keep_alive: announcement(serving.keep_alive),
             shutdown,
         }
     }
 
-    /// Serves a connection to its end, or until another one needs its room.
+    /// Serves a connection until it ends, or until another one needs its room.
     async fn connection(self: Arc<Self>, stream: TcpStream, address: SocketAddr, entry: Entry) {
         tokio::select! {
             () = self.to_its_end(stream, address, &entry.connection) => {}
@@ -317,9 +320,9 @@ impl Server {
     }
 
     async fn to_its_end(&self, stream: TcpStream, address: SocketAddr, connection: &Connection) {
-        // Answers leave at once instead of waiting for company; without it they are only later.
+        // Without this option answers are only delayed, so its failure is ignored.
         let _ = stream.set_nodelay(true);
-        let stream = Paced::new(stream, connection.clone(), self.write_patience);
+        let stream = Paced::new(stream, connection.clone(), self.write_timeout);
         let Some(acceptor) = &self.acceptor else {
             return self.requests(stream, Peer { address, tls: false }, connection).await;
         };
@@ -365,11 +368,14 @@ impl Server {
         let service =
             service_fn(|request| self.answer(&router, request, peer, connection, &silence));
         let mut http = http1::Builder::new();
-        // hyper has one limit for heads and for the time between requests: ours are two.
-        http.header_read_timeout(None::<Duration>).max_header_size(HEAD_LIMIT).max_buf_size(BUFFER);
+        // hyper has a single limit for heads and for the time between requests; this server has
+        // two.
+        http.header_read_timeout(None::<Duration>)
+            .max_header_size(HEAD_LIMIT)
+            .max_buf_size(CONNECTION_BUFFER);
         let mut served = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
-            // The silence is looked at after what breaks it.
+            // The time limits are checked after the events that reset them.
             biased;
             ended = served.as_mut() => ended,
             () = self.shutdown.cancelled() => {
@@ -382,22 +388,23 @@ impl Server {
                     return;
                 }
                 served.as_mut().graceful_shutdown();
-                // It has nothing left to do but to close.
-                timeout(FAREWELL, served).await.unwrap_or(Ok(()))
+                // The connection only has to be closed.
+                timeout(CLOSE_TIMEOUT, served).await.unwrap_or(Ok(()))
             }
         };
-        // A client that went away, took nothing, or sent something that is not HTTP.
+        // The client disconnected, read nothing, or did not send HTTP.
         if let Err(error) = ended {
             debug!("a connection broke: {error}");
         }
     }
 
-    /// A request's answer. One whose body has no length that is known beforehand is the last of its
-    /// connection: nobody can smuggle another behind it by framing it in two ways (RFC 9112, section
-    /// 6.1: a Content-Length beside it does not count, and hyper has taken it away). So is one that was answered
-    /// before its body was read: hyper ends the connection then, and the answer has to announce it. What the
-    /// client still sends is taken for a while, so that the answer reaches it. All others announce how long the
-    /// connection is kept.
+    /// Answers a request. A request whose body has no length in advance is the last of its
+    /// connection: otherwise a client could hide a second request behind it with ambiguous framing
+    /// (RFC 9112, section 6.1: a Content-Length beside a transfer coding is ignored, and hyper has
+    /// removed it). The same holds for a request that was answered before its body was read: hyper
+    /// then closes the connection, and the answer has to announce that. The server reads the rest
+    /// of the body for a while, so that the answer reaches the client. All other answers announce
+    /// how long the connection is kept open.
     async fn answer(
         &self,
         router: &TowerToHyperService<Router>,
@@ -441,7 +448,7 @@ impl Server {
         debug!("a connection was turned away: {why}");
         if self.acceptor.is_none() {
             let problem = Problem::unavailable(why);
-            // It is as well without.
+            // The answer is optional, so a failure is ignored.
             let _ = stream.into_std().and_then(|mut it| it.write(&plain_answer(&problem)));
         }
     }
@@ -453,14 +460,14 @@ fn announcement(keep_alive: Duration) -> HeaderValue {
     HeaderValue::from_str(&text).expect("it is plain")
 }
 
-/// Whether the client wants the connection to end with the answer.
+/// Whether the client requests that the connection ends with the answer.
 fn asks_to_close<B>(request: &Request<B>) -> bool {
     let options = request.headers().get_all(header::CONNECTION).iter();
     let mut options = options.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
-/// A problem as an answer in plain HTTP, for who is not served otherwise.
+/// A problem as a plain HTTP response, for clients that are not served otherwise.
 fn plain_answer(problem: &Problem) -> Vec<u8> {
     let status = http::StatusCode::from_u16(problem.status).unwrap_or_default();
     let body = serde_json::to_string(problem).expect("it has string keys only");
@@ -473,8 +480,8 @@ fn plain_answer(problem: &Problem) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Says the last word and takes what the client still sends: closing before would make the kernel
-/// throw the answer away.
+/// Sends the last answer and reads what the client still sends: if the connection were closed
+/// first, the kernel would discard the answer.
 async fn answer_and_close(mut stream: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8]) {
     if stream.write_all(bytes).await.is_ok() && stream.shutdown().await.is_ok() {
         let mut rest = stream.take(HEAD_LIMIT as u64);

@@ -1,4 +1,4 @@
-//! Whether callers must say who they are, and what the gateway shows order_service.
+//! The authentication mode of callers, and the secret between the gateway and order_service.
 
 use std::{
     fs,
@@ -10,51 +10,50 @@ use clap::{Args, ValueEnum};
 
 use crate::{config_error::ConfigError, secret::Secret};
 
-/// How short a secret between services may be, in characters.
+/// The minimum length of a secret between services, in characters.
 const SECRET_LENGTH: usize = 16;
-/// How long, so that it fits into a header.
+/// The maximum length, so that it fits into a header.
 const SECRET_LIMIT: usize = 512;
 
-/// Whether callers must say who they are.
+/// The authentication mode of callers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum AuthMode {
-    /// Nobody gets in who does not.
+    /// Every caller must authenticate.
     Required,
-    /// Everybody may do everything: for a demo.
+    /// Every caller may do everything: for a demo.
     Off,
 }
 
-/// What the gateway and order_service are told of it.
+/// The authentication settings of the gateway and order_service.
 #[derive(Args, Clone, Debug)]
 pub struct AuthConfig {
-    /// Whether callers must say who they are: required, or off for a demo
+    /// Whether callers must authenticate: required, or off for a demo
     #[arg(long, env, default_value = "required")]
     pub auth_mode: AuthMode,
-    /// Whether AUTH_MODE=off may listen on an address that others can reach: true or false
-    /// [default: only in a container]
+    /// Whether AUTH_MODE=off may listen on an address that is not loopback: true or false [default:
+    /// only in a container]
     #[arg(long, env, value_parser = clap::value_parser!(bool))]
     auth_off_anywhere: Option<bool>,
-    /// What the gateway shows order_service, at least 16 characters. Several, separated by commas:
-    /// the gateway shows the first, order_service takes each
+    /// The secret that the gateway sends to order_service, at least 16 characters. With several,
+    /// separated by commas, the gateway sends the first and order_service accepts each
     #[arg(long, env, hide_env_values = true)]
     order_service_secret: Option<Secret>,
-    /// A file with it, or with one on each line
+    /// A file with the secret, or with one secret per line
     #[arg(long, env)]
     order_service_secret_file: Option<PathBuf>,
 }
 
 impl AuthConfig {
-    /// Whether everybody may do everything.
+    /// Whether every caller may do everything.
     pub fn is_off(&self) -> bool {
         self.auth_mode == AuthMode::Off
     }
 
-    /// Looks at all of it, for a service that listens there.
+    /// Checks the settings for a service that listens on this address.
     ///
     /// # Errors
     ///
-    /// Whoever can reach the address would be let in without being asked; or there is no secret
-    /// where one is needed, or one that is unfit.
+    /// Unauthenticated callers could reach the address; or a required secret is missing or invalid.
     pub fn check(&self, http: SocketAddr) -> Result<(), ConfigError> {
         let secrets = self.secrets()?;
         if self.is_off() {
@@ -73,16 +72,16 @@ impl AuthConfig {
         if http.ip().is_loopback() || allowed {
             return Ok(());
         }
-        let reason = "off lets in whoever can reach HTTP_ADDR, which is not a loopback address; \
-                      listen on 127.0.0.1, or say AUTH_OFF_ANYWHERE=true if that is meant";
+        let reason = "off gives full access to every client of HTTP_ADDR, which is not a loopback address; \
+                      listen on 127.0.0.1, or set AUTH_OFF_ANYWHERE=true to allow that";
         Err(ConfigError::of("AUTH_MODE", reason))
     }
 
-    /// The secrets between the gateway and order_service, the one to show first.
+    /// The secrets between the gateway and order_service; the first one is the one to send.
     ///
     /// # Errors
     ///
-    /// One is too short, too long or not plain; or the file cannot be read.
+    /// A secret is too short, too long or contains invalid characters; or the file cannot be read.
     pub fn secrets(&self) -> Result<Vec<Secret>, ConfigError> {
         let (variable, file) = ("ORDER_SERVICE_SECRET", "ORDER_SERVICE_SECRET_FILE");
         let given = Secret::given(
@@ -107,8 +106,8 @@ impl AuthConfig {
     }
 }
 
-/// Whether this process runs in a container: what listens there is reached by what the container's
-/// network lets in.
+/// Whether this process runs in a container, where the container's network determines who reaches
+/// its ports.
 fn is_container(root: &Path) -> bool {
     let marks = [".dockerenv", "run/.containerenv", "var/run/secrets/kubernetes.io"];
     if marks.iter().any(|mark| root.join(mark).exists()) {
@@ -134,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn off_listens_on_loopback_in_a_container_or_where_it_is_told_to() {
+    fn off_listens_on_loopback_in_a_container_or_with_the_setting() {
         let root = std::env::temp_dir().join(format!("root-{}", std::process::id()));
         fs::create_dir_all(root.join("proc/1")).unwrap();
         let reached = |address: &str, anywhere| {
@@ -155,7 +154,7 @@ mod tests {
         assert_eq!(reached("0.0.0.0:1", None), refused.clone());
         fs::write(root.join("proc/1/cgroup"), "12:cpu:/docker/0123\n").unwrap();
         assert_eq!(reached("0.0.0.0:1", None), Ok(()));
-        assert_eq!(reached("0.0.0.0:1", Some(false)), refused.clone(), "it was told not to");
+        assert_eq!(reached("0.0.0.0:1", Some(false)), refused.clone(), "the setting forbids it");
         fs::remove_file(root.join("proc/1/cgroup")).unwrap();
         fs::write(root.join(".dockerenv"), "").unwrap();
         assert_eq!(reached("0.0.0.0:1", None), Ok(()));
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn required_needs_a_secret_and_several_are_told_apart() {
+    fn required_needs_a_secret_and_accepts_several() {
         let there = "127.0.0.1:1".parse().unwrap();
         let fault = |secret| config(AuthMode::Required, None, secret).check(there).unwrap_err();
         assert_eq!(fault(None).variable, "ORDER_SERVICE_SECRET");

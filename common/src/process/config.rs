@@ -1,4 +1,4 @@
-//! Configuration from the environment, parsed whole before anything is bound.
+//! Configuration from the environment, validated before the service binds a port.
 
 use std::{error::Error as _, io::Write as _, net::SocketAddr, process::ExitCode};
 
@@ -22,10 +22,10 @@ use crate::{
     secret::Secret,
 };
 
-/// What every service is told.
+/// The settings of every service.
 #[derive(Args, Clone, Debug)]
 pub struct CommonConfig {
-    /// The Redis of every topic that has none of its own
+    /// The Redis of every topic without a Redis of its own
     #[arg(long, env, default_value = "redis://127.0.0.1:6379", hide_env_values = true)]
     redis_url: RedisUrl,
     /// The Redis of order_service's entities and streams [default: REDIS_URL]
@@ -40,38 +40,39 @@ pub struct CommonConfig {
     /// The Redis of msg_service's entities and streams [default: REDIS_URL]
     #[arg(long, env, hide_env_values = true)]
     message_redis_url: Option<RedisUrl>,
-    /// How to be let in there
+    /// The credentials for Redis
     #[command(flatten)]
     redis: RedisAccess,
-    /// Name of this instance in its consumer groups; must be its own, and the same after a restart
+    /// The name of this instance in its consumer groups, unique and unchanged after a restart
     /// [default: the host's name and the port of OPS_ADDR]
     #[arg(long, env, value_parser = instance_name)]
     pub instance: Option<String>,
-    /// Further names by which the operations port may be reached, separated by commas, or *, besides those
-    /// of this machine or, if OPS_ADDR is not loopback, addresses, names without a dot, and names in .local
-    /// or .internal
+    /// Additional host names of the operations port, separated by commas, or *. Always allowed are
+    /// the names of this machine or, if OPS_ADDR is not loopback, addresses, names without a dot,
+    /// and names in .local or .internal
     #[arg(long, env, value_delimiter = ',')]
     pub ops_allowed_hosts: Vec<String>,
-    /// How logs are written: text for people, json for programs
+    /// The format of the logs: text for a terminal, json for programs
     #[arg(long, env, default_value = "text")]
     pub log_format: LogFormat,
-    /// What is logged, in the syntax of tracing's EnvFilter, e.g. info or debug,hyper=info
+    /// The log filter, in the syntax of tracing's EnvFilter, e.g. info or debug,hyper=info
     #[arg(long, env, default_value = "info", value_parser = log_filter)]
     pub log_level: String,
-    /// Milliseconds after which entries that another instance left behind are taken over
+    /// Milliseconds after which entries that another instance left pending are taken over
     #[arg(long, env, default_value = "15000", value_parser = clap::value_parser!(u64).range(1_000..=3_600_000))]
     pub claim_idle_ms: u64,
-    /// How many entries each stream keeps after all its groups have acknowledged them
+    /// The number of entries that each stream keeps after all its groups have acknowledged them
     #[arg(long, env, default_value_t = Retention::default().entries)]
     pub stream_keep: u64,
-    /// How many bytes of memory each stream may take: beyond them it keeps fewer entries, but never
-    /// fewer than its groups need
+    /// The memory limit of each stream in bytes: beyond it the stream keeps fewer entries, but
+    /// never fewer than its groups need
     #[arg(long, env, default_value_t = Retention::default().bytes)]
     pub stream_keep_bytes: u64,
-    /// Milliseconds for which an HTTP connection is kept after an answer, unless its room is needed
+    /// Milliseconds for which an idle HTTP connection is kept open, unless another connection needs
+    /// its room
     #[arg(long, env, default_value = "75000", value_parser = clap::value_parser!(u64).range(KEEP_ALIVE_MS))]
     pub keep_alive_ms: u64,
-    /// Ask the running service whether it is ready, and exit with 0 or 1
+    /// Query the readiness of the running service, and exit with 0 or 1
     #[arg(long)]
     pub healthcheck: bool,
 }
@@ -92,12 +93,12 @@ fn log_filter(text: &str) -> Result<String, String> {
 }
 
 impl CommonConfig {
-    /// Where each of these topics lives, and how the server is entered. A topic that is none of the shop's has its
-    /// URL in `<TOPIC>_REDIS_URL`, as they have.
+    /// The Redis server of each of these topics, with credentials. A topic outside the shop has its
+    /// URL in `<TOPIC>_REDIS_URL` as well.
     ///
     /// # Errors
     ///
-    /// A URL cannot be read; a password or a certificate is missing, or is not what it should be.
+    /// A URL cannot be parsed; a password or a certificate is missing or invalid.
     pub fn sources(&self, topics: &[Topic]) -> Result<Sources, ConfigError> {
         let sources = Sources::try_new(topics, |topic| {
             let own = match topic {
@@ -134,13 +135,13 @@ fn url_of(topic: Topic) -> Result<Option<RedisUrl>, ConfigError> {
 ///
 /// # Errors
 ///
-/// The exit code to end with: 0 after `--help` and `--version`, 64 after a bad value or a secret among
-/// the flags, which was named on stderr together with its variable.
+/// The exit code to end with: 0 after `--help` and `--version`, 64 after an invalid value or a
+/// secret among the flags, which was reported on stderr together with its variable.
 pub fn parse<C: Parser>() -> Result<C, ExitCode> {
     let mut command = C::command();
     let matches = command.try_get_matches_from_mut(std::env::args_os());
     if let Some(fault) = matches.as_ref().ok().and_then(|it| secret_flag(&command, it)) {
-        // Nothing is left to be done if stderr is gone.
+        // If stderr is closed there is no other way to report it.
         let _ = writeln!(std::io::stderr(), "{}", named(&fault));
         return Err(ExitCode::from(EXIT_CONFIG));
     }
@@ -156,7 +157,7 @@ pub fn parse<C: Parser>() -> Result<C, ExitCode> {
     })
 }
 
-/// A secret that was given as a flag, which every user of the machine can read, with what to do instead.
+/// A secret that was given as a flag, which every user of the machine can read, with the remedy.
 fn secret_flag(command: &clap::Command, matches: &ArgMatches) -> Option<String> {
     let given = |id: &str| {
         matches.try_contains_id(id).is_ok()
@@ -186,7 +187,8 @@ fn secret_flag(command: &clap::Command, matches: &ArgMatches) -> Option<String> 
     })
 }
 
-/// A bad value in one line that names its variable but not the value, which may hold a password.
+/// An error for an invalid value in one line, with its variable but not the value, which may
+/// contain a password.
 fn describe(error: &clap::Error) -> Option<String> {
     let ContextValue::String(argument) = error.get(ContextKind::InvalidArg)? else { return None };
     let variable = argument.split_once('<')?.1.trim_end_matches('>');

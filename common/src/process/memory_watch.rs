@@ -1,10 +1,10 @@
-//! The memory of the Redis servers, and the shares of it beyond which requests are refused.
+//! The memory of the Redis servers, and the limits beyond which requests are refused.
 //!
-//! A server that has reached its `maxmemory` refuses every write, those of events under way as well,
-//! and trims nothing that somebody still has to read. So clients are refused earlier, in two steps:
-//! first what adds something, and halfway from there to the maximum what ends or releases something.
-//! Whoever fills the memory with new orders thereby does not keep others from finishing theirs, and
-//! the rest of the memory is for what was accepted before.
+//! A server that has reached its `maxmemory` refuses every write, including those of events in
+//! flight, and trims no entry that a group still needs. So requests are refused earlier, in two
+//! steps: first those that add data, and halfway from there to the maximum those that end or
+//! release something. A flood of new orders therefore does not prevent customers from finishing
+//! older ones, and the rest of the memory is reserved for accepted orders.
 
 use std::{
     collections::BTreeMap,
@@ -21,23 +21,23 @@ use crate::{
     process::service::ServiceContext,
 };
 
-/// The seconds after which a request that was refused for want of memory may be repeated.
+/// The seconds after which a request that was refused for lack of memory may be repeated.
 const RETRY_SECONDS: u16 = 5;
-/// How many percent below the limit a server is accepted again, so that none alternates.
+/// The percentage below the limit at which a server accepts requests again, so that it does not
+/// alternate.
 const RECOVERY_PERCENT: u64 = 2;
 
 /// The effect of a request on the amount of stored data. A server that refuses one kind refuses the kinds
 /// before it as well.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Change {
-    /// It adds something: an order, a definition, a restock, a deposit.
+    /// It adds data: an order, a definition, a restock, a deposit.
     Adds,
-    /// It ends or releases something that is stored, or moves it on: it cancels, pays, ships or
-    /// completes an order.
+    /// It ends, releases or advances stored data: it cancels, pays, ships or completes an order.
     Ends,
 }
 
-/// The used part of a server's memory, in percent, from which requests that add something are refused;
+/// The used share of a server's memory, in percent, from which requests that add data are refused;
 /// `off` for no limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MaxMemory(Option<u64>);
@@ -69,7 +69,7 @@ impl FromStr for MaxMemory {
 /// A server whose memory is nearly used up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NearlyFull {
-    /// The used part of its memory.
+    /// The used share of its memory.
     pub percent: u64,
     /// The last kind of request that it refuses.
     refused: Change,
@@ -99,7 +99,7 @@ impl NearlyFull {
 /// The memory use of one server.
 #[derive(Clone, Copy, Default, Debug)]
 struct Server {
-    /// The used part of its memory.
+    /// The used share of its memory.
     percent: u64,
     /// The last kind of request that is refused because of it.
     refused: Option<Change>,
@@ -123,7 +123,7 @@ pub struct MemoryWatch {
 }
 
 impl MemoryWatch {
-    /// A watch that knows no server yet.
+    /// A watch without known servers.
     pub fn new(limit: MaxMemory, context: &ServiceContext) -> Arc<Self> {
         let gauge = Gauge::default();
         let name = "redis_memory_used_percent";
@@ -134,7 +134,7 @@ impl MemoryWatch {
         Arc::new(Self { limit, servers: Mutex::default(), gauge, health })
     }
 
-    /// Takes in what the server at this address has used.
+    /// Records the memory usage of the server at this address.
     pub fn saw(&self, address: &str, facts: MemoryFacts) {
         let percent = facts.percent().unwrap_or(0);
         let mut servers = self.servers();
@@ -177,14 +177,14 @@ impl MemoryWatch {
         })
     }
 
-    /// The fullest of the servers because of which such a request is refused.
+    /// The fullest of the servers that cause a refusal of such a request.
     pub fn nearly_full(&self, change: Change) -> Option<NearlyFull> {
         let servers = self.servers();
         let near = servers.values().filter_map(|server| server.nearly_full(change));
         near.max_by_key(|it| it.percent)
     }
 
-    /// The server at this address, if such a request is refused because of it.
+    /// The server at this address, if it causes a refusal of such a request.
     pub fn nearly_full_at(&self, address: &str, change: Change) -> Option<NearlyFull> {
         self.servers().get(address)?.nearly_full(change)
     }
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_nearly_full_from_the_limit_on_until_it_is_well_below() {
+    fn a_server_is_nearly_full_from_the_limit_until_it_is_well_below() {
         let watch = watch("90");
         let saw = |address, used| {
             watch.saw(address, MemoryFacts { used, max: 100 });
@@ -227,13 +227,13 @@ mod tests {
         assert_eq!(watch.nearly_full_at("a", Change::Adds), None);
         let full = NearlyFull { percent: 100, refused: Change::Ends };
         assert_eq!(watch.nearly_full_at("b", Change::Adds), Some(full));
-        // Its maxmemory was taken away.
+        // The server has no maxmemory any more.
         watch.saw("b", MemoryFacts { used: 100, max: 0 });
         assert_eq!((watch.nearly_full(Change::Adds), watch.gauge.get()), (None, 87));
     }
 
     #[test]
-    fn what_ends_something_is_refused_later_than_what_adds_something() {
+    fn requests_that_end_something_are_refused_later_than_those_that_add() {
         for (limit, used, adds, ends) in [
             ("90", 89, false, false),
             ("90", 90, true, false),
@@ -255,7 +255,7 @@ mod tests {
                 "{limit} {used}"
             );
         }
-        // Each has its own way back.
+        // Each kind of request recovers at its own percentage.
         let watch = watch("90");
         for (used, ends) in [(95, true), (93, true), (92, false), (94, false), (95, true)] {
             watch.saw("a", MemoryFacts { used, max: 100 });

@@ -1,5 +1,5 @@
-//! The private operations port: `/healthz`, `/readyz`, `/metrics`, and the question that a
-//! container's health check asks.
+//! The private operations port: `/healthz`, `/readyz`, `/metrics`, and the query of a container's
+//! health check.
 
 use std::{
     io::{Read as _, Write as _},
@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 
 use crate::{connection::health::Health, http::request::unknown_path};
 
-/// What the port shows.
+/// The content of the operations port.
 #[derive(Debug)]
 pub(crate) struct Operations {
     pub(crate) health: Arc<Health>,
@@ -48,7 +48,7 @@ async fn metrics(State(operations): State<Arc<Operations>>) -> impl IntoResponse
     ([(header::CONTENT_TYPE, kind)], text)
 }
 
-/// Asks the service behind the address whether it is ready.
+/// Queries the readiness of the service at this address.
 pub(crate) fn is_ready(address: SocketAddr) -> bool {
     let local = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -56,10 +56,10 @@ pub(crate) fn is_ready(address: SocketAddr) -> bool {
         ip => ip,
     };
     let ask = || -> std::io::Result<bool> {
-        let patience = Duration::from_secs(2);
+        let timeout = Duration::from_secs(2);
         let address = SocketAddr::new(local, address.port());
-        let mut stream = TcpStream::connect_timeout(&address, patience)?;
-        stream.set_read_timeout(Some(patience))?;
+        let mut stream = TcpStream::connect_timeout(&address, timeout)?;
+        stream.set_read_timeout(Some(timeout))?;
         stream
             .write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();

@@ -1,4 +1,4 @@
-//! The life of a service's process: configuration, logs, tasks, signals, an orderly end.
+//! The lifecycle of a service's process: configuration, logs, tasks, signals, orderly shutdown.
 
 use std::{
     convert::Infallible,
@@ -39,40 +39,40 @@ use crate::{
     schema::stream::Topic,
 };
 
-/// How long the work in hand may take after a signal to stop.
+/// The time limit for work in progress after a signal to stop.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a request may take once it is complete.
+/// The time limit for a complete request.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(6);
-/// How long a command waits for the engine before its caller is told that it took too long.
+/// The time limit for a command in the engine, after which its caller gets a timeout.
 pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A service's configuration.
 pub trait ServiceConfig: Parser {
-    /// What all services are told.
+    /// The settings that all services share.
     fn common(&self) -> &CommonConfig;
-    /// Where the operations port listens.
+    /// The address of the operations port.
     fn ops_addr(&self) -> SocketAddr;
 
-    /// Looks at the configuration as a whole, before anything is bound.
+    /// Checks the configuration as a whole, before anything is bound.
     ///
     /// # Errors
     ///
-    /// What does not fit together; the process ends with 64.
+    /// The settings contradict each other; the process ends with 64.
     fn check(&self) -> Result<(), ConfigError> {
         Ok(())
     }
 
-    /// The topics that the service has to do with: its own, and those whose streams it reads.
+    /// The topics that the service uses: its own, and those whose streams it reads.
     fn topics(&self) -> Vec<Topic> {
         topics::ALL.into()
     }
 }
 
-/// A process from its start to its end. `start` wires the service: it spawns tasks on the [`ServiceContext`]
-/// and returns; the process then lives until a signal, or until a task ends by itself.
+/// Runs a process from start to end. `start` wires the service: it spawns tasks on the
+/// [`ServiceContext`] and returns. The process then runs until it receives a signal or a task ends.
 ///
-/// Exit codes: 0 after SIGTERM, SIGINT or SIGHUP, 1 if a task failed or the work in hand could not be
-/// finished in time, 64 for a bad configuration.
+/// Exit codes: 0 after SIGTERM, SIGINT or SIGHUP, 1 if a task failed or work in progress did not
+/// finish in time, 64 for an invalid configuration.
 pub fn main<C, F, S>(name: &'static str, start: S) -> ExitCode
 where
     C: ServiceConfig,
@@ -93,10 +93,11 @@ where
     let checked = config.check().and_then(|()| config.common().sources(&config.topics()));
     let sources = match checked {
         Ok(sources) => sources,
-        Err(fault) => return fault.tell(),
+        Err(fault) => return fault.report(),
     };
     let _guard = logs::init(config.common().log_format, &config.common().log_level);
-    // One thread: the engine is one task, and Redis is the limit long before it is.
+    // A single thread: the engine is one task, and Redis reaches its limit long before this thread
+    // does.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime
         .context("cannot start the run-time")
@@ -123,7 +124,7 @@ where
 {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    // A terminal that is closed sends it. A handler would undo what nohup asks for.
+    // A closed terminal sends SIGHUP. With a handler, nohup would have no effect.
     let mut hang_up = match ignores_hang_up() {
         true => None,
         false => Some(signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?),
@@ -132,7 +133,7 @@ where
     let instance = common.instance_or_default(config.ops_addr());
     let mut context = ServiceContext::new(sources, &instance);
     context.register_metrics(|registry| {
-        let help = "Lines for standard output that were dropped because nobody read them";
+        let help = "Lines for standard output that were dropped because stdout was not read";
         registry.register("log_lines_dropped", help, logs::dropped_lines());
     });
     context.claim_idle_ms = common.claim_idle_ms;
@@ -148,7 +149,7 @@ where
     let context = life_until_the_end;
     let registry = std::mem::take(&mut *lock(&context.registry));
     let operations = Operations { health: Arc::clone(&context.health), registry };
-    // It answers to the very end, and is no reason to wait.
+    // The operations port answers until the very end, and the shutdown does not wait for it.
     let operations = operations_port::router(Arc::new(operations));
     let serving = server::serve_operations(
         listener,
@@ -165,15 +166,15 @@ where
         Some(()) = async { hang_up.as_mut()?.recv().await } => Ok(()),
         ended = context.any_task_ends() => ended,
     };
-    info!("finishing what is in hand");
+    info!("finishing work in progress");
     let stopped = context.stop().await;
     operations.abort();
-    info!("{name} is done");
+    info!("{name} has stopped");
     ended_early.and(stopped)
 }
 
-/// Whether SIGHUP is ignored since before the process began, as by nohup. It is signal 1: the lowest bit of the
-/// mask. Where there is no /proc it counts as not ignored.
+/// Whether SIGHUP has been ignored since before the process started, e.g. by nohup. SIGHUP is
+/// signal 1, the lowest bit of the mask. Without /proc it counts as not ignored.
 fn ignores_hang_up() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -182,7 +183,7 @@ fn ignores_hang_up() -> bool {
 
 type TaskResult = Result<(&'static str, anyhow::Result<()>), tokio::task::JoinError>;
 
-/// The name of a task that ended well, or why it did not.
+/// The name of a task that ended without an error, or the error.
 fn flatten(ended: TaskResult) -> anyhow::Result<&'static str> {
     match ended {
         Ok((name, Ok(()))) => Ok(name),
@@ -197,20 +198,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 type Tasks = JoinSet<(&'static str, anyhow::Result<()>)>;
 
-/// What a service is made of while it lives.
+/// The context of a running service.
 #[derive(Debug, Clone)]
 pub struct ServiceContext {
-    /// Which Redis has which topic.
+    /// The Redis of each topic.
     pub sources: Sources,
-    /// What the operations port tells.
+    /// The health that the operations port shows.
     pub health: Arc<Health>,
-    /// Cancelled when the process is to end.
+    /// Cancelled at the shutdown.
     pub shutdown: CancellationToken,
-    /// After how long entries that another instance left behind are taken over, in milliseconds.
+    /// The idle time in milliseconds after which pending entries of other instances are taken over.
     pub claim_idle_ms: u64,
-    /// How much of each stream stays.
+    /// The retention of each stream.
     pub retention: Retention,
-    /// How long HTTP connections are kept after an answer.
+    /// How long idle HTTP connections are kept open.
     pub keep_alive: Duration,
     instance: String,
     tasks: Arc<Mutex<Tasks>>,
@@ -218,7 +219,7 @@ pub struct ServiceContext {
 }
 
 impl ServiceContext {
-    /// A life without tasks yet, of this instance of its service.
+    /// A context without tasks, for this instance of the service.
     pub fn new(sources: Sources, instance: &str) -> Self {
         Self {
             sources,
@@ -233,18 +234,18 @@ impl ServiceContext {
         }
     }
 
-    /// Waits until a task ends, which none should before the shutdown.
+    /// Waits until a task ends, which should not happen before the shutdown.
     async fn any_task_ends(&self) -> anyhow::Result<()> {
         let ended = std::future::poll_fn(|context| lock(&self.tasks).poll_join_next(context)).await;
         match ended {
             Some(ended) => {
-                flatten(ended).and_then(|task| anyhow::bail!("{task} stopped by itself"))
+                flatten(ended).and_then(|task| anyhow::bail!("{task} stopped before the shutdown"))
             }
             None => anyhow::bail!("there is nothing to do"),
         }
     }
 
-    /// Ends all tasks; each finishes what it has in hand.
+    /// Ends all tasks; each finishes its work in progress.
     ///
     /// # Errors
     ///
@@ -262,17 +263,17 @@ impl ServiceContext {
             }
         };
         if tokio::time::timeout(STOP_TIMEOUT, finish).await.is_err() {
-            anyhow::bail!("what was in hand did not finish within {STOP_TIMEOUT:?}");
+            anyhow::bail!("work in progress did not finish within {STOP_TIMEOUT:?}");
         }
         result
     }
 
-    /// Registers metrics that the service has besides those of the engine.
+    /// Registers metrics of the service besides those of the engine.
     pub fn register_metrics(&self, register: impl FnOnce(&mut Registry)) {
         register(&mut lock(&self.registry));
     }
 
-    /// The metrics in Prometheus' text format, until the operations port has them.
+    /// The metrics in Prometheus' text format, until the operations port takes them over.
     pub fn metrics(&self) -> String {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &lock(&self.registry))
@@ -280,7 +281,8 @@ impl ServiceContext {
         text
     }
 
-    /// Starts a task. It runs until [`ServiceContext::shutdown`]; if it ends earlier, the process does.
+    /// Starts a task. It runs until [`ServiceContext::shutdown`]; if it ends earlier, so does the
+    /// process.
     pub fn spawn(
         &self,
         name: &'static str,
@@ -289,7 +291,7 @@ impl ServiceContext {
         lock(&self.tasks).spawn(async move { (name, task.await) });
     }
 
-    /// Starts the engine with readers for the subscriptions, and gives the door for commands.
+    /// Starts the engine with readers for the subscriptions, and returns the handle for commands.
     pub fn start_engine<D: Decider>(
         &self,
         decider: D,

@@ -1,4 +1,4 @@
-//! Serves HTTP for as long as the process lives.
+//! The HTTP server of a service's process.
 
 use std::net::SocketAddr;
 
@@ -11,21 +11,21 @@ use crate::{
 };
 
 impl ServiceContext {
-    /// Serves HTTP until the shutdown; requests in hand are answered first.
+    /// Serves HTTP until the shutdown; requests in flight are answered first.
     ///
     /// # Errors
     ///
-    /// The address cannot be listened on.
+    /// The address is not available.
     pub async fn serve(&self, address: SocketAddr, router: Router) -> anyhow::Result<()> {
         let serving = Serving { keep_alive: self.keep_alive, ..Serving::default() };
         self.serve_as(address, router, serving).await
     }
 
-    /// The same in a certain way.
+    /// Like [`Self::serve`], with these settings.
     ///
     /// # Errors
     ///
-    /// The address cannot be listened on.
+    /// The address is not available.
     pub async fn serve_as(
         &self,
         address: SocketAddr,

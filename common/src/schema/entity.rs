@@ -1,4 +1,4 @@
-//! What is stored of an entity, and where.
+//! The stored form of entities, and their keys.
 
 use std::fmt;
 
@@ -12,15 +12,15 @@ use crate::schema::stream::Stream;
 /// every write; one MGET reads many entities, one MSET writes many.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Kind {
-    /// Key up to the id.
+    /// The key up to the id.
     pub prefix: &'static str,
-    /// The list to whose end the id of each new entity is pushed, if the kind is listed. It is only
-    /// ever appended to: a page is a range of positions, stable while new ones arrive.
+    /// The list to which the id of each new entity is appended, if the kind is listed. It is
+    /// append-only: a page is a range of positions that stays stable while new ids arrive.
     pub index: Option<&'static str>,
-    /// Where the entity is published when it changes, if anywhere.
+    /// The stream on which changes of the entity are published, if there is one.
     pub updates: Option<Stream>,
-    /// Whether that includes that it is new. Where its owner has an event of its own for that, it
-    /// does not.
+    /// Whether new entities are published there as well. They are not if their owner has a separate
+    /// event for that.
     pub announces_new: bool,
 }
 
@@ -31,46 +31,46 @@ impl Kind {
     }
 }
 
-/// Something stored: see [`Kind`].
+/// A stored entity: see [`Kind`].
 pub trait Entity: Serialize + DeserializeOwned + Send + Sync + 'static {
-    /// What tells it from others of its kind.
+    /// The type of the id, which is unique within the kind.
     type Id: fmt::Display + ?Sized;
 
-    /// Where it is stored and announced.
+    /// The kind, which determines where the entity is stored and announced.
     const KIND: &'static Kind;
 
-    /// Its id.
+    /// The id.
     fn id(&self) -> &Self::Id;
 
-    /// Lists besides [`Kind::index`] that its id joins when it is new.
+    /// The lists besides [`Kind::index`] that the id of a new entity joins.
     fn lists(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// The sorted sets that it belongs to in its present state, each at most once.
-    fn places(&self) -> Vec<Place> {
+    /// The entity's entries in sorted sets in its present state, at most one per set.
+    fn sorted_sets(&self) -> Vec<SortedSetEntry> {
         Vec::new()
     }
 
-    /// The JSON object that [`Kind::updates`] carries when the entity has changed; `None` for the
-    /// entity as it is stored. Readers of those streams may expect strings, numbers and lists of
-    /// strings only.
+    /// The JSON object on [`Kind::updates`] when the entity has changed; `None` for the stored
+    /// entity itself. Readers of those streams may expect strings, numbers and lists of strings
+    /// only.
     fn announcement(&self) -> Option<String> {
         None
     }
 }
 
-/// A member of a sorted set, sorted by itself: all scores are 0.
+/// An entry of a sorted set. All scores are 0, so the members determine the order.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Place {
+pub struct SortedSetEntry {
     /// The key of the set.
     pub set: String,
     /// The member.
     pub member: String,
 }
 
-impl Place {
-    /// This member of that set.
+impl SortedSetEntry {
+    /// The entry with this member in this set.
     pub fn new(set: impl Into<String>, member: String) -> Self {
         Self { set: set.into(), member }
     }

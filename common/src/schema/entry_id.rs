@@ -1,11 +1,11 @@
-//! The ids that Redis gives the entries of a stream.
+//! The ids of stream entries.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// The id of an entry in a Redis stream: milliseconds (or, from the original's services, seconds)
-/// since 1970, and a number within it.
+/// The id of an entry in a Redis stream: milliseconds since 1970 (seconds, from the original's
+/// services) and a sequence number within them.
 #[derive(
     Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize,
 )]
@@ -49,7 +49,7 @@ impl From<EntryId> for String {
     }
 }
 
-/// Returned for a text that is not an entry id.
+/// The error for a text that is not an entry id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an entry id is <number>-<number>")]
 pub struct InvalidEntryId;
@@ -62,7 +62,7 @@ mod tests {
     fn entry_ids_compare_as_numbers() {
         let id = |text: &str| text.parse::<EntryId>().unwrap();
         assert!(id("9-1") < id("10-0"));
-        // The original's seconds are smaller than any id that Redis makes.
+        // The original's seconds are smaller than any id that Redis generates.
         assert!(id("1763812345-999999") < id("1763812345000-0"));
         assert!("10".parse::<EntryId>().is_err());
     }

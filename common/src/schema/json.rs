@@ -1,13 +1,13 @@
-//! JSON documents that have to be objects.
+//! JSON documents that must be objects.
 
-/// Parses a JSON object. serde takes a list for a struct, member by member; the writer of a list means
-/// something else.
+/// Parses a JSON object. serde also accepts a list as a struct, member by member, but a list has
+/// another meaning.
 ///
 /// # Errors
 ///
-/// It is not an object, or says what does not fit and where.
+/// The document is not an object, or the reason and the position of the mismatch.
 pub fn from_object<'a, T: serde::Deserialize<'a>>(json: &'a str) -> Result<T, String> {
-    // The parser describes everything else that is no object.
+    // The parser describes all other values that are not objects.
     if json.trim_ascii_start().starts_with('[') {
         return Err("it is a list and not an object".to_owned());
     }
@@ -19,8 +19,8 @@ pub fn to_json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("members have string keys")
 }
 
-/// The description without the text that was found in the place of something else: descriptions are
-/// logged, and it may be a name or an address.
+/// Removes the unexpected text from an error description: descriptions are logged, and the text may
+/// be a name or an address.
 fn without_text(mut description: String) -> String {
     let begin = ["invalid type: string", "invalid value: string"];
     if let Some(begin) = begin.into_iter().find(|begin| description.starts_with(begin))
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_is_described_without_its_text() {
+    fn a_mismatch_is_described_without_its_text() {
         #[derive(serde::Deserialize, Debug)]
         #[expect(dead_code, reason = "it is only parsed")]
         struct Account {

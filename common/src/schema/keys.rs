@@ -1,4 +1,4 @@
-//! The keys of Redis that the engine uses besides streams and entities.
+//! The Redis keys of the engine besides streams and entities.
 //!
 //! All keys of a topic carry its hash tag, so they share one slot of a Redis Cluster and one script
 //! can change them together.
@@ -10,11 +10,11 @@ use crate::schema::{
     stream::{Stream, Topic},
 };
 
-/// Marks that tell by their presence; their keys are made where they are used.
+/// The kind of marks, whose presence is their only content; the caller builds their keys.
 pub(crate) static MARK: Kind = Kind::plain("");
 
-/// The least and the greatest member with this prefix, as `ZLEXCOUNT` and `ZREVRANGEBYLEX` take them; of
-/// all members with the empty prefix.
+/// The lowest and the highest member with this prefix, in the syntax of `ZLEXCOUNT` and
+/// `ZREVRANGEBYLEX`; the empty prefix stands for all members.
 pub fn lex_range(prefix: &str) -> (String, String) {
     let Some((last, before)) = prefix.as_bytes().split_last() else {
         return ("-".to_owned(), "+".to_owned());
@@ -24,39 +24,43 @@ pub fn lex_range(prefix: &str) -> (String, String) {
     (format!("[{prefix}"), format!("({}{beyond}", &prefix[..before.len()]))
 }
 
-/// What makes the owner's store this one and no other: `{<topic>}:store`, a
-/// [`StoreId`](crate::engine::store_id::StoreId). Whoever reads the owner's streams may read it, too.
+/// The identity of the owner's store: `{<topic>}:store`, a
+/// [`StoreId`](crate::engine::store_id::StoreId). The readers of the owner's streams may read it as
+/// well.
 pub fn store(owner: Topic) -> String {
     format!("{{{}}}:store", owner.name())
 }
 
-/// The lease of the instance whose decisions lost to another's: `{<topic>}:lease`. See `commit.lua`.
+/// The lease of an instance that lost a conflict: `{<topic>}:lease`. See `commit.lua`.
 pub(crate) fn lease(owner: Topic) -> String {
     format!("{{{}}}:lease", owner.name())
 }
 
-/// The list on which an instance waits for the lease: `{<topic>}:lease:<instance>`. See `acquire_lease.lua`.
+/// The list on which an instance waits for the lease: `{<topic>}:lease:<instance>`. See
+/// `acquire_lease.lua`.
 pub(crate) fn lease_queue(owner: Topic, instance: &str) -> String {
     format!("{{{}}}:lease:{instance}", owner.name())
 }
 
-/// Written to find out whether the owner's Redis takes writes: `{<topic>}:probe`. Expires at once.
+/// The key of a test write, which finds out whether the owner's Redis accepts writes:
+/// `{<topic>}:probe`. Expires at once.
 pub(crate) fn probe(owner: Topic) -> String {
     format!("{{{}}}:probe", owner.name())
 }
 
-/// How far the owner is in the streams of other owners' Redis: `{<topic>}:bookmarks`, a hash with a
-/// field for each stream.
+/// The owner's checkpoints in the streams of other owners' Redis: `{<topic>}:bookmarks`, a hash
+/// with a field per stream.
 pub fn checkpoints(owner: Topic) -> String {
     format!("{{{}}}:bookmarks", owner.name())
 }
 
-/// The trace of a dead letter: `{<topic>}:dead:<stream>:<entry>`, so that none is written twice.
+/// The idempotency record of a dead letter: `{<topic>}:dead:<stream>:<entry>`, so that none is
+/// written twice.
 pub fn dead_letter(owner: Topic, stream: Stream, entry: impl fmt::Display) -> Key {
     Key(format!("{{{}}}:dead:{stream}:{entry}", owner.name()).into())
 }
 
-/// How often a process of the owner has died while it handled nothing but this entry:
+/// The number of processes of the owner that died while they handled only this entry:
 /// `{<topic>}:suspect:<stream>:<entry>`, a number that expires.
 pub fn suspect(owner: Topic, stream: Stream, entry: impl fmt::Display) -> String {
     format!("{{{}}}:suspect:{stream}:{entry}", owner.name())
@@ -76,7 +80,7 @@ impl Key {
         Self(text.into())
     }
 
-    /// The key as Redis sees it.
+    /// The text of the key.
     pub fn as_str(&self) -> &str {
         &self.0
     }

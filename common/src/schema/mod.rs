@@ -1,6 +1,8 @@
-//! What a service declares: its topic, streams, entities and keys, as values that the engine takes as they are.
+//! The declarations of a service: its topic, streams, entities and keys, as values that the engine
+//! uses unchanged.
 //!
-//! Nothing here belongs to one shop. The shop's own declarations are in [`contract`](crate::contract).
+//! Nothing here is specific to the shop. The shop's own declarations are in
+//! [`contract`](crate::contract).
 
 pub mod entity;
 pub mod entry_id;

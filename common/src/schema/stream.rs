@@ -14,12 +14,12 @@ pub struct Topic {
 }
 
 impl Topic {
-    /// The topic with this name, e.g. `order`, of this service, e.g. `order_service`, with this stream of dead
-    /// letters: `events:{<name>}_dead`.
+    /// The topic with this name, e.g. `order`, of this service, e.g. `order_service`, with this
+    /// stream of dead letters: `events:{<name>}_dead`.
     ///
     /// # Panics
     ///
-    /// At compile time where the topic is a constant: the stream has another key.
+    /// If the stream has another key; at compile time if the topic is a constant.
     pub const fn new(
         name: &'static str,
         service: &'static str,
@@ -38,30 +38,31 @@ impl Topic {
         self.name
     }
 
-    /// The owner; also the name of its consumer group on every stream that it reads.
+    /// The owner service; also the name of its consumer group on every stream that it reads.
     pub const fn service(self) -> &'static str {
         self.service
     }
 
-    /// The stream of [`DeadLetter`]s: what the owner could not handle. Nobody reads it through a group.
+    /// The stream of [`DeadLetter`]s, the entries that the owner could not handle. No group reads
+    /// it.
     pub const fn dead_letters(self) -> Stream {
         Stream::new(self.dead_letters, self, Writer::Owner, &[])
     }
 }
 
-/// With what the key of every stream begins, up to the topic.
+/// The beginning of the key of every stream, up to the topic.
 const EVENTS: &str = "events:{";
 
-/// What the key of a stream of this topic ends with.
+/// The part of a stream's key after its topic.
 const fn after_topic<'a>(key: &'a str, topic: &str) -> &'a [u8] {
     after(after(after(key.as_bytes(), EVENTS.as_bytes()), topic.as_bytes()), b"}_")
 }
 
-/// What follows this prefix.
+/// The part of a text after a prefix.
 ///
 /// # Panics
 ///
-/// The text begins otherwise.
+/// If the text does not begin with the prefix.
 const fn after<'a>(text: &'a [u8], prefix: &[u8]) -> &'a [u8] {
     let Some((start, rest)) = text.split_at_checked(prefix.len()) else {
         panic!("the key of a stream is events:{{<topic>}}_<what>");
@@ -85,12 +86,13 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The stream with this key, which lies in the topic's Redis, is appended to by this kind of writer and is
-    /// read by the owners of these topics through their consumer groups.
+    /// The stream with this key in the topic's Redis, with its kind of writer and with the topics
+    /// whose owners read it through their consumer groups.
     ///
     /// # Panics
     ///
-    /// At compile time where the stream is a constant: the key does not begin with `events:{<topic>}_`.
+    /// If the key does not begin with `events:{<topic>}_`; at compile time if the stream is a
+    /// constant.
     pub const fn new(
         key: &'static str,
         topic: Topic,
@@ -104,34 +106,34 @@ impl Stream {
         Self { key, topic, writer, readers, subject: None }
     }
 
-    /// The same stream, whose entries name in this member of their JSON object what they are about: a UUID,
-    /// which is logged with entries that cannot be handled.
+    /// The same stream, whose entries carry the id of their subject in this member of the JSON
+    /// object: a UUID, which the log names with entries that cannot be handled.
     #[must_use]
     pub const fn about(self, member: &'static str) -> Self {
         Self { subject: Some(member), ..self }
     }
 
-    /// The key in Redis; the braces are the cluster's hash tag.
+    /// The key in Redis; the braces mark the hash tag for a cluster.
     pub const fn key(self) -> &'static str {
         self.key
     }
 
-    /// The topic in whose Redis the stream lies.
+    /// The topic whose Redis contains the stream.
     pub const fn topic(self) -> Topic {
         self.topic
     }
 
-    /// Who appends to it.
+    /// The kind of writer.
     pub const fn writer(self) -> Writer {
         self.writer
     }
 
-    /// The owners of the topics whose services read this stream through their group.
+    /// The topics whose owners read this stream through their consumer groups.
     pub const fn readers(self) -> &'static [Topic] {
         self.readers
     }
 
-    /// The member of the JSON object that names what an entry is about.
+    /// The member of the JSON object with the id of the entry's subject.
     pub const fn subject(self) -> Option<&'static str> {
         self.subject
     }
@@ -154,49 +156,50 @@ impl fmt::Display for Stream {
     }
 }
 
-/// Who appends to a stream; there is one kind of writer for each.
+/// The kind of writer of a stream; there is one for each stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Writer {
-    /// Clients, through the gateway: what is in it asks something of the topic's owner.
+    /// Clients, through the gateway: the entries are commands to the topic's owner.
     Clients,
-    /// The topic's owner: what is in it has happened.
+    /// The topic's owner: the entries are events of the past.
     Owner,
 }
 
-/// The stream field that names the event.
+/// The stream field with the id of the event.
 pub const EVENT_ID: &str = "event_id";
 /// The stream field with the JSON object.
 pub const ENTITY: &str = "entity";
-/// The stream field with the trace that the event belongs to (W3C Trace Context); optional.
+/// The stream field with the `traceparent` of the event (W3C Trace Context); optional.
 pub const TRACEPARENT: &str = "traceparent";
 
-/// An event is the JSON object in the `entity` field of its stream's entries.
+/// An event: the JSON object in the `entity` field of its stream's entries.
 pub trait Event: Serialize {
-    /// Where it is published.
+    /// The stream of the event.
     const STREAM: Stream;
 }
 
-/// An entry that could not be handled, with all that is needed to look into it and send it again.
+/// An entry that could not be handled, with the data to investigate it and to publish it again.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct DeadLetter {
-    /// The stream that it came from.
+    /// The stream of the entry.
     pub stream: String,
-    /// Its entry there: `<milliseconds>-<number>`.
+    /// The id of the entry: `<milliseconds>-<number>`.
     pub entry: String,
-    /// The group that could not handle it.
+    /// The group that could not handle the entry.
     pub group: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// When, in milliseconds since 1970.
+    /// The time, in milliseconds since 1970.
     pub at: u64,
-    /// Its fields, bytes that are not UTF-8 replaced: whole, or their first 64 KiB. None if it was deleted
-    /// while it was pending, or not read because it had stopped the processes that read it.
+    /// The fields of the entry, with bytes that are not UTF-8 replaced: all of them, or their first
+    /// 64 KiB. Absent if the entry was deleted while it was pending, or not read because it had
+    /// stopped the processes that read it.
     #[schema(value_type = BTreeMap<String, String>)]
     pub fields: serde_json::Map<String, serde_json::Value>,
-    /// The bytes of all its names and values; only if `fields` were cut.
+    /// The total size of all names and values in bytes; only if `fields` were cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whole_bytes: Option<u64>,
-    /// `sha1:` and the SHA-1 of all its names and values, one after the other; only if `fields` were cut.
+    /// `sha1:` and the SHA-1 of all names and values, concatenated; only if `fields` were cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whole_digest: Option<String>,
 }

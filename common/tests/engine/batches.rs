@@ -1,4 +1,4 @@
-//! What lies in the queue shares one read and one write.
+//! Inputs that wait in the queue share one read and one write.
 
 use common::{
     contract::streams::{self, topics},
@@ -11,14 +11,14 @@ use crate::support::{Answer, Deposit, How, Redis, Service, until};
 async fn commands_sent_at_once_share_a_read_and_a_write() {
     let redis = Redis::start();
     let service = Service::start(&redis, "one").await;
-    // The first commit teaches Redis the script, and makes the counter.
+    // The first commit loads the script and creates the counter.
     service.ask(Deposit::new("first", "c", 1)).await.unwrap();
-    redis.tell("CONFIG RESETSTAT").await;
+    redis.execute("CONFIG RESETSTAT").await;
     let deposits = (0..1_000).map(|n| Deposit::new(format!("d{n}"), "c", 1));
     let answers = service.ask_all(deposits).await;
     let totals: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
     let expected: Vec<_> = (2..=1_001).map(Answer::Done).collect();
-    assert_eq!(totals, expected, "each sees what those before it did");
+    assert_eq!(totals, expected, "each input sees the effects of those before it");
 
     let batches = redis.calls("evalsha").await;
     let least = 1_000_u64.div_ceil(BATCH_INPUTS as u64);
@@ -37,7 +37,7 @@ async fn commands_sent_at_once_share_a_read_and_a_write() {
 async fn entries_share_a_write_and_an_acknowledgement() {
     let redis = Redis::start();
     redis.deposit_all((0..1_000).map(|n| Deposit::new(format!("d{n}"), "c", 1))).await;
-    redis.tell("CONFIG RESETSTAT").await;
+    redis.execute("CONFIG RESETSTAT").await;
     let service = Service::start(&redis, "one").await;
     until("all is acknowledged", async || redis.is_through(streams::ORDER_CREATED).await).await;
     let (commits, acks) = (redis.calls("evalsha").await, redis.calls("xack").await);
@@ -55,7 +55,7 @@ async fn a_burst_of_small_entries_costs_one_read_and_one_commit() {
     service.warm_up(&redis).await;
     for burst in 0..BURSTS + 3 {
         if burst == 3 {
-            redis.tell("CONFIG RESETSTAT").await;
+            redis.execute("CONFIG RESETSTAT").await;
         }
         let deposits: Vec<_> =
             (0..100).map(|n| Deposit::new(format!("d{burst}.{n}"), "c", 1)).collect();
@@ -80,14 +80,14 @@ async fn large_deposits(redis: &Redis, count: usize, bytes: usize) {
 #[tokio::test]
 async fn entries_in_the_process_are_bounded_by_bytes() {
     let redis = Redis::start();
-    // What keeps the engine busy while entries gather behind it.
-    redis.tell("SET {inventory}:counters string").await;
+    // Keeps the engine busy while entries collect in the queue.
+    redis.execute("SET {inventory}:counters string").await;
     redis.deposit(&Deposit::new("blocked", "blocked", 1)).await;
     let service = Service::begin(&redis, "one");
     service.in_trouble().await;
     large_deposits(&redis, 100, 500_000).await;
-    // 8 MiB in the queue, 2 MiB that wait for it and 4 MiB that were read behind these, or twice as much: sizes
-    // are guessed from what came before.
+    // 8 MiB in the queue, 2 MiB that wait for it and 4 MiB that were read after these, or twice as
+    // much: the reader estimates sizes from earlier entries.
     let most = 2 * 14 * 1024 * 1024 / 500_000;
     until("the queue is full", async || redis.pending(streams::ORDER_CREATED).await > Some(12))
         .await;
@@ -96,8 +96,8 @@ async fn entries_in_the_process_are_bounded_by_bytes() {
         assert!(pending <= most, "{pending} entries of 500 kB were taken");
         tokio::task::yield_now().await;
     }
-    redis.tell("DEL {inventory}:counters").await;
-    redis.tell("CONFIG RESETSTAT").await;
+    redis.execute("DEL {inventory}:counters").await;
+    redis.execute("CONFIG RESETSTAT").await;
     until("all is acknowledged", async || redis.is_through(streams::ORDER_CREATED).await).await;
     assert_eq!(redis.audited().await.len(), 101);
     let batches = redis.calls("evalsha").await;
@@ -130,7 +130,7 @@ async fn counts(redis: &Redis) -> Vec<usize> {
 async fn a_read_asks_for_as_many_entries_as_their_size_allows() {
     let redis = Redis::start();
     for setting in ["slowlog-max-len 100000", "slowlog-log-slower-than 0"] {
-        redis.tell(&format!("CONFIG SET {setting}")).await;
+        redis.execute(&format!("CONFIG SET {setting}")).await;
     }
     redis.deposit_all((0..2_000).map(|n| Deposit::new(format!("s{n}"), "c", 1))).await;
     large_deposits(&redis, 1, 900_000).await;
@@ -139,7 +139,7 @@ async fn a_read_asks_for_as_many_entries_as_their_size_allows() {
     let small = counts(&redis).await;
     let full = small.iter().position(|count| *count == BATCH_INPUTS).expect("full speed");
     assert!(small[0] == 1 && full <= 12 && small[..full].is_sorted(), "{small:?}");
-    redis.tell("SLOWLOG RESET").await;
+    redis.execute("SLOWLOG RESET").await;
     large_deposits(&redis, 30, 900_000).await;
     until("all is acknowledged", async || redis.is_through(streams::ORDER_CREATED).await).await;
     let large = counts(&redis).await;
@@ -164,7 +164,7 @@ async fn a_new_entity_is_listed_and_a_changed_one_is_announced() {
 }
 
 #[tokio::test]
-async fn a_command_repeated_in_one_batch_finds_the_trace_of_the_first() {
+async fn a_command_repeated_in_one_batch_finds_the_record_of_the_first() {
     let redis = Redis::start();
     let service = Service::start(&redis, "one").await;
     let answers = service.ask_all((0..3).map(|_| Deposit::new("same", "c", 5))).await;
@@ -179,11 +179,11 @@ async fn inputs_that_name_many_entities_make_smaller_batches() {
 }
 
 #[tokio::test]
-async fn inputs_that_name_many_entities_on_second_thought_make_smaller_batches() {
+async fn inputs_that_read_many_unnamed_entities_make_smaller_batches() {
     many_entities(How::WideLater(40), 250).await;
 }
 
-/// Together they would write more than one script call can take (some 4,000 entities).
+/// Together they would write more than one script call can take (about 4,000 entities).
 async fn many_entities(how: How, inputs: usize) {
     let redis = Redis::start();
     let ids: Vec<String> = (0..inputs).map(|n| format!("d{n}")).collect();
@@ -195,7 +195,7 @@ async fn many_entities(how: How, inputs: usize) {
     for id in &ids {
         assert_eq!(redis.total(&format!("{id}.39")).await, Some(1), "{id}");
     }
-    // Those that had to see more were decided twice: the last time counts.
+    // Inputs that had to read more were decided twice: the last decision counts.
     let mut decided = service.stop().await.unwrap().decided();
     let mut last = Vec::new();
     while let Some(id) = decided.pop() {
@@ -208,7 +208,7 @@ async fn many_entities(how: How, inputs: usize) {
 }
 
 #[tokio::test]
-async fn a_command_that_panics_or_is_at_fault_is_told_so_and_its_neighbours_go_on() {
+async fn a_panic_or_fault_is_answered_and_other_commands_succeed() {
     let redis = Redis::start();
     let service = Service::start(&redis, "one").await;
     let answers = service
@@ -226,8 +226,8 @@ async fn a_command_that_panics_or_is_at_fault_is_told_so_and_its_neighbours_go_o
         other => panic!("{other:?}"),
     };
     assert_eq!(answers[0], Ok(Answer::Done(1)));
-    assert_eq!(fault(&answers[1]), "its handling panicked: told to panic");
-    assert_eq!(fault(&answers[2]), "told to be at fault");
+    assert_eq!(fault(&answers[1]), "handling it panicked: panic requested");
+    assert_eq!(fault(&answers[2]), "fault requested");
     assert!(fault(&answers[3]).contains("panicked"));
     assert!(fault(&answers[4]).contains("{inventory}:counter:unnamed"));
     assert_eq!(answers[5], Ok(Answer::Done(2)));

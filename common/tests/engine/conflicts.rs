@@ -1,4 +1,4 @@
-//! Several instances on the same entities.
+//! Several instances that change the same entities.
 
 use common::contract::streams;
 
@@ -21,25 +21,25 @@ async fn two_instances_that_hammer_one_counter_lose_no_update() {
         })
         .collect();
     totals.sort_unstable();
-    assert!(totals.into_iter().eq(1..=1_200), "nobody was told what another one was told");
+    assert!(totals.into_iter().eq(1..=1_200), "each caller got a different total");
     assert_eq!(redis.total("c").await, Some(1_200));
     assert_eq!(redis.audited().await.len(), 1_200);
     let decisions = one.ledger.decided().len() + two.ledger.decided().len();
-    assert!(decisions > 1_200, "they never met");
+    assert!(decisions > 1_200, "there was no conflict");
     one.stop().await.unwrap();
     two.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_limit_holds_within_a_batch_and_between_instances_and_not_for_what_is_there_already() {
-    const MOST: u64 = 10;
+async fn a_limit_holds_in_a_batch_and_between_instances_and_not_for_old_members() {
+    const LIMIT: u64 = 10;
     let redis = Redis::start();
     let one = Service::start(&redis, "one").await;
     let two = Service::start(&redis, "two").await;
     let limited = |name: &str, n: usize| {
-        // Some share a counter, and so a group; others are groups of their own.
+        // Some share a counter, and therefore a group; the others form separate groups.
         let counter = format!("{name}{}", n % 3);
-        Deposit::new(format!("{name}{n}"), &counter, 1).how(How::Limited(MOST))
+        Deposit::new(format!("{name}{n}"), &counter, 1).how(How::Limited(LIMIT))
     };
     let ask = async |service: &Service, name: &str| {
         service.ask_all((0..20).map(|n| limited(name, n))).await
@@ -49,7 +49,7 @@ async fn a_limit_holds_within_a_batch_and_between_instances_and_not_for_what_is_
     let (done, full): (Vec<_>, Vec<_>) =
         answers.by_ref().partition(|answer| matches!(answer, Answer::Done(_)));
     assert!(full.iter().all(|answer| *answer == Answer::Full), "{full:?}");
-    assert_eq!(done.len() as u64, MOST);
+    assert_eq!(done.len() as u64, LIMIT);
     let members: Vec<String> = redis.ask(&format!("ZRANGE {LIMITED} 0 -1")).await;
     let receipts = redis.audited().await;
     assert!(receipts.keys().map(String::as_str).eq(members.iter().map(String::as_str)));
@@ -59,18 +59,18 @@ async fn a_limit_holds_within_a_batch_and_between_instances_and_not_for_what_is_
     assert!(matches!(again, Ok(Answer::Known(_))), "{again:?}");
     assert_eq!(two.ask(limited("c", 0)).await, Ok(Answer::Full));
     assert_eq!(two.ask(Deposit::new("d", "d", 1)).await, Ok(Answer::Done(1)));
-    redis.tell(&format!("ZREM {LIMITED} {}", members[0])).await;
+    redis.execute(&format!("ZREM {LIMITED} {}", members[0])).await;
     assert_eq!(two.ask(limited("c", 0)).await, Ok(Answer::Done(1)));
     one.stop().await.unwrap();
     two.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_lease_that_never_runs_out_holds_nobody_up_for_long() {
+async fn a_lease_that_never_expires_delays_others_only_briefly() {
     let redis = Redis::start();
     let service = Service::start(&redis, "one").await;
     assert!(service.ask(Deposit::new("a", "c", 1)).await.is_ok());
-    // As after the clock of Redis was set back while the holder died.
+    // The state after the clock of Redis was set back while the holder died.
     let mut set = redis::cmd("SET");
     set.arg("{inventory}:lease").arg(r#"[["gone","{inventory}:counter:c"]]"#);
     redis.run::<()>(&set).await;
@@ -79,9 +79,9 @@ async fn a_lease_that_never_runs_out_holds_nobody_up_for_long() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_instance_with_slow_batches_is_not_starved_by_one_with_quick_ones() {
+async fn an_instance_with_slow_batches_is_not_starved_by_a_fast_one() {
     const ROUNDS: usize = 10;
-    const SLOW: usize = 20;
+    const SLOW_DEPOSITS: usize = 20;
     let redis = Redis::start();
     let one = Service::start(&redis, "one").await;
     let two = Service::start(&redis, "two").await;
@@ -98,7 +98,7 @@ async fn an_instance_with_slow_batches_is_not_starved_by_one_with_quick_ones() {
     let slow = async {
         for round in 0..ROUNDS {
             let deposit = |n| Deposit::new(format!("slow{round}.{n}"), "c", 1).how(How::Slow);
-            for answer in one.ask_all((0..SLOW).map(deposit)).await {
+            for answer in one.ask_all((0..SLOW_DEPOSITS).map(deposit)).await {
                 answer.expect("it is counted");
             }
         }
@@ -106,7 +106,7 @@ async fn an_instance_with_slow_batches_is_not_starved_by_one_with_quick_ones() {
     };
     let (a, b, c, d, ()) = tokio::join!(quick(0), quick(1), quick(2), quick(3), slow);
     let quick = a + b + c + d;
-    assert_eq!(redis.total("c").await, Some(quick + (ROUNDS * SLOW) as u64));
+    assert_eq!(redis.total("c").await, Some(quick + (ROUNDS * SLOW_DEPOSITS) as u64));
     for service in [&one, &two] {
         let mut tries = std::collections::HashMap::<String, u32>::new();
         for id in service.ledger.decided() {
@@ -138,7 +138,7 @@ async fn instances_share_the_entries_and_none_is_handled_twice() {
     for service in [one, two, three] {
         let mut by_one = service.stop().await.unwrap().decided();
         by_one.sort_unstable();
-        // Again after a conflict, but never at two instances.
+        // Repeated after a conflict, but never by two instances.
         by_one.dedup();
         decided.extend(by_one);
     }
@@ -146,11 +146,11 @@ async fn instances_share_the_entries_and_none_is_handled_twice() {
 }
 
 #[tokio::test]
-async fn a_conflict_leaves_the_other_groups_of_the_batch_alone() {
+async fn a_conflict_does_not_affect_other_groups_of_the_batch() {
     let redis = Redis::start();
     let service = Service::start(&redis, "one").await;
     service.ask(Deposit::new("before", "b", 1)).await.unwrap();
-    redis.tell("CONFIG RESETSTAT").await;
+    redis.execute("CONFIG RESETSTAT").await;
     let version: String = redis.ask("GET {inventory}:counter:b").await;
     let version: u64 = version.split_once(' ').unwrap().0.parse().unwrap();
     let mut other = redis.blocking();
@@ -174,14 +174,14 @@ async fn a_conflict_leaves_the_other_groups_of_the_batch_alone() {
         "only the group that lost is decided again"
     );
     assert_eq!(redis.calls("evalsha").await, 2);
-    // One read of the engine's own, for the reply of the conflict carried what stands now.
+    // One read by the engine itself, because the reply of the conflict contained the current value.
     assert_eq!(redis.calls("mget").await, 1 + 2);
     assert_eq!(redis.entries(streams::INVENTORY_CHECK).await.len(), 5);
     service.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn an_entity_that_is_unexpectedly_there_is_shown_to_the_second_decision() {
+async fn an_unexpected_entity_is_read_by_the_second_decision() {
     let redis = Redis::start();
     let service = Service::start(&redis, "one").await;
     let receipt = r#"{"id":"d","counter":"c","amount":7,"total":77}"#;
@@ -196,7 +196,7 @@ async fn an_entity_that_is_unexpectedly_there_is_shown_to_the_second_decision() 
 }
 
 #[tokio::test]
-async fn an_entity_that_goes_away_meanwhile_is_decided_upon_as_absent() {
+async fn an_entity_deleted_meanwhile_is_absent_for_the_second_decision() {
     let redis = Redis::start();
     let service = Service::start(&redis, "one").await;
     service.ask(Deposit::new("a", "c", 5)).await.unwrap();
@@ -208,7 +208,7 @@ async fn an_entity_that_goes_away_meanwhile_is_decided_upon_as_absent() {
 }
 
 #[tokio::test]
-async fn what_two_instances_create_at_once_is_created_once() {
+async fn an_entity_that_two_instances_create_at_once_is_created_once() {
     let redis = Redis::start();
     let one = Service::start(&redis, "one").await;
     let two = Service::start(&redis, "two").await;
@@ -225,7 +225,7 @@ async fn what_two_instances_create_at_once_is_created_once() {
 }
 
 #[tokio::test]
-async fn a_question_is_answered_without_writing() {
+async fn a_query_is_answered_without_writing() {
     let redis = Redis::start();
     let service = Service::start(&redis, "one").await;
     let question = Deposit::new("d", "c", 0).how(How::Asking);

@@ -1,4 +1,4 @@
-//! Entries that cannot be handled, beside others that can.
+//! Entries that cannot be handled, next to others that can.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ type Fields<'a> = &'a [(&'a str, &'a [u8])];
 
 const DEAD: Stream = topics::INVENTORY.dead_letters();
 
-/// The dead letters by the entry that each is about; there are no two about one.
+/// The dead letters by the id of their entry; no entry has two.
 pub(crate) async fn letters(redis: &Redis) -> BTreeMap<String, DeadLetter> {
     let mut letters = BTreeMap::new();
     for entry in redis.entries(DEAD).await {
@@ -45,12 +45,12 @@ async fn poison_beside_good_entries_goes_to_the_dead_letters_once() {
         (&[("event_id", b"2"), ("thing", b"{}")], "no field `entity`"),
         (&[("event_id", b"3"), ("entity", br#"{"id":1,"counter":"c"}"#)], "field `entity`"),
         (&[("event_id", b"4"), ("entity", b"\xff\xfe")], "not UTF-8"),
-        (&[("event_id", b"5"), ("entity", at_fault.as_bytes())], "told to be at fault"),
+        (&[("event_id", b"5"), ("entity", at_fault.as_bytes())], "fault requested"),
         (&[("event_id", b"6"), ("entity", unnamed.as_bytes())], "not named by reads"),
-        (&[("event_id", b"7"), ("entity", wide.as_bytes())], "2000 are the most"),
-        // serde would take it for a deposit, member by member.
+        (&[("event_id", b"7"), ("entity", wide.as_bytes())], "the limit is 2000"),
+        // serde would accept it as a deposit, member by member.
         (&[("event_id", b"9"), ("entity", br#" ["listed","c",1]"#)], "a list and not an object"),
-        (&[("event_id", b"8"), ("entity", wide_later.as_bytes())], "2000 are the most"),
+        (&[("event_id", b"8"), ("entity", wide_later.as_bytes())], "the limit is 2000"),
     ];
     let mut expected = Vec::new();
     redis.deposit(&Deposit::new("good", "c", 1)).await;
@@ -79,8 +79,8 @@ async fn poison_beside_good_entries_goes_to_the_dead_letters_once() {
         assert_eq!(letter.fields, as_it_was.collect());
     }
 
-    // All of it once more: to the group they are new.
-    redis.tell("XGROUP SETID events:{order}_created inventory_service 0").await;
+    // All entries once more: they are new for the group.
+    redis.execute("XGROUP SETID events:{order}_created inventory_service 0").await;
     redis.deposit(&Deposit::new("last", "c", 1)).await;
     until("all is acknowledged again", async || is_through(&redis).await).await;
     assert_eq!(letters(&redis).await, found);
@@ -91,7 +91,7 @@ async fn poison_beside_good_entries_goes_to_the_dead_letters_once() {
 }
 
 #[tokio::test]
-async fn a_dead_letter_keeps_64_kib_and_fits_into_what_redis_takes_as_one_string() {
+async fn a_dead_letter_keeps_64_kib_and_fits_into_one_redis_string() {
     let args = ["--proto-max-bulk-len", "2mb"].map(str::to_owned).into();
     let redis = Redis::start_with(RedisOptions { args, ..RedisOptions::default() });
     let control = "\u{1}".repeat(400_000);
@@ -120,7 +120,7 @@ async fn a_dead_letter_keeps_64_kib_and_fits_into_what_redis_takes_as_one_string
         assert_eq!(letter.whole_digest, Some(format!("sha1:{digest}")));
         assert!(letter.reason.len() < 1_100, "{}", letter.reason.len());
     }
-    assert!(found[&ids[2]].reason.contains("1048576 are the most"), "{}", found[&ids[2]].reason);
+    assert!(found[&ids[2]].reason.contains("the limit is 1048576"), "{}", found[&ids[2]].reason);
     service.stop().await.unwrap();
 }
 
@@ -135,12 +135,12 @@ async fn poison_that_two_instances_hold_is_written_once() {
     let (one, two) = (start("one"), start("two"));
     one.ready().await;
     two.ready().await;
-    // It cannot be written, so the other instance takes it over as well.
-    redis.tell("SET events:{inventory}_dead string").await;
+    // The letter cannot be written, so the other instance takes the entry over as well.
+    redis.execute("SET events:{inventory}_dead string").await;
     let poison = redis.append(streams::ORDER_CREATED, "{nope").await;
     one.in_trouble().await;
     two.in_trouble().await;
-    redis.tell("DEL events:{inventory}_dead").await;
+    redis.execute("DEL events:{inventory}_dead").await;
     until("all is acknowledged", async || is_through(&redis).await).await;
     one.ready().await;
     two.ready().await;
@@ -151,7 +151,7 @@ async fn poison_that_two_instances_hold_is_written_once() {
 }
 
 #[tokio::test]
-async fn an_input_that_panics_is_tried_alone_and_its_neighbours_go_on() {
+async fn an_input_that_panics_is_tried_alone_and_others_succeed() {
     let redis = Redis::start();
     let service = Service::start(&redis, "one").await;
     let before = service.warm_up(&redis).await;
@@ -168,7 +168,7 @@ async fn an_input_that_panics_is_tried_alone_and_its_neighbours_go_on() {
     assert_eq!(redis.audited().await.len(), before + 2);
     let letters = letters(&redis).await;
     assert_eq!(letters.len(), 2);
-    assert_eq!(letters[panicking].reason, "its handling panicked: told to panic");
+    assert_eq!(letters[panicking].reason, "handling it panicked: panic requested");
     assert!(letters[in_reads].reason.contains("panicked"), "{letters:?}");
     let ledger = service.stop().await.unwrap();
     assert_eq!(
@@ -179,7 +179,7 @@ async fn an_input_that_panics_is_tried_alone_and_its_neighbours_go_on() {
 }
 
 #[tokio::test]
-async fn an_input_that_panics_only_in_company_succeeds_alone() {
+async fn an_input_that_panics_only_in_a_batch_succeeds_alone() {
     let redis = Redis::start();
     let service = Service::start(&redis, "one").await;
     let before = service.warm_up(&redis).await;
@@ -198,9 +198,9 @@ async fn an_input_that_panics_only_in_company_succeeds_alone() {
 }
 
 #[tokio::test]
-async fn an_entity_that_cannot_be_read_is_named_by_the_dead_letter() {
+async fn a_dead_letter_names_the_unreadable_entity() {
     let redis = Redis::start();
-    redis.tell("SET {inventory}:counter:c gibberish").await;
+    redis.execute("SET {inventory}:counter:c gibberish").await;
     let id = redis.deposit(&Deposit::new("a", "c", 1)).await;
     redis.deposit(&Deposit::new("b", "other", 1)).await;
     let service = Service::start(&redis, "one").await;
@@ -211,7 +211,7 @@ async fn an_entity_that_cannot_be_read_is_named_by_the_dead_letter() {
 }
 
 #[tokio::test]
-async fn what_an_input_causes_belongs_to_its_trace() {
+async fn events_carry_the_traceparent_of_their_input() {
     const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let redis = Redis::start();
     let with_trace = async |id: &str, how, trace: &str| {

@@ -1,4 +1,5 @@
-//! A failover that leaves the old primary up as a replica, and a name that leads to the new one later.
+//! A failover that leaves the old primary running as a replica, and a name that resolves to the new
+//! primary later.
 
 use std::time::Instant;
 
@@ -15,10 +16,10 @@ use crate::support::{
     until,
 };
 
-/// A primary and its replica, in step.
+/// A primary and a synchronised replica.
 async fn pair() -> (Redis, Redis) {
     let (primary, replica) = (Redis::start_at_port(), Redis::start_at_port());
-    replica.tell(&format!("REPLICAOF 127.0.0.1 {}", primary.port())).await;
+    replica.execute(&format!("REPLICAOF 127.0.0.1 {}", primary.port())).await;
     in_step(&primary, &replica).await;
     (primary, replica)
 }
@@ -37,20 +38,20 @@ async fn in_step(primary: &Redis, replica: &Redis) {
     .await;
 }
 
-/// The replica is the primary now, and the other way round.
+/// Exchanges the roles of primary and replica.
 async fn swap(primary: &Redis, replica: &Redis) {
-    replica.tell("REPLICAOF NO ONE").await;
-    primary.tell(&format!("REPLICAOF 127.0.0.1 {}", replica.port())).await;
+    replica.execute("REPLICAOF NO ONE").await;
+    primary.execute(&format!("REPLICAOF 127.0.0.1 {}", replica.port())).await;
 }
 
-/// A service whose Redis is where the name leads.
+/// A service whose Redis is reached by a name.
 fn begin(name: &Name) -> Service {
     let sources = Sources::new(&topics::ALL, |_| name.url().parse().expect("a URL"));
     Service::with(sources, "one", Ledger::default(), |_| {})
 }
 
 #[tokio::test]
-async fn a_service_leaves_a_demoted_primary_as_soon_as_its_name_leads_elsewhere() {
+async fn a_service_leaves_a_demoted_primary_when_its_name_resolves_elsewhere() {
     let (old, new) = pair().await;
     let name = Name::of(&old).await;
     let service = begin(&name);
@@ -84,7 +85,7 @@ async fn a_service_leaves_a_demoted_primary_as_soon_as_its_name_leads_elsewhere(
 }
 
 #[tokio::test]
-async fn an_engine_that_had_nothing_to_write_follows_its_reader_to_the_promoted_replica() {
+async fn an_idle_engine_follows_its_reader_to_the_promoted_replica() {
     let (old, new) = pair().await;
     let name = Name::of(&old).await;
     let service = begin(&name);
@@ -92,7 +93,7 @@ async fn an_engine_that_had_nothing_to_write_follows_its_reader_to_the_promoted_
     old.deposit(&Deposit::new("a", "c", 1)).await;
     until("all is acknowledged", async || old.is_through(streams::ORDER_CREATED).await).await;
     in_step(&old, &new).await;
-    // Only the blocked read notices: the demoted primary answers everything else.
+    // Only the blocked read notices the change: the demoted primary answers everything else.
     name.leads_to(&new);
     swap(&old, &new).await;
     new.deposit(&Deposit::new("b", "c", 1)).await;
@@ -103,7 +104,7 @@ async fn an_engine_that_had_nothing_to_write_follows_its_reader_to_the_promoted_
 }
 
 #[tokio::test]
-async fn a_service_whose_name_leads_to_a_replica_waits_until_it_leads_to_a_primary() {
+async fn a_service_waits_while_its_name_resolves_to_a_replica() {
     let (primary, replica) = pair().await;
     let name = Name::of(&replica).await;
     let service = begin(&name);
@@ -115,7 +116,7 @@ async fn a_service_whose_name_leads_to_a_replica_waits_until_it_leads_to_a_prima
 }
 
 #[tokio::test]
-async fn acknowledgements_for_another_owners_demoted_primary_are_kept_for_the_new_one() {
+async fn acknowledgements_for_a_demoted_primary_are_kept_for_the_new_one() {
     let own = Redis::start();
     let (old, new) = pair().await;
     let name = Name::of(&old).await;
@@ -143,14 +144,14 @@ async fn acknowledgements_for_another_owners_demoted_primary_are_kept_for_the_ne
 }
 
 #[tokio::test]
-async fn what_is_only_read_is_not_read_from_a_replica() {
+async fn no_read_is_served_by_a_replica() {
     let (primary, replica) = pair().await;
     let read = async |redis: &SharedLink| redis.get::<Counter>("c").await;
     let there = SharedLink::new(replica.url().parse().unwrap());
     let error = read(&there).await.unwrap_err();
     assert!(matches!(error, ConnectionError::NotServing { .. }), "{error}");
     assert!(error.to_string().contains("it is a replica of 127.0.0.1:"), "{error}");
-    // Also on a connection that was good once.
+    // Also on a connection that led to a primary before.
     let here = SharedLink::new(primary.url().parse().unwrap());
     assert_eq!(read(&here).await.unwrap(), None);
     swap(&primary, &replica).await;
@@ -161,7 +162,7 @@ async fn what_is_only_read_is_not_read_from_a_replica() {
 }
 
 #[tokio::test]
-async fn a_refusal_by_the_server_within_a_script_opens_another_connection() {
+async fn a_refusal_by_the_server_within_a_script_causes_a_reconnect() {
     use common::connection::link::Link;
     let (primary, replica) = pair().await;
     let mut link = Link::new(replica.url().parse().unwrap(), std::time::Duration::from_secs(5));

@@ -1,4 +1,4 @@
-//! The lag of a group, after all that makes Redis lose count of it.
+//! The lag of a group in all cases in which Redis miscounts it.
 
 use common::connection::lag::{GroupFacts, Lag, LagMeter, ServerFacts, StreamFacts};
 
@@ -20,11 +20,11 @@ async fn add(redis: &Redis, count: usize) -> Vec<String> {
 }
 
 async fn read(redis: &Redis, count: usize) {
-    redis.tell(&format!("XREADGROUP GROUP g c COUNT {count} STREAMS s >")).await;
+    redis.execute(&format!("XREADGROUP GROUP g c COUNT {count} STREAMS s >")).await;
 }
 
 async fn rewrite(redis: &Redis) {
-    redis.tell("BGREWRITEAOF").await;
+    redis.execute("BGREWRITEAOF").await;
     until("the file is rewritten", async || {
         let info: String = redis.ask("INFO persistence").await;
         info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0")
@@ -35,7 +35,7 @@ async fn rewrite(redis: &Redis) {
 #[tokio::test]
 async fn the_lag_is_right_after_a_restart_from_a_rewritten_append_only_file() {
     let redis = Redis::start();
-    redis.tell("XGROUP CREATE s g 0 MKSTREAM").await;
+    redis.execute("XGROUP CREATE s g 0 MKSTREAM").await;
     let mut meter = LagMeter::default();
     add(&redis, 20).await;
     assert_eq!(lag(&redis, &mut meter).await, Lag::Exact(20));
@@ -43,14 +43,14 @@ async fn the_lag_is_right_after_a_restart_from_a_rewritten_append_only_file() {
     rewrite(&redis).await;
     read(&redis, 10).await;
     redis.restart().await;
-    // Redis says 10.
+    // Redis reports 10.
     assert_eq!(lag(&redis, &mut LagMeter::default()).await, Lag::Exact(0));
     assert_eq!(lag(&redis, &mut meter).await, Lag::Exact(0));
     add(&redis, 5).await;
     assert_eq!(lag(&redis, &mut meter).await, Lag::Exact(5));
     read(&redis, 3).await;
     assert_eq!(lag(&redis, &mut meter).await, Lag::Exact(2));
-    // The error of the counter is unknown before the group was seen at the end.
+    // The error of the counter is unknown before the group was at the end.
     let unknown = lag(&redis, &mut LagMeter::default()).await;
     assert!(unknown.is_estimate() && unknown.entries() >= 2, "{unknown:?}");
     redis.restart().await;
@@ -63,21 +63,21 @@ async fn the_lag_is_right_after_a_restart_from_a_rewritten_append_only_file() {
 #[tokio::test]
 async fn deleted_entries_are_no_backlog() {
     let redis = Redis::start();
-    redis.tell("XGROUP CREATE s g 0 MKSTREAM").await;
+    redis.execute("XGROUP CREATE s g 0 MKSTREAM").await;
     let mut meter = LagMeter::default();
     add(&redis, 5).await;
     read(&redis, 5).await;
     assert_eq!(lag(&redis, &mut meter).await, Lag::Exact(0));
     let added = add(&redis, 6).await;
-    redis.tell(&format!("XDEL s {} {}", added[1], added[5])).await;
-    // Redis does not say.
+    redis.execute(&format!("XDEL s {} {}", added[1], added[5])).await;
+    // Redis reports no lag.
     let left = lag(&redis, &mut meter).await;
     assert!(left.is_estimate() && (1..=6).contains(&left.entries()), "{left:?}");
     read(&redis, 9).await;
     assert_eq!(lag(&redis, &mut meter).await, Lag::Exact(0));
     let added = add(&redis, 2).await;
-    redis.tell(&format!("XDEL s {}", added.join(" "))).await;
+    redis.execute(&format!("XDEL s {}", added.join(" "))).await;
     assert_eq!(lag(&redis, &mut meter).await, Lag::Exact(0));
-    redis.tell("XTRIM s MAXLEN 0").await;
+    redis.execute("XTRIM s MAXLEN 0").await;
     assert_eq!(lag(&redis, &mut LagMeter::default()).await, Lag::Exact(0));
 }

@@ -1,4 +1,4 @@
-//! Entries that an instance has read, and that are not decided yet when their data is lost.
+//! Entries that an instance has read but not decided when their data is lost.
 
 use common::contract::streams;
 
@@ -9,7 +9,7 @@ use crate::support::{
     until,
 };
 
-/// Lets the instance read and decide about `lost`, and does this before it can commit.
+/// Makes the instance read and decide `lost`, and calls `act` before the commit.
 async fn meanwhile(redis: &Redis, service: &Service, act: impl FnOnce() + Send + 'static) {
     service.ledger.meanwhile("lost", act);
     redis.deposit(&Deposit::new("lost", "c", 100)).await;
@@ -36,7 +36,7 @@ async fn an_entry_that_was_flushed_after_it_was_read_has_no_effect() {
 }
 
 #[tokio::test]
-async fn an_entry_that_was_flushed_has_no_effect_though_the_groups_are_there_again() {
+async fn a_flushed_entry_has_no_effect_even_if_the_groups_exist_again() {
     let redis = Redis::start();
     let service = Service::start(&redis, "one").await;
     let mut other = redis.blocking();
@@ -55,7 +55,7 @@ async fn an_entry_that_was_flushed_has_no_effect_though_the_groups_are_there_aga
 }
 
 #[tokio::test]
-async fn an_entry_that_a_power_loss_took_back_has_no_effect() {
+async fn an_entry_lost_in_a_power_loss_has_no_effect() {
     let redis = Redis::start();
     let service = Service::start(&redis, "one").await;
     let saved = redis.data_dir().join("saved");
@@ -69,7 +69,7 @@ async fn an_entry_that_a_power_loss_took_back_has_no_effect() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_entry_that_joins_a_batch_waiting_for_the_lease_after_a_power_loss_has_no_effect() {
+async fn a_lost_entry_that_joins_a_batch_waiting_for_the_lease_has_no_effect() {
     let redis = Redis::start();
     let service = Service::start(&redis, "one").await;
     service.ask(Deposit::new("first", "c", 1)).await.unwrap();
@@ -80,7 +80,7 @@ async fn an_entry_that_joins_a_batch_waiting_for_the_lease_after_a_power_loss_ha
     copy(&redis.data_dir().join("appendonlydir"), &saved);
     let power_loss = redis.power_loss(saved);
     let mut other = redis.blocking();
-    // While this is decided, an entry arrives behind it, and is lost.
+    // During this decision another entry arrives, and is lost.
     service.ledger.meanwhile("asked", move || {
         let key = streams::ORDER_CREATED.key();
         let mut add = redis::cmd("XADD");
@@ -101,7 +101,7 @@ async fn an_entry_that_joins_a_batch_waiting_for_the_lease_after_a_power_loss_ha
 }
 
 #[tokio::test]
-async fn an_effect_that_a_power_loss_took_back_is_not_acknowledged() {
+async fn an_effect_lost_in_a_power_loss_is_not_acknowledged() {
     let redis = Redis::start();
     let service = Service::with(sources(&redis, &redis), "one", Ledger::default(), |life| {
         life.claim_idle_ms = 1_000;
@@ -110,9 +110,9 @@ async fn an_effect_that_a_power_loss_took_back_is_not_acknowledged() {
     let (data, saved) = (redis.data_dir().join("appendonlydir"), redis.data_dir().join("saved"));
     let power_loss = redis.power_loss(saved.clone());
     let mut other = redis.blocking();
-    // The file is as it was when the entry was pending, and not for this instance, which would find it
-    // at once; the server ends as soon as the effect is written, before the acknowledgement that
-    // follows some milliseconds later.
+    // The append-only file contains the entry as pending for another consumer, because this
+    // instance would find its own at once. The server ends as soon as the effect is written, some
+    // milliseconds before the acknowledgement.
     service.ledger.meanwhile("a", move || {
         let claim = "local found = redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1)[1] \
                      redis.call('XCLAIM', KEYS[1], ARGV[1], 'gone', 0, found[1])";
@@ -123,7 +123,7 @@ async fn an_effect_that_a_power_loss_took_back_is_not_acknowledged() {
     });
     redis.deposit(&Deposit::new("a", "c", 1)).await;
     until("its effect is written", async || redis.total("c").await.is_some()).await;
-    // The engine runs on this thread, too, so it does nothing meanwhile.
+    // The engine runs on this thread as well, so it does nothing meanwhile.
     power_loss();
     redis.reconnect();
     until("it is decided again", async || service.ledger.saw_receipt("a").len() == 2).await;
@@ -145,15 +145,15 @@ async fn entries_of_another_server_are_dropped_when_that_server_loses_its_data()
     let service = Service::with(sources(&own, &upstream), "one", Ledger::default(), |_| {});
     service.ready().await;
     // The engine cannot commit, so the entry waits while its server is flushed.
-    own.tell("SET {inventory}:counters string").await;
+    own.execute("SET {inventory}:counters string").await;
     upstream.deposit(&Deposit::new("lost", "c", 100)).await;
     service.in_trouble().await;
-    upstream.tell("FLUSHALL").await;
+    upstream.execute("FLUSHALL").await;
     upstream.run::<()>(&store(2)).await;
     upstream.deposit(&Deposit::new("later", "c", 1)).await;
     until("it is delivered", async || upstream.pending(streams::ORDER_CREATED).await == Some(1))
         .await;
-    own.tell("DEL {inventory}:counters").await;
+    own.execute("DEL {inventory}:counters").await;
     until("all is acknowledged", async || upstream.is_through(streams::ORDER_CREATED).await).await;
     assert_eq!(own.total("c").await, Some(1));
     assert_eq!(own.audited().await.len(), 1);

@@ -1,7 +1,7 @@
 //! The engine, the readers and the scripts against a real redis-server, one for each test.
 //!
-//! A small [ledger](support::ledger) stands for the services: what is deposited is counted, and each
-//! deposit leaves a receipt, so that losing one or counting one twice shows.
+//! A small [ledger](support::ledger) represents the services: it counts deposits, and each deposit
+//! leaves a receipt, so that a lost or doubly counted deposit is detected.
 
 mod batches;
 mod conflicts;

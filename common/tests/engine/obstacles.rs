@@ -1,5 +1,5 @@
-//! What an operator, a full memory or a wrong setting can put in the way: nothing is half done, and
-//! work goes on by itself once the way is free.
+//! Obstacles by an operator, a full memory or a wrong setting: no effect is partial, and work
+//! resumes once the obstacle is gone.
 
 use common::{
     contract::streams::{self, topics},
@@ -31,39 +31,39 @@ async fn a_flushed_script_is_loaded_again() {
 }
 
 #[tokio::test]
-async fn a_hash_where_an_entity_should_be_is_the_fault_of_its_inputs_alone() {
+async fn a_hash_at_the_key_of_an_entity_fails_only_its_own_inputs() {
     its_own_fault("HSET {inventory}:counter:bad a hash", How::Plain, "is at fault").await;
 }
 
 #[tokio::test]
-async fn a_hash_where_a_list_of_one_entity_should_be_is_the_fault_of_its_inputs_alone() {
+async fn a_hash_at_the_list_of_one_entity_fails_only_its_own_inputs() {
     its_own_fault("HSET {inventory}:receipts-of:bad a hash", How::Listed, "cannot be written")
         .await;
 }
 
 #[tokio::test]
-async fn a_hash_where_the_record_of_a_dead_letter_should_be_stops_nobody() {
+async fn a_hash_at_the_record_of_a_dead_letter_stops_no_instance() {
     let redis = Redis::start();
     let (poison, suspect) = ("9999999999999-0", "9999999999999-1");
     for (kind, id) in [("dead", poison), ("suspect", suspect)] {
         let key = format!("{{inventory}}:{kind}:{}:{id}", streams::ORDER_CREATED.key());
-        redis.tell(&format!("HSET {key} a hash")).await;
+        redis.execute(&format!("HSET {key} a hash")).await;
     }
-    redis.tell(&format!("XADD {} {poison} entity nope", streams::ORDER_CREATED.key())).await;
+    redis.execute(&format!("XADD {} {poison} entity nope", streams::ORDER_CREATED.key())).await;
     let good = Deposit::new("good", "c", 1).json();
     let mut add = redis::cmd("XADD");
     add.arg(streams::ORDER_CREATED.key()).arg(suspect).arg("entity").arg(good);
     redis.run::<()>(&add).await;
-    // Processes may have died of it.
+    // The entry looks as if it had killed processes.
     let group = topics::INVENTORY.service();
-    redis.tell(&format!("XGROUP CREATE {} {group} 0", streams::ORDER_CREATED.key())).await;
+    redis.execute(&format!("XGROUP CREATE {} {group} 0", streams::ORDER_CREATED.key())).await;
     for _ in 0..6 {
         let read = format!(
             "XREADGROUP GROUP {group} one COUNT 9 STREAMS {}",
             streams::ORDER_CREATED.key()
         );
-        redis.tell(&format!("{read} >")).await;
-        redis.tell(&format!("{read} 0")).await;
+        redis.execute(&format!("{read} >")).await;
+        redis.execute(&format!("{read} 0")).await;
     }
     let service = Service::begin(&redis, "one");
     until("all is acknowledged", async || redis.is_through(streams::ORDER_CREATED).await).await;
@@ -76,10 +76,10 @@ async fn a_hash_where_the_record_of_a_dead_letter_should_be_stops_nobody() {
     service.stop().await.unwrap();
 }
 
-/// Deposits into `bad` fail, those into other counters in the same batch do not.
+/// Deposits into `bad` fail, and those into other counters of the same batch succeed.
 async fn its_own_fault(put: &str, how: How, what: &str) {
     let redis = Redis::start();
-    redis.tell(put).await;
+    redis.execute(put).await;
     let counter = |n| if n % 3 == 0 { "bad" } else { "good" };
     let deposits = (0..9).map(|n| Deposit::new(format!("d{n}"), counter(n), 1).how(how));
     redis.deposit_all(deposits).await;
@@ -102,9 +102,9 @@ async fn its_own_fault(put: &str, how: How, what: &str) {
 }
 
 #[tokio::test]
-async fn a_hash_is_found_out_also_by_a_decision_that_would_change_nothing() {
+async fn a_hash_is_also_detected_by_a_decision_without_changes() {
     let redis = Redis::start();
-    redis.tell("HSET {inventory}:receipt:a a hash").await;
+    redis.execute("HSET {inventory}:receipt:a a hash").await;
     let service = Service::start(&redis, "one").await;
     let asked = service.ask(Deposit::new("a", "c", 0).how(How::Asking)).await;
     assert!(
@@ -115,21 +115,21 @@ async fn a_hash_is_found_out_also_by_a_decision_that_would_change_nothing() {
 }
 
 #[tokio::test]
-async fn inputs_that_do_not_need_the_key_that_cannot_be_written_go_on() {
+async fn inputs_that_do_not_need_the_unwritable_key_succeed() {
     let redis = Redis::start();
     let service = Service::start(&redis, "one").await;
     assert!(service.ask(Deposit::new("first", "old", 1)).await.is_ok());
-    // A new counter joins the list, and a known one does not.
-    redis.tell("RENAME {inventory}:counters aside").await;
-    redis.tell("SET {inventory}:counters string").await;
+    // A new counter joins the list, and an existing one does not.
+    redis.execute("RENAME {inventory}:counters aside").await;
+    redis.execute("SET {inventory}:counters string").await;
     redis.deposit(&Deposit::new("parked", "new", 1)).await;
     service.in_trouble().await;
     redis.deposit_all((0..20).map(|n| Deposit::new(format!("d{n}"), "old", 1))).await;
     until("they are counted", async || redis.total("old").await == Some(21)).await;
     assert!(service.context.health.ready().is_err());
     assert_eq!(redis.pending(streams::ORDER_CREATED).await.map(|it| it > 0), Some(true));
-    redis.tell("DEL {inventory}:counters").await;
-    redis.tell("RENAME aside {inventory}:counters").await;
+    redis.execute("DEL {inventory}:counters").await;
+    redis.execute("RENAME aside {inventory}:counters").await;
     until("all is acknowledged", async || redis.is_through(streams::ORDER_CREATED).await).await;
     service.ready().await;
     assert_eq!(redis.audited().await.len(), 22);
@@ -139,19 +139,19 @@ async fn inputs_that_do_not_need_the_key_that_cannot_be_written_go_on() {
 const LAST_ID: &str = "18446744073709551615-18446744073709551615";
 
 #[tokio::test]
-async fn a_stream_that_has_had_its_last_id_stops_its_inputs_until_it_is_put_right() {
+async fn a_stream_with_exhausted_ids_stops_its_inputs_until_it_is_repaired() {
     let add = format!("XADD events:{{inventory}}_check {LAST_ID} entity x");
     something_else_at(&add, "events:{inventory}_check").await;
 }
 
 #[tokio::test]
-async fn readiness_says_that_a_key_cannot_be_written_until_it_can() {
+async fn readiness_reports_an_unwritable_key_until_it_is_repaired() {
     let redis = Redis::start();
     let service = Service::start(&redis, "one").await;
-    redis.tell(&format!("XADD events:{{inventory}}_check {LAST_ID} entity x")).await;
+    redis.execute(&format!("XADD events:{{inventory}}_check {LAST_ID} entity x")).await;
     let asked = service.ask(Deposit::new("a", "c", 1)).await;
     assert_eq!(asked, Err(SubmitError::Unavailable));
-    // Nobody asks for anything now, and that Redis answers does not make it better.
+    // No input arrives now, and other answers of Redis do not count as a recovery.
     let probes = redis.calls("set").await;
     until("it was looked at again", async || {
         assert!(service.context.health.ready().is_err());
@@ -159,8 +159,8 @@ async fn readiness_says_that_a_key_cannot_be_written_until_it_can() {
     })
     .await;
     assert!(written(&redis).await.iter().all(|key| key.starts_with("events:")));
-    redis.tell(&format!("XDEL events:{{inventory}}_check {LAST_ID}")).await;
-    redis.tell("XSETID events:{inventory}_check 1-0").await;
+    redis.execute(&format!("XDEL events:{{inventory}}_check {LAST_ID}")).await;
+    redis.execute("XSETID events:{inventory}_check 1-0").await;
     service.ready().await;
     assert!(service.ask(Deposit::new("a", "c", 1)).await.is_ok());
     assert_eq!(redis.audited().await.len(), 1);
@@ -168,16 +168,16 @@ async fn readiness_says_that_a_key_cannot_be_written_until_it_can() {
 }
 
 #[tokio::test]
-async fn a_string_where_a_stream_should_be_stops_all_until_it_is_gone() {
+async fn a_string_at_the_key_of_a_stream_stops_all_until_it_is_removed() {
     something_else_at("SET events:{inventory}_check string", "events:{inventory}_check").await;
 }
 
 #[tokio::test]
-async fn a_string_where_the_list_should_be_stops_all_until_it_is_gone() {
+async fn a_string_at_the_key_of_the_list_stops_all_until_it_is_removed() {
     something_else_at("SET {inventory}:counters string", "{inventory}:counters").await;
 }
 
-/// All keys but that of the store's identity, which is no business of the engine's.
+/// All keys except the store's identity, which the engine does not write.
 async fn written(redis: &Redis) -> Vec<String> {
     let mut keys: Vec<String> = redis.ask("KEYS *").await;
     keys.retain(|name| !["{inventory}:store", "{inventory}:probe"].contains(&name.as_str()));
@@ -187,13 +187,13 @@ async fn written(redis: &Redis) -> Vec<String> {
 
 async fn something_else_at(put: &str, key: &str) {
     let redis = Redis::start();
-    redis.tell(put).await;
+    redis.execute(put).await;
     let counter = |n| format!("c{}", n % 3);
     redis.deposit_all((0..10).map(|n| Deposit::new(format!("d{n}"), &counter(n), 1))).await;
     let service = Service::begin(&redis, "one");
     service.in_trouble().await;
-    assert_eq!(service.context.health.ready(), Err("trouble with Redis, see the log"));
-    // It goes on trying, and leaves nothing behind however often.
+    assert_eq!(service.context.health.ready(), Err("Redis is failing, see the log"));
+    // The engine keeps trying, and leaves nothing behind.
     let tried = redis.calls("evalsha").await;
     until("it was tried again", async || redis.calls("evalsha").await > tried + 2).await;
     let mut keys = written(&redis).await;
@@ -212,12 +212,12 @@ async fn something_else_at(put: &str, key: &str) {
 }
 
 #[tokio::test]
-async fn a_string_where_the_stream_that_is_read_should_be_is_waited_for() {
+async fn a_reader_waits_while_a_string_is_at_the_key_of_its_stream() {
     let redis = Redis::start();
-    redis.tell("SET events:{order}_created string").await;
+    redis.execute("SET events:{order}_created string").await;
     let service = Service::begin(&redis, "one");
     service.in_trouble().await;
-    redis.tell("DEL events:{order}_created").await;
+    redis.execute("DEL events:{order}_created").await;
     redis.deposit(&Deposit::new("a", "c", 1)).await;
     until("all is acknowledged", async || redis.is_through(streams::ORDER_CREATED).await).await;
     assert_eq!(redis.total("c").await, Some(1));
@@ -225,7 +225,7 @@ async fn a_string_where_the_stream_that_is_read_should_be_is_waited_for() {
 }
 
 #[tokio::test]
-async fn without_memory_nothing_is_half_written_and_with_it_all_goes_on() {
+async fn without_memory_nothing_is_partially_written_and_later_all_succeeds() {
     let redis = Redis::start();
     let counter = |n| format!("c{}", n % 3);
     redis.deposit_all((0..10).map(|n| Deposit::new(format!("d{n}"), &counter(n), 1))).await;
@@ -245,7 +245,7 @@ async fn without_memory_nothing_is_half_written_and_with_it_all_goes_on() {
     })
     .await;
 
-    redis.tell("CONFIG SET maxmemory 0").await;
+    redis.execute("CONFIG SET maxmemory 0").await;
     until("all is acknowledged", async || redis.is_through(streams::ORDER_CREATED).await).await;
     assert_eq!(redis.audited().await.len(), 10);
     service.stop().await.unwrap();
@@ -253,7 +253,7 @@ async fn without_memory_nothing_is_half_written_and_with_it_all_goes_on() {
 
 #[tokio::test]
 async fn an_entry_is_acknowledged_only_after_its_effect_is_written() {
-    // Two, so that an acknowledgement would get through while the commit does not.
+    // Two servers, so that an acknowledgement could succeed while the commit does not.
     let (own, others) = (Redis::start(), Redis::start());
     let service = Service::with(sources(&own, &others), "one", Ledger::default(), |_| {});
     let held = Tally::default();
@@ -269,14 +269,14 @@ async fn an_entry_is_acknowledged_only_after_its_effect_is_written() {
         until("it is read", async || others.pending(streams::ORDER_CREATED).await == Some(n + 2))
             .await;
     }
-    own.tell("CLIENT UNPAUSE").await;
+    own.execute("CLIENT UNPAUSE").await;
     until("all is acknowledged", async || others.is_through(streams::ORDER_CREATED).await).await;
     assert_eq!(own.audited().await.len(), 21);
     service.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_redis_that_evicts_is_refused() {
+async fn a_redis_with_an_eviction_policy_is_refused() {
     let policy = "allkeys-lru".to_owned();
     let redis =
         Redis::start_with(RedisOptions { maxmemory_policy: policy, ..RedisOptions::default() });
@@ -289,13 +289,13 @@ async fn a_redis_that_evicts_is_refused() {
 }
 
 #[tokio::test]
-async fn a_redis_that_starts_to_evict_gets_no_new_groups() {
+async fn a_redis_that_gets_an_eviction_policy_gets_no_new_groups() {
     let redis = Redis::start();
     let service = Service::start(&redis, "one").await;
-    redis.tell("CONFIG SET maxmemory-policy allkeys-lru").await;
-    redis.tell("FLUSHALL").await;
+    redis.execute("CONFIG SET maxmemory-policy allkeys-lru").await;
+    redis.execute("FLUSHALL").await;
     service.in_trouble().await;
-    redis.tell("CONFIG SET maxmemory-policy noeviction").await;
+    redis.execute("CONFIG SET maxmemory-policy noeviction").await;
     redis.deposit(&Deposit::new("a", "c", 1)).await;
     until("all is acknowledged", async || redis.is_through(streams::ORDER_CREATED).await).await;
     let dead = redis.entries(topics::INVENTORY.dead_letters()).await;

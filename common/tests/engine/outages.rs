@@ -1,4 +1,4 @@
-//! Redis dies, or is emptied, while everybody works.
+//! Redis dies or is emptied while instances work.
 
 use std::{cell::Cell, collections::BTreeSet};
 
@@ -12,7 +12,7 @@ use stack::{Appendfsync, RedisOptions};
 use crate::support::{Answer, Deposit, Redis, Service, redis::command, until};
 
 #[tokio::test]
-async fn after_every_kill_of_redis_all_that_was_accepted_is_there_and_handled_once() {
+async fn accepted_inputs_survive_kills_of_redis_and_are_handled_once() {
     let redis = Redis::start();
     let one = Service::start(&redis, "one").await;
     let two = Service::start(&redis, "two").await;
@@ -32,7 +32,7 @@ async fn after_every_kill_of_redis_all_that_was_accepted_is_there_and_handled_on
             let appended = async {
                 let mut appended = Vec::new();
                 for deposit in deposits("e") {
-                    // An entry whose XADD failed may be there or not.
+                    // An entry whose XADD failed may have been appended.
                     if try_append(&redis, streams::ORDER_CREATED, &deposit).await {
                         appended.push(deposit.id);
                     }
@@ -78,7 +78,7 @@ async fn after_every_flushall_no_event_is_missed() {
     let one = Service::start(&redis, "one").await;
     let two = Service::start(&redis, "two").await;
     let stop = Cell::new(false);
-    // What FLUSHALL may or may not sweep away.
+    // Entries that FLUSHALL may or may not delete.
     let noise = async {
         for wave in 0.. {
             if stop.get() {
@@ -98,7 +98,7 @@ async fn after_every_flushall_no_event_is_missed() {
     };
     let flushes = async {
         for round in 0..50 {
-            redis.tell("FLUSHALL").await;
+            redis.execute("FLUSHALL").await;
             let counter = format!("round{round}");
             for n in 0..20 {
                 let deposit = Deposit::new(format!("r{round}.{n}"), &counter, 1);
@@ -125,11 +125,11 @@ async fn after_every_flushall_no_event_is_missed() {
 }
 
 #[tokio::test]
-async fn a_group_that_was_destroyed_is_made_again() {
+async fn a_destroyed_group_is_created_again() {
     let redis = Redis::start();
     let service = Service::start(&redis, "one").await;
     for round in 1..=5 {
-        redis.tell("XGROUP DESTROY events:{order}_created inventory_service").await;
+        redis.execute("XGROUP DESTROY events:{order}_created inventory_service").await;
         redis.deposit(&Deposit::new(format!("d{round}"), "c", 1)).await;
         until("it is handled", async || redis.total("c").await == Some(round)).await;
     }
@@ -139,7 +139,7 @@ async fn a_group_that_was_destroyed_is_made_again() {
 }
 
 #[tokio::test]
-async fn a_redis_that_comes_back_empty_is_worked_with_at_once() {
+async fn a_redis_that_comes_back_empty_is_used_at_once() {
     let redis =
         Redis::start_with(RedisOptions { appendfsync: Appendfsync::No, ..RedisOptions::default() });
     let service = Service::start(&redis, "one").await;
@@ -150,13 +150,13 @@ async fn a_redis_that_comes_back_empty_is_worked_with_at_once() {
         assert_eq!(redis.total("c").await, None);
         redis.deposit(&Deposit::new(format!("after{round}"), "d", 1)).await;
         until("it is handled", async || redis.total("d").await == Some(1)).await;
-        redis.tell("FLUSHALL").await;
+        redis.execute("FLUSHALL").await;
     }
     service.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn connections_that_break_all_the_time_make_nothing_happen_twice() {
+async fn constantly_broken_connections_cause_no_double_effects() {
     let redis = Redis::start();
     let service = Service::start(&redis, "one").await;
     let mut accepted = 0;
@@ -164,7 +164,7 @@ async fn connections_that_break_all_the_time_make_nothing_happen_twice() {
         let deposits =
             |kind| (0..30).map(move |n| Deposit::new(format!("{kind}{round}.{n}"), "c", 1));
         redis.deposit_all(deposits("e")).await;
-        // All but the one that asks.
+        // All connections but the current one.
         let cut = command("CLIENT KILL TYPE normal SKIPME yes");
         let (answers, killed) =
             tokio::join!(service.ask_all(deposits("a")), redis.run::<u64>(&cut));
@@ -179,7 +179,7 @@ async fn connections_that_break_all_the_time_make_nothing_happen_twice() {
     service.stop().await.unwrap();
 }
 
-/// The deposits whose depositor got an answer.
+/// The deposits that were answered.
 fn answered(
     deposits: Vec<Deposit>,
     answers: Vec<Result<Answer, SubmitError>>,
@@ -188,7 +188,7 @@ fn answered(
     answered.map(|(deposit, _)| deposit.id)
 }
 
-/// Appends it, if Redis is there; whether that is certain.
+/// Appends the deposit if Redis is available. Returns whether that is certain.
 async fn try_append(redis: &Redis, stream: Stream, deposit: &Deposit) -> bool {
     let mut add = command(&format!("XADD {} * entity", stream.key()));
     add.arg(deposit.json());

@@ -1,4 +1,4 @@
-//! Reads of what is stored, where something else lies at the key.
+//! Reads of stored values of an unexpected type.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use redis::Pipeline;
 
 use crate::support::{Redis, ledger::Counter};
 
-/// All that is no counter.
+/// Commands that store something else than a counter.
 const GARBAGE: [&str; 7] = [
     "SET {inventory}:counter:b garbage",
     "SET {inventory}:counter:b 1",
@@ -22,7 +22,7 @@ const GARBAGE: [&str; 7] = [
 ];
 
 #[tokio::test]
-async fn an_unreadable_entity_is_an_error_alone_and_left_out_among_others() {
+async fn an_unreadable_entity_is_an_error_alone_and_skipped_in_a_list() {
     let redis = Redis::start();
     for id in ["a", "c"] {
         let mut set = redis::cmd("SET");
@@ -32,8 +32,8 @@ async fn an_unreadable_entity_is_an_error_alone_and_left_out_among_others() {
     }
     let link = SharedLink::new(redis.url().parse().unwrap());
     for garbage in GARBAGE {
-        redis.tell("DEL {inventory}:counter:b").await;
-        redis.tell(garbage).await;
+        redis.execute("DEL {inventory}:counter:b").await;
+        redis.execute(garbage).await;
         let error = link.get::<Counter>("b").await.unwrap_err();
         let ConnectionError::Unreadable { key, .. } = &error else { panic!("{garbage}: {error}") };
         assert_eq!(key, "{inventory}:counter:b");
@@ -50,7 +50,7 @@ async fn an_unreadable_entity_is_an_error_alone_and_left_out_among_others() {
 #[tokio::test]
 async fn an_index_of_another_type_is_an_error_that_names_its_key() {
     let redis = Redis::start();
-    redis.tell("SET {inventory}:index text").await;
+    redis.execute("SET {inventory}:index text").await;
     let link = SharedLink::new(redis.url().parse().unwrap());
     for command in ["LLEN", "LRANGE", "ZLEXCOUNT"] {
         let mut pipeline = Pipeline::new();
@@ -69,7 +69,7 @@ async fn an_index_of_another_type_is_an_error_that_names_its_key() {
 }
 
 #[tokio::test]
-async fn a_read_over_a_connection_that_redis_has_closed_is_made_again_and_a_write_is_not() {
+async fn a_read_is_repeated_after_redis_closed_the_connection_and_a_write_is_not() {
     let redis = Redis::start();
     let url: RedisUrl = redis.url().parse().unwrap();
     let mut link = Link::new(url.clone(), Duration::from_secs(30)).primary_only();
@@ -85,7 +85,7 @@ async fn a_read_over_a_connection_that_redis_has_closed_is_made_again_and_a_writ
         }
         pipeline
     };
-    redis.tell("XADD stream * field value").await;
+    redis.execute("XADD stream * field value").await;
     let mut reads = Vec::new();
     for lines in [
         &["GET key", "MGET key other"][..],
@@ -94,7 +94,7 @@ async fn a_read_over_a_connection_that_redis_has_closed_is_made_again_and_a_writ
     ] {
         reads.push(commands(lines));
     }
-    // What is asked about a stream: with a script, or where Redis has users without one.
+    // Queries about a stream: with a script, or for a named Redis user without one.
     for user in ["default", "somebody"] {
         let mut about = Pipeline::new();
         about.cmd("INFO").arg("server");
@@ -103,10 +103,10 @@ async fn a_read_over_a_connection_that_redis_has_closed_is_made_again_and_a_writ
     }
     for read in &reads {
         for _ in 0..2 {
-            // The second time over connections that were open.
+            // The second time over open connections.
             link.read(read).await.unwrap_or_else(|error| panic!("{read:?}: {error}"));
             shared.send(read).await.unwrap_or_else(|error| panic!("{read:?}: {error}"));
-            redis.tell("CLIENT KILL TYPE normal SKIPME yes").await;
+            redis.execute("CLIENT KILL TYPE normal SKIPME yes").await;
         }
     }
     for lines in [
@@ -117,7 +117,7 @@ async fn a_read_over_a_connection_that_redis_has_closed_is_made_again_and_a_writ
         let write = commands(lines);
         link.read(&commands(&["GET key"])).await.unwrap();
         shared.send(&commands(&["GET key"])).await.unwrap();
-        redis.tell("CLIENT KILL TYPE normal SKIPME yes").await;
+        redis.execute("CLIENT KILL TYPE normal SKIPME yes").await;
         for failed in [link.read(&write).await, shared.answers(&write).await] {
             assert!(matches!(failed, Err(ConnectionError::Away { .. })), "{lines:?}: {failed:?}");
         }

@@ -1,4 +1,5 @@
-//! What was delivered and not acknowledged: by this instance before it was restarted, or by another.
+//! Entries that were delivered and not acknowledged, by this instance before a restart or by
+//! another one.
 
 use common::{
     contract::streams::{self, topics},
@@ -11,16 +12,16 @@ use crate::{
     support::{Deposit, Ledger, Redis, Service, redis::command, service::sources, until},
 };
 
-const READ: Stream = streams::ORDER_CREATED;
+const SOURCE: Stream = streams::ORDER_CREATED;
 
-/// Makes the group and has this consumer given so many entries, as if it had died then.
+/// Creates the group and delivers this number of entries to the consumer, as if it had died then.
 async fn deliver_to(redis: &Redis, consumer: &str, count: usize) {
     let group = "XGROUP CREATE events:{order}_created inventory_service 0 MKSTREAM";
-    // It may be there already.
+    // The group may exist already.
     let _ = redis.try_run::<()>(&command(group)).await;
     let read = format!(
         "XREADGROUP GROUP inventory_service {consumer} COUNT {count} STREAMS {} >",
-        READ.key()
+        SOURCE.key()
     );
     let given: Vec<redis::Value> = redis.ask(&read).await;
     assert_eq!(given.len(), 1);
@@ -31,19 +32,19 @@ async fn deposit(redis: &Redis, ids: std::ops::Range<usize>) {
 }
 
 #[tokio::test]
-async fn what_was_pending_for_an_instance_is_handled_first_when_it_starts() {
+async fn pending_entries_of_an_instance_are_handled_first_at_its_start() {
     let redis = Redis::start();
     deposit(&redis, 0..600).await;
     deliver_to(&redis, "one", 500).await;
     let service = Service::start(&redis, "one").await;
-    until("all is acknowledged", async || redis.is_through(READ).await).await;
+    until("all is acknowledged", async || redis.is_through(SOURCE).await).await;
     assert_eq!(redis.audited().await.len(), 600);
     let ledger = service.stop().await.unwrap();
     assert!(ledger.decided().into_iter().eq((0..600).map(|n| format!("d{n}"))), "in their order");
 }
 
 #[tokio::test]
-async fn what_a_dead_instance_left_pending_is_taken_over() {
+async fn pending_entries_of_a_dead_instance_are_taken_over() {
     let redis = Redis::start();
     deposit(&redis, 0..300).await;
     deliver_to(&redis, "dead", 300).await;
@@ -51,13 +52,13 @@ async fn what_a_dead_instance_left_pending_is_taken_over() {
     let service =
         Service::with(settings, "one", Ledger::default(), |life| life.claim_idle_ms = 200);
     deposit(&redis, 300..310).await;
-    until("all is acknowledged", async || redis.is_through(READ).await).await;
+    until("all is acknowledged", async || redis.is_through(SOURCE).await).await;
     assert_eq!(redis.audited().await.len(), 310);
     service.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn what_a_living_instance_has_in_hand_is_left_to_it() {
+async fn pending_entries_of_a_live_instance_are_not_taken_over() {
     let redis = Redis::start();
     deposit(&redis, 0..10).await;
     deliver_to(&redis, "slow", 10).await;
@@ -67,7 +68,7 @@ async fn what_a_living_instance_has_in_hand_is_left_to_it() {
     deposit(&redis, 10..20).await;
     until("the others are handled", async || redis.total("c").await == Some(10)).await;
     service.stop().await.unwrap();
-    assert_eq!(redis.pending(READ).await, Some(10));
+    assert_eq!(redis.pending(SOURCE).await, Some(10));
 }
 
 #[tokio::test]
@@ -76,14 +77,15 @@ async fn entries_deleted_while_pending_block_nothing_and_are_dead_lettered_once(
     deposit(&redis, 0..6).await;
     deliver_to(&redis, "one", 2).await;
     deliver_to(&redis, "dead", 4).await;
-    let ids: Vec<String> = redis.entries(READ).await.into_iter().map(|entry| entry.id).collect();
-    redis.tell(&format!("XDEL {} {} {}", READ.key(), ids[0], ids[2])).await;
-    // Trimming takes the first that are left, among them one more that is pending for the dead instance.
-    redis.tell(&format!("XTRIM {} MINID {}", READ.key(), ids[4])).await;
+    let ids: Vec<String> = redis.entries(SOURCE).await.into_iter().map(|entry| entry.id).collect();
+    redis.execute(&format!("XDEL {} {} {}", SOURCE.key(), ids[0], ids[2])).await;
+    // Trimming removes the first remaining entries, among them one more that is pending for the
+    // dead instance.
+    redis.execute(&format!("XTRIM {} MINID {}", SOURCE.key(), ids[4])).await;
     let settings = sources(&redis, &redis);
     let service =
         Service::with(settings, "one", Ledger::default(), |life| life.claim_idle_ms = 200);
-    until("nothing is pending", async || redis.pending(READ).await == Some(0)).await;
+    until("nothing is pending", async || redis.pending(SOURCE).await == Some(0)).await;
     assert!(redis.audited().await.keys().eq(["d4", "d5"]));
     let letters = letters(&redis).await;
     assert!(letters.keys().eq(&ids[..4]), "{letters:?}");
@@ -95,9 +97,9 @@ async fn entries_deleted_while_pending_block_nothing_and_are_dead_lettered_once(
     service.stop().await.unwrap();
 }
 
-/// The pending entry as the group lists it: its consumer and how often it was delivered.
+/// The pending entry in the group's list: its consumer and the number of its deliveries.
 async fn listed(redis: &Redis, id: &str) -> Option<(String, u64)> {
-    let list = format!("XPENDING {} inventory_service {id} {id} 1", READ.key());
+    let list = format!("XPENDING {} inventory_service {id} {id} 1", SOURCE.key());
     let rows: Vec<(String, String, u64, u64)> = redis.ask(&list).await;
     rows.into_iter().next().map(|(_, consumer, _, deliveries)| (consumer, deliveries))
 }
@@ -108,13 +110,13 @@ async fn a_dead_instance_is_taken_over_although_the_clock_of_redis_went_back() {
     let redis = Redis::start_with(RedisOptions { args, ..RedisOptions::default() });
     deposit(&redis, 0..3).await;
     deliver_to(&redis, "dead", 3).await;
-    redis.deliver_in_the_future(READ).await;
-    let idle = format!("XPENDING {} inventory_service IDLE 1 - + 10", READ.key());
+    redis.deliver_in_the_future(SOURCE).await;
+    let idle = format!("XPENDING {} inventory_service IDLE 1 - + 10", SOURCE.key());
     assert!(redis.ask::<Vec<redis::Value>>(&idle).await.is_empty(), "nothing is idle");
     let settings = sources(&redis, &redis);
     let service =
         Service::with(settings, "one", Ledger::default(), |life| life.claim_idle_ms = 200);
-    until("all is acknowledged", async || redis.is_through(READ).await).await;
+    until("all is acknowledged", async || redis.is_through(SOURCE).await).await;
     assert_eq!(redis.audited().await.len(), 3);
     service.stop().await.unwrap();
 }
@@ -130,10 +132,10 @@ async fn entries_of_a_consumer_that_was_removed_are_delivered_again() {
     service.ready().await;
     let before = redis.calls("xpending").await;
     until("a round has seen them", async || redis.calls("xpending").await > before + 1).await;
-    redis.tell(&format!("XGROUP DELCONSUMER {} inventory_service removed", READ.key())).await;
+    redis.execute(&format!("XGROUP DELCONSUMER {} inventory_service removed", SOURCE.key())).await;
     until("they are handled", async || redis.total("c").await == Some(3)).await;
     assert_eq!(redis.audited().await.len(), 3);
-    until("all is acknowledged", async || redis.is_through(READ).await).await;
+    until("all is acknowledged", async || redis.is_through(SOURCE).await).await;
     assert!(service.context.metrics().contains("engine_lost_entries_total 3"));
     service.stop().await.unwrap();
 }
@@ -141,13 +143,13 @@ async fn entries_of_a_consumer_that_was_removed_are_delivered_again() {
 #[tokio::test]
 async fn an_entry_that_waits_for_its_redis_is_not_blamed_for_restarts() {
     let redis = Redis::start();
-    // The entry cannot be committed, and its service is started again and again meanwhile.
-    redis.tell("SET {inventory}:counters string").await;
+    // The entry cannot be committed, and its service is restarted several times meanwhile.
+    redis.execute("SET {inventory}:counters string").await;
     deposit(&redis, 0..1).await;
     for _ in 0..6 {
         let service = Service::begin(&redis, "one");
         service.in_trouble().await;
-        let id = redis.entries(READ).await.remove(0).id;
+        let id = redis.entries(SOURCE).await.remove(0).id;
         until("it is not blamed", async || {
             let deaths: Option<u64> = redis.run(redis::cmd("GET").arg(suspect_key(&id))).await;
             deaths.unwrap_or(0) == 0
@@ -155,30 +157,30 @@ async fn an_entry_that_waits_for_its_redis_is_not_blamed_for_restarts() {
         .await;
         delivered(&redis, &id, "one", 40).await;
         drop(service.engine);
-        // As SIGKILL would: nothing is finished.
+        // As after SIGKILL: no work is finished.
         service.context.shutdown.cancel();
         let _ = service.context.stop().await;
     }
-    redis.tell("DEL {inventory}:counters").await;
+    redis.execute("DEL {inventory}:counters").await;
     let service = Service::begin(&redis, "one");
-    until("all is acknowledged", async || redis.is_through(READ).await).await;
+    until("all is acknowledged", async || redis.is_through(SOURCE).await).await;
     assert_eq!(redis.audited().await.len(), 1);
     assert!(redis.entries(topics::INVENTORY.dead_letters()).await.is_empty());
     service.stop().await.unwrap();
 }
 
-/// Has an entry look as if it had been delivered this often.
+/// Makes an entry look as if it had been delivered this number of times.
 async fn delivered(redis: &Redis, id: &str, consumer: &str, deliveries: u64) {
     let claim = format!(
         "XCLAIM {} inventory_service {consumer} 0 {id} RETRYCOUNT {deliveries} JUSTID",
-        READ.key()
+        SOURCE.key()
     );
-    redis.tell(&claim).await;
+    redis.execute(&claim).await;
     assert_eq!(listed(redis, id).await, Some((consumer.to_owned(), deliveries)));
 }
 
 fn suspect_key(id: &str) -> String {
-    format!("{{inventory}}:suspect:{}:{id}", READ.key())
+    format!("{{inventory}}:suspect:{}:{id}", SOURCE.key())
 }
 
 #[tokio::test]
@@ -186,7 +188,7 @@ async fn an_entry_that_was_delivered_often_is_handled_alone_and_before_all_other
     let redis = Redis::start();
     deposit(&redis, 0..20).await;
     deliver_to(&redis, "one", 10).await;
-    let ids: Vec<String> = redis.entries(READ).await.into_iter().map(|entry| entry.id).collect();
+    let ids: Vec<String> = redis.entries(SOURCE).await.into_iter().map(|entry| entry.id).collect();
     delivered(&redis, &ids[7], "one", 5).await;
     delivered(&redis, &ids[3], "one", 40).await;
     delivered(&redis, &ids[4], "one", 4).await;
@@ -198,7 +200,7 @@ async fn an_entry_that_was_delivered_often_is_handled_alone_and_before_all_other
         assert_eq!(deaths, "1", "a death would count");
     });
     let service = Service::with(sources(&redis, &redis), "one", ledger, |_| {});
-    until("all is acknowledged", async || redis.is_through(READ).await).await;
+    until("all is acknowledged", async || redis.is_through(SOURCE).await).await;
     assert_eq!(redis.audited().await.len(), 20);
     assert!(letters(&redis).await.is_empty());
     for id in [&ids[3], &ids[7]] {
@@ -221,15 +223,15 @@ async fn an_entry_of_which_processes_died_alone_is_dead_lettered_unread() {
     deposit(&redis, 0..5).await;
     deliver_to(&redis, "one", 3).await;
     deliver_to(&redis, "dead", 2).await;
-    let ids: Vec<String> = redis.entries(READ).await.into_iter().map(|entry| entry.id).collect();
+    let ids: Vec<String> = redis.entries(SOURCE).await.into_iter().map(|entry| entry.id).collect();
     for (id, consumer, deaths) in [(&ids[1], "one", 3), (&ids[2], "one", 2), (&ids[3], "dead", 3)] {
         delivered(&redis, id, consumer, 8).await;
-        redis.tell(&format!("SET {} {deaths}", suspect_key(id))).await;
+        redis.execute(&format!("SET {} {deaths}", suspect_key(id))).await;
     }
     let settings = sources(&redis, &redis);
     let service =
         Service::with(settings, "one", Ledger::default(), |life| life.claim_idle_ms = 200);
-    until("all is acknowledged", async || redis.is_through(READ).await).await;
+    until("all is acknowledged", async || redis.is_through(SOURCE).await).await;
     let receipts = redis.audited().await;
     assert!(receipts.keys().eq(["d0", "d2", "d4"]), "{receipts:?}");
     let letters = letters(&redis).await;
@@ -247,57 +249,59 @@ async fn an_entry_that_the_process_survives_is_never_dead_lettered() {
     let redis = Redis::start();
     deposit(&redis, 0..1).await;
     deliver_to(&redis, "one", 1).await;
-    let id = redis.entries(READ).await[0].id.clone();
+    let id = redis.entries(SOURCE).await[0].id.clone();
     let settings = sources(&redis, &redis);
     let service = Service::with(settings, "one", Ledger::default(), |life| life.claim_idle_ms = 60);
-    until("it is acknowledged", async || redis.is_through(READ).await).await;
-    // However often it is pending again, the process lives on.
+    until("it is acknowledged", async || redis.is_through(SOURCE).await).await;
+    // The process survives however often the entry becomes pending.
     for round in 0..4 {
         delivered_again(&redis, &id).await;
         until("it is handled alone", async || {
             let key = suspect_key(&id);
-            redis.is_through(READ).await
+            redis.is_through(SOURCE).await
                 && redis.ask::<Option<String>>(&format!("GET {key}")).await.as_deref() == Some("0")
         })
         .await;
         assert!(letters(&redis).await.is_empty(), "round {round}");
-        redis.tell(&format!("DEL {}", suspect_key(&id))).await;
+        redis.execute(&format!("DEL {}", suspect_key(&id))).await;
     }
     assert_eq!(redis.audited().await.len(), 1);
     service.stop().await.unwrap();
 }
 
 async fn delivered_again(redis: &Redis, id: &str) {
-    let claim =
-        format!("XCLAIM {} inventory_service gone 0 {id} FORCE RETRYCOUNT 100 JUSTID", READ.key());
-    redis.tell(&claim).await;
+    let claim = format!(
+        "XCLAIM {} inventory_service gone 0 {id} FORCE RETRYCOUNT 100 JUSTID",
+        SOURCE.key()
+    );
+    redis.execute(&claim).await;
 }
 
 #[tokio::test]
-async fn stopping_under_traffic_and_starting_again_handles_everything_once() {
+async fn a_restart_under_traffic_handles_every_entry_once() {
     let redis = Redis::start();
     let mut handled = 0;
     for round in 0..5 {
         deposit(&redis, round * 400..(round + 1) * 400).await;
         let service = Service::begin(&redis, "one");
-        // Somewhere in the middle.
+        // At some point in the middle.
         until("some are handled", async || redis.total("c").await.unwrap_or(0) > handled).await;
         service.stop().await.unwrap();
         let receipts = redis.audited().await;
         handled = receipts.len() as u64;
-        let pending = redis.pending(READ).await.unwrap();
+        let pending = redis.pending(SOURCE).await.unwrap();
         let delivered: Vec<redis::Value> =
-            redis.ask(&format!("XPENDING {} inventory_service - + 10000", READ.key())).await;
+            redis.ask(&format!("XPENDING {} inventory_service - + 10000", SOURCE.key())).await;
         assert_eq!(delivered.len(), pending);
     }
     let service = Service::start(&redis, "one").await;
-    until("all is acknowledged", async || redis.is_through(READ).await).await;
+    until("all is acknowledged", async || redis.is_through(SOURCE).await).await;
     assert_eq!(redis.audited().await.len(), 2_000);
     service.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn streams_that_lie_in_another_redis_are_read_and_acknowledged_there() {
+async fn streams_in_another_redis_are_read_and_acknowledged_there() {
     let (own, others) = (Redis::start(), Redis::start());
     for n in 0..100 {
         others.deposit(&Deposit::new(format!("d{n}"), "c", 1)).await;
@@ -306,7 +310,7 @@ async fn streams_that_lie_in_another_redis_are_read_and_acknowledged_there() {
     let settings = sources(&own, &others);
     let service = Service::with(settings, "one", Ledger::default(), |_| {});
     until("all is acknowledged", async || {
-        others.is_through(READ).await && others.is_through(streams::ACCOUNT_WALLET).await
+        others.is_through(SOURCE).await && others.is_through(streams::ACCOUNT_WALLET).await
     })
     .await;
     assert_eq!(own.audited().await.len(), 200);
@@ -317,14 +321,14 @@ async fn streams_that_lie_in_another_redis_are_read_and_acknowledged_there() {
 }
 
 #[tokio::test]
-async fn a_redis_that_hangs_does_not_hold_up_the_end() {
+async fn a_redis_that_hangs_does_not_delay_the_shutdown() {
     let redis = Redis::start();
-    // What keeps the first batch in the engine, so that others queue up behind it.
-    redis.tell("SET {inventory}:counters string").await;
+    // Keeps the first batch in the engine, so that other entries wait behind it.
+    redis.execute("SET {inventory}:counters string").await;
     redis.deposit(&Deposit::new("blocked", "blocked", 1)).await;
     deposit(&redis, 0..1_200).await;
     let service = Service::begin(&redis, "one");
-    until("they queue up", async || redis.pending(READ).await == Some(1_201)).await;
+    until("they queue up", async || redis.pending(SOURCE).await == Some(1_201)).await;
     redis.hang();
     service.stop().await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! The scripts by themselves, with arguments made by hand.
+//! The scripts alone, with handwritten arguments.
 
 use redis::{Cmd, FromRedisValue as _, Value};
 
@@ -76,7 +76,7 @@ async fn as_the_decisions_saw_them(redis: &Redis) {
     for (key, value) in [("{t}a", "5 old a"), ("{t}b", "8 old b"), ("{t}c", "3 old c")] {
         redis.run::<()>(&set(key, value)).await;
     }
-    redis.tell("ZADD {t}before 0 a 0 c").await;
+    redis.execute("ZADD {t}before 0 a 0 c").await;
 }
 
 /// The members of the sorted sets that the groups move `a` and `c` between.
@@ -84,12 +84,12 @@ async fn sets(redis: &Redis) -> [Vec<String>; 2] {
     [redis.ask("ZRANGE {t}before 0 -1").await, redis.ask("ZRANGE {t}after 0 -1 WITHSCORES").await]
 }
 
-fn told(entries: &[Entry]) -> Vec<&str> {
+fn event_ids(entries: &[Entry]) -> Vec<&str> {
     entries.iter().map(|entry| entry.field("entity").unwrap()).collect()
 }
 
 #[tokio::test]
-async fn a_commit_writes_all_groups_that_are_as_they_were_seen() {
+async fn a_commit_writes_all_groups_with_unchanged_entities() {
     let redis = Redis::start();
     as_the_decisions_saw_them(&redis).await;
     let reply: Value = redis.run(&two_groups()).await;
@@ -99,7 +99,7 @@ async fn a_commit_writes_all_groups_that_are_as_they_were_seen() {
     assert_eq!(get(&redis, "{t}c").await.unwrap(), "4 new c");
     assert_eq!(get(&redis, "{t}d").await.unwrap(), "1 new d");
     let entries = redis.entries(streams::MESSAGE_SENT).await;
-    assert_eq!(told(&entries), ["1", "2", "3"]);
+    assert_eq!(event_ids(&entries), ["1", "2", "3"]);
     assert_eq!(entries[0].field("event_id"), Some("x"));
     assert_eq!(entries[1].field("traceparent"), Some("t"));
     assert_eq!(entries[2].fields.len(), 1);
@@ -108,26 +108,26 @@ async fn a_commit_writes_all_groups_that_are_as_they_were_seen() {
 }
 
 #[tokio::test]
-async fn a_group_in_conflict_writes_nothing_and_says_what_stands() {
+async fn a_group_in_conflict_writes_nothing_and_returns_the_current_values() {
     let redis = Redis::start();
     as_the_decisions_saw_them(&redis).await;
-    // Not written by its group, and yet it decides.
+    // The group only checks this entity, and it still causes the conflict.
     redis.run::<()>(&set("{t}b", "88 other b")).await;
     let reply: Value = redis.run(&two_groups()).await;
     let conflict = Value::Array(vec![Value::Int(4), bytes("88 other b")]);
     assert_eq!(reply, Value::Array(vec![conflict, Value::Int(1)]));
     assert_eq!(get(&redis, "{t}a").await.unwrap(), "5 old a");
     assert_eq!(get(&redis, "{t}c").await.unwrap(), "4 new c");
-    assert_eq!(told(&redis.entries(streams::MESSAGE_SENT).await), ["2", "3"]);
+    assert_eq!(event_ids(&redis.entries(streams::MESSAGE_SENT).await), ["2", "3"]);
     assert_eq!(redis.ask::<Vec<String>>("LRANGE {t}list 0 -1").await, ["d"]);
     assert_eq!(sets(&redis).await, [vec!["a"], vec!["c", "0"]]);
 }
 
 #[tokio::test]
-async fn a_conflict_tells_of_all_that_stands_otherwise_and_of_what_is_gone() {
+async fn a_conflict_returns_all_changed_and_missing_entities() {
     let redis = Redis::start();
     as_the_decisions_saw_them(&redis).await;
-    redis.tell("DEL {t}c").await;
+    redis.execute("DEL {t}c").await;
     redis.run::<()>(&set("{t}d", "7 unexpected d")).await;
     let reply: Value = redis.run(&two_groups()).await;
     let conflict =
@@ -136,7 +136,7 @@ async fn a_conflict_tells_of_all_that_stands_otherwise_and_of_what_is_gone() {
     assert_eq!(get(&redis, "{t}a").await.unwrap(), "6 new a");
     assert_eq!(get(&redis, "{t}c").await, None);
     assert_eq!(get(&redis, "{t}d").await.unwrap(), "7 unexpected d");
-    assert_eq!(told(&redis.entries(streams::MESSAGE_SENT).await), ["1"]);
+    assert_eq!(event_ids(&redis.entries(streams::MESSAGE_SENT).await), ["1"]);
     assert_eq!(redis.ask::<Vec<String>>("LRANGE {t}list 0 -1").await, ["a"]);
     assert_eq!(sets(&redis).await, [vec!["c"], vec!["a", "0"]]);
 }
@@ -145,7 +145,7 @@ async fn a_conflict_tells_of_all_that_stands_otherwise_and_of_what_is_gone() {
 async fn a_version_is_compared_whole() {
     let redis = Redis::start();
     as_the_decisions_saw_them(&redis).await;
-    // It starts with the digits of the expected version.
+    // The stored version starts with the digits of the expected one.
     redis.run::<()>(&set("{t}a", "55 other a")).await;
     let reply: Value = redis.run(&two_groups()).await;
     let conflict = Value::Array(vec![Value::Int(3), bytes("55 other a")]);
@@ -171,7 +171,7 @@ fn plain_group_and_full_group() -> Cmd {
     )
 }
 
-/// Everything that is stored, in a form that can be compared.
+/// All stored data in a comparable form.
 async fn stored(redis: &Redis) -> Vec<String> {
     let dump = "local all = {} \
                 for _, key in ipairs(redis.call('KEYS', '*')) do \
@@ -193,39 +193,39 @@ async fn each_key_that_cannot_be_written_refuses_its_group_and_no_other() {
     ] {
         let redis = Redis::start();
         redis.run::<()>(&set("{t}a", "5 old a")).await;
-        redis.tell(put).await;
+        redis.execute(put).await;
         let before = stored(&redis).await;
         let reply: Vec<Value> = redis.run(&plain_group_and_full_group()).await;
         assert_eq!(reply[0], Value::Int(1), "{put}");
         let Value::Array(refused) = &reply[1] else { panic!("{put}: {reply:?}") };
         let text = String::from_redis_value(refused[0].clone()).unwrap();
         assert!(text.starts_with(reason), "{text}");
-        redis.tell("DEL {t}e").await;
+        redis.execute("DEL {t}e").await;
         assert_eq!(stored(&redis).await, before, "{put}");
     }
 }
 
 #[tokio::test]
-async fn each_right_that_is_missing_refuses_its_group_and_no_other() {
+async fn each_missing_permission_refuses_its_group_and_no_other() {
     for command in ["xadd", "rpush", "zadd", "zrem"] {
         let redis = Redis::start();
         redis.run::<()>(&set("{t}a", "5 old a")).await;
-        redis.tell("ZADD {t}before 0 a").await;
+        redis.execute("ZADD {t}before 0 a").await;
         let before = stored(&redis).await;
-        redis.tell(&format!("ACL SETUSER limited on >pw ~* +@all -{command}")).await;
+        redis.execute(&format!("ACL SETUSER limited on >pw ~* +@all -{command}")).await;
         let reply: Vec<Value> = redis.run_as("limited", "pw", &plain_group_and_full_group()).await;
         assert_eq!(reply[0], Value::Int(1), "{command}");
         let Value::Array(refused) = &reply[1] else { panic!("{command}: {reply:?}") };
         let text = String::from_redis_value(refused[0].clone()).unwrap();
         let expected = format!("NOPERM it has no right to {}", command.to_uppercase());
         assert!(text.starts_with(&expected), "{text}");
-        redis.tell("DEL {t}e").await;
+        redis.execute("DEL {t}e").await;
         assert_eq!(stored(&redis).await, before, "{command}");
     }
 }
 
 #[tokio::test]
-async fn a_server_that_takes_no_writes_refuses_the_whole_commit() {
+async fn a_server_that_accepts_no_writes_refuses_the_whole_commit() {
     for (setting, back, code) in [
         ("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0", "OOM"),
         ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE", "READONLY"),
@@ -234,21 +234,21 @@ async fn a_server_that_takes_no_writes_refuses_the_whole_commit() {
     ] {
         let redis = Redis::start();
         redis.run::<()>(&set("{t}a", "5 old a")).await;
-        redis.tell("ZADD {t}before 0 a").await;
+        redis.execute("ZADD {t}before 0 a").await;
         let before = stored(&redis).await;
-        redis.tell(setting).await;
+        redis.execute(setting).await;
         let error = redis.try_run::<Value>(&plain_group_and_full_group()).await.unwrap_err();
         assert!(format!("{:?} {error}", error.code()).contains(code), "{error:?}");
-        redis.tell(back).await;
+        redis.execute(back).await;
         assert_eq!(stored(&redis).await, before, "{setting}");
     }
 }
 
 #[tokio::test]
-async fn an_entity_that_is_no_string_conflicts_and_its_type_is_named() {
+async fn an_entity_of_another_type_conflicts_and_its_type_is_named() {
     let redis = Redis::start();
     as_the_decisions_saw_them(&redis).await;
-    redis.tell("HSET {t}d a hash").await;
+    redis.execute("HSET {t}d a hash").await;
     let reply: Value = redis.run(&two_groups()).await;
     let conflict = Value::Array(vec![Value::Int(-6), bytes("hash")]);
     assert_eq!(reply, Value::Array(vec![Value::Int(1), conflict]));
@@ -256,7 +256,7 @@ async fn an_entity_that_is_no_string_conflicts_and_its_type_is_named() {
 }
 
 #[tokio::test]
-async fn a_store_of_another_identity_takes_nothing() {
+async fn a_store_with_another_identity_accepts_nothing() {
     let redis = Redis::start();
     as_the_decisions_saw_them(&redis).await;
     for found in [None, Some("another")] {
@@ -273,7 +273,7 @@ async fn a_store_of_another_identity_takes_nothing() {
     assert_eq!(reply, Value::Array(vec![Value::Int(1), Value::Int(1)]));
 }
 
-/// Queues for the lease on these entities; gives whether the instance holds it.
+/// Queues for the lease on these entities, and returns whether the instance holds it.
 async fn acquire_lease(redis: &Redis, instance: &str, entities: &[&str]) -> bool {
     let keys = ["{t}lease", &format!("{{t}}lease:{instance}")];
     let arguments = [&[instance, "60000"], entities].concat();
@@ -285,7 +285,7 @@ async fn instances_queue_for_the_lease_and_a_commit_wakes_the_next() {
     let redis = Redis::start();
     let reply = async |instance| -> Vec<Value> {
         as_the_decisions_saw_them(&redis).await;
-        redis.tell("DEL {t}d").await;
+        redis.execute("DEL {t}d").await;
         redis.run(&two_groups_of(instance, "")).await
     };
     let lease = async || get(&redis, "{t}lease").await.unwrap();
@@ -296,14 +296,14 @@ async fn instances_queue_for_the_lease_and_a_commit_wakes_the_next() {
     assert!(!acquire_lease(&redis, "three", &["{t}a"]).await);
     assert!(!acquire_lease(&redis, "two", &["{t}a", "{t}b"]).await, "it queues once");
     assert_eq!(lease().await, r#"[["one","{t}a"],["two","{t}a","{t}b"],["three","{t}a"]]"#);
-    // The second group has nothing to do with the lease.
+    // The second group does not concern the lease.
     assert_eq!(reply("two").await, [Value::Int(0), Value::Int(1)]);
     assert_eq!((woken("one").await, woken("two").await), (1, 0));
 
     assert_eq!(reply("one").await, [Value::Int(1), Value::Int(1)]);
     assert_eq!(lease().await, r#"[["two","{t}a","{t}b"],["three","{t}a"]]"#);
     assert_eq!((woken("two").await, woken("three").await), (1, 0));
-    // The next one finds that it has lost: it keeps the lease, now on what it lost.
+    // The next instance has lost a conflict: it keeps the lease, now on the entity of the conflict.
     redis.run::<()>(&set("{t}a", "4 older a")).await;
     let late: Vec<Value> = redis.run(&two_groups_of("two", "")).await;
     assert!(matches!(late[0], Value::Array(_)));
@@ -314,17 +314,17 @@ async fn instances_queue_for_the_lease_and_a_commit_wakes_the_next() {
     assert_eq!(reply("two").await, [Value::Int(1), Value::Int(1)]);
     assert_eq!(woken("three").await, 1);
     assert_eq!(reply("three").await, [Value::Int(1), Value::Int(1)]);
-    crate::support::until("nobody holds it", async || get(&redis, "{t}lease").await.is_none())
+    crate::support::until("the lease is free", async || get(&redis, "{t}lease").await.is_none())
         .await;
 }
 
 #[tokio::test]
-async fn what_others_leave_at_the_lease_stops_no_commit() {
+async fn foreign_values_at_the_lease_keys_stop_no_commit() {
     let redis = Redis::start();
     for lease in ["", "x", "1", "[]", "[1]", "{}", r#"{"1":2}"#, "[[]]", r#"[["one"],1]"#] {
         redis.run::<()>(&set("{t}lease", lease)).await;
         as_the_decisions_saw_them(&redis).await;
-        redis.tell("DEL {t}d").await;
+        redis.execute("DEL {t}d").await;
         let reply: Vec<Value> = redis.run(&two_groups()).await;
         assert_eq!(reply, [Value::Int(1), Value::Int(1)], "{lease}");
         redis.run::<()>(&set("{t}lease", lease)).await;
@@ -332,9 +332,9 @@ async fn what_others_leave_at_the_lease_stops_no_commit() {
             assert!(acquire_lease(&redis, "one", &["{t}a"]).await, "{lease}");
         }
     }
-    redis.tell("DEL {t}lease {t}lease:one").await;
-    redis.tell("RPUSH {t}lease x").await;
-    redis.tell("SET {t}lease:one x").await;
+    redis.execute("DEL {t}lease {t}lease:one").await;
+    redis.execute("RPUSH {t}lease x").await;
+    redis.execute("SET {t}lease:one x").await;
     assert!(acquire_lease(&redis, "one", &["{t}a"]).await);
 }
 
@@ -349,16 +349,16 @@ async fn a_commit_of_events_alone_has_no_entities() {
     let reply: Value =
         redis.run(&script(COMMIT, &["{t}store", "{t}lease", SENT], &arguments)).await;
     assert_eq!(reply, Value::Array(vec![Value::Int(1)]));
-    assert_eq!(told(&redis.entries(streams::MESSAGE_SENT).await), ["1"]);
+    assert_eq!(event_ids(&redis.entries(streams::MESSAGE_SENT).await), ["1"]);
 }
 
 #[tokio::test]
-async fn a_limit_counts_what_is_there_and_what_groups_before_it_add_and_no_group_that_is_none() {
+async fn a_limit_counts_old_members_and_those_of_earlier_committed_groups() {
     let redis = Redis::start();
-    // Members that others begin with do not count.
-    redis.tell("ZADD {t}set 0 j/z 0 k 0 k0 0 kk/z 0 l/z").await;
-    // Groups of one new entity each, which joins the set under the prefixes in its name; of those with a
-    // prefix the set may have three.
+    // Members with a longer or different prefix do not count.
+    redis.execute("ZADD {t}set 0 j/z 0 k 0 k0 0 kk/z 0 l/z").await;
+    // Groups of one new entity each, which joins the set under the prefixes in its name; each
+    // prefix may have three members in the set.
     let add = |names: &[&str]| {
         let groups = names.len();
         let (set, count) = ((3 + groups).to_string(), groups.to_string());
@@ -395,7 +395,8 @@ async fn a_limit_counts_what_is_there_and_what_groups_before_it_add_and_no_group
     };
     let reply: Vec<Value> = redis.run(&add(&["k/a", "k/b"])).await;
     assert_eq!(reply, [Value::Int(1), Value::Int(1)]);
-    // A group in conflict adds nothing: what stands is said, and there is room for the next one.
+    // A group in conflict adds nothing: the reply has the current value, and there is room for the
+    // next group.
     let reply: Vec<Value> = redis.run(&add(&["k/a", "k/c", "k/d"])).await;
     let conflict = Value::Array(vec![Value::Int(3), bytes("1 k/a")]);
     assert_eq!(reply, [conflict, Value::Int(1), full(1)]);
@@ -403,27 +404,27 @@ async fn a_limit_counts_what_is_there_and_what_groups_before_it_add_and_no_group
     assert_eq!(get(&redis, "{t}k/d").await, None);
     let reply: Vec<Value> = redis.run(&add(&["k/d", "m/d"])).await;
     assert_eq!(reply, [full(1), Value::Int(1)]);
-    redis.tell("ZREM {t}set k/a").await;
+    redis.execute("ZREM {t}set k/a").await;
     let reply: Vec<Value> = redis.run(&add(&["k/d", "k/e"])).await;
     assert_eq!(reply, [Value::Int(1), full(1)]);
-    // A group that reaches one of its limits takes no room under the others.
+    // A group that reaches one of its limits uses no room under the others.
     let reply: Vec<Value> = redis.run(&add(&["mk/f", "mk/g", "m/h", "m/i", "m/j"])).await;
     assert_eq!(reply, [full(2), full(2), Value::Int(1), Value::Int(1), full(1)]);
     assert_eq!(members("m").await, ["m/d", "m/h", "m/i"]);
 }
 
-/// A stream of so many entries, in nodes of ten: a trim removes whole nodes.
+/// A stream of this number of entries, in nodes of ten: a trim removes whole nodes.
 async fn filled(entries: usize) -> Redis {
     let redis = Redis::start();
-    redis.tell("CONFIG SET stream-node-max-entries 10").await;
-    // In one round trip, for the sake of time.
+    redis.execute("CONFIG SET stream-node-max-entries 10").await;
+    // One round trip, to save time.
     let fill = "for n = 1, ARGV[1] do redis.call('XADD', KEYS[1], n .. '-0', 'field', 'value') end";
     redis.run::<()>(&script(fill, &["s"], &[&entries.to_string()])).await;
     redis
 }
 
 async fn read(redis: &Redis, group: &str, count: usize) {
-    redis.tell(&format!("XREADGROUP GROUP {group} c COUNT {count} STREAMS s >")).await;
+    redis.execute(&format!("XREADGROUP GROUP {group} c COUNT {count} STREAMS s >")).await;
 }
 
 async fn trim(redis: &Redis, keep: &str, groups: &[&str]) -> i64 {
@@ -436,12 +437,12 @@ async fn trim_to(redis: &Redis, keep: &str, bytes: u64, groups: &[&str]) -> i64 
     redis.run(&script(TRIM, &["s"], &arguments)).await
 }
 
-/// Trims until nothing goes any more.
+/// Trims until nothing is left to remove.
 async fn trim_down(redis: &Redis, bytes: u64, groups: &[&str]) {
     while trim_to(redis, "1000000", bytes, groups).await > 0 {}
 }
 
-/// Appends entries of this many bytes after those that are there.
+/// Appends entries of this size to the stream.
 async fn append(redis: &Redis, entries: usize, bytes: usize) {
     let fill = "local value = string.rep('x', ARGV[2])
         for _ = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', 'entity', value) end";
@@ -470,10 +471,10 @@ async fn oldest(redis: &Redis) -> String {
 }
 
 #[tokio::test]
-async fn trimming_removes_the_surplus_that_all_groups_are_through_with() {
+async fn trimming_removes_the_surplus_that_all_groups_have_acknowledged() {
     let redis = filled(1_000).await;
     for group in ["one", "two"] {
-        redis.tell(&format!("XGROUP CREATE s {group} 0")).await;
+        redis.execute(&format!("XGROUP CREATE s {group} 0")).await;
         read(&redis, group, 1_000).await;
     }
     assert_eq!(trim(&redis, "100", &["one", "two"]).await, 0, "nothing is acknowledged");
@@ -495,17 +496,17 @@ async fn trimming_removes_the_surplus_that_all_groups_are_through_with() {
 }
 
 #[tokio::test]
-async fn trimming_stops_at_what_was_read_and_not_acknowledged() {
+async fn trimming_stops_at_the_first_pending_entry() {
     let redis = filled(1_000).await;
-    redis.tell("XGROUP CREATE s one 0").await;
-    redis.tell("XGROUP CREATE s two 0").await;
+    redis.execute("XGROUP CREATE s one 0").await;
+    redis.execute("XGROUP CREATE s two 0").await;
     read(&redis, "one", 1_000).await;
     read(&redis, "two", 1_000).await;
     let mut ack = redis::cmd("XACK");
     ack.arg("s").arg("one").arg((1..=1_000).map(|n| format!("{n}-0")).collect::<Vec<_>>());
     redis.run::<u64>(&ack).await;
     let mut ack = redis::cmd("XACK");
-    // All but the 96th.
+    // All entries except the 96th.
     let others = (1..=1_000).filter(|n| *n != 96).map(|n| format!("{n}-0"));
     ack.arg("s").arg("two").arg(others.collect::<Vec<_>>());
     redis.run::<u64>(&ack).await;
@@ -514,15 +515,15 @@ async fn trimming_stops_at_what_was_read_and_not_acknowledged() {
 }
 
 #[tokio::test]
-async fn trimming_stops_at_what_was_not_read() {
+async fn trimming_stops_at_the_first_unread_entry() {
     let redis = filled(1_000).await;
-    redis.tell("XGROUP CREATE s one 0").await;
-    redis.tell("XGROUP CREATE s stranger 0").await;
+    redis.execute("XGROUP CREATE s one 0").await;
+    redis.execute("XGROUP CREATE s stranger 0").await;
     read(&redis, "one", 1_000).await;
     let mut ack = redis::cmd("XACK");
     ack.arg("s").arg("one").arg((1..=1_000).map(|n| format!("{n}-0")).collect::<Vec<_>>());
     redis.run::<u64>(&ack).await;
-    assert_eq!(trim(&redis, "10", &["one"]).await, 0, "a group of somebody else counts as well");
+    assert_eq!(trim(&redis, "10", &["one"]).await, 0, "an unknown group counts as well");
     read(&redis, "stranger", 200).await;
     let mut ack = redis::cmd("XACK");
     ack.arg("s").arg("stranger").arg((1..=200).map(|n| format!("{n}-0")).collect::<Vec<_>>());
@@ -534,7 +535,7 @@ async fn trimming_stops_at_what_was_not_read() {
 #[tokio::test]
 async fn trimming_waits_for_the_groups_that_must_exist() {
     let redis = filled(1_000).await;
-    redis.tell("XGROUP CREATE s one $").await;
+    redis.execute("XGROUP CREATE s one $").await;
     assert_eq!(trim(&redis, "10", &["one", "two"]).await, 0);
     assert_eq!(trim(&redis, "10", &["one"]).await, 990);
 }
@@ -544,14 +545,14 @@ async fn a_stream_without_groups_is_bounded_by_its_length() {
     let redis = filled(1_000).await;
     assert_eq!(trim(&redis, "100", &[]).await, 900);
     assert_eq!(oldest(&redis).await, "901-0");
-    redis.tell("DEL s").await;
+    redis.execute("DEL s").await;
     assert_eq!(trim(&redis, "100", &[]).await, 0);
-    redis.tell("SET s string").await;
+    redis.execute("SET s string").await;
     assert_eq!(trim(&redis, "100", &[]).await, 0);
 }
 
 #[tokio::test]
-async fn one_call_removes_only_so_much_and_calls_until_nothing_goes_remove_all_that_may() {
+async fn one_call_removes_a_limited_number_and_repeated_calls_remove_the_rest() {
     let redis = filled(5_000).await;
     let first = trim(&redis, "100", &[]).await;
     assert!((1..4_900).contains(&first), "one call took {first}");
@@ -561,10 +562,10 @@ async fn one_call_removes_only_so_much_and_calls_until_nothing_goes_remove_all_t
 
 #[tokio::test]
 async fn a_stream_of_large_entries_is_bounded_by_its_bytes() {
-    const LIMIT: u64 = 1_000_000;
+    const LIMIT_BYTES: u64 = 1_000_000;
     /// Nodes are removed whole.
-    const NODE: u64 = 5_000;
-    // Small then large, large then small, and all alike.
+    const NODE_BYTES: u64 = 5_000;
+    // Small then large, large then small, and all the same size.
     for rounds in [
         &[(3_000, 50), (300, 20_000)][..],
         &[(100, 40_000), (10_000, 50)],
@@ -572,31 +573,31 @@ async fn a_stream_of_large_entries_is_bounded_by_its_bytes() {
         &[(5_000, 1_000)],
     ] {
         let redis = Redis::start();
-        redis.tell("XGROUP CREATE s one 0 MKSTREAM").await;
+        redis.execute("XGROUP CREATE s one 0 MKSTREAM").await;
         for (entries, bytes) in rounds {
             append(&redis, *entries, *bytes).await;
         }
         let before = length(&redis).await;
         read(&redis, "one", 20_000).await;
-        trim_down(&redis, LIMIT, &["one"]).await;
+        trim_down(&redis, LIMIT_BYTES, &["one"]).await;
         assert_eq!(length(&redis).await, before, "{rounds:?}: nothing is acknowledged");
         acknowledge_all(&redis, "one").await;
-        trim_down(&redis, LIMIT, &["one", "two"]).await;
+        trim_down(&redis, LIMIT_BYTES, &["one", "two"]).await;
         assert_eq!(length(&redis).await, before, "{rounds:?}: a group does not exist yet");
         let large = size(&redis).await;
         trim_down(&redis, large, &["one"]).await;
         assert_eq!(length(&redis).await, before, "{rounds:?}: it is as large as it may be");
-        trim_down(&redis, LIMIT, &["one"]).await;
+        trim_down(&redis, LIMIT_BYTES, &["one"]).await;
         let after = size(&redis).await;
-        assert!(after <= LIMIT + NODE, "{rounds:?}: {after} bytes of {large}");
-        assert!(after > LIMIT / 2, "{rounds:?}: {after} bytes of {large} are left");
+        assert!(after <= LIMIT_BYTES + NODE_BYTES, "{rounds:?}: {after} bytes of {large}");
+        assert!(after > LIMIT_BYTES / 2, "{rounds:?}: {after} bytes of {large} are left");
     }
 }
 
 #[tokio::test]
 async fn trimming_by_bytes_keeps_what_a_group_needs_and_the_newest_entry() {
     let redis = Redis::start();
-    redis.tell("XGROUP CREATE s one 0 MKSTREAM").await;
+    redis.execute("XGROUP CREATE s one 0 MKSTREAM").await;
     append(&redis, 100, 10_000).await;
     read(&redis, "one", 60).await;
     acknowledge_all(&redis, "one").await;
@@ -621,12 +622,12 @@ async fn a_stream_without_groups_is_bounded_by_its_bytes() {
 }
 
 #[tokio::test]
-async fn only_consumers_with_nothing_pending_are_forgotten() {
+async fn only_consumers_without_pending_entries_are_removed() {
     let redis = filled(20).await;
     for group in ["g", "other"] {
-        redis.tell(&format!("XGROUP CREATE s {group} 0")).await;
-        redis.tell(&format!("XGROUP CREATECONSUMER s {group} idle")).await;
-        redis.tell(&format!("XREADGROUP GROUP {group} busy COUNT 5 STREAMS s >")).await;
+        redis.execute(&format!("XGROUP CREATE s {group} 0")).await;
+        redis.execute(&format!("XGROUP CREATECONSUMER s {group} idle")).await;
+        redis.execute(&format!("XREADGROUP GROUP {group} busy COUNT 5 STREAMS s >")).await;
     }
     let forget = async |stream: &str, idle: &str| -> u64 {
         redis.run(&script(FORGET, &[stream], &[idle])).await

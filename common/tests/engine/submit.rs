@@ -1,10 +1,10 @@
-//! Commands: who waits, who has gone, and what they are told when Redis is away.
+//! Commands: waiting callers, disconnected callers, and the answers while Redis is away.
 
 use common::engine::SubmitError;
 
 use crate::support::{Answer, Deposit, Redis, Service, service::Tally, until};
 
-/// Makes Redis hold back every write from when the deposit is decided until `CLIENT UNPAUSE`.
+/// Makes Redis block every write from the decision about the deposit until `CLIENT UNPAUSE`.
 fn hold_the_commit_of(id: &str, service: &Service, redis: &Redis) -> Tally {
     let tally = Tally::default();
     let mut other = redis.blocking();
@@ -17,7 +17,7 @@ fn hold_the_commit_of(id: &str, service: &Service, redis: &Redis) -> Tally {
 }
 
 #[tokio::test]
-async fn a_command_whose_caller_has_gone_before_it_was_taken_is_dropped() {
+async fn a_command_whose_caller_left_before_the_engine_took_it_is_dropped() {
     let redis = Redis::start();
     let service = Service::start(&redis, "one").await;
     let held = hold_the_commit_of("first", &service, &redis);
@@ -25,11 +25,11 @@ async fn a_command_whose_caller_has_gone_before_it_was_taken_is_dropped() {
     until("the first is being committed", async || held.get() == 1).await;
     let gone = service.ask_aside(Deposit::new("gone", "c", 1));
     let stays = service.ask_aside(Deposit::new("stays", "c", 1));
-    // Both are in the queue once each has run up to where it waits.
+    // Both are in the queue once each task has run to its first wait.
     tokio::task::yield_now().await;
     gone.abort();
     assert!(gone.await.unwrap_err().is_cancelled());
-    redis.tell("CLIENT UNPAUSE").await;
+    redis.execute("CLIENT UNPAUSE").await;
     assert_eq!(first.await.unwrap(), Ok(Answer::Done(1)));
     assert_eq!(stays.await.unwrap(), Ok(Answer::Done(2)));
     assert_eq!(service.stop().await.unwrap().decided(), ["first", "stays"]);
@@ -37,20 +37,20 @@ async fn a_command_whose_caller_has_gone_before_it_was_taken_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_caller_who_goes_while_the_command_is_committed_finds_its_effect_later() {
+async fn a_command_takes_effect_if_its_caller_leaves_during_the_commit() {
     let redis = Redis::start();
     let service = Service::start(&redis, "one").await;
     let held = hold_the_commit_of("d", &service, &redis);
     let gone = service.ask_aside(Deposit::new("d", "c", 1));
     until("it is being committed", async || held.get() == 1).await;
     gone.abort();
-    redis.tell("CLIENT UNPAUSE").await;
+    redis.execute("CLIENT UNPAUSE").await;
     assert_eq!(service.ask(Deposit::new("d", "c", 1)).await, Ok(Answer::Known(1)));
     service.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn while_redis_is_away_commands_are_refused_and_afterwards_they_work_again() {
+async fn commands_are_refused_while_redis_is_away_and_work_again_afterwards() {
     let redis = Redis::start();
     let service = Service::start(&redis, "one").await;
     service.ask(Deposit::new("a", "c", 1)).await.unwrap();
@@ -67,7 +67,7 @@ async fn while_redis_is_away_commands_are_refused_and_afterwards_they_work_again
     let receipts = redis.audited().await;
     assert!(
         receipts.keys().eq(["a", "d"]),
-        "who was refused before the engine took it: {receipts:?}"
+        "commands refused before the engine took them: {receipts:?}"
     );
     service.stop().await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! What the door and the operations port go by when a Redis is in trouble.
+//! Readiness, and the refusal of commands, while a Redis fails.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use common::{contract::streams, engine::SubmitError};
 
 use crate::support::{Answer, Deposit, Ledger, Redis, Service, service::sources, until};
 
-/// Whether a command is refused without a try.
+/// Whether a command is refused without an attempt.
 async fn is_refused_at_once(service: &Service, id: &str) -> bool {
     let asked = Instant::now();
     let answer = service.ask(Deposit::new(id, "c", 1)).await;
@@ -22,16 +22,16 @@ async fn commands_are_taken_while_the_redis_of_another_owner_is_away() {
     others.kill();
     service.in_trouble().await;
     assert_eq!(service.ask(Deposit::new("b", "c", 1)).await, Ok(Answer::Done(2)));
-    assert_eq!(service.context.health.ready(), Err("trouble with Redis, see the log"));
+    assert_eq!(service.context.health.ready(), Err("Redis is failing, see the log"));
     service.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn commands_are_answered_while_the_redis_of_another_owner_hangs_with_acknowledgements_due() {
+async fn commands_are_answered_while_acknowledgements_hang_in_anothers_redis() {
     let (own, others) = (Redis::start(), Redis::start());
     let service = Service::with(sources(&own, &others), "one", Ledger::default(), |_| {});
     service.ready().await;
-    // It hangs from when its entry is decided, so before that is acknowledged.
+    // The server hangs from the decision on, which is before the acknowledgement.
     let mut other = others.blocking();
     service.ledger.meanwhile("entry", move || {
         redis::cmd("CLIENT").arg("PAUSE").arg(60_000).arg("ALL").exec(&mut other).unwrap();
@@ -40,14 +40,18 @@ async fn commands_are_answered_while_the_redis_of_another_owner_hangs_with_ackno
     until("the entry has its effect", async || own.total("c").await == Some(1)).await;
     for number in 2..5 {
         let answer = service.ask(Deposit::new(format!("a{number}"), "c", 1)).await;
-        assert_eq!(answer, Ok(Answer::Done(number)), "nobody waits for the other Redis");
+        assert_eq!(
+            answer,
+            Ok(Answer::Done(number)),
+            "the engine does not wait for the other Redis"
+        );
     }
     drop(others);
     service.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn another_owners_redis_neither_hides_that_the_own_one_is_away_nor_is_needed_to_come_back() {
+async fn an_outage_of_the_own_redis_shows_and_ends_without_the_other_redis() {
     let (own, others) = (Redis::start(), Redis::start());
     let service = Service::with(sources(&own, &others), "one", Ledger::default(), |_| {});
     service.ready().await;
@@ -64,9 +68,9 @@ async fn another_owners_redis_neither_hides_that_the_own_one_is_away_nor_is_need
 }
 
 #[tokio::test]
-async fn what_blocks_the_engine_is_told_however_often_the_reader_gets_answers() {
+async fn readiness_reports_a_blocked_engine_although_the_reader_gets_answers() {
     let redis = Redis::start();
-    redis.tell("SET {inventory}:counters string").await;
+    redis.execute("SET {inventory}:counters string").await;
     redis.deposit(&Deposit::new("a", "c", 1)).await;
     let service = Service::begin(&redis, "one");
     service.in_trouble().await;
@@ -76,9 +80,9 @@ async fn what_blocks_the_engine_is_told_however_often_the_reader_gets_answers() 
             redis.pending(streams::ORDER_CREATED).await == Some(number + 2)
         })
         .await;
-        assert_eq!(service.context.health.ready(), Err("trouble with Redis, see the log"));
+        assert_eq!(service.context.health.ready(), Err("Redis is failing, see the log"));
     }
-    redis.tell("DEL {inventory}:counters").await;
+    redis.execute("DEL {inventory}:counters").await;
     service.ready().await;
     service.stop().await.unwrap();
 }

@@ -1,5 +1,5 @@
-//! The service's own store in one Redis and the streams that it reads in another, and either of them
-//! loses its data or goes back in time.
+//! The service's own store in one Redis and its source streams in another; either of them loses its
+//! data or goes back in time.
 
 use std::{collections::BTreeSet, fs};
 
@@ -7,7 +7,7 @@ use common::{consumer::Subscription, contract::streams, process::service::Servic
 
 use crate::support::{Deposit, Ledger, Redis, Service, redis::copy, service::sources, until};
 
-/// Often enough that checkpoints are written while a test waits for it.
+/// A short interval, so that checkpoints are saved while a test waits for them.
 const CLAIM_IDLE: u64 = 200;
 
 async fn start(own: &Redis, upstream: &Redis, instance: &str) -> Service {
@@ -27,7 +27,7 @@ async fn deposit(own: &Redis, upstream: &Redis, kind: &str, count: usize, total:
         .await;
 }
 
-/// How far the own store knows that the group is.
+/// The group's checkpoint in the own store.
 async fn checkpoint(own: &Redis) -> Option<String> {
     let checkpoint: Option<String> =
         own.ask("HGET {inventory}:bookmarks events:{order}_created").await;
@@ -46,14 +46,14 @@ async fn checkpoint_is_at_the_end(own: &Redis, upstream: &Redis) {
 }
 
 #[tokio::test]
-async fn what_an_emptied_store_has_lost_is_read_again_from_the_start() {
+async fn entries_are_read_again_from_the_start_after_the_store_was_emptied() {
     let (own, upstream) = (Redis::start(), Redis::start());
     let one = start(&own, &upstream, "one").await;
     let two = start(&own, &upstream, "two").await;
     deposit(&own, &upstream, "a", 300, 300).await;
-    own.tell("FLUSHALL").await;
+    own.execute("FLUSHALL").await;
     until("all are counted again", async || own.total("c").await == Some(300)).await;
-    // The same while nobody runs, and from another Redis in the place of the old one.
+    // The same while no instance runs, and with another Redis in place of the old one.
     one.stop().await.unwrap();
     two.stop().await.unwrap();
     let own = Redis::start();
@@ -85,9 +85,9 @@ async fn entries_that_a_lost_store_knew_are_marked_and_later_ones_are_not() {
     let two = start("two").await;
     deposit(&own, &upstream, "a", 50, 50).await;
     for round in 1..=3 {
-        own.tell("FLUSHALL").await;
+        own.execute("FLUSHALL").await;
         until("there is a checkpoint again", async || checkpoint(&own).await.is_some()).await;
-        // None of the former ones is counted, whichever instance gets it, and all new ones are.
+        // Entries of former rounds are not counted by any instance, and all new ones are.
         deposit(&own, &upstream, &format!("round{round}."), 20, 20).await;
     }
     for (context, engine) in [one, two] {
@@ -98,7 +98,7 @@ async fn entries_that_a_lost_store_knew_are_marked_and_later_ones_are_not() {
 }
 
 #[tokio::test]
-async fn another_store_upstream_is_gone_through_from_the_start_and_traces_make_that_harmless() {
+async fn another_upstream_store_is_read_from_the_start_without_double_effects() {
     let (own, upstream) = (Redis::start(), Redis::start());
     let set = async |number: u8| {
         let mut set = redis::cmd("SET");
@@ -106,7 +106,7 @@ async fn another_store_upstream_is_gone_through_from_the_start_and_traces_make_t
         upstream.run::<()>(&set).await;
     };
     let service = start(&own, &upstream, "one").await;
-    // That it is unknown at first is no change.
+    // The transition from an unknown store is not a change.
     deposit(&own, &upstream, "a", 20, 20).await;
     set(1).await;
     until("the store is known", async || {
@@ -119,15 +119,15 @@ async fn another_store_upstream_is_gone_through_from_the_start_and_traces_make_t
     let traces = |n: usize| service.ledger.saw_receipt(&format!("a{n}"));
     until("each is found done", async || (0..20).all(|n| traces(n).contains(&true))).await;
     assert_eq!(own.audited().await.len(), 20);
-    // A store that is emptied has no groups: they are made at the start.
-    upstream.tell("FLUSHALL").await;
+    // An emptied store has no groups: they are created at the start of the stream.
+    upstream.execute("FLUSHALL").await;
     deposit(&own, &upstream, "b", 20, 40).await;
     assert_eq!(own.audited().await.len(), 40);
     service.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_store_that_comes_back_older_gets_what_it_has_missed_and_not_all() {
+async fn a_store_that_comes_back_older_gets_the_missed_entries_only() {
     let (own, upstream) = (Redis::start(), Redis::start());
     let (data, backup) = (own.data_dir().join("appendonlydir"), own.data_dir().join("backup"));
     let service = start(&own, &upstream, "one").await;
@@ -152,7 +152,7 @@ async fn a_store_that_comes_back_older_gets_what_it_has_missed_and_not_all() {
 }
 
 #[tokio::test]
-async fn a_restart_that_loses_nothing_costs_next_to_nothing() {
+async fn a_restart_without_loss_repeats_almost_nothing() {
     let (own, upstream) = (Redis::start(), Redis::start());
     let service = start(&own, &upstream, "one").await;
     deposit(&own, &upstream, "a", 200, 200).await;
@@ -164,7 +164,7 @@ async fn a_restart_that_loses_nothing_costs_next_to_nothing() {
     own.restart().await;
     deposit(&own, &upstream, "c", 1, 202).await;
     let again: BTreeSet<String> = service.ledger.decided().drain(decided..).collect();
-    // The new ones, and what came after the last checkpoint.
+    // The new entries, and those after the last checkpoint.
     assert_eq!(again, ["b0", "c0"].map(str::to_owned).into());
     service.stop().await.unwrap();
     let service = start(&own, &upstream, "one").await;

@@ -390,7 +390,7 @@ pub(crate) fn no_name() -> Problem {
 }
 
 pub(crate) fn no_amount() -> Problem {
-    Problem::invalid_field("it is 1 to 1000000000000, not 0").at("amount")
+    Problem::invalid_field("it must be 1 to 1000000000000, not 0").at("amount")
 }
 
 pub(crate) fn key_reused() -> Problem {
@@ -401,7 +401,7 @@ pub(crate) fn key_reused() -> Problem {
 }
 
 pub(crate) fn wrong_state() -> Problem {
-    Problem::wrong_state("the order is completed; nothing more can be asked of it")
+    Problem::wrong_state("the order is completed; no further action is possible")
         .in_state(Completed.name(), &[])
 }
 

@@ -67,8 +67,8 @@ enum FillResult {
     Filled,
     /// The order cannot be filled now.
     Skipped,
-    /// Earlier orders wait in the queue of this product, too, which other decisions fill: that queue
-    /// has to be filled further here.
+    /// Earlier orders wait in the queue of this product as well, which other decisions fill: that
+    /// queue has to be filled further first.
     Behind(ProductId, Served),
     /// The limit of one decision is reached.
     LimitReached,
@@ -87,9 +87,9 @@ enum Fillability {
 }
 
 impl UnitOfWork<'_> {
-    /// Fills the queue of a product from the position at which the last decision stopped: every order
-    /// that can be filled whole is filled. An order that needs more than is available does not hold up
-    /// the others.
+    /// Fills the queue of a product from the position at which the last decision stopped: every
+    /// order that can be filled completely is filled. An order that needs more than is available
+    /// does not delay the others.
     pub(crate) fn fill_backorders(&mut self, event: &LineMoves) -> Result<(), DecideError> {
         let start = self.product(&event.product_id)?.and_then(|product| product.line.served);
         let Some(start) = start.filter(|start| start.ticket == event.after) else {
@@ -251,7 +251,7 @@ impl UnitOfWork<'_> {
             Ok(Fillability::NotLoaded | Fillability::Likely) => {
                 return Err(self.prefetch(id, scans, progress, until));
             }
-            // An entity that cannot be read holds up only its own order.
+            // An entity that cannot be read delays only its own order.
             Err(DecideError::Invalid(reason)) => {
                 self.changes.note(entry.order, format!("order cannot be filled: {reason}"));
                 return Ok(FillResult::Skipped);

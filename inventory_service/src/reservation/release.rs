@@ -86,8 +86,8 @@ pub(crate) fn cancel(work: &mut UnitOfWork<'_>, order: &OrderCancelled) -> Resul
 }
 
 impl UnitOfWork<'_> {
-    /// Releases what the order holds and removes it from the backorder queues; returns the products
-    /// whose stock came in by that. A product whose data was lost is passed over.
+    /// Releases the stock of the order and removes it from the backorder queues; returns the
+    /// products with newly available stock. A product whose data was lost is skipped.
     pub(crate) fn undo(
         &mut self,
         reservation: &Reservation,

@@ -72,7 +72,7 @@ pub(crate) fn reserve(
         let rejected = Reservation {
             state: ReservationState::Rejected,
             quantities: BTreeMap::new(),
-            reason: Some(format!("it names {count} products; {PRODUCTS_LIMIT} are the most")),
+            reason: Some(format!("it names {count} products; the limit is {PRODUCTS_LIMIT}")),
             ..reservation
         };
         work.publish(rejected, order.resend > 0);
@@ -98,11 +98,11 @@ impl UnitOfWork<'_> {
                 None => unknown.push(ShortId(id.as_str())),
                 Some(product) if is_promised(product, *wanted) => {
                     let id = ShortId(id.as_str());
-                    short.push(format!("{id}: others wait for what came in"));
+                    short.push(format!("{id}: earlier backorders wait for it"));
                 }
                 Some(product) if product.amount < *wanted => {
                     let (id, available) = (ShortId(id.as_str()), product.amount);
-                    short.push(format!("{id}: {wanted} wanted, {available} on hand"));
+                    short.push(format!("{id}: {wanted} wanted, {available} available"));
                 }
                 Some(_) => {}
             }
@@ -160,7 +160,8 @@ impl UnitOfWork<'_> {
         };
         self.changes.note(reservation.order_id, note);
         if reservation.state == ReservationState::Rejected {
-            // It will never hold anything, and a repeated request names its products again.
+            // The reservation will never hold anything, and a repeated request contains its
+            // products again.
             reservation.product_ids = Vec::new();
             reservation.quantities = BTreeMap::new();
         }

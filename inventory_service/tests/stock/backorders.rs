@@ -80,7 +80,7 @@ fn a_filled_order_is_published_like_a_new_one() {
         (outcome.inventory, outcome.attempt, outcome.order_total),
         (OutOfStock, Some(2), None)
     );
-    assert_eq!(outcome.reason.as_deref(), Some("201: 2 wanted, 1 on hand"));
+    assert_eq!(outcome.reason.as_deref(), Some("201: 2 wanted, 1 available"));
     let position = warehouse.reservation(1).position.expect("it waits");
     assert_eq!(position.pages.len(), 2, "in both queues");
     warehouse.when(&restocked(1, "201", 1));
@@ -189,7 +189,7 @@ fn who_is_called_off_leaves_the_line() {
 fn an_order_for_several_products_takes_all_or_none() {
     let mut warehouse = Warehouse::with(&[("201", 800, 1), ("204", 100, 0), ("205", 300, 0)]);
     warehouse.when(&ordered(1, 1, &["201", "204", "205"]));
-    let reason = "204: 1 wanted, 0 on hand; 205: 1 wanted, 0 on hand";
+    let reason = "204: 1 wanted, 0 available; 205: 1 wanted, 0 available";
     assert_eq!(warehouse.outcome().reason.as_deref(), Some(reason));
     warehouse.when(&restocked(1, "204", 1));
     assert!(warehouse.order_outcomes().is_empty(), "205 is still missing");

@@ -174,7 +174,7 @@ fn an_order_placed_while_a_queue_is_filled_joins_its_end() {
     let mut warehouse = being_served(3, 3);
     warehouse.when(&ordered(4, 1, &["201"]));
     let outcomes = warehouse.outcomes();
-    assert_eq!(outcomes[0].reason.as_deref(), Some("201: others wait for what came in"));
+    assert_eq!(outcomes[0].reason.as_deref(), Some("201: earlier backorders wait for it"));
     assert_eq!((outcomes.len(), outcomes[0].inventory), (1, OutOfStock));
     assert_eq!(warehouse.queue("201"), [2, 3, 4], "although two units are available");
     warehouse.fill_to_the_end();

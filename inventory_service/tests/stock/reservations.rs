@@ -39,22 +39,22 @@ fn an_order_is_reserved_in_full_or_not_at_all() {
         (
             "one unit too many",
             &["201", "201", "201", "201", "201"],
-            Waits("201: 5 wanted, 4 on hand"),
+            Waits("201: 5 wanted, 4 available"),
             (4, 3),
         ),
         (
             "partly available is not enough",
             &["201", "204", "204", "204", "204"],
-            Waits("204: 4 wanted, 3 on hand"),
+            Waits("204: 4 wanted, 3 available"),
             (4, 3),
         ),
         (
             "all short products are named",
             &["205", "204", "204", "201", "204", "204"],
-            Waits("204: 4 wanted, 3 on hand; 205: 1 wanted, 0 on hand"),
+            Waits("204: 4 wanted, 3 available; 205: 1 wanted, 0 available"),
             (4, 3),
         ),
-        ("none available", &["205"], Waits("205: 1 wanted, 0 on hand"), (4, 3)),
+        ("none available", &["205"], Waits("205: 1 wanted, 0 available"), (4, 3)),
         ("an unknown product", &["999"], Rejected("there is no product 999"), (4, 3)),
         (
             "unknown products beside known ones",
@@ -119,7 +119,7 @@ fn texts_about_unknown_products_are_bounded() {
     let mut warehouse = Warehouse::with(&amounts);
     warehouse.when(&ordered(1, 1, &ids));
     let reason = warehouse.outcome().reason.expect("a reason");
-    assert!(reason.ends_with(": 1 wanted, 0 on hand and 94 more"), "{reason}");
+    assert!(reason.ends_with(": 1 wanted, 0 available and 94 more"), "{reason}");
     assert!(reason.len() < 400, "{reason}");
 }
 
@@ -497,7 +497,7 @@ fn a_reservation_is_stored_under_the_names_that_earlier_versions_gave() {
     stored["spot"]["ticket"] = 7.into();
     let expected = serde_json::json!({
         "order_id": order_id(1), "customer_id": "101", "product_ids": ["201", "201"], "attempt": 1,
-        "state": "waiting", "pieces": { "201": 2 }, "reason": "201: 2 wanted, 1 on hand",
+        "state": "waiting", "pieces": { "201": 2 }, "reason": "201: 2 wanted, 1 available",
         "spot": { "ticket": 7, "pages": { "201": 0 } },
     });
     assert_eq!(stored, expected);

@@ -236,7 +236,7 @@ fn an_order_of_more_products_than_the_interface_allows_is_rejected() {
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     warehouse.when(&ordered(1, 1, &ids));
     let reason = warehouse.outcome().reason;
-    assert_eq!(reason.as_deref(), Some("it names 101 products; 100 are the most"));
+    assert_eq!(reason.as_deref(), Some("it names 101 products; the limit is 100"));
     assert_eq!(warehouse.memory.concerned, 1);
     warehouse.when_nothing_happens(&ordered(1, 1, &ids));
     warehouse.when(&cancelled(1));

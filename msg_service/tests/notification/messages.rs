@@ -142,7 +142,7 @@ fn a_message_is_listed_only_by_customer() {
         service.handle(&input, 1).unwrap();
         let message = sent(&mut service).remove(0);
         assert_eq!(message.lists(), ["{message}:index:101"], "{input:?}");
-        assert_eq!(message.places(), []);
+        assert_eq!(message.sorted_sets(), []);
         assert_eq!((MessageSent::KIND.index, MessageSent::KIND.updates), (None, None));
     }
     let mut service = service();

@@ -49,9 +49,9 @@ pub(super) fn resend_overdue(
     Ok(changes.answering(Answer::Done(order)))
 }
 
-/// Whether an order waits for an answer or a confirmation that should have arrived by now. Each resend
-/// doubles the waiting time: a service that is away for hours must not find the same order a hundred
-/// times.
+/// Whether an order waits for an answer or a confirmation that should have arrived by now. Each
+/// resend doubles the waiting time, so that a service that was away for hours does not find the
+/// same order a hundred times.
 pub(super) fn is_overdue(order: &Order, resend_after: Millis, now: Millis) -> bool {
     if !order.status.is_underway() && !order.awaits_confirmation() {
         return false;

@@ -3,7 +3,7 @@
 use common::{
     contract::{ids::OrderId, order::Order, order_status::OrderStatus},
     decision::{Decider, World},
-    schema::entity::{Entity, Place as Listed},
+    schema::entity::{Entity, SortedSetEntry as Listed},
 };
 use order_service::order::{Answer, Input};
 use uuid::Uuid;
@@ -22,18 +22,18 @@ use OrderStatus::{
 #[test]
 fn the_sets_of_unconfirmed_and_open_orders_follow_the_status() {
     for scenario in scenarios(rising) {
-        let places = scenario.order.places();
-        let sets: Vec<&str> = places[2..].iter().map(|place| place.set.as_str()).collect();
+        let entries = scenario.order.sorted_sets();
+        let sets: Vec<&str> = entries[2..].iter().map(|entry| entry.set.as_str()).collect();
         let is_open = !matches!(scenario.order.status, Completed | Rejected | Cancelled);
         let unconfirmed = (!scenario.order.unconfirmed.is_empty()).then_some("{order}:unconfirmed");
         let open = is_open.then_some("{order}:open");
         let expected: Vec<&str> = [unconfirmed, open].into_iter().flatten().collect();
         assert_eq!(sets, expected, "{}", scenario.describe());
-        let own = format!("101/{}", places[0].member);
-        let sorted_by_customer = ["{order}:open", places[1].set.as_str()];
-        for place in &places {
-            let is_own = sorted_by_customer.contains(&place.set.as_str());
-            assert_eq!(place.member, if is_own { &own } else { &places[0].member }.as_str());
+        let own = format!("101/{}", entries[0].member);
+        let sorted_by_customer = ["{order}:open", entries[1].set.as_str()];
+        for entry in &entries {
+            let is_own = sorted_by_customer.contains(&entry.set.as_str());
+            assert_eq!(entry.member, if is_own { &own } else { &entries[0].member }.as_str());
         }
     }
 }
@@ -58,7 +58,12 @@ fn an_order_is_listed_by_customer_and_by_status() {
         let of_all = Listed::new(format!("{{order}}:status:{name}"), member.clone());
         let own = format!("101/{member}");
         let of_customer = Listed::new(format!("{{order}}:status:{name}:customers"), own);
-        assert_eq!(scenario.order.places()[..2], [of_all, of_customer], "{}", scenario.describe());
+        assert_eq!(
+            scenario.order.sorted_sets()[..2],
+            [of_all, of_customer],
+            "{}",
+            scenario.describe()
+        );
         assert_eq!(scenario.order.lists(), ["{order}:index:101"]);
     }
 }
@@ -82,7 +87,7 @@ fn orders_of_one_status_sort_by_their_age() {
     let ages = [(0, 9), (1, 2), (999, 1), (1_767_225_600_000, 5), (1_767_225_600_000, 6)];
     let members = ages.map(|(at, number)| {
         let order = Order { id: OrderId(Uuid::from_u128(number)), ..new_order(at) };
-        order.places().remove(0).member
+        order.sorted_sets().remove(0).member
     });
     assert!(members.is_sorted(), "{members:?}");
     // The resending task reads those before a time, and takes the id from behind the first dash.
@@ -94,15 +99,15 @@ fn orders_of_one_status_sort_by_their_age() {
 
 #[test]
 fn an_order_moves_to_the_set_of_its_new_status() {
-    let (given, mut places) = (new_order(1), Vec::new());
-    places.push(given.places());
+    let (given, mut entries) = (new_order(1), Vec::new());
+    entries.push(given.sorted_sets());
     let held = after(&given, &result(RESERVED, 1).unwrap(), 2).unwrap();
-    places.push(held.places());
+    entries.push(held.sorted_sets());
     let resent = after(&held, &Input::ResendOverdue(id()), 5_000).unwrap();
-    places.push(resent.places());
+    entries.push(resent.sorted_sets());
     let late = after(&resent, &result(OUT_OF_STOCK, 1).unwrap(), 5_001).unwrap();
-    places.push(late.places());
-    assert_ne!(places[0], places[1], "a step transitions it");
-    assert_eq!(places[1], places[2], "a resend does not");
-    assert_eq!(places[1], places[3], "nor does a late result");
+    entries.push(late.sorted_sets());
+    assert_ne!(entries[0], entries[1], "a step transitions it");
+    assert_eq!(entries[1], entries[2], "a resend does not");
+    assert_eq!(entries[1], entries[3], "nor does a late result");
 }

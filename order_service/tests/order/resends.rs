@@ -157,8 +157,8 @@ fn an_unconfirmed_step_is_resent_twenty_times_and_reported_once() {
         let mut service = Service::with(&paid);
         service.asked(action, 1, 0);
         let listed = |service: &Service| {
-            let places = service.order().unwrap().places();
-            places.iter().any(|place| place.set == "{order}:unconfirmed")
+            let entries = service.order().unwrap().sorted_sets();
+            entries.iter().any(|entry| entry.set == "{order}:unconfirmed")
         };
         let mut last = 0;
         for times in 1..=CONFIRMATION_RESENDS_MAX {
@@ -193,7 +193,7 @@ fn an_order_of_an_earlier_version_counts_as_confirmed() {
     let mut stored = Order { status: Cancelled, ..serde_json::from_value(stored).unwrap() };
     stored.history.push(step(Cancelled, 2, 1));
     assert_eq!(after(&stored, &Input::ResendOverdue(id()), u64::MAX), None);
-    assert_eq!(stored.places().len(), 2);
+    assert_eq!(stored.sorted_sets().len(), 2);
 }
 
 #[test]

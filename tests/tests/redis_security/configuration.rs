@@ -65,17 +65,17 @@ fn a_bad_password_or_certificate_exits_64_and_names_its_variable() {
                 ("REDIS_TLS_CERT", &cert),
                 ("REDIS_TLS_KEY", &other_key),
             ],
-            "does not go with the certificate",
+            "does not match the certificate",
         ),
         (
             "REDIS_TLS_KEY",
             vec![TLS, ("REDIS_TLS_CA", &ca), ("REDIS_TLS_CERT", &cert)],
-            "a certificate needs its key",
+            "name the file of its key as well",
         ),
         (
             "REDIS_TLS_CERT",
             vec![TLS, ("REDIS_TLS_CA", &ca), ("REDIS_TLS_KEY", &key)],
-            "a key needs its certificate",
+            "name the file of its certificate as well",
         ),
         ("REDIS_TLS_CA", vec![("REDIS_TLS_CA", &ca)], "rediss://, and there is none"),
         (

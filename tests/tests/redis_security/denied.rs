@@ -64,7 +64,7 @@ async fn a_service_with_a_missing_right_says_which_and_ends() {
             process.wait(SOON).unwrap_or_else(|it| panic!("{taken}: {it}\n{}", process.logs()));
         let log = process.logs();
         assert_eq!(status.code(), Some(1), "{service} {taken}: {log}");
-        let expected = format!("its user {user} may not do what this service has to: ");
+        let expected = format!("its user {user} lacks permissions: ");
         for part in [&expected, missing, grant, "deploy/redis/users.acl"] {
             assert!(log.contains(part), "{service} {taken}: no {part:?} in {log}");
         }
@@ -126,7 +126,7 @@ async fn who_has_no_name_or_a_wrong_password_is_told_what_to_set_and_waits() {
         [Service::Order, Service::Inventory, Service::Account, Service::Message, Service::Gateway]
     {
         let mut nobody = process(dir.path(), service, &[("REDIS_URL", &url)]);
-        says(&nobody, "it wants a user name and a password").await;
+        says(&nobody, "it requires a user name and a password").await;
         says(&nobody, "REDIS_PASSWORD").await;
         assert!(nobody.is_running(), "{service}");
         not_unchecked(&nobody);
@@ -199,10 +199,7 @@ fn ends_for_want_of(process: &mut stack::ServiceProcess, missing: &str) {
     let status = process.wait(SOON).unwrap_or_else(|it| panic!("{it}\n{}", process.logs()));
     let log = process.logs();
     assert_eq!(status.code(), Some(1), "{log}");
-    assert!(
-        log.contains("may not do what this service has to: ") && log.contains(missing),
-        "{log}"
-    );
+    assert!(log.contains("lacks permissions: ") && log.contains(missing), "{log}");
 }
 
 fn options() -> StackOptions {

@@ -84,8 +84,11 @@ async fn a_password_shows_in_no_error_no_debug_output_and_no_help() {
         for env in ways {
             let env = [env, &[("LOG_LEVEL", "trace")]].concat();
             let process = process(dir.path(), Service::Order, &env);
-            let expected =
-                if right { "grants all that is needed" } else { "wrong user name or password" };
+            let expected = if right {
+                "grants all required permissions"
+            } else {
+                "wrong user name or password"
+            };
             eventually("it is let in, or not", SOON, async || {
                 let log = process.logs();
                 if log.contains(expected) { Ok(()) } else { Err(log) }

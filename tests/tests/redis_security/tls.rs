@@ -86,7 +86,7 @@ async fn a_server_is_trusted_with_the_right_authority_name_and_time_and_not_othe
         trusted(&named(host, &redis), &access(&good, None)).await;
         trusted(&named(host, &redis), &access(&good, Some(&good))).await;
     }
-    let unknown = "signed by no authority that is known here; REDIS_TLS_CA";
+    let unknown = "signed by no known authority; REDIS_TLS_CA";
     distrusted(&redis.url(), &access(&other, None), unknown).await;
     // The system's own authorities, if it has any, have not signed it.
     let nothing: common::connection::url::RedisUrl = redis.url().parse().unwrap();

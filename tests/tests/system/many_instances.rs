@@ -248,5 +248,5 @@ async fn what_a_dead_instance_left_behind_is_taken_over() {
     let report = system.assert_balanced(SOON).await;
     assert_eq!(report.unfinished, 0, "{report}");
     let log = system.stack.instance(Service::Inventory, 1).unwrap().process.logs();
-    assert!(log.contains("taking over what was left behind"), "{log}");
+    assert!(log.contains("taking over abandoned entries"), "{log}");
 }

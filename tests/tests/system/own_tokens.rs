@@ -74,7 +74,7 @@ async fn a_load_that_is_not_let_in_says_what_to_do_and_leaves_nothing_behind() {
     let without_key = refused(&RunFile { token_key: None, ..run.clone() }).await;
     assert!(without_key.contains("cargo stack --auth"), "{without_key}");
     let dir = tempfile::tempdir().expect("a directory");
-    let other = token_key::place(dir.path());
+    let other = token_key::key_path(dir.path());
     TokenKey::read_or_make(&other).expect("a key");
     let anothers = refused(&RunFile { token_key: Some(other.clone()), ..run }).await;
     let named = format!("does not take a token of {}", other.display());

@@ -254,7 +254,7 @@ async fn sigterm_under_load_ends_each_service_cleanly_and_loses_nothing() {
             let status = instance.process.wait(SHUTDOWN_TIMEOUT).expect("it ends in time");
             let log = instance.process.logs();
             assert!(status.success(), "{service}: {status}\n{log}");
-            assert!(log.contains(&format!("{service} is done")), "{service}: {log}");
+            assert!(log.contains(&format!("{service} has stopped")), "{service}: {log}");
             assert!(!log.contains("ERROR"), "{service}: {log}");
             instance.process.restart().expect("restarted");
             instance.wait_ready(SOON).expect("ready again");
@@ -302,7 +302,7 @@ async fn idle_clients_do_not_keep_a_service_from_ending() {
                 process.wait(SHUTDOWN_TIMEOUT).unwrap_or_else(|it| panic!("{sent:?}: {it}"));
             assert!(status.success(), "{service}, {signal}: {status}\n{}", process.logs());
             let log = process.logs();
-            assert!(log.contains(&format!("{service} is done")), "{service}, {signal}: {log}");
+            assert!(log.contains(&format!("{service} has stopped")), "{service}, {signal}: {log}");
         }
     }
 }

@@ -108,7 +108,7 @@ async fn an_unreadable_entity_is_a_500_alone_and_left_out_of_lists() {
     }
     let log = system.logs(Service::Gateway);
     for key in keys {
-        let reported = format!("what is stored at {key} in the Redis at ");
+        let reported = format!("the value at {key} in the Redis at ");
         let left_out = log.lines().filter(|it| it.contains(&reported) && it.contains("left out"));
         assert_eq!(left_out.count(), 1, "{key}: {log}");
     }

@@ -1,6 +1,6 @@
 //! Places many orders through the gateway of a running `cargo stack` and measures: orders per
-//! second until the last one has its final status, the time each took, the CPU time of every
-//! process, the commands that Redis was sent.
+//! second until the last one has its final status, the time of each order, the CPU time of every
+//! process, the commands sent to Redis.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -214,7 +214,7 @@ impl Gateway {
             ),
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, None) => bail!(
                 "{} requires tokens of a key that load does not have: GET {path} answered {status}. Start \
-                 `cargo stack --auth`, which tells its key, or with AUTH_MODE=off",
+                 `cargo stack --auth`, which publishes its key, or with AUTH_MODE=off",
                 self.url,
             ),
             _ => check(&format!("GET {path}"), status, &text),
@@ -342,7 +342,7 @@ async fn seed(links: &mut [Link], sources: &Sources, plan: Plan) -> anyhow::Resu
     for (topic, commands) in commands {
         links[sources.index(topic)].send(&commands).await?;
     }
-    // The last of each, once it can be read, says that all are there.
+    // Once the last product and the last account can be read, all of them exist.
     let begun = Instant::now();
     for (topic, key) in [
         (topics::INVENTORY, format!("{{inventory}}:entity:load-{}", plan.products - 1)),
@@ -353,7 +353,7 @@ async fn seed(links: &mut [Link], sources: &Sources, plan: Plan) -> anyhow::Resu
         look.cmd("EXISTS").arg(key);
         while links[sources.index(topic)].send(&look).await? != [Value::Int(1)] {
             if begun.elapsed() > STUCK_TIMEOUT {
-                bail!("the services did not take up the load's products and customers");
+                bail!("the services did not create the load's products and customers");
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -371,15 +371,15 @@ fn processes(run: &RunFile) -> Vec<(String, u32)> {
 /// User and system time of each process so far.
 fn cpu(run: &RunFile) -> anyhow::Result<Vec<(String, Duration)>> {
     // Linux counts in hundredths of a second for every program (proc(5), USER_HZ).
-    const TICK: Duration = Duration::from_millis(10);
+    const CPU_TICK: Duration = Duration::from_millis(10);
     let of = |(name, pid): (String, u32)| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))
             .with_context(|| format!("{name} ({pid}) does not run any more"))?;
-        // The name, in parentheses, may hold anything; the fields after it are numbers.
+        // The name, in parentheses, may contain anything; the fields after it are numbers.
         let fields: Vec<&str> =
             stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let ticks: u32 = fields[11].parse::<u32>()? + fields[12].parse::<u32>()?;
-        Ok((name, TICK * ticks))
+        Ok((name, CPU_TICK * ticks))
     };
     processes(run).into_iter().map(of).collect()
 }
@@ -451,7 +451,7 @@ impl fmt::Display for Measured {
             let megabytes = resident.map_or(0.0, |(_, kib)| *kib as f64 / 1024.0);
             writeln!(f, "  {name:<24} {:>6.1} µs  {megabytes:>6.1} MiB resident", per_order(time))?;
         }
-        // INFO counts what a script calls as well, and every commit calls MGET once.
+        // INFO also counts the commands of scripts, and every commit calls MGET once.
         let calls = |name| self.commands.get(name).map_or(0, |(calls, _)| *calls);
         let commits = calls("evalsha");
         let reads = calls("mget").saturating_sub(commits);

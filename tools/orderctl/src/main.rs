@@ -36,12 +36,12 @@ enum Command {
         #[command(flatten)]
         urls: Box<RedisUrls>,
     },
-    /// Make certificates for development: an authority, a server's and a client's
+    /// Create certificates for development: an authority, a server's and a client's
     Certs {
         /// Target directory; nothing is overwritten
         #[arg(long, value_name = "DIR")]
         dir: PathBuf,
-        /// Number of days for which they are valid
+        /// Validity in days
         #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3_650))]
         days: u32,
         /// Another DNS name or IP address of the server besides those of this machine and of docker-compose.yml; repeat
@@ -51,7 +51,7 @@ enum Command {
         #[arg(long)]
         containers: bool,
     },
-    /// Make passwords for the users of deploy/redis/users.acl, a file for each that has none
+    /// Create passwords for the users of deploy/redis/users.acl, one file per user without one
     Passwords {
         /// Target directory
         #[arg(long, value_name = "DIR")]
@@ -73,10 +73,10 @@ enum Command {
         /// Number of clients, each one order at a time; several numbers run one after the other
         #[arg(long, value_delimiter = ',', default_value = "32")]
         clients: Vec<usize>,
-        /// Number of products they choose from; the fewer, the more contention
+        /// Number of products in the orders; fewer products cause more contention
         #[arg(long, default_value_t = 10)]
         products: usize,
-        /// Number of customers who pay
+        /// Number of paying customers
         #[arg(long, default_value_t = 100)]
         customers: usize,
     },
@@ -85,7 +85,7 @@ enum Command {
 /// The Redis servers to read.
 #[derive(Args)]
 struct RedisUrls {
-    /// The Redis of every topic that has none of its own [default: those of the running stack]
+    /// The Redis of every topic without a Redis of its own [default: those of the running stack]
     #[arg(long, env, hide_env_values = true)]
     redis_url: Option<RedisUrl>,
     /// The Redis of orders
@@ -105,7 +105,7 @@ struct RedisUrls {
 }
 
 impl RedisUrls {
-    /// The given URLs; those that are not given come from the stack that runs in the directory.
+    /// The given URLs; all others come from the stack that runs in the directory.
     fn sources(&self, stack: &Path) -> anyhow::Result<Sources> {
         let own = |topic| match topic {
             topics::ORDER => &self.order_redis_url,
@@ -123,7 +123,7 @@ impl RedisUrls {
                 Some(url) => Ok(url.clone()),
                 None => Ok(sources(&RunFile::read(stack)?)?.of(topic).clone()),
             });
-        // The URLs of the stack already have it; adding it again changes nothing.
+        // The URLs of the stack already contain the credentials; adding them again changes nothing.
         Ok(all?.with(&self.access)?)
     }
 }
@@ -137,7 +137,7 @@ async fn main() -> ExitCode {
     match run(arguments).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nothing can be done if stderr is gone.
+            // If stderr is closed there is no other way to report it.
             let _ = writeln!(std::io::stderr(), "Error: {error:?}");
             ExitCode::FAILURE
         }

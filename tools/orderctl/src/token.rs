@@ -11,7 +11,8 @@ use common::contract::ids::CustomerId;
 use serde_json::json;
 use stack::token_key::{self, TokenKey};
 
-/// The scopes of a token. The gateway ignores unknown scopes, so a typing error would be noticed late.
+/// The scopes of a token. The gateway ignores unknown scopes, so a misspelt one would be noticed
+/// late.
 const SCOPES: [&str; 6] =
     ["orders:write", "orders:read", "report:read", "customers:write", "inventory:write", "admin"];
 /// The longest validity of a token: a year, in seconds. A token cannot be revoked.
@@ -20,7 +21,7 @@ const TTL_MAX_SECONDS: u64 = 365 * 24 * 3_600;
 /// The contents of a token.
 #[derive(Args, Debug)]
 pub struct TokenRequest {
-    /// The customer whose token it is; without it, the token has no customer
+    /// The customer of the token; without it, the token has no customer
     #[arg(long)]
     pub customer: Option<CustomerId>,
     /// The scopes; repeat or separate by commas
@@ -29,7 +30,7 @@ pub struct TokenRequest {
     /// The subject [default: customer-101 and the like, or operator]
     #[arg(long)]
     pub subject: Option<String>,
-    /// Number of seconds for which it is valid, a year at most
+    /// Validity in seconds, a year at most
     #[arg(long, default_value_t = 3_600, value_parser = value_parser!(u64).range(1..=TTL_MAX_SECONDS))]
     pub ttl: u64,
     /// The issuer: the gateway's OIDC_ISSUER
@@ -38,8 +39,8 @@ pub struct TokenRequest {
     /// The audience: the gateway's OIDC_AUDIENCE
     #[arg(long, env = "OIDC_AUDIENCE", default_value = token_key::AUDIENCE)]
     pub audience: String,
-    /// The key, made at first use; KEY.jwks.json beside it is for the gateway's OIDC_JWKS_FILE
-    /// [default: that of the stack's directory, which `cargo stack --auth` makes]
+    /// The key, created at first use; KEY.jwks.json beside it is for the gateway's OIDC_JWKS_FILE
+    /// [default: the key in the stack's directory, which `cargo stack --auth` creates]
     #[arg(long)]
     pub key: Option<PathBuf>,
 }
@@ -64,7 +65,7 @@ impl TokenRequest {
 ///
 /// # Errors
 ///
-/// The key cannot be read or made, or no stack has made one.
+/// The key cannot be read or created, or no stack has created one.
 pub fn token(wanted: &TokenRequest, stack: &Path) -> anyhow::Result<String> {
     let key = match &wanted.key {
         Some(path) => TokenKey::read_or_make(path)?,
@@ -73,9 +74,9 @@ pub fn token(wanted: &TokenRequest, stack: &Path) -> anyhow::Result<String> {
     signed(wanted, &key)
 }
 
-/// The key of a stack. None is made, because no stack would know it.
+/// The key of a stack. It is not created here, because no stack would know it.
 fn key_of_stack(stack: &Path) -> anyhow::Result<TokenKey> {
-    let path = token_key::place(stack);
+    let path = token_key::key_path(stack);
     anyhow::ensure!(
         path.exists(),
         "there is no {}: start `cargo stack --auth`, which makes it, name the directory of one with --stack, or a key \
@@ -169,7 +170,7 @@ mod tests {
     #[test]
     fn a_token_names_its_key_and_its_scopes() {
         let dir = tempfile::tempdir().unwrap();
-        let path = token_key::place(dir.path());
+        let path = token_key::key_path(dir.path());
         let with_key = TokenRequest {
             key: Some(path.clone()),
             ..TokenRequest::with_scopes(&["orders:read", "admin"])

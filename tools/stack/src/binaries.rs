@@ -11,18 +11,18 @@ use serde::Deserialize;
 
 use crate::{Error, Service};
 
-/// Cargo's profile.
+/// The build profile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Profile {
-    /// Quick to build: for tests.
+    /// Fast to build: for tests.
     #[default]
     Debug,
-    /// Quick to run: for people and measurements.
+    /// Fast to run: for use and measurements.
     Release,
 }
 
-/// Builds what is not up to date and returns the directory of the binaries. Once per process and profile; further
-/// callers wait for the first and get its result. Compiler output goes to our standard error.
+/// Builds the outdated binaries and returns their directory. Runs once per process and profile;
+/// concurrent callers wait and get the same result. Compiler output goes to standard error.
 pub fn build(profile: Profile) -> Result<PathBuf, Error> {
     static BUILT: Mutex<BTreeMap<Profile, Result<PathBuf, String>>> = Mutex::new(BTreeMap::new());
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -37,7 +37,8 @@ pub fn build_example(package: &str, name: &str) -> Result<PathBuf, Error> {
     found.ok_or_else(|| Error::Build(format!("cargo built no example {name}")))
 }
 
-/// The root of the workspace: above the crate that cargo runs just now, else where this crate was compiled.
+/// The root of the workspace: above the crate that cargo is running, or else where this crate was
+/// compiled.
 fn workspace_root() -> Option<PathBuf> {
     let here = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
     let candidates = [here, Some(env!("CARGO_MANIFEST_DIR").into())];
@@ -71,7 +72,8 @@ fn run_cargo(arguments: &[&str]) -> Result<Vec<PathBuf>, String> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root).args(["build", "--locked", "--message-format=json-render-diagnostics"]);
     cargo.args(arguments);
-    // What cargo told about the crate that runs now would make build scripts that watch it run again.
+    // Cargo's variables about the running crate would make the build scripts that watch them run
+    // again.
     for (key, _) in std::env::vars_os() {
         let name = key.to_string_lossy();
         if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"]
@@ -91,7 +93,7 @@ fn run_cargo(arguments: &[&str]) -> Result<Vec<PathBuf>, String> {
     Ok(messages.filter_map(|message| message.executable).collect())
 }
 
-/// The one member of cargo's messages that matters here; most have none.
+/// The relevant member of cargo's messages; most messages lack it.
 #[derive(Deserialize)]
 struct Message {
     executable: Option<PathBuf>,

@@ -1,5 +1,6 @@
-//! Certificates for development: an authority of its own, one for servers and one for clients. The
-//! authority's key is not kept, so nobody can sign anything more with it; a new set has a new authority.
+//! Certificates for development: a new authority, one certificate for servers and one for clients.
+//! The authority's key is discarded, so it cannot sign anything else; a new set has a new
+//! authority.
 
 use std::{
     fs,
@@ -15,50 +16,50 @@ use rustls::pki_types::ServerName;
 
 use crate::{Error, private};
 
-/// The names under which a Redis is reached: on this machine and in `docker-compose.yml` and `deploy/`.
+/// The host names of a Redis on this machine, in `docker-compose.yml` and in `deploy/`.
 pub const NAMES: [&str; 7] =
     ["localhost", "127.0.0.1", "::1", "redis", "redis_inventory", "redis_account", "redis_message"];
-const DAY: Duration = Duration::from_secs(24 * 3_600);
-/// A set that ends sooner than this is made anew when a stack starts.
-const RENEW: Duration = Duration::from_secs(24 * 3_600);
+const ONE_DAY: Duration = Duration::from_secs(24 * 3_600);
+/// The remaining validity below which a set is replaced when a stack starts.
+const RENEWAL_MARGIN: Duration = Duration::from_secs(24 * 3_600);
 const VALID_UNTIL: &str = "valid-until";
 
-/// What certificates to make.
+/// The settings of a certificate set.
 #[derive(Clone, Debug)]
 pub struct CertificatePlan {
-    /// The names and addresses that the server's certificate is for.
+    /// The names and addresses in the server's certificate.
     pub names: Vec<String>,
-    /// From when on they are valid.
+    /// The start of the validity.
     pub from: SystemTime,
-    /// For how long.
+    /// The duration of the validity.
     pub validity: Duration,
-    /// Keys that any user may read, in a directory that only we may enter: containers that have such a
-    /// file mounted run as other users.
+    /// Whether any user may read the keys, in a directory that only their owner may enter:
+    /// containers with such a file mounted run as other users.
     pub shared_with_containers: bool,
 }
 
 impl CertificatePlan {
-    /// For so many days from now on.
+    /// A plan with this validity in days from now on.
     #[must_use]
     pub fn for_days(days: u32) -> Self {
         Self {
             names: NAMES.map(str::to_owned).to_vec(),
-            // Clocks differ a little.
+            // A tolerance for differing clocks.
             from: SystemTime::now() - Duration::from_secs(300),
-            validity: DAY * days,
+            validity: ONE_DAY * days,
             shared_with_containers: false,
         }
     }
 }
 
-/// The files of a set.
+/// The files of a certificate set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificates {
     dir: PathBuf,
 }
 
 impl Certificates {
-    /// Makes a set in the directory, which is made as well. Nothing is overwritten.
+    /// Creates a set in the directory, and the directory if necessary. Never overwrites a file.
     pub fn make(dir: &Path, plan: &CertificatePlan) -> Result<Self, Error> {
         let set = Self { dir: dir.to_owned() };
         let files = [set.ca(), set.server(), set.server_key(), set.client(), set.client_key()];
@@ -99,12 +100,13 @@ impl Certificates {
         Ok(set)
     }
 
-    /// The set in the directory; made, or made anew, if there is none that is valid for a day at least.
+    /// The set in the directory; created or replaced unless there is one that is valid for another
+    /// day.
     pub fn ensure(dir: &Path, plan: &CertificatePlan) -> Result<Self, Error> {
         let set = Self { dir: dir.to_owned() };
         let until = fs::read_to_string(dir.join(VALID_UNTIL)).ok();
         let until = until.and_then(|text| text.trim().parse::<u64>().ok());
-        if until.is_some_and(|until| until > seconds(SystemTime::now() + RENEW)) {
+        if until.is_some_and(|until| until > seconds(SystemTime::now() + RENEWAL_MARGIN)) {
             return Ok(set);
         }
         for file in [
@@ -122,7 +124,7 @@ impl Certificates {
         Self::make(dir, plan)
     }
 
-    /// The authority's certificate: whom clients and servers trust.
+    /// The authority's certificate, which clients and servers trust.
     #[must_use]
     pub fn ca(&self) -> PathBuf {
         self.dir.join("ca.pem")
@@ -146,16 +148,17 @@ impl Certificates {
         self.dir.join("client.pem")
     }
 
-    /// Its key.
+    /// The client's key.
     #[must_use]
     pub fn client_key(&self) -> PathBuf {
         self.dir.join("client.key")
     }
 }
 
-/// Nobody could ever reach a server under another name: a certificate for it would only hide a typing error.
+/// Rejects invalid names: no client could reach a server by such a name, so a certificate would
+/// only hide a typing error.
 fn check_names(names: &[String]) -> Result<(), Error> {
-    // A dot at the end is taken where somebody connects, but not in certificates.
+    // A trailing dot is valid in a connection's host name, but not in a certificate.
     let is_host = |name: &str| !name.ends_with('.') && ServerName::try_from(name).is_ok();
     match names.iter().find(|name| !is_host(name)) {
         Some(name) => {

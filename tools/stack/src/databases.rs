@@ -9,21 +9,21 @@ use crate::{
     run_file::{RunFile, RunningRedis},
 };
 
-/// A topic's database: what its owner keeps and publishes.
+/// A topic's database: the entities and streams of its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Database {
-    /// Of `order_service`.
+    /// The database of `order_service`.
     Order,
-    /// Of `inventory_service`.
+    /// The database of `inventory_service`.
     Inventory,
-    /// Of `account_service`.
+    /// The database of `account_service`.
     Account,
-    /// Of `msg_service`.
+    /// The database of `msg_service`.
     Message,
 }
 
 impl Database {
-    /// All of them.
+    /// All databases.
     pub const ALL: [Self; 4] = [Self::Order, Self::Inventory, Self::Account, Self::Message];
 
     /// The topic: the hash tag of its keys, without braces.
@@ -37,7 +37,7 @@ impl Database {
         }
     }
 
-    /// The variable that tells services where it is.
+    /// The variable with its URL, for services.
     #[must_use]
     pub const fn variable(self) -> &'static str {
         match self {
@@ -48,7 +48,7 @@ impl Database {
         }
     }
 
-    /// How much higher than the first one's the port of its server is, where there are several.
+    /// The distance of its server's port from the first one's, if there are several.
     const fn offset(self) -> u16 {
         match self {
             Self::Order => 0,
@@ -65,27 +65,27 @@ impl fmt::Display for Database {
     }
 }
 
-/// Where the databases of a stack are.
+/// The servers with the databases of a stack.
 #[derive(Debug)]
 pub(crate) enum Databases {
-    /// Somebody else's server has all of them.
+    /// An external server has all of them.
     Given(String),
-    /// One server of the stack's own has all of them.
+    /// One private server has all of them.
     Shared(Box<RedisServer>),
-    /// Each has a server of its own.
+    /// Each has a private server.
     Isolated(BTreeMap<Database, RedisServer>),
 }
 
 impl Databases {
-    /// Starts one server, in `redis` below the stack's directory unless the options say otherwise.
+    /// Starts one server, by default in `redis` below the stack's directory.
     pub(crate) fn shared(mut options: RedisOptions, dir: &Path) -> Result<Self, Error> {
         options.data_dir.get_or_insert_with(|| dir.join("redis"));
         Ok(Self::Shared(Box::new(RedisServer::start(options)?)))
     }
 
-    /// Starts four of the same kind, each in a directory of its own (`redis-order`, …) and at an
-    /// address of its own: at the port after the one before, if a port is preferred. Together they
-    /// have as much memory as a single one, unless the options say how much each has.
+    /// Starts four servers of the same kind, each in a separate directory (`redis-order`, …) and at
+    /// a separate address: on consecutive ports, if a port is preferred. Unless the options limit
+    /// each one's memory, together they have as much as a single server.
     pub(crate) fn isolated(options: &RedisOptions, dir: &Path) -> Result<Self, Error> {
         let base = options.data_dir.as_deref().unwrap_or(dir);
         let maxmemory = options.maxmemory.clone().unwrap_or_else(|| share_of_memory(8));
@@ -101,7 +101,7 @@ impl Databases {
                 name: format!("redis-{database}"),
                 data_dir: Some(base.join(format!("redis-{database}"))),
                 listen,
-                // Its users have no rights to anything of another topic.
+                // Its users have no permissions for other topics.
                 env: with_topic(&options.env, database),
                 maxmemory: Some(maxmemory.clone()),
                 ..options.clone()
@@ -111,7 +111,7 @@ impl Databases {
         Database::ALL.into_iter().map(start).collect::<Result<_, _>>().map(Self::Isolated)
     }
 
-    /// Where a topic's database is.
+    /// The URL of a topic's database.
     pub(crate) fn url(&self, database: Database) -> String {
         match self {
             Self::Given(url) => url.clone(),
@@ -120,7 +120,7 @@ impl Databases {
         }
     }
 
-    /// The server of a topic's database, if it is the stack's own.
+    /// The server of a topic's database, if it is private.
     pub(crate) fn server(&mut self, database: Database) -> Option<&mut RedisServer> {
         match self {
             Self::Given(_) => None,
@@ -129,7 +129,7 @@ impl Databases {
         }
     }
 
-    /// The servers that are the stack's own.
+    /// The private servers.
     pub(crate) fn processes(&mut self) -> Vec<&mut ServiceProcess> {
         match self {
             Self::Given(_) => Vec::new(),
@@ -138,8 +138,8 @@ impl Databases {
         }
     }
 
-    /// The variables by which a service finds them. `REDIS_URL` is set in any case: what the stack was
-    /// started with must not reach them.
+    /// The variables with which a service finds the databases. `REDIS_URL` is always set, so that
+    /// the stack's own variable does not reach the services.
     pub(crate) fn variables(
         &self,
         service: Service,
@@ -156,7 +156,7 @@ impl Databases {
         variables
     }
 
-    /// What [`RunFile`] says of them.
+    /// The description in [`RunFile`].
     pub(crate) fn describe(
         &self,
         entrance: &Entrance,
@@ -175,7 +175,7 @@ impl Databases {
     }
 }
 
-/// The environment of a server that keeps this topic alone; see `deploy/redis/entrypoint.sh`.
+/// The environment of a server with this topic only; see `deploy/redis/entrypoint.sh`.
 fn with_topic(env: &BTreeMap<String, String>, database: Database) -> BTreeMap<String, String> {
     let mut env = env.clone();
     env.insert("REDIS_TOPICS".to_owned(), database.topic().to_owned());
@@ -183,13 +183,13 @@ fn with_topic(env: &BTreeMap<String, String>, database: Database) -> BTreeMap<St
 }
 
 impl RunFile {
-    /// Where a topic's database is.
+    /// The Redis of a topic's database.
     #[must_use]
     pub fn redis_of(&self, topic: &str) -> &RunningRedis {
         self.topics.get(topic).unwrap_or(&self.redis)
     }
 
-    /// Every server, each once, with a name to show: `redis`, or `redis-order` and so on.
+    /// Every server once, with a name to display: `redis`, or `redis-order` and so on.
     #[must_use]
     pub fn servers(&self) -> Vec<(String, &RunningRedis)> {
         if self.topics.is_empty() {

@@ -1,4 +1,4 @@
-//! How the processes of a stack are let in by its Redis: as whom, and over TLS or not.
+//! The credentials with which the processes of a stack access its Redis: user names and TLS.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -8,10 +8,10 @@ use crate::{
     users::{OPERATOR, url_for},
 };
 
-/// How long the certificates of a stack are valid, in days; they are renewed at a start.
-const DAYS: u32 = 90;
+/// The validity of a stack's certificates in days; they are renewed at a start.
+const CERTIFICATE_DAYS: u32 = 90;
 
-/// What was set up for that; by default nothing.
+/// The prepared credentials; none by default.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Entrance {
     users: Option<RedisUsers>,
@@ -19,16 +19,16 @@ pub(crate) struct Entrance {
 }
 
 impl Entrance {
-    /// Makes what is wanted and not there yet in the stack's directory.
+    /// Prepares the requested credentials that are missing in the stack's directory.
     pub(crate) fn prepare(dir: &Path, acl: bool, tls: bool) -> Result<Self, Error> {
         let users = acl.then(|| RedisUsers::ensure(&dir.join("users"))).transpose()?;
-        let plan = CertificatePlan::for_days(DAYS);
+        let plan = CertificatePlan::for_days(CERTIFICATE_DAYS);
         let certificates =
             tls.then(|| Certificates::ensure(&dir.join("tls"), &plan)).transpose()?;
         Ok(Self { users, certificates })
     }
 
-    /// For the servers.
+    /// Adds the options of the servers.
     pub(crate) fn apply(&self, options: RedisOptions) -> RedisOptions {
         let users = options.users.clone().or_else(|| self.users.clone());
         let certificates = options.certificates.clone().or_else(|| self.certificates.clone());
@@ -39,7 +39,7 @@ impl Entrance {
         if self.users.is_some() { url_for(url, user) } else { url.to_owned() }
     }
 
-    /// What a client is told besides the URL.
+    /// The variables of a client besides the URL.
     pub(crate) fn variables(&self, user: &str) -> BTreeMap<&'static str, String> {
         let password = self.users.as_ref().map(|it| it.password_file(user));
         let authority = self.certificates.as_ref().map(Certificates::ca);
@@ -50,7 +50,7 @@ impl Entrance {
             .collect()
     }
 
-    /// How people and tools are let in.
+    /// The description for operators and tools.
     pub(crate) fn describe(&self, url: &str, pid: u32) -> RunningRedis {
         RunningRedis {
             url: self.url(url, OPERATOR),

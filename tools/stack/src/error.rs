@@ -1,4 +1,4 @@
-//! What can go wrong when the system is started on this machine, each error with its culprit.
+//! Errors of starting the system on this machine, each with its cause.
 
 use std::{
     io,
@@ -7,72 +7,72 @@ use std::{
     time::Duration,
 };
 
-/// Why something could not be found, built, started or stopped.
+/// The reason why a program could not be found, built, started or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No usable redis-server, and none could be installed.
+    /// There is no usable redis-server, and none could be installed.
     #[error("{0}")]
     Provision(String),
-    /// `cargo build` of the services failed; its own output says why.
+    /// `cargo build` of the services failed; its own output has the reason.
     #[error("cannot build the services: {0}")]
     Build(String),
-    /// Certificates cannot be made, or would be overwritten.
+    /// Certificates cannot be created, or would be overwritten.
     #[error("cannot make certificates: {0}")]
     Certificates(String),
-    /// The operating system refused something.
+    /// The operating system refused an action.
     #[error("cannot {action}")]
     Io {
-        /// What was tried, with its object.
+        /// The action and its object.
         action: String,
-        /// The refusal.
+        /// The system error.
         source: io::Error,
     },
     /// A process ended while it was needed.
     #[error("{name} ended with {status}{log}")]
     Ended {
-        /// Which process.
+        /// The process.
         name: String,
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
-        /// The last lines it wrote, where they were kept.
+        /// The last lines of its output, if they were kept.
         log: String,
     },
     /// A process did not become ready in time.
     #[error("{name} was not ready within {within:?}{log}")]
     NotReady {
-        /// Which process.
+        /// The process.
         name: String,
-        /// How long it had.
+        /// The time limit.
         within: Duration,
-        /// The last lines it wrote, where they were kept.
+        /// The last lines of its output, if they were kept.
         log: String,
     },
     /// A process did not end in time.
     #[error("{name} still ran after {within:?}")]
     StillRunning {
-        /// Which process.
+        /// The process.
         name: String,
-        /// How long it had.
+        /// The time limit.
         within: Duration,
     },
-    /// Somebody else listens on a port that was asked for.
+    /// Another program listens on the requested port.
     #[error("port {port} is taken by another program")]
     PortTaken {
         /// The port.
         port: u16,
     },
-    /// Another stack or redis-server works on the directory.
+    /// Another stack or redis-server uses the directory.
     #[error("{dir} is in use by another {owner} that still runs")]
     DirectoryInUse {
         /// The directory.
         dir: PathBuf,
-        /// What works there: stack or redis.
+        /// The kind of the owner: stack or redis.
         owner: &'static str,
     },
-    /// A service says that its configuration cannot be: starting it again will not help.
+    /// A service rejects its configuration: a restart would not help.
     #[error("{name} refuses its configuration; its log says which value")]
     Refused {
-        /// Which process.
+        /// The process.
         name: String,
     },
 }
@@ -84,7 +84,7 @@ impl Error {
         move |source| Self::Io { action, source }
     }
 
-    /// The same for actions on a path.
+    /// Like [`Self::io`], for actions on a path.
     pub(crate) fn io_at(verb: &str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         Self::io(format!("{verb} {}", path.display()))
     }

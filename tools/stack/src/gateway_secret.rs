@@ -1,4 +1,4 @@
-//! The secret between the gateways and the order_services of a stack: made anew at each start.
+//! The secret between the gateways and the order_services of a stack, generated at each start.
 
 use std::{
     fs,
@@ -13,17 +13,17 @@ use crate::{
     token_key::{base64url, beside, filled, no_random},
 };
 
-/// The variable that names the file, for both services.
+/// The variable with the path of the file, for both services.
 pub const FILE_VARIABLE: &str = "ORDER_SERVICE_SECRET_FILE";
 /// The variable with the secret itself.
 pub const VARIABLE: &str = "ORDER_SERVICE_SECRET";
-/// How many random bytes it is made of.
-const STRENGTH: usize = 32;
+/// The number of random bytes.
+const SECRET_BYTES: usize = 32;
 
-/// Makes the secret of a stack in this directory. Only its owner can read the file.
+/// Generates the secret of a stack in this directory. Only its owner can read the file.
 pub(crate) fn make(dir: &Path) -> Result<PathBuf, Error> {
     let path = dir.join("auth/order-service-secret");
-    let mut bytes = [0; STRENGTH];
+    let mut bytes = [0; SECRET_BYTES];
     let random = SystemRandom::new().fill(&mut bytes);
     random.map_err(no_random).map_err(Error::io("make a secret"))?;
     let parent = beside(&path);
@@ -41,7 +41,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
-    fn each_start_has_a_secret_of_its_own_that_only_its_owner_can_read() {
+    fn each_start_generates_a_secret_that_only_its_owner_can_read() {
         let dir = tempfile::tempdir().unwrap();
         let secrets = [(); 2].map(|()| {
             let path = make(dir.path()).unwrap();

@@ -1,9 +1,12 @@
-//! Runs the whole system on one machine without containers: for people (`cargo stack`) and for tests.
+//! Runs the whole system on one machine without containers: for local use (`cargo stack`) and for
+//! tests.
 //!
-//! Owns: finding (or installing) redis-server and, for tests, a browser; one private [`RedisServer`] or one for each topic's [`Database`], building and running the five service
-//! binaries as child processes, and the [`Stack`] that puts them together. It knows the services only by their
-//! names, environment variables and `/readyz`; it depends on none of them, so that their own tests can use it.
-//! Everything here is synchronous and everything started here ends with its owner: `Drop` kills.
+//! Owns: finding (or installing) redis-server and, for tests, a browser; one private
+//! [`RedisServer`], or one for each topic's [`Database`]; building and running the five service
+//! binaries as child processes; and the [`Stack`] that combines them. It knows the services only by
+//! their names, environment variables and `/readyz`, and depends on none of them, so that their own
+//! tests can use it. Everything here is synchronous, and every process ends with its owner: `Drop`
+//! kills it.
 
 pub mod binaries;
 pub mod certs;

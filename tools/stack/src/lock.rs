@@ -1,4 +1,5 @@
-//! File locks between processes. The kernel drops them with their last holder, so none can be left behind.
+//! File locks between processes. The kernel releases them with their last holder, so none is left
+//! behind.
 
 use std::{
     fs::{File, OpenOptions},
@@ -13,16 +14,16 @@ use nix::{
 
 use crate::{Error, private, probe};
 
-/// Waits for the lock as long as it takes.
+/// Waits for the lock without a time limit.
 pub(crate) fn hold(path: &Path) -> Result<Flock<File>, Error> {
-    // Other users of this machine wait for it, too.
+    // Other users of this machine use the same lock.
     let mut shared = File::options();
     Flock::lock(open(path, shared.create(true))?, FlockArg::LockExclusive)
         .map_err(|(_, errno)| Error::io_at("lock", path)(errno.into()))
 }
 
-/// Makes `dir` if need be and takes it for one `owner` (stack or redis) alone. A former owner that is just being
-/// killed gets a moment to go.
+/// Creates `dir` if necessary and locks it for one `owner` (stack or redis). A previous owner that
+/// is being killed gets a moment to end.
 pub(crate) fn hold_directory(dir: &Path, owner: &'static str) -> Result<Flock<File>, Error> {
     private::dir(dir)?;
     let path = dir.join(owner).with_extension("lock");

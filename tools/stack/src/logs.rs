@@ -1,4 +1,5 @@
-//! What child processes write: forwarded to our standard output line by line with a prefix, or kept in a file.
+//! The output of child processes: forwarded to standard output line by line with a prefix, or kept
+//! in a file.
 
 use std::{
     fs::{self, File},
@@ -6,42 +7,45 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where a process' standard output and error go, in the order they were written.
+/// The destination of a process' standard output and error, in the order of writing.
 #[derive(Clone, Debug)]
 pub enum Output {
-    /// To our standard output, this in front of each line.
+    /// Standard output, with a prefix for each line.
     Forward {
-        /// For example `order_service-1 | `.
+        /// The prefix, for example `order_service-1 | `.
         prefix: String,
     },
-    /// Appended to this file.
+    /// This file, which is appended to.
     File(PathBuf),
 }
 
-/// A longer line than this is cut in two, so that a service gone wild cannot fill our memory.
+/// The maximum length of a line; a longer one is split, so that a faulty service cannot exhaust the
+/// memory.
 const LONGEST_LINE: usize = 256 * 1024;
 
 /// The size at which a log file is rotated, in bytes.
 const LARGEST_FILE: u64 = 16 * 1024 * 1024;
 
-/// Moves the contents of a log file that has become too large to the one file beside it (`….log.1`), in place of
-/// what was there; `true` if it did. The process has the file open and appends to it, so it is copied and emptied
-/// rather than renamed: lines that are written in between are lost. Where there is no room for a copy, all are.
+/// Copies a log file that has become too large to the one file beside it (`….log.1`), replaces
+/// that, and empties the original; `true` if it did. The file is not renamed, because the process
+/// has it open and appends to it: lines that are written in between are lost. If there is no room
+/// for a copy, all lines are lost.
 pub(crate) fn rotate(path: &Path) -> bool {
     if !path.metadata().is_ok_and(|file| file.is_file() && file.len() > LARGEST_FILE) {
         return false;
     }
     let older = path.with_extension("log.1");
     if fs::copy(path, &older).is_err() {
-        // A part of a copy takes room that is missing; that there is none is as good.
+        // A partial copy would take up room; it may not exist.
         let _ = fs::remove_file(&older);
     }
-    // Should it fail, it is tried again a moment later.
+    // A failure is retried a moment later.
     File::options().write(true).open(path).and_then(|file| file.set_len(0)).is_ok()
 }
 
-/// Copies whole lines, each with the prefix. One write per chunk read: while the writer is slow the chunks grow,
-/// so thousands of lines per second cost few system calls, and nothing lingers once the pipe is dry.
+/// Copies whole lines, each with the prefix. There is one write per chunk read: while the writer is
+/// slow the chunks grow, so thousands of lines per second cost few system calls, and no line is
+/// delayed once the pipe is empty.
 pub(crate) fn forward(mut from: impl Read, prefix: &[u8], mut to: impl FnMut(&[u8])) {
     let mut chunk = vec![0; 64 * 1024];
     let mut pending = Vec::new();
@@ -71,17 +75,18 @@ pub(crate) fn forward(mut from: impl Read, prefix: &[u8], mut to: impl FnMut(&[u
     }
 }
 
-/// One write to our standard output. A reader that went away must not stop the services, so errors are dropped.
+/// Writes to standard output. A closed reader must not stop the services, so errors are ignored.
 pub(crate) fn to_stdout(lines: &[u8]) {
     let mut out = io::stdout().lock();
     let _ = out.write_all(lines).and_then(|()| out.flush());
 }
 
-/// The last ten lines of the file after `from`, as the end of an error message; empty if there are none.
+/// The last ten lines of the file after `from`, as the end of an error message; empty if there are
+/// none.
 pub(crate) fn tail(path: &Path, from: u64) -> String {
     let mut text = Vec::new();
     let read = File::open(path).and_then(|mut file| {
-        // However much was written, the end of it is enough.
+        // The end of a long output is sufficient.
         let start = file.metadata()?.len().saturating_sub(16 * 1024).max(from);
         file.seek(SeekFrom::Start(start))?;
         file.read_to_end(&mut text)
@@ -102,7 +107,7 @@ pub(crate) fn tail(path: &Path, from: u64) -> String {
 mod tests {
     use super::*;
 
-    /// Gives its pieces one per read, as a pipe would.
+    /// A reader that returns one piece per read, like a pipe.
     struct Pieces(Vec<&'static [u8]>);
 
     impl Read for Pieces {

@@ -19,47 +19,51 @@ use stack::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Bad usage or configuration (EX_USAGE), as in the services.
-const USAGE: u8 = 64;
-/// The stack's own Redis listens here if it can, so that `redis-cli -p 6390` is always the same; where there are four,
-/// the others at the ports after it.
+/// The exit code for an invalid usage or configuration (EX_USAGE), as in the services.
+const EXIT_USAGE: u8 = 64;
+/// The preferred port of the private Redis, so that `redis-cli -p 6390` usually works; with four
+/// servers the others use the following ports.
 const REDIS_PORT: u16 = 6390;
-/// How many lines of our own wait for a reader of standard output; further ones are dropped.
+/// The number of stack messages that wait for a reader of standard output; further ones are
+/// dropped.
 const WAITING_LINES: usize = 1_000;
-/// How long the end waits for the last of them.
-const LAST_LINES: Duration = Duration::from_secs(1);
+/// How long the shutdown waits for the last of them.
+const SHUTDOWN_OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Runs Redis and the five services on this machine, with demo data, until Ctrl-C.
 ///
-/// Other variables of the environment (LOG_LEVEL, LOG_FORMAT, ORDER_REDIS_URL, …) reach the services.
+/// Other environment variables (LOG_LEVEL, LOG_FORMAT, ORDER_REDIS_URL, …) are passed to the
+/// services.
 #[derive(Parser)]
 #[command(name = "stack", bin_name = "cargo stack", version)]
 struct Cli {
-    /// Instances of a service, for example inventory_service=3; repeat or separate by commas
+    /// Number of instances of a service, for example inventory_service=3; repeat or separate by
+    /// commas
     #[arg(long, value_name = "SERVICE=N", value_delimiter = ',')]
     instances: Vec<InstanceCount>,
-    /// Port of the gateway on 127.0.0.1; further gateways get the ports after it
+    /// Port of the gateway on 127.0.0.1; further gateways get the following ports
     #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
-    /// Directory of the data, the logs and run.json [default: stack/data in cargo's target directory]
+    /// Directory of the data, the logs and run.json [default: stack/data in cargo's target
+    /// directory]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// When Redis has what it answered safe on disk: always, everysec, or no (keeps nothing)
+    /// When Redis writes to disk: always, everysec, or no (data are not kept)
     #[arg(long, default_value = "always", value_name = "WHEN")]
     appendfsync: Appendfsync,
-    /// The most memory of Redis, for example 4gb [default: half of this machine's; with --isolated an
-    /// eighth for each]
+    /// Memory limit of Redis, for example 4gb [default: half of this machine's memory; with
+    /// --isolated an eighth for each]
     ///
-    /// Requests that add something are refused when 90 % of it is used (MAX_MEMORY_PERCENT), all that change
-    /// something at 95 %.
+    /// Requests that add data are refused when 90 % of it is used (MAX_MEMORY_PERCENT), all
+    /// requests with effects at 95 %.
     #[arg(long, value_name = "SIZE", value_parser = memory_size)]
     maxmemory: Option<String>,
-    /// Begin with empty data
+    /// Start with empty data
     #[arg(long)]
     fresh: bool,
     /// Write the services' logs to files in the data directory instead of showing them
     ///
-    /// A file that reaches 16 MiB becomes the file with .1 behind its name, in place of the one before.
+    /// A file that reaches 16 MiB is rotated: it replaces the previous file with the suffix .1.
     #[arg(long, short)]
     quiet: bool,
     /// Run the service binaries in this directory instead of building them
@@ -67,35 +71,37 @@ struct Cli {
     binaries: Option<PathBuf>,
     /// Run four Redis servers, each with the database of one topic, instead of one for all
     ///
-    /// They listen on ports 6390 (order), 6391 (inventory), 6392 (account) and 6393 (message) where those are free; the
-    /// stack tells where. Each has a directory of its own, so a stack without this flag does not see what they keep.
+    /// They listen on ports 6390 (order), 6391 (inventory), 6392 (account) and 6393 (message) if
+    /// those are free; the stack prints the actual ports. Each has a separate directory, so a stack
+    /// without this flag does not see their data.
     #[arg(long)]
     isolated: bool,
-    /// Make each service a user of its own in Redis, with the rights of deploy/redis/users.acl
+    /// Make each service a separate user of Redis, with the permissions of deploy/redis/users.acl
     ///
-    /// Their passwords are made once, in the directory `users` below the data.
+    /// Their passwords are generated once, in the directory `users` below the data.
     #[arg(long)]
     acl: bool,
-    /// Speak TLS with Redis
+    /// Use TLS for Redis
     ///
-    /// The certificates are made in the directory `tls` below the data, and renewed when they expire.
+    /// The certificates are generated in the directory `tls` below the data, and renewed when they
+    /// expire.
     #[arg(long)]
     tls: bool,
-    /// All that protects: --isolated --acl --tls --auth
+    /// All protections: --isolated --acl --tls --auth
     #[arg(long)]
     secure: bool,
-    /// Ask callers for a token, signed with a key of the data directory: `cargo orderctl token` prints some
+    /// Require tokens, signed with a key of the data directory: `cargo orderctl token` prints some
     #[arg(long)]
     auth: bool,
     /// Use this Redis instead of a private one
     #[arg(long, env = "REDIS_URL", hide_env_values = true, value_name = "URL", conflicts_with_all = ["fresh", "appendfsync", "maxmemory", "isolated", "acl", "tls", "secure"])]
     redis_url: Option<String>,
-    /// Publish the demo data where there is none yet
+    /// Publish the demo data if there is none
     #[arg(long, env = "SEED_DEMO_DATA", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     seed_demo_data: bool,
 }
 
-/// A size as Redis takes it: bytes, or a number with a unit.
+/// Parses a size in Redis' notation: bytes, or a number with a unit.
 fn memory_size(text: &str) -> Result<String, &'static str> {
     let number = text.trim_end_matches(|it: char| it.is_ascii_alphabetic());
     let unit = text[number.len()..].to_ascii_lowercase();
@@ -111,7 +117,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
     };
     run(cli).unwrap_or_else(|error| {
@@ -120,7 +126,8 @@ fn main() -> ExitCode {
     })
 }
 
-/// The command line. Every user of the machine can read it, so no password is taken from there.
+/// Parses the command line. Every user of the machine can read it, so it must not contain a
+/// password.
 fn parse() -> Result<Cli, clap::Error> {
     let matches = Cli::command().try_get_matches()?;
     let cli = Cli::from_arg_matches(&matches)?;
@@ -135,7 +142,8 @@ fn parse() -> Result<Cli, clap::Error> {
     }
 }
 
-/// Whether there is a password in the URL of a Redis: `redis://user:password@host`, or `redis+unix://path?pass=password`.
+/// Whether the URL of a Redis contains a password: `redis://user:password@host`, or
+/// `redis+unix://path?pass=password`.
 fn has_password(url: &str) -> bool {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -145,12 +153,12 @@ fn has_password(url: &str) -> bool {
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let instances: BTreeMap<_, _> = cli.instances.iter().map(|it| (it.service, it.count)).collect();
-    // Found out before minutes of building rather than after.
+    // Checked before minutes of building rather than after.
     for further in 0..instances.get(&Service::Gateway).copied().unwrap_or(1) {
         let Some(port) = u16::try_from(further).ok().and_then(|it| cli.port.checked_add(it)) else {
             let text = format!("gateway {} finds no port after --port {}", further + 1, cli.port);
             let _ = Cli::command().error(ErrorKind::ValueValidation, text).print();
-            return Ok(ExitCode::from(USAGE));
+            return Ok(ExitCode::from(EXIT_USAGE));
         };
         if !ports::is_free(port) {
             return Err(hint(Error::PortTaken { port }));
@@ -162,7 +170,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     };
     let dir = match cli.data_dir {
         Some(dir) => dir,
-        // The binaries lie in <target directory>/release.
+        // The binaries are in <target directory>/release.
         None => {
             binaries.parent().context("the binaries lie in no target directory")?.join("stack/data")
         }
@@ -207,7 +215,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         console.say(&error.to_string());
     }
     console.say("stopping; Ctrl-C once more kills at once");
-    // A terminal that is closed sends SIGHUP, and its shell may send another one.
+    // A closed terminal sends SIGHUP, and its shell may send another one.
     let killed =
         stack.stop_unless(|| signals.try_iter().any(|signal| signal != SignalKind::hangup()))?;
     console.say(&if killed.is_empty() {
@@ -217,14 +225,14 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     });
     console.end();
     match watched {
-        Err(Error::Refused { .. }) => Ok(ExitCode::from(USAGE)),
+        Err(Error::Refused { .. }) => Ok(ExitCode::from(EXIT_USAGE)),
         Err(error) => Err(error.into()),
         Ok(()) if killed.is_empty() => Ok(ExitCode::SUCCESS),
         Ok(()) => Ok(ExitCode::FAILURE),
     }
 }
 
-/// Keeps the services running until a signal comes.
+/// Keeps the services running until a signal arrives.
 fn watch(
     stack: &mut Stack,
     signals: &Receiver<SignalKind>,
@@ -245,13 +253,14 @@ fn watch(
     Ok(())
 }
 
-/// A receiver of SIGINT, SIGTERM and SIGHUP. Tokio does without unsafe code what the standard library cannot.
+/// A receiver of SIGINT, SIGTERM and SIGHUP. Tokio provides it without unsafe code, unlike the
+/// standard library.
 fn signals() -> io::Result<Receiver<SignalKind>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let guard = runtime.enter();
     let (sender, signals) = mpsc::channel();
     let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
-    // A handler would undo what nohup asks for.
+    // With a handler, nohup would have no effect.
     if !ignores_hang_up() {
         kinds.push(SignalKind::hangup());
     }
@@ -266,14 +275,16 @@ fn signals() -> io::Result<Receiver<SignalKind>> {
     Ok(signals)
 }
 
-/// Whether SIGHUP is ignored since before we began, as by nohup. It is signal 1: the lowest bit of the mask.
+/// Whether SIGHUP has been ignored since before the process started, e.g. by nohup. SIGHUP is
+/// signal 1, the lowest bit of the mask.
 fn ignores_hang_up() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     ignored.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|it| it & 1 == 1))
 }
 
-/// What a newcomer does next: the user guide's three orders, with this stack's address and, where it asks for one, a token.
+/// The next steps for a new user: the user guide's three orders, with this stack's address and, if
+/// required, a token.
 fn welcome(stack: &Stack, took: Duration) -> String {
     let gateways = stack.gateway_urls().join(" ");
     let gateway = gateways.split(' ').next().unwrap_or_default();
@@ -283,7 +294,7 @@ fn welcome(stack: &Stack, took: Duration) -> String {
     let redis = if urls.iter().all(|(_, url)| *url == urls[0].1) {
         urls[0].1.clone()
     } else {
-        // Below each other, in line with the first.
+        // One below the other, aligned with the first.
         urls.map(|(database, url)| format!("{url} ({database})")).join("\n           ")
     };
     let redis =
@@ -325,7 +336,7 @@ Ctrl-C stops everything.
     )
 }
 
-/// The command that all the others stand on.
+/// The command for a token, which the others use.
 fn how_to_get_a_token(dir: &Path) -> String {
     let orderctl = format!("cargo orderctl --stack {}", dir.display());
     format!(
@@ -339,7 +350,7 @@ A customer's: token --customer 101 --scope orders:write,orders:read,report:read
     )
 }
 
-/// What it takes to look into Redis.
+/// The credentials for a look into Redis.
 fn entrance(run: &RunFile) -> Vec<String> {
     let password = run.redis.password_file.as_ref();
     let password =
@@ -349,7 +360,7 @@ fn entrance(run: &RunFile) -> Vec<String> {
     password.into_iter().chain(authority).collect()
 }
 
-/// Adds which flag helps.
+/// Adds the flag that helps.
 fn hint(error: Error) -> anyhow::Error {
     let help = match &error {
         Error::PortTaken { .. } => "stop that program or choose another port with --port",
@@ -359,8 +370,8 @@ fn hint(error: Error) -> anyhow::Error {
     anyhow::anyhow!("{error}: {help}")
 }
 
-/// Lines of our own among the services' lines. A thread of its own writes them: a terminal that is stopped or a
-/// pipe that nobody reads must not keep the supervisor from its work. That nobody reads them is no reason to stop.
+/// The stack's own messages among the services' lines. A separate thread writes them, because a
+/// stopped terminal or an unread pipe must not block the supervisor, and is no reason to stop.
 struct Console {
     lines: SyncSender<String>,
     thread: JoinHandle<()>,
@@ -378,13 +389,13 @@ impl Console {
     }
 
     fn say(&self, text: &str) {
-        // With this number of lines waiting, nobody reads them.
+        // If this number of lines is waiting, they are not read.
         let _ = self.lines.try_send(text.to_owned());
     }
 
-    /// Waits for the last lines to be written, but not for ever.
+    /// Waits for the last lines to be written, with a time limit.
     fn end(self) {
         drop(self.lines);
-        probe::until(LAST_LINES, || self.thread.is_finished().then_some(()));
+        probe::until(SHUTDOWN_OUTPUT_TIMEOUT, || self.thread.is_finished().then_some(()));
     }
 }

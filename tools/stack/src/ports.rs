@@ -1,8 +1,9 @@
 //! Free TCP ports on the loopback interface.
 //!
-//! Not by binding port 0: those numbers come from the range from which outgoing connections get theirs, so a
-//! service that is killed and restarted under load would now and then find its port taken by a client. These lie
-//! below that range, and each process begins at a place of its own so that tests side by side do not meet.
+//! Binding port 0 is unsuitable: the kernel takes those ports from the range of outgoing
+//! connections, so a service that is restarted under load would occasionally find its port taken by
+//! a client. These ports lie below that range, and each process starts at a different one, so that
+//! parallel tests do not collide.
 
 use std::{
     io,
@@ -12,21 +13,24 @@ use std::{
 
 use crate::Error;
 
-const FIRST: u32 = 10_000;
-/// Linux' outgoing connections begin here (net.ipv4.ip_local_port_range), other systems' higher.
-const END: u32 = 32_768;
-/// Neighbouring process ids begin this far apart.
-const STRIDE: u32 = 128;
+const FIRST_PORT: u32 = 10_000;
+/// The start of the range of outgoing connections on Linux (net.ipv4.ip_local_port_range); other
+/// systems start higher.
+const END_PORT: u32 = 32_768;
+/// The distance between the first ports of neighbouring process ids.
+const PORTS_PER_PROCESS: u32 = 128;
 
 static HANDED_OUT: AtomicU32 = AtomicU32::new(0);
 
-/// A port nobody listens on. No two calls in one process return the same one until the range is used up.
+/// A port without a listener. No two calls in one process return the same one until the range is
+/// used up.
 #[must_use]
 pub fn free() -> u16 {
     loop {
         let step = HANDED_OUT.fetch_add(1, Ordering::Relaxed);
-        let place = std::process::id().wrapping_mul(STRIDE).wrapping_add(step) % (END - FIRST);
-        let port = u16::try_from(FIRST + place).unwrap_or(u16::MAX);
+        let place = std::process::id().wrapping_mul(PORTS_PER_PROCESS).wrapping_add(step)
+            % (END_PORT - FIRST_PORT);
+        let port = u16::try_from(FIRST_PORT + place).unwrap_or(u16::MAX);
         if is_free(port) {
             return port;
         }
@@ -39,7 +43,7 @@ pub fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
-/// The port so many after `first`, if it can be had.
+/// The port at this distance from `first`, if it exists.
 pub(crate) fn nth_after(first: u16, further: usize) -> Result<u16, Error> {
     let port = u16::try_from(further).ok().and_then(|further| first.checked_add(further));
     match port {

@@ -1,4 +1,5 @@
-//! Files and directories that only their owner can reach: what a stack keeps are customers' data, logs and secrets.
+//! Files and directories that only their owner can access: a stack stores customers' data, logs and
+//! secrets.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
@@ -9,7 +10,7 @@ use std::{
 
 use crate::Error;
 
-/// Everything that a stack makes in its directory.
+/// The names of everything that a stack creates in its directory.
 const NAMES: [&str; 12] = [
     "auth",
     "logs",
@@ -25,19 +26,19 @@ const NAMES: [&str; 12] = [
     "users",
 ];
 
-/// Makes the directory for us alone, if it is not there.
+/// Creates the directory for its owner only, if it is missing.
 pub(crate) fn dir(dir: &Path) -> Result<(), Error> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(Error::io_at("create", dir))
 }
 
-/// How a file of ours alone is opened; more is added by the caller.
+/// Options to open a file that only its owner can access; the caller may add others.
 pub(crate) fn file() -> OpenOptions {
     let mut options = File::options();
     options.create(true).mode(0o600);
     options
 }
 
-/// Writes a file that must not be there yet.
+/// Writes a file that must not exist yet.
 pub(crate) fn write_new(path: &Path, text: &[u8], mode: u32) -> Result<(), Error> {
     OpenOptions::new()
         .write(true)
@@ -48,8 +49,8 @@ pub(crate) fn write_new(path: &Path, text: &[u8], mode: u32) -> Result<(), Error
         .map_err(Error::io_at("write", path))
 }
 
-/// Takes the rights of others from all that a stack keeps in its directory, and from the directory itself unless there
-/// is something else in it: somebody may share that.
+/// Removes the permissions of other users from everything that a stack stores in its directory. The
+/// directory itself is included unless it contains other files, which may be shared.
 pub(crate) fn close_stack(dir: &Path) -> Result<(), Error> {
     let read = || -> io::Result<bool> {
         let mut all_ours = true;
@@ -71,7 +72,7 @@ pub(crate) fn close_stack(dir: &Path) -> Result<(), Error> {
     }
 }
 
-/// Does not follow links.
+/// Removes the permissions of other users from a path. Does not follow links.
 fn close(path: &Path) -> io::Result<()> {
     let kind = path.symlink_metadata()?.file_type();
     if kind.is_dir() {
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_stack_keeps_is_closed_and_what_else_lies_there_stays_as_it_was() {
+    fn a_stacks_files_are_closed_to_others_and_other_files_stay_unchanged() {
         let dir = tempfile::tempdir().unwrap();
         let (data, notes) = (dir.path().join("redis/appendonlydir"), dir.path().join("notes"));
         fs::create_dir_all(&data).unwrap();

@@ -1,4 +1,4 @@
-//! Looking from outside whether something is so yet: polling with a deadline, and the status of an HTTP path.
+//! Checks of external conditions: polling with a deadline, and the status of an HTTP path.
 
 use std::{
     io::{self, BufRead, BufReader, Write},
@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Asks `check` again and again until it has an answer; `None` once the time is over.
+/// Calls `check` repeatedly until it returns a value; `None` after the deadline.
 pub fn until<T>(within: Duration, mut check: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + within;
     let mut pause = Duration::from_millis(1);
@@ -21,13 +21,14 @@ pub fn until<T>(within: Duration, mut check: impl FnMut() -> Option<T>) -> Optio
     }
 }
 
-/// The status code of `GET path`, by the smallest HTTP/1.1 there is: tests of other crates need no client for it.
+/// The status code of `GET path` with a minimal HTTP/1.1 client, so that tests of other crates need
+/// none.
 pub fn http_status(address: SocketAddr, path: &str) -> io::Result<u16> {
-    let patience = Duration::from_secs(2);
-    let mut stream = TcpStream::connect_timeout(&address, patience)?;
-    stream.set_read_timeout(Some(patience))?;
-    stream.set_write_timeout(Some(patience))?;
-    // In one piece: a server that answers the first of several and closes would reset the connection.
+    let timeout = Duration::from_secs(2);
+    let mut stream = TcpStream::connect_timeout(&address, timeout)?;
+    stream.set_read_timeout(Some(timeout))?;
+    stream.set_write_timeout(Some(timeout))?;
+    // One write: a server that answers the first of several and closes would reset the connection.
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut status_line = String::new();

@@ -1,4 +1,5 @@
-//! One child process: a service binary (or redis-server) with an environment of its own, and what can be done to it.
+//! A child process: a service binary (or redis-server) with its own environment, and operations on
+//! it.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +20,7 @@ use nix::{
 pub use crate::logs::Output;
 use crate::{Error, logs, private, probe, spawn};
 
-/// What to run: kept, so that the same can be started again.
+/// The command, kept for restarts.
 #[derive(Debug)]
 pub struct ServiceCommand {
     name: String,
@@ -32,7 +33,7 @@ pub struct ServiceCommand {
 }
 
 impl ServiceCommand {
-    /// `name` appears in messages. The environment is empty but for PATH, HOME and RUST_BACKTRACE.
+    /// `name` appears in messages. The environment contains only PATH, HOME and RUST_BACKTRACE.
     pub fn new(name: impl Into<String>, program: impl Into<PathBuf>, output: Output) -> Self {
         let inherited = ["PATH", "HOME", "RUST_BACKTRACE"]
             .into_iter()
@@ -62,7 +63,7 @@ impl ServiceCommand {
         self
     }
 
-    /// Sets many.
+    /// Sets several environment variables.
     #[must_use]
     pub(crate) fn envs<K: ToString, V: ToString>(
         mut self,
@@ -73,32 +74,33 @@ impl ServiceCommand {
         self
     }
 
-    /// Bounds the private memory that it may write to (RLIMIT_DATA), in bytes: heap, and stacks of its threads.
+    /// Limits the private memory that the process may write to (RLIMIT_DATA), in bytes: the heap
+    /// and the stacks of its threads.
     #[must_use]
     pub(crate) fn data_limit(mut self, bytes: Option<u64>) -> Self {
         self.data_limit = bytes;
         self
     }
 
-    /// A file to hand over as standard input; its locks live on in the child.
+    /// Passes a file as standard input; its locks live on in the child.
     pub(crate) fn stdin(mut self, file: File) -> Self {
         self.stdin = Some(file);
         self
     }
 }
 
-/// A process that runs, or ran. Dropping it kills it.
+/// A process that is running or has ended. Dropping it kills it.
 #[derive(Debug)]
 pub struct ServiceProcess {
     command: ServiceCommand,
     child: Child,
-    /// Where in the log file this run began.
+    /// The position in the log file at which this run began.
     log_start: u64,
     forwarder: Option<JoinHandle<()>>,
 }
 
 impl ServiceProcess {
-    /// Starts the process; it is not ready yet.
+    /// Starts the process without waiting until it is ready.
     pub fn spawn(command: ServiceCommand) -> Result<Self, Error> {
         let (child, log_start, forwarder) = launch(&command)?;
         Ok(Self { command, child, log_start, forwarder })
@@ -110,23 +112,23 @@ impl ServiceProcess {
         &self.command.name
     }
 
-    /// The process id of the newest run.
+    /// The process id of the latest run.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Whether it has not ended yet.
+    /// Whether the process is running.
     pub fn is_running(&mut self) -> bool {
         self.exit_status().is_none()
     }
 
-    /// How it ended, if it did.
+    /// The exit status, if the process has ended.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    /// SIGKILL: gone when this returns.
+    /// SIGKILL; the process has ended when this returns.
     pub fn kill(&mut self) -> Result<(), Error> {
         self.child
             .kill()
@@ -136,9 +138,9 @@ impl ServiceProcess {
         Ok(())
     }
 
-    /// SIGTERM: asks it to end; [`wait`](Self::wait) tells when it did.
+    /// SIGTERM: requests the end of the process; [`wait`](Self::wait) waits for it.
     pub fn terminate(&mut self) -> Result<(), Error> {
-        // One that was reaped has no process id any more; somebody else may have it now.
+        // A reaped process has no process id any more; another process may have it now.
         if !self.is_running() {
             return Ok(());
         }
@@ -147,7 +149,7 @@ impl ServiceProcess {
             .map_err(|errno| Error::io(format!("terminate {}", self.command.name))(errno.into()))
     }
 
-    /// How it ended, once it has.
+    /// Waits for the exit status.
     pub fn wait(&mut self, within: Duration) -> Result<ExitStatus, Error> {
         let status = probe::until(within, || self.exit_status())
             .ok_or_else(|| Error::StillRunning { name: self.command.name.clone(), within })?;
@@ -155,14 +157,14 @@ impl ServiceProcess {
         Ok(status)
     }
 
-    /// Starts the same again, after killing it if it runs.
+    /// Starts the same command again, after killing the process if it is running.
     pub fn restart(&mut self) -> Result<(), Error> {
         self.kill()?;
         (self.child, self.log_start, self.forwarder) = launch(&self.command)?;
         Ok(())
     }
 
-    /// All it wrote in all its runs; empty when its output is forwarded.
+    /// The output of all runs; empty if the output is forwarded.
     #[must_use]
     pub fn logs(&self) -> String {
         match &self.command.output {
@@ -173,7 +175,7 @@ impl ServiceProcess {
         }
     }
 
-    /// Keeps its log file, if it has one, from growing without bound.
+    /// Limits the size of its log file, if it has one.
     pub(crate) fn bound_log(&mut self) {
         if let Output::File(path) = &self.command.output
             && logs::rotate(path)
@@ -190,7 +192,7 @@ impl ServiceProcess {
         }
     }
 
-    /// An error if it has ended although it should run.
+    /// An error if the process has ended although it should be running.
     pub(crate) fn expect_running(&mut self) -> Result<(), Error> {
         match self.exit_status() {
             None => Ok(()),
@@ -201,13 +203,14 @@ impl ServiceProcess {
         }
     }
 
-    /// The error for one that runs but is not ready.
+    /// The error for a process that is running but not ready.
     pub(crate) fn not_ready(&self, within: Duration) -> Error {
         let (name, log) = (self.command.name.clone(), self.log_tail());
         Error::NotReady { name, within, log }
     }
 
-    /// Lets the last lines of an ended process through. Not for ever: a child of its own may keep the pipe open.
+    /// Forwards the last lines of an ended process, with a time limit: a child of that process may
+    /// keep the pipe open.
     fn drain(&mut self) {
         if let Some(forwarder) = self.forwarder.take() {
             probe::until(Duration::from_secs(1), || forwarder.is_finished().then_some(()));
@@ -217,7 +220,7 @@ impl ServiceProcess {
 
 impl Drop for ServiceProcess {
     fn drop(&mut self) {
-        // There is nobody left to tell, and one that is gone already is what we want.
+        // A drop cannot report an error, and the process may have ended already.
         let _ = self.kill();
     }
 }
@@ -246,7 +249,8 @@ fn launch(command: &ServiceCommand) -> Result<(Child, u64, Option<JoinHandle<()>
         .env_clear()
         .envs(&command.env)
         .stdin(stdin)
-        // A Ctrl-C in the terminal is for us alone; we then end the others in the right order.
+        // A Ctrl-C in the terminal concerns only this process, which then ends the others in the
+        // right order.
         .process_group(0);
     match &command.output {
         Output::File(path) => {

@@ -1,5 +1,5 @@
-//! Finds the programs of others that we run, or installs them where that can be done without a question:
-//! redis-server, and for tests a browser and what reads Python's packages.
+//! Finds the external programs, or installs them where that needs no confirmation: redis-server,
+//! and for tests a browser and pip.
 
 use std::{
     io::{self, Write},
@@ -11,17 +11,18 @@ use std::{
 
 use crate::{Error, lock};
 
-/// Scripts, streams and consumer groups are used as they are from here on (XAUTOCLAIM is the newest of them).
-const OLDEST: (u32, u32) = (6, 2);
-const INSTALL: &str = include_str!("install_packages.sh");
+/// The oldest supported version, which has all the commands for scripts, streams and consumer
+/// groups (XAUTOCLAIM is the newest of them).
+const OLDEST_VERSION: (u32, u32) = (6, 2);
+const INSTALL_SCRIPT: &str = include_str!("install_packages.sh");
 
-/// Something that is found on the machine or installed.
+/// A program that is found on the machine or installed.
 struct Need {
-    /// What it is called in messages.
+    /// The name in messages.
     name: &'static str,
-    /// Debian's packages of it.
+    /// Its Debian packages.
     packages: &'static [&'static str],
-    /// What to do where they cannot be installed.
+    /// The instruction if they cannot be installed.
     manual: &'static str,
 }
 
@@ -33,7 +34,7 @@ const REDIS: Need = Need {
 
 const CHROMIUM: Need = Need {
     name: "chromium with chromedriver",
-    // Without a font of its own a browser draws with whatever there is.
+    // Without an installed font a browser renders with an arbitrary one.
     packages: &["chromium", "chromium-driver", "fonts-liberation"],
     manual: "install Chromium and its chromedriver, or name them in CHROMIUM and CHROMEDRIVER",
 };
@@ -44,8 +45,8 @@ const PIP: Need = Need {
     manual: "install python3 with pip",
 };
 
-/// The redis-server to run: the one named by REDIS_SERVER, else redis-server or valkey-server from PATH, else
-/// (Debian, Ubuntu) one that is installed now. Looks once per process.
+/// The redis-server to run: the one in REDIS_SERVER, or else redis-server or valkey-server from
+/// PATH, or else (Debian, Ubuntu) one that is installed now. Searches once per process.
 pub fn redis_server() -> Result<PathBuf, Error> {
     static FOUND: Mutex<Option<PathBuf>> = Mutex::new(None);
     once(&FOUND, || {
@@ -58,17 +59,17 @@ pub fn redis_server() -> Result<PathBuf, Error> {
     })
 }
 
-/// A browser for tests, and the program through which it is driven.
+/// A browser for tests, and its WebDriver server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Browser {
     /// Chromium.
     pub chromium: PathBuf,
-    /// Its WebDriver server.
+    /// The WebDriver server of Chromium.
     pub chromedriver: PathBuf,
 }
 
-/// The browser to test with: named by CHROMIUM and CHROMEDRIVER, else from PATH, else (Debian) installed now. Only
-/// tests ask for it. Looks once per process.
+/// The browser for tests: the one in CHROMIUM and CHROMEDRIVER, or else from PATH, or else (Debian)
+/// installed now. Only tests use it. Searches once per process.
 pub fn browser() -> Result<Browser, Error> {
     static FOUND: Mutex<Option<Browser>> = Mutex::new(None);
     once(&FOUND, || {
@@ -84,7 +85,7 @@ pub fn browser() -> Result<Browser, Error> {
     })
 }
 
-/// A python3 that has pip, for tests that need a file from one of Python's packages. Looks once per process.
+/// A python3 with pip, for tests that need a file of a Python package. Searches once per process.
 pub fn python_with_pip() -> Result<PathBuf, Error> {
     static FOUND: Mutex<Option<PathBuf>> = Mutex::new(None);
     let has_pip = |python: &PathBuf| {
@@ -95,7 +96,7 @@ pub fn python_with_pip() -> Result<PathBuf, Error> {
     once(&FOUND, || PIP.find_or_install(|| in_path(&["python3"]).filter(has_pip)))
 }
 
-/// What was found before, or what `find` finds now.
+/// The result of the first call of `find`.
 fn once<T: Clone>(
     found: &Mutex<Option<T>>,
     find: impl FnOnce() -> Result<T, Error>,
@@ -107,7 +108,7 @@ fn once<T: Clone>(
     }
 }
 
-/// The program that an environment variable names, if it names one.
+/// The program in an environment variable, if it is set.
 fn named(variable: &str) -> Result<Option<PathBuf>, Error> {
     let named = std::env::var_os(variable).map(PathBuf::from);
     match named {
@@ -132,7 +133,7 @@ fn is_program(file: &Path) -> bool {
 }
 
 impl Need {
-    /// What `find` finds, after installing it if need be.
+    /// The result of `find`, after an installation if necessary.
     fn find_or_install<T>(&self, find: impl Fn() -> Option<T>) -> Result<T, Error> {
         let Self { name, packages, manual } = self;
         if let Some(found) = find() {
@@ -141,12 +142,13 @@ impl Need {
         if in_path(&["apt-get"]).is_none() {
             return Err(Error::Provision(format!("{name} is not installed: {manual}")));
         }
-        // Test processes side by side: the first installs, the others wait here and then find it.
+        // Of several test processes the first one installs, and the others wait here and then find
+        // the program.
         let _lock = lock::hold(&std::env::temp_dir().join("install-packages.lock"))?;
         if let Some(found) = find() {
             return Ok(found);
         }
-        // The owner of our own entry in /proc is whom we run as.
+        // The owner of this process' entry in /proc is the effective user.
         let is_root = Path::new("/proc/self").metadata().is_ok_and(|meta| meta.uid() == 0);
         let shell: &[&str] = if is_root { &["sh", "-c"] } else { &["sudo", "-n", "sh", "-c"] };
         let by = if is_root { "apt-get" } else { "sudo apt-get" };
@@ -157,7 +159,7 @@ impl Need {
         );
         let output = Command::new(shell[0])
             .args(&shell[1..])
-            .args([INSTALL, "install"])
+            .args([INSTALL_SCRIPT, "install"])
             .args(*packages)
             .stdin(Stdio::null())
             .output()
@@ -183,7 +185,7 @@ fn check_version(server: &Path) -> Result<(), Error> {
     let said = String::from_utf8_lossy(&output.stdout);
     let said = said.lines().next().unwrap_or_default();
     match version(said) {
-        Some(version) if version >= OLDEST => Ok(()),
+        Some(version) if version >= OLDEST_VERSION => Ok(()),
         Some((major, minor)) => Err(Error::Provision(format!(
             "{} is version {major}.{minor}, and 6.2 or newer is needed: name another in REDIS_SERVER",
             server.display()
@@ -195,7 +197,7 @@ fn check_version(server: &Path) -> Result<(), Error> {
     }
 }
 
-/// From `Redis server v=7.0.15 sha=…` or `Valkey server v=8.1.1 …`.
+/// Parses `Redis server v=7.0.15 sha=…` or `Valkey server v=8.1.1 …`.
 fn version(said: &str) -> Option<(u32, u32)> {
     let numbers = said.split_whitespace().find_map(|word| word.strip_prefix("v="))?;
     let mut numbers = numbers.split('.').map_while(|number| number.parse().ok());

@@ -1,4 +1,4 @@
-//! A private redis-server: its own data directory, its own address, gone when dropped.
+//! A private redis-server with its own data directory and address, removed on drop.
 
 use std::{
     collections::BTreeMap,
@@ -21,24 +21,24 @@ use crate::{
     provision, tls,
 };
 
-/// A server that has not answered by then never will; long, because it may first have to load much data.
-const START: Duration = Duration::from_secs(120);
-const STOP: Duration = Duration::from_secs(10);
-const LOG: &str = "redis.log";
-/// The lines that it had before it was rotated.
-const OLDER_LOG: &str = "redis.log.1";
-/// The ACL file that is made at every start.
-const USERS: &str = "users.acl";
+/// The time limit for the start; long, because the server may first have to load much data.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+const LOG_FILE: &str = "redis.log";
+/// The log lines before the last rotation.
+const ROTATED_LOG_FILE: &str = "redis.log.1";
+/// The ACL file, which is written at every start.
+const ACL_FILE: &str = "users.acl";
 
-/// When what was written is safe on disk.
+/// The durability of writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Appendfsync {
-    /// Before the answer: what was answered survives a power cut.
+    /// Before the answer: answered writes survive a power cut.
     #[default]
     Always,
     /// Within a second.
     Everysec,
-    /// Never: no append-only file at all, a restart forgets everything.
+    /// Never: there is no append-only file, and a restart loses all data.
     No,
 }
 
@@ -55,44 +55,47 @@ impl FromStr for Appendfsync {
     }
 }
 
-/// Where the server is reached.
+/// The address of a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Listen {
-    /// Only through a socket file in a directory of its own: no port, so no clash.
+    /// A socket file in a separate directory: without a port there is no conflict.
     #[default]
     UnixSocket,
     /// A free port of 127.0.0.1.
     FreePort,
     /// This port of 127.0.0.1.
     Port(u16),
-    /// This port of 127.0.0.1, or a free one if somebody else has it.
+    /// This port of 127.0.0.1, or a free one if it is taken.
     Preferably(u16),
 }
 
-/// How to start a server: by default for one test, with all durability, in a temporary directory.
+/// The options of a server: by default for one test, with full durability, in a temporary
+/// directory.
 #[derive(Clone, Debug)]
 pub struct RedisOptions {
-    /// What it is called in messages and beside other processes.
+    /// The name in messages and in lists of processes.
     pub name: String,
-    /// Keeps the data here, also after the server is dropped; `None`: in a temporary directory.
+    /// The data directory, which outlives the server; `None` for a temporary directory.
     pub data_dir: Option<PathBuf>,
-    /// Where to listen.
+    /// The address.
     pub listen: Listen,
-    /// How durable writes are.
+    /// The durability of writes.
     pub appendfsync: Appendfsync,
-    /// The most memory, as Redis takes it (`512mb`); `None`: half of this machine's.
+    /// The memory limit in Redis' notation (`512mb`); `None` for half of this machine's memory.
     pub maxmemory: Option<String>,
-    /// What to do when `maxmemory` is reached.
+    /// The policy when `maxmemory` is reached.
     pub maxmemory_policy: String,
-    /// Removes what an earlier server left in the data directory; nothing but Redis' own files is touched.
+    /// Whether to remove the data of an earlier server from the directory; only Redis' own files
+    /// are removed.
     pub fresh: bool,
-    /// The users that it knows; `None`: nobody is asked who they are.
+    /// The users; `None` for no authentication.
     pub users: Option<RedisUsers>,
-    /// What it speaks TLS with, and nothing else; it then has a port in any case.
+    /// The certificates for TLS, which is then required; the server then has a port in any case.
     pub certificates: Option<Certificates>,
-    /// More of the command line, for example `--maxmemory` and `10mb`; it wins over all of the above.
+    /// Additional arguments, for example `--maxmemory` and `10mb`, which take precedence over all
+    /// other options.
     pub args: Vec<String>,
-    /// More of its environment.
+    /// Additional environment variables.
     pub env: BTreeMap<String, String>,
 }
 
@@ -122,14 +125,14 @@ pub struct RedisServer {
     certificates: Option<Certificates>,
     dir: PathBuf,
     _temp_dir: Option<TempDir>,
-    // Dropped after the process is dead, and never before.
+    // Dropped only after the process has ended.
     _lock: Flock<File>,
 }
 
 impl RedisServer {
     /// Starts a server and waits until it answers.
     pub fn start(mut options: RedisOptions) -> Result<Self, Error> {
-        // Redis speaks TLS at ports only.
+        // Redis supports TLS on ports only.
         if options.certificates.is_some() && options.listen == Listen::UnixSocket {
             options.listen = Listen::FreePort;
         }
@@ -138,7 +141,7 @@ impl RedisServer {
         };
         let at = |listen| RedisOptions { listen, ..options.clone() };
         match Self::launch(at(Listen::Port(port))) {
-            // Somebody else has the port, or was faster between our looking and the server's binding.
+            // Another program has the port, or took it between the check and the server's bind.
             Err(Error::PortTaken { .. } | Error::Ended { .. }) => {
                 Self::launch(at(Listen::FreePort))
             }
@@ -148,7 +151,8 @@ impl RedisServer {
 
     fn launch(options: RedisOptions) -> Result<Self, Error> {
         let program = provision::redis_server()?;
-        // The socket never lies in a given data directory: a socket's path may have 107 bytes at most.
+        // The socket is never in a given data directory: the path of a socket is limited to 107
+        // bytes.
         let temp_dir = match (&options.data_dir, options.listen) {
             (Some(_), Listen::FreePort | Listen::Port(_) | Listen::Preferably(_)) => None,
             (None, _) | (_, Listen::UnixSocket) => {
@@ -176,15 +180,15 @@ impl RedisServer {
             Appendfsync::Everysec => ("yes", "everysec"),
             Appendfsync::No => ("no", "no"),
         };
-        // The server keeps the lock on its directory as its standard input. Should it survive us (see spawn.rs),
-        // no second server gets at the same files.
+        // The server holds the lock on its directory as its standard input. If it outlives this
+        // process (see spawn.rs), no second server can use the same files.
         let inherited_lock = lock.try_clone().map_err(Error::io_at("share the lock of", &dir))?;
-        let log = Output::File(dir.join(LOG));
+        let log = Output::File(dir.join(LOG_FILE));
         let command = match &options.users {
             None => ServiceCommand::new(options.name, program, log),
             Some(users) => ServiceCommand::new(options.name, "/bin/sh", log)
                 .args([users.entrypoint(), program])
-                .env("REDIS_ACL_FILE", dir.join(USERS).display().to_string())
+                .env("REDIS_ACL_FILE", dir.join(ACL_FILE).display().to_string())
                 .envs(users.variables()),
         };
         let command = command
@@ -220,7 +224,8 @@ impl RedisServer {
         Ok(server)
     }
 
-    /// The address as clients want it: `redis://127.0.0.1:<port>` (`rediss:` with TLS) or `redis+unix://<path>`.
+    /// The address for clients: `redis://127.0.0.1:<port>` (`rediss:` with TLS) or
+    /// `redis+unix://<path>`.
     #[must_use]
     pub fn url(&self) -> String {
         match &self.address {
@@ -244,18 +249,19 @@ impl RedisServer {
         self.process.pid()
     }
 
-    /// SIGKILL: gone when this returns.
+    /// SIGKILL; the server has ended when this returns.
     pub fn kill(&mut self) -> Result<(), Error> {
         self.process.kill()
     }
 
-    /// SIGTERM, and waits until it has written what it had to and ended.
+    /// SIGTERM; waits until the server has saved its data and ended.
     pub fn terminate(&mut self) -> Result<(), Error> {
         self.process.terminate()?;
-        self.process.wait(STOP).map(drop)
+        self.process.wait(STOP_TIMEOUT).map(drop)
     }
 
-    /// The same server again, on the same data and address, after killing it if it runs.
+    /// Starts the same server again, on the same data and address, after killing it if it is
+    /// running.
     pub fn restart(&mut self) -> Result<(), Error> {
         self.process.restart()?;
         self.wait_ready()
@@ -267,24 +273,24 @@ impl RedisServer {
     }
 
     fn wait_ready(&mut self) -> Result<(), Error> {
-        let answered = probe::until(START, || match self.process.expect_running() {
+        let answered = probe::until(START_TIMEOUT, || match self.process.expect_running() {
             Ok(()) => self.answers().ok().filter(|yes| *yes).map(|_| Ok(())),
             Err(ended) => Some(Err(ended)),
         });
-        answered.unwrap_or_else(|| Err(self.process.not_ready(START)))
+        answered.unwrap_or_else(|| Err(self.process.not_ready(START_TIMEOUT)))
     }
 
     fn answers(&self) -> io::Result<bool> {
-        let patience = Some(Duration::from_secs(2));
+        let timeout = Some(Duration::from_secs(2));
         match &self.address {
             Address::Unix(path) => {
                 let stream = UnixStream::connect(path)?;
-                stream.set_read_timeout(patience)?;
+                stream.set_read_timeout(timeout)?;
                 self.is_itself(stream)
             }
             Address::Tcp(port) => {
                 let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, *port))?;
-                stream.set_read_timeout(patience)?;
+                stream.set_read_timeout(timeout)?;
                 match &self.certificates {
                     Some(certificates) => self.is_itself(tls::wrap(stream, certificates)?),
                     None => self.is_itself(stream),
@@ -293,7 +299,8 @@ impl RedisServer {
         }
     }
 
-    /// PING alone would also be answered by a stranger who got the port a moment earlier; the process id is ours.
+    /// Whether the answering server is this one. A foreign server that just took the port would
+    /// also answer PING, so the process id is compared.
     fn is_itself(&self, mut stream: impl Read + Write) -> io::Result<bool> {
         stream.write_all(b"PING\r\nINFO server\r\n")?;
         let mut reply = Vec::new();
@@ -305,7 +312,7 @@ impl RedisServer {
             if text.starts_with("-LOADING") || read == 0 {
                 return Ok(false);
             }
-            // Any other refusal (a password was set by an extra argument) is an answer, too.
+            // Any other refusal (an extra argument set a password) is an answer as well.
             if text.starts_with('-') {
                 return Ok(true);
             }
@@ -324,10 +331,10 @@ enum Address {
     Tcp(u16),
 }
 
-/// A part of this machine's memory, as Redis takes it. The rest is for the services, and for the copies
-/// of what changes while Redis rewrites its append-only file.
+/// A fraction of this machine's memory, in Redis' notation. The rest is for the services, and for
+/// the copies of changed pages while Redis rewrites its append-only file.
 pub(crate) fn share_of_memory(parts: u64) -> String {
-    // 0 is no limit; there is no Linux that does not say.
+    // 0 means no limit; every Linux reports its memory.
     sysinfo().map_or(0, |machine| machine.ram_total() / parts).to_string()
 }
 
@@ -341,15 +348,15 @@ fn tls_arguments(certificates: &Certificates, port: u16) -> [OsString; 10] {
         certificates.server_key().into(),
         "--tls-ca-cert-file".into(),
         certificates.ca().into(),
-        // Whoever shows one shows a good one.
+        // A client certificate is optional, but must be valid.
         "--tls-auth-clients".into(),
         "optional".into(),
     ]
 }
 
-/// Removes by name, so that a wrong directory loses nothing of its owner's.
+/// Removes files by name, so that a wrong directory loses no other files.
 fn clear(dir: &Path) -> Result<(), Error> {
-    for name in ["appendonlydir", "appendonly.aof", "dump.rdb", LOG, OLDER_LOG] {
+    for name in ["appendonlydir", "appendonly.aof", "dump.rdb", LOG_FILE, ROTATED_LOG_FILE] {
         let path = dir.join(name);
         let removed =
             if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };

@@ -1,4 +1,4 @@
-//! `run.json`: which processes a stack consists of, for other tools (load, audit, measurements) to find them.
+//! `run.json`: the processes of a stack, for other tools (load, audit, measurements).
 
 use std::{
     collections::BTreeMap,
@@ -22,13 +22,15 @@ pub struct RunFile {
     pub stack_pid: u32,
     /// The Redis of every topic that is not in `topics`.
     pub redis: RunningRedis,
-    /// The Redis of each topic (order, inventory, account, message) where they are isolated; empty otherwise.
+    /// The Redis of each topic (order, inventory, account, message) if they are isolated; empty
+    /// otherwise.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub topics: BTreeMap<String, RunningRedis>,
-    /// The key whose tokens the gateways take, if they ask for tokens.
+    /// The key whose tokens the gateways accept, if they require tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_key: Option<PathBuf>,
-    /// The file with the secret that the gateways show order_service, unless it was given to the stack.
+    /// The file with the gateways' secret for order_service, unless the secret was given to the
+    /// stack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway_secret: Option<PathBuf>,
     /// Every instance of every service.
@@ -38,14 +40,14 @@ pub struct RunFile {
 /// A Redis of a running stack.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunningRedis {
-    /// What tools connect to.
+    /// The URL for tools.
     pub url: String,
-    /// Its process, unless the stack was given somebody else's Redis.
+    /// Its process id, unless an external Redis was given to the stack.
     pub pid: Option<u32>,
-    /// Where the password of the user in the URL is, if there is one.
+    /// The file with the password of the URL's user, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_file: Option<PathBuf>,
-    /// Who has signed its certificate, if it speaks TLS.
+    /// The authority of its certificate, with TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_ca: Option<PathBuf>,
 }
@@ -59,7 +61,7 @@ pub struct RunningService {
     pub instance: String,
     /// The process id.
     pub pid: u32,
-    /// Where it answers HTTP, if it does.
+    /// Its HTTP address, if it has one.
     pub http: Option<SocketAddr>,
     /// Its operations port.
     pub ops: SocketAddr,
@@ -74,7 +76,7 @@ impl RunFile {
             .map_err(Error::io_at("read", &path))
     }
 
-    /// Writes it in one step: a reader sees the old one or the new one.
+    /// Writes the file atomically: a reader sees either the old or the new one.
     pub(crate) fn write(&self, dir: &Path) -> Result<(), Error> {
         let path = dir.join(NAME);
         let unfinished = dir.join("run.json.new");
@@ -88,7 +90,7 @@ impl RunFile {
     }
 
     pub(crate) fn remove(dir: &Path) {
-        // Gone already is as good.
+        // The file may already be gone.
         let _ = fs::remove_file(dir.join(NAME));
     }
 }

@@ -1,8 +1,8 @@
-//! The five services by name, and how many of each.
+//! The five services by name, and the number of their instances.
 
 use std::{fmt, str::FromStr};
 
-/// One of the five services; package and binary have the same name.
+/// One of the five services; its package and binary have the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Service {
     /// `gateway_api`
@@ -18,11 +18,11 @@ pub enum Service {
 }
 
 impl Service {
-    /// All of them, in the order a request meets them.
+    /// All services, in the order in which a request reaches them.
     pub const ALL: [Self; 5] =
         [Self::Gateway, Self::Order, Self::Inventory, Self::Account, Self::Message];
 
-    /// The name of its package and binary.
+    /// The name of the package and the binary.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -34,7 +34,7 @@ impl Service {
         }
     }
 
-    /// Who it is in Redis, where it has rights of its own.
+    /// The Redis user of the service.
     #[must_use]
     pub const fn redis_user(self) -> &'static str {
         match self {
@@ -46,7 +46,7 @@ impl Service {
         }
     }
 
-    /// Whether it answers HTTP besides its operations port.
+    /// Whether the service has an HTTP port besides its operations port.
     #[must_use]
     pub const fn has_http(self) -> bool {
         matches!(self, Self::Gateway | Self::Order)
@@ -70,12 +70,12 @@ impl FromStr for Service {
     }
 }
 
-/// `inventory_service=3`: so many instances of one service.
+/// The number of instances of a service: `inventory_service=3`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InstanceCount {
-    /// Which service.
+    /// The service.
     pub service: Service,
-    /// How many; none leaves the place to somebody else's process.
+    /// The number of instances; 0 if the service runs elsewhere.
     pub count: usize,
 }
 

@@ -1,9 +1,10 @@
-//! Starting child processes that end with us, even when we are killed with SIGKILL.
+//! Child processes that end with this process, even if it is killed with SIGKILL.
 //!
-//! Linux can signal a child when its parent dies, but counts the parent's *thread* as the parent, and a test's
-//! thread is short-lived. So one thread that lives as long as the process spawns them all. The wish itself is set
-//! by util-linux' `setpriv`, which then becomes the program (same pid): doing it here would take unsafe code.
-//! Where there is no `setpriv`, children outlive a parent that is killed with SIGKILL; every other end stops them.
+//! Linux can signal a child when its parent dies, but counts the parent's *thread* as the parent,
+//! and a test's thread is short-lived. So one thread that lives as long as the process spawns all
+//! children. util-linux' `setpriv` requests the signal and then becomes the program (same pid):
+//! requesting it here would take unsafe code. Without `setpriv`, children outlive a parent that is
+//! killed with SIGKILL; every other end stops them.
 
 use std::{
     ffi::OsStr,
@@ -19,11 +20,11 @@ use std::{
 
 type Job = (Command, Sender<io::Result<Child>>);
 
-/// Becomes the program (same pid), whose files are for its owner alone.
-const PRIVATELY: [&str; 3] = ["/bin/sh", "-c", "umask 077; exec \"$0\" \"$@\""];
+/// A shell that becomes the program (same pid), whose files only their owner can read.
+const PRIVATE_SHELL: [&str; 3] = ["/bin/sh", "-c", "umask 077; exec \"$0\" \"$@\""];
 
-/// A command that runs `program` so that nobody else can read its files, and that it dies with us where the system can do
-/// that.
+/// A command that runs `program` with files that only their owner can read, and that ends with this
+/// process if the system supports that.
 pub(crate) fn command(program: &Path) -> Command {
     static SETPRIV_WORKS: OnceLock<bool> = OnceLock::new();
     let with_setpriv = |program: &OsStr| {
@@ -39,20 +40,20 @@ pub(crate) fn command(program: &Path) -> Command {
             .status()
             .is_ok_and(|status| status.success())
     });
-    let [shell, arguments @ ..] = PRIVATELY;
+    let [shell, arguments @ ..] = PRIVATE_SHELL;
     let mut command = if *works { with_setpriv(shell.as_ref()) } else { Command::new(shell) };
     command.args(arguments).arg(program);
     command
 }
 
-/// Spawns from the thread that never ends.
+/// Spawns from the permanent thread.
 pub(crate) fn spawn(command: Command) -> io::Result<Child> {
     static SPAWNER: OnceLock<Sender<Job>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {
         let (jobs, queue): (Sender<Job>, Receiver<Job>) = channel();
         thread::spawn(move || {
             for (mut command, answer) in queue {
-                // Nobody waits for the answer only if the asking thread is gone; the child must not stay then.
+                // The receiver is gone only if its thread is; the child must not stay then.
                 if let Err(unheard) = answer.send(command.spawn())
                     && let Ok(mut child) = unheard.0
                 {

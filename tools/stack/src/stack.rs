@@ -1,4 +1,5 @@
-//! The whole system: one Redis, or one for each topic, and any number of instances of the five services, wired to each other.
+//! The whole system: one Redis, or one per topic, and any number of instances of the five services,
+//! connected to each other.
 
 use std::{
     collections::BTreeMap,
@@ -22,90 +23,90 @@ use crate::{
     token_key,
 };
 
-/// How long all services together may take to finish what is in hand after SIGTERM.
-const GRACE: Duration = Duration::from_secs(10);
+/// The time limit for all services to finish their work after SIGTERM.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where the services' logs go.
+/// The destination of the services' logs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Logs {
     /// `logs/<instance>.log` in the stack's directory, where a test can read them.
     #[default]
     Files,
-    /// Our standard output, each line with its instance in front.
+    /// Standard output, with the instance in front of each line.
     Forward {
-        /// Each service's prefix in a colour of its own.
+        /// Whether each service's prefix has its own colour.
         colour: bool,
     },
 }
 
-/// What to start. The default is what most tests want: one instance of each service in a debug build, a private
-/// Redis on a unix socket, free ports, a temporary directory, no demo data.
+/// The options of a stack. The default suits most tests: one instance of each service in a debug
+/// build, a private Redis on a Unix socket, free ports, a temporary directory, no demo data.
 #[derive(Clone, Debug, Default)]
 pub struct StackOptions {
-    /// Instances of a service; one where nothing is said.
+    /// The number of instances of each service; one by default.
     pub instances: BTreeMap<Service, usize>,
-    /// The private Redis; without a data directory of its own it gets `redis` in the stack's.
+    /// The private Redis; its default data directory is `redis` in the stack's directory.
     pub redis: RedisOptions,
-    /// Four private servers of this kind instead of one, each with the database of one topic.
+    /// Whether there are four private servers of this kind instead of one, one per topic.
     pub isolated: bool,
-    /// Each service is a user of its own in the private Redis, with the rights of `deploy/redis/users.acl` and a
-    /// password made for it.
+    /// Whether each service is a separate user of the private Redis, with the permissions of
+    /// `deploy/redis/users.acl` and a generated password.
     pub acl: bool,
-    /// The private Redis speaks TLS and nothing else, with certificates made for it.
+    /// Whether the private Redis accepts only TLS, with generated certificates.
     pub tls: bool,
-    /// The gateways ask for tokens, signed with a key that is made in the directory.
+    /// Whether the gateways require tokens, signed with a key that is generated in the directory.
     pub auth: bool,
-    /// Uses this Redis, which runs already, instead of private ones.
+    /// The URL of a running Redis, instead of private ones.
     pub redis_url: Option<String>,
-    /// Which build of the services.
+    /// The build profile of the services.
     pub profile: Profile,
-    /// Runs the binaries in this directory instead of building them.
+    /// The directory of existing binaries, which are then not built.
     pub binaries: Option<PathBuf>,
     /// The directory for data, logs and `run.json`, instead of a temporary one.
     pub dir: Option<PathBuf>,
-    /// Where the services' logs go.
+    /// The destination of the services' logs.
     pub logs: Logs,
-    /// The first gateway's port, instead of a free one; further gateways get the ports after it.
+    /// The first gateway's port, instead of a free one; further gateways get the following ports.
     pub gateway_port: Option<u16>,
-    /// Whether the (first) gateway publishes the demo data where there is none.
+    /// Whether the first gateway publishes the demo data if there is none.
     pub seed_demo_data: bool,
-    /// The most private memory, in bytes, that each service may have (RLIMIT_DATA).
+    /// The limit of each service's private memory in bytes (RLIMIT_DATA).
     pub service_data_limit: Option<u64>,
-    /// Environment of all services; what the stack itself sets wins over it.
+    /// The environment of all services; the stack's own variables take precedence.
     pub env: BTreeMap<String, String>,
-    /// Environment of single services; wins over everything.
+    /// The environment of single services, which takes precedence over everything.
     pub service_env: BTreeMap<Service, BTreeMap<String, String>>,
 }
 
-/// One running (or killed) instance of a service.
+/// An instance of a service, running or killed.
 #[derive(Debug)]
 pub struct Instance {
-    /// Which service.
+    /// The service.
     pub service: Service,
-    /// 1 for the first.
+    /// The number of the instance, from 1.
     pub number: usize,
-    /// Where it answers HTTP: the gateway and order_service only.
+    /// Its HTTP address: the gateway and order_service only.
     pub http: Option<SocketAddr>,
     /// Its operations port.
     pub ops: SocketAddr,
-    /// Its process, to kill and restart it.
+    /// Its process.
     pub process: ServiceProcess,
 }
 
 impl Instance {
-    /// `order_service-1`: its name in logs and in consumer groups.
+    /// The name in logs and in consumer groups: `order_service-1`.
     #[must_use]
     pub fn name(&self) -> &str {
         self.process.name()
     }
 
-    /// Whether it says so itself, now.
+    /// Whether the instance reports that it is ready.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         probe::http_status(self.ops, "/readyz").is_ok_and(|status| status == 200)
     }
 
-    /// Waits until it says so; an error as soon as it has ended instead.
+    /// Waits until the instance reports that it is ready; an error if it ends instead.
     pub fn wait_ready(&mut self, within: Duration) -> Result<(), Error> {
         let ready = probe::until(within, || match self.process.expect_running() {
             Ok(()) => self.is_ready().then_some(Ok(())),
@@ -115,10 +116,11 @@ impl Instance {
     }
 }
 
-/// The running system. Dropping it kills all of it; the directory of a failing test is kept for its logs.
+/// The running system. Dropping it kills all processes; the directory of a failing test is kept for
+/// its logs.
 #[derive(Debug)]
 pub struct Stack {
-    // Dropped in this order: the services before their Redis, the lock last.
+    // The fields are dropped in this order: the services before their Redis, the lock last.
     instances: Vec<Instance>,
     databases: Databases,
     entrance: Entrance,
@@ -130,8 +132,8 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Builds the services unless told where they are, starts Redis and then all of them. Does not wait until they
-    /// are ready: [`wait_ready`](Self::wait_ready) does.
+    /// Builds the services unless the options name their directory, and starts Redis and then the
+    /// services, without waiting until they are ready: see [`wait_ready`](Self::wait_ready).
     pub fn start(options: &StackOptions) -> Result<Self, Error> {
         let binaries = match &options.binaries {
             Some(dir) => dir.clone(),
@@ -147,8 +149,8 @@ impl Stack {
             }
         };
         let lock = lock::hold_directory(&dir, "stack")?;
-        // Before anything runs: a taken gateway port is the most likely obstacle.
-        let places = places(options)?;
+        // Checked before anything runs: a taken gateway port is the most likely error.
+        let addresses = instance_addresses(options)?;
 
         let private = options.redis_url.is_none();
         let (acl, tls) = (options.acl && private, options.tls && private);
@@ -175,30 +177,30 @@ impl Stack {
         private::dir(&log_dir)?;
 
         let mut stack = Self {
-            instances: Vec::with_capacity(places.len()),
+            instances: Vec::with_capacity(addresses.len()),
             databases,
             entrance,
-            token_key: options.auth.then(|| token_key::place(&dir)),
+            token_key: options.auth.then(|| token_key::key_path(&dir)),
             gateway_secret,
             dir,
             temp_dir,
             _lock: lock,
         };
-        for place in &places {
-            let output = output(options.logs, place, &places, &log_dir);
-            let program = binaries.join(place.service.name());
-            let command = ServiceCommand::new(&place.name, program, output)
+        for instance in &addresses {
+            let output = output(options.logs, instance, &addresses, &log_dir);
+            let program = binaries.join(instance.service.name());
+            let command = ServiceCommand::new(&instance.name, program, output)
                 .data_limit(options.service_data_limit)
                 .envs(&options.env)
-                .envs(auth.iter().filter(|_| place.service.has_http()))
-                .envs(&stack.databases.variables(place.service, &stack.entrance))
-                .envs(&wiring(options, place, &places))
-                .envs(options.service_env.get(&place.service).into_iter().flatten());
+                .envs(auth.iter().filter(|_| instance.service.has_http()))
+                .envs(&stack.databases.variables(instance.service, &stack.entrance))
+                .envs(&wiring(options, instance, &addresses))
+                .envs(options.service_env.get(&instance.service).into_iter().flatten());
             stack.instances.push(Instance {
-                service: place.service,
-                number: place.number,
-                http: place.http,
-                ops: place.ops,
+                service: instance.service,
+                number: instance.number,
+                http: instance.http,
+                ops: instance.ops,
                 process: ServiceProcess::spawn(command)?,
             });
         }
@@ -206,7 +208,7 @@ impl Stack {
         Ok(stack)
     }
 
-    /// Waits until every instance says it is ready; an error as soon as one has ended instead.
+    /// Waits until every instance reports that it is ready; an error if one ends instead.
     pub fn wait_ready(&mut self, within: Duration) -> Result<(), Error> {
         let deadline = Instant::now() + within;
         self.instances.iter_mut().try_for_each(|instance| {
@@ -214,32 +216,31 @@ impl Stack {
         })
     }
 
-    /// `http://127.0.0.1:5000` and so on, one for each gateway.
+    /// The base URL of each gateway: `http://127.0.0.1:5000` and so on.
     #[must_use]
     pub fn gateway_urls(&self) -> Vec<String> {
         let addresses = self.instances_of(Service::Gateway).filter_map(|it| it.http);
         addresses.map(url).collect()
     }
 
-    /// What the services connect to; the first of four where they are isolated.
+    /// The Redis URL of the services; the first of four if topics are isolated.
     #[must_use]
     pub fn redis_url(&self) -> String {
         self.redis_url_of(Database::Order)
     }
 
-    /// What they connect to for this topic.
+    /// The Redis URL for this topic.
     #[must_use]
     pub fn redis_url_of(&self, database: Database) -> String {
         self.databases.url(database)
     }
 
-    /// The private Redis, to kill and restart it; none if a URL was given. The first of four where
-    /// they are isolated.
+    /// The private Redis; none if a URL was given. The first of four if topics are isolated.
     pub fn redis(&mut self) -> Option<&mut RedisServer> {
         self.redis_of(Database::Order)
     }
 
-    /// The private Redis that has this topic's database.
+    /// The private Redis with this topic's database.
     pub fn redis_of(&mut self, database: Database) -> Option<&mut RedisServer> {
         self.databases.server(database)
     }
@@ -250,7 +251,7 @@ impl Stack {
         &self.instances
     }
 
-    /// The same, to kill and restart them.
+    /// Like [`Self::instances`], with mutable access.
     pub fn instances_mut(&mut self) -> &mut [Instance] {
         &mut self.instances
     }
@@ -261,7 +262,7 @@ impl Stack {
         self.instances.iter().filter(is_of)
     }
 
-    /// One instance, counted from 1; none if it was never started.
+    /// An instance by its number, from 1; none if it was never started.
     pub fn instance(&mut self, service: Service, number: usize) -> Option<&mut Instance> {
         let is_it = |it: &&mut Instance| it.service == service && it.number == number;
         self.instances.iter_mut().find(is_it)
@@ -273,12 +274,12 @@ impl Stack {
         &self.dir
     }
 
-    /// Writes `run.json` again, after a restart has changed a process id.
+    /// Writes `run.json` again after a restart has changed a process id.
     pub fn write_run_file(&self) -> Result<(), Error> {
         self.run_file().write(&self.dir)
     }
 
-    /// What `run.json` says, also how people and tools get into Redis.
+    /// The content of `run.json`, with the credentials of the operator for Redis.
     #[must_use]
     pub fn run_file(&self) -> RunFile {
         let services = self.instances.iter().map(|instance| RunningService {
@@ -299,12 +300,13 @@ impl Stack {
         }
     }
 
-    /// Ends the services, then Redis; those that still run after 10 s are killed and their names returned.
+    /// Ends the services, then Redis. Processes that are still running after 10 s are killed, and
+    /// their names returned.
     pub fn stop(self) -> Result<Vec<String>, Error> {
         self.stop_unless(|| false)
     }
 
-    /// The same, but kills at once what still runs when `hurry` says so.
+    /// Like [`Self::stop`], but kills at once when `hurry` returns true.
     pub fn stop_unless(mut self, hurry: impl Fn() -> bool) -> Result<Vec<String>, Error> {
         let services = self.instances.iter_mut().map(|it| &mut it.process);
         let mut killed = end_all(services.collect(), &hurry)?;
@@ -312,7 +314,7 @@ impl Stack {
         Ok(killed)
     }
 
-    /// Every process the stack has started: Redis and the services.
+    /// Every process of the stack: Redis and the services.
     pub(crate) fn processes(&mut self) -> impl Iterator<Item = &mut ServiceProcess> {
         let services = self.instances.iter_mut().map(|it| &mut it.process);
         self.databases.processes().into_iter().chain(services)
@@ -331,15 +333,15 @@ impl Drop for Stack {
     }
 }
 
-/// Whether the options bring a secret between the gateways and order_service, or a file with it.
+/// Whether the options contain a secret between the gateways and order_service, or a file with it.
 fn has_gateway_secret(options: &StackOptions) -> bool {
     let all = std::iter::once(&options.env).chain(options.service_env.values());
     let variables = [gateway_secret::VARIABLE, gateway_secret::FILE_VARIABLE];
     all.into_iter().any(|env| variables.iter().any(|it| env.contains_key(*it)))
 }
 
-/// Where an instance will listen.
-struct Place {
+/// The addresses of an instance.
+struct InstanceAddresses {
     service: Service,
     number: usize,
     name: String,
@@ -347,9 +349,9 @@ struct Place {
     ops: SocketAddr,
 }
 
-fn places(options: &StackOptions) -> Result<Vec<Place>, Error> {
+fn instance_addresses(options: &StackOptions) -> Result<Vec<InstanceAddresses>, Error> {
     let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let mut places = Vec::new();
+    let mut addresses = Vec::new();
     for service in Service::ALL {
         let count = options.instances.get(&service).copied().unwrap_or(1);
         for number in 1..=count {
@@ -357,7 +359,7 @@ fn places(options: &StackOptions) -> Result<Vec<Place>, Error> {
                 (Service::Gateway, Some(first)) => Some(ports::nth_after(first, number - 1)?),
                 _ => service.has_http().then(ports::free),
             };
-            places.push(Place {
+            addresses.push(InstanceAddresses {
                 service,
                 number,
                 name: format!("{service}-{number}"),
@@ -366,27 +368,30 @@ fn places(options: &StackOptions) -> Result<Vec<Place>, Error> {
             });
         }
     }
-    Ok(places)
+    Ok(addresses)
 }
 
 /// The variables by which the instances find each other.
 fn wiring(
     options: &StackOptions,
-    place: &Place,
-    places: &[Place],
+    instance: &InstanceAddresses,
+    addresses: &[InstanceAddresses],
 ) -> BTreeMap<&'static str, String> {
-    let mut env =
-        BTreeMap::from([("OPS_ADDR", place.ops.to_string()), ("INSTANCE", place.name.clone())]);
-    env.extend(place.http.map(|http| ("HTTP_ADDR", http.to_string())));
-    // On loopback, for whoever runs it and for tests.
-    if place.service.has_http() && !options.auth && !options.env.contains_key("AUTH_MODE") {
+    let mut env = BTreeMap::from([
+        ("OPS_ADDR", instance.ops.to_string()),
+        ("INSTANCE", instance.name.clone()),
+    ]);
+    env.extend(instance.http.map(|http| ("HTTP_ADDR", http.to_string())));
+    // On loopback, for local use and for tests.
+    if instance.service.has_http() && !options.auth && !options.env.contains_key("AUTH_MODE") {
         env.insert("AUTH_MODE", "off".to_owned());
     }
-    if place.service == Service::Gateway {
-        // One gateway is enough: two that begin together would both find nothing and both publish.
-        let seed = options.seed_demo_data && place.number == 1;
+    if instance.service == Service::Gateway {
+        // Only one gateway publishes: two that start together would both find nothing and publish
+        // twice.
+        let seed = options.seed_demo_data && instance.number == 1;
         env.insert("SEED_DEMO_DATA", seed.to_string());
-        let orders = places.iter().filter(|it| it.service == Service::Order);
+        let orders = addresses.iter().filter(|it| it.service == Service::Order);
         let orders: Vec<_> = orders.filter_map(|it| it.http).map(url).collect();
         if !orders.is_empty() {
             env.insert("ORDER_SERVICE_URL", orders.join(","));
@@ -395,11 +400,16 @@ fn wiring(
     env
 }
 
-/// `inventory_service-2 | ` in front of each line, coloured per service, or a file per instance.
-fn output(logs: Logs, place: &Place, places: &[Place], log_dir: &Path) -> Output {
-    let name = &place.name;
-    let width = places.iter().map(|it| it.name.len()).max().unwrap_or(0);
-    let colour = match place.service {
+/// The prefix `inventory_service-2 | ` for each line, coloured per service, or a file per instance.
+fn output(
+    logs: Logs,
+    instance: &InstanceAddresses,
+    addresses: &[InstanceAddresses],
+    log_dir: &Path,
+) -> Output {
+    let name = &instance.name;
+    let width = addresses.iter().map(|it| it.name.len()).max().unwrap_or(0);
+    let colour = match instance.service {
         Service::Gateway => 36,
         Service::Order => 32,
         Service::Inventory => 33,
@@ -418,7 +428,7 @@ fn url(address: SocketAddr) -> String {
     format!("http://{address}")
 }
 
-/// All are asked at once and finish side by side.
+/// Sends the signal to all processes first, so that they end in parallel.
 fn end_all(
     mut processes: Vec<&mut ServiceProcess>,
     hurry: &impl Fn() -> bool,
@@ -426,7 +436,7 @@ fn end_all(
     for process in &mut processes {
         process.terminate()?;
     }
-    let deadline = Instant::now() + GRACE;
+    let deadline = Instant::now() + STOP_TIMEOUT;
     let mut killed = Vec::new();
     for process in processes {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -437,7 +447,7 @@ fn end_all(
         if ended != Some(true) {
             killed.push(process.name().to_owned());
         }
-        // Also lets the last lines of one that ended by itself through.
+        // Also forwards the last lines of a process that has already ended.
         process.kill()?;
     }
     Ok(killed)

@@ -1,4 +1,4 @@
-//! Starts again what died by itself, at growing intervals, like compose's `restart: on-failure`.
+//! Restarts failed processes at growing intervals, like compose's `restart: on-failure`.
 
 use std::{
     collections::HashMap,
@@ -11,23 +11,23 @@ use crate::{Error, ServiceProcess, Stack};
 const BAD_CONFIGURATION: i32 = 64;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// One that ran this long is taken for healthy; its next death counts as its first.
-const HEALTHY: Duration = Duration::from_secs(30);
+/// The uptime after which a process counts as healthy; its next failure counts as its first.
+const HEALTHY_UPTIME: Duration = Duration::from_secs(30);
 
-/// Remembers who died how often, and whether `run.json` is out of date.
+/// The failures of each process, and whether `run.json` is out of date.
 #[derive(Debug, Default)]
 pub struct Supervisor {
     watches: HashMap<String, Watch>,
     run_file: RunFileState,
 }
 
-/// Whether `run.json` names the processes that run.
+/// Whether `run.json` lists the current processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum RunFileState {
     #[default]
     Current,
     Outdated,
-    /// It could not be written, which was reported.
+    /// The file could not be written, which was reported.
     Failing,
 }
 
@@ -43,14 +43,15 @@ enum State {
     #[default]
     Running,
     RestartAt(Instant),
-    /// It ended without a failure, so somebody wanted that.
+    /// The process ended without a failure, so it was stopped on purpose.
     StaysDown,
 }
 
 impl Supervisor {
-    /// Looks at every process once, and never waits; to be called a few times per second. Returns what happened,
-    /// for a person to read. What the system refuses (a full disk, no memory for another process) is reported and
-    /// tried again. The only error is [`Error::Refused`]: the stack cannot work as it is configured.
+    /// Checks every process once, without waiting; to be called a few times per second. Returns
+    /// messages for the operator. Failures of the operating system (a full disk, no memory for
+    /// another process) are reported and retried. The only error is [`Error::Refused`]: the stack
+    /// cannot work with its configuration.
     pub fn tend(&mut self, stack: &mut Stack, now: Instant) -> Result<Vec<String>, Error> {
         let mut news = Vec::new();
         for process in stack.processes() {
@@ -105,7 +106,7 @@ impl Watch {
                 Err(Error::Refused { name })
             }
             State::Running => {
-                if now.duration_since(started) >= HEALTHY {
+                if now.duration_since(started) >= HEALTHY_UPTIME {
                     self.deaths = 0;
                 }
                 let pause = self.restart_later(now);
@@ -127,7 +128,8 @@ impl Watch {
         }
     }
 
-    /// Plans the next start; gives the pause before it in seconds, which grows with each failure.
+    /// Schedules the next start. Returns the pause before it in seconds, which grows with each
+    /// failure.
     fn restart_later(&mut self, now: Instant) -> f32 {
         let pause = FIRST_PAUSE.saturating_mul(1 << self.deaths.min(8)).min(LONGEST_PAUSE);
         self.deaths = self.deaths.saturating_add(1);

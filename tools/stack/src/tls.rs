@@ -1,4 +1,4 @@
-//! TLS towards a private Redis, just enough to ask whether it answers.
+//! TLS for a private Redis, sufficient to check that it answers.
 
 use std::{io, net::TcpStream, sync::Arc};
 
@@ -10,7 +10,7 @@ use rustls::{
 
 use crate::Certificates;
 
-/// Speaks TLS on the connection, as a client that trusts this authority alone.
+/// A TLS client on the connection that trusts only this authority.
 pub(crate) fn wrap(
     stream: TcpStream,
     certificates: &Certificates,

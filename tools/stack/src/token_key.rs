@@ -1,8 +1,8 @@
-//! A key of one's own to sign tokens with, where there is no OpenID provider, and the key set (JWKS)
-//! that the gateway reads.
+//! A local key that signs tokens without an OpenID provider, and its key set (JWKS) for the
+//! gateway.
 //!
-//! The key is the only record; its name and its key set are derived from it whenever it is read. So it does not matter who
-//! makes it first, nor that a key set is lost.
+//! The key is the only record; its name and its key set are derived from it whenever it is read. So
+//! any process may create the key, and a lost key set is restored.
 
 use std::{
     collections::BTreeMap,
@@ -22,18 +22,18 @@ use tempfile::{Builder, NamedTempFile};
 
 use crate::Error;
 
-/// The issuer of tokens that are signed with such a key.
+/// The issuer of tokens signed with a local key.
 pub const ISSUER: &str = "orderctl";
-/// For whom they are.
+/// The audience of these tokens.
 pub const AUDIENCE: &str = "orders";
 
-/// Where a stack in this directory has its key.
+/// The path of the key of a stack in this directory.
 #[must_use]
-pub fn place(dir: &Path) -> PathBuf {
+pub fn key_path(dir: &Path) -> PathBuf {
     dir.join("auth/token-key.pk8")
 }
 
-/// The key set that belongs to a key: beside it, under a name that no other key's has.
+/// The path of the key set of a key: beside the key, under a unique name.
 #[must_use]
 pub fn jwks(key: &Path) -> PathBuf {
     let mut name = key.as_os_str().to_owned();
@@ -41,7 +41,7 @@ pub fn jwks(key: &Path) -> PathBuf {
     name.into()
 }
 
-/// A key to sign tokens with (Ed25519).
+/// A key that signs tokens (Ed25519).
 #[derive(Debug)]
 pub struct TokenKey {
     pair: Ed25519KeyPair,
@@ -49,7 +49,8 @@ pub struct TokenKey {
 }
 
 impl TokenKey {
-    /// The key in this file (PKCS #8). Its key set is written if it is missing or another's.
+    /// Reads the key in this file (PKCS #8). Writes its key set if that is missing or belongs to
+    /// another key.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let pkcs8 = fs::read(path).map_err(Error::io_at("read", path))?;
         let pair = Ed25519KeyPair::from_pkcs8(&pkcs8)
@@ -60,7 +61,7 @@ impl TokenKey {
         Ok(key)
     }
 
-    /// The same; made if it is not there yet. Only its owner can read it.
+    /// Like [`Self::read`], but creates a missing key. Only its owner can read it.
     pub fn read_or_make(path: &Path) -> Result<Self, Error> {
         if !path.exists() {
             let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new());
@@ -70,7 +71,7 @@ impl TokenKey {
         Self::read(path)
     }
 
-    /// Its name, which no other key has.
+    /// The unique name of the key.
     #[must_use]
     pub fn kid(&self) -> &str {
         &self.kid
@@ -82,7 +83,7 @@ impl TokenKey {
         self.pair.sign(text).as_ref().to_vec()
     }
 
-    /// Writes the key set in one step: a gateway sees the old one or the new one.
+    /// Writes the key set atomically: a gateway sees either the old or the new one.
     fn publish(&self, path: &Path) -> Result<(), Error> {
         let jwk = serde_json::json!({ "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA",
             "kid": self.kid, "x": base64url(self.pair.public_key().as_ref()) });
@@ -90,7 +91,7 @@ impl TokenKey {
         if fs::read(path).is_ok_and(|there| there == set.as_bytes()) {
             return Ok(());
         }
-        // A gateway may run as somebody else, and there is no secret in it.
+        // A gateway may run as another user, and the key set contains no secret.
         let file =
             Builder::new().permissions(Permissions::from_mode(0o644)).tempfile_in(beside(path));
         let file = file.and_then(|file| filled(file, set.as_bytes()));
@@ -98,15 +99,15 @@ impl TokenKey {
     }
 }
 
-/// The key's name after RFC 7638: a hash of what the public key is made of.
+/// The key's name according to RFC 7638: a hash of the public key.
 fn thumbprint(public: &[u8]) -> String {
     let members = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, base64url(public));
     base64url(digest(&SHA256, members.as_bytes()).as_ref())
 }
 
-/// The variables of a gateway and an order_service of a stack in this directory that takes tokens of its key.
+/// The variables of a gateway and an order_service in a stack that accepts tokens of its own key.
 pub fn variables(dir: &Path) -> Result<BTreeMap<String, String>, Error> {
-    let key = place(dir);
+    let key = key_path(dir);
     TokenKey::read_or_make(&key)?;
     let text = |path: &Path| path.display().to_string();
     let variables = [
@@ -118,7 +119,8 @@ pub fn variables(dir: &Path) -> Result<BTreeMap<String, String>, Error> {
     Ok(variables.map(|(name, value)| (name.to_owned(), value)).into())
 }
 
-/// Writes what only its owner may read, whole or not at all. Whoever comes second finds what the first has written.
+/// Writes a file that only its owner may read, completely or not at all. A later writer finds the
+/// file of the first.
 fn write_once(path: &Path, secret: &[u8]) -> Result<(), Error> {
     let dir = beside(path);
     fs::create_dir_all(dir).map_err(Error::io_at("create", dir))?;
@@ -129,14 +131,14 @@ fn write_once(path: &Path, secret: &[u8]) -> Result<(), Error> {
     }
 }
 
-/// The temporary file with this in it, on disk.
+/// A temporary file with this content, on disk.
 pub(crate) fn filled(mut file: NamedTempFile, bytes: &[u8]) -> io::Result<NamedTempFile> {
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     Ok(file)
 }
 
-/// The directory that a file is in.
+/// The directory of a file.
 pub(crate) fn beside(path: &Path) -> &Path {
     path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -161,7 +163,7 @@ mod tests {
         serde_json::from_slice(&fs::read(jwks(key)).unwrap()).unwrap()
     }
 
-    /// The key set has this key and no other.
+    /// Asserts that the key set contains exactly this key.
     fn assert_published(path: &Path, key: &TokenKey) {
         let set = set_of(path);
         assert_eq!(set["keys"].as_array().map(Vec::len), Some(1), "{set}");
@@ -170,9 +172,9 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_made_once_and_for_its_owner_alone() {
+    fn the_key_is_created_once_and_readable_for_its_owner_only() {
         let dir = tempfile::tempdir().unwrap();
-        let path = place(dir.path());
+        let path = key_path(dir.path());
         let made = TokenKey::read_or_make(&path).unwrap();
         let was = fs::read(&path).unwrap();
         assert_eq!(TokenKey::read_or_make(&path).unwrap().kid(), made.kid());
@@ -183,10 +185,10 @@ mod tests {
     }
 
     #[test]
-    fn of_many_who_make_it_at_once_all_have_the_same_key_and_its_set() {
+    fn concurrent_creators_get_the_same_key_and_key_set() {
         let dir = tempfile::tempdir().unwrap();
         for round in 0..20 {
-            let path = place(&dir.path().join(round.to_string()));
+            let path = key_path(&dir.path().join(round.to_string()));
             let together = Barrier::new(4);
             let make = || {
                 together.wait();
@@ -205,9 +207,9 @@ mod tests {
     }
 
     #[test]
-    fn a_key_set_that_is_lost_or_anothers_is_made_again() {
+    fn a_missing_or_foreign_key_set_is_written_again() {
         let dir = tempfile::tempdir().unwrap();
-        let path = place(dir.path());
+        let path = key_path(dir.path());
         let key = TokenKey::read_or_make(&path).unwrap();
         fs::remove_file(jwks(&path)).unwrap();
         assert_published(&path, &TokenKey::read(&path).unwrap());
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn two_keys_in_a_directory_have_a_set_and_a_name_each() {
+    fn two_keys_in_a_directory_have_separate_names_and_key_sets() {
         let dir = tempfile::tempdir().unwrap();
         let paths = ["a.pk8", "a.key"].map(|name| dir.path().join(name));
         let keys = paths.each_ref().map(|path| TokenKey::read_or_make(path).unwrap());
@@ -228,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_named_and_stays() {
+    fn an_invalid_key_file_is_named_and_kept() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
         let missing = TokenKey::read(&path).unwrap_err().to_string();

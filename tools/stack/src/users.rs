@@ -1,5 +1,5 @@
-//! The users of a private Redis: the ones of `deploy/redis/users.acl`, with passwords made here and kept in files
-//! that only we may read.
+//! The users of a private Redis: those of `deploy/redis/users.acl`, with generated passwords in
+//! files that only their owner may read.
 
 use std::{
     fs::{self, File},
@@ -11,13 +11,13 @@ use crate::{Error, Service, private};
 
 const TEMPLATE: &str = include_str!("../../../deploy/redis/users.acl");
 const ENTRYPOINT: &str = include_str!("../../../deploy/redis/entrypoint.sh");
-/// Bytes of chance in a password.
-const STRENGTH: usize = 24;
+/// The number of random bytes in a password.
+const PASSWORD_BYTES: usize = 24;
 
-/// Who may do everything: people and their tools.
+/// The user with all permissions, for operators and their tools.
 pub const OPERATOR: &str = "operator";
 
-/// The files that make the users of a Redis.
+/// The files that define the users of a Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisUsers {
     dir: PathBuf,
@@ -25,7 +25,7 @@ pub struct RedisUsers {
 }
 
 impl RedisUsers {
-    /// The users whose passwords are in the directory; those that have none there get one.
+    /// Reads the users whose passwords are in the directory, and generates missing passwords.
     pub fn ensure(dir: &Path) -> Result<Self, Error> {
         let users = Self { dir: dir.to_owned(), template: None };
         users.passwords(0o600)?;
@@ -35,7 +35,8 @@ impl RedisUsers {
         Ok(users)
     }
 
-    /// Password files alone, for `deploy/`: readable for users of containers if that is wanted.
+    /// Generates password files only, for `deploy/`; optionally readable for the users of
+    /// containers.
     pub fn make_passwords(dir: &Path, shared_with_containers: bool) -> Result<Self, Error> {
         let users = Self { dir: dir.to_owned(), template: None };
         users.passwords(if shared_with_containers { 0o644 } else { 0o600 })?;
@@ -53,24 +54,24 @@ impl RedisUsers {
         Ok(())
     }
 
-    /// The same with other rights than those of `deploy/redis/users.acl`.
+    /// The same users with other permissions than those of `deploy/redis/users.acl`.
     #[must_use]
     pub fn with_template(self, template: PathBuf) -> Self {
         Self { template: Some(template), ..self }
     }
 
-    /// Everybody who has a password.
+    /// All users with a password.
     pub fn names() -> impl Iterator<Item = &'static str> {
         Service::ALL.into_iter().map(Service::redis_user).chain([OPERATOR])
     }
 
-    /// Where a user's password is.
+    /// The path of a user's password.
     #[must_use]
     pub fn password_file(&self, user: &str) -> PathBuf {
         self.dir.join(format!("redis-{user}"))
     }
 
-    /// What starts the server.
+    /// The script that starts the server.
     pub(crate) fn entrypoint(&self) -> PathBuf {
         self.dir.join("entrypoint.sh")
     }
@@ -79,7 +80,7 @@ impl RedisUsers {
         self.dir.join("users.acl")
     }
 
-    /// What that has to be told.
+    /// The variables of that script.
     pub(crate) fn variables(&self) -> impl Iterator<Item = (String, String)> {
         let template = self.template.clone().unwrap_or_else(|| self.own_template());
         let passwords = Self::names().map(|user| {
@@ -91,14 +92,14 @@ impl RedisUsers {
 }
 
 fn password() -> Result<String, Error> {
-    let mut bytes = [0; STRENGTH];
+    let mut bytes = [0; PASSWORD_BYTES];
     File::open("/dev/urandom")
         .and_then(|mut source| source.read_exact(&mut bytes))
         .map_err(Error::io("make a password"))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// The URL with a user's name in it.
+/// The URL with this user name.
 pub(crate) fn url_for(url: &str, user: &str) -> String {
     match url.split_once("://") {
         Some(("redis+unix", path)) => format!("redis+unix://{path}?user={user}"),

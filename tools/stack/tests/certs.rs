@@ -1,4 +1,5 @@
-//! Development certificates: what they are for, who may read the keys, and that nothing is overwritten.
+//! Development certificates: their names, the permissions of the keys, and that no file is
+//! overwritten.
 
 use std::{
     fs,
@@ -14,7 +15,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn keys_are_for_their_owner_alone_and_nothing_is_overwritten() {
+fn keys_are_readable_for_their_owner_only_and_never_overwritten() {
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path().join("tls");
     let made = Certificates::make(&dir, &CertificatePlan::for_days(30)).expect("made");
@@ -38,7 +39,7 @@ fn keys_are_for_their_owner_alone_and_nothing_is_overwritten() {
 }
 
 #[test]
-fn what_is_no_name_of_a_server_is_named_and_nothing_is_made() {
+fn an_invalid_server_name_is_named_and_nothing_is_created() {
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path().join("tls");
     let with = |name: &str| {
@@ -60,7 +61,7 @@ fn what_is_no_name_of_a_server_is_named_and_nothing_is_made() {
 }
 
 #[test]
-fn keys_for_containers_can_be_read_by_others_in_a_directory_that_is_closed_to_them() {
+fn keys_for_containers_are_readable_in_a_directory_closed_to_others() {
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path().join("secrets");
     let plan = CertificatePlan { shared_with_containers: true, ..CertificatePlan::for_days(30) };
@@ -71,7 +72,7 @@ fn keys_for_containers_can_be_read_by_others_in_a_directory_that_is_closed_to_th
 }
 
 #[test]
-fn a_set_is_kept_until_it_is_about_to_expire_and_then_made_anew() {
+fn a_set_is_kept_until_shortly_before_its_expiry_and_then_replaced() {
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path().join("tls");
     let authority = |set: &Certificates| fs::read(set.ca()).expect("an authority");
@@ -91,7 +92,7 @@ fn a_set_is_kept_until_it_is_about_to_expire_and_then_made_anew() {
 }
 
 #[test]
-fn every_user_has_a_password_of_its_own_that_stays() {
+fn every_user_has_a_separate_password_that_is_kept() {
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path().join("users");
     let users = RedisUsers::ensure(&dir).expect("made");

@@ -36,7 +36,7 @@ fn the_exit_code_is_returned() {
 }
 
 #[test]
-fn a_terminated_process_may_end_in_its_own_way() {
+fn a_terminated_process_may_handle_the_signal() {
     let mut script = script("trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.01; done");
     wait_for_log(&script.process, "up");
     script.process.terminate().expect("asked");
@@ -48,7 +48,7 @@ fn a_terminated_process_may_end_in_its_own_way() {
 fn a_killed_process_is_gone_at_once_and_can_be_started_again() {
     let mut script = script("trap '' TERM; echo up; exec sleep 600");
     wait_for_log(&script.process, "up");
-    script.process.terminate().expect("asked in vain");
+    script.process.terminate().expect("SIGTERM is sent");
     let error = script.process.wait(Duration::from_millis(20)).expect_err("it ignores SIGTERM");
     assert!(matches!(error, Error::StillRunning { .. }), "{error}");
     script.process.kill().expect("killed");

@@ -1,4 +1,4 @@
-//! The private redis-server, with a real one.
+//! Tests of the private redis-server with a real one.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -9,7 +9,7 @@ use std::{
 
 use stack::{Appendfsync, Error, Listen, RedisOptions, RedisServer, provision};
 
-/// So many lines of the answer to one command.
+/// The first lines of the answer to one command.
 fn lines(server: &RedisServer, command: &str, count: usize) -> Vec<String> {
     let url = server.url();
     let path = url.strip_prefix("redis+unix://").expect("a unix socket");
@@ -39,7 +39,7 @@ fn a_server_is_found_or_installed() {
 }
 
 #[test]
-fn what_was_answered_survives_kill_and_restart() {
+fn answered_writes_survive_a_kill_and_a_restart() {
     let mut server = RedisServer::start(RedisOptions::default()).expect("a server");
     let url = server.url();
     for round in 1..=3 {
@@ -51,11 +51,11 @@ fn what_was_answered_survives_kill_and_restart() {
     }
     assert_eq!(get(&server, "rounds"), "3");
     assert_eq!(server.url(), url, "clients keep their address");
-    server.terminate().expect("ends by itself");
+    server.terminate().expect("ends in order");
 }
 
 #[test]
-fn a_given_data_directory_outlives_its_server_until_fresh_is_asked_for() {
+fn a_given_data_directory_outlives_its_server_without_fresh() {
     let dir = tempfile::tempdir().expect("a directory");
     let options =
         RedisOptions { data_dir: Some(dir.path().join("deep/data")), ..RedisOptions::default() };
@@ -85,7 +85,7 @@ fn options_reach_the_server() {
 }
 
 #[test]
-fn a_server_has_a_most_of_memory_though_none_is_said() {
+fn a_server_has_a_memory_limit_by_default() {
     let server = RedisServer::start(RedisOptions::default()).expect("a server");
     let most: u64 = setting(&server, "maxmemory").parse().expect("a number");
     assert!(most > 0);
@@ -115,7 +115,7 @@ fn a_taken_port_is_named() {
 }
 
 #[test]
-fn a_server_that_cannot_start_says_why() {
+fn a_server_that_cannot_start_reports_the_reason() {
     let options =
         RedisOptions { args: vec!["--no-such-option".to_owned()], ..RedisOptions::default() };
     let error = RedisServer::start(options).expect_err("no such option").to_string();

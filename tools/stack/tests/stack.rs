@@ -1,5 +1,6 @@
-//! The whole stack with a real Redis and stand-ins for the services: this test binary, started again under a
-//! service's name, answers the two things the stack knows of a service: /readyz and SIGTERM.
+//! The whole stack with a real Redis and stand-ins for the services: this test binary, started
+//! under a service's name, implements the stack's whole interface to a service: /readyz and
+//! SIGTERM.
 
 use std::{
     collections::BTreeMap,
@@ -21,13 +22,13 @@ use tempfile::TempDir;
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// Does nothing among the tests; is a service where STAND_IN is set.
+/// Does nothing as a test; acts as a service if STAND_IN is set.
 #[test]
 fn stands_in_for_a_service_when_asked() {
     let Ok(exit_code) = std::env::var("STAND_IN") else {
         return;
     };
-    let tell = |text: String| {
+    let print = |text: String| {
         let mut out = std::io::stdout().lock();
         writeln!(out, "{text}").and_then(|()| out.flush()).expect("somebody listens");
     };
@@ -49,7 +50,7 @@ fn stands_in_for_a_service_when_asked() {
         }
     });
     for name in ["ORDER", "INVENTORY", "ACCOUNT", "MESSAGE"].map(|it| format!("{it}_REDIS_URL")) {
-        tell(format!("{name}={}", std::env::var(&name).unwrap_or_default()));
+        print(format!("{name}={}", std::env::var(&name).unwrap_or_default()));
     }
     for name in [
         "INSTANCE",
@@ -60,20 +61,20 @@ fn stands_in_for_a_service_when_asked() {
         "SEED_DEMO_DATA",
         "EXTRA",
     ] {
-        tell(format!("{name}={}", std::env::var(name).unwrap_or_default()));
+        print(format!("{name}={}", std::env::var(name).unwrap_or_default()));
     }
     runtime.block_on(terminate.recv());
-    // At its end a service still needs its Redis.
+    // A service still needs its Redis during its shutdown.
     let url = std::env::var("REDIS_URL").expect("REDIS_URL");
     let redis_there = match url.strip_prefix("redis+unix://") {
         Some(path) => UnixStream::connect(path).is_ok(),
         None => std::net::TcpStream::connect(url.trim_start_matches("redis://")).is_ok(),
     };
-    tell(format!("ending, Redis there: {redis_there}"));
+    print(format!("ending, Redis there: {redis_there}"));
     std::process::exit(0);
 }
 
-/// Five scripts that become this test binary.
+/// Five scripts that start this test binary.
 fn stand_ins() -> TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     let this = std::env::current_exe().expect("this binary");
@@ -99,7 +100,7 @@ fn options(stand_ins: &TempDir) -> StackOptions {
 }
 
 fn process_is_alive(pid: u32) -> bool {
-    // A process that nobody has waited for yet is listed although it is dead.
+    // A dead process without a waiting parent is still listed.
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
@@ -172,7 +173,7 @@ fn instances_find_redis_and_each_other_and_end_before_redis() {
 }
 
 #[test]
-fn isolated_topics_have_a_redis_each_which_is_restarted_and_ends_by_itself() {
+fn isolated_topics_have_separate_servers_that_are_restarted_and_stopped() {
     let stand_ins = stand_ins();
     let dir = tempfile::tempdir().expect("a directory");
     let mut stack = Stack::start(&StackOptions {
@@ -215,7 +216,7 @@ fn isolated_topics_have_a_redis_each_which_is_restarted_and_ends_by_itself() {
     assert!(!pids.into_iter().any(process_is_alive));
 }
 
-/// Everything below a directory, and the directory, that others than its owner may use in any way.
+/// Every path below a directory, and the directory, that other users have permissions for.
 fn open_to_others(path: &Path, found: &mut Vec<String>) {
     let meta = path.symlink_metadata().expect("it is there");
     let mode = meta.permissions().mode();
@@ -230,11 +231,11 @@ fn open_to_others(path: &Path, found: &mut Vec<String>) {
 }
 
 #[test]
-fn nobody_else_can_read_what_a_stack_keeps_also_from_before() {
+fn other_users_cannot_read_a_stacks_files_including_older_ones() {
     let stand_ins = stand_ins();
     let parent = tempfile::tempdir().expect("a directory");
     let dir = parent.path().join("data");
-    // As earlier versions left it.
+    // The state that earlier versions left.
     fs::create_dir_all(dir.join("redis-order/appendonlydir")).expect("made");
     fs::write(dir.join("redis-order/redis.log"), "old\n").expect("written");
     fs::write(dir.join("run.json"), "{}").expect("written");
@@ -256,7 +257,7 @@ fn nobody_else_can_read_what_a_stack_keeps_also_from_before() {
         ..options(&stand_ins)
     })
     .expect("a stack");
-    // TLS has a port: what these know of Redis' address is of no importance here.
+    // TLS requires a port; the stand-ins do not use Redis' address here.
     stack.wait_ready(SOON).expect("ready");
     let mut found = Vec::new();
     open_to_others(&dir, &mut found);
@@ -311,7 +312,7 @@ fn killed_processes_are_restarted_after_growing_pauses_and_ended_ones_are_not() 
 }
 
 #[test]
-fn a_supervisor_survives_that_a_process_cannot_be_started_or_run_json_be_written() {
+fn a_supervisor_survives_failures_to_start_a_process_or_write_run_json() {
     let stand_ins = stand_ins();
     let mut stack = Stack::start(&options(&stand_ins)).expect("a stack");
     stack.wait_ready(SOON).expect("ready");
@@ -368,7 +369,7 @@ fn log_files_do_not_grow_without_bound() {
             assert_eq!(names.filter(of_this).count(), 2, "{}", log.display());
         }
     }
-    // The process goes on in the same file.
+    // The process continues in the same file.
     let process = &mut stack.instance(Service::Order, 1).expect("started").process;
     process.terminate().and_then(|()| process.wait(SOON)).expect("ended");
     assert_eq!(process.logs(), "ending, Redis there: true\n");
@@ -415,7 +416,7 @@ fn bad_usage_exits_64_and_says_what_is_wrong() {
 }
 
 #[test]
-fn a_taken_gateway_port_is_named_before_anything_is_built() {
+fn a_taken_gateway_port_is_reported_before_anything_is_built() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("its number").port().to_string();
     let (code, error) = refused(&["--port", &port]);
@@ -426,7 +427,7 @@ fn a_taken_gateway_port_is_named_before_anything_is_built() {
     );
 }
 
-/// `cargo stack` as a person sees it; killed if the test fails.
+/// A running `cargo stack`, killed if the test fails.
 struct Running {
     child: Child,
     dir: std::path::PathBuf,
@@ -496,7 +497,7 @@ fn ctrl_c_stops_everything_cleanly_and_the_data_directory_is_reusable() {
         assert_eq!(pids.len(), 7);
         running.signal(signal);
         if signal == Signal::SIGHUP {
-            // A closed terminal sends it, and its shell as well: only Ctrl-C asks to hurry.
+            // A closed terminal and its shell send SIGHUP: only Ctrl-C means to hurry.
             wait_until("the stack has ended", || {
                 running.signal(signal);
                 !process_is_alive(running.child.id())
@@ -510,7 +511,7 @@ fn ctrl_c_stops_everything_cleanly_and_the_data_directory_is_reusable() {
 }
 
 #[test]
-fn a_stack_that_nohup_started_goes_on_when_its_terminal_is_closed() {
+fn a_stack_started_by_nohup_survives_the_end_of_its_terminal() {
     let stand_ins = stand_ins();
     let dir = tempfile::tempdir().expect("a directory");
     let mut nohup = Command::new("nohup");
@@ -520,7 +521,7 @@ fn a_stack_that_nohup_started_goes_on_when_its_terminal_is_closed() {
     let mut running = Running::start_as(nohup, &stand_ins, dir.path(), &[]);
     running.wait_for_line("stack | ready after");
     running.signal(Signal::SIGHUP);
-    // It still looks after its services.
+    // It still supervises its services.
     let run = RunFile::read(dir.path()).expect("run.json");
     let pid = Pid::from_raw(run.services[0].pid.cast_signed());
     nix::sys::signal::kill(pid, Signal::SIGKILL).expect("killed");
@@ -531,7 +532,7 @@ fn a_stack_that_nohup_started_goes_on_when_its_terminal_is_closed() {
 }
 
 #[test]
-fn where_tokens_are_asked_for_each_command_that_is_shown_has_one_that_was_got_before() {
+fn with_auth_each_printed_command_uses_a_token_obtained_before() {
     let stand_ins = stand_ins();
     let dir = tempfile::tempdir().expect("a directory");
     let shown = |more: &[&str]| {
@@ -595,17 +596,17 @@ fn nothing_outlives_a_stack_that_is_killed() {
     wait_until("all children are dead", || !pids.iter().any(|pid| process_is_alive(*pid)));
 }
 
-/// Whether a process waits until somebody reads what it writes.
+/// Whether a process is blocked in a write.
 fn sleeps_in_a_write(pid: u32) -> bool {
     let wchan = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
     wchan.contains("pipe") && wchan.contains("write")
 }
 
 #[test]
-fn a_stack_whose_output_nobody_reads_restarts_what_dies_and_ends_when_it_is_told_to() {
+fn a_stack_with_unread_output_restarts_processes_and_stops_on_a_signal() {
     let stand_ins = stand_ins();
     let dir = tempfile::tempdir().expect("a directory");
-    let flood = "#!/bin/sh\nexec yes a line that nobody reads\n";
+    let flood = "#!/bin/sh\nexec yes an unread line\n";
     fs::write(stand_ins.path().join("msg_service"), flood).expect("a script");
     let port = stack::ports::free().to_string();
     let mut command = command(&["--port", &port, "--binaries"]);
@@ -619,9 +620,9 @@ fn a_stack_whose_output_nobody_reads_restarts_what_dies_and_ends_when_it_is_told
         service.expect("it runs").pid
     };
     wait_until("all run", || RunFile::read(dir.path()).is_ok_and(|run| run.services.len() == 5));
-    // The lines of `yes` fill any pipe in a moment; then it sleeps in its write.
+    // The lines of `yes` fill any pipe in a moment; then it blocks in its write.
     wait_until("the pipe is full", || sleeps_in_a_write(pid_of("msg_service-1")));
-    // More than once: what is reported finds no room.
+    // Several times, because the reports find no room.
     for _ in 0..3 {
         let before = pid_of("account_service-1");
         let pid = Pid::from_raw(before.cast_signed());
@@ -635,7 +636,7 @@ fn a_stack_whose_output_nobody_reads_restarts_what_dies_and_ends_when_it_is_told
     drop(output);
 }
 
-/// Where a file system of a mount namespace of its own is, for a process outside.
+/// The path of a file system in another mount namespace, for a process outside.
 fn inside(pid: u32, path: &Path) -> std::path::PathBuf {
     Path::new("/proc")
         .join(pid.to_string())
@@ -648,7 +649,7 @@ fn a_stack_whose_disk_was_full_works_again_when_there_is_room() {
     let stand_ins = stand_ins();
     let mount = tempfile::tempdir().expect("a directory");
     let port = stack::ports::free().to_string();
-    // A file system of its own, which goes with the stack.
+    // A private file system that is removed with the stack.
     let script = "mount -t tmpfs -o size=8m none \"$0\" && exec \"$@\"";
     let mut child = Command::new("unshare")
         .args(["--user", "--map-root-user", "--mount", "sh", "-c", script])
@@ -687,12 +688,12 @@ fn a_stack_whose_disk_was_full_works_again_when_there_is_room() {
     for size in [1 << 16, 1] {
         while file.write_all(&vec![b'x'; size]).is_ok() {}
     }
-    // Redis ends, for it promises that what it answered is on disk.
+    // Redis ends, because it cannot keep its promise that answered writes are on disk.
     let large = format!("SET lost {}\r\n", "x".repeat(8192));
     assert_ne!(redis(&large).as_deref(), Some("+OK\r\n"));
     running.wait_for_line("stack | redis-server died");
     running.wait_for_line("run.json: No space left on device");
-    // There is no room before it is closed as well.
+    // There is also no room before the file is closed.
     drop(file);
     fs::remove_file(&fill).expect("room");
     running.wait_for_line("stack | run.json is up to date again");

@@ -1,4 +1,5 @@
-//! Which requests are for this server, and not made by a page of another site.
+//! The admission of requests: they must be for this server, and not come from a page of another
+//! site.
 
 use std::{
     convert::Infallible,
@@ -14,7 +15,7 @@ use crate::http::{network::Network, problem::Problem};
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// A name under which a server may be reached, without a port.
+/// A host name of a server, without a port.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HostName(Box<str>);
 
@@ -26,24 +27,24 @@ impl FromStr for HostName {
     }
 }
 
-/// The names under which a server may be reached.
+/// The accepted host names.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Hosts {
-    /// Any.
+    /// Any name.
     Any,
-    /// Names and addresses of this machine itself.
+    /// Names and addresses of this machine.
     Local,
-    /// Addresses, and names that no page of the internet has: those of this machine, names without a dot,
-    /// which containers have, and names in domains that are for private networks.
+    /// Addresses, and names that no public page has: those of this machine, names without a dot,
+    /// which containers have, and names in domains for private networks.
     Private,
-    /// These.
+    /// These names.
     Only(Vec<HostName>),
 }
 
 impl Hosts {
-    /// The configured names, or else what fits the address of the listener: nobody reaches a loopback
-    /// address by another name, except a page whose name was made to point to it. A port for a private
-    /// network has both, because probes come by address whatever its names are.
+    /// The configured names, or the default for the address of the listener: only a page whose name
+    /// was pointed to a loopback address would use another name for it. A port for a private
+    /// network accepts both, because probes use the address.
     fn of(serving: &Serving, listens: IpAddr) -> Vec<Self> {
         let names = match serving.allowed_hosts.as_slice() {
             [] => None,
@@ -73,7 +74,7 @@ impl Hosts {
     }
 }
 
-/// The checks that every request passes before anything else looks at it.
+/// The checks that every request passes first.
 #[derive(Clone, Debug)]
 pub(super) struct Admission {
     hosts: Vec<Hosts>,
@@ -83,7 +84,7 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// For a listener at this address.
+    /// The checks for a listener at this address.
     pub(super) fn new(serving: &Serving, listens: IpAddr) -> Self {
         Self {
             hosts: Hosts::of(serving, listens),
@@ -93,19 +94,19 @@ impl Admission {
         }
     }
 
-    /// Checks a request; of one with an absolute target (RFC 9112, section 3.2.2) the `Host` is made
-    /// the target's, which is the one that counts.
+    /// Checks a request. An absolute target (RFC 9112, section 3.2.2) takes precedence over the
+    /// `Host` header, which is replaced by the target's host.
     ///
     /// # Errors
     ///
-    /// 501: its body is encoded. 400: it names no host, or none that could be one. 421: it is for another
-    /// host. 403: a page of another site made it.
+    /// 501: the body has an unsupported coding. 400: the host is missing or malformed. 421: the
+    /// request is for another host. 403: a page of another site made it.
     pub(super) fn check<B>(&self, request: &mut Request<B>, peer: Peer) -> Result<(), Problem> {
         check_coding(request.headers())?;
         let host = authority(request)?;
         let behind_proxy =
             self.trusted_proxies.iter().any(|network| network.contains(peer.address.ip()));
-        // A trusted proxy has checked the name, or has set it.
+        // A trusted proxy has checked or set the name.
         let is_own = |host: &str| self.hosts.iter().any(|hosts| hosts.have(name(host)));
         let known = behind_proxy || host.as_deref().is_none_or(is_own);
         if !known {
@@ -134,14 +135,14 @@ impl Admission {
     }
 }
 
-/// Whether a request's `Host` header names this machine from the inside.
+/// Whether the `Host` header of a request names this machine by a local name.
 pub fn names_this_machine(headers: &HeaderMap) -> bool {
     let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
     host.is_some_and(|host| is_local(name(host).trim_end_matches('.')))
 }
 
-/// Refuses a body in another transfer coding than `chunked` alone (RFC 9112, section 6.1). hyper itself
-/// refuses one that is not framed by `chunked` at all.
+/// Refuses a body in another transfer coding than `chunked` alone (RFC 9112, section 6.1). hyper
+/// itself refuses a body that is not framed by `chunked` at all.
 fn check_coding(headers: &HeaderMap) -> Result<(), Problem> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter().peekable();
     if codings.peek().is_none() {
@@ -162,7 +163,7 @@ fn check_coding(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The host, with its port, that the request is for (RFC 9112, section 3.2); `None` in HTTP/1.0.
+/// The host, with its port, of the request (RFC 9112, section 3.2); `None` in HTTP/1.0.
 fn authority<B>(request: &Request<B>) -> Result<Option<String>, Problem> {
     let refused = |detail: &str| Err(Problem::bad_request(detail).at("Host"));
     let mut hosts = request.headers().get_all(header::HOST).iter();
@@ -184,7 +185,7 @@ fn authority<B>(request: &Request<B>) -> Result<Option<String>, Problem> {
     }
 }
 
-/// The host that the target itself names, if it does.
+/// The host of an absolute target.
 fn target<'a>(method: &Method, uri: &'a Uri) -> Result<Option<&'a str>, &'static str> {
     let Some(authority) = uri.authority() else { return Ok(None) };
     match uri.scheme_str() {
@@ -199,8 +200,8 @@ fn target<'a>(method: &Method, uri: &'a Uri) -> Result<Option<&'a str>, &'static
     Ok(Some(authority.as_str()))
 }
 
-/// Whether a text is a host with or without a port (RFC 9110, section 7.2; RFC 3986, section 3.2.2), and
-/// not an empty one, which no http URL has.
+/// Whether a text is a host with or without a port (RFC 9110, section 7.2; RFC 3986, section
+/// 3.2.2). Empty hosts are rejected, as in http URLs.
 fn is_authority(text: &str) -> bool {
     let host = name(text);
     let port = match &text[host.len()..] {
@@ -253,8 +254,8 @@ fn is_local(name: &str) -> bool {
         || address(&name).is_some_and(|address| address.is_loopback())
 }
 
-/// Whether no page of the internet has this host. `.internal` and `.local` are never given to anybody there
-/// (ICANN; RFC 6762, section 3), and nor is a domain of one label.
+/// Whether no public page can have this host. `.internal` and `.local` are never assigned to anyone
+/// there (ICANN; RFC 6762, section 3), and nor is a domain of one label.
 fn is_private(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     is_local(&name)
@@ -264,16 +265,16 @@ fn is_private(name: &str) -> bool {
         || name.ends_with(".local")
 }
 
-/// The address that a host of a URL is, if it is one.
+/// The IP address in the host of a URL, if it is one.
 fn address(host: &str) -> Option<IpAddr> {
     let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     address.parse().ok()
 }
 
-/// Refuses what a page of another site asks for (403): where there are pages, only what changes something,
-/// for others may link to them. Browsers say where a request comes from in `Sec-Fetch-Site` (Fetch Metadata),
-/// older ones at least in `Origin`. Without either it is no browser, and nobody's cookies or place in the
-/// network are borrowed.
+/// Refuses requests by pages of other sites (403); a server with pages refuses only requests with
+/// effects, because other sites may link to pages. Browsers report the origin of a request in
+/// `Sec-Fetch-Site` (Fetch Metadata), older ones at least in `Origin`. A request without either
+/// does not come from a browser, so it uses no foreign cookies or network access.
 fn check_origin(
     method: &Method,
     headers: &HeaderMap,
@@ -350,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_something_is_refused_to_pages_of_other_sites_and_without_pages_the_rest_too() {
+    fn pages_of_other_sites_may_not_change_anything_nor_read_without_pages() {
         let home = ("host", "localhost:5000");
         for (pairs, field) in [
             (&[home][..], None),
@@ -404,8 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operations_port_of_all_addresses_is_reached_by_address_and_by_names_of_private_networks()
-    {
+    fn an_operations_port_accepts_addresses_and_names_of_private_networks() {
         let serving = |allowed: &[&str]| Serving {
             allowed_hosts: allowed.iter().map(|name| name.parse().unwrap()).collect(),
             is_private: true,
@@ -460,12 +460,12 @@ mod tests {
             assert_eq!(status(&local, with("/", host)), locally, "{host}");
             assert_eq!(status(&only, with("/", host)), configured, "{host}");
             assert_eq!(status(&any, with("/", host)), 200, "{host}");
-            // A target that names its host itself counts, whatever the header says.
+            // The host of an absolute target counts, whatever the header contains.
             let target = format!("http://{host}/");
             assert_eq!(status(&local, with(&target, "localhost")), locally, "{target}");
             assert_eq!(status(&local, with(&target, "evil.example")), locally, "{target}");
         }
-        // What a trusted proxy passes on was for it.
+        // A request from a trusted proxy was addressed to the proxy's name.
         let mut proxied = request(Method::GET, "/", Version::HTTP_11, &[("host", "evil.example")]);
         assert_eq!(local.check(&mut proxied, peer("10.1.2.3")), Ok(()));
         let mut absolute = request(
@@ -479,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_is_malformed_missing_or_given_twice_is_a_400_wherever_it_listens() {
+    fn a_malformed_missing_or_repeated_host_is_a_400_at_any_address() {
         for listens in LISTENS {
             let admission = admission(&[], listens, true);
             let of = |version, target: &str, headers: &[(&'static str, &str)]| {

@@ -1,4 +1,4 @@
-//! The connections that are open, and which of them can be spared when there is no room for another.
+//! The open connections, and the choice of one to close when there is no room for another.
 
 use std::{
     cmp::Reverse,
@@ -15,14 +15,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::http::network::Site;
 
-/// How long a client that keeps something may take less than [`STEP`] of its answer before it can be cut
-/// off in favour of others.
-const STALLED: Duration = Duration::from_secs(1);
-/// How many bytes a client has to take of an answer, or send of a body, for the connection to be of use
-/// once more. Together with the time that is a least rate: no client holds on by a byte now and then.
+/// The time within which a client that holds permits must read [`STEP`] of its answer; otherwise it
+/// can be disconnected in favour of others.
+const STALL_TIMEOUT: Duration = Duration::from_secs(1);
+/// The number of bytes of an answer or a body that count as progress of a connection. Together with
+/// the time this is a minimum rate: no client stays connected by a byte now and then.
 pub(super) const STEP: usize = 16 * 1024;
 
-/// All open connections of a server, by client.
+/// The open connections of a server, by client.
 #[derive(Debug)]
 pub(super) struct Connections {
     most: usize,
@@ -43,39 +43,40 @@ pub struct Connection(Arc<State>);
 
 struct State {
     all: Arc<Connections>,
-    /// A handler works on its request.
+    /// Whether a handler is working on a request.
     is_busy: AtomicBool,
-    /// The handler waits for the client to send more of the body.
+    /// Whether the handler is waiting for more of the body.
     waits_for_body: AtomicBool,
-    /// The shares of which its answers keep something from others, for each answer.
-    keeps: Mutex<Vec<Vec<u64>>>,
-    /// When it was last of use, in milliseconds since the server began: when it was opened, brought a whole
-    /// head, got an answer, or had taken another [`STEP`] of one or sent another of a body.
+    /// The shares in which the connection's answers hold permits, for each answer.
+    held: Mutex<Vec<Vec<u64>>>,
+    /// The time of the last progress, in milliseconds since the start of the server: the connection
+    /// was opened, received a whole head or an answer, or transferred another [`STEP`] of an answer
+    /// or a body.
     used: AtomicU64,
-    /// How many bytes it has taken or sent since.
+    /// The number of bytes transferred since then.
     taken: AtomicUsize,
     cut: CancellationToken,
 }
 
-/// Why there is no room for another connection.
+/// The reason why there is no room for another connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum NoRoom {
-    /// The server has as many as it can have.
+    /// The server has reached its limit.
     #[error("too many connections")]
     AtAll,
-    /// The client has as many as one may have.
+    /// The client has reached its limit.
     #[error("too many connections from your address")]
     OfClient,
 }
 
-/// Holds a connection's entry among those that are open.
+/// The entry of an open connection, removed on drop.
 pub(super) struct Entry {
     pub(super) connection: Connection,
     site: Site,
     number: u64,
 }
 
-/// The time in which an answer keeps something from others.
+/// The period in which an answer holds permits.
 #[derive(Debug)]
 pub struct Keeping {
     connection: Connection,
@@ -83,18 +84,18 @@ pub struct Keeping {
 }
 
 impl Connections {
-    /// Admits at most this number.
+    /// A registry with this limit.
     pub(super) fn new(most: usize) -> Arc<Self> {
         Arc::new(Self { most, begun: Instant::now(), open: Mutex::default() })
     }
 
-    /// Enters a new connection. Where there is no room, another one is cut off for it, of the client that
-    /// has most of them: the one that has been of no use for longest. Where the client has as many as one
-    /// may have (`of_client`), it is one of its own.
+    /// Adds a new connection. If there is no room, it replaces the connection without progress for
+    /// the longest time, of the client with the most connections. If the client has reached its
+    /// limit (`of_client`), the replaced connection is one of its own.
     ///
     /// # Errors
     ///
-    /// All of them are at work.
+    /// All candidates are being worked on.
     pub(super) fn enter(
         self: &Arc<Self>,
         site: Site,
@@ -117,7 +118,7 @@ impl Connections {
             all: Arc::clone(self),
             is_busy: AtomicBool::new(false),
             waits_for_body: AtomicBool::new(false),
-            keeps: Mutex::default(),
+            held: Mutex::default(),
             used: AtomicU64::new(self.now()),
             taken: AtomicUsize::new(0),
             cut: CancellationToken::new(),
@@ -131,7 +132,7 @@ impl Connections {
         fits: impl Fn(&State) -> bool,
     ) -> bool {
         let spare = |it: &Connection| !it.0.is_at_work() && !it.0.cut.is_cancelled() && fits(&it.0);
-        // Within a millisecond the one that was opened first.
+        // Within the same millisecond the connection that was opened first.
         let useless_for =
             |number: &u64, it: &Connection| Reverse((it.0.used.load(Relaxed), *number));
         let ranked = clients.into_iter().flat_map(|client| {
@@ -168,13 +169,13 @@ impl Drop for Entry {
 }
 
 impl State {
-    /// Whether a handler has all that it needs from the client, or does not wait for it.
+    /// Whether a handler is working, and does not wait for the client.
     fn is_at_work(&self) -> bool {
         self.is_busy.load(Relaxed) && !self.waits_for_body.load(Relaxed)
     }
 
-    fn keeps(&self) -> MutexGuard<'_, Vec<Vec<u64>>> {
-        self.keeps.lock().unwrap_or_else(PoisonError::into_inner)
+    fn held(&self) -> MutexGuard<'_, Vec<Vec<u64>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -184,8 +185,8 @@ impl Connection {
         self.0.taken.store(0, Relaxed);
     }
 
-    /// Notes that the client has taken this many bytes of an answer, or sent them of a body; gives whether
-    /// that makes a step.
+    /// Records that this many bytes of an answer or a body were transferred. Returns whether that
+    /// makes a step.
     pub(super) fn takes(&self, bytes: usize) -> bool {
         let is_step = self.0.taken.fetch_add(bytes, Relaxed) + bytes >= STEP;
         if is_step {
@@ -194,54 +195,54 @@ impl Connection {
         is_step
     }
 
-    /// Notes that a handler begins or ends to work on its request.
+    /// Records that a handler begins or ends its work on a request.
     pub(super) fn set_busy(&self, is_busy: bool) {
         self.is_used();
         self.0.is_busy.store(is_busy, Relaxed);
     }
 
-    /// Notes whether the handler waits for more of the body. Nothing has happened by then, so the connection
-    /// can be cut off in favour of another.
+    /// Records whether the handler waits for more of the body. Such a connection has made no
+    /// progress, so it can be closed in favour of another.
     pub(super) fn set_waits_for_body(&self, waits: bool) {
         self.0.waits_for_body.store(waits, Relaxed);
     }
 
-    /// Resolves when it is to end in favour of others.
+    /// Resolves when the connection has to end in favour of another.
     pub(super) async fn cut(&self) {
         self.0.cut.cancelled().await;
     }
 
-    /// Notes that its answer keeps something that others may need, until the answer is sent: a part of all
-    /// that there is, and of these shares, numbers that the service gives to those who have one.
+    /// Records that an answer holds permits that others may need, until it is sent: a part of all
+    /// permits, and of these shares, which the service numbers.
     pub fn keep(&self, shares: Vec<u64>) -> Keeping {
-        self.0.keeps().push(shares.clone());
+        self.0.held().push(shares.clone());
         Keeping { connection: self.clone(), shares }
     }
 
-    /// Cuts off one of the server's connections that keep something, of this share if one is given, and whose
-    /// client takes too little; gives whether there was one.
+    /// Closes one of the connections that hold permits, of this share if one is given, and whose
+    /// client reads too slowly. Returns whether there was one.
     pub fn cut_stalled(&self, share: Option<u64>) -> bool {
         let all = &self.0.all;
-        let stalled = u64::try_from(STALLED.as_millis()).unwrap_or(u64::MAX);
+        let stalled = u64::try_from(STALL_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
         let since = all.now().saturating_sub(stalled);
         Connections::cut_one(all.open().of.values(), |it| {
             let is_of = |shares: &Vec<u64>| share.is_none_or(|it| shares.contains(&it));
-            it.used.load(Relaxed) < since && it.keeps().iter().any(is_of)
+            it.used.load(Relaxed) < since && it.held().iter().any(is_of)
         })
     }
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("keeps", &self.0.keeps).finish_non_exhaustive()
+        f.debug_struct("Connection").field("held", &self.0.held).finish_non_exhaustive()
     }
 }
 
 impl Drop for Keeping {
     fn drop(&mut self) {
-        let mut keeps = self.connection.0.keeps();
-        if let Some(at) = keeps.iter().position(|shares| *shares == self.shares) {
-            keeps.swap_remove(at);
+        let mut held = self.connection.0.held();
+        if let Some(at) = held.iter().position(|shares| *shares == self.shares) {
+            held.swap_remove(at);
         }
     }
 }
@@ -265,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_most_connections_gives_up_the_one_that_was_of_no_use_for_longest() {
+    fn the_client_with_most_connections_loses_the_one_idle_for_longest() {
         let connections = Connections::new(4);
         let many: Vec<Entry> =
             (0..3).map(|_| connections.enter(site("192.0.2.1"), None).unwrap()).collect();
@@ -277,7 +278,7 @@ mod tests {
         many[1].connection.set_busy(true);
         let _new = connections.enter(site("192.0.2.3"), None).unwrap();
         let cut: Vec<bool> = many.iter().chain([&other]).map(is_cut).collect();
-        // The oldest but the one that is at work.
+        // The oldest except the one with a working handler.
         assert_eq!(cut, [false, false, true, false]);
         let _new = connections.enter(site("192.0.2.3"), None).unwrap();
         assert!(is_cut(&many[0]), "and the next one");
@@ -285,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn where_all_are_at_work_there_is_no_room_and_whoever_leaves_makes_some() {
+    fn busy_connections_are_not_replaced_and_a_closed_one_makes_room() {
         let connections = Connections::new(2);
         let mut entries = vec![];
         for _ in 0..2 {
@@ -301,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_with_as_many_as_one_may_have_gives_up_its_own_idle_ones() {
+    fn a_client_at_its_limit_loses_its_own_idle_connections() {
         let connections = Connections::new(9);
         let other = connections.enter(site("192.0.2.2"), Some(2)).unwrap();
         let own: Vec<Entry> =
@@ -317,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_handler_that_waits_for_the_body_keeps_nobody_out() {
+    fn a_handler_that_waits_for_the_body_does_not_block_others() {
         let connections = Connections::new(2);
         let [waits, works] = [(); 2].map(|()| {
             let entry = connections.enter(site("192.0.2.1"), None).unwrap();
@@ -332,28 +333,28 @@ mod tests {
     }
 
     #[test]
-    fn only_a_client_that_keeps_something_and_takes_nothing_is_cut_off_as_stalled() {
+    fn only_a_client_that_holds_permits_and_reads_nothing_is_stalled() {
         let begun = Instant::now().checked_sub(Duration::from_secs(10)).unwrap();
         let connections = Arc::new(Connections { most: 9, begun, open: Mutex::default() });
-        let [idle, keeps, stalled] =
+        let [idle, holding, stalled] =
             [(); 3].map(|()| connections.enter(site("192.0.2.1"), None).unwrap());
-        let _kept = [keeps.connection.keep(vec![]), stalled.connection.keep(vec![1, 2])];
+        let _kept = [holding.connection.keep(vec![]), stalled.connection.keep(vec![1, 2])];
         drop(idle.connection.keep(vec![1]));
-        assert!(!idle.connection.cut_stalled(None), "all were of use just now");
+        assert!(!idle.connection.cut_stalled(None), "all made progress just now");
         for entry in [&idle, &stalled] {
             set_used(entry, 0);
         }
-        assert!(!idle.connection.cut_stalled(Some(3)), "nobody keeps anything of that share");
+        assert!(!idle.connection.cut_stalled(Some(3)), "no connection holds permits of that share");
         assert!(idle.connection.cut_stalled(Some(2)));
-        assert!(is_cut(&stalled) && !is_cut(&idle) && !is_cut(&keeps));
+        assert!(is_cut(&stalled) && !is_cut(&idle) && !is_cut(&holding));
         assert!(!idle.connection.cut_stalled(Some(2)), "once");
-        set_used(&keeps, 0);
+        set_used(&holding, 0);
         assert!(!idle.connection.cut_stalled(Some(1)) && idle.connection.cut_stalled(None));
-        assert!(is_cut(&keeps) && !is_cut(&idle));
+        assert!(is_cut(&holding) && !is_cut(&idle));
     }
 
     #[test]
-    fn who_takes_a_little_now_and_then_is_stalled_and_who_takes_a_step_is_not() {
+    fn a_trickle_is_stalled_and_a_step_is_not() {
         let begun = Instant::now().checked_sub(Duration::from_secs(10)).unwrap();
         let connections = Arc::new(Connections { most: 9, begun, open: Mutex::default() });
         let [little, enough] =

@@ -1,4 +1,5 @@
-//! An answer that keeps something until the client has taken nearly all of it.
+//! A response body that holds a value, such as a permit, until the client has read nearly all of
+//! it.
 
 use std::{
     pin::Pin,
@@ -9,20 +10,20 @@ use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
-/// The most that is handed on at once. The connection takes a few pieces more than the client does,
-/// so this says how much of an answer may be under way when what was kept is let go.
-pub const PIECE: usize = 16 * 1024;
+/// The maximum size of a chunk. The connection buffers a few chunks more than the client has read,
+/// so this determines how much of an answer may be in flight when the value is dropped.
+pub const CHUNK_BYTES: usize = 16 * 1024;
 
-/// A body that keeps a `T` until its last piece is handed on. Pieces are copies: a large answer is
-/// freed with its last piece, not when that has arrived.
+/// A body that holds a `T` until its last chunk is passed on. Chunks are copies: a large answer is
+/// freed with its last chunk, not when that has arrived.
 struct Kept<T> {
     body: Body,
-    /// What is left of a piece of the body that was too large.
+    /// The rest of a frame of the body that exceeded a chunk.
     rest: Bytes,
     _kept: T,
 }
 
-/// An answer of this body that keeps something until it is sent, but for what a connection buffers.
+/// A body that holds a value until it is sent, except for the buffers of the connection.
 pub fn keep<T: Send + Unpin + 'static>(body: Body, kept: T) -> Body {
     Body::new(Kept { body, rest: Bytes::new(), _kept: kept })
 }
@@ -41,12 +42,12 @@ impl<T: Unpin> HttpBody for Kept<T> {
                 return Poll::Ready(None);
             };
             match frame.into_data() {
-                Ok(data) if data.len() > PIECE => this.rest = data,
+                Ok(data) if data.len() > CHUNK_BYTES => this.rest = data,
                 Ok(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
                 Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
             }
         }
-        let length = this.rest.len().min(PIECE);
+        let length = this.rest.len().min(CHUNK_BYTES);
         let piece = Bytes::copy_from_slice(&this.rest.split_to(length));
         if this.rest.is_empty() {
             this.rest = Bytes::new();
@@ -77,8 +78,8 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_answer_is_whole_and_what_it_keeps_is_let_go_with_its_last_piece() {
-        for length in [0, 1, PIECE, PIECE + 1, 10 * PIECE - 1] {
+    async fn an_answer_is_whole_and_its_value_is_dropped_with_the_last_chunk() {
+        for length in [0, 1, CHUNK_BYTES, CHUNK_BYTES + 1, 10 * CHUNK_BYTES - 1] {
             let whole: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
             let kept = Arc::new(());
             let mut body = keep(Body::from(whole.clone()), Arc::clone(&kept));
@@ -89,7 +90,7 @@ mod tests {
                 let left = body.size_hint().exact();
                 assert_eq!(left, Some((length - taken.len()) as u64));
                 let data = body.frame().await.unwrap().unwrap().into_data().unwrap();
-                assert!(data.len() <= PIECE);
+                assert!(data.len() <= CHUNK_BYTES);
                 taken.extend_from_slice(&data);
             }
             drop(body);

@@ -1,4 +1,4 @@
-//! The number of permits that each key, e.g. a client, holds at once.
+//! Permits with a limit per key, e.g. per client.
 
 use std::{
     collections::HashMap,
@@ -25,12 +25,12 @@ pub struct KeyedPermit<K: Eq + Hash> {
 }
 
 impl<K: Eq + Hash + Clone> KeyedPermits<K> {
-    /// This number of permits for each key.
+    /// Permits with this limit for each key.
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self { limit, taken: Mutex::default(), freed: Notify::new() })
     }
 
-    /// A further permit, unless the key has reached its limit.
+    /// Returns another permit, unless the key has reached its limit.
     pub fn take(self: &Arc<Self>, key: K) -> Option<KeyedPermit<K>> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let count = taken.get(&key).copied().unwrap_or_default();
@@ -41,12 +41,12 @@ impl<K: Eq + Hash + Clone> KeyedPermits<K> {
         Some(KeyedPermit { permits: Arc::clone(self), key })
     }
 
-    /// A further permit as soon as the key is below its limit.
+    /// Waits until the key is below its limit, and returns another permit.
     pub async fn wait(self: &Arc<Self>, key: K) -> KeyedPermit<K> {
         loop {
             let freed = self.freed.notified();
             let mut freed = pin!(freed);
-            // From here on nothing is missed.
+            // A permit that is freed from here on is noticed.
             freed.as_mut().enable();
             if let Some(permit) = self.take(key.clone()) {
                 return permit;
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_has_so_many_places_and_leaves_nothing_behind() {
+    fn each_key_has_its_limit_and_unused_keys_take_no_memory() {
         let permits = KeyedPermits::new(2);
         let first = permits.take("one").unwrap();
         let second = permits.take("one").unwrap();
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_has_a_place_as_soon_as_one_of_theirs_is_free() {
+    async fn a_waiting_key_gets_a_permit_as_soon_as_one_is_free() {
         let permits = KeyedPermits::new(1);
         let (one, another) = (permits.take("one").unwrap(), permits.take("another").unwrap());
         let mut waiting = pin!(permits.wait("one"));

@@ -1,5 +1,5 @@
-//! How long a connection may be silent: in the midst of a request's head, and between requests; and how it ends
-//! while its client still sends.
+//! The time limits of a silent connection, in the middle of a request's head and between requests,
+//! and the end of a connection whose client is still sending.
 
 use std::{
     io::{self, IoSlice},
@@ -20,70 +20,72 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
-/// How long, after the last answer, the rest of a body that nobody wants is taken: a connection that is closed
-/// while its client sends breaks, and the answer may be lost with it (RFC 9112, section 9.6).
-const LINGER: Duration = Duration::from_secs(2);
-/// How much of it, in bytes.
-const REST: usize = 1024 * 1024;
+/// How long, after the last answer, the rest of an unread body is received: if a connection is
+/// closed while its client sends, the answer may be lost (RFC 9112, section 9.6).
+const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+/// The maximum size of that rest in bytes.
+const LINGER_LIMIT_BYTES: usize = 1024 * 1024;
 
-/// The limits of a server.
+/// The time limits of a server.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// For a head to arrive, from its first byte on; of the first request, from the beginning of the
+    /// The limit for a head, from its first byte on; for the first head, from the start of the
     /// connection on.
     pub(super) head: Duration,
-    /// For the next request to begin.
+    /// The limit for the start of the next request.
     pub(super) keep_alive: Duration,
 }
 
-/// Where a connection stands.
+/// The phase of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
-    /// A head is on its way since then.
+    /// A head has been in transit since this time.
     Head(Instant),
-    /// A request is being answered. Its body and the client's taking of the answer have limits of their own.
+    /// A request is being answered. Its body and the reading of the answer have their own limits.
     Answer,
-    /// The last answer is sent, and nothing of another request has come since then.
+    /// The last answer was sent at this time, and no byte of another request has arrived.
     Idle(Instant),
 }
 
-/// Follows a connection. All that changes its phase happens while the connection is polled.
+/// The tracked state of a connection. Its phase changes only while the connection is polled.
 #[derive(Debug)]
 pub(super) struct Silence {
     limits: Limits,
     phase: Mutex<Phase>,
-    /// The last request was answered before its body was read.
+    /// Whether the last request was answered before its body was read.
     leaves_rest: AtomicBool,
 }
 
 impl Silence {
-    /// Of a connection that begins now.
+    /// The state of a new connection.
     pub(super) fn new(limits: Limits) -> Arc<Self> {
         let phase = Mutex::new(Phase::Head(Instant::now()));
         Arc::new(Self { limits, phase, leaves_rest: AtomicBool::new(false) })
     }
 
-    /// Notes that a whole head has come: from now on the request is being answered.
+    /// Records that a whole head has arrived: the request is being answered from now on.
     pub(super) fn is_asked(&self) {
         *self.phase() = Phase::Answer;
     }
 
-    /// Notes that the connection ends with this answer, and that its client may still send a body.
+    /// Records that the connection ends with this answer, and that its client may still send a
+    /// body.
     pub(super) fn leave_rest(&self) {
         self.leaves_rest.store(true, Relaxed);
     }
 
-    /// The body of the answer, which notes that the answer is sent when it is dropped.
+    /// Wraps the body of the answer; its drop records that the answer is sent.
     pub(super) fn answered(self: &Arc<Self>, body: Body) -> Answered {
         Answered { body, silence: Arc::clone(self) }
     }
 
-    /// Whether it is between two requests.
+    /// Whether the connection is between two requests.
     pub(super) fn is_idle(&self) -> bool {
         matches!(*self.phase(), Phase::Idle(_))
     }
 
-    /// Resolves when a limit is exceeded, if it is polled after whatever may have changed the phase.
+    /// Resolves when a limit is exceeded; must be polled after everything that may change the
+    /// phase.
     pub(super) async fn too_long(&self) {
         let mut sleep = std::pin::pin!(sleep_until(Instant::now()));
         std::future::poll_fn(|context| self.poll_too_long(sleep.as_mut(), context)).await;
@@ -106,11 +108,11 @@ impl Silence {
     }
 }
 
-/// The stream of a connection that is followed.
+/// The stream of a tracked connection.
 pub(super) struct Followed<S> {
     stream: S,
     silence: Arc<Silence>,
-    /// What has been taken of a body that nobody wants, once the last answer is sent, and until when more is.
+    /// The received size of an unread body after the last answer, and the deadline for it.
     rest: Option<(usize, Pin<Box<Sleep>>)>,
 }
 
@@ -119,7 +121,7 @@ impl<S> Followed<S> {
         Self { stream, silence: Arc::clone(silence), rest: None }
     }
 
-    /// Notes that some more of the last answer was taken: until then the client is not silent.
+    /// Records that more of the last answer was written: until then the client is not silent.
     fn is_written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if matches!(written, Poll::Ready(Ok(1..)))
             && let Phase::Idle(since) = &mut *self.silence.phase()
@@ -131,11 +133,11 @@ impl<S> Followed<S> {
 }
 
 impl<S: AsyncRead + Unpin> Followed<S> {
-    /// Resolves when the client has sent all, too much, or for too long.
+    /// Resolves when the client has sent everything, too much, or for too long.
     fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let (taken, end) = self.rest.get_or_insert_with(|| (0, Box::pin(sleep(LINGER))));
+        let (taken, end) = self.rest.get_or_insert_with(|| (0, Box::pin(sleep(LINGER_TIMEOUT))));
         let mut piece = [0; 4096];
-        while *taken < REST {
+        while *taken < LINGER_LIMIT_BYTES {
             let mut piece = ReadBuf::new(&mut piece);
             match Pin::new(&mut self.stream).poll_read(context, &mut piece) {
                 Poll::Ready(Ok(())) if !piece.filled().is_empty() => *taken += piece.filled().len(),
@@ -202,7 +204,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Followed<S> {
     }
 }
 
-/// An answer's body; with it the answer ends.
+/// The body of an answer, whose drop ends the answer.
 pub(super) struct Answered {
     body: Body,
     silence: Arc<Silence>,

@@ -22,17 +22,17 @@ use tracing::{info, warn};
 
 use crate::{config_error::ConfigError, pem};
 
-/// How often the files are looked at. A change counts when it is seen twice: one file of the two
-/// may be written just now.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the files are checked. A change takes effect when it is seen twice: one of the two
+/// files may be in the middle of being written.
+const CERTIFICATE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const CERT: &str = "TLS_CERT";
 const KEY: &str = "TLS_KEY";
 
-/// Where the certificate and its key are.
+/// The files of the certificate and its key.
 #[derive(Args, Clone, Debug, Default)]
 pub struct TlsConfig {
-    /// PEM file with the certificate for HTTPS, followed by those up to its authority; read again
-    /// when it changes [default: plain HTTP]
+    /// PEM file with the certificate for HTTPS, followed by the intermediate ones; read again when
+    /// it changes [default: plain HTTP]
     #[arg(long, env)]
     tls_cert: Option<PathBuf>,
     /// PEM file with the certificate's private key
@@ -46,29 +46,29 @@ impl TlsConfig {
         Self { tls_cert: Some(cert.into()), tls_key: Some(key.into()) }
     }
 
-    /// What HTTPS needs; `None` where it is not asked for.
+    /// Loads the certificate; `None` without HTTPS.
     ///
     /// # Errors
     ///
-    /// One of the two is missing, a file cannot be used, or they do not belong together.
+    /// One of the two settings is missing, a file is unusable, or the files do not belong together.
     pub fn load(&self) -> Result<Option<Tls>, ConfigError> {
         let files = match (&self.tls_cert, &self.tls_key) {
             (None, None) => return Ok(None),
             (Some(_), None) => {
                 return Err(ConfigError::of(
                     KEY,
-                    "TLS_CERT is given; name the file of its key as well",
+                    "TLS_CERT is set; name the file of its key as well",
                 ));
             }
             (None, Some(_)) => {
                 return Err(ConfigError::of(
                     CERT,
-                    "TLS_KEY is given; name the certificate's as well",
+                    "TLS_KEY is set; name the file of its certificate as well",
                 ));
             }
             (Some(cert), Some(key)) => Files { cert: cert.clone(), key: key.clone() },
         };
-        // Looked at before it is used: what changes in between is noticed.
+        // Read before it is used, so that a change in between is noticed.
         let seen = files.contents().ok();
         let current = Arc::new(Current(RwLock::new(files.read()?)));
         let config = ServerConfig::builder_with_provider(pem::provider())
@@ -81,7 +81,7 @@ impl TlsConfig {
     }
 }
 
-/// HTTPS with a certificate that can be replaced.
+/// HTTPS with a replaceable certificate.
 pub struct Tls {
     files: Files,
     seen: Option<Contents>,
@@ -91,12 +91,12 @@ pub struct Tls {
 
 impl std::fmt::Debug for Tls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // What was read includes the key.
+        // The contents include the key.
         f.debug_struct("Tls").field("files", &self.files).finish_non_exhaustive()
     }
 }
 
-/// The contents of the certificate's file and the key's.
+/// The contents of the certificate's file and of the key's.
 type Contents = (Vec<u8>, Vec<u8>);
 
 impl Tls {
@@ -104,10 +104,10 @@ impl Tls {
         self.acceptor.clone()
     }
 
-    /// Looks for another certificate until the shutdown. Connections that are open keep the one
-    /// that they began with. A pair that cannot be used is told of once, and the old one stays.
+    /// Checks for a new certificate until the shutdown. Open connections keep their certificate. An
+    /// unusable pair is reported once, and the old one stays in use.
     pub(crate) async fn keep_up(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let mut looks = interval(LOOK_EVERY);
+        let mut looks = interval(CERTIFICATE_CHECK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut judged, mut before) = (self.seen.clone(), self.seen.clone());
         loop {
@@ -115,7 +115,7 @@ impl Tls {
                 () = shutdown.cancelled() => return Ok(()),
                 _ = looks.tick() => {}
             }
-            // One that cannot be read is judged like any other: `None`.
+            // An unreadable file (`None`) counts as a change like any other.
             let found = self.files.contents().ok();
             let settled = found == before;
             if settled && found != judged {
@@ -132,7 +132,7 @@ impl Tls {
                 *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = pair;
                 info!("the certificate of {} is in use from now on", self.files.cert.display());
             }
-            Err(fault) => warn!("the certificate stays the one that it was: {fault}"),
+            Err(fault) => warn!("the certificate was not replaced: {fault}"),
         }
     }
 }
@@ -166,16 +166,17 @@ impl Files {
     }
 }
 
-/// One that has expired is used all the same: clients refuse it, and say why, while a service that
-/// does not start says nothing to them. So is one that is not valid yet: this clock may be wrong.
+/// Warns of an expired certificate, which is used nevertheless: clients refuse it and show the
+/// reason, whereas a service that does not start shows nothing. The same holds for one that is not
+/// valid yet: the clock may be wrong.
 fn warn_of_dates(path: &Path, chain: &[CertificateDer<'static>]) {
     if let Some(what) = chain.first().and_then(wrong_date) {
         warn!("{CERT}: the certificate of {} {what}; clients will refuse it", path.display());
     }
 }
 
-/// What is wrong with the dates of a certificate. A verifier looks at them first of all, so
-/// whatever else it may dislike about its issuer and name does not matter.
+/// The fault in the dates of a certificate. A verifier checks them first, so other faults in the
+/// issuer or the name are irrelevant here.
 fn wrong_date(certificate: &CertificateDer<'static>) -> Option<&'static str> {
     let mut roots = RootCertStore::empty();
     roots.add(certificate.clone()).ok()?;
@@ -194,7 +195,7 @@ fn wrong_date(certificate: &CertificateDer<'static>) -> Option<&'static str> {
     }
 }
 
-/// The certificate for connections that begin now.
+/// The certificate for new connections.
 #[derive(Debug)]
 struct Current(RwLock<Arc<CertifiedKey>>);
 

@@ -1,5 +1,5 @@
-//! The body of a request: whether it was read before the request was answered, and whether somebody waits for
-//! more of it.
+//! The body of a request: whether it was read before the request was answered, and whether the
+//! handler is waiting for more of it.
 
 use std::{
     pin::Pin,
@@ -18,14 +18,14 @@ use hyper::{
 
 use super::connections::Connection;
 
-/// A request's body that notes when it has been read to its end, and while its reader waits for the client.
+/// A request's body that records its end, and when its reader waits for the client.
 pub(super) struct Watched {
     body: Incoming,
     is_read: Arc<AtomicBool>,
     connection: Connection,
 }
 
-/// The request with a body that is watched, and whether that has been read to its end.
+/// Wraps the body of a request. Returns whether the body has been read to its end.
 pub(super) fn watch(
     request: Request<Incoming>,
     connection: &Connection,

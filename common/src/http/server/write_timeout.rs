@@ -1,4 +1,4 @@
-//! A connection whose other side must take what it is sent.
+//! A connection that is closed if its client does not read.
 
 use std::{
     io::{self, IoSlice},
@@ -14,20 +14,20 @@ use tokio::{
 
 use super::connections::Connection;
 
-/// Breaks off when too little could be written for too long: less than [`STEP`](super::connections::STEP)
-/// while something waits. The kernel counts more coarsely still: it reports room only when about a third
-/// of its buffer is free.
+/// Fails if too little could be written for too long: less than [`STEP`](super::connections::STEP)
+/// while data waits. The kernel is even coarser: it reports room only when about a third of its
+/// buffer is free.
 pub(super) struct Paced<S> {
     stream: S,
     connection: Connection,
-    patience: Duration,
-    /// Runs while something waits to be written.
+    timeout: Duration,
+    /// Runs while data waits to be written.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Paced<S> {
-    pub(super) fn new(stream: S, connection: Connection, patience: Duration) -> Self {
-        Self { stream, connection, patience, stalled: None }
+    pub(super) fn new(stream: S, connection: Connection, timeout: Duration) -> Self {
+        Self { stream, connection, timeout, stalled: None }
     }
 
     pub(super) const fn get_ref(&self) -> &S {
@@ -45,8 +45,8 @@ impl<S> Paced<S> {
             }
             return written;
         }
-        let patience = self.patience;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
+        let timeout = self.timeout;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(timeout)));
         match stalled.as_mut().poll(context) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) => Poll::Ready(Err(io::Error::new(
@@ -90,7 +90,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
         self.stream.is_write_vectored()
     }
 
-    // A socket has nothing to flush: it is asked to when all that there was to write has been written.
+    // A socket has nothing to flush: hyper calls this when all data have been written.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.stalled = None;
         Pin::new(&mut self.stream).poll_flush(context)
@@ -113,16 +113,16 @@ mod tests {
     use super::{super::connections::Connections, *};
     use crate::http::network::Site;
 
-    fn paced(patience: Duration, buffer: usize) -> (Paced<DuplexStream>, DuplexStream) {
+    fn paced(timeout: Duration, buffer: usize) -> (Paced<DuplexStream>, DuplexStream) {
         let address = IpAddr::from(Ipv4Addr::LOCALHOST);
         let entry = Connections::new(1).enter(Site::from(address), None).unwrap();
-        // Unlike a socket it reports each byte of room.
+        // Unlike a socket, it reports each byte of room.
         let (server, client) = duplex(buffer);
-        (Paced::new(server, entry.connection.clone(), patience), client)
+        (Paced::new(server, entry.connection.clone(), timeout), client)
     }
 
     #[tokio::test]
-    async fn who_takes_a_little_now_and_then_is_cut_off() {
+    async fn a_client_that_reads_a_trickle_is_disconnected() {
         let (mut server, mut client) = paced(Duration::from_millis(300), 1_024);
         let mut pace = interval(Duration::from_millis(5));
         let taking = async {
@@ -142,9 +142,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_time_in_which_nothing_waits_does_not_count() {
+    async fn time_without_waiting_data_does_not_count() {
         let (mut server, mut client) = paced(Duration::from_secs(1), 16);
-        // All in all something waits for longer than the patience.
+        // In total, data wait for longer than the timeout.
         for _ in 0..4 {
             let writing = async {
                 server.write_all(&[0; 32]).await.unwrap();

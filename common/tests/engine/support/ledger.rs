@@ -1,4 +1,4 @@
-//! A service small enough to see through: deposits are counted, each leaves a receipt.
+//! A minimal service: it counts deposits, and each deposit leaves a receipt.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use common::{
     contract::streams::{self, topics},
     decision::{Changes, DecideError, Decider, Reads, World},
     schema::{
-        entity::{Entity, Kind, Place},
+        entity::{Entity, Kind, SortedSetEntry},
         stream::{Event, Stream, Topic},
     },
 };
@@ -27,30 +27,30 @@ static COUNTER: Kind = Kind {
 static RECEIPT: Kind =
     Kind { prefix: "{inventory}:receipt:", index: None, updates: None, announces_new: false };
 
-/// What was counted.
+/// The counted total.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counter {
     pub(crate) id: String,
     pub(crate) total: u64,
 }
 
-/// The trace of a deposit.
+/// The idempotency record of a deposit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Receipt {
     pub(crate) id: String,
     pub(crate) counter: String,
     pub(crate) amount: u64,
-    /// What the counter showed afterwards.
+    /// The total of the counter after the deposit.
     pub(crate) total: u64,
     /// Whether it is in the list and in the sorted set of its counter's receipts.
     #[serde(default)]
     pub(crate) listed: bool,
-    /// Whether it is one of those whose number is limited.
+    /// Whether it counts for the limit.
     #[serde(default)]
     pub(crate) limited: bool,
 }
 
-/// The sorted set of the receipts whose number is limited.
+/// The sorted set of the receipts that count for the limit.
 pub(crate) const LIMITED: &str = "{inventory}:limited";
 
 impl Entity for Counter {
@@ -71,13 +71,13 @@ impl Entity for Receipt {
         let list = format!("{{inventory}}:receipts-of:{}", self.counter);
         if self.listed { vec![list] } else { Vec::new() }
     }
-    fn places(&self) -> Vec<Place> {
-        let limited = self.limited.then(|| Place::new(LIMITED, self.id.clone()));
+    fn sorted_sets(&self) -> Vec<SortedSetEntry> {
+        let limited = self.limited.then(|| SortedSetEntry::new(LIMITED, self.id.clone()));
         limited.into_iter().collect()
     }
 }
 
-/// Tells of a deposit.
+/// The event of a deposit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Deposited {
     pub(crate) id: String,
@@ -98,33 +98,33 @@ pub(crate) struct Deposit {
     pub(crate) how: How,
 }
 
-/// What comes with it.
+/// The special behaviour of a deposit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum How {
     #[default]
     Plain,
-    /// The decision says that it cannot be.
+    /// The decision reports a fault of the input.
     AtFault,
     /// The decision panics.
     Panicking,
-    /// Naming what it reads panics.
+    /// `reads` panics.
     PanickingInReads,
-    /// The decision panics if the counter shows this.
+    /// The decision panics if the counter has this total.
     PanickingAt(u64),
-    /// It deposits into so many more counters.
+    /// It deposits into this number of additional counters.
     Wide(usize),
-    /// The same, but it does not name them: the decision looks at them.
+    /// The same without naming them: the decision reads them.
     WideLater(usize),
-    /// It writes what it has not named.
+    /// It writes an entity that it has not named.
     Unnamed,
-    /// It is not a deposit: it only asks what the receipt says.
+    /// It is not a deposit, but a query for the receipt.
     Asking,
     /// Its decision takes a millisecond.
     Slow,
     /// Its receipt joins a list and a sorted set of the counter's.
     Listed,
-    /// Its receipt is one of this many at most.
+    /// The number of receipts is limited to this.
     Limited(u64),
 }
 
@@ -155,22 +155,22 @@ fn name(id: &str) -> impl Fn(usize) -> String + use<> {
     move |number| format!("{id}.{number}")
 }
 
-/// What a depositor is told.
+/// The answer to a deposit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// The counter shows this now.
+    /// The new total of the counter.
     Done(u64),
-    /// It was deposited before, and the counter showed this then.
+    /// The deposit is a repetition; this is the total after the first one.
     Known(u64),
     /// There is no receipt.
     Unknown,
-    /// There are as many limited receipts as there may be.
+    /// The limit of receipts is reached.
     Full,
 }
 
 type Meanwhile = Box<dyn FnOnce() + Send>;
 
-/// The service, and what the test sees of its decisions.
+/// The service, and a record of its decisions.
 #[derive(Clone, Default)]
 pub(crate) struct Ledger(Arc<Mutex<Inside>>);
 
@@ -187,18 +187,18 @@ impl fmt::Debug for Ledger {
 }
 
 impl Ledger {
-    /// Does this while the deposit is decided for the first time: after it was read, before it is
-    /// committed.
+    /// Calls `act` during the first decision about the deposit: after the read and before the
+    /// commit.
     pub(crate) fn meanwhile(&self, id: &str, act: impl FnOnce() + Send + 'static) {
         self.inside().meanwhile.insert(id.to_owned(), Box::new(act));
     }
 
-    /// The deposits that were decided, in order, those that panicked or were at fault included.
+    /// The decided deposits, in order, including those that panicked or were at fault.
     pub(crate) fn decided(&self) -> Vec<String> {
         self.inside().decided.iter().map(|(id, _)| id.clone()).collect()
     }
 
-    /// For each decision about this deposit, whether the receipt was in sight.
+    /// For each decision about this deposit, whether the receipt was loaded.
     pub(crate) fn saw_receipt(&self, id: &str) -> Vec<bool> {
         let inside = self.inside();
         inside.decided.iter().filter(|(decided, _)| decided == id).map(|(_, saw)| *saw).collect()
@@ -220,7 +220,7 @@ impl Decider for Ledger {
     }
 
     fn reads(&self, deposit: &Deposit, reads: &mut Reads) {
-        assert_ne!(deposit.how, How::PanickingInReads, "told to panic in reads");
+        assert_ne!(deposit.how, How::PanickingInReads, "panic requested in reads");
         reads.fresh::<Receipt>(&deposit.id);
         reads.load::<Counter>(&deposit.counter);
         if matches!(deposit.how, How::Wide(_)) {
@@ -249,9 +249,9 @@ impl Decider for Ledger {
         }
         let seen = world.get::<Counter>(&deposit.counter)?.map_or(0, |counter| counter.total);
         match deposit.how {
-            How::AtFault => return Err(DecideError::invalid("told to be at fault".to_owned())),
-            How::Panicking => panic!("told to panic"),
-            How::PanickingAt(total) => assert_ne!(total, seen, "told to panic at this"),
+            How::AtFault => return Err(DecideError::invalid("fault requested".to_owned())),
+            How::Panicking => panic!("panic requested"),
+            How::PanickingAt(total) => assert_ne!(total, seen, "panic requested at this total"),
             How::Asking => return Ok(changes.answering(Answer::Unknown)),
             How::Unnamed => changes.put(Counter { id: "unnamed".to_owned(), total: 1 }),
             How::Slow => std::thread::sleep(Duration::from_millis(1)),
@@ -260,7 +260,7 @@ impl Decider for Ledger {
             }
         }
         let total = seen + deposit.amount;
-        // All that is missing is asked for at once.
+        // All missing entities are requested at once.
         let mut seen_all = Ok(());
         for id in deposit.more_counters() {
             if let Err(halt) = world.get::<Counter>(&id) {

@@ -1,4 +1,4 @@
-//! What the tests share: a Redis of their own, a service on it, and waiting for conditions.
+//! Support for the tests: a separate Redis, a service on it, and waiting for conditions.
 
 pub(crate) mod ledger;
 pub(crate) mod name;
@@ -13,14 +13,14 @@ pub(crate) use self::{
     service::Service,
 };
 
-/// What has not come true by then never will; long, because other builds may run beside the test.
+/// The time limit for conditions; long, because other builds may run at the same time.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Waits until the condition holds.
 pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + TIMEOUT;
     while !holds().await {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        assert!(Instant::now() < deadline, "timed out waiting until {what}");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }

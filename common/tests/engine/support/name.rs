@@ -1,4 +1,5 @@
-//! A name that leads to one server now and to another one later, as a DNS name or a balancer does.
+//! A name that leads to one server now and to another one later, like a DNS name or a load
+//! balancer.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +11,7 @@ use tokio::{
 
 use super::Redis;
 
-/// New connections go where it leads; those that there are stay where they are.
+/// New connections lead to the current server; open ones stay where they are.
 pub(crate) struct Name {
     url: String,
     port: Arc<Mutex<u16>>,
@@ -18,7 +19,7 @@ pub(crate) struct Name {
 }
 
 impl Name {
-    /// One that leads to this server.
+    /// A name that leads to this server.
     pub(crate) async fn of(redis: &Redis) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("redis://{}", listener.local_addr().expect("an address"));

@@ -1,4 +1,4 @@
-//! A redis-server, and a client that is not the one under test.
+//! A redis-server, and a client that is independent of the one under test.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ use stack::{Listen, RedisOptions, RedisServer};
 
 use super::ledger::{Counter, Deposit, Deposited, Receipt};
 
-/// A running server of this test's own. It is gone when dropped.
+/// A running server for this test only, removed on drop.
 pub(crate) struct Redis {
     server: Arc<Mutex<RedisServer>>,
     url: String,
@@ -69,7 +69,7 @@ pub(crate) fn command(line: &str) -> Cmd {
 }
 
 impl Redis {
-    /// Starts one with all durability.
+    /// Starts a server with full durability.
     pub(crate) fn start() -> Self {
         Self::start_with(RedisOptions::default())
     }
@@ -81,18 +81,18 @@ impl Redis {
         Self { server: Arc::new(Mutex::new(server)), url, client, connection: Mutex::default() }
     }
 
-    /// Starts one at a port, for a replica to find.
+    /// Starts a server on a TCP port, so that a replica can find it.
     pub(crate) fn start_at_port() -> Self {
         let args = ["--repl-diskless-sync-delay", "0"].map(str::to_owned).to_vec();
         Self::start_with(RedisOptions { listen: Listen::FreePort, args, ..RedisOptions::default() })
     }
 
-    /// The port, if it is at one.
+    /// The TCP port of the server.
     pub(crate) fn port(&self) -> u16 {
         self.url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port")
     }
 
-    /// How many connections it has ever accepted.
+    /// The number of connections that it has ever accepted.
     pub(crate) async fn connections(&self) -> u64 {
         let info: String = self.ask("INFO stats").await;
         let count = info.lines().find_map(|it| it.strip_prefix("total_connections_received:"));
@@ -103,7 +103,7 @@ impl Redis {
         &self.url
     }
 
-    /// Where its append-only files are.
+    /// The directory of the append-only files.
     pub(crate) fn data_dir(&self) -> PathBuf {
         lock(&self.server).data_dir().to_owned()
     }
@@ -113,8 +113,8 @@ impl Redis {
         lock(&self.server).kill().expect("it can be killed");
     }
 
-    /// A power loss: SIGKILL, the append-only files are as they were when they were saved, and it runs
-    /// again. For a place where nothing can be awaited.
+    /// A power loss: SIGKILL, restoration of the saved append-only files, and a restart. Usable
+    /// where nothing can be awaited.
     pub(crate) fn power_loss(&self, saved: PathBuf) -> Box<dyn FnOnce() + Send> {
         let server = Arc::clone(&self.server);
         Box::new(move || {
@@ -127,19 +127,19 @@ impl Redis {
         })
     }
 
-    /// Forgets the connection to a server that has ended.
+    /// Drops the connection to a server that has ended.
     pub(crate) fn reconnect(&self) {
         lock(&self.connection).take();
     }
 
-    /// SIGSTOP: it answers nobody any more, and yet it is there.
+    /// SIGSTOP: the server accepts connections and does not answer.
     pub(crate) fn hang(&self) {
         let pid = lock(&self.server).pid().to_string();
         let hung = std::process::Command::new("kill").args(["-STOP", &pid]).status();
         assert!(hung.expect("kill is there").success());
     }
 
-    /// SIGKILL, and the same server on the same data again, while the other tasks go on.
+    /// SIGKILL and a restart on the same data, while other tasks continue.
     pub(crate) async fn restart(&self) {
         let server = Arc::clone(&self.server);
         let restarted = tokio::task::spawn_blocking(move || lock(&server).restart());
@@ -147,12 +147,12 @@ impl Redis {
         lock(&self.connection).take();
     }
 
-    /// For a place where nothing can be awaited.
+    /// A blocking connection, usable where nothing can be awaited.
     pub(crate) fn blocking(&self) -> redis::Connection {
         self.client.get_connection().expect("a connection")
     }
 
-    /// Runs a command; the connection is made anew after it broke.
+    /// Runs a command, and reconnects after a broken connection.
     pub(crate) async fn try_run<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
         let reply = command.query_async(&mut self.try_connection().await?).await;
         if let Err(error) = &reply
@@ -168,10 +168,10 @@ impl Redis {
         if let Some(connection) = known {
             return Ok(connection);
         }
-        let patience = Some(Duration::from_secs(30));
+        let timeout = Some(Duration::from_secs(30));
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(patience)
-            .set_response_timeout(patience);
+            .set_connection_timeout(timeout)
+            .set_response_timeout(timeout);
         let made = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         Ok(lock(&self.connection).insert(made).clone())
     }
@@ -201,12 +201,12 @@ impl Redis {
         self.run(&command(line)).await
     }
 
-    /// Runs a command whose answer does not matter.
-    pub(crate) async fn tell(&self, line: &str) {
+    /// Runs a command and ignores its answer.
+    pub(crate) async fn execute(&self, line: &str) {
         self.ask::<redis::Value>(line).await;
     }
 
-    /// Appends an entry with this JSON, as any service would; gives its id.
+    /// Appends an entry with this JSON like any service, and returns its id.
     pub(crate) async fn append(&self, stream: Stream, entity: &str) -> String {
         self.append_fields(stream, &[("event_id", b"e"), ("entity", entity.as_bytes())]).await
     }
@@ -237,7 +237,8 @@ impl Redis {
         sent.expect("all are appended");
     }
 
-    /// Appends entries at one moment, so that a reader finds all of them or none; gives their ids.
+    /// Appends entries atomically, so that a reader finds all of them or none, and returns their
+    /// ids.
     pub(crate) async fn append_at_once<'a>(
         &self,
         stream: Stream,
@@ -252,14 +253,14 @@ impl Redis {
         pipeline.query_async(&mut connection).await.expect("all are appended")
     }
 
-    /// As [`append_at_once`](Self::append_at_once), for the ledger.
+    /// Like [`append_at_once`](Self::append_at_once), for deposits.
     pub(crate) async fn deposit_at_once(&self, deposits: &[Deposit]) -> Vec<String> {
         let entities: Vec<String> = deposits.iter().map(Deposit::json).collect();
         self.append_at_once(streams::ORDER_CREATED, entities.iter().map(|it| it.as_bytes())).await
     }
 
-    /// Leaves the stream as a clock that is set back leaves it: everything was delivered in the future.
-    /// The server must allow DEBUG.
+    /// Puts the stream into the state after the clock was set back: all deliveries lie in the
+    /// future. The server must allow DEBUG.
     pub(crate) async fn deliver_in_the_future(&self, stream: Stream) {
         let key = stream.key();
         let full: BTreeMap<String, redis::Value> =
@@ -278,7 +279,7 @@ impl Redis {
                 }
             }
         }
-        self.tell("DEBUG SET-SKIP-CHECKSUM-VALIDATION 1").await;
+        self.execute("DEBUG SET-SKIP-CHECKSUM-VALIDATION 1").await;
         let mut restore = redis::cmd("RESTORE");
         restore.arg(key).arg(0).arg(dump).arg("REPLACE");
         self.run::<()>(&restore).await;
@@ -292,8 +293,7 @@ impl Redis {
         entries.into_iter().map(entry).collect()
     }
 
-    /// How many entries the ledger's group was given and has not acknowledged; `None` if there is
-    /// no such group.
+    /// The number of entries that are pending in the ledger's group; `None` without the group.
     pub(crate) async fn pending(&self, stream: Stream) -> Option<usize> {
         let pending = command(&format!("XPENDING {} inventory_service", stream.key()));
         let summary: redis::Value = self.try_run(&pending).await.ok()?;
@@ -306,7 +306,7 @@ impl Redis {
         }
     }
 
-    /// Whether the ledger's group has been given every entry of the stream and acknowledged it.
+    /// Whether the ledger's group has received and acknowledged every entry of the stream.
     pub(crate) async fn is_through(&self, stream: Stream) -> bool {
         let groups = command(&format!("XINFO GROUPS {}", stream.key()));
         let Ok(groups) = self.try_run::<Vec<BTreeMap<String, redis::Value>>>(&groups).await else {
@@ -330,13 +330,13 @@ impl Redis {
         Some(serde_json::from_str(json).expect("an entity"))
     }
 
-    /// What was counted there.
+    /// The total of this counter.
     pub(crate) async fn total(&self, counter: &str) -> Option<u64> {
         self.stored::<Counter>(counter).await.map(|counter| counter.total)
     }
 
-    /// All receipts, checked against all that was counted and all that was announced: each deposit
-    /// has had its whole effect, and had it once.
+    /// All receipts, checked against all totals and all events: each deposit has had its whole
+    /// effect exactly once.
     pub(crate) async fn audited(&self) -> BTreeMap<String, Receipt> {
         let mut receipts = BTreeMap::new();
         let mut sums: BTreeMap<String, u64> = BTreeMap::new();
@@ -349,20 +349,21 @@ impl Redis {
         for (counter, sum) in &sums {
             assert_eq!(self.total(counter).await, Some(*sum), "what {counter} counted");
         }
-        let mut told: Vec<String> = Vec::new();
+        let mut announced: Vec<String> = Vec::new();
         for entry in self.entries(streams::INVENTORY_CHECK).await {
             let event: Deposited = serde_json::from_value(entry.entity()).expect("an event");
-            told.push(event.id);
+            announced.push(event.id);
         }
-        told.sort_unstable();
-        assert!(told.iter().eq(receipts.keys()), "each deposit is announced once");
+        announced.sort_unstable();
+        assert!(announced.iter().eq(receipts.keys()), "each deposit is announced once");
         let mut listed: Vec<String> = self.ask("LRANGE {inventory}:counters 0 -1").await;
         listed.sort_unstable();
         assert!(listed.iter().eq(sums.keys()), "each counter is listed once: {listed:?}");
         receipts
     }
 
-    /// How often each command ran since the last `CONFIG RESETSTAT`, those within scripts included.
+    /// How often each command ran since the last `CONFIG RESETSTAT`, including calls within
+    /// scripts.
     pub(crate) async fn calls(&self, command: &str) -> u64 {
         let info: String = self.ask("INFO commandstats").await;
         let start = format!("cmdstat_{command}:calls=");

@@ -1,4 +1,4 @@
-//! An instance of the ledger's service, run as a process would run it.
+//! An instance of the ledger's service, run as in a process.
 
 use std::sync::Arc;
 
@@ -30,12 +30,12 @@ impl Service {
         service
     }
 
-    /// Starts an instance; it is not ready yet.
+    /// Starts an instance without waiting until it is ready.
     pub(crate) fn begin(redis: &Redis, instance: &str) -> Self {
         Self::with(sources(redis, redis), instance, Ledger::default(), |_| {})
     }
 
-    /// Starts an instance after changing its settings.
+    /// Starts an instance with changed settings.
     pub(crate) fn with(
         sources: Sources,
         instance: &str,
@@ -54,7 +54,7 @@ impl Service {
         until("the service is ready", async || self.context.health.ready().is_ok()).await;
     }
 
-    /// Has the reader handle small deposits until it reads many at once; gives their number.
+    /// Has the reader handle small deposits until it reads many at once, and returns their number.
     pub(crate) async fn warm_up(&self, redis: &Redis) -> usize {
         const DEPOSITS: usize = 64;
         redis.deposit_all((0..DEPOSITS).map(|n| Deposit::new(format!("w{n}"), "warm", 1))).await;
@@ -62,12 +62,12 @@ impl Service {
         DEPOSITS
     }
 
-    /// What the operations port shows as metrics.
+    /// The metrics of the operations port.
     pub(crate) fn metrics(&self) -> String {
         self.context.metrics()
     }
 
-    /// Waits until the operations port would say that something is wrong.
+    /// Waits until the health reports a failure.
     pub(crate) async fn in_trouble(&self) {
         until("the service is in trouble", async || self.context.health.redis_is_failing()).await;
     }
@@ -76,7 +76,7 @@ impl Service {
         self.engine.submit(deposit, None).await
     }
 
-    /// Asks for all of them at once, each as a handler of its own would, and gives their answers.
+    /// Submits all of them at once, each like a separate handler, and returns their answers.
     pub(crate) async fn ask_all(
         &self,
         deposits: impl IntoIterator<Item = Deposit>,
@@ -89,13 +89,13 @@ impl Service {
         answers
     }
 
-    /// Asks from a task of its own.
+    /// Submits from a separate task.
     pub(crate) fn ask_aside(&self, deposit: Deposit) -> JoinHandle<Result<Answer, SubmitError>> {
         let engine = self.engine.clone();
         tokio::spawn(async move { engine.submit(deposit, None).await })
     }
 
-    /// Ends it as SIGTERM would.
+    /// Stops the instance like SIGTERM.
     pub(crate) async fn stop(self) -> anyhow::Result<Ledger> {
         let Self { context, engine, ledger } = self;
         drop(engine);
@@ -103,7 +103,7 @@ impl Service {
     }
 }
 
-/// The ledger's own topic in one Redis, and all others in another, or in the same one.
+/// The ledger's own topic in one Redis, and all others in another or in the same.
 pub(crate) fn sources(own: &Redis, others: &Redis) -> Sources {
     Sources::new(&topics::ALL, |topic: Topic| {
         let redis = if topic == Ledger::TOPIC { own } else { others };
@@ -111,7 +111,7 @@ pub(crate) fn sources(own: &Redis, others: &Redis) -> Sources {
     })
 }
 
-/// A counter for what happens in other tasks.
+/// A counter for events in other tasks.
 #[derive(Clone, Default)]
 pub(crate) struct Tally(Arc<std::sync::atomic::AtomicUsize>);
 

@@ -8,7 +8,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use common::http::server::{Connection, PIECE, Peer, keep};
+use common::http::server::{CHUNK_BYTES, Connection, Peer, keep};
 use http::{HeaderValue, header};
 
 use super::{
@@ -94,7 +94,8 @@ pub(crate) async fn limit_subject(
 /// memory. Not so what is part of the program, nor what is so small that the connection's own buffer takes
 /// it.
 fn kept<T: Send + Unpin + 'static>(answer: Response, taken: Option<T>) -> Response {
-    let is_small = |body: &Body| body.size_hint().upper().is_some_and(|size| size <= PIECE as u64);
+    let is_small =
+        |body: &Body| body.size_hint().upper().is_some_and(|size| size <= CHUNK_BYTES as u64);
     let is_free = answer.extensions().get::<Embedded>().is_some() || is_small(answer.body());
     match taken.filter(|_| !is_free) {
         Some(taken) => answer.map(|body| keep(body, taken)),

@@ -54,7 +54,7 @@ async fn store<E: Entity>(redis: &mut MultiplexedConnection, entity: &E) {
     for list in E::KIND.index.map(word).into_iter().chain(entity.lists()) {
         tell(redis, &[word("RPUSH"), list, id.clone()]).await;
     }
-    for place in entity.places() {
+    for place in entity.sorted_sets() {
         tell(redis, &[word("ZADD"), place.set, word("0"), place.member]).await;
     }
 }

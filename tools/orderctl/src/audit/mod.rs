@@ -1,9 +1,10 @@
 //! The audit: checks that stock, money, orders, events and messages agree.
 //!
-//! It reads everything that the owners stored and published, and compares. The result is meaningful only
-//! at a quiet moment: while events are under way, some of their effects are still to come. The report
-//! says whether the moment was quiet. `facts` has the events and entities as they were read,
-//! `snapshot` reads them, `order_history` groups them by order, and a file for each theme checks them.
+//! The audit reads everything that the owners stored and published, and compares it. The result is
+//! meaningful only when the system is quiet: while events are in flight, some of their effects are
+//! outstanding. The report states whether the system was quiet. `facts` contains the events and
+//! entities, `snapshot` reads them, `order_history` groups them by order, and one file per
+//! subject checks them.
 
 mod arrivals;
 mod backorders;
@@ -71,7 +72,7 @@ impl Report {
 ///
 /// # Errors
 ///
-/// Redis cannot be read. A disagreement is no error but a finding.
+/// Redis cannot be read. A disagreement is a finding and not an error.
 pub async fn audit(sources: &Sources) -> anyhow::Result<Report> {
     let mut links = Links::new(sources);
     // Before and after, to notice orders that are placed meanwhile.
@@ -108,8 +109,8 @@ impl Snapshot {
         self.check_messages(&mut report.findings);
         for stream in &self.trimmed.0 {
             report.notes.push(format!(
-                "{stream} was trimmed (or its Redis is too old to tell): entries are looked at, \
-                 but none is missed there"
+                "{stream} was trimmed (or its Redis is too old to report that): entries are checked, \
+                 but missing ones are not reported"
             ));
         }
         for (id, history) in self.histories() {

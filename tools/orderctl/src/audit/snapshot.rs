@@ -153,7 +153,7 @@ impl Snapshot {
             let json = value.as_deref().and_then(|text| Some(text.split_once(' ')?.1));
             match serde_json::from_str(json.unwrap_or_default()) {
                 Ok(entity) => entities.push(entity),
-                Err(error) => self.unreadable.push(format!("what is stored at {key}: {error}")),
+                Err(error) => self.unreadable.push(format!("the value at {key}: {error}")),
             }
         }
         if let Some(key) = kind.index {
@@ -197,8 +197,8 @@ impl Snapshot {
             .flat_map(|status| [keys::orders_with(status), keys::customers_orders_with(status)]);
         let sets = sets.chain(further);
         let mut sets: BTreeMap<_, _> = sets.map(|key| (key, BTreeSet::new())).collect();
-        for place in orders.iter().flat_map(Entity::places) {
-            sets.entry(place.set).or_default().insert(place.member);
+        for entry in orders.iter().flat_map(Entity::sorted_sets) {
+            sets.entry(entry.set).or_default().insert(entry.member);
         }
         for (key, due) in sets {
             let listed = links.members(topics::ORDER, &key).await?;

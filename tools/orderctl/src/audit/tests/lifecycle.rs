@@ -88,7 +88,7 @@ fn a_cancelled_order_may_have_stopped_at_any_point() {
             ours: true,
             resend: false,
         });
-        snapshot.tell(id(1), &["tried-again"]);
+        snapshot.add_messages(id(1), &["tried-again"]);
     });
     assert_eq!(again, NOTHING);
 }

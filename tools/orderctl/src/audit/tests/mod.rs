@@ -126,7 +126,7 @@ fn messages_that_are_missing_doubled_or_different_are_found() {
         (|b| b.sent.clear(), "message 00000000-0000-0000-0000-000000000064: stored, but not sent"),
         (|b| b.sent[0].body = "x".to_owned(), "what was sent is not what is stored"),
         (
-            |b| b.tell(id(1), &["cancelled"]),
+            |b| b.add_messages(id(1), &["cancelled"]),
             "1 messages cancelled on events:{message}_sent instead of 0",
         ),
         (|b| b.order(id(1)).customer_id = "d".parse().unwrap(), "went to c instead of d"),

@@ -42,7 +42,7 @@ pub(super) fn consistent() -> Snapshot {
     snapshot.pay(order, "to-be-shipped", 1);
     snapshot.created.push(OrderCreatedEntry { order, attempt: 1, ours: true, resend: false });
     snapshot.check_stock_of(order, StockOutcome::PaymentRequired, 1);
-    snapshot.tell(order, &["order-received", "stock-reserved", "on-its-way"]);
+    snapshot.add_messages(order, &["order-received", "stock-reserved", "on-its-way"]);
     snapshot.index();
     snapshot
 }
@@ -59,7 +59,7 @@ pub(super) fn shipped() -> Snapshot {
         attempt: 1,
         resend: false,
     });
-    snapshot.tell(id(1), &["shipped"]);
+    snapshot.add_messages(id(1), &["shipped"]);
     snapshot.index();
     snapshot
 }
@@ -79,7 +79,7 @@ pub(super) fn cancelled() -> Snapshot {
         resend: false,
     });
     snapshot.refunds.push(refund(20));
-    snapshot.tell(id(1), &["cancelled", "refunded"]);
+    snapshot.add_messages(id(1), &["cancelled", "refunded"]);
     snapshot.index();
     snapshot
 }
@@ -108,7 +108,7 @@ pub(super) fn waiting() -> Snapshot {
         let page =
             snapshot.queue_pages.entry(page.clone()).or_insert_with(|| LinePage::empty(page));
         page.spots.push(parsed(json!({ "ticket": ticket, "order": order, "pieces": 2 })));
-        snapshot.tell(order, &["order-received", "out-of-stock"]);
+        snapshot.add_messages(order, &["order-received", "out-of-stock"]);
     }
     let line = Line { waiting: 2, first: 2, last: 3, ticket: 9, served: None };
     snapshot.product("q").line = line;
@@ -170,7 +170,7 @@ pub(super) fn paid_again() -> Snapshot {
     snapshot.created.push(OrderCreatedEntry { order, attempt: 2, ours: true, resend: false });
     snapshot.check_stock_of(order, StockOutcome::OutOfStock, 2);
     snapshot.check_stock_of(order, StockOutcome::PaymentRequired, 2);
-    snapshot.tell(order, &["insufficient-fund", "tried-again", "out-of-stock"]);
+    snapshot.add_messages(order, &["insufficient-fund", "tried-again", "out-of-stock"]);
     let again = Uuid::from_u128(999);
     snapshot.send(again, Some(order), MessageKind::StockReserved);
     snapshot.index();
@@ -253,7 +253,7 @@ impl Snapshot {
         self.checks.push(parsed(event));
     }
 
-    pub(super) fn tell(&mut self, order: OrderId, kinds: &[&str]) {
+    pub(super) fn add_messages(&mut self, order: OrderId, kinds: &[&str]) {
         for kind in kinds {
             let message = Uuid::from_u128(100 + self.messages.len() as u128);
             self.send(message, Some(order), parsed(json!(kind)));
@@ -276,8 +276,8 @@ impl Snapshot {
         let by_time = OrderStatus::ALL.map(keys::orders_with).into_iter();
         let by_customer = OrderStatus::ALL.map(keys::customers_orders_with);
         for set in by_time.chain(by_customer).chain(further) {
-            let places = self.orders.values().flat_map(Entity::places);
-            let members = places.filter(|it| it.set == set).map(|it| it.member).collect();
+            let entries = self.orders.values().flat_map(Entity::sorted_sets);
+            let members = entries.filter(|it| it.set == set).map(|it| it.member).collect();
             self.list(set, members);
         }
     }
