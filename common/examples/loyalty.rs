@@ -34,7 +34,7 @@ impl Event for Award {
 
 impl Entity for Award {
     type Id = OrderId;
-    const KIND: &'static Kind = &Kind::plain("{loyalty}:award:");
+    const KIND: &'static Kind = &Kind::plain(LOYALTY, "{loyalty}:award:");
     fn id(&self) -> &OrderId {
         &self.order_id
     }
@@ -49,7 +49,7 @@ struct Points {
 
 impl Entity for Points {
     type Id = CustomerId;
-    const KIND: &'static Kind = &Kind::plain("{loyalty}:points:");
+    const KIND: &'static Kind = &Kind::plain(LOYALTY, "{loyalty}:points:");
     fn id(&self) -> &CustomerId {
         &self.customer_id
     }
@@ -77,7 +77,7 @@ impl Decider for Loyalty {
             let customer_id = award.customer_id.clone();
             let before = world.get::<Points>(&customer_id)?.map_or(0, |it| it.points);
             changes.append(award);
-            changes.put(Points { customer_id, points: before + award.points });
+            changes.put(Points { customer_id, points: before.saturating_add(award.points) });
             changes.put(award.clone());
         }
         Ok(changes)

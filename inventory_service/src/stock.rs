@@ -17,10 +17,10 @@ use common::{
             Restock, WalletChecked, WalletOutcome,
         },
         ids::OrderId,
+        order::PRODUCTS_LIMIT,
         streams::{self, topics},
     },
     decision::{Changes, DecideError, Decider, Reads, World},
-    http::request::PRODUCTS_LIMIT,
     schema::{
         entry_id::EntryId,
         stream::{Stream, Topic},

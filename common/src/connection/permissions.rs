@@ -201,7 +201,7 @@ pub(super) fn describe_missing(user: &str, missing: &[&Permission]) -> String {
     };
     format!(
         "its user {user} lacks permissions: {}{more}; add to the user's ACL: {}{more}; \
-         deploy/redis/users.acl has the complete list",
+         docs/redis-security.md says more",
         named.join(", "),
         grants.join(" "),
     )
@@ -223,7 +223,7 @@ mod tests {
             "its user order lacks permissions: XREADGROUP on events:{inventory}_check \
              events:{account}_wallet, XGROUP CREATE on events:{inventory}_check, INFO; add to the user's ACL: \
              (~events:{inventory}_check ~events:{account}_wallet +xreadgroup) (~events:{inventory}_check \
-             +xgroup|create) +info; deploy/redis/users.acl has the complete list"
+             +xgroup|create) +info; docs/redis-security.md says more"
         );
         let many: Vec<&Permission> = read.iter().collect();
         assert!(

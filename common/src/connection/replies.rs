@@ -33,7 +33,7 @@ pub(super) fn accept(
     Err(match error.code() {
         code if code == "NOPERM" || error.details().is_some_and(is_denial_within_script) => {
             denied(format!(
-                "{}; deploy/redis/users.acl lists the permissions of each service",
+                "{}; docs/redis-security.md lists the permissions of each service",
                 error.details().unwrap_or("it has no right to")
             ))
         }

@@ -2,7 +2,11 @@
 //! nor the engine's own (see [`schema::keys`](crate::schema::keys)).
 
 use crate::{
-    contract::{ids::CustomerId, order_status::OrderStatus, streams},
+    contract::{
+        ids::CustomerId,
+        order_status::OrderStatus,
+        streams::{self, topics},
+    },
     schema::entity::Kind,
 };
 
@@ -15,7 +19,7 @@ pub static ORDER: Kind = Kind {
 };
 /// Idempotency records of requests to pay for an order again, by order_service; see
 /// [`Order::omitted`](crate::contract::order::Order::omitted).
-pub static RETRY: Kind = Kind::plain("{order}:retry:");
+pub static RETRY: Kind = Kind::plain(topics::ORDER, "{order}:retry:");
 /// Products, by inventory_service.
 pub static PRODUCT: Kind = Kind {
     prefix: "{inventory}:entity:",
@@ -24,12 +28,12 @@ pub static PRODUCT: Kind = Kind {
     announces_new: true,
 };
 /// Reservations of stock for orders, by inventory_service; the id is the order's.
-pub static RESERVATION: Kind = Kind::plain("{inventory}:reservation:");
+pub static RESERVATION: Kind = Kind::plain(topics::INVENTORY, "{inventory}:reservation:");
 /// The pages of a product's backorder queue, by inventory_service; the id is `<number>:<product>`.
 /// The gateway reads them to show the position of an order.
-pub static LINE_PAGE: Kind = Kind::plain("{inventory}:line:");
+pub static LINE_PAGE: Kind = Kind::plain(topics::INVENTORY, "{inventory}:line:");
 /// Deliveries of stock, by inventory_service.
-pub static DELIVERY: Kind = Kind::plain("{inventory}:delivery:");
+pub static DELIVERY: Kind = Kind::plain(topics::INVENTORY, "{inventory}:delivery:");
 /// Accounts of customers, by account_service.
 pub static ACCOUNT: Kind = Kind {
     prefix: "{account}:entity:",
@@ -38,22 +42,22 @@ pub static ACCOUNT: Kind = Kind {
     announces_new: true,
 };
 /// Payments for orders, by account_service; the id is the order's.
-pub static PAYMENT: Kind = Kind::plain("{account}:payment:");
+pub static PAYMENT: Kind = Kind::plain(topics::ACCOUNT, "{account}:payment:");
 /// Customers' deposits, by account_service.
-pub static DEPOSIT: Kind = Kind::plain("{account}:deposit:");
+pub static DEPOSIT: Kind = Kind::plain(topics::ACCOUNT, "{account}:deposit:");
 /// Messages to customers, by msg_service.
-pub static MESSAGE: Kind = Kind::plain("{message}:entity:");
+pub static MESSAGE: Kind = Kind::plain(topics::MESSAGE, "{message}:entity:");
 /// msg_service's own copy of customers' names.
-pub static CUSTOMER: Kind = Kind::plain("{message}:customer:");
+pub static CUSTOMER: Kind = Kind::plain(topics::MESSAGE, "{message}:customer:");
 
 /// Idempotency records of product definitions, by inventory_service; the ids are the requests'.
-pub static PRODUCT_DEFINITION: Kind = Kind::plain("{inventory}:definition:");
+pub static PRODUCT_DEFINITION: Kind = Kind::plain(topics::INVENTORY, "{inventory}:definition:");
 /// Idempotency records of account definitions, by account_service.
-pub static ACCOUNT_DEFINITION: Kind = Kind::plain("{account}:definition:");
+pub static ACCOUNT_DEFINITION: Kind = Kind::plain(topics::ACCOUNT, "{account}:definition:");
 /// Idempotency records of account definitions whose name and address msg_service has copied.
-pub static CUSTOMER_DEFINITION: Kind = Kind::plain("{message}:definition:");
+pub static CUSTOMER_DEFINITION: Kind = Kind::plain(topics::MESSAGE, "{message}:definition:");
 /// The current attempts of orders after the first one, by msg_service.
-pub static ATTEMPT: Kind = Kind::plain("{message}:attempt:");
+pub static ATTEMPT: Kind = Kind::plain(topics::MESSAGE, "{message}:attempt:");
 
 /// The list of a customer's orders, in the order of their creation.
 pub fn orders_of(customer: &CustomerId) -> String {

@@ -18,6 +18,8 @@ use crate::{
     },
 };
 
+/// The maximum number of product ids in one order.
+pub const PRODUCTS_LIMIT: usize = 100;
 /// The maximum number of attempts of an order.
 pub const MAX_ATTEMPTS: u32 = 10_000;
 /// The maximum number of attempts of an order whose history was never shortened. Earlier versions

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
-use super::{PROBE_INTERVAL, REDIS_TIMEOUT};
+use super::timing::{PROBE_INTERVAL, REDIS_TIMEOUT};
 use crate::{
     connection::{error::ConnectionError, health::Component, link::Link, url::RedisUrl},
     schema::{

@@ -15,6 +15,7 @@ pub mod metrics;
 mod read;
 mod send;
 pub mod store_id;
+mod timing;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -28,7 +29,11 @@ use tracing::{error, warn};
 pub use handle::{EngineHandle, SubmitError};
 pub(crate) use handle::{Job, Origin, Work};
 
-use self::{acknowledger::Acknowledger, commit::Refused};
+use self::{
+    acknowledger::Acknowledger,
+    commit::Refused,
+    timing::{PROBE_INTERVAL, REDIS_TIMEOUT},
+};
 use crate::{
     connection::{
         backoff::Backoff,
@@ -64,10 +69,6 @@ const ACKS_COMPONENT: &str = "the acknowledgements";
 /// The reason in the dead letter of a deleted entry.
 const DELETED_REASON: &str =
     "it was deleted while it was pending; whether it had its effect is not known";
-/// How often the engine checks whether a failed Redis has recovered.
-const PROBE_INTERVAL: Duration = Duration::from_millis(100);
-/// The timeout of a command for a batch.
-const REDIS_TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum duration of a lease: enough to decide a large batch again.
 const LEASE_MILLIS: u64 = 50;
 /// How often an instance joins the queue for the lease before it continues without: the lease, and

@@ -8,8 +8,11 @@ use utoipa::{
 };
 
 use crate::{
-    contract::ids::{CustomerId, ProductId},
-    http::{problem::Problem, request::PRODUCTS_LIMIT},
+    contract::{
+        ids::{CustomerId, ProductId},
+        order::PRODUCTS_LIMIT,
+    },
+    http::problem::Problem,
     text::{controls_in_class, is_control, is_visible, unseen_in_class},
 };
 

@@ -20,8 +20,6 @@ use crate::{
 pub const BODY_LIMIT: usize = 64 * 1024;
 /// The time limit for the body of a request.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// The maximum number of product ids in one order.
-pub const PRODUCTS_LIMIT: usize = 100;
 /// The header that makes a POST safe to repeat (draft-ietf-httpapi-idempotency-key-header).
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The header that marks the answer of an earlier request.

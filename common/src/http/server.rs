@@ -10,8 +10,10 @@
 
 mod admission;
 mod connections;
+mod host_name;
 mod kept;
 mod keyed_permits;
+mod serving;
 mod silence;
 pub mod tls;
 mod unread;
@@ -50,23 +52,23 @@ use tracing::{debug, warn};
 use self::{
     admission::Admission,
     connections::{Connections, Entry},
+    serving::CONNECTIONS,
     silence::{Answered, Followed, Limits, Silence},
-    tls::Tls,
     write_timeout::Paced,
 };
 pub use self::{
-    admission::{HostName, names_this_machine},
+    admission::names_this_machine,
     connections::{Connection, Keeping},
+    host_name::HostName,
     kept::{CHUNK_BYTES, keep},
     keyed_permits::{KeyedPermit, KeyedPermits},
+    serving::{HEADER_TIMEOUT, KEEP_ALIVE, Peer, Serving},
 };
 use crate::http::{
     network::{Network, Site},
     problem::{PROBLEM_JSON, Problem},
 };
 
-/// The maximum number of connections.
-const CONNECTIONS: usize = 4_096;
 /// The maximum number of connections to an operations port.
 const OPERATIONS_CONNECTIONS: usize = 64;
 /// The number of file descriptors for other purposes than connections.
@@ -78,11 +80,6 @@ const ACCEPT_BACKLOG: u32 = 1_024;
 /// The kernel's send buffer of a connection. It limits the memory for a client that does not read,
 /// and lets the server notice such a client.
 const SEND_BUFFER: u32 = 256 * 1024;
-/// The time limit for the head of a request.
-pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// The default time for which an idle connection is kept open. Load balancers and proxies commonly
-/// reuse connections for 60 s; if the server closes one earlier, a request may be lost.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// The bounds of that time, in milliseconds.
 pub const KEEP_ALIVE_MS: RangeInclusive<u64> = 10_000..=3_600_000;
 /// The time limit for an orderly end of a connection that exceeded a time limit.
@@ -101,67 +98,6 @@ const CLIENT_TIMEOUT: Duration = Duration::from_secs(7);
 const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// The first byte of a TLS connection: the type of a handshake record.
 const TLS_HANDSHAKE: u8 = 22;
-
-/// The settings of a server.
-#[derive(Debug)]
-pub struct Serving {
-    /// The TLS settings; `None` for plain HTTP.
-    pub tls: Option<Tls>,
-    /// The maximum number of connections. A further connection replaces the least useful one.
-    pub connections: usize,
-    /// The maximum number of connections per client, an IPv4 address or an IPv6 /64; 0 for no
-    /// limit. A further connection replaces the client's least useful one.
-    pub connections_per_client: usize,
-    /// Clients without that limit.
-    pub exempt: Vec<Network>,
-    /// The time limit for a client that reads nothing of its answer.
-    pub write_timeout: Duration,
-    /// The time limit for the head of a request.
-    pub head_timeout: Duration,
-    /// How long an idle connection is kept open.
-    pub keep_alive: Duration,
-    /// The host names that requests may use, or `*`. The default is the names of this machine on a
-    /// loopback address, and any name elsewhere.
-    pub allowed_hosts: Vec<HostName>,
-    /// Whether the server is for a private network: on an address that is not loopback, the default
-    /// then is addresses and names of private networks, and the names above are additional ones.
-    pub is_private: bool,
-    /// Proxies whose forwarding headers are trusted.
-    pub trusted_proxies: Vec<Network>,
-    /// Whether the server has pages, which other sites may link to: then only requests with effects
-    /// are refused to other sites.
-    pub has_pages: bool,
-    /// The response to a request that is refused here.
-    pub refuse: fn(Problem, &Parts, Peer) -> Response<Body>,
-}
-
-impl Default for Serving {
-    fn default() -> Self {
-        Self {
-            tls: None,
-            connections: CONNECTIONS,
-            connections_per_client: 0,
-            exempt: Vec::new(),
-            write_timeout: Duration::from_secs(30),
-            head_timeout: HEADER_TIMEOUT,
-            keep_alive: KEEP_ALIVE,
-            allowed_hosts: Vec::new(),
-            is_private: false,
-            trusted_proxies: Vec::new(),
-            has_pages: false,
-            refuse: |problem, _, _| problem.into_response(),
-        }
-    }
-}
-
-/// The other end of a connection: an extension of every request.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Peer {
-    /// The address of the client, or of a proxy in between.
-    pub address: SocketAddr,
-    /// Whether the connection is encrypted.
-    pub tls: bool,
-}
 
 /// Serves an operations port until the future is dropped.
 pub(crate) async fn serve_operations(

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::schema::stream::Stream;
+use crate::schema::stream::{Stream, Topic, after};
 
 /// One kind of stored entity.
 ///
@@ -25,8 +25,16 @@ pub struct Kind {
 }
 
 impl Kind {
-    /// A kind with this prefix that is neither listed nor published.
-    pub const fn plain(prefix: &'static str) -> Self {
+    /// A kind of this topic's entities that is neither listed nor published. The prefix is
+    /// `{<topic>}:<kind>:`.
+    ///
+    /// # Panics
+    ///
+    /// At compile time where the kind is a constant: the prefix has another form.
+    pub const fn plain(topic: Topic, prefix: &'static str) -> Self {
+        let tag = after(prefix.as_bytes(), b"{");
+        let kind = after(after(tag, topic.name().as_bytes()), b"}:");
+        assert!(matches!(kind, [_, .., b':']), "a prefix is {{<topic>}}:<kind>:");
         Self { prefix, index: None, updates: None, announces_new: false }
     }
 }

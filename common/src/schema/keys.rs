@@ -11,7 +11,8 @@ use crate::schema::{
 };
 
 /// The kind of marks, whose presence is their only content; the caller builds their keys.
-pub(crate) static MARK: Kind = Kind::plain("");
+pub(crate) static MARK: Kind =
+    Kind { prefix: "", index: None, updates: None, announces_new: false };
 
 /// The lowest and the highest member with this prefix, in the syntax of `ZLEXCOUNT` and
 /// `ZREVRANGEBYLEX`; the empty prefix stands for all members.

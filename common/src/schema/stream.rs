@@ -63,13 +63,13 @@ const fn after_topic<'a>(key: &'a str, topic: &str) -> &'a [u8] {
 /// # Panics
 ///
 /// If the text does not begin with the prefix.
-const fn after<'a>(text: &'a [u8], prefix: &[u8]) -> &'a [u8] {
+pub(super) const fn after<'a>(text: &'a [u8], prefix: &[u8]) -> &'a [u8] {
     let Some((start, rest)) = text.split_at_checked(prefix.len()) else {
-        panic!("the key of a stream is events:{{<topic>}}_<what>");
+        panic!("a key begins with its topic");
     };
     let mut index = 0;
     while index < prefix.len() {
-        assert!(start[index] == prefix[index], "the key of a stream is events:{{<topic>}}_<what>");
+        assert!(start[index] == prefix[index], "a key begins with its topic");
         index += 1;
     }
     rest

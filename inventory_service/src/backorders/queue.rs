@@ -12,9 +12,9 @@ use common::{
         entities::Product,
         events::LineMoves,
         ids::ProductId,
+        order::PRODUCTS_LIMIT,
     },
     decision::DecideError,
-    http::request::PRODUCTS_LIMIT,
 };
 
 use crate::{

@@ -7,9 +7,9 @@ use common::{
     contract::{
         events::{OrderCreated, StockChecked},
         excerpt::{ShortId, clauses, listed},
+        order::PRODUCTS_LIMIT,
     },
     decision::DecideError,
-    http::request::PRODUCTS_LIMIT,
 };
 
 use super::entity::{Reservation, ReservationState, quantities};

@@ -65,7 +65,7 @@ async fn a_service_with_a_missing_right_says_which_and_ends() {
         let log = process.logs();
         assert_eq!(status.code(), Some(1), "{service} {taken}: {log}");
         let expected = format!("its user {user} lacks permissions: ");
-        for part in [&expected, missing, grant, "deploy/redis/users.acl"] {
+        for part in [&expected, missing, grant, "docs/redis-security.md"] {
             assert!(log.contains(part), "{service} {taken}: no {part:?} in {log}");
         }
     }

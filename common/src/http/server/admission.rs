@@ -1,31 +1,18 @@
 //! The admission of requests: they must be for this server, and not come from a page of another
 //! site.
 
-use std::{
-    convert::Infallible,
-    net::{IpAddr, Ipv6Addr},
-    str::FromStr,
-};
+use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 
-use super::{Peer, Serving};
+use super::{
+    host_name::{HostName, is_authority, is_local, is_private, name},
+    serving::{Peer, Serving},
+};
 use crate::http::{network::Network, problem::Problem};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-
-/// A host name of a server, without a port.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct HostName(Box<str>);
-
-impl FromStr for HostName {
-    type Err = Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(Self(text.trim().to_ascii_lowercase().into()))
-    }
-}
 
 /// The accepted host names.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -198,77 +185,6 @@ fn target<'a>(method: &Method, uri: &'a Uri) -> Result<Option<&'a str>, &'static
         return Err("its host is a name or an address, and a port after a colon");
     }
     Ok(Some(authority.as_str()))
-}
-
-/// Whether a text is a host with or without a port (RFC 9110, section 7.2; RFC 3986, section
-/// 3.2.2). Empty hosts are rejected, as in http URLs.
-fn is_authority(text: &str) -> bool {
-    let host = name(text);
-    let port = match &text[host.len()..] {
-        "" => "",
-        rest => rest.strip_prefix(':').unwrap_or("?"),
-    };
-    let is_port = port.is_empty() || is_digits(port) && port.parse::<u16>().is_ok();
-    let is_host = match host.strip_prefix('[') {
-        Some(rest) => rest.strip_suffix(']').is_some_and(|it| it.parse::<Ipv6Addr>().is_ok()),
-        None => is_registered_name(host),
-    };
-    is_host && is_port
-}
-
-fn is_digits(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-fn is_registered_name(text: &str) -> bool {
-    let mut rest = text.as_bytes();
-    while let [byte, after @ ..] = rest {
-        rest = match (byte, after) {
-            (b'%', [high, low, after @ ..])
-                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
-            {
-                after
-            }
-            (byte, after) if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(byte) => {
-                after
-            }
-            _ => return false,
-        };
-    }
-    !text.is_empty()
-}
-
-/// The host without its port.
-fn name(host: &str) -> &str {
-    let end = match host.rfind(']') {
-        Some(bracket) => bracket + 1,
-        None => host.find(':').unwrap_or(host.len()),
-    };
-    &host[..end]
-}
-
-fn is_local(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    name == "localhost"
-        || name.ends_with(".localhost")
-        || address(&name).is_some_and(|address| address.is_loopback())
-}
-
-/// Whether no public page can have this host. `.internal` and `.local` are never assigned to anyone
-/// there (ICANN; RFC 6762, section 3), and nor is a domain of one label.
-fn is_private(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    is_local(&name)
-        || address(&name).is_some()
-        || !name.contains('.')
-        || name.ends_with(".internal")
-        || name.ends_with(".local")
-}
-
-/// The IP address in the host of a URL, if it is one.
-fn address(host: &str) -> Option<IpAddr> {
-    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    address.parse().ok()
 }
 
 /// Refuses requests by pages of other sites (403); a server with pages refuses only requests with
