@@ -88,7 +88,7 @@ async fn no_page_scrolls_sideways_on_a_phone() {
         }
         // The picture of the flow is wider than the screen. It says so, and no name is broken.
         tab.open("/flow").await;
-        tab.sees_text(".scroll-hint", "move it sideways").await;
+        tab.sees_text(".scroll-hint", "scroll sideways").await;
         let lines = "return [...document.querySelectorAll('.flow-summary .mono')] \
             .every((it) => it.getClientRects().length === 1 && it.scrollWidth <= it.parentElement.clientWidth)";
         assert_eq!(tab.run(lines).await, true);
@@ -128,7 +128,7 @@ async fn pages_can_be_read_and_filtered_without_a_script() {
         tab.sees_text("#orders-heading", "Orders of Anthony").await;
 
         tab.open(&format!("/order/{}", order.id)).await;
-        tab.sees_text("#story", "The money is taken.").await;
+        tab.sees_text("#story", "The payment is accepted.").await;
         tab.sees_text("#messages", "Carol").await;
         tab.open("/flow").await;
         tab.sees_text("#flow-table", "inventory_service").await;

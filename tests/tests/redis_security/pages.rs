@@ -140,7 +140,7 @@ async fn every_page_opens_for_an_order_in_every_status_with_users_tls_and_tokens
     }
     let path = format!("/order/{}", orders["out-of-stock"]);
     let text = site.page(&site.customer, &path).await.text();
-    assert!(text.contains("it is the first in line"), "{text}");
+    assert!(text.contains("it is first in the queue"), "{text}");
     let text = site.page(&site.customer, &format!("/order/{}", behind.id)).await.text();
     assert!(text.contains("1 order for 6 pieces waits before it"), "{text}");
     for path in ["/report", "/report?customer_id=101", "/flow", "/docs", "/docs/events"] {

@@ -478,7 +478,7 @@ async fn some_request(
 
 // Isolated: what the owners tell each other goes from server to server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn books_stay_exact_over_whole_lives_while_every_service_is_killed_at_random() {
+async fn books_stay_exact_over_whole_order_lives_under_random_kills() {
     let seed = Seed::take();
     let mut random = seed.random();
     let mut system = System::start_alone(isolated_pairs()).await;
@@ -558,11 +558,11 @@ async fn redis_is_killed(options: StackOptions) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_that_was_accepted_is_lost_when_redis_itself_is_killed() {
+async fn accepted_orders_survive_a_kill_of_redis() {
     redis_is_killed(pairs()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_that_was_accepted_is_lost_when_each_of_four_redis_is_killed() {
+async fn accepted_orders_survive_kills_of_each_of_four_redis() {
     redis_is_killed(isolated_pairs()).await;
 }

@@ -18,7 +18,7 @@ use crate::original::assert_all_cacheable;
 const LONG_LINE: usize = 101;
 
 #[tokio::test]
-async fn every_entry_of_every_stream_is_as_the_asyncapi_document_says() {
+async fn every_entry_of_every_stream_matches_the_asyncapi_document() {
     let env = [("RESEND_AFTER_MS".to_owned(), "1000".to_owned())];
     let options = StackOptions { env: env.into(), ..StackOptions::default() };
     let system = System::start_with(options).await;
@@ -172,7 +172,7 @@ fn assert_fits(validator: &Validator, value: &Value, what: &str) {
 }
 
 #[tokio::test]
-async fn the_documentation_loads_nothing_from_elsewhere_and_runs_nothing_but_its_own_files() {
+async fn the_documentation_loads_and_runs_only_its_own_files() {
     let system = System::start().await;
     let mut seen = Vec::new();
     for page in ["/docs", "/docs/", "/docs/events"] {

@@ -78,7 +78,7 @@ async fn no_backlog_is_shown_after_a_restart_from_a_rewritten_file_or_a_deletion
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_first_look_after_a_restart_of_redis_is_answered() {
+async fn the_first_request_for_the_flow_after_a_restart_of_redis_is_answered() {
     let mut system = System::start().await;
     let look = system.get("/flow").await;
     assert_eq!(look.status, 200, "{}", look.text());

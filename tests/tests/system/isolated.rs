@@ -211,18 +211,18 @@ async fn survives(fault: impl AsyncFn(&mut System, Topic), loses_data: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_of_four_is_flushed_under_traffic_and_service_resumes_by_itself() {
+async fn service_resumes_after_each_of_four_redis_is_flushed_under_traffic() {
     survives(async |system, topic| flush(system, topic).await, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_of_four_is_lost_and_replaced_by_an_empty_one_under_traffic() {
+async fn service_resumes_after_each_of_four_redis_is_replaced_by_an_empty_one() {
     let empty = |data: &Path| fs::remove_dir_all(data).expect("removed");
     survives(async |system, topic| revive(system, topic, empty).await, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_of_four_is_killed_and_comes_back_with_its_data_and_nothing_is_lost() {
+async fn nothing_is_lost_when_each_of_four_redis_is_killed_and_restarted() {
     survives(async |system, topic| revive(system, topic, |_| {}).await, false).await;
 }
 
@@ -245,7 +245,7 @@ async fn each_server_keeps_the_keys_of_its_topic_and_no_others() {
 }
 
 #[tokio::test]
-async fn a_message_service_without_its_data_stores_messages_and_sends_none_again() {
+async fn a_msg_service_without_its_data_stores_messages_and_repeats_none() {
     let system = shop().await;
     for status in ["out-of-stock", "to-be-shipped", "cancelled"] {
         let products = if status == "out-of-stock" { &["rare", "rare"][..] } else { &["much"] };
@@ -283,7 +283,7 @@ async fn a_message_service_without_its_data_stores_messages_and_sends_none_again
 }
 
 #[tokio::test]
-async fn an_account_service_without_its_data_charges_and_refunds_nothing_again() {
+async fn an_account_service_without_its_data_repeats_no_charge_or_refund() {
     let system = shop().await;
     let paid = system.order(&["many"; 4], "rich").await;
     let unpaid = system.order(&["many"; 3], "poor").await;
@@ -337,7 +337,7 @@ async fn an_account_service_without_its_data_charges_and_refunds_nothing_again()
 }
 
 #[tokio::test]
-async fn orders_in_line_at_an_inventory_service_that_lost_its_store_are_sent_there_again() {
+async fn backorders_are_resent_to_an_inventory_service_that_lost_its_store() {
     let system = shop().await;
     let paid = system.order(&["much"], "rich").await;
     let waiting = system.order(&["rare", "rare"], "rich").await;
@@ -370,7 +370,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_is_restored_from_a_backup_catches_up_with_what_it_has_missed() {
+async fn a_store_restored_from_a_backup_catches_up_with_missed_events() {
     let mut system = shop().await;
     for topic in [topics::ACCOUNT, topics::INVENTORY, topics::MESSAGE] {
         let early = system.order(&["many"], "rich").await;

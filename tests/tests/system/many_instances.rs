@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 const ORDERS: usize = 300;
 
 #[tokio::test]
-async fn three_instances_of_each_service_share_the_work_and_each_order_is_handled_once() {
+async fn three_instances_of_each_service_handle_each_order_once() {
     let instances = Service::ALL.map(|service| (service, 3)).into();
     let system = System::start_alone(StackOptions { instances, ..StackOptions::default() }).await;
     let product = json!({"id": "p", "name": "P", "price": 3, "amount": 400});
@@ -83,12 +83,12 @@ async fn three_instances_of_each_service_share_the_work_and_each_order_is_handle
 }
 
 #[tokio::test]
-async fn none_of_two_instances_starves_however_long_the_load_lasts() {
+async fn none_of_two_instances_starves_under_sustained_load() {
     none_starves(2).await;
 }
 
 #[tokio::test]
-async fn none_of_four_instances_starves_however_long_the_load_lasts() {
+async fn none_of_four_instances_starves_under_sustained_load() {
     none_starves(4).await;
 }
 
@@ -170,7 +170,7 @@ async fn pending(redis: &mut MultiplexedConnection, reader: Topic, consumer: &st
 }
 
 #[tokio::test]
-async fn what_an_instance_that_hangs_has_in_hand_is_taken_over_and_done_once() {
+async fn pending_entries_of_a_hanging_instance_are_taken_over_and_applied_once() {
     const AFTER: &str = "1000";
     let system = System::start_with(StackOptions {
         instances: Service::ALL.map(|service| (service, 2)).into(),
@@ -224,7 +224,7 @@ async fn what_an_instance_that_hangs_has_in_hand_is_taken_over_and_done_once() {
 }
 
 #[tokio::test]
-async fn what_a_dead_instance_left_behind_is_taken_over() {
+async fn pending_entries_of_a_dead_instance_are_taken_over() {
     let mut system = System::start_with(StackOptions {
         instances: [(Service::Inventory, 2)].into(),
         env: [("CLAIM_IDLE_MS".to_owned(), "1000".to_owned())].into(),

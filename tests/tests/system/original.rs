@@ -260,7 +260,7 @@ async fn stock_follows_the_payments_of_an_account_service_of_the_original() {
 }
 
 #[tokio::test]
-async fn an_order_that_nobody_placed_is_called_off_and_gives_back_what_it_took() {
+async fn an_unknown_order_is_cancelled_and_its_stock_and_payment_returned() {
     let system = System::start().await;
     system.init_data().await;
     let mut original = Original { redis: system.redis().await, last: (0, 0) };

@@ -37,7 +37,7 @@ fn lines(system: &System) -> (Vec<String>, Vec<String>) {
 }
 
 #[tokio::test]
-async fn names_addresses_and_messages_are_in_no_log_but_where_they_are_delivered() {
+async fn personal_data_is_in_no_log_except_as_a_delivered_message() {
     let system = system("debug", &[]).await;
     let paid = system.order(&["204"], "m").await;
     assert_eq!(paid.status, OrderStatus::ToBeShipped);

@@ -61,7 +61,7 @@ fn root() -> PathBuf {
 }
 
 #[tokio::test]
-async fn the_commands_of_the_readme_do_what_it_says() {
+async fn the_commands_of_the_readme_work() {
     let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
     let blocks = blocks(&readme);
     assert!(!blocks.is_empty(), "README.md places no order");
@@ -69,7 +69,7 @@ async fn the_commands_of_the_readme_do_what_it_says() {
 }
 
 #[tokio::test]
-async fn the_commands_of_the_tour_do_what_it_says() {
+async fn the_commands_of_the_tour_work() {
     let tour = fs::read_to_string(root().join("docs/tour.md")).expect("docs/tour.md");
     let blocks = blocks(&tour);
     let tested = blocks.iter().filter_map(|block| block.status.as_deref());

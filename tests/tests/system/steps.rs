@@ -111,7 +111,7 @@ async fn a_lost_cancellation_still_releases_stock_and_refunds_money() {
 }
 
 #[tokio::test]
-async fn a_lost_shipment_is_still_counted_also_when_the_order_is_completed_before() {
+async fn a_lost_shipment_is_counted_even_after_the_order_is_completed() {
     let mut system = start(&[("RESEND_AFTER_MS", "300")]).await;
     for (sold, completes) in [(2, false), (4, true)] {
         let order = system.order(&["q", "q"], "rich").await;
@@ -133,7 +133,7 @@ async fn a_lost_shipment_is_still_counted_also_when_the_order_is_completed_befor
 }
 
 #[tokio::test]
-async fn a_lost_failed_payment_still_releases_the_stock_and_the_order_can_be_paid_again() {
+async fn a_lost_failed_payment_releases_the_stock_and_the_order_can_be_paid() {
     let mut system = start(&[("RESEND_AFTER_MS", "300")]).await;
     for pays_before in [false, true] {
         system.first(Service::Account).process.kill().expect("killed");
@@ -188,7 +188,7 @@ async fn walks(system: &System, times: u64) {
 }
 
 #[tokio::test]
-async fn nothing_is_sent_again_while_the_service_that_has_to_answer_is_away() {
+async fn nothing_is_resent_while_the_answering_service_is_stopped() {
     let mut system = start(&[("RESEND_AFTER_MS", "200")]).await;
     for service in [Service::Inventory, Service::Account] {
         let before = system.entries(streams::ORDER_CREATED).await.len();
@@ -313,7 +313,7 @@ async fn orders_are_refused_while_a_service_is_too_far_behind() {
 }
 
 #[tokio::test]
-async fn a_backlog_that_is_none_refuses_nothing() {
+async fn a_backlog_of_deleted_entries_refuses_nothing() {
     let mut system = start(&[("RESEND_AFTER_MS", "300"), ("MAX_BACKLOG", "10")]).await;
     system.first(Service::Inventory).process.kill().expect("killed");
     let (accepted, _) = place_until_refused(&system).await;

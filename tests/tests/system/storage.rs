@@ -96,7 +96,7 @@ async fn info(redis: &mut MultiplexedConnection, section: &str, field: &str) -> 
 }
 
 #[tokio::test]
-async fn an_order_of_unknown_products_is_not_stored_again_and_again() {
+async fn an_order_of_unknown_products_is_not_stored_repeatedly() {
     const ORDERS: u64 = 40;
     let system = start(&[], &[]).await;
     let ids: Vec<String> = (0..100).map(|n| format!("xyz-{n:060}")).collect();
@@ -124,7 +124,7 @@ async fn an_order_of_unknown_products_is_not_stored_again_and_again() {
 }
 
 #[test]
-fn every_redis_that_is_started_here_has_a_most() {
+fn every_redis_of_the_tests_has_a_memory_limit() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     for file in ["docker-compose.yml", "deploy/isolated.yml", "deploy/redis-acl-tls.yml"] {
         let text = std::fs::read_to_string(root.join(file)).unwrap();
@@ -178,7 +178,7 @@ const NOTHING_IS_ADDED: &str = "requests that add something are refused";
 const NOTHING_IS_CHANGED: &str = "requests that change something are refused";
 
 #[tokio::test]
-async fn changes_are_refused_while_redis_is_nearly_full_and_what_is_under_way_ends() {
+async fn writes_are_refused_while_redis_is_nearly_full_and_open_orders_end() {
     let mut system = start(&[], &[]).await;
     system.top_up("101", 10_000).await;
     let early = place(&system.client, &system.url(), "101", "early").await;

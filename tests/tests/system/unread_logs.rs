@@ -21,7 +21,7 @@ const ORDERS: usize = 1_000;
 const AT_ONCE: usize = 50;
 
 #[tokio::test]
-async fn services_go_on_and_end_in_time_while_nobody_reads_their_standard_output() {
+async fn services_work_and_end_in_time_while_their_output_is_not_read() {
     let mut system = System::start().await;
     let product = json!({ "name": "Lamp", "price": 1, "amount": 1_000_000 });
     let account = json!({ "name": "Dora", "email": "dora@server.com", "balance": 1_000_000 });

@@ -41,7 +41,7 @@ async fn three_orders(system: &System) -> [Order; 3] {
 }
 
 #[tokio::test]
-async fn the_three_orders_of_the_user_guide_end_as_it_says() {
+async fn the_three_orders_of_the_user_guide_end_as_described() {
     let system = System::start().await;
     let orders = three_orders(&system).await;
     let statuses = orders.each_ref().map(|order| order.status.name());
@@ -77,7 +77,7 @@ async fn the_three_orders_of_the_user_guide_end_as_it_says() {
 }
 
 #[tokio::test]
-async fn the_customer_is_told_each_step_on_stdout_and_on_the_stream() {
+async fn each_step_is_a_message_on_stdout_and_on_the_stream() {
     let system = System::start().await;
     let orders = three_orders(&system).await;
     let sent: Vec<Value> =
@@ -222,7 +222,7 @@ async fn an_unknown_product_or_customer_is_rejected_with_a_reason_and_nothing_is
 }
 
 #[tokio::test]
-async fn init_data_resets_the_demo_entities_whenever_it_is_called() {
+async fn init_data_resets_the_demo_entities_at_each_call() {
     let system = System::start().await;
     for round in 1..=3 {
         let [good, dear, many] = three_orders(&system).await;
@@ -299,7 +299,7 @@ async fn demo_data_is_seeded_at_the_first_start_and_never_again() {
 }
 
 #[tokio::test]
-async fn a_seeding_that_was_cut_off_is_completed_at_the_next_start() {
+async fn an_interrupted_seeding_is_completed_at_the_next_start() {
     let options = StackOptions { seed_demo_data: true, ..StackOptions::default() };
     let mut system = System::start_with(options).await;
     let count =
@@ -324,7 +324,7 @@ async fn a_seeding_that_was_cut_off_is_completed_at_the_next_start() {
 }
 
 #[tokio::test]
-async fn the_answer_to_an_order_is_that_of_the_contract() {
+async fn the_answer_to_an_order_matches_the_contract() {
     let system = System::start().await;
     system.init_data().await;
     let answer = system.post("/order", &order_body(&["201", "204"], "101")).await;

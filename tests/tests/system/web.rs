@@ -78,7 +78,7 @@ fn values<'a>(text: &'a str, attribute: &str) -> Vec<&'a str> {
 }
 
 #[tokio::test]
-async fn browsers_get_pages_and_programs_get_the_same_json_as_ever() {
+async fn browsers_get_pages_and_programs_get_json() {
     let system = System::start().await;
     system.init_data().await;
     let order = system.order(&["201", "204"], "101").await;
@@ -123,7 +123,7 @@ async fn browsers_get_pages_and_programs_get_the_same_json_as_ever() {
 }
 
 #[tokio::test]
-async fn what_others_wrote_is_shown_as_text() {
+async fn texts_of_clients_are_shown_as_text() {
     let system = System::start().await;
     let text = json!({ "name": HOSTILE, "price": 5, "amount": 1 });
     let answer = system.ask(Method::PUT, "/inventory/9", Some(&text)).await;
@@ -205,7 +205,7 @@ async fn the_report_can_be_read_and_filtered_without_the_script() {
 }
 
 #[tokio::test]
-async fn buttons_are_offered_for_what_the_state_of_an_order_takes() {
+async fn buttons_match_the_state_of_an_order() {
     let system = System::start().await;
     let text = page(&system, "/report").await;
     let offered = values(&text, "data-filter").into_iter().zip(values(&text, "data-actions"));
@@ -222,7 +222,7 @@ async fn buttons_are_offered_for_what_the_state_of_an_order_takes() {
 }
 
 #[tokio::test]
-async fn the_page_of_an_order_tells_its_story() {
+async fn the_page_of_an_order_shows_its_history() {
     let system = System::start().await;
     system.init_data().await;
     let order = system.order(&["201", "204"], "101").await;
@@ -245,10 +245,10 @@ async fn the_page_of_an_order_tells_its_story() {
     let text = page(&system, &format!("/order/{}", dear.id)).await;
     assert!(text.contains("data-top-up=\"101\" data-amount=\"1000\""), "{text}");
     let text = page(&system, &format!("/order/{}", first.id)).await;
-    assert!(text.contains("it is the first in line"), "{text}");
+    assert!(text.contains("it is first in the queue"), "{text}");
     let text = page(&system, &format!("/order/{}", second.id)).await;
     assert!(text.contains("1 order for 3 pieces waits before it"), "{text}");
-    // Two are on hand: three for the one before, four for this one.
+    // Two are available: three are missing for the order before, four for this one.
     assert!(text.contains("data-restock=\"204\" data-amount=\"5\""), "{text}");
 
     system.step(&order, "ship").await;
@@ -260,7 +260,7 @@ async fn the_page_of_an_order_tells_its_story() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_is_shown_without_what_cannot_be_read_at_the_moment() {
+async fn a_page_is_shown_without_unreadable_parts() {
     let options = StackOptions { isolated: true, ..StackOptions::default() };
     let mut system = System::start_with(options).await;
     system.init_data().await;
@@ -269,7 +269,7 @@ async fn a_page_is_shown_without_what_cannot_be_read_at_the_moment() {
     system.quiet(SOON).await;
     let path = format!("/order/{}", order.id);
     let text = page(&system, &path).await;
-    assert!(text.contains("it is the first in line"), "{text}");
+    assert!(text.contains("it is first in the queue"), "{text}");
     for (topic, on_order, on_report) in [
         (topics::MESSAGE, "The messages cannot be read at the moment.", ""),
         (topics::ACCOUNT, "the account cannot be read", "The accounts cannot be read"),
@@ -300,11 +300,11 @@ async fn a_page_is_shown_without_what_cannot_be_read_at_the_moment() {
     let () = set.query_async(&mut redis).await.expect("set");
     let text = page(&system, &path).await;
     assert!(text.contains("more of Google Home Mini"), "{text}");
-    assert!(!text.contains("in line") && !text.contains("before it"), "{text}");
+    assert!(!text.contains("in the queue") && !text.contains("before it"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reads_of_a_redis_that_hangs_do_not_delay_those_of_others() {
+async fn reads_of_a_hanging_redis_do_not_delay_other_clients() {
     let env = [("TRUSTED_PROXIES", "127.0.0.1"), ("RATE_PER_ADDRESS", "off")];
     let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     let service_env = [(Service::Gateway, env)].into();
@@ -356,7 +356,7 @@ async fn reads_of_a_redis_that_hangs_do_not_delay_those_of_others() {
 }
 
 #[tokio::test]
-async fn what_happens_between_the_making_of_a_page_and_its_event_stream_is_told() {
+async fn changes_between_a_page_and_its_event_stream_are_sent() {
     let system = System::start().await;
     system.init_data().await;
     let known = system.order(&["205"], "103").await;
@@ -384,7 +384,7 @@ async fn what_happens_between_the_making_of_a_page_and_its_event_stream_is_told(
 }
 
 #[tokio::test]
-async fn the_picture_of_the_flow_shows_who_is_behind() {
+async fn the_diagram_of_the_flow_shows_services_with_a_backlog() {
     let mut system = System::start().await;
     system.init_data().await;
     system.order(&["201"], "101").await;
@@ -407,7 +407,7 @@ async fn the_picture_of_the_flow_shows_who_is_behind() {
 }
 
 #[tokio::test]
-async fn pages_stay_small_and_lead_on_however_much_is_stored() {
+async fn pages_stay_small_and_link_on_with_any_amount_of_data() {
     let system = System::start().await;
     system.init_data().await;
     for product in ["201", "202", "203", "204", "205"] {
@@ -453,7 +453,7 @@ async fn pages_stay_small_and_lead_on_however_much_is_stored() {
 }
 
 #[tokio::test]
-async fn assets_are_kept_for_ever_under_the_name_of_their_contents() {
+async fn assets_are_cached_for_ever_under_a_hash_of_their_contents() {
     let system = System::start().await;
     let text = page(&system, "/report").await;
     let assets = values(&text, "href").into_iter().chain(values(&text, "src"));

@@ -14,15 +14,15 @@ const REALM: &str = "Bearer realm=\"orders\"";
 /// A name, the headers of a request, and the detail of its refusal, if `WWW-Authenticate` has it.
 type Row = (&'static str, Vec<(&'static str, String)>, Option<&'static str>);
 
-const MALFORMED: &str = "that is not a signed JWT";
-const ALGORITHM: &str = "the token is not signed with an algorithm that is taken here";
+const MALFORMED: &str = "the token is not a signed JWT";
+const ALGORITHM: &str = "the token is not signed with an accepted algorithm";
 const UNKNOWN: &str = "the token is signed with a key that the issuer does not have";
 const SIGNATURE: &str = "the signature of the token is wrong";
-const ISSUER: &str = "the token is of another issuer";
-const OTHER_AUDIENCE: &str = "the token is for another audience";
+const ISSUER: &str = "the token has another issuer";
+const OTHER_AUDIENCE: &str = "the token has another audience";
 const EXPIRED: &str = "the token has expired";
 const NOT_YET: &str = "the token is not valid yet";
-const TIMES: &str = "the token does not say until when it is valid";
+const TIMES: &str = "the token has no valid time of expiry";
 
 /// Tokens that somebody made who has no key, or another one.
 fn forged(site: &Site) -> Vec<(&'static str, String, &'static str)> {
@@ -93,15 +93,15 @@ fn unfit(site: &Site) -> Vec<(&'static str, String, &'static str)> {
         ("an ID token", but("typ", json!("ID")), "the token is not an access token"),
         ("a logout token", headed("typ", json!("logout+jwt")), "the token is not an access token"),
         (
-            "something critical",
+            "a critical extension",
             headed("crit", json!(["b64"])),
-            "the header of the token has something critical that is not understood here",
+            "the header of the token requires an extension that is not supported here",
         ),
-        ("nobody's", lacks("sub"), "the token does not say in sub who it is about"),
+        ("without a subject", lacks("sub"), "the token has no valid subject (sub)"),
         (
             "a customer that is none",
             but("customer_id", json!("not one")),
-            "the customer that the token names is not the id of one",
+            "the customer in the token is not a valid customer id",
         ),
         ("too long", but("filler", json!("x".repeat(9_000))), "the token is longer than 8 KiB"),
     ]

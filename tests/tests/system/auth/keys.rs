@@ -63,13 +63,13 @@ async fn a_new_key_is_found_with_one_fetch_and_a_flood_of_unknown_ones_causes_no
 #[tokio::test]
 async fn without_keys_nobody_is_let_in_and_all_are_told_to_come_back() {
     for (fault, reason) in [
-        (Fault::OtherIssuer, "it is the document of another issuer than OIDC_ISSUER"),
+        (Fault::OtherIssuer, "the issuer of the discovery document is not OIDC_ISSUER"),
         (Fault::LargeKeys, "the answer is larger than 262144 bytes"),
-        (Fault::KeysMoved, "it answers 302 Found, and redirects are not followed"),
-        (Fault::DiscoveryMoved, "it answers 302 Found, and redirects are not followed"),
+        (Fault::KeysMoved, "the answer is 302 Found, and redirects are not followed"),
+        (Fault::DiscoveryMoved, "the answer is 302 Found, and redirects are not followed"),
     ] {
         let mut site = Site::start_unready(fault).await;
-        let told = format!("the keys for tokens cannot be had: {}", site.provider.issuer);
+        let told = format!("the token keys cannot be fetched: {}", site.provider.issuer);
         eventually("a warning", SOON, async || {
             let logs = site.system.logs(Service::Gateway);
             let tells = logs.lines().any(|line| line.contains(&told) && line.contains(reason));

@@ -128,7 +128,11 @@ async fn where_signing_in_is_off_its_pages_are_a_404() {
         let headers = [("Accept", "text/html"), ("Sec-Fetch-Site", "same-origin")];
         let answer = site.send(method, path, &headers, &Value::Null).await;
         assert_eq!(answer.status, 404, "{path}: {}", answer.text());
-        assert!(answer.text().contains("nobody signs in here"), "{path}: {}", answer.text());
+        assert!(
+            answer.text().contains("sign-in is not configured here"),
+            "{path}: {}",
+            answer.text()
+        );
         assert!(set(&answer).is_empty(), "{path}");
     }
     // Nor is anybody led there.

@@ -1,4 +1,4 @@
-//! Configurations that would let in whoever comes, or nobody.
+//! Configurations that would admit all callers, or none.
 
 use std::{collections::BTreeMap, process::Command};
 
@@ -93,7 +93,7 @@ async fn off_is_served_to_others_only_if_that_is_meant_and_with_a_loud_warning()
     system.report().await;
     eventually("a warning", SOON, async || {
         let logs = system.logs(Service::Gateway);
-        let warns = logs.contains("AUTH_MODE=off: NOBODY IS ASKED WHO THEY ARE");
+        let warns = logs.contains("AUTH_MODE=off: REQUESTS ARE NOT AUTHENTICATED");
         if warns { Ok(()) } else { Err(logs) }
     })
     .await;

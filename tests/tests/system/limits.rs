@@ -62,7 +62,7 @@ fn outline(answer: &str) -> (u16, String, String) {
 const HOST: &str = "Host: localhost\r\nConnection: close\r\n";
 
 #[tokio::test]
-async fn every_refusal_has_its_status_and_its_problem() {
+async fn every_refusal_has_its_status_and_problem() {
     let mut system = system(&[]).await;
     let gateway = system.first(Service::Gateway).http.unwrap();
     let get = |path: &str, more: &str| format!("GET {path} HTTP/1.1\r\n{HOST}{more}\r\n");
@@ -191,7 +191,7 @@ async fn every_refusal_has_its_status_and_its_problem() {
 }
 
 #[tokio::test]
-async fn a_second_request_cannot_be_smuggled_behind_a_body_that_is_framed_in_two_ways() {
+async fn a_request_cannot_be_smuggled_behind_an_ambiguous_body() {
     let mut system = system(&[]).await;
     let gateway = system.first(Service::Gateway).http.unwrap();
     let lengths = "Content-Length: 5\r\n";
@@ -209,7 +209,7 @@ async fn a_second_request_cannot_be_smuggled_behind_a_body_that_is_framed_in_two
 }
 
 #[tokio::test]
-async fn who_asks_too_often_is_a_429_that_says_when_to_come_back() {
+async fn too_frequent_requests_get_a_429_with_retry_after() {
     let mut system =
         system(&[("RATE_PER_ADDRESS", "1/s:3"), ("TRUSTED_PROXIES", "127.0.0.1")]).await;
     let gateway = system.first(Service::Gateway).http.unwrap();
@@ -245,7 +245,7 @@ async fn who_asks_too_often_is_a_429_that_says_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn what_an_address_changes_has_a_rate_of_its_own_and_a_body_of_unknown_length_costs_most() {
+async fn writes_of_an_address_have_a_rate_and_unknown_lengths_cost_most() {
     let mut system =
         system(&[("WRITE_RATE_PER_ADDRESS", "1/s:300"), ("TRUSTED_PROXIES", "127.0.0.1")]).await;
     let gateway = system.first(Service::Gateway).http.unwrap();
@@ -271,8 +271,7 @@ async fn what_an_address_changes_has_a_rate_of_its_own_and_a_body_of_unknown_len
 }
 
 #[tokio::test]
-async fn behind_the_port_that_compose_publishes_a_script_may_place_600_orders_one_after_the_other()
-{
+async fn a_script_behind_the_port_of_compose_may_place_600_orders_in_sequence() {
     // All clients there have the address of Docker's bridge. The rates are those of docker-compose.yml, but nothing
     // comes back while the script runs, however fast it is.
     let compose = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docker-compose.yml");
@@ -300,7 +299,7 @@ async fn behind_the_port_that_compose_publishes_a_script_may_place_600_orders_on
 }
 
 #[tokio::test]
-async fn this_machine_is_not_counted_and_nobody_is_believed_who_is_no_proxy() {
+async fn this_machine_is_exempt_and_only_trusted_proxies_are_believed() {
     let mut system = system(&[("RATE_PER_ADDRESS", "1/s:1")]).await;
     let gateway = system.first(Service::Gateway).http.unwrap();
     for _ in 0..5 {
@@ -320,7 +319,7 @@ async fn ordering(gateway: SocketAddr, more: &str) -> TcpStream {
 }
 
 #[tokio::test]
-async fn only_so_many_requests_are_worked_on_at_once() {
+async fn requests_in_flight_are_limited() {
     let mut system = system(&[("MAX_IN_FLIGHT", "1")]).await;
     let gateway = system.first(Service::Gateway).http.unwrap();
     let order_service = system.first(Service::Order).process.pid();
@@ -345,7 +344,7 @@ async fn only_so_many_requests_are_worked_on_at_once() {
 }
 
 #[tokio::test]
-async fn a_request_whose_body_has_not_arrived_keeps_nothing_from_others() {
+async fn a_request_without_its_whole_body_holds_no_permit() {
     let mut system = system(&[
         ("MAX_IN_FLIGHT", "1"),
         ("TRUSTED_PROXIES", "127.0.0.1"),
@@ -389,7 +388,7 @@ async fn a_request_whose_body_has_not_arrived_keeps_nothing_from_others() {
 }
 
 #[tokio::test]
-async fn large_bodies_in_memory_have_a_limit_and_small_ones_are_taken_all_the_same() {
+async fn large_bodies_in_memory_are_limited_and_small_ones_are_not() {
     let mut system = system(&[
         ("TRUSTED_PROXIES", "127.0.0.1"),
         ("RATE_PER_ADDRESS", "off"),
@@ -446,7 +445,7 @@ async fn idle(gateway: SocketAddr, text: &str) -> TcpStream {
 }
 
 #[tokio::test]
-async fn files_of_the_program_and_small_answers_keep_no_place() {
+async fn files_of_the_program_and_small_answers_hold_no_permit() {
     let mut system = system(&[("MAX_IN_FLIGHT", "1")]).await;
     let gateway = system.first(Service::Gateway).http.unwrap();
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\n{HOST}\r\n");
@@ -466,7 +465,7 @@ async fn files_of_the_program_and_small_answers_keep_no_place() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_nothing_of_a_large_answer_gives_way_to_others() {
+async fn a_client_that_does_not_receive_a_large_answer_is_disconnected_for_others() {
     let all = [("MAX_IN_FLIGHT", "1")];
     // The second time the one permit of its address is what others wait for.
     let address =
@@ -505,7 +504,7 @@ async fn gives_way(mut system: System) {
 }
 
 #[tokio::test]
-async fn an_address_has_a_quarter_of_all_places_and_others_the_rest() {
+async fn an_address_may_use_a_quarter_of_all_permits() {
     let mut system = system(&[("MAX_IN_FLIGHT", "8"), ("TRUSTED_PROXIES", "127.0.0.1")]).await;
     let gateway = system.first(Service::Gateway).http.unwrap();
     let from = |address: &str| format!("{HOST}X-Forwarded-For: {address}\r\n");
@@ -533,7 +532,7 @@ async fn an_address_has_a_quarter_of_all_places_and_others_the_rest() {
 }
 
 #[tokio::test]
-async fn order_service_and_operations_ports_answer_no_other_host_and_no_page_of_another_site() {
+async fn private_ports_answer_no_other_host_and_no_page_of_another_site() {
     let mut system = system(&[]).await;
     let order_service = system.first(Service::Order).http.unwrap();
     let mut addresses = vec![(order_service, "/order/x")];
@@ -640,8 +639,7 @@ async fn with_certificate(directory: &Path) -> System {
 }
 
 #[tokio::test]
-async fn a_certificate_is_replaced_under_traffic_without_a_failed_request_and_a_bad_one_is_not_used()
- {
+async fn a_certificate_is_replaced_under_traffic_and_a_bad_one_is_not_used() {
     let directory = tempfile::tempdir().unwrap();
     let first = certificate(directory.path(), false);
     let mut system = with_certificate(directory.path()).await;
@@ -721,7 +719,7 @@ async fn an_expired_certificate_is_used_with_a_warning() {
 }
 
 #[test]
-fn a_certificate_that_cannot_be_used_ends_the_start_with_64_and_names_its_variable() {
+fn an_unusable_certificate_exits_64_and_names_its_variable() {
     let binaries = stack::binaries::build(stack::Profile::Debug).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).display().to_string();

@@ -67,7 +67,7 @@ async fn expect_readers(redis: &mut MultiplexedConnection, count: usize) {
 }
 
 #[tokio::test]
-async fn what_happens_is_told_in_order_and_whole() {
+async fn changes_are_sent_completely_and_in_order() {
     let system = System::start().await;
     system.init_data().await;
     system.quiet(SOON).await;
@@ -119,7 +119,7 @@ async fn what_happens_is_told_in_order_and_whole() {
 }
 
 #[tokio::test]
-async fn who_was_cut_off_is_told_the_rest_once_at_any_gateway_also_after_a_restart() {
+async fn a_client_that_reconnects_gets_each_missed_event_once_at_any_gateway() {
     let instances = BTreeMap::from([(Service::Gateway, 2)]);
     let mut system =
         System::start_with(StackOptions { instances, ..StackOptions::default() }).await;
@@ -165,7 +165,7 @@ async fn who_was_cut_off_is_told_the_rest_once_at_any_gateway_also_after_a_resta
 }
 
 #[tokio::test]
-async fn who_resumes_from_where_nobody_knows_begins_with_a_reset() {
+async fn a_client_that_resumes_at_an_unknown_position_gets_a_reset() {
     let system = System::start().await;
     let mut redis = system.redis().await;
     let mut events = Events::of(&system, "/events").await;
@@ -197,7 +197,7 @@ async fn who_resumes_from_where_nobody_knows_begins_with_a_reset() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_is_told_to_reset_and_delays_nobody() {
+async fn a_client_that_does_not_read_gets_a_reset_and_delays_no_other() {
     let mut system = System::start().await;
     let gateway = system.first(Service::Gateway).http.unwrap();
     let mut redis = system.redis().await;
@@ -236,7 +236,7 @@ async fn a_client_that_does_not_read_is_told_to_reset_and_delays_nobody() {
 }
 
 #[tokio::test]
-async fn when_redis_is_emptied_clients_are_told_to_reset_and_what_happens_then() {
+async fn clients_get_a_reset_and_later_changes_after_redis_is_emptied() {
     // It forgets all when it is restarted.
     let redis = RedisOptions { appendfsync: Appendfsync::No, ..RedisOptions::default() };
     let mut system = System::start_with(StackOptions { redis, ..StackOptions::default() }).await;
@@ -270,7 +270,7 @@ async fn when_redis_is_emptied_clients_are_told_to_reset_and_what_happens_then()
 }
 
 #[tokio::test]
-async fn a_stream_that_is_silent_shows_that_it_lives_and_how_far_it_is() {
+async fn a_silent_stream_sends_comments_with_its_position() {
     let system = System::start().await;
     let nothing = "/events?order=9b9a2bd4-6d3f-4b0e-9d2c-5a6c8a3f6a11";
     let (mut all, mut none) =
@@ -282,7 +282,7 @@ async fn a_stream_that_is_silent_shows_that_it_lives_and_how_far_it_is() {
 }
 
 #[tokio::test]
-async fn a_thousand_clients_are_told_everything_by_one_read() {
+async fn one_read_serves_all_changes_to_a_thousand_clients() {
     const CLIENTS: usize = 1_000;
     const CHANGES: usize = 300;
     /// As many as a gateway takes.
@@ -346,7 +346,7 @@ async fn behind_a_proxy(more: &[(&str, &str)]) -> System {
 }
 
 #[tokio::test]
-async fn what_is_told_to_a_client_that_resumes_counts_as_further_requests() {
+async fn repeated_events_count_as_further_requests_of_the_client() {
     const MANY: usize = 2_000;
     let system = behind_a_proxy(&[("RATE_PER_ADDRESS", "1/s:10")]).await;
     let (url, browser) = (format!("{}/events", system.url()), Browser::default());
@@ -374,7 +374,7 @@ async fn what_is_told_to_a_client_that_resumes_counts_as_further_requests() {
 }
 
 #[tokio::test]
-async fn an_address_has_so_many_streams_where_nobody_is_asked_who_they_are() {
+async fn streams_of_an_address_are_limited_without_authentication() {
     let system = behind_a_proxy(&[]).await;
     let (url, browser) = (format!("{}/events", system.url()), Browser::default());
     let mut open = Vec::new();
@@ -418,7 +418,7 @@ async fn open_streams_end_with_the_gateway_in_time() {
 }
 
 #[tokio::test]
-async fn changes_are_told_from_every_topics_own_redis_and_told_again_after_one_was_away() {
+async fn changes_come_from_every_redis_and_resume_after_an_outage() {
     let mut servers: BTreeMap<&str, RedisServer> = BTreeMap::new();
     let mut env = BTreeMap::new();
     for topic in topics::ALL {
@@ -456,7 +456,7 @@ fn group<'a>(flow: &'a Value, stream: Stream, group: &str) -> &'a Value {
 }
 
 #[tokio::test]
-async fn the_flow_shows_what_waits_for_a_service_that_is_away_and_that_it_drains() {
+async fn the_flow_shows_the_backlog_of_a_stopped_service_and_its_drain() {
     let mut system = System::start_with(StackOptions {
         instances: BTreeMap::from([(Service::Message, 0)]),
         ..StackOptions::default()
@@ -499,7 +499,7 @@ async fn the_flow_shows_what_waits_for_a_service_that_is_away_and_that_it_drains
 }
 
 #[tokio::test]
-async fn dead_letters_are_told_and_counted() {
+async fn dead_letters_are_sent_and_counted() {
     let system = System::start().await;
     let mut events = Events::of(&system, "/events").await;
     system.publish(streams::INVENTORY_RESTOCK, &json!({"product_id": 7})).await;
