@@ -1,4 +1,4 @@
-//! Orders are placed by clicking, and what becomes of them arrives by itself.
+//! Orders are placed with clicks, and their changes arrive without reloading.
 
 use serde_json::json;
 
@@ -15,7 +15,7 @@ pub(crate) fn statuses(expected: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn the_three_orders_of_the_guide_are_placed_by_clicking_and_their_statuses_arrive_live() {
+async fn orders_of_the_guide_are_placed_with_clicks_and_updated_live() {
     visit(async |visit| {
         let tab = &visit.tab;
         tab.open_live("/report").await;
@@ -36,7 +36,7 @@ async fn the_three_orders_of_the_guide_are_placed_by_clicking_and_their_statuses
         tab.sees_text("#counts [data-filter='']", "All 3").await;
         tab.sees_text("#orders tr:first-child", "6 × Denon Speakers").await;
         tab.is_same_page().await;
-        // And is just what the server would make now.
+        // The page equals the one that the server renders now.
         let live = tab.texts("#orders td, #orders th, #products .sub, #counts").await;
         tab.open_live("/report").await;
         let fresh = tab.texts("#orders td, #orders th, #products .sub, #counts").await;
@@ -49,7 +49,7 @@ async fn the_three_orders_of_the_guide_are_placed_by_clicking_and_their_statuses
 }
 
 #[tokio::test]
-async fn a_delivery_serves_the_order_that_waits_and_the_page_shows_it() {
+async fn a_restock_fills_a_backorder_and_the_page_shows_it() {
     visit(async |visit| {
         let tab = &visit.tab;
         let order = visit.system.order(&["204"; 5], "103").await;
@@ -73,7 +73,7 @@ async fn a_delivery_serves_the_order_that_waits_and_the_page_shows_it() {
             "return document.querySelector('[data-product=\"204\"] .p-line').hidden",
         )
         .await;
-        // Its steps are offered in its row.
+        // The row offers the next steps of the order.
         let row = format!("[data-order='{}']", order.id);
         tab.click(&format!("{row} [data-action='ship']")).await;
         tab.sees("it is shipped", &statuses(&["shipped"])).await;
@@ -86,7 +86,7 @@ async fn a_delivery_serves_the_order_that_waits_and_the_page_shows_it() {
 }
 
 #[tokio::test]
-async fn the_page_of_an_order_tells_its_story_and_has_the_buttons_that_move_it() {
+async fn the_page_of_an_order_shows_its_history_and_its_buttons() {
     visit(async |visit| {
         let tab = &visit.tab;
         let order = visit.system.order(&["201", "205"], "101").await;

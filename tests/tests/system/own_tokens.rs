@@ -1,5 +1,5 @@
-//! A stack that asks for tokens of its own key: people get one from `orderctl token`, `orderctl load`
-//! helps itself.
+//! A stack that requires tokens of its own key: `orderctl token` makes one for users, and `orderctl load`
+//! makes its own.
 
 use common::contract::streams;
 use http::{Method, StatusCode};
@@ -42,7 +42,7 @@ async fn order(system: &System, token: Option<&str>) -> Answer {
     answer.expect("the gateway answers")
 }
 
-/// What load says when it reads this run file, to which it must not come through.
+/// The error of a load with this run file, which must be refused.
 async fn refused(run: &RunFile) -> String {
     let dir = tempfile::tempdir().expect("a directory");
     let json = serde_json::to_vec(run).expect("JSON");

@@ -1,4 +1,4 @@
-//! What the user guide promises, call by call.
+//! The promises of the user guide, call by call.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use stack::{RedisOptions, RedisServer, Service, StackOptions};
 use system_tests::{SOON, System, eventually, order_body};
 
-/// The members of each entity of a list that matter here, by its id.
+/// These members of each entity of a list, by its id.
 fn pick(list: &Value, members: &[&str]) -> BTreeMap<String, Value> {
     let list = list.as_array().expect("a list");
     let pick = |entity: &Value| members.iter().map(|member| entity[member].clone()).collect();
@@ -27,16 +27,16 @@ fn expected<const N: usize>(entities: [(&str, Value); N]) -> BTreeMap<String, Va
     entities.into_iter().map(|(id, entity)| (id.to_owned(), entity)).collect()
 }
 
-/// The guide's three orders, each after the one before came to its end.
+/// The guide's three orders, each placed after the end of the previous one.
 async fn three_orders(system: &System) -> [Order; 3] {
     system.init_data().await;
     let good = system.order(&["201", "204"], "101").await;
     let dear = system.order(&["201", "204", "205"], "101").await;
-    // The stock of an order that was not paid is given back a moment after its customer knows.
+    // The stock of an unpaid order is released a moment after the message to its customer.
     system.quiet(SOON).await;
     let many = system.order(&["201"; 6], "101").await;
     system.quiet(SOON).await;
-    // Its release is confirmed by now.
+    // The release is confirmed by now.
     [good, system.ended(&dear).await, many]
 }
 
@@ -48,7 +48,7 @@ async fn the_three_orders_of_the_user_guide_end_as_described() {
     assert_eq!(statuses, ["to-be-shipped", "insufficient-fund", "out-of-stock"]);
     assert_eq!(orders.each_ref().map(|order| order.order_total), [Some(900), Some(1200), None]);
 
-    // Numbers are numbers, and the stock of the order that was not paid is back.
+    // Numbers are JSON numbers, and the stock of the unpaid order is released.
     let report = system.report().await;
     assert_eq!(
         pick(&report["accounts"], &["name", "email", "balance"]),
@@ -104,8 +104,8 @@ async fn each_step_is_a_message_on_stdout_and_on_the_stream() {
         eventually("the message on stdout", SOON, async || {
             let log = system.logs(Service::Message);
             let parts = [text("order"), text("subject"), text("body")];
-            let told = log.lines().any(|line| parts.iter().all(|part| line.contains(part)));
-            if told { Ok(()) } else { Err(format!("{message} is not in\n{log}")) }
+            let is_logged = log.lines().any(|line| parts.iter().all(|part| line.contains(part)));
+            if is_logged { Ok(()) } else { Err(format!("{message} is not in\n{log}")) }
         })
         .await;
     }
@@ -137,7 +137,7 @@ async fn events_have_the_names_and_fields_of_the_contract() {
             events.entry(stream.key()).or_insert_with(Vec::new).push(entity);
         }
     }
-    // What is there may have more members, but these, and with these values.
+    // Entries may have more members, but must have these with these values.
     let has = |stream: Stream, members: Value| {
         let found = events.get(stream.key()).is_some_and(|events| {
             let fits = |event: &Value| {
@@ -190,7 +190,7 @@ async fn events_have_the_names_and_fields_of_the_contract() {
         let members = json!({"id": order, "customer_id": "101", "status": status});
         has(streams::ORDER_UPDATED, members);
     }
-    // A product is announced when it is new, and then only if an order touched it.
+    // A product is announced when it is new, and then only if an order changed it.
     let mut times = BTreeMap::<&str, usize>::new();
     for product in &events[streams::INVENTORY_UPDATED.key()] {
         *times.entry(product["id"].as_str().unwrap()).or_default() += 1;
@@ -240,7 +240,7 @@ async fn init_data_resets_the_demo_entities_at_each_call() {
             ("103", json!([1000, 0]))
         ])
     );
-    // What the orders on their way hold stays theirs.
+    // The reservations of open orders stay.
     assert_eq!(
         pick(&report["inventory"], &["amount", "reserved"]),
         expected([
@@ -266,7 +266,7 @@ async fn after_flushall_everything_works_again() {
         assert_eq!(system.report().await, empty);
         let gone = system.get(&format!("/order/{}", good.id)).await;
         assert_eq!(gone.status, StatusCode::NOT_FOUND);
-        // An order for what is not there any more is rejected rather than stuck.
+        // An order for a lost product is rejected rather than stuck.
         assert_eq!(system.order(&["201"], "101").await.status, OrderStatus::Rejected);
     }
     let [good, dear, many] = three_orders(&system).await;
@@ -294,7 +294,7 @@ async fn demo_data_is_seeded_at_the_first_start_and_never_again() {
     let before = amounts(&system).await;
     assert_eq!(before["201"], json!([3]));
     system.restart(Service::Gateway, 1).await;
-    // Ready comes after the look at what is there.
+    // The gateway becomes ready after its check of the existing data.
     assert_eq!(amounts(&system).await, before);
 }
 
@@ -345,7 +345,7 @@ async fn the_answer_to_an_order_matches_the_contract() {
 #[tokio::test]
 async fn each_topic_can_live_in_a_redis_of_its_own() {
     let mut servers: BTreeMap<&str, RedisServer> = BTreeMap::new();
-    // What could not be acknowledged to a Redis that was away is soon taken up again.
+    // Entries that could not be acknowledged to an unavailable Redis are soon retried.
     let mut env = BTreeMap::from([("CLAIM_IDLE_MS".to_owned(), "1000".to_owned())]);
     for topic in topics::ALL {
         let server = RedisServer::start(RedisOptions::default()).expect("a Redis");
@@ -359,7 +359,7 @@ async fn each_topic_can_live_in_a_redis_of_its_own() {
     let ended = [good.status, dear.status, many.status].map(OrderStatus::name);
     assert_eq!(ended, ["to-be-shipped", "insufficient-fund", "out-of-stock"]);
 
-    // One of them away: what the others do goes on, and the rest is made up for.
+    // With one Redis stopped, the other topics continue, and the rest is made up for.
     for topic in [topics::INVENTORY, topics::ACCOUNT, topics::MESSAGE] {
         let server = servers.get_mut(topic.name()).unwrap();
         server.kill().expect("killed");

@@ -1,4 +1,4 @@
-//! The pages that people see: who gets them, what they are safe from, how large they are.
+//! The pages: negotiation, safety and size.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -14,21 +14,21 @@ use system_tests::{
 };
 use tokio::task::JoinSet;
 
-/// What browsers send.
+/// The `Accept` header of browsers.
 const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
-/// The most that a page may have, in bytes.
+/// The maximum size of a page, in bytes.
 const LARGEST: usize = 100_000;
-/// What a hostile client calls things.
+/// A name from a hostile client.
 const HOSTILE: &str = r#""'><script>alert(1)</script><img src=x onerror=alert(2)>"#;
 
-/// Asks as somebody who accepts this.
+/// A request with this `Accept` header.
 async fn get(system: &System, path: &str, accept: &str) -> Answer {
     let url = format!("{}{path}", system.url());
     let asked = request(Method::GET, &url, &[("Accept", accept)], Bytes::new());
     system.client.send(asked).await.expect("the gateway answers")
 }
 
-/// A page, checked for what every page promises.
+/// A page, with a check of the properties of all pages.
 async fn page(system: &System, path: &str) -> String {
     let answer = get(system, path, BROWSER).await;
     assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text());
@@ -58,7 +58,7 @@ fn assert_page(path: &str, answer: &Answer) {
     }
     assert!(!policy.contains("unsafe"), "{path}: {policy}");
     assert!(text.len() < LARGEST, "{path}: {} bytes", text.len());
-    // No inline script or style, which the policy would stop anyway.
+    // No inline scripts or styles, which the policy would block anyway.
     assert!(!text.contains("<style") && !text.contains(" style="), "{path}: {text}");
     for script in text.split("<script").skip(1) {
         let (attributes, rest) = script.split_once('>').expect("a tag ends");
@@ -82,12 +82,12 @@ async fn browsers_get_pages_and_programs_get_json() {
     let system = System::start().await;
     system.init_data().await;
     let order = system.order(&["201", "204"], "101").await;
-    let nobody = "/order/00000000-0000-0000-0000-000000000000";
+    let unknown = "/order/00000000-0000-0000-0000-000000000000";
     let order = format!("/order/{}", order.id);
     for (path, status) in [
         ("/report", 200),
         (order.as_str(), 200),
-        (nobody, 404),
+        (unknown, 404),
         ("/order/x", 400),
         ("/report?limit=0", 400),
         ("/flow", 200),
@@ -101,13 +101,13 @@ async fn browsers_get_pages_and_programs_get_json() {
             assert_eq!(answer.header("content-type"), expected, "{path} {accept}");
             assert_eq!(answer.header("vary"), "accept", "{path} {accept}");
         }
-        // A client that says nothing gets just that; the flow is another one at every look.
+        // A client without `Accept` gets the same; the flow differs each time.
         let silent = system.get(path).await;
         if path != "/flow" {
             assert_eq!(silent.body, get(&system, path, "*/*").await.body, "{path}");
         }
         let answer = get(&system, path, BROWSER).await;
-        // What programs may get wrong is no parameter of the page.
+        // The page has no such parameter.
         let expected = if path.contains("limit") { 200 } else { status };
         assert_eq!(answer.status, expected, "{path}");
         assert_page(path, &answer);
@@ -158,7 +158,7 @@ async fn the_report_can_be_read_and_filtered_without_the_script() {
 
     let text = page(&system, "/report").await;
     let ids = [&other, &waiting, &dear, &shipped].map(|order| order.id.to_string());
-    // One more is the empty row in the template.
+    // One more row is the empty one in the template.
     assert_eq!(values(&text, "data-order"), [&ids[0], &ids[1], &ids[2], &ids[3], ""]);
     for words in [
         "Anthony",
@@ -174,7 +174,7 @@ async fn the_report_can_be_read_and_filtered_without_the_script() {
     }
     assert!(text.contains("<b class=\"p-waiting\">1 order</b> waiting"), "{text}");
 
-    // Every filter that the page offers leads to those orders and no others.
+    // Every filter of the page leads to exactly its orders.
     let links: BTreeSet<&str> = values(&text, "href").into_iter().collect();
     for (filter, expected) in [
         ("/report?status=to-be-shipped", vec![&ids[0], &ids[3]]),
@@ -188,7 +188,7 @@ async fn the_report_can_be_read_and_filtered_without_the_script() {
         shown.pop();
         assert_eq!(shown, expected, "{filter}");
     }
-    // What the form sends, with a field left open and both filled.
+    // The queries of the form, with one field and with both fields.
     for (filter, expected) in [
         ("/report?customer_id=101&status=", vec![&ids[1], &ids[2], &ids[3]]),
         ("/report?customer_id=101&status=insufficient-fund", vec![&ids[2]]),
@@ -239,8 +239,8 @@ async fn the_page_of_an_order_shows_its_history() {
         assert!(text.contains(&format!("by <span class=\"mono\">{service}</span>")), "{text}");
     }
     assert_eq!(values(&text, "data-action"), ["ship", "cancel"]);
-    let told = values(&text, "data-message");
-    assert_eq!(told, ["order-received", "stock-reserved", "on-its-way"]);
+    let messages = values(&text, "data-message");
+    assert_eq!(messages, ["order-received", "stock-reserved", "on-its-way"]);
 
     let text = page(&system, &format!("/order/{}", dear.id)).await;
     assert!(text.contains("data-top-up=\"101\" data-amount=\"1000\""), "{text}");
@@ -252,7 +252,7 @@ async fn the_page_of_an_order_shows_its_history() {
     assert!(text.contains("data-restock=\"204\" data-amount=\"5\""), "{text}");
 
     system.step(&order, "ship").await;
-    let text = eventually("the customer is told", SOON, async || {
+    let text = eventually("the message to the customer", SOON, async || {
         let text = page(&system, &path).await;
         if values(&text, "data-message").contains(&"shipped") { Ok(text) } else { Err(text) }
     });
@@ -283,13 +283,13 @@ async fn a_page_is_shown_without_unreadable_parts() {
         let text = page(&system, "/report").await;
         assert!(text.contains(on_report), "{topic:?}: {text}");
         assert!(text.contains(&order.id.to_string()), "{topic:?}: {text}");
-        // To a program that would be a wrong answer.
+        // For a program a partial answer would be wrong.
         let status = system.get("/report").await.status;
         assert_eq!(status == StatusCode::OK, topic == topics::MESSAGE, "{topic:?}: {status}");
         tokio::task::block_in_place(|| {
             system.stack.redis_of(database).expect("private").restart().expect("restarted");
         });
-        eventually("all is shown again", SOON, async || {
+        eventually("the complete page", SOON, async || {
             let text = page(&system, &path).await;
             if text.contains("cannot be read") { Err(text) } else { Ok(()) }
         })
@@ -315,7 +315,7 @@ async fn reads_of_a_hanging_redis_do_not_delay_other_clients() {
     system.quiet(SOON).await;
     let messages = system.stack.redis_of(database(topics::MESSAGE)).expect("private").pid();
     signal(messages, Signal::SIGSTOP);
-    // Each of them is another client.
+    // Each request is another client's.
     let page = format!("{}/order/{}", system.url(), order.id);
     let ask = async |client: &Client, url: &str, from: &str| {
         let headers = [("Accept", BROWSER), ("X-Forwarded-For", from)];
@@ -337,7 +337,7 @@ async fn reads_of_a_hanging_redis_do_not_delay_other_clients() {
             }
         });
     }
-    // From the first page on it is known that this Redis does not answer.
+    // After the first page the gateway knows that this Redis does not answer.
     let text = is_shown.recv().await.expect("a page");
     assert!(text.contains("The messages cannot be read at the moment."), "{text}");
     let product = format!("{}/inventory/201", system.url());
@@ -365,7 +365,7 @@ async fn changes_between_a_page_and_its_event_stream_are_sent() {
         ("/report".to_owned(), String::new()),
         (format!("/order/{}", known.id), format!("order={}&", known.id)),
     ] {
-        // Known at once as soon as somebody follows.
+        // The position is known at once while there are followers.
         let position = eventually("a position", SOON, async || {
             let text = page(&system, &path).await;
             values(&text, "data-position").first().map(|it| (*it).to_owned()).ok_or(text)
@@ -377,9 +377,9 @@ async fn changes_between_a_page_and_its_event_stream_are_sent() {
         let url = format!("/events?{query}last_event_id={position}");
         let status = if step == "ship" { "shipped" } else { "completed" };
         let mut events = Events::of(&system, &url).await;
-        let told = events.until(|it| it.kind == "order" && it.data["status"] == status).await;
-        assert!(told.iter().all(|it| it.kind != "reset"), "{path}: {told:#?}");
-        assert_eq!(told.last().expect("an event").data["id"], json!(known.id), "{path}");
+        let received = events.until(|it| it.kind == "order" && it.data["status"] == status).await;
+        assert!(received.iter().all(|it| it.kind != "reset"), "{path}: {received:#?}");
+        assert_eq!(received.last().expect("an event").data["id"], json!(known.id), "{path}");
     }
 }
 
@@ -398,7 +398,7 @@ async fn the_diagram_of_the_flow_shows_services_with_a_backlog() {
 
     system.first(Service::Message).process.kill().expect("it runs");
     system.order(&["201"], "101").await;
-    eventually("the picture shows it", SOON, async || {
+    eventually("the diagram shows the backlog", SOON, async || {
         let text = page(&system, "/flow").await;
         let stuck = "data-service=\"msg_service\" data-level=\"stuck\"";
         if text.contains(stuck) { Ok(()) } else { Err(text) }
@@ -471,7 +471,7 @@ async fn assets_are_cached_for_ever_under_a_hash_of_their_contents() {
         assert_eq!(answer.header("cache-control"), "public, max-age=31536000, immutable");
         assert_eq!(answer.header("x-content-type-options"), "nosniff");
         whole += answer.body.len();
-        // Modules load each other by name, from beside themselves.
+        // Modules load each other by name from the same path.
         let (folder, _) = path.rsplit_once('/').expect("a folder");
         let text = answer.text();
         let imports = text.split(" from \"./").skip(1).filter_map(|it| it.split('"').next());

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_customer_is_limited_to_what_is_theirs_whatever_the_scopes_and_admin_implies_all() {
+    fn customers_are_limited_to_their_own_data_and_admin_implies_all_scopes() {
         let customer = caller("a", &["orders:read", "somebody-elses"], Some("101"));
         assert!(customer.may(Scope::OrdersRead) && !customer.may(Scope::OrdersWrite));
         let (own, other) = ("101".parse().unwrap(), "102".parse().unwrap());

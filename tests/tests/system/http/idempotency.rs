@@ -60,7 +60,7 @@ async fn a_hundred_concurrent_calls_with_one_key_place_one_order() {
         let (client, url) = (system.client.clone(), format!("{}/order", urls[call % 2]));
         calls.spawn(async move {
             let key = [("idempotency-key", "the one")];
-            let answer = client.post(&url, &order_body(&["none"], "nobody"), &key).await.unwrap();
+            let answer = client.post(&url, &order_body(&["none"], "unknown"), &key).await.unwrap();
             assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
             (answer.parse::<Order>().id, answer.header("idempotent-replayed") == "true")
         });
