@@ -286,6 +286,19 @@ impl System {
         self.ended(&placed).await
     }
 
+    /// Loads the demo data and places the guide's three orders, each after the end of the previous one.
+    pub async fn guide_orders(&self) -> [Order; 3] {
+        self.init_data().await;
+        let good = self.order(&["201", "204"], "101").await;
+        let dear = self.order(&["201", "204", "205"], "101").await;
+        // The stock of an unpaid order is released a moment after the message to its customer.
+        self.quiet(SOON).await;
+        let many = self.order(&["201"; 6], "101").await;
+        self.quiet(SOON).await;
+        // The release is confirmed by now.
+        [good, self.ended(&dear).await, many]
+    }
+
     /// The report.
     pub async fn report(&self) -> Value {
         let answer = self.get("/report").await;

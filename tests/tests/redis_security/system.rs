@@ -27,12 +27,9 @@ fn options(isolated: bool, tls: bool) -> StackOptions {
 
 /// The guide's orders, and all other requests to a gateway.
 async fn whole_life(system: &System) {
-    system.init_data().await;
-    let paid = system.order(&["201", "204"], "101").await;
+    let [paid, dear, many] = system.guide_orders().await;
     assert_eq!(paid.status, OrderStatus::ToBeShipped);
-    let dear = system.order(&["201", "204", "205"], "101").await;
     assert_eq!(dear.status, OrderStatus::InsufficientFund);
-    let many = system.order(&["201"; 6], "101").await;
     assert_eq!(many.status, OrderStatus::OutOfStock);
     assert_eq!(system.order(&["999"], "101").await.status, OrderStatus::Rejected);
     system.top_up("101", 10_000).await;

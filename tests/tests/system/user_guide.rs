@@ -27,23 +27,10 @@ fn expected<const N: usize>(entities: [(&str, Value); N]) -> BTreeMap<String, Va
     entities.into_iter().map(|(id, entity)| (id.to_owned(), entity)).collect()
 }
 
-/// The guide's three orders, each placed after the end of the previous one.
-async fn three_orders(system: &System) -> [Order; 3] {
-    system.init_data().await;
-    let good = system.order(&["201", "204"], "101").await;
-    let dear = system.order(&["201", "204", "205"], "101").await;
-    // The stock of an unpaid order is released a moment after the message to its customer.
-    system.quiet(SOON).await;
-    let many = system.order(&["201"; 6], "101").await;
-    system.quiet(SOON).await;
-    // The release is confirmed by now.
-    [good, system.ended(&dear).await, many]
-}
-
 #[tokio::test]
 async fn the_three_orders_of_the_user_guide_end_as_described() {
     let system = System::start().await;
-    let orders = three_orders(&system).await;
+    let orders = system.guide_orders().await;
     let statuses = orders.each_ref().map(|order| order.status.name());
     assert_eq!(statuses, ["to-be-shipped", "insufficient-fund", "out-of-stock"]);
     assert_eq!(orders.each_ref().map(|order| order.order_total), [Some(900), Some(1200), None]);
@@ -79,7 +66,7 @@ async fn the_three_orders_of_the_user_guide_end_as_described() {
 #[tokio::test]
 async fn each_step_is_a_message_on_stdout_and_on_the_stream() {
     let system = System::start().await;
-    let orders = three_orders(&system).await;
+    let orders = system.guide_orders().await;
     let sent: Vec<Value> =
         system.entries(streams::MESSAGE_SENT).await.iter().map(|entry| entry.entity()).collect();
     let kinds_of = |order: &Order| -> BTreeSet<&str> {
@@ -120,7 +107,7 @@ async fn each_step_is_a_message_on_stdout_and_on_the_stream() {
 #[tokio::test]
 async fn events_have_the_names_and_fields_of_the_contract() {
     let system = System::start().await;
-    let [good, dear, many] = three_orders(&system).await.map(|order| order.id.to_string());
+    let [good, dear, many] = system.guide_orders().await.map(|order| order.id.to_string());
     let mut redis = system.redis().await;
     let keys: BTreeSet<String> =
         redis::cmd("KEYS").arg("events:*").query_async(&mut redis).await.unwrap();
@@ -225,7 +212,7 @@ async fn an_unknown_product_or_customer_is_rejected_with_a_reason_and_nothing_is
 async fn init_data_resets_the_demo_entities_at_each_call() {
     let system = System::start().await;
     for round in 1..=3 {
-        let [good, dear, many] = three_orders(&system).await;
+        let [good, dear, many] = system.guide_orders().await;
         let ended = [good.status, dear.status, many.status].map(OrderStatus::name);
         let expected = ["to-be-shipped", "insufficient-fund", "out-of-stock"];
         assert_eq!(ended, expected, "round {round}");
@@ -258,7 +245,7 @@ async fn init_data_resets_the_demo_entities_at_each_call() {
 async fn after_flushall_everything_works_again() {
     let system = System::start().await;
     for _ in 0..3 {
-        let [good, ..] = three_orders(&system).await;
+        let [good, ..] = system.guide_orders().await;
         assert_eq!(good.status, OrderStatus::ToBeShipped);
         let mut redis = system.redis().await;
         let () = redis::cmd("FLUSHALL").query_async(&mut redis).await.unwrap();
@@ -269,7 +256,7 @@ async fn after_flushall_everything_works_again() {
         // An order for a lost product is rejected rather than stuck.
         assert_eq!(system.order(&["201"], "101").await.status, OrderStatus::Rejected);
     }
-    let [good, dear, many] = three_orders(&system).await;
+    let [good, dear, many] = system.guide_orders().await;
     let ended = [good.status, dear.status, many.status].map(OrderStatus::name);
     assert_eq!(ended, ["to-be-shipped", "insufficient-fund", "out-of-stock"]);
     system.assert_balanced(SOON).await;
@@ -355,7 +342,7 @@ async fn each_topic_can_live_in_a_redis_of_its_own() {
     let mut system = System::start_with(StackOptions { env, ..StackOptions::default() }).await;
     system.sources =
         Sources::new(&topics::ALL, |topic| servers[topic.name()].url().parse().expect("a URL"));
-    let [good, dear, many] = three_orders(&system).await;
+    let [good, dear, many] = system.guide_orders().await;
     let ended = [good.status, dear.status, many.status].map(OrderStatus::name);
     assert_eq!(ended, ["to-be-shipped", "insufficient-fund", "out-of-stock"]);
 

@@ -148,11 +148,7 @@ async fn texts_of_clients_are_shown_as_text() {
 #[tokio::test]
 async fn the_report_can_be_read_and_filtered_without_the_script() {
     let system = System::start().await;
-    system.init_data().await;
-    let shipped = system.order(&["201", "204"], "101").await;
-    let dear = system.order(&["201", "204", "205"], "101").await;
-    system.quiet(SOON).await;
-    let waiting = system.order(&["201"; 6], "101").await;
+    let [shipped, dear, waiting] = system.guide_orders().await;
     let other = system.order(&["205"], "103").await;
     system.quiet(SOON).await;
 
