@@ -14,28 +14,27 @@ use crate::{
     upstream::order_client::OrderServiceUrl,
 };
 
-/// Takes orders over HTTP and shows a report.
+/// Accepts orders over HTTP and serves the report.
 #[derive(Parser, Clone, Debug)]
 #[command(version)]
 pub struct Config {
-    /// Where clients reach the system
+    /// Address and port for clients
     #[arg(long, env, default_value = "127.0.0.1:5000")]
     pub(crate) http_addr: SocketAddr,
-    /// Where /healthz, /readyz and /metrics are
+    /// Address and port of /healthz, /readyz and /metrics
     #[arg(long, env, default_value = "127.0.0.1:9100")]
     ops_addr: SocketAddr,
-    /// Where order_service is; several instances separated by commas
+    /// Addresses of the instances of order_service, separated by commas
     #[arg(long, env, value_delimiter = ',', default_value = "http://127.0.0.1:5001")]
     pub(crate) order_service_url: Vec<OrderServiceUrl>,
-    /// Publish the demo customers and products at the start, if there are none yet: true or false
+    /// Load the demo customers and products at the start if there is no data yet: true or false
     #[arg(long, env, default_value = "false", value_parser = clap::value_parser!(bool), action = clap::ArgAction::Set)]
     pub(crate) seed_demo_data: bool,
-    /// How many entries a service may be behind on a stream before no more definitions, deliveries and
-    /// deposits are accepted for it, or off
+    /// Maximum backlog of a service on a stream, in entries; beyond it, definitions, restocks and top-ups
+    /// for this service are refused; or off
     #[arg(long, env, default_value = "10000")]
     pub(crate) max_command_backlog: MaxBacklog,
-    /// How much of its maxmemory a Redis may have used before nothing more is published that adds to it,
-    /// in percent, or off
+    /// Maximum use of a Redis' maxmemory, in percent; beyond it, commands that add data are refused; or off
     #[arg(long, env, default_value = "90")]
     pub(crate) max_memory_percent: MaxMemory,
     #[command(flatten)]

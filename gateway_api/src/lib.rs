@@ -1,9 +1,9 @@
 //! The gateway: the only service that clients reach. It has no domain rules.
 //!
 //! Owns: nothing.
-//! Consumes: HTTP from clients; entities and indexes of all topics, read only; what changes, from
+//! Consumes: HTTP from clients; entities and indexes of all topics, read only; changes from
 //! `events:{order}_created`, `events:{message}_sent`, the `…_updated` and the `…_dead` streams.
-//! Emits: HTTP to order_service; what clients define and bring in, and the demo data, on
+//! Emits: HTTP to order_service; definitions, restocks, top-ups and the demo data on
 //! `events:{account}_created`, `events:{inventory}_created`, `events:{account}_top-up` and
 //! `events:{inventory}_restock`.
 //!
@@ -12,9 +12,9 @@
 //!
 //! - `router`: all routes, and the layers around them
 //! - `readiness`: checks what the gateway depends on
-//! - `permissions`: what the gateway's Redis user has to be allowed
+//! - `permissions`: the permissions that the gateway's Redis user needs
 //! - `routes`: the handlers, one file per resource, each with its part of the OpenAPI document
-//! - `state`: what handlers share
+//! - `state`: the state that handlers share
 //! - `config`: command-line options and environment variables
 //! - `web`: the pages, and the choice between HTML and JSON
 //! - `docs`: the OpenAPI and AsyncAPI documents, and the pages that show them

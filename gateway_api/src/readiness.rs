@@ -58,7 +58,7 @@ pub(crate) async fn run(
     }
 }
 
-/// What is done already.
+/// The checks that are done already.
 struct Progress {
     /// The demo data may have to be loaded.
     unseeded: bool,
@@ -67,7 +67,7 @@ struct Progress {
     unchecked: Vec<Topic>,
 }
 
-/// Whether orders can be taken and the report be shown.
+/// Whether orders can be accepted and the report can be served.
 async fn check(
     gateway: &Gateway,
     memory: &MemoryWatch,
@@ -80,9 +80,9 @@ async fn check(
         demo_data::seed_what_is_missing(&gateway.stores).await?;
         *unseeded = false;
     }
-    // No order has this id: "not found" says that order_service and its Redis answer.
-    let nobody = OrderRoute::Show(OrderId(uuid::Uuid::nil()));
-    let answer = gateway.orders.call(nobody, &HeaderMap::new(), Bytes::new()).await;
+    // No order has this id: a "not found" shows that order_service and its Redis answer.
+    let unknown = OrderRoute::Show(OrderId(uuid::Uuid::nil()));
+    let answer = gateway.orders.call(unknown, &HeaderMap::new(), Bytes::new()).await;
     let reached = answer.is_ok_and(|answer| answer.status() == StatusCode::NOT_FOUND);
     if reached != *ready {
         *ready = reached;
@@ -95,7 +95,7 @@ async fn check(
     Ok(reached)
 }
 
-/// Whether all servers can be used, and let the gateway in; notes how full they are.
+/// Whether all servers can be used and admit the gateway; records their memory use.
 async fn check_servers(gateway: &Gateway, memory: &MemoryWatch) -> Result<(), ConnectionError> {
     for topic in topics::ALL {
         let store = gateway.stores.of(topic);
@@ -125,8 +125,8 @@ async fn check_permissions(
     Ok(())
 }
 
-/// Orders are accepted without messages, so an unreachable Redis of messages is not an error here. What a
-/// person has to repair there is an error all the same.
+/// Orders are accepted without messages, so an unreachable Redis of messages is not an error here. A
+/// wrong configuration of that Redis is an error, because an operator has to repair it.
 fn tolerate(topic: Topic, checked: Result<(), ConnectionError>) -> Result<(), ConnectionError> {
     match checked {
         Err(

@@ -111,7 +111,7 @@ mod tests {
         let (routes, document) = documented().split_for_parts();
         let router =
             routes.merge(docs::router(&document)).merge(web::router()).merge(sign_in::router());
-        // The router has no list of its paths, but it shows them to those who debug.
+        // The router has no list of its paths, but its debug output contains them.
         let shown = format!("{router:?}");
         let (_, paths) = shown.split_once("paths: {").expect("it shows its paths");
         let texts = paths.split('"').skip(1).step_by(2);

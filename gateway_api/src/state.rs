@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// What handlers share.
+/// The state that handlers share.
 #[derive(Clone, Debug)]
 pub(crate) struct Gateway {
     /// Authentication and authorization.

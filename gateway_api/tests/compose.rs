@@ -32,7 +32,7 @@ fn every_container_has_a_memory_limit() {
 }
 
 #[test]
-fn the_gateway_starts_beside_order_service_and_no_health_check_delays_the_first_answer() {
+fn the_gateway_waits_for_no_health_check_of_order_service() {
     let services = services(include_str!("../../docker-compose.yml"));
     let gateway = &services["gateway_api"];
     assert_eq!(gateway["depends_on"]["order_service"]["condition"], "service_started");

@@ -21,7 +21,7 @@ fn swagger_yaml_is_the_document_that_is_served() {
 }
 
 #[test]
-fn every_body_has_examples_that_fit_its_schema_and_every_problem_the_status_that_it_is_shown_for() {
+fn examples_of_bodies_match_their_schema_and_problems_their_status() {
     let document = serde_json::to_value(gateway_api::router::document()).unwrap();
     let mut looked_at = 0;
     for (path, operations) in document["paths"].as_object().unwrap() {

@@ -40,8 +40,8 @@ fn the_realm_has_what_the_gateway_asks_for() {
             named(&realm, "clientScopes", "name", scope.as_str().expect("text"));
         }
     }
-    // Keycloak gives a scope that is mapped to roles to nobody else. Who has neither role
-    // has no customer_id either, and would act for everybody.
+    // Keycloak grants a scope that is mapped to roles only to users with such a role. A user without a
+    // role has no customer_id either, and would otherwise act for all customers.
     for scope in Scope::ALL {
         let mapping = named(&realm, "scopeMappings", "clientScope", scope.name());
         let roles = match scope {
@@ -50,11 +50,11 @@ fn the_realm_has_what_the_gateway_asks_for() {
         };
         assert_eq!(mapping["roles"], roles, "{}", scope.name());
     }
-    // Nor has anybody a role without being given one.
+    // No user has a role by default.
     assert_eq!(realm["defaultRoles"], Value::Null);
     assert_eq!(realm["defaultRole"], Value::Null);
 
-    // A token without `sub` is refused; a password is changed into a token for the command line alone.
+    // A token without `sub` is refused; only the command line may exchange a password for a token.
     let basic = named(&realm, "clientScopes", "name", "basic");
     named(basic, "protocolMappers", "protocolMapper", "oidc-sub-mapper");
     for (client, takes_passwords) in [("orders-web", false), ("orders-cli", true)] {
@@ -78,7 +78,7 @@ fn the_realm_has_what_the_gateway_asks_for() {
         assert_eq!(user["realmRoles"], serde_json::json!([role]));
         assert_eq!(user["attributes"]["customer_id"][0].as_str(), customer);
     }
-    // Whoever may edit that is whichever customer they like.
+    // A user who may edit this attribute may become any customer.
     let profile = &realm["components"]["org.keycloak.userprofile.UserProfileProvider"][0];
     let profile = text(&profile["config"]["kc.user.profile.config"][0]);
     let profile: Value = serde_json::from_str(&profile).expect("JSON");

@@ -14,11 +14,11 @@ use crate::{SOON, System, request};
 /// One server-sent event.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Event {
-    /// The last id that came.
+    /// The last received id.
     pub id: String,
-    /// What it is called.
+    /// The type of the event.
     pub kind: String,
-    /// What it says.
+    /// The data.
     pub data: Value,
 }
 
@@ -27,7 +27,7 @@ pub struct Event {
 pub struct Events {
     body: BoxBody<Bytes, String>,
     text: String,
-    /// The last `id` that came, with or without an event.
+    /// The last received `id`, with or without an event.
     pub last: String,
 }
 
@@ -42,11 +42,11 @@ impl Default for Browser {
 }
 
 impl Browser {
-    /// The answer, whatever it is.
+    /// Sends the request and returns any answer.
     ///
     /// # Errors
     ///
-    /// There is none.
+    /// There is no answer.
     pub async fn ask(
         &self,
         url: &str,
@@ -57,7 +57,7 @@ impl Browser {
         Ok(answer.map(|body| body.map_err(|error| error.to_string()).boxed()))
     }
 
-    /// An event stream; `last` is the last id that was told before.
+    /// Opens an event stream; `last` is the last id that was received before.
     ///
     /// # Errors
     ///
@@ -65,13 +65,13 @@ impl Browser {
     ///
     /// # Panics
     ///
-    /// What it answers is no event stream.
+    /// The answer is not an event stream.
     pub async fn open(&self, url: &str, last: Option<&str>) -> Result<Events, String> {
         let headers = last.map(|last| ("Last-Event-ID", last));
         self.open_with(url, headers.as_slice()).await
     }
 
-    /// The same with any headers.
+    /// Opens an event stream with these headers.
     ///
     /// # Errors
     ///
@@ -79,7 +79,7 @@ impl Browser {
     ///
     /// # Panics
     ///
-    /// What it answers is no event stream.
+    /// The answer is not an event stream.
     pub async fn open_with(&self, url: &str, headers: &[(&str, &str)]) -> Result<Events, String> {
         let answer = self.ask(url, headers).await?;
         assert_eq!(answer.status(), StatusCode::OK, "{url}");
@@ -96,7 +96,7 @@ impl Browser {
 }
 
 impl Events {
-    /// The stream at that path of the first gateway.
+    /// Opens the stream at this path of the first gateway.
     pub async fn of(system: &System, path: &str) -> Self {
         let url = format!("{}{path}", system.url());
         Browser::default().open(&url, None).await.expect("a stream")
@@ -132,13 +132,13 @@ impl Events {
         }
     }
 
-    /// The next event, which must come.
+    /// The next event, which must arrive in time.
     pub async fn soon(&mut self) -> Event {
         let next = tokio::time::timeout(SOON, self.next()).await;
         next.expect("an event in time").expect("no end")
     }
 
-    /// All events up to the first that is as wanted.
+    /// All events up to the first wanted one.
     pub async fn until(&mut self, is_wanted: impl Fn(&Event) -> bool) -> Vec<Event> {
         let mut events = vec![self.soon().await];
         while !is_wanted(events.last().expect("there is one")) {

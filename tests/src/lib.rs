@@ -1,16 +1,17 @@
-//! What the tests of the whole system share.
+//! Support for the tests of the whole system.
 //!
-//! Owns: [`System`], a private Redis, or one for each topic, with any number of instances of the
-//! five debug binaries, a client for its HTTP and eyes for its Redis; [`events`], a client of its
-//! event streams; [`signing_in`], a system with an OpenID provider; [`eventually`], for waiting on
-//! conditions.
-//! Everything that a test starts ends with it.
+//! Owns: [`System`], a private Redis, or one for each topic, with any number of instances of the five debug
+//! binaries, a client of its HTTP interface and access to its Redis; [`events`], a client of its event
+//! streams; [`signing_in`], a system with an OpenID provider; [`eventually`], for waiting on conditions.
+//! All processes that a test starts end with it.
 
 pub mod events;
+pub mod process;
 pub mod signing_in;
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     sync::LazyLock,
     time::{Duration, Instant},
 };
@@ -44,16 +45,20 @@ use orderctl::audit::{Report, audit, groups, is_quiet};
 use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
 use stack::{Database, Instance, Service, Stack, StackOptions};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpSocket, TcpStream},
+    sync::{Semaphore, SemaphorePermit},
+};
 
-/// How long something may take that usually takes a moment: machines that run tests are busy.
+/// The timeout of steps that usually take a moment: machines that run tests are busy.
 pub const SOON: Duration = Duration::from_secs(30);
 
-/// Asks again and again until the answer is `Ok`, and gives it.
+/// Repeats a check until it returns `Ok`, and returns its value.
 ///
 /// # Panics
 ///
-/// It did not become so in time; the message has the last reason.
+/// The check did not succeed in time; the message contains the last reason.
 pub async fn eventually<T>(
     what: &str,
     within: Duration,
@@ -73,7 +78,7 @@ pub async fn eventually<T>(
     }
 }
 
-/// How often Redis has been asked to do this.
+/// The number of calls of a command that Redis has processed.
 pub async fn calls(redis: &mut MultiplexedConnection, command: &str) -> u64 {
     let info: String =
         redis::cmd("INFO").arg("commandstats").query_async(redis).await.expect("INFO");
@@ -81,12 +86,32 @@ pub async fn calls(redis: &mut MultiplexedConnection, command: &str) -> u64 {
     line.and_then(|it| it.split(',').next()?.parse().ok()).unwrap_or(0)
 }
 
-/// Sends a signal to a process: `SIGSTOP` makes it hang, `SIGCONT` go on.
+/// A command of Redis from a line, its words separated by blanks.
+pub fn command(line: &str) -> redis::Cmd {
+    let mut words = line.split(' ');
+    let mut command = redis::cmd(words.next().expect("a command"));
+    words.for_each(|word| {
+        command.arg(word);
+    });
+    command
+}
+
+/// Connects to a gateway, sends a request, and reads only the beginning of the answer, as a slow client.
+pub async fn unread(gateway: SocketAddr, request: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4 * 1024).expect("a small buffer");
+    let mut client = socket.connect(gateway).await.expect("the gateway accepts");
+    client.write_all(request.as_bytes()).await.expect("the request is sent");
+    client.read_exact(&mut [0; 12]).await.expect("the answer begins");
+    client
+}
+
+/// Sends a signal to a process: `SIGSTOP` makes it hang, `SIGCONT` lets it continue.
 pub fn signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(pid.cast_signed()), signal).expect("signalled");
 }
 
-/// How many systems run side by side: each is six processes or more.
+/// Limits the number of concurrent systems: each is six processes or more.
 static TURNS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(all_turns() as usize));
 
 fn all_turns() -> u32 {
@@ -97,13 +122,13 @@ fn all_turns() -> u32 {
 /// A running system.
 #[derive(Debug)]
 pub struct System {
-    /// Its processes, to kill and restart them.
+    /// The processes, to kill and restart them.
     pub stack: Stack,
-    /// Speaks HTTP to anybody.
+    /// An HTTP client for any server.
     pub client: Client,
-    /// Where each topic lives: in the stack's Redis, unless the test has set it up otherwise.
+    /// The Redis of each topic: that of the stack, unless the test uses another one.
     pub sources: Sources,
-    /// The gateway has the demo data made.
+    /// Whether the gateway loads the demo data.
     seeded: bool,
     _turn: SemaphorePermit<'static>,
 }
@@ -114,14 +139,14 @@ impl System {
         Self::start_with(StackOptions::default()).await
     }
 
-    /// The system of these options, ready.
+    /// A ready system with these options.
     pub async fn start_with(options: StackOptions) -> Self {
         let mut system = Self::begin(options, 1).await;
         system.wait_ready().await;
         system
     }
 
-    /// The same for tests that keep all cores busy: no other system runs beside it.
+    /// The same for tests that use all cores: no other system runs at the same time.
     pub async fn start_alone(options: StackOptions) -> Self {
         let mut system = Self::begin(options, all_turns()).await;
         system.wait_ready().await;
@@ -142,8 +167,8 @@ impl System {
         Self { stack, client: Client::default(), sources, seeded, _turn: turn }
     }
 
-    /// Waits until all instances say that they are ready, and the demo data is there if it was asked for:
-    /// the gateway is ready once it has published it.
+    /// Waits until all instances are ready and, if requested, the demo data is loaded: the gateway is ready
+    /// as soon as it has published the demo data.
     pub async fn wait_ready(&mut self) {
         let instances = self.stack.instances_mut();
         eventually("every service is ready", SOON * 2, async || {
@@ -164,7 +189,7 @@ impl System {
         }
     }
 
-    /// Waits until inventory_service and account_service have taken up the demo data.
+    /// Waits until inventory_service and account_service have applied the demo data.
     async fn demo_data_is_there(&self) {
         for (topic, kind, count) in
             [(topics::ACCOUNT, Account::KIND, 3), (topics::INVENTORY, Product::KIND, 5)]
@@ -180,7 +205,7 @@ impl System {
         }
     }
 
-    /// The only, or first, instance of a service.
+    /// The first instance of a service.
     pub fn first(&mut self, service: Service) -> &mut Instance {
         self.stack.instance(service, 1).expect("it was started")
     }
@@ -190,16 +215,16 @@ impl System {
         let instance = self.stack.instance(service, number).expect("it was started");
         instance.process.restart().unwrap_or_else(|error| panic!("{error}"));
         self.wait_ready().await;
-        // The old one's connections are of no use.
+        // The connections to the killed instance are useless.
         self.client = Client::default();
     }
 
-    /// All that the instances of a service wrote.
+    /// The logs of all instances of a service.
     pub fn logs(&self, service: Service) -> String {
         self.stack.instances_of(service).map(|instance| instance.process.logs()).collect()
     }
 
-    /// A client that order_service takes for the gateway.
+    /// A client with the gateway's secret for order_service.
     pub fn as_gateway(&self) -> Client {
         let secret = self.stack.run_file().gateway_secret.expect("the stack makes one");
         let secret = std::fs::read_to_string(secret).expect("it can be read");
@@ -208,7 +233,7 @@ impl System {
         client
     }
 
-    /// Where the first gateway is, e.g. `http://127.0.0.1:5000`.
+    /// The URL of the first gateway, e.g. `http://127.0.0.1:5000`.
     pub fn url(&self) -> String {
         self.stack.gateway_urls().swap_remove(0)
     }
@@ -239,10 +264,10 @@ impl System {
         answer.parse()
     }
 
-    /// The order once no service has to do anything about it, whatever became of it.
+    /// Waits until no service has work for the order, and returns it.
     pub async fn ended(&self, order: &Order) -> Order {
         let path = format!("/order/{}", order.id);
-        eventually("the order's rest", SOON, async || {
+        eventually("the end of the order", SOON, async || {
             let answer = self.get(&path).await;
             let text = answer.text();
             match answer.status {
@@ -261,6 +286,19 @@ impl System {
         self.ended(&placed).await
     }
 
+    /// Loads the demo data and places the guide's three orders, each after the end of the previous one.
+    pub async fn guide_orders(&self) -> [Order; 3] {
+        self.init_data().await;
+        let good = self.order(&["201", "204"], "101").await;
+        let dear = self.order(&["201", "204", "205"], "101").await;
+        // The stock of an unpaid order is released a moment after the message to its customer.
+        self.quiet(SOON).await;
+        let many = self.order(&["201"; 6], "101").await;
+        self.quiet(SOON).await;
+        // The release is confirmed by now.
+        [good, self.ended(&dear).await, many]
+    }
+
     /// The report.
     pub async fn report(&self) -> Value {
         let answer = self.get("/report").await;
@@ -268,7 +306,7 @@ impl System {
         answer.json()
     }
 
-    /// A connection to Redis; to that of orders where each topic has its own.
+    /// A connection to Redis; to that of orders if each topic has its own.
     pub async fn redis(&self) -> MultiplexedConnection {
         self.redis_of(topics::ORDER).await
     }
@@ -277,18 +315,18 @@ impl System {
     pub async fn redis_of(&self, topic: Topic) -> MultiplexedConnection {
         let url: RedisUrl =
             orderctl::sources(&self.stack.run_file()).expect("URLs").of(topic).clone();
-        // The disk that Redis waits for may be busy, too.
+        // Redis may be waiting for a busy disk.
         url.connect(SOON).await.expect("Redis answers")
     }
 
-    /// Asks for something with a key of its own at the first gateway.
+    /// Sends a request with a new key to the first gateway.
     pub async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
         let key = uuid::Uuid::new_v4().to_string();
         let ask = Ask { method, path, key: &key, body };
         ask.once(&self.client, &self.url()).await.expect("the gateway answers")
     }
 
-    /// Brings stock.
+    /// Restocks a product.
     pub async fn restock(&self, product: &str, amount: u64) {
         let body = json!({ "amount": amount });
         let path = format!("/inventory/{product}/restock");
@@ -296,7 +334,7 @@ impl System {
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
     }
 
-    /// Pays money in.
+    /// Tops up an account.
     pub async fn top_up(&self, customer: &str, amount: u64) {
         let body = json!({ "amount": amount });
         let path = format!("/accounts/{customer}/top-up");
@@ -304,7 +342,7 @@ impl System {
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
     }
 
-    /// Asks for an order's next step: `pay`, `ship`, `complete`.
+    /// Requests an order's next step: `pay`, `ship`, `complete`.
     pub async fn step(&self, order: &Order, step: &str) -> Answer {
         self.ask(Method::POST, &format!("/order/{}/{step}", order.id), None).await
     }
@@ -314,14 +352,14 @@ impl System {
         self.ask(Method::DELETE, &format!("/order/{}", order.id), None).await
     }
 
-    /// The order as it is now.
+    /// The present state of the order.
     pub async fn order_now(&self, order: &Order) -> Order {
         let answer = self.get(&format!("/order/{}", order.id)).await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
         answer.parse()
     }
 
-    /// The order once it has this status.
+    /// Waits until the order has this status, and returns it.
     pub async fn reaches(&self, order: &Order, status: OrderStatus) -> Order {
         eventually("the order's status", SOON, async || {
             let order = self.order_now(order).await;
@@ -343,28 +381,28 @@ impl System {
         entries.into_iter().map(|(id, fields)| Entry { id, fields }).collect()
     }
 
-    /// Publishes an event as a client does, under an id made by Redis.
+    /// Publishes an event, with an id from Redis.
     pub async fn publish(&self, stream: Stream, entity: &Value) {
         let mut redis = self.redis_of(stream.topic()).await;
         publish(&mut redis, stream, "*", entity).await;
     }
 
-    /// Waits until no event is under way any more.
+    /// Waits until no event is in flight.
     pub async fn quiet(&self, within: Duration) {
-        eventually("a quiet moment", within, async || {
+        eventually("no event in flight", within, async || {
             let groups = groups(&self.sources).await.map_err(|error| format!("{error:#}"))?;
             if is_quiet(&groups) { Ok(()) } else { Err(format!("{groups:#?}")) }
         })
         .await;
     }
 
-    /// What the auditor says at the next quiet moment.
+    /// The report of the auditor as soon as no event is in flight.
     pub async fn audit(&self, within: Duration) -> Report {
         self.quiet(within).await;
         audit(&self.sources).await.expect("Redis can be read")
     }
 
-    /// The auditor finds nothing at the next quiet moment.
+    /// Asserts that the auditor finds nothing as soon as no event is in flight.
     pub async fn assert_balanced(&self, within: Duration) -> Report {
         let report = self.audit(within).await;
         assert!(report.findings.is_empty() && report.is_quiet(), "{report}");
@@ -372,7 +410,7 @@ impl System {
     }
 }
 
-/// What the stack calls a topic's Redis.
+/// The stack's name for a topic's Redis.
 pub fn database(topic: Topic) -> Database {
     match topic {
         topics::ORDER => Database::Order,
@@ -383,8 +421,7 @@ pub fn database(topic: Topic) -> Database {
     }
 }
 
-/// Whether no service has to do anything about an order: what happens next is for a client, or for
-/// stock that comes in.
+/// Whether no service has work for an order with this status: only a client or a restock can change it.
 pub fn is_final(status: OrderStatus) -> bool {
     !status.is_underway()
 }
@@ -394,7 +431,7 @@ pub fn order_body(product_ids: &[&str], customer_id: &str) -> Value {
     json!({ "product_ids": product_ids, "customer_id": customer_id })
 }
 
-/// Publishes an event as a client or another service does.
+/// Publishes an event in the place of a client or a service.
 pub async fn publish(redis: &mut MultiplexedConnection, stream: Stream, id: &str, entity: &Value) {
     let event_id = uuid::Uuid::new_v4().to_string();
     let mut add = redis::cmd("XADD");
@@ -405,9 +442,9 @@ pub async fn publish(redis: &mut MultiplexedConnection, stream: Stream, id: &str
 /// An entry of a stream.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Its id.
+    /// The id.
     pub id: String,
-    /// Its fields.
+    /// The fields.
     pub fields: HashMap<String, String>,
 }
 
@@ -418,7 +455,7 @@ impl Entry {
     }
 }
 
-/// A small HTTP client with kept-alive connections, and with headers that each of its requests has.
+/// A small HTTP client with persistent connections and default headers.
 #[derive(Clone, Debug)]
 pub struct Client(HyperClient<HttpConnector, Full<Bytes>>, HeaderMap);
 
@@ -435,7 +472,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// There was no whole answer within [`SOON`].
+    /// There was no complete answer within [`SOON`].
     pub async fn send(&self, mut request: Request<Full<Bytes>>) -> Result<Answer, String> {
         request.headers_mut().extend(self.1.clone());
         let whole = async {
@@ -473,12 +510,11 @@ impl Client {
     }
 }
 
-/// Places an order at any of the gateways, again and again with its key until it is accepted, as a
-/// polite client does.
+/// Places an order at any of the gateways and repeats it with its key until it is accepted.
 ///
 /// # Panics
 ///
-/// It was not accepted in time, or refused otherwise than for the moment.
+/// The order was not accepted in time, or permanently refused.
 pub async fn place_until_accepted(
     client: &Client,
     gateways: &[String],
@@ -495,18 +531,18 @@ pub async fn place_until_accepted(
 /// A request with an `Idempotency-Key`.
 #[derive(Clone, Debug)]
 pub struct Ask<'a> {
-    /// Its method.
+    /// The method.
     pub method: Method,
-    /// Its path.
+    /// The path.
     pub path: &'a str,
-    /// Its key.
+    /// The key.
     pub key: &'a str,
-    /// Its body, if it has one.
+    /// The body, if there is one.
     pub body: Option<&'a Value>,
 }
 
 impl Ask<'_> {
-    /// Sends it once.
+    /// Sends the request once.
     ///
     /// # Errors
     ///
@@ -519,12 +555,11 @@ impl Ask<'_> {
         client.send(request(self.method.clone(), &url, &headers, body)).await
     }
 
-    /// Sends it to any of the gateways, again and again until there is an answer that is not only
-    /// for the moment.
+    /// Sends the request to any of the gateways and repeats it until the answer is not temporary.
     ///
     /// # Panics
     ///
-    /// There was none in time.
+    /// There was no such answer in time.
     pub async fn until_answered(
         &self,
         client: &Client,
@@ -543,7 +578,7 @@ impl Ask<'_> {
                 Err(failure) => failure,
             };
             assert!(Instant::now() < deadline, "{path} {key} was never answered: {failure}");
-            // Not all of those who were refused come back together.
+            // The pauses differ, so that refused clients do not return together.
             let pause = u64::from(key.bytes().fold(7, |sum: u8, byte| sum.wrapping_mul(31) ^ byte));
             tokio::time::sleep(Duration::from_millis(1 + pause % 20)).await;
         }
@@ -578,7 +613,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// A header's value, empty if it is not there.
+    /// The value of a header, empty if it is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().expect("plain text"))
     }
@@ -593,7 +628,7 @@ impl Answer {
         self.parse()
     }
 
-    /// The body as something that is JSON.
+    /// The parsed JSON body.
     pub fn parse<T: serde::de::DeserializeOwned>(&self) -> T {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error}: {} {}", self.status, self.text()))

@@ -1,4 +1,4 @@
-//! A system at which people sign in with a real OpenID provider, Debian's glewlwyd.
+//! A system with sign-in at a real OpenID provider, Debian's glewlwyd.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -10,22 +10,22 @@ use tempfile::TempDir;
 
 use crate::{SOON, System, eventually};
 
-/// The password of everybody whom the provider knows.
+/// The password of all users of the provider.
 pub const PASSWORD: &str = "open-sesame";
-/// The provider's secret for the gateway.
+/// The client secret of the gateway.
 pub const CLIENT_SECRET: &str = "the-gateways-own-secret";
-/// What seals the cookies.
+/// The secret that seals cookies.
 pub const SESSION_SECRET: &str = "marker-session-secret-0123456789abcdef";
-/// What the gateway shows order_service.
+/// The secret of the gateway for order_service.
 pub const BETWEEN_SECRET: &str = "marker-between-secret-0123456789";
 
 /// The system, with the demo data, and its provider.
 pub struct Site {
     /// The system.
     pub system: System,
-    /// Whom it trusts.
+    /// The provider.
     pub provider: Provider,
-    /// Where browsers find it.
+    /// The URL for browsers.
     pub url: String,
 }
 
@@ -67,18 +67,18 @@ impl Site {
     }
 }
 
-/// The provider. It ends with this.
+/// The provider, which ends when this is dropped.
 pub struct Provider {
-    /// Who it is in its tokens.
+    /// The issuer in its tokens.
     pub issuer: String,
-    /// For whom its tokens are.
+    /// The audience of its tokens.
     pub audience: String,
     process: ServiceProcess,
     _directory: TempDir,
 }
 
 impl Provider {
-    /// Starts it, with a client that comes back there.
+    /// Starts the provider, with a client whose redirect address is this.
     pub async fn start(redirect_uri: &str) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
         let directory = tempfile::tempdir().expect("a directory");
@@ -91,7 +91,7 @@ impl Provider {
             redirect_uri,
         ]);
         let mut process = ServiceProcess::spawn(command).unwrap_or_else(|error| panic!("{error}"));
-        // The first time it is downloaded, with whatever else it needs.
+        // The first start downloads it and its dependencies.
         let said = eventually("the provider is ready", SOON * 20, async || {
             let said = process.logs();
             if let Some(status) = process.exit_status() {
@@ -103,7 +103,7 @@ impl Provider {
         .await;
         let value = |name: &str| {
             let value = said.split(' ').find_map(|word| word.strip_prefix(name));
-            value.expect("it is told").to_owned()
+            value.expect("the variable has a value").to_owned()
         };
         Self {
             issuer: value("issuer="),
@@ -115,7 +115,7 @@ impl Provider {
 }
 
 impl Drop for Provider {
-    /// Asks it to end, so that it takes along what it has put elsewhere; if it does not, it is killed.
+    /// Stops the provider, so that it removes its temporary files; if it does not end, it is killed.
     fn drop(&mut self) {
         let _ = self.process.terminate().and_then(|()| self.process.wait(SOON).map(drop));
     }

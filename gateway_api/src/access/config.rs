@@ -1,4 +1,4 @@
-//! Configuration of tokens and of signing in.
+//! Configuration of tokens and of sign-in.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -14,25 +14,24 @@ use super::{
     },
 };
 
-/// Which tokens let whom in.
+/// The options of authentication.
 #[derive(Args, Clone, Debug)]
 pub struct OidcConfig {
     #[command(flatten)]
     pub(super) auth: AuthConfig,
-    /// Who issues the tokens: an OpenID provider's URL, exactly as it is in them
+    /// Issuer of the tokens: the OpenID provider's URL, exactly as in the claim iss
     #[arg(long, env)]
     pub(super) oidc_issuer: Option<String>,
-    /// For whom the tokens must be
+    /// Required audience of the tokens
     #[arg(long, env)]
     oidc_audience: Option<String>,
-    /// A file with the issuer's keys (JWKS) instead of a provider that has them; read again when it
-    /// changes
+    /// File with the issuer's keys (JWKS), read instead of the provider's key set; reloaded on change
     #[arg(long, env)]
     pub(super) oidc_jwks_file: Option<PathBuf>,
-    /// Certificate authorities (PEM) for the provider, instead of the system's
+    /// Certificate authorities (PEM) that are trusted for the provider, instead of the system's
     #[arg(long, env)]
     pub(super) oidc_ca: Option<PathBuf>,
-    /// How tokens may be signed
+    /// Accepted signature algorithms
     #[arg(
         long,
         env,
@@ -40,10 +39,10 @@ pub struct OidcConfig {
         default_value = "RS256,RS384,RS512,PS256,PS384,PS512,ES256,ES384,EdDSA"
     )]
     auth_algorithms: Vec<Algorithm>,
-    /// The claim that names the customer who calls; whose token has none is no customer
+    /// Claim with the customer id; a caller whose token lacks the claim is not a customer
     #[arg(long, env, default_value = "customer_id", value_parser = claim)]
     auth_customer_claim: String,
-    /// The claim that has the scopes, separated by spaces or as a list [default: scope, or else scp]
+    /// Claim with the scopes, separated by spaces or as a list [default: scope, or else scp]
     #[arg(long, env, value_parser = claim)]
     auth_scope_claim: Option<String>,
     #[command(flatten)]
@@ -58,7 +57,7 @@ fn claim(text: &str) -> Result<String, String> {
 }
 
 impl OidcConfig {
-    /// What the gateway and order_service have in common.
+    /// The secret that the gateway and order_service share.
     pub fn auth(&self) -> &AuthConfig {
         &self.auth
     }
@@ -67,7 +66,7 @@ impl OidcConfig {
     ///
     /// # Errors
     ///
-    /// What is missing or does not fit together.
+    /// An option is missing, or options contradict each other.
     pub fn check(&self, http: SocketAddr) -> Result<(), ConfigError> {
         self.auth.check(http)?;
         if self.auth.is_off() {
@@ -76,12 +75,12 @@ impl OidcConfig {
         let needed = |variable, value: &Option<String>, what: &str| match value.as_deref() {
             Some("") | None => Err(ConfigError::of(
                 variable,
-                format!("{what}; AUTH_MODE=required needs it (AUTH_MODE=off lets everybody in)"),
+                format!("{what}; AUTH_MODE=required needs it (AUTH_MODE=off admits all callers)"),
             )),
             Some(_) => Ok(()),
         };
-        needed("OIDC_ISSUER", &self.oidc_issuer, "say who issues the tokens")?;
-        needed("OIDC_AUDIENCE", &self.oidc_audience, "say for whom the tokens must be")?;
+        needed("OIDC_ISSUER", &self.oidc_issuer, "set the issuer of the tokens")?;
+        needed("OIDC_AUDIENCE", &self.oidc_audience, "set the audience of the tokens")?;
         match &self.oidc_jwks_file {
             Some(path) => {
                 let file = |reason: String| {

@@ -48,12 +48,13 @@ impl Gate {
     ///
     /// # Errors
     ///
-    /// The provider cannot be spoken to: the system has no certificate authorities, for one.
+    /// No client for the provider can be made, for example because the system has no certificate
+    /// authorities.
     pub fn start(config: &OidcConfig, context: &ServiceContext) -> anyhow::Result<Self> {
         if config.auth.is_off() {
             warn!(
-                "AUTH_MODE=off: NOBODY IS ASKED WHO THEY ARE, and everybody who reaches this may do \
-                 everything. That is for a demo; set AUTH_MODE=required for anything else"
+                "AUTH_MODE=off: REQUESTS ARE NOT AUTHENTICATED, and every client may do everything. \
+                 This mode is for demos; set AUTH_MODE=required for anything else"
             );
             return Ok(Self(None));
         }
@@ -85,7 +86,7 @@ impl Gate {
         Ok(Self(Some(Checks { verifier, sessions: Sessions::new(&config.sign_in)? })))
     }
 
-    /// The browsers that are signed in.
+    /// The sessions of browsers.
     pub(crate) fn sessions(&self) -> Option<&Sessions> {
         self.0.as_ref().map(|checks| &checks.sessions)
     }
@@ -109,7 +110,7 @@ impl Gate {
         self.sessions().ok_or_else(sign_in_is_off)?.sign_out(headers, now())
     }
 
-    /// The visitor according to the browser's cookie. Whether its token is still accepted is decided later.
+    /// The visitor according to the browser's cookie. The token is verified later.
     fn visitor(&self, request: &Request) -> Visitor {
         let path_and_query =
             request.uri().path_and_query().map_or("/", |it| it.as_str()).to_owned();
@@ -141,7 +142,7 @@ pub(crate) async fn authenticate(
             request.extensions_mut().insert(Arc::clone(&visitor));
             let mut response = next.run(request).await;
             if caller.is_some_and(|caller| !caller.is_anonymous()) {
-                // It is meant for this caller.
+                // The answer is meant for this caller.
                 let kept = HeaderValue::from_static("no-store");
                 response.headers_mut().entry(header::CACHE_CONTROL).or_insert(kept);
             }
@@ -185,7 +186,7 @@ impl Gate {
             request.extensions_mut().insert(caller.clone());
             return Ok(Some(caller));
         };
-        // That there is nothing at a path is no secret.
+        // The absence of a route is no secret.
         let Some(path) = request.extensions().get::<MatchedPath>() else { return Ok(None) };
         let access = match rules::access(request.method(), path.as_str()) {
             Some(RouteAccess::Public) => return Ok(None),
@@ -205,9 +206,9 @@ impl Gate {
     }
 }
 
-/// 405, also for what was forgotten in the rules.
+/// 405, also for routes without a rule.
 fn not_allowed(method: &Method, path: &str) -> Response {
-    let problem = Problem::method_not_allowed(format!("{path} does not take {method}"));
+    let problem = Problem::method_not_allowed(format!("{path} does not support {method}"));
     let mut response = problem.into_response();
     let allowed = HeaderValue::from_str(&rules::allowed(path)).expect("methods are plain");
     response.headers_mut().insert(header::ALLOW, allowed);
@@ -217,7 +218,7 @@ fn not_allowed(method: &Method, path: &str) -> Response {
 /// Whether the caller may call such a route.
 fn check(caller: &Caller, access: RouteAccess) -> Result<(), Problem> {
     let Some(scope) = access.scope() else { return Ok(()) };
-    // First, for no scope would help.
+    // Checked first, because no scope would help.
     if let (RouteAccess::All(_), Some(own)) = (access, caller.limited_to()) {
         let detail = format!("the token is customer {own}'s, and this is not for customers");
         return Err(Problem::forbidden(detail));
@@ -248,7 +249,7 @@ impl Checks {
         Ok(Caller::of(claims))
     }
 
-    /// The answer to a caller who is not let in. A browser that could sign in is led there.
+    /// The answer to a refused caller. A browser that could sign in is redirected to the sign-in page.
     fn refusal(
         &self,
         method: &Method,
@@ -260,15 +261,15 @@ impl Checks {
             return problem.into_response();
         }
         let wanted = uri.path_and_query().map_or("/", |it| it.as_str());
-        // A client that sends a token is no browser that could sign in.
+        // A client that sends a token is not a browser that could sign in.
         let may_sign_in = problem.status == 401 && !headers.contains_key(header::AUTHORIZATION);
         let sign_in_url = self.sessions.sign_in_url(wanted).filter(|_| may_sign_in);
         PageProblem { problem, sign_in_url }.into_response()
     }
 }
 
-/// The token of the `Authorization` header, if there is one (RFC 6750, section 2.1). In the query
-/// or the body none is looked for: they end up in logs.
+/// The token of the `Authorization` header, if there is one (RFC 6750, section 2.1). Tokens in queries and
+/// bodies are ignored, because those end up in logs.
 fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -281,7 +282,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     match text.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(token.trim())),
         _ => {
-            let why = "another way to say who calls than a bearer token is not taken here";
+            let why = "only bearer tokens are supported here";
             Err(Problem::unauthenticated(why).challenging(Challenge::Token))
         }
     }

@@ -1,4 +1,4 @@
-//! Access: who may call what, and how much.
+//! Access: authentication, authorization and limits.
 //!
 //! `limits` bounds rate and concurrency, `tokens` verifies bearer tokens, `sign_in` keeps the sessions of
 //! browsers, `gate` stands before all routes.

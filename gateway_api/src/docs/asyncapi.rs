@@ -1,7 +1,7 @@
-//! The AsyncAPI document: every stream as a channel, who appends to it and who reads it.
+//! The AsyncAPI document: every stream as a channel, with its writer and its readers.
 //!
 //! Served at `/asyncapi.json`; `gateway_api/asyncapi.yaml` is the same document, and a test fails
-//! when it is stale. Redis has no binding in AsyncAPI: what is particular to it is in `x-redis`.
+//! when it is stale. Redis has no binding in AsyncAPI: its properties are in `x-redis`.
 
 use std::collections::BTreeMap;
 
@@ -128,13 +128,13 @@ fn info() -> Value {
         "title": "Orders: the events",
         "version": env!("CARGO_PKG_VERSION"),
         "description": format!(
-            "What the services tell each other, on Redis Streams. An entry has the fields \
-             `{EVENT_ID}` and `{ENTITY}`, a JSON object as text, and `{TRACEPARENT}` where there is \
-             a trace. A reader ignores members that it does not know and has a default for those \
-             that are not required, so services of several versions may run together. Each service \
-             reads through the consumer group of its name; an entry is acknowledged when its effect \
-             is stored, and may be delivered again before: its effect happens once. The same for \
-             people: `/docs/events`; the HTTP interface: `/docs`."
+            "The events between the services, on Redis Streams. An entry has the fields `{EVENT_ID}`, \
+             `{ENTITY}`, which is a JSON object as text, and, if there is a trace context, \
+             `{TRACEPARENT}`. Readers ignore unknown members and have defaults for members that are \
+             not required, so services of several versions may run together. Each service reads \
+             through the consumer group of its name. An entry is acknowledged when its effect is \
+             stored. It may be delivered several times before that, but has its effect once. These \
+             pages are also at `/docs/events`; the HTTP interface is at `/docs`."
         ),
         "license": { "name": "MIT OR Apache-2.0" },
     })
@@ -145,7 +145,7 @@ fn servers() -> Value {
         "redis": {
             "host": "127.0.0.1:6379",
             "protocol": "redis",
-            "description": "The Redis of all topics (REDIS_URL), unless one has its own: \
+            "description": "The Redis of all topics (REDIS_URL). A topic may have its own: \
                 ORDER_REDIS_URL, INVENTORY_REDIS_URL, ACCOUNT_REDIS_URL, MESSAGE_REDIS_URL.",
         },
     })
@@ -157,11 +157,11 @@ fn channel(description: &Description) -> Channel {
     let trimmed = match stream {
         _ if stream.is_dead_letters() => "never",
         _ if groups.is_empty() => {
-            "all but the last STREAM_KEEP entries, or fewer beyond STREAM_KEEP_BYTES"
+            "all entries but the last STREAM_KEEP, or but fewer if those exceed STREAM_KEEP_BYTES"
         }
         _ => {
-            "what all groups have acknowledged, but for the last STREAM_KEEP entries, or fewer beyond \
-             STREAM_KEEP_BYTES"
+            "entries that all groups have acknowledged, but not the last STREAM_KEEP, or fewer if \
+             those exceed STREAM_KEEP_BYTES"
         }
     };
     Channel {

@@ -1,5 +1,5 @@
-//! What each stream is for, what its entries hold, and an example: the source of `/asyncapi.json`
-//! and `/docs/events`.
+//! The purpose, the payload and an example of each stream: the source of `/asyncapi.json` and
+//! `/docs/events`.
 //!
 //! [`describe`] has an arm for each stream, so none is left out; schemas are derived from the types
 //! that services write and read, and examples are values of them.
@@ -26,18 +26,18 @@ use super::examples;
 /// A named schema.
 pub(crate) type Named = (String, RefOr<Schema>);
 
-/// A stream as it is documented.
+/// The documentation of a stream.
 pub(crate) struct Description {
     pub(crate) stream: Stream,
-    /// What an entry is called.
+    /// The name of the type of an entry.
     pub(crate) message: &'static str,
-    /// What is in it and what comes of it; CommonMark.
+    /// The content and its consequences, in CommonMark.
     pub(crate) meaning: &'static str,
-    /// What the field `entity` holds.
+    /// The schema of the field `entity`.
     pub(crate) payload: Named,
-    /// What the payload refers to.
+    /// The schemas to which the payload refers.
     pub(crate) parts: Vec<Named>,
-    /// A payload as it is written: members in the order of their declaration.
+    /// An encoded payload, with its members in the order of their declaration.
     pub(crate) example: String,
 }
 
@@ -50,140 +50,141 @@ fn describe(stream: Stream) -> Description {
     match stream {
         streams::ORDER_CREATED => event(
             "OrderCreated",
-            "Orders to fill: each new one, and again when its customer pays again (with the next \
-             `attempt`) or when no answer came for long (with `resend`). inventory_service checks \
-             and reserves stock, msg_service tells the customer.",
+            "Orders to fill. An order is published when it is new, when its customer pays again (with \
+             the next `attempt`), and when an answer is overdue (with `resend`). inventory_service \
+             checks and reserves stock; msg_service notifies the customer.",
             &examples::order_created(),
         ),
         streams::ORDER_UPDATED => whole::<OrderUpdated>(
             stream,
             "OrderUpdated",
-            "An order whenever it has changed, without its history; several changes in one commit \
-             are one entry. A new order is in `events:{order}_created`. For caches and for watchers: \
-             all members are strings, numbers or lists of strings.",
+            "The state of an order after each change, without its history. Several changes in one \
+             commit are one entry. A new order is in `events:{order}_created`. The stream is meant for \
+             caches and monitoring: all members are strings, numbers or lists of strings.",
             &OrderUpdated::from(&examples::paid()),
         ),
         streams::ORDER_CANCELLED => event(
             "OrderCancelled",
-            "Orders that were called off. inventory_service gives their stock back, \
-             account_service their money, msg_service tells the customer; what of the order is \
-             still under way is undone, too. Published again with the number of the `resend` until \
-             both owners have confirmed the cancellation.",
+            "Cancelled orders. inventory_service releases the stock, account_service refunds the \
+             payment, and msg_service notifies the customer. Steps of the order that are still in \
+             flight are undone as well. Published again with the number of the `resend` until both \
+             owners have confirmed the cancellation.",
             &examples::order_cancelled(),
         ),
         streams::ORDER_SHIPPED => event(
             "OrderShipped",
-            "Orders that left the house. inventory_service counts their pieces as sold, \
-             msg_service tells the customer. Published again with the number of the `resend` until \
-             inventory_service has confirmed it.",
+            "Shipped orders. inventory_service counts their quantities as sold; msg_service notifies \
+             the customer. Published again with the number of the `resend` until inventory_service \
+             has confirmed it.",
             &examples::order_shipped(),
         ),
         streams::ORDER_COMPLETED => event(
             "OrderCompleted",
-            "Orders that arrived. msg_service tells the customer.",
+            "Delivered orders. msg_service notifies the customer.",
             &examples::order_completed(),
         ),
         streams::ORDER_UNPAID => event(
             "OrderUnpaid",
             "Orders whose payment failed and whose stock is not confirmed as released. Published \
-             only if the confirmation is overdue: as a rule inventory_service learns of the failed \
-             payment from `events:{account}_wallet`. It releases the stock if the order still holds \
-             it, and confirms.",
+             only if the confirmation is overdue: usually inventory_service learns of the failed \
+             payment from `events:{account}_wallet`. inventory_service releases the stock if the order \
+             still holds it, and confirms.",
             &examples::order_unpaid(),
         ),
         streams::INVENTORY_CREATED => event(
             "ProductCreated",
-            "Products as clients define them: by `PUT /inventory/{id}`, which keeps the amount of \
-             an existing one (`keep`), or by `POST /init-data`, which resets it.",
+            "Definitions of products: by `PUT /inventory/{id}`, which keeps the amount of an existing \
+             product (`keep`), or by `POST /init-data`, which resets the amount.",
             &examples::product_created(),
         ),
         streams::INVENTORY_RESTOCK => event(
             "Restock",
-            "Deliveries of stock, by `POST /inventory/{id}/restock`. inventory_service takes each \
-             `id` once; then it fills orders that wait for the product.",
+            "Deliveries of stock, by `POST /inventory/{id}/restock`. inventory_service applies each \
+             `id` once, and then fills the backorders of the product.",
             &examples::restock(),
         ),
         streams::INVENTORY_CHECK => event(
             "StockChecked",
-            "What became of an order at inventory_service: reserved, waiting or rejected; and again \
-             once a waiting order was served. order_service sets the status, account_service takes \
-             the money of what is reserved, msg_service tells the customer.",
+            "The result of an order at inventory_service: reserved, waiting or rejected. Another result \
+             follows when a backorder is filled. order_service sets the status, account_service \
+             charges the customer for reserved stock, and msg_service notifies the customer.",
             &examples::stock_checked(),
         ),
         streams::INVENTORY_CONFIRMED => event(
             "StockConfirmed",
             "Steps of orders that have had their effect on the stock: `cancelled`, `shipped`, and \
              `released` after a failed payment. Published with the effect, and again if order_service \
-             asks again. order_service repeats a step until it is confirmed.",
+             resends the step. order_service resends a step until it is confirmed.",
             &examples::stock_confirmed(),
         ),
         streams::INVENTORY_LINE => event(
             "LineMoves",
-            "inventory_service's note to itself: orders wait for a product that came in, and the \
-             next part of its line is to be served.",
+            "A command of inventory_service to itself: fill the next part of the backorder queue of a \
+             restocked product.",
             &examples::line_moves(),
         ),
         streams::INVENTORY_UPDATED => whole::<ProductUpdated>(
             stream,
             "ProductUpdated",
-            "A product whenever it has changed; several changes in one commit are one entry, with \
-             the last state. For caches and for watchers: all members are strings or numbers.",
+            "The state of a product after each change. Several changes in one commit are one entry, \
+             with the last state. The stream is meant for caches and monitoring: all members are \
+             strings or numbers.",
             &ProductUpdated::from(&examples::product()),
         ),
         streams::ACCOUNT_CREATED => event(
             "AccountCreated",
-            "Customers' accounts as clients define them: by `PUT /accounts/{id}`, which keeps the \
-             balance of an existing one (`keep`), or by `POST /init-data`, which resets it. \
-             msg_service learns names and addresses from it.",
+            "Definitions of customers' accounts: by `PUT /accounts/{id}`, which keeps the balance of an \
+             existing account (`keep`), or by `POST /init-data`, which resets the balance. msg_service \
+             takes names and addresses from this stream.",
             &examples::account_created(),
         ),
         streams::ACCOUNT_TOP_UP => event(
             "TopUp",
-            "Money that customers pay in, by `POST /accounts/{id}/top-up`. account_service takes \
-             each `id` once.",
+            "Top-ups of accounts, by `POST /accounts/{id}/top-up`. account_service applies each `id` \
+             once.",
             &examples::top_up(),
         ),
         streams::ACCOUNT_TOPPED_UP => event(
             "ToppedUp",
-            "Money that came in. msg_service tells the customer.",
+            "Completed top-ups. msg_service notifies the customer.",
             &examples::topped_up(),
         ),
         streams::ACCOUNT_WALLET => event(
             "WalletChecked",
-            "What became of an order's payment. order_service sets the status, inventory_service \
-             gives the stock of an unpaid order back, msg_service tells the customer.",
+            "The result of an order's payment. order_service sets the status, inventory_service \
+             releases the stock of an unpaid order, and msg_service notifies the customer.",
             &examples::wallet_checked(),
         ),
         streams::ACCOUNT_REFUNDED => event(
             "Refunded",
-            "Money given back for orders that were called off. msg_service tells the customer.",
+            "Refunds of cancelled orders. msg_service notifies the customer.",
             &examples::refunded(),
         ),
         streams::ACCOUNT_CONFIRMED => event(
             "PaymentConfirmed",
             "Cancellations of orders that have had their effect on the customer's account. Published \
-             with the effect, and again if order_service asks again. order_service repeats a \
-             cancellation until it is confirmed.",
+             with the effect, and again if order_service resends the cancellation. order_service \
+             resends a cancellation until it is confirmed.",
             &examples::payment_confirmed(),
         ),
         streams::ACCOUNT_UPDATED => whole::<Account>(
             stream,
             "AccountUpdated",
-            "The whole account whenever it has changed; several changes in one commit are one \
-             entry, with the last state. For caches and for watchers: all members are strings or \
-             numbers.",
+            "The state of an account after each change. Several changes in one commit are one entry, \
+             with the last state. The stream is meant for caches and monitoring: all members are \
+             strings or numbers.",
             &examples::account(),
         ),
         streams::MESSAGE_SENT => event(
             "MessageSent",
-            "What customers were told, for whoever carries it to them; once for each cause.",
+            "Messages to customers, for a service that delivers them. Each cause has one message.",
             &examples::message_sent(),
         ),
         _ if stream.is_dead_letters() => whole::<DeadLetter>(
             stream,
             "DeadLetter",
-            "Entries that the topic's owner could not handle, with the reason: no such event, or \
-             one that can never be. They are never trimmed; an operator looks into them.",
+            "Entries that the topic's owner could not handle, with the reason: the entry is malformed, \
+             or the event is impossible. Dead letters are never trimmed; an operator examines them.",
             &examples::dead_letter(
                 match stream.topic() {
                     topics::ORDER => streams::INVENTORY_CHECK,
@@ -221,7 +222,7 @@ fn whole<T: Serialize + ToSchema>(
 }
 
 impl Description {
-    /// The stream's name without what Redis Cluster needs: `order_created`.
+    /// The stream's name without the hash tag for Redis Cluster: `order_created`.
     pub(crate) fn id(&self) -> String {
         let action = self.stream.key().rsplit_once("}_").map_or("", |(_, action)| action);
         format!("{}_{action}", self.stream.topic().name())
@@ -241,12 +242,14 @@ pub(crate) fn other_fields() -> Schema {
     let uuid = ObjectBuilder::new()
         .schema_type(Type::String)
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid)))
-        .description(Some("Names the event. What makes its effect happen once is in the entity."));
+        .description(Some(
+            "Identifies the event. The idempotency of its effect depends on the entity alone.",
+        ));
     let trace = ObjectBuilder::new()
         .schema_type(Type::String)
         .pattern(Some("^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"))
         .description(Some(
-            "The trace of the request that led to the event (W3C Trace Context), if it had one.",
+            "The trace context of the request that caused the event (W3C Trace Context), if any.",
         ));
     ObjectBuilder::new()
         .property(EVENT_ID, uuid)

@@ -1,4 +1,4 @@
-//! `/docs/events`: the AsyncAPI document for people, made from the same descriptions. No script.
+//! `/docs/events`: the AsyncAPI document as a page without scripts, made from the same descriptions.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use super::{
     fixed::{CSS, Fixed, HTML},
 };
 
-/// A page without anything that runs.
+/// The content security policy of a page without scripts.
 const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
 
@@ -49,7 +49,7 @@ fn page(streams: &[Description]) -> Markup {
                         a href="/asyncapi.json" { "AsyncAPI document" }
                     }
                     h1 { "Events" }
-                    p { "What the services tell each other, on Redis Streams." }
+                    p { "The events between the services, on Redis Streams." }
                 }
                 main {
                     (introduction())
@@ -70,17 +70,17 @@ fn introduction() -> Markup {
             h2 id="entries" { "Entries" }
             p {
                 "An entry has the field " code { (ENTITY) } ", a JSON object as text; "
-                code { (EVENT_ID) } ", a UUID that names the event; and " code { (TRACEPARENT) }
-                " where the request that led to it had a trace. See the newest of a stream:"
+                code { (EVENT_ID) } ", the UUID of the event; and " code { (TRACEPARENT) }
+                ", the trace context of the request that caused it, if any. To see the newest entry of a stream:"
             }
             pre { code { "redis-cli XREVRANGE '" (streams::ORDER_CREATED.key()) "' + - COUNT 1" } }
             p {
-                "A reader ignores members that it does not know, and has a default for those that "
-                "are optional. Each service reads through the consumer group of its name. An entry "
-                "is acknowledged once its effect is stored, and may be delivered again before: "
-                "its effect happens once. What all groups have acknowledged is trimmed, beyond "
-                "the last " code { "STREAM_KEEP" } " entries, or beyond fewer entries if they take more "
-                "than " code { "STREAM_KEEP_BYTES" } " of memory."
+                "Readers ignore unknown members and have defaults for optional members. Each service "
+                "reads through the consumer group of its name. An entry is acknowledged when its "
+                "effect is stored. It may be delivered several times before that, but has its effect "
+                "once. Entries that all groups have acknowledged are trimmed, except the last "
+                code { "STREAM_KEEP" } ", or fewer if those take more than "
+                code { "STREAM_KEEP_BYTES" } " of memory."
             }
         }
     }
@@ -126,7 +126,7 @@ fn of_stream(description: &Description) -> Markup {
                     @if description.stream.writer() == Writer::Clients { ", for clients" }
                 }
                 dt { "Read by" }
-                dd { (readers(description).as_deref().unwrap_or("no group: by whoever wants")) }
+                dd { (readers(description).as_deref().unwrap_or("any client, without a group")) }
                 dt { "Holds" }
                 dd { (description.payload.0) }
             }
@@ -141,7 +141,7 @@ fn of_stream(description: &Description) -> Markup {
     }
 }
 
-/// The services that read a stream, if any does.
+/// The services that read a stream, if there are any.
 fn readers(description: &Description) -> Option<String> {
     let readers = description.stream.readers().iter().map(|reader| reader.service());
     let readers = readers.collect::<Vec<_>>().join(", ");
@@ -172,7 +172,7 @@ fn members(name: &str, object: &Object) -> Markup {
     }
 }
 
-/// What the payloads refer to.
+/// The types to which the payloads refer.
 fn types(streams: &[Description]) -> Markup {
     let parts = streams.iter().flat_map(|stream| &stream.parts);
     let parts: BTreeMap<&str, &RefOr<Schema>> = parts.map(|(name, part)| (&**name, part)).collect();
@@ -196,7 +196,7 @@ fn types(streams: &[Description]) -> Markup {
     }
 }
 
-/// What a value that is no object may be.
+/// The possible values of a type that is not an object.
 fn value(object: &Object) -> Markup {
     html! {
         p {
@@ -221,7 +221,7 @@ fn value(object: &Object) -> Markup {
     }
 }
 
-/// The type of a member, with a link to where it is described.
+/// The type of a member, with a link to its description.
 fn type_of(schema: &RefOr<Schema>) -> Markup {
     match schema {
         RefOr::Ref(reference) => {
@@ -233,7 +233,7 @@ fn type_of(schema: &RefOr<Schema>) -> Markup {
             ArrayItems::False => html! { "list" },
         },
         RefOr::T(Schema::Object(object)) => type_of_object(object),
-        // An optional member is left out rather than null.
+        // An optional member is omitted rather than null.
         RefOr::T(Schema::OneOf(any)) => {
             html! { @for one in any.items.iter().filter(|one| !is_null(one)) { (type_of(one)) } }
         }

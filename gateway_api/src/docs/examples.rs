@@ -1,5 +1,5 @@
 //! Examples for the documents: the history of one order, as values of the types themselves, so that an
-//! example cannot come to look different from what is sent.
+//! example always has the form of a real entry.
 
 use common::{
     contract::{
@@ -34,13 +34,13 @@ use self::OrderStatus::{
     Shipped, ToBeShipped,
 };
 
-/// Of the trace that an event belongs to; from the specification of `traceparent`.
+/// The trace context of an event; from the specification of `traceparent`.
 pub(crate) const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 /// The start of the story, in milliseconds since 1970.
 const START: u64 = 1_767_225_600_000;
 const ENTRY: EntryId = EntryId { time: START, sequence: 0 };
 
-/// The id of the order that the examples are about.
+/// The id of the order in the examples.
 pub(crate) fn order_id() -> OrderId {
     OrderId(Uuid::from_u128(0x9b9a_2bd4_6d3f_4b0e_9d2c_5a6c_8a3f_6a11))
 }
@@ -62,7 +62,7 @@ fn product_ids() -> Vec<ProductId> {
     vec![product_id(), "204".parse().expect("it is short and plain")]
 }
 
-/// What a client names a delivery or a deposit by.
+/// The id that a client gives to a delivery or a top-up.
 fn incoming_id() -> Uuid {
     Uuid::from_u128(0x5e0b_6f3a_7d21_5c84_a9be_04d7_61c2_8f93)
 }
@@ -71,7 +71,7 @@ pub(crate) fn place_order() -> PlaceOrder {
     PlaceOrder { product_ids: product_ids(), customer_id: customer_id() }
 }
 
-/// The order just placed.
+/// The order immediately after it was placed.
 pub(crate) fn placed() -> Order {
     story(&[Pending])
 }
@@ -93,7 +93,7 @@ pub(crate) fn cancelled() -> Order {
     story(&[Pending, PaymentRequired, ToBeShipped, Cancelled])
 }
 
-/// The order as another customer's who topped up and paid again.
+/// The order of another customer, after a top-up and a second payment.
 pub(crate) fn paid_again() -> Order {
     let mut order = story(&[Pending, PaymentRequired, InsufficientFund, Pending]);
     order.attempt = 2;
@@ -103,7 +103,7 @@ pub(crate) fn paid_again() -> Order {
 }
 
 fn story(statuses: &[OrderStatus]) -> Order {
-    // What services do takes milliseconds; shipping and arriving take days.
+    // The services take milliseconds; shipping and delivery take days.
     let after = |status| match status {
         Pending => 0,
         PaymentRequired | OutOfStock | Rejected => 4,
@@ -127,7 +127,7 @@ fn story(statuses: &[OrderStatus]) -> Order {
     }
 }
 
-/// The product of which the order holds a piece.
+/// A product of the order.
 pub(crate) fn product() -> Product {
     Product {
         id: product_id(),
@@ -142,12 +142,12 @@ pub(crate) fn product() -> Product {
     }
 }
 
-/// A product that nobody has ordered yet.
+/// A product without orders.
 pub(crate) fn new_product() -> Product {
     Product { amount: 4, reserved: 0, ..product() }
 }
 
-/// The account that has paid for the order.
+/// The account that paid for the order.
 pub(crate) fn account() -> Account {
     Account {
         id: customer_id(),
@@ -160,7 +160,7 @@ pub(crate) fn account() -> Account {
     }
 }
 
-/// An account that has paid for nothing yet.
+/// An account without payments.
 pub(crate) fn new_account() -> Account {
     Account { balance: 1_000, paid: 0, ..account() }
 }
@@ -212,7 +212,7 @@ pub(crate) fn message_sent() -> MessageSent {
     }
 }
 
-/// A page with one entity, and more behind it.
+/// A page with one entity, and a next page.
 pub(crate) fn page(name: &str, entity: impl Serialize, next: &str) -> Value {
     json!({ name: [entity], "next": next })
 }
@@ -225,7 +225,7 @@ pub(crate) fn report() -> Value {
     })
 }
 
-/// What an event stream says at first.
+/// The beginning of an event stream.
 pub(crate) fn event_stream() -> String {
     let order = serde_json::to_string(&paid()).expect("it has string keys only");
     format!("retry: 2000\n\nid: 19b76daf000.0\nevent: order\ndata: {order}\n\n")
@@ -338,7 +338,7 @@ pub(crate) fn account_created() -> AccountCreated {
     AccountCreated { id, name, email, balance, keep: true, request: Some(incoming_id()) }
 }
 
-/// What a topic's owner says of an entry of this stream that it cannot handle.
+/// The dead letter of an entry of this stream.
 pub(crate) fn dead_letter(stream: Stream, owner: Topic) -> DeadLetter {
     let fields = json!({ "event_id": event_id(), "entity": "{\"amount\": 4}" });
     DeadLetter {
@@ -354,7 +354,7 @@ pub(crate) fn dead_letter(stream: Stream, owner: Topic) -> DeadLetter {
 }
 
 pub(crate) fn wrong_parameter() -> Problem {
-    Problem::bad_request("limit is 1 to 1000, not 0").at("limit")
+    Problem::bad_request("limit must be 1 to 1000, not 0").at("limit")
 }
 
 pub(crate) fn wrong_key() -> Problem {
@@ -423,14 +423,14 @@ pub(crate) fn no_scope(scope: &str) -> Problem {
 
 pub(crate) fn not_stored() -> Problem {
     Problem::unavailable(
-        "it cannot be stored at the moment; repeat the request, a POST with the same \
+        "the order cannot be stored at the moment; repeat the request, a POST with the same \
          Idempotency-Key",
     )
 }
 
 pub(crate) fn not_taken_up() -> Problem {
     Problem::timeout(
-        "it is published but not taken up yet; it will be as soon as its service runs. Repeat the \
+        "the command is published but not applied yet; its service applies it as soon as it runs. Repeat the \
          request, a POST with the same Idempotency-Key",
     )
 }

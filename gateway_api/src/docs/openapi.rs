@@ -18,13 +18,13 @@ use crate::access::tokens::{
     scope::Scope,
 };
 
-/// What the calls are about, in the order in which they are shown.
+/// The tags of the calls, in the order of display.
 const TAGS: [(&str, &str); 5] = [
-    ("orders", "Placed, looked at, and moved on"),
+    ("orders", "Placing, reading and processing orders"),
     ("inventory", "Products and their stock"),
-    ("customers", "Accounts, and what their owners were told"),
-    ("report", "How things stand"),
-    ("demo", "Something to begin with"),
+    ("customers", "Accounts and the messages to their owners"),
+    ("report", "The state of the shop and of its streams"),
+    ("demo", "The demo data"),
 ];
 
 /// Adds the answer to requests that exceed a limit, which every call can get.
@@ -40,34 +40,33 @@ pub(crate) fn limit(document: &mut OpenApi) {
 }
 
 fn too_many_requests() -> OpenApiResponse {
-    let problem =
-        Problem::too_many_requests("it is more than RATE_PER_SUBJECT allows; try again in 1 s");
+    let problem = Problem::too_many_requests("the rate exceeds RATE_PER_SUBJECT; try again in 1 s");
     let content = ContentBuilder::new()
         .schema(Some(Ref::from_schema_name("Problem")))
         .example(serde_json::to_value(problem).ok())
         .build();
     let seconds = HeaderBuilder::new()
         .schema(Some(ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1))))
-        .description(Some("Seconds after which trying again makes sense"))
+        .description(Some("Seconds to wait before the next attempt"))
         .build();
     ResponseBuilder::new()
-        .description("Asked more often, or changed more, than one address or one subject may; see Retry-After")
+        .description("A rate limit of the address or of the subject is exceeded; see Retry-After")
         .content(PROBLEM_JSON, content)
         .header("Retry-After", seconds)
         .build()
 }
 
-/// The name of the scheme by which callers say who they are.
+/// The name of the security scheme.
 const TOKEN: &str = "token";
 
-/// Says of each call which scope it takes, as the rules have it, and what else is answered.
+/// Adds the scope that the rules require to each call, and the answers to callers without it.
 pub(crate) fn secure(document: &mut OpenApi) {
     let scheme = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("JWT")
         .description(Some(
             "A token of the OpenID provider that the gateway trusts. With AUTH_MODE=off, as in the \
-             demo, none is asked for.",
+             demo, no token is required.",
         ))
         .build();
     let components = document.components.get_or_insert_default();
@@ -83,26 +82,26 @@ pub(crate) fn secure(document: &mut OpenApi) {
             let scope = rules::access(&method, path).and_then(RouteAccess::scope);
             let Some(scope) = scope.map(Scope::name) else { continue };
             operation.security = Some(vec![SecurityRequirement::new(TOKEN, [scope])]);
-            let turned_away = [
+            let refusals = [
                 (
                     "401",
-                    "Who calls is not known: there is no token, or none that is good",
+                    "The caller is not authenticated: the token is missing or invalid",
                     examples::no_token(),
                 ),
                 (
                     "403",
-                    "The token does not allow it: `scope` names one that would, if one does",
+                    "The token does not permit this call: `scope` names a sufficient scope, if there is one",
                     examples::no_scope(scope),
                 ),
             ];
-            for (status, description, example) in turned_away {
+            for (status, description, example) in refusals {
                 let example = serde_json::to_value(example).expect("it has string keys only");
                 let content = ContentBuilder::new()
                     .schema(Some(Ref::from_schema_name("Problem")))
                     .example(Some(example))
                     .build();
                 let challenge = HeaderBuilder::new()
-                    .description(Some("What is needed to be let in (RFC 6750)"))
+                    .description(Some("The required authentication (RFC 6750)"))
                     .build();
                 let response = ResponseBuilder::new()
                     .description(description)
@@ -123,10 +122,10 @@ pub(crate) fn skeleton() -> OpenApi {
         .title("Orders")
         .version(env!("CARGO_PKG_VERSION"))
         .description(Some(
-            "Takes orders, reserves stock, takes the money and tells the customer, through Redis \
-             Streams. An order is accepted at once; what becomes of it shows in its status. Every \
-             error is `application/problem+json` (RFC 9457) with a stable `type`.\n\nTo be \
-             read and tried out at [/docs](/docs). What the services tell each other is at \
+            "Accepts orders, reserves stock, charges customers and notifies them, through Redis \
+             Streams. An order is accepted at once; its status shows the progress. Every error is \
+             `application/problem+json` (RFC 9457) with a stable `type`.\n\nAn interactive version \
+             of this document is at [/docs](/docs). The events between the services are at \
              [/docs/events](/docs/events).",
         ))
         .license(Some(license))

@@ -1,4 +1,4 @@
-//! The error answers that many calls have in common, for the API document.
+//! The error responses that many calls share, for the API document.
 
 use common::http::problem::Problem;
 use utoipa::IntoResponses;
@@ -6,25 +6,25 @@ use utoipa::IntoResponses;
 use super::examples;
 use crate::upstream::publish;
 
-/// Of calls that read.
+/// Errors of calls that read.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it describes answers")]
 pub(crate) enum NotRead {
-    /// A parameter does not fit
+    /// A parameter is invalid
     #[response(status = 400, content_type = "application/problem+json",
         example = json!(examples::wrong_parameter()))]
     BadRequest(Problem),
-    /// What is stored cannot be read
+    /// The stored data cannot be read
     #[response(status = 500, content_type = "application/problem+json",
-        example = json!(Problem::internal("it cannot be read")))]
+        example = json!(Problem::internal("the product cannot be read")))]
     Unreadable(Problem),
-    /// It cannot be read at the moment; see Retry-After
+    /// The data cannot be read at the moment; see Retry-After
     #[response(status = 503, content_type = "application/problem+json",
-        example = json!(Problem::unavailable("it cannot be read at the moment")))]
+        example = json!(Problem::unavailable("the product cannot be read at the moment")))]
     Unavailable(Problem),
     /// The read timed out
     #[response(status = 504, content_type = "application/problem+json",
-        example = json!(Problem::timeout("it was not read in time")))]
+        example = json!(Problem::timeout("the product was not read in time")))]
     TimedOut(Problem),
 }
 
@@ -51,11 +51,11 @@ unknown! {
     NoCustomer: Problem::not_found("there is no customer 999");
 }
 
-/// Of calls with a JSON body.
+/// Errors of calls with a JSON body.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it describes answers")]
 pub(crate) enum BadBody {
-    /// The body is not JSON, or a parameter or the key does not fit
+    /// The body is not JSON, or a parameter or the key is invalid
     #[response(status = 400, content_type = "application/problem+json", examples(
         ("malformed-json" = (value = json!(examples::malformed()))),
         ("bad-request" = (value = json!(examples::wrong_key()))),
@@ -69,7 +69,7 @@ pub(crate) enum BadBody {
     #[response(status = 413, content_type = "application/problem+json",
         example = json!(Problem::too_large("at most 65536 bytes are taken")))]
     TooLarge(Problem),
-    /// The body is declared as something else than JSON, or is compressed
+    /// The body is compressed, or its Content-Type is not JSON
     #[response(status = 415, content_type = "application/problem+json", examples(
         ("wrong-media-type" = (value = json!(examples::wrong_media_type()))),
         ("wrong-content-coding" = (value = json!(examples::wrong_coding()))),
@@ -77,11 +77,11 @@ pub(crate) enum BadBody {
     WrongMediaType(Problem),
 }
 
-/// Of calls that place an order.
+/// Errors of calls that place an order.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it describes answers")]
 pub(crate) enum BadOrder {
-    /// The customer has as many open orders as one may have
+    /// The customer has the maximum number of open orders
     #[response(status = 409, content_type = "application/problem+json",
         example = json!(examples::too_many_open()))]
     TooManyOpen(Problem),
@@ -93,11 +93,11 @@ pub(crate) enum BadOrder {
     InvalidField(Problem),
 }
 
-/// Of calls that define something.
+/// Errors of calls that define a product or an account.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it describes answers")]
 pub(crate) enum BadDefinition {
-    /// A newer definition was applied before this one, which changed nothing
+    /// A newer definition was applied before this one, which had no effect
     #[response(status = 409, content_type = "application/problem+json",
         example = json!(publish::superseded()))]
     Superseded(Problem),
@@ -109,7 +109,7 @@ pub(crate) enum BadDefinition {
     InvalidField(Problem),
 }
 
-/// Of calls that bring something in.
+/// Errors of calls that restock or top up.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it describes answers")]
 pub(crate) enum BadAmount {
@@ -121,30 +121,31 @@ pub(crate) enum BadAmount {
     InvalidField(Problem),
 }
 
-/// Of calls that change something.
+/// Errors of calls that change data.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it describes answers")]
 pub(crate) enum NotDone {
-    /// What is stored cannot be read
+    /// The stored data cannot be read
     #[response(status = 500, content_type = "application/problem+json",
-        example = json!(Problem::internal("what is stored cannot be read")))]
+        example = json!(Problem::internal("the stored data cannot be read")))]
     Unreadable(Problem),
-    /// It cannot be stored at the moment, or a service is too far behind; see Retry-After. Repeat it
-    /// with the Idempotency-Key of this answer
+    /// The change cannot be stored at the moment, or a service is too far behind; see Retry-After.
+    /// Repeat the request with the Idempotency-Key of this response
     #[response(status = 503, content_type = "application/problem+json",
         example = json!(examples::not_stored()))]
     Unavailable(Problem),
-    /// The request timed out and may have taken effect. Repeat it with the Idempotency-Key of this answer
+    /// The request timed out and may have taken effect. Repeat it with the Idempotency-Key of this
+    /// response
     #[response(status = 504, content_type = "application/problem+json",
         example = json!(examples::not_taken_up()))]
     TimedOut(Problem),
 }
 
-/// Of calls that ask something of an order.
+/// Errors of calls that process an order.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it describes answers")]
 pub(crate) enum NotAllowed {
-    /// The id or the key does not fit
+    /// The id or the key is invalid
     #[response(status = 400, content_type = "application/problem+json",
         example = json!(examples::wrong_key()))]
     BadRequest(Problem),
@@ -152,8 +153,8 @@ pub(crate) enum NotAllowed {
     #[response(status = 404, content_type = "application/problem+json",
         example = json!(examples::no_order()))]
     NotFound(Problem),
-    /// The order's state does not take it, or its attempts are used up: `state` names the state,
-    /// `allowed` what the order takes
+    /// The order's state does not permit the call, or its attempts are used up: `state` is the state,
+    /// `allowed` lists the permitted calls
     #[response(status = 409, content_type = "application/problem+json",
         example = json!(examples::wrong_state()))]
     WrongState(Problem),

@@ -7,7 +7,7 @@ SwaggerUIBundle({
   deepLinking: true,
   displayRequestDuration: true,
   tryItOutEnabled: true,
-  // Nobody else is told what this gateway can do.
+  // The document is not sent to any other server.
   validatorUrl: null,
 });
 

@@ -1,4 +1,4 @@
-//! Swagger UI at `/docs`: the HTTP interface, to be read and tried out. All of it is in the binary.
+//! Swagger UI at `/docs`: the HTTP interface, for reading and for trying out. The binary contains all files.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use utoipa_swagger_ui::{Config, serve};
 
 use super::fixed::{CSS, Fixed, HTML, JAVASCRIPT};
 
-/// The page runs its own files only and speaks to this gateway only. Arrows and locks are `data:`
-/// pictures within Swagger UI's stylesheet.
+/// The page runs only its own files and connects only to this gateway. Arrows and locks are `data:`
+/// images in Swagger UI's stylesheet.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
@@ -22,7 +22,7 @@ const FILES: [(&str, &str); 3] = [
     ("favicon-32x32.png", "image/png"),
 ];
 
-/// Serves the page and what it consists of.
+/// Serves the page and its files.
 pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let page = Fixed::new(HTML, page()).with_policy(POLICY);
     let mut router = Router::new()
@@ -37,7 +37,7 @@ pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
 }
 
 fn file(name: &str, content_type: &'static str) -> Fixed {
-    // The configuration is in a script that the page does not use: swagger.js is in its place.
+    // Swagger UI's own script with the configuration is replaced by swagger.js.
     let found = serve(name, Arc::new(Config::new(["/openapi.json"])));
     let file = found.ok().flatten().expect("Swagger UI consists of it");
     let fixed = Fixed::new(content_type, file.bytes.into_owned());
@@ -61,7 +61,7 @@ fn page() -> String {
             body {
                 noscript {
                     p {
-                        "This page needs JavaScript. Without it there is "
+                        "This page needs JavaScript. Without it, read "
                         a href="/openapi.json" { "the OpenAPI document" } ", and "
                         a href="/docs/events" { "the events" } "."
                     }

@@ -1,4 +1,4 @@
-//! What an entry of a stream means to clients.
+//! Translates entries of streams into changes for clients.
 
 use common::{
     connection::entry::Entry,
@@ -21,34 +21,34 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::access::tokens::scope::Scope;
 
-/// A change, ready to be sent.
+/// A change in the form in which it is sent.
 pub(super) struct Change {
     /// The name of the event.
     pub(super) kind: &'static str,
-    /// The order that it is about, if it is about one.
+    /// The order of the change, if there is one.
     pub(super) order: Option<OrderId>,
-    /// Whom it concerns.
+    /// The audience of the change.
     pub(super) of: Whose,
-    /// What the route that shows the same asks of a token.
+    /// The scope that the route with the same data requires.
     pub(super) scope: Scope,
     /// One JSON object, on one line.
     pub(super) json: String,
-    /// The same for those who do not see e-mail addresses, if there is one in it.
+    /// The same with masked e-mail addresses, if it contains one.
     pub(super) masked: Option<String>,
 }
 
-/// Whom a change concerns.
+/// The audience of a change.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Whose {
-    /// Everybody who may see products.
+    /// All callers that may see products.
     Everybodys,
     /// A customer.
     Customer(CustomerId),
-    /// Those who run the system.
+    /// Operators.
     Operators,
 }
 
-/// A dead letter without its fields, which are for the operator alone.
+/// A dead letter without its fields, which only operators see.
 #[derive(Serialize)]
 struct Dead<'a> {
     topic: &'a str,
@@ -60,12 +60,12 @@ struct Dead<'a> {
 }
 
 impl Change {
-    /// What the entry tells; `None` if that is nothing new, or not what belongs on its stream.
+    /// The change of an entry; `None` if the entry has no news or does not belong on its stream.
     pub(super) fn of_entry(stream: Stream, entry: &Entry) -> Option<Self> {
         match stream {
             streams::ORDER_CREATED => {
                 let created: OrderCreated = entity(entry)?;
-                // Whatever is sent again, or tried again, was updated with it.
+                // Resends and new attempts are also announced as updates.
                 let first = created.attempt == 1 && created.resend == 0;
                 first.then(|| Self::of_order(&placed(created, entry.id)))
             }
@@ -119,7 +119,7 @@ fn entity<E: DeserializeOwned>(entry: &Entry) -> Option<E> {
     from_object(std::str::from_utf8(entry.fields.get(ENTITY)?).ok()?).ok()
 }
 
-/// A new order as order_service would publish it.
+/// A new order in the form in which order_service publishes it.
 fn placed(created: OrderCreated, entry: EntryId) -> OrderUpdated {
     OrderUpdated {
         id: created.id,

@@ -1,4 +1,4 @@
-//! A piece of the ring: messages as text, and what each client takes of it.
+//! A chunk of the ring: messages as text, and the part of each client.
 
 use bytes::{Bytes, BytesMut};
 use common::{contract::ids::OrderId, schema::entry_id::EntryId};
@@ -15,20 +15,19 @@ pub(super) struct Chunk {
     pub(super) messages: Vec<Message>,
 }
 
-/// An entry, and where its message is in the chunk's text; nowhere, if it tells nothing.
+/// An entry with the position of its message in the chunk's text; the message may be empty.
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) index: StreamIndex,
     pub(super) id: EntryId,
     pub(super) order: Option<OrderId>,
     pub(super) of: Option<Whose>,
-    /// Whether only clients that may read orders are sent it.
+    /// Whether only clients that may read orders receive it.
     pub(super) is_of_orders: bool,
-    /// The part after the line with the cursor for those who do not see e-mail addresses, where
-    /// that is another.
+    /// The part after the line with the cursor with masked e-mail addresses, if that differs.
     pub(super) masked: Option<Box<str>>,
     pub(super) start: usize,
-    /// Where the line with the cursor ends.
+    /// The end of the line with the cursor.
     pub(super) event: usize,
     pub(super) end: usize,
 }
@@ -38,13 +37,13 @@ pub(super) struct Message {
 pub(crate) struct Follower {
     pub(super) next: u64,
     pub(super) view: View,
-    /// Where it resumes, until it has all that there is: it knows some of what is ahead, which
-    /// another gateway sent in another order.
+    /// The cursor at which the client resumes, until it has caught up: another gateway sent some of the
+    /// later entries already, in another order.
     pub(super) seen: Option<Box<EventCursor>>,
 }
 
 impl Chunk {
-    /// About how much memory it takes.
+    /// The approximate memory use.
     pub(super) fn size(&self) -> usize {
         let masked = self.messages.iter().filter_map(|it| it.masked.as_deref()).map(str::len);
         self.text.len()
@@ -55,12 +54,12 @@ impl Chunk {
 }
 
 impl Follower {
-    /// Whether it catches up with changes that others were sent before.
+    /// Whether the client catches up with earlier changes.
     pub(super) fn resumes(&self) -> bool {
         self.seen.is_some()
     }
 
-    /// The part of the chunk that it is sent.
+    /// The part of the chunk for the client.
     pub(super) fn pick(&mut self, chunk: &Chunk) -> Bytes {
         if self.view.is_all() && self.seen.is_none() {
             return chunk.text.clone();

@@ -1,4 +1,4 @@
-//! The position of a client in all streams, in the form that it carries as `Last-Event-ID`.
+//! The position of a client in all streams, in the form of the header `Last-Event-ID`.
 
 use std::{
     fmt::{self, Write as _},
@@ -10,8 +10,8 @@ use common::{
     schema::{entry_id::EntryId, stream::Stream},
 };
 
-/// The streams whose entries clients are sent. Where two entries have the same time, that of the
-/// stream named first comes first: an order is created before it is updated.
+/// The streams whose entries are sent to clients. Of two entries with the same time, the one of the earlier
+/// stream in this list is sent first: an order is created before it is updated.
 pub(super) const STREAMS: [Stream; 9] = [
     streams::ORDER_CREATED,
     streams::ORDER_UPDATED,
@@ -27,12 +27,12 @@ pub(super) const STREAMS: [Stream; 9] = [
 /// A stream, by its position in [`STREAMS`].
 pub(super) type StreamIndex = usize;
 
-/// The last entry of each stream that was sent, `0-0` where there was none. It names entries and
-/// not positions in some process, so it means the same at every gateway.
+/// The last sent entry of each stream, `0-0` if there was none. The cursor consists of ids of entries, so it
+/// has the same meaning at every gateway.
 ///
-/// As text: the time of the newest entry, then for each stream how much older its entry is and,
-/// unless it is 0, the number within the millisecond; nothing where there was none. All numbers
-/// are hexadecimal.
+/// The text form is the time of the newest entry, then for each stream the age of its entry relative to that
+/// and, unless it is 0, the number within the millisecond; empty if there was none. All numbers are
+/// hexadecimal.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct EventCursor([EntryId; STREAMS.len()]);
 
@@ -68,7 +68,7 @@ impl fmt::Display for EventCursor {
     }
 }
 
-/// A text is not a cursor: cut short, of another version, or made up.
+/// A text is not a cursor: truncated, of another version, or invented.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct NotACursor;
 

@@ -1,4 +1,4 @@
-//! What feeds the ring: one XREAD per process and Redis, however many clients there are.
+//! Feeds the ring: one XREAD per process and Redis, for any number of clients.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -27,44 +27,44 @@ use super::{
     view::View,
 };
 
-/// How long a read waits for entries, in milliseconds.
+/// The time that a read waits for entries, in milliseconds.
 const BLOCK_MILLIS: u64 = 2_000;
-/// How much longer than that its answer may take.
+/// The additional time until the answer is overdue.
 const READ_GRACE: Duration = Duration::from_secs(5);
-/// How many entries of a stream are read at once.
+/// The maximum number of entries of a stream per read.
 const READ_COUNT: usize = 256;
-/// How many old entries of each stream are read at the start, for those who resume.
+/// The number of old entries of each stream that are read at the start, for clients that resume.
 const HISTORY_ENTRIES: usize = 500;
-/// The pause after a read that found all there was: people do not see the difference, and a
-/// thousand clients are woken less often.
+/// The pause after a read that reached the end: users do not notice it, and a thousand clients are woken
+/// less often.
 const READ_PAUSE: Duration = Duration::from_millis(50);
-/// How long to read on when nobody follows any more: a page that is loaded again is soon back.
+/// The time for which reading continues without clients: a reloaded page returns soon.
 const READ_LINGER: Duration = Duration::from_secs(30);
-/// The longest wait for entries that another gateway has sent already.
+/// The maximum wait for entries that another gateway has sent already.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The ring, and the signals between its readers and those who follow it.
+/// The ring, and the signals between its readers and its followers.
 #[derive(Debug)]
 pub(crate) struct Feed {
     ring: Mutex<Ring>,
-    /// Something came; who follows has a receiver of it.
+    /// Signals new entries; each follower has a receiver.
     changes: watch::Sender<()>,
-    /// Somebody came.
+    /// Signals a new follower.
     joined: watch::Sender<()>,
 }
 
-/// Someone who has begun to follow.
+/// A new follower.
 #[derive(Debug)]
 pub(super) struct Joined {
     pub(super) follower: Follower,
     pub(super) changes: watch::Receiver<()>,
-    /// The cursor at which it begins.
+    /// The cursor at which the follower begins.
     pub(super) from: EventCursor,
-    /// Changes are missing between the last one that it was sent and that cursor.
+    /// Whether changes are missing between the last one that the client received and the cursor.
     pub(super) reset: bool,
 }
 
-/// Redis does not answer, so changes are not known.
+/// Redis does not answer, so changes are unknown.
 #[derive(Debug)]
 pub(super) struct Away;
 
@@ -85,7 +85,7 @@ impl Feed {
         self.changes.receiver_count() > 0
     }
 
-    /// Begins to follow: from now on, or where the cursor is if there is one.
+    /// Begins to follow: at the cursor if there is one, otherwise now.
     pub(super) async fn join(
         &self,
         view: View,
@@ -97,7 +97,7 @@ impl Feed {
         self.until(&mut changes, REQUEST_TIMEOUT, is_live).await.ok_or(Away)?;
         let resumes = cursor.is_some();
         if let Some(Ok(cursor)) = cursor {
-            // Where another gateway was faster, the entries that it has sent are about to be known here.
+            // Another gateway may have been faster; the entries that it sent arrive here in a moment.
             let resume = |ring: &Ring| match ring.resume(&cursor, &view) {
                 None if !ring.head().reaches(&cursor) => None,
                 resumed => Some(resumed),
@@ -129,7 +129,7 @@ impl Feed {
     }
 }
 
-/// Reads the streams of one Redis while somebody follows.
+/// Reads the streams of one Redis while there are followers.
 pub(super) struct StreamReader {
     feed: Arc<Feed>,
     server: usize,
@@ -157,7 +157,7 @@ impl StreamReader {
         let mut backoff = Backoff::default();
         loop {
             while !self.feed.is_followed() {
-                // What happens until somebody comes is not read, so there would be a gap.
+                // Entries until the next follower are not read, so there would be a gap.
                 self.feed.ring().clear();
                 if joined.changed().await.is_err() {
                     return;
@@ -165,7 +165,7 @@ impl StreamReader {
             }
             if let Err(error) = self.read_while_followed(&mut backoff).await {
                 if !std::mem::replace(&mut self.failing, true) {
-                    warn!("changes cannot be told: {error}; trying again until it answers");
+                    warn!("changes cannot be read: {error}; retrying");
                 }
                 backoff.wait().await;
             }
@@ -173,7 +173,7 @@ impl StreamReader {
     }
 
     async fn read_while_followed(&mut self, backoff: &mut Backoff) -> Result<(), ConnectionError> {
-        // An empty Redis may have come in the place of the one that went away.
+        // An empty Redis may have replaced the previous one.
         let head = *self.feed.ring().head();
         if self.has_begun() && !self.stands(&head).await? {
             self.forget();
@@ -186,7 +186,7 @@ impl StreamReader {
             let more = self.read().await?;
             backoff.reset();
             if std::mem::take(&mut self.failing) {
-                info!("changes are told again");
+                info!("changes can be read again");
             }
             if self.feed.is_followed() {
                 followed = Instant::now();
@@ -203,17 +203,17 @@ impl StreamReader {
     }
 
     fn forget(&self) {
-        info!("the streams were emptied; clients are told to load again");
+        info!("the streams were emptied; clients get a reset");
         self.feed.ring().clear();
     }
 
-    /// The entries that must still be there. A dead letter may be removed by hand.
+    /// The entries that must still exist. An operator may delete dead letters.
     fn kept(&self, head: &EventCursor) -> impl Iterator<Item = (StreamIndex, EntryId)> {
         let named = self.indexes.iter().map(|index| (*index, head.at(*index)));
         named.filter(|(index, id)| *id != EntryId::default() && !STREAMS[*index].is_dead_letters())
     }
 
-    /// Whether the entries that were sent last are still there.
+    /// Whether the last sent entries still exist.
     async fn stands(&mut self, head: &EventCursor) -> Result<bool, ConnectionError> {
         let mut commands = Pipeline::new();
         let kept: Vec<_> = self.kept(head).collect();
@@ -231,10 +231,10 @@ impl StreamReader {
         Ok(true)
     }
 
-    /// Reads the end of each stream, from which the reading goes on.
+    /// Reads the end of each stream, from which the reader continues.
     async fn begin(&mut self) -> Result<(), ConnectionError> {
         let mut commands = Pipeline::new();
-        // Backwards: what follows from an entry of a stream read later is not read before it.
+        // In reverse order, so that no entry is read before the entry that caused it.
         for index in self.indexes.iter().rev() {
             let key = STREAMS[*index].key();
             commands
@@ -262,7 +262,7 @@ impl StreamReader {
         Ok(())
     }
 
-    /// Waits for entries and takes them in; gives whether there are more.
+    /// Waits for entries and appends them to the ring; returns whether there are more.
     async fn read(&mut self) -> Result<bool, ConnectionError> {
         let head = *self.feed.ring().head();
         let mut commands = Pipeline::with_capacity(2);
@@ -279,7 +279,7 @@ impl StreamReader {
         for index in &self.indexes {
             commands.arg(head.at(*index).to_string());
         }
-        // XREAD does not say that a stream was emptied (FLUSHALL): the last entry would be gone.
+        // XREAD does not report that a stream was emptied (FLUSHALL), but then the last entry is missing.
         let last = self.kept(&head).max_by_key(|(_, id)| *id);
         if let Some((index, id)) = last {
             look_for(&mut commands, index, id);
@@ -308,8 +308,8 @@ fn look_for(commands: &mut Pipeline, index: StreamIndex, id: EntryId) {
     commands.cmd("XRANGE").arg(STREAMS[index].key()).arg(id.to_string()).arg(id.to_string());
 }
 
-/// The entries by time, and by stream within a millisecond. A stream that gave as many as `count`
-/// may have more: what comes after those is left for the next read.
+/// The entries by time, and by stream within a millisecond. A stream that returned `count` entries may have
+/// more, so entries after its last one are left for the next read.
 fn in_order(streams: Vec<(StreamIndex, Vec<Entry>)>, count: usize) -> Vec<(StreamIndex, Entry)> {
     let key = |index: StreamIndex, id: EntryId| (id.time, index, id.sequence);
     let full = streams.iter().filter(|(_, entries)| entries.len() >= count);

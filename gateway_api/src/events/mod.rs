@@ -1,7 +1,7 @@
-//! What changes, as server-sent events.
+//! Changes as server-sent events.
 //!
-//! `feed` reads the streams once for all clients and puts the messages, encoded once, into the
-//! `ring`; each client's `stream` is sent from there. A `cursor` is the position of a client.
+//! `feed` reads the streams once for all clients and appends the messages, encoded once, to the `ring`, from
+//! which each client's `stream` is sent. A `cursor` is the position of a client.
 
 mod change;
 mod chunk;
@@ -34,17 +34,17 @@ use crate::{
     upstream::flow_sampler::Latest,
 };
 
-/// The most streams open at once; well below the most connections, so that other calls get through.
+/// The maximum number of open streams; well below the limit of connections, so that other calls succeed.
 const OPEN_STREAM_LIMIT: usize = 2_000;
-/// The most of them that one subject may have: many tabs, and no more.
+/// The maximum number of open streams of one subject: enough for many tabs.
 const STREAMS_PER_SUBJECT: usize = 32;
-/// The most that one address may have where nobody is authenticated: many people may share it.
+/// The maximum number of open streams of one address without authentication: many users may share it.
 const STREAMS_PER_ADDRESS: usize = OPEN_STREAM_LIMIT / 4;
-/// `Retry-After` if there are too many, in seconds.
+/// `Retry-After` if there are too many streams, in seconds.
 const RETRY_AFTER_SECONDS: u16 = 5;
-/// The longest wait of a page for the position of its event stream.
+/// The maximum wait of a page for the position of its event stream.
 const POSITION_TIMEOUT: Duration = Duration::from_millis(20);
-/// After how many milliseconds a client is to connect again.
+/// The delay before a client reconnects, in milliseconds.
 const RETRY_FIELD: &str = "retry: 2000\n";
 
 /// The event streams of all clients.
@@ -58,7 +58,7 @@ pub(crate) struct EventStreams {
 }
 
 impl EventStreams {
-    /// Starts to read, as soon as there is a client.
+    /// Starts the readers, which read while there are clients.
     pub(crate) fn start(context: &ServiceContext) -> Self {
         let servers = context.sources.servers().len();
         let feed = Arc::new(Feed::new(servers));
@@ -82,7 +82,7 @@ impl EventStreams {
         }
     }
 
-    /// One of the streams that the client may have; this machine may have all.
+    /// A permit of the client's share; this machine's share is all streams.
     fn share(&self, client: &Client) -> Result<Option<KeyedPermit<Client>>, Problem> {
         let (share, most) = match client {
             Client::ThisMachine => return Ok(None),
@@ -97,7 +97,7 @@ impl EventStreams {
     }
 
     /// The `last_event_id` of a page that is about to be rendered: its event stream begins there. `None` if
-    /// it is not known at once: no client has followed before, or Redis does not answer.
+    /// the position is not known at once: no client has followed before, or Redis does not answer.
     pub(crate) async fn position(&self) -> Option<String> {
         let everything = View { order: None, customer: None, orders: true, addresses: true };
         let joined = tokio::time::timeout(POSITION_TIMEOUT, self.feed.join(everything, None)).await;
@@ -117,8 +117,8 @@ impl EventStreams {
         Ok((permit, self.share(client)?))
     }
 
-    /// The changes in this view, from the last event that the client was sent, if it names one; and the text
-    /// with which the stream begins.
+    /// The changes in this view after the last event that the client received, if it names one; and the
+    /// first text of the stream.
     ///
     /// # Errors
     ///
@@ -131,7 +131,7 @@ impl EventStreams {
     ) -> Result<(Bytes, StreamContent), Problem> {
         let joined = self.feed.join(view, last_event_id.map(str::parse)).await;
         let joined =
-            joined.map_err(|_| Problem::unavailable("changes cannot be told at the moment"))?;
+            joined.map_err(|_| Problem::unavailable("changes cannot be read at the moment"))?;
         let mut greeting = format!("{RETRY_FIELD}id: {}\n\n", joined.from);
         if joined.reset {
             greeting.push_str(ring::RESET_EVENT);
@@ -140,7 +140,7 @@ impl EventStreams {
         Ok((greeting.into(), StreamContent::Changes { feed, follower, changes, reader }))
     }
 
-    /// The event flow, and the text with which the stream begins.
+    /// The event flow, and the first text of the stream.
     pub(crate) fn flow(samples: watch::Receiver<Latest>) -> (Bytes, StreamContent) {
         (Bytes::from(format!("{RETRY_FIELD}\n")), StreamContent::Flow(samples))
     }

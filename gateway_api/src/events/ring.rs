@@ -13,19 +13,19 @@ use super::{
 };
 use crate::access::tokens::scope::Scope;
 
-/// How much text the ring holds, in bytes: some thousands of messages.
+/// The size of the ring in bytes of text: some thousands of messages.
 const RING_BYTES: usize = 4 * 1024 * 1024;
-/// How much text is written at once, unless a single message is longer. A client that does not read
-/// keeps at most some chunks in memory that the ring has let go.
+/// The maximum size of a chunk, unless a single message is longer. A client that does not read keeps at most
+/// a few chunks in memory that the ring has dropped.
 const CHUNK_BYTES: usize = 8 * 1024;
 
-/// The message that missed changes are not available any more.
+/// The message for lost changes.
 pub(super) const RESET_EVENT: &str = "event: reset\ndata: {}\n\n";
 
-/// The last messages in chunks, each the text of some messages one after the other.
+/// The last messages in chunks. A chunk is the concatenated text of some messages.
 ///
-/// Chunks are numbered; a [`Follower`] has the number of the one it is sent next. A follower that is slower
-/// than the ring lasts is sent a `reset`.
+/// Chunks are numbered; a [`Follower`] has the number of its next chunk. A follower whose next chunk was
+/// dropped gets a `reset`.
 #[derive(Debug)]
 pub(super) struct Ring {
     chunks: VecDeque<Chunk>,
@@ -34,14 +34,14 @@ pub(super) struct Ring {
     bytes: usize,
     /// The position before the first chunk.
     base: EventCursor,
-    /// The position after the last one.
+    /// The position after the last chunk.
     head: EventCursor,
-    /// By server: whether its streams are being read from here on.
+    /// For each server: whether its streams are being read.
     begun: Vec<bool>,
 }
 
 impl Ring {
-    /// A ring for the changes of this number of servers, none of which has begun.
+    /// A ring for the changes of this number of servers, none of which is read yet.
     pub(super) fn new(servers: usize) -> Self {
         Self {
             chunks: VecDeque::new(),
@@ -53,7 +53,7 @@ impl Ring {
         }
     }
 
-    /// Forgets all. Followers are sent a `reset` once every server has begun again.
+    /// Drops all messages. Followers get a `reset` when every server is read again.
     pub(super) fn clear(&mut self) {
         self.first = self.end() + 1;
         self.chunks.clear();
@@ -61,7 +61,7 @@ impl Ring {
         self.begun.fill(false);
     }
 
-    /// A server's streams are read from these entries on; the entries after them follow.
+    /// Begins a server's streams at these entries; later entries follow.
     pub(super) fn begin(&mut self, server: usize, bases: &[(StreamIndex, EntryId)]) {
         for (index, id) in bases {
             self.base.set(*index, *id);
@@ -74,7 +74,7 @@ impl Ring {
         self.begun[server]
     }
 
-    /// Whether it has all that happens.
+    /// Whether the streams of all servers are being read.
     pub(super) fn is_live(&self) -> bool {
         self.begun.iter().all(|begun| *begun)
     }
@@ -83,12 +83,12 @@ impl Ring {
         &self.head
     }
 
-    /// The number of the chunk that comes next.
+    /// The number of the next chunk.
     fn end(&self) -> u64 {
         self.first + self.chunks.len() as u64
     }
 
-    /// Appends entries in the order in which they are sent.
+    /// Appends entries in the order of sending.
     pub(super) fn append(&mut self, entries: &[(StreamIndex, Entry)]) {
         let mut text = BytesMut::new();
         let mut messages = Vec::new();
@@ -146,8 +146,8 @@ impl Ring {
         }
     }
 
-    /// Whether it still has all that comes after the cursor: each entry that the cursor names is
-    /// here, or the last one before. A cursor from before the streams were emptied names others.
+    /// Whether the ring has all entries after the cursor: it contains each entry of the cursor, or its base
+    /// is that entry. A cursor from before a loss of the streams has other entries.
     fn knows(&self, cursor: &EventCursor) -> bool {
         let mut unknown: Vec<(StreamIndex, EntryId)> = (0..STREAMS.len())
             .map(|index| (index, cursor.at(index)))
@@ -162,24 +162,24 @@ impl Ring {
         unknown.is_empty()
     }
 
-    /// A follower of the changes from now on; it begins with a `reset` if the ring is not live now.
+    /// A follower of future changes; begins with a `reset` if the ring is not live.
     pub(super) fn follow(&self, view: View) -> Follower {
         let next = if self.is_live() { self.end() } else { 0 };
         Follower { next, view, seen: None }
     }
 
-    /// A follower that resumes at this cursor; `None` if some changes after it are gone.
+    /// A follower that resumes at this cursor; `None` if changes after it were dropped.
     pub(super) fn resume(&self, cursor: &EventCursor, view: &View) -> Option<Follower> {
         let seen = Some(Box::new(*cursor));
         self.knows(cursor).then(|| Follower { next: self.first, view: view.clone(), seen })
     }
 
-    /// The text that a follower is sent next; `None` if there is none yet.
+    /// The next text for a follower; `None` if there is none yet.
     pub(super) fn next(&self, follower: &mut Follower) -> Option<Bytes> {
         if !self.is_live() {
             return None;
         }
-        // It is too slow, or all was forgotten.
+        // The follower is too slow, or the ring was cleared.
         if follower.next < self.first {
             *follower = self.follow(follower.view.clone());
             return Some(self.reset());
@@ -206,7 +206,7 @@ impl Ring {
         text.freeze()
     }
 
-    /// The position of a follower that is sent nothing: messages of others count, too.
+    /// The position of a follower without messages, which messages for others advance as well.
     pub(super) fn mark(&self, follower: &Follower) -> Bytes {
         let mut text = BytesMut::from(":\n");
         match &follower.seen {
@@ -234,7 +234,7 @@ mod tests {
 
     use super::*;
 
-    /// The indexes of two streams of messages: whose entries they are does not matter here.
+    /// The indexes of two streams of messages.
     const ONE: StreamIndex = 4;
     const OTHER: StreamIndex = 0;
 
@@ -244,7 +244,7 @@ mod tests {
         EntryId { time, sequence: 0 }
     }
 
-    /// A message at that time, about the order of that number.
+    /// A message at this time, about the order with this number.
     fn message(time: u64, order: u128, length: usize) -> (StreamIndex, Entry) {
         let message = MessageSent {
             id: Uuid::nil(),
@@ -258,7 +258,7 @@ mod tests {
         (ONE, Entry { id: id(time), fields: Fields(vec![(ENTITY.into(), entity.into())]) })
     }
 
-    /// An entry that tells nothing.
+    /// An entry without a message.
     fn silent(index: StreamIndex, time: u64) -> (StreamIndex, Entry) {
         (index, Entry { id: id(time), fields: Fields::default() })
     }
@@ -269,20 +269,20 @@ mod tests {
         ring
     }
 
-    /// What the follower is sent: subjects of messages, and resets; and the last id.
+    /// The subjects of messages and the resets that the follower gets; and the last id.
     fn sent(ring: &Ring, follower: &mut Follower) -> (Vec<String>, Option<EventCursor>) {
         let mut text = String::new();
         while let Some(more) = ring.next(follower) {
             text.push_str(std::str::from_utf8(&more).unwrap());
         }
-        let tells = |line: &str| {
+        let news = |line: &str| {
             let subject = line.split_once("\"subject\":\"").map(|(_, rest)| rest.split('"'));
             subject.and_then(|mut rest| rest.next().map(str::to_owned)).or_else(|| {
                 line.strip_prefix("event: ").filter(|kind| *kind == "reset").map(str::to_owned)
             })
         };
         let mut ids = text.lines().filter_map(|line| line.strip_prefix("id: "));
-        (text.lines().filter_map(tells).collect(), ids.next_back().map(|id| id.parse().unwrap()))
+        (text.lines().filter_map(news).collect(), ids.next_back().map(|id| id.parse().unwrap()))
     }
 
     #[test]
@@ -315,7 +315,7 @@ mod tests {
         assert_eq!((after_first.at(ONE), after_first.at(OTHER)), (id(11), id(5)));
         let mut again = ring.resume(&after_first, &ALL).unwrap();
         assert_eq!(sent(&ring, &mut again), (vec!["12".into()], Some(ring.head)));
-        // What comes then is sent from the shared text.
+        // Later messages are sent from the shared text.
         ring.append(&[message(13, 1, 0)]);
         assert_eq!(sent(&ring, &mut again), (vec!["13".into()], Some(ring.head)));
         assert!(again.seen.is_none());
@@ -366,7 +366,7 @@ mod tests {
         };
         assert_eq!(kinds(&mut all), ["message", "product"]);
         assert_eq!(kinds(&mut follower), ["product"]);
-        // Nor who resumes.
+        // The same for a follower that resumes.
         let mut begin = ring.head;
         begin.set(ONE, id(10));
         begin.set(index(streams::INVENTORY_UPDATED), EntryId::default());
@@ -387,7 +387,7 @@ mod tests {
         assert_eq!(sent(&ring, &mut slow), (vec!["reset".into()], Some(ring.head)));
         ring.append(&[message(100_000, 1, 0)]);
         assert_eq!(sent(&ring, &mut slow).0, ["100000"]);
-        // The base has moved with what was let go.
+        // The base has moved with the dropped chunks.
         let mut oldest = ring.head;
         oldest.set(ONE, ring.base.at(ONE));
         assert!(ring.base.at(ONE) > id(11) && ring.resume(&oldest, &ALL).is_some());

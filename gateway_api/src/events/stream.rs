@@ -18,34 +18,34 @@ use crate::{
     upstream::flow_sampler::Latest,
 };
 
-/// How long a stream is silent before something is sent, so that all on the way know it is alive.
+/// The interval of comments on a silent stream, which keep proxies from closing it.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 
-/// What an open stream takes: of the limit for all clients, and of its client's.
+/// The permits of an open stream: of the limit for all clients, and of the client's share.
 pub(crate) type StreamPermit = (OwnedSemaphorePermit, Option<KeyedPermit<Client>>);
 
 /// The content of a stream.
 pub(crate) enum StreamContent {
-    /// Changes. Those that are sent again are charged to the reader.
+    /// Changes. The reader is charged for repeated ones.
     Changes {
         feed: Arc<Feed>,
         follower: Follower,
         changes: watch::Receiver<()>,
         reader: MeteredReader,
     },
-    /// How the events flow.
+    /// The event flow.
     Flow(watch::Receiver<Latest>),
 }
 
-/// One client's stream. It takes nothing from the content before the client has taken what there
-/// was, so however slow it is, it costs no more.
+/// The stream of one client. It takes the next content only after the client has received the previous one,
+/// so a slow client costs no more memory.
 pub(crate) struct EventStream {
     pub(crate) greeting: Option<Bytes>,
     pub(crate) content: StreamContent,
     pub(crate) shutdown: CancellationToken,
-    /// When the token that opened it expires.
+    /// The time of expiry of the token.
     pub(crate) expires: Option<Instant>,
-    /// Until the browser that opened it signs out.
+    /// Completes when the browser's user signs out.
     pub(crate) signed_out: Pin<Box<dyn Future<Output = ()> + Send>>,
     pub(crate) _permit: StreamPermit,
 }
@@ -58,8 +58,8 @@ impl EventStream {
         }))
     }
 
-    /// What is sent next; `None` at the end: at the shutdown, or when who
-    /// listens would have to show a new token.
+    /// The next text; `None` at the end: at the shutdown, or when the token has expired or the session has
+    /// ended.
     async fn next(&mut self) -> Option<Bytes> {
         if self.shutdown.is_cancelled() {
             return None;
@@ -89,7 +89,7 @@ impl EventStream {
 }
 
 impl StreamContent {
-    /// What there is to tell, as soon as there is something. Nothing is lost if it is dropped.
+    /// Waits for the next text. Cancellation loses nothing.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             match self {

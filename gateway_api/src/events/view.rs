@@ -4,26 +4,26 @@ use common::contract::ids::{CustomerId, OrderId};
 
 use super::change::Whose;
 
-/// The changes that a client asked for, as far as it may see them.
+/// The changes that a client requested and may see.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct View {
-    /// Only what is about this order.
+    /// Only changes of this order.
     pub(crate) order: Option<OrderId>,
-    /// Only what concerns this customer, or everybody.
+    /// Only changes of this customer, and changes for all.
     pub(crate) customer: Option<CustomerId>,
-    /// Whether it includes orders and messages.
+    /// Whether the view includes orders and messages.
     pub(crate) orders: bool,
-    /// Whether e-mail addresses are whole.
+    /// Whether e-mail addresses are complete.
     pub(crate) addresses: bool,
 }
 
 impl View {
-    /// Whether it is all that there is, as it is.
+    /// Whether the view includes all changes, unmasked.
     pub(super) fn is_all(&self) -> bool {
         self.order.is_none() && self.customer.is_none() && self.orders && self.addresses
     }
 
-    /// Whether a message with these properties is in it.
+    /// Whether the view includes a message with these properties.
     pub(super) fn has(
         &self,
         of: Option<&Whose>,

@@ -47,17 +47,17 @@ type AccountPath = Result<Path<CustomerId>, PathRejection>;
 #[schema(as = Accounts)]
 #[expect(dead_code, reason = "it describes the answer; the answer is made of raw documents")]
 pub(crate) struct AccountsDocument {
-    /// In the order in which they were first taken up.
+    /// In the order of their creation.
     accounts: Vec<Account>,
-    /// The cursor of the next ones, if there may be any.
+    /// The cursor of the next page, if there may be one.
     #[schema(example = "e64")]
     next: Option<String>,
 }
 
 /// List accounts
 ///
-/// In the order of their creation. A page may have fewer accounts than requested although more follow, because it ends at 1 MiB: continue while
-/// there is a `next`.
+/// In the order of their creation. A page may have fewer accounts than requested although more follow,
+/// because it ends at 1 MiB: continue while there is a `next`.
 #[utoipa::path(
     get, path = "/accounts", tag = "customers", operation_id = "list_accounts",
     params(PageQuery),
@@ -115,12 +115,12 @@ pub(crate) async fn show(
     params(("id" = CustomerId, Path, description = "The customer's id"), RequestHeaders),
     request_body(content = DefineAccount, example = json!(examples::define_account())),
     responses(
-        (status = 200, description = "The account as this made it", body = Account,
+        (status = 200, description = "The account after the definition", body = Account,
             headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request")),
             example = json!(examples::account())),
         (status = 201, description = "The account is new", body = Account,
             headers(
-                ("Location" = String, description = "Where the account is: /accounts/{id}"),
+                ("Location" = String, description = "The path of the account: /accounts/{id}"),
                 ("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request"),
             ),
             example = json!(examples::new_account())),
@@ -140,7 +140,7 @@ pub(crate) async fn define(
     let defined: DefineAccount = parse(&json_bytes(&parts.headers, body).await?)?;
     defined.check()?;
     if caller.limited_to().is_some() && defined.balance > 0 {
-        let detail = "a customer does not say what a balance is at first";
+        let detail = "a customer may not set the initial balance";
         return Err(Problem::forbidden(detail).at("balance"));
     }
     let location = format!("/accounts/{id}");
@@ -173,7 +173,7 @@ pub(crate) async fn define(
     params(("id" = CustomerId, Path, description = "The customer's id"), RequestHeaders),
     request_body(content = Amount, example = json!(examples::amount(500))),
     responses(
-        (status = 200, description = "It came in", body = Deposit,
+        (status = 200, description = "The top-up has been applied", body = Deposit,
             headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request")),
             example = json!(examples::deposit())),
         NoCustomer, NotDone, BadBody, BadAmount,

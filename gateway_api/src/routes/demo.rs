@@ -45,25 +45,25 @@ pub(crate) struct InitData {
 
 /// Load the demo data
 ///
-/// Resets the demo customers and products to their initial values. Reserved stock stays reserved. The answer comes
-/// when the products can be ordered. With an `Idempotency-Key` the request can be repeated at any time: it takes
-/// effect once.
+/// Resets the demo customers and products to their initial values. Reserved stock stays reserved. The
+/// response is sent when the products can be ordered. With an `Idempotency-Key` the request can be
+/// repeated at any time: it takes effect once.
 #[utoipa::path(
     post, path = "/init-data", tag = "demo", operation_id = "init_data",
     params(RequestHeaders),
     responses(
-        (status = 200, description = "The demo customers and products are there", body = InitData,
+        (status = 200, description = "The demo customers and products are loaded", body = InitData,
             headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request")),
             example = json!({ "result": "success" })),
-        (status = 400, description = "The key does not fit", body = Problem, content_type = "application/problem+json",
+        (status = 400, description = "The key is invalid", body = Problem, content_type = "application/problem+json",
             example = json!(examples::wrong_key())),
-        (status = 409, description = "A newer definition was applied before one of these, which changed nothing", body = Problem, content_type = "application/problem+json",
+        (status = 409, description = "A newer definition was applied before one of these, which had no effect", body = Problem, content_type = "application/problem+json",
             example = json!(publish::superseded())),
-        (status = 500, description = "What is stored cannot be read", body = Problem, content_type = "application/problem+json",
-            example = json!(Problem::internal("what is stored cannot be read"))),
-        (status = 503, description = "Nothing can be published at the moment, or a service is too far behind; see Retry-After", body = Problem, content_type = "application/problem+json",
+        (status = 500, description = "The stored data cannot be read", body = Problem, content_type = "application/problem+json",
+            example = json!(Problem::internal("the stored data cannot be read"))),
+        (status = 503, description = "The events cannot be published at the moment, or a service is too far behind; see Retry-After", body = Problem, content_type = "application/problem+json",
             example = json!(Problem::unavailable("the demo data cannot be published at the moment"))),
-        (status = 504, description = "It is published, but inventory_service or account_service has not taken it up yet", body = Problem, content_type = "application/problem+json",
+        (status = 504, description = "The demo data is published, but inventory_service or account_service has not applied it yet", body = Problem, content_type = "application/problem+json",
             example = json!(not_taken_up())),
     ),
 )]
@@ -87,7 +87,7 @@ pub(crate) async fn init_data(
     Ok(key.name_in(answer))
 }
 
-/// Has the demo data defined, once for each key, and waits until the services have taken it up; gives
+/// Publishes the demo data, once for each key, and waits until the services have applied it. Returns
 /// whether an earlier request had done so.
 async fn load(
     gateway: &Gateway,
@@ -128,7 +128,7 @@ async fn load(
             && recorded::<_, Product>(reader, &stores.inventory, &products).await?.len()
                 == products.len()
         {
-            info!("the demo data is there");
+            info!("the demo data is loaded");
             return Ok(false);
         }
         if begun.elapsed() > TAKE_UP_TIMEOUT {
@@ -139,7 +139,7 @@ async fn load(
     Err(not_taken_up())
 }
 
-/// A definition that is asked for, and the id of that request.
+/// A requested definition and the id of its request.
 struct Asked<V> {
     id: Uuid,
     event: V,
@@ -182,7 +182,7 @@ fn published<T>(published: Result<T, ConnectionError>) -> Result<T, Problem> {
     published.map_err(|error| {
         error!("publishing the demo data failed: {error}");
         error.problem(
-            "what is stored cannot be read",
+            "the stored data cannot be read",
             "the demo data cannot be published at the moment",
         )
     })
@@ -190,7 +190,7 @@ fn published<T>(published: Result<T, ConnectionError>) -> Result<T, Problem> {
 
 fn not_taken_up() -> Problem {
     Problem::timeout(
-        "the demo data is published but not taken up yet; it will be as soon as inventory_service \
-         and account_service run",
+        "the demo data is published but not applied yet; inventory_service and account_service apply \
+         it as soon as they run",
     )
 }

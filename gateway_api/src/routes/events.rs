@@ -34,12 +34,12 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 #[derive(Deserialize, IntoParams, Debug)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct EventsQuery {
-    /// Only what is about this order: its `order` and `message` events.
+    /// Only the `order` and `message` events of this order.
     #[param(value_type = Option<uuid::Uuid>)]
     order: Option<OrderId>,
     /// Only `flow` events, once a second.
     flow: Option<bool>,
-    /// As the header `Last-Event-ID`, for the first connection of a page; the header wins.
+    /// Same as the header `Last-Event-ID`, for the first connection of a page; the header takes precedence.
     last_event_id: Option<String>,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct EventsQuery {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "it describes parameters")]
 pub(crate) struct ResumeHeaders {
-    /// The `id` of the last event that the client was told, at this or any other gateway.
+    /// The `id` of the last event that the client received, from this or any other gateway.
     #[param(rename = "Last-Event-ID", required = false)]
     last_event_id: Option<String>,
 }
@@ -79,7 +79,7 @@ pub(crate) struct ResumeHeaders {
     get, path = "/events", tag = "events", operation_id = "events",
     params(EventsQuery, ResumeHeaders),
     responses(
-        (status = 200, description = "The events, until either side ends it", body = String,
+        (status = 200, description = "The events, until either side closes the connection", body = String,
             content_type = "text/event-stream", example = json!(examples::event_stream())),
         NotRead,
     ),
@@ -94,14 +94,14 @@ pub(crate) async fn events(
     let query = pagination::query(query, &["order", "flow", "last_event_id"])?;
     let flow = query.flow.unwrap_or(false);
     if flow && query.order.is_some() {
-        return Err(Problem::bad_request("flow=true tells nothing of an order").at("order"));
+        return Err(Problem::bad_request("flow=true cannot be combined with an order").at("order"));
     }
     if flow && let Some(own) = caller.limited_to() {
         let detail = format!("the token is customer {own}'s, and flow=true is not for customers");
         return Err(Problem::forbidden(detail).at("flow"));
     }
     if query.order.is_some() && !caller.may(Scope::OrdersRead) {
-        let detail = "what happens to an order is told to those who may read orders";
+        let detail = "events of an order require the scope orders:read";
         return Err(forbidden(Scope::OrdersRead, detail).at("order"));
     }
     let permit = gateway.events.permit(reader.client())?;
@@ -129,15 +129,15 @@ pub(crate) async fn events(
     };
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
-        // A proxy that compressed the events would hold them back.
+        // A proxy that compressed the events would delay them.
         (header::CACHE_CONTROL, "no-store, no-transform"),
-        // nginx would hold them back in any case.
+        // nginx delays events unless this header is set.
         (HeaderName::from_static("x-accel-buffering"), "no"),
     ];
     Ok((headers, stream.into_body()).into_response())
 }
 
-/// How long it is until then, in seconds since 1970. Nothing lasts longer than a day.
+/// The duration until this time, in seconds since 1970, and at most a day.
 fn until(at: u64) -> Duration {
     let left =
         at.saturating_add(token::LEEWAY_SECONDS).saturating_mul(1_000).saturating_sub(now_millis());

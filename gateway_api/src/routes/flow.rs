@@ -29,7 +29,7 @@ use crate::{
 #[utoipa::path(
     get, path = "/flow", tag = "report", operation_id = "flow",
     responses(
-        (status = 200, description = "How the events flow", body = Flow, example = json!(examples::flow())),
+        (status = 200, description = "The event flow", body = Flow, example = json!(examples::flow())),
         NotRead,
     ),
 )]

@@ -47,17 +47,17 @@ type ProductPath = Result<Path<ProductId>, PathRejection>;
 #[schema(as = Products)]
 #[expect(dead_code, reason = "it describes the answer; the answer is made of raw documents")]
 pub(crate) struct ProductsDocument {
-    /// In the order in which they were first taken up.
+    /// In the order of their creation.
     products: Vec<Product>,
-    /// The cursor of the next ones, if there may be any.
+    /// The cursor of the next page, if there may be one.
     #[schema(example = "e64")]
     next: Option<String>,
 }
 
 /// List products
 ///
-/// In the order of their creation. A page may have fewer products than requested although more follow, because it ends at 1 MiB: continue while
-/// there is a `next`.
+/// In the order of their creation. A page may have fewer products than requested although more follow,
+/// because it ends at 1 MiB: continue while there is a `next`.
 #[utoipa::path(
     get, path = "/inventory", tag = "inventory", operation_id = "list_products",
     params(PageQuery),
@@ -113,12 +113,12 @@ pub(crate) async fn show(
     params(("id" = ProductId, Path, description = "The product's id"), RequestHeaders),
     request_body(content = DefineProduct, example = json!(examples::define_product())),
     responses(
-        (status = 200, description = "The product as this made it", body = Product,
+        (status = 200, description = "The product after the definition", body = Product,
             headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request")),
             example = json!(examples::product())),
         (status = 201, description = "The product is new", body = Product,
             headers(
-                ("Location" = String, description = "Where the product is: /inventory/{id}"),
+                ("Location" = String, description = "The path of the product: /inventory/{id}"),
                 ("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request"),
             ),
             example = json!(examples::new_product())),
@@ -167,7 +167,7 @@ pub(crate) async fn define(
     params(("id" = ProductId, Path, description = "The product's id"), RequestHeaders),
     request_body(content = Amount, example = json!(examples::amount(5))),
     responses(
-        (status = 200, description = "It came in", body = Delivery,
+        (status = 200, description = "The restock has been applied", body = Delivery,
             headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request")),
             example = json!(examples::delivery())),
         NoProduct, NotDone, BadBody, BadAmount,

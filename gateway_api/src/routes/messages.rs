@@ -31,15 +31,15 @@ use crate::{
 pub(crate) struct MessagesDocument {
     /// The newest first.
     messages: Vec<MessageSent>,
-    /// The cursor of the next older ones, if there are any.
+    /// The cursor of the next page with older messages, if there is one.
     #[schema(example = "m64")]
     next: Option<String>,
 }
 
 /// List the messages to a customer
 ///
-/// The newest message first. Pages are stable while messages arrive. A page may have fewer messages than requested although more follow, because it ends at 1 MiB: continue while
-/// there is a `next`.
+/// The newest message first. Pages are stable while messages arrive. A page may have fewer messages than
+/// requested although more follow, because it ends at 1 MiB: continue while there is a `next`.
 #[utoipa::path(
     get, path = "/customers/{id}/messages", tag = "customers", operation_id = "list_messages",
     params(("id" = CustomerId, Path, description = "The customer's id"), PageQuery),

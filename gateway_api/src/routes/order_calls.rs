@@ -62,7 +62,7 @@ pub(super) async fn call(
             subject.id = order,
             trace.id = trace_id(trace),
             status = problem.status,
-            "order_service was not reached: {detail}"
+            "order_service cannot be reached: {detail}"
         );
     })
 }

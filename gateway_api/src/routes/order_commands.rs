@@ -1,4 +1,4 @@
-//! Orders are placed and moved on by order_service.
+//! The calls that place and process orders, forwarded to order_service.
 
 use axum::{
     body::Body,
@@ -40,7 +40,7 @@ use crate::{
     responses(
         (status = 200, description = "The order is stored, with status `pending`", body = Order,
             headers(
-                ("Location" = String, description = "Where the order is: /order/{id}"),
+                ("Location" = String, description = "The path of the order: /order/{id}"),
                 ("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request"),
             ),
             example = json!(examples::placed())),
@@ -75,7 +75,7 @@ async fn change(
         check_own(gateway, caller, reader, id).await?;
     }
     let mut headers = call_headers(request, caller);
-    // With a key of its own the gateway can repeat the call when an answer got lost.
+    // With a key of its own the gateway can repeat the call if the answer is lost.
     let value = HeaderValue::from_str(&key.text);
     headers.insert(IDEMPOTENCY_KEY, value.expect("it came in a header, or is a UUID"));
     let response = match call(gateway, route, &headers, body).await {

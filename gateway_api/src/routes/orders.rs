@@ -60,7 +60,7 @@ use crate::{
 pub(crate) struct OrdersDocument {
     /// The newest first.
     orders: Vec<Order>,
-    /// The cursor of the next older ones, if there may be any.
+    /// The cursor of the next page with older orders, if there may be one.
     #[schema(example = "o64")]
     next: Option<String>,
 }
@@ -69,15 +69,15 @@ pub(crate) struct OrdersDocument {
 #[derive(Deserialize, IntoParams, Debug)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct OrdersQuery {
-    /// Only those of this customer.
+    /// Only orders of this customer.
     #[param(inline)]
     customer_id: Option<CustomerId>,
-    /// Only those that have this status.
+    /// Only orders with this status.
     status: Option<OrderStatus>,
-    /// The most orders wanted, 1 to 1,000.
+    /// The maximum number of orders on the page, 1 to 1,000.
     #[param(minimum = 1, maximum = 1000, example = 100)]
     limit: Option<u64>,
-    /// `next` of the page before.
+    /// The value of `next` of the previous page.
     #[param(max_length = 64)]
     cursor: Option<String>,
 }
@@ -118,13 +118,13 @@ pub(crate) async fn list(
     Ok(pagination::answer("orders", &found, "/orders", &query))
 }
 
-/// How many orders have each status.
+/// The number of orders with each status.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct OrderCounts {
-    /// A number for every status.
+    /// The number for each status.
     #[schema(value_type = std::collections::BTreeMap<String, u64>, example = json!({"pending": 1, "to-be-shipped": 12}))]
     counts: BTreeMap<&'static str, u64>,
-    /// All orders.
+    /// The number of all orders.
     #[schema(example = 13)]
     total: u64,
 }
@@ -191,7 +191,7 @@ async fn page(
     visitor: &Visitor,
     id: OrderId,
 ) -> Result<Page, Problem> {
-    // Before anything is read: the script follows what changes after that.
+    // The cursor is taken before the first read: the script follows all changes after that.
     let position = gateway.events.position().await;
     let facts = facts(&gateway.stores, caller, reader, id).await?;
     Ok(order_page::page(&facts, visitor, position))
@@ -205,7 +205,7 @@ async fn facts(
 ) -> Result<OrderFacts, Problem> {
     let facts = read(reader, "the order", async {
         let order = stores.order.get::<Order>(&id).await?;
-        // Another customer's order is answered like one that does not exist.
+        // Another customer's order gets the same answer as an unknown order.
         let order = order.filter(|order| caller.reaches(&order.customer_id));
         let Some(order) = order else { return Ok(None) };
         let stock = async {

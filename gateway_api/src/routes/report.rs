@@ -38,7 +38,7 @@ use crate::{
     },
 };
 
-/// The room for accounts, and for products, in the report.
+/// The maximum size of the accounts, and of the products, in the report.
 const LIST_ROOM: Room = Room { entities: PAGE_LIMIT, bytes: PAGE_BYTES / 4 };
 
 /// The number of orders on the page.
@@ -48,7 +48,7 @@ const PAGE_ROWS: u64 = 25;
 /// The number of customers to choose from on the page.
 const PAGE_CHOICES: u64 = 100;
 
-/// The report, as the API document describes it. What is served has the entities as they are stored.
+/// The report, for the API document. The served report has the entities as they are stored.
 #[derive(ToSchema, Debug)]
 #[schema(as = Report)]
 #[expect(dead_code, reason = "it describes the answer; the answer is made of raw documents")]
@@ -59,7 +59,7 @@ pub(crate) struct ReportDocument {
     inventory: Vec<Product>,
     /// Orders, the newest first.
     orders: Vec<Order>,
-    /// The cursor of the next older orders, if there are any.
+    /// The cursor of the next page with older orders, if there is one.
     #[schema(example = "o64")]
     next: Option<String>,
 }
@@ -150,7 +150,7 @@ async fn page(
     query: Result<Query<ReportQuery>, QueryRejection>,
 ) -> Result<layout::Page, Problem> {
     let query = pagination::query(query, ReportQuery::names())?;
-    // Before anything is read: the script follows what changes after that.
+    // The cursor is taken before the first read: the script follows all changes after that.
     let position = gateway.events.position().await;
     let facts = facts(&gateway.stores, caller, reader, query).await?;
     Ok(report_page::page(&facts, visitor, position))
@@ -206,12 +206,12 @@ async fn facts(
     })
 }
 
-/// Those that can be read: the services complain of the others.
+/// The entities that can be read: the services report the others.
 fn entities<E: DeserializeOwned>(documents: &[Box<RawValue>]) -> Vec<E> {
     documents.iter().filter_map(|document| serde_json::from_str(document.get()).ok()).collect()
 }
 
-/// The names that the rows of these orders show, as far as they can be read.
+/// The readable names for the rows of these orders.
 async fn names(stores: &Stores, orders: &[Order]) -> Names {
     let (customers, products) = Names::needed(orders);
     let (customers, products) = tokio::join!(

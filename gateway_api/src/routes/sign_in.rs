@@ -1,4 +1,4 @@
-//! The pages by which browsers sign in and out. They are for browsers alone, so all answers are pages.
+//! The pages for sign-in and sign-out. Only browsers use them, so all answers are pages.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -20,7 +20,7 @@ use crate::{
     web::{render, signed_out},
 };
 
-/// The routes by which browsers sign in and out.
+/// The routes for sign-in and sign-out.
 pub(crate) fn router() -> Router<Gateway> {
     Router::new()
         .route("/sign-in", get(begin))
@@ -47,7 +47,7 @@ async fn begin(
     answer(&visitor, flow.and_then(|flow| flow.begin(&headers, then)))
 }
 
-/// Takes the browser back from the provider.
+/// Receives the browser from the provider.
 async fn finish(
     State(gateway): State<Gateway>,
     Extension(visitor): Visiting,
@@ -65,13 +65,13 @@ async fn finish(
     response
 }
 
-/// Ends the session here, and leads to the provider to end it there.
+/// Ends the session here, and redirects to the provider to end it there.
 async fn sign_out(
     State(gateway): State<Gateway>,
     Extension(visitor): Visiting,
     headers: HeaderMap,
 ) -> Response {
-    // Here it ends even if the provider is away.
+    // The session here ends even if the provider cannot be reached.
     let cookies = match gateway.gate.sign_out(&headers) {
         Ok(cookies) => cookies,
         Err(problem) => return answer(&visitor, Err(problem)),
@@ -90,12 +90,12 @@ async fn confirm(State(gateway): State<Gateway>, Extension(visitor): Visiting) -
     answer(&visitor, flow.map(|_| signed_out::page().into_response(&visitor)))
 }
 
-/// Nothing of this is for caches.
+/// Forbids caching.
 fn answer(visitor: &Visitor, answer: Result<Response, Problem>) -> Response {
     let mut response = render::always_page(visitor, answer);
     let kept = HeaderValue::from_static("no-store");
     response.headers_mut().insert(header::CACHE_CONTROL, kept);
-    // The address has the code in it.
+    // The address contains the code.
     let quiet = HeaderValue::from_static("no-referrer");
     response.headers_mut().insert(header::REFERRER_POLICY, quiet);
     response

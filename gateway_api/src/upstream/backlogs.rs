@@ -37,13 +37,13 @@ impl Backlogs {
         Self { limit, memory, lags: Mutex::default() }
     }
 
-    /// Checks that the event's Redis and those of its readers, who store what follows from it, have room,
-    /// and that the readers have caught up far enough, in one exchange with Redis. Requests that are checked
-    /// at the same moment may all pass.
+    /// Checks in one exchange with Redis that the event's Redis and those of its readers, which store its
+    /// effects, have memory left, and that the backlogs of the readers are within the limit. Concurrent
+    /// requests may all pass.
     ///
     /// # Errors
     ///
-    /// 503: Redis is nearly full, a service is too far behind, or Redis is away.
+    /// 503: Redis is nearly full or cannot be reached, or a service is too far behind.
     pub(crate) async fn check<V: Event>(
         &self,
         reader: &MeteredReader,
@@ -86,8 +86,7 @@ impl Backlogs {
     }
 }
 
-/// The backlog of the reader that is furthest behind. A service that never ran has the whole stream
-/// before it.
+/// The largest backlog of all readers. The backlog of a service that never ran is the whole stream.
 fn largest(
     stream: Stream,
     facts: &StreamFacts,
@@ -124,7 +123,7 @@ mod tests {
         let (account, message) = ("account_service", "msg_service");
         assert_eq!(found(&[group(account, 2, 3), group(message, 4, 0)]), Some((account, 5)));
         assert_eq!(found(&[group(account, 2, 3), group(message, 4, 2)]), Some((message, 6)));
-        // A group of somebody else does not count, and one that does not exist has read nothing.
+        // Groups of other readers are ignored, and a missing group has read nothing.
         assert_eq!(found(&[group(account, 2, 3), group("other", 90, 0)]), Some((message, 20)));
     }
 }

@@ -16,11 +16,11 @@ use tracing::info;
 
 use super::{publish::publish, stores::Stores};
 
-/// How many customers there are.
+/// The number of demo customers.
 const CUSTOMER_COUNT: usize = 3;
 
-/// Publishes the demo customers, the demo products or both, whichever there are none of: neither
-/// entities nor events that will make some.
+/// Publishes the demo customers if there are no customers, and the demo products if there are no products:
+/// neither entities nor events that will create some.
 pub(crate) async fn seed_what_is_missing(stores: &Stores) -> Result<(), ConnectionError> {
     if is_empty::<Account>(&stores.account, AccountCreated::STREAM).await? {
         info!("there are no customers yet: loading the demo customers");

@@ -12,10 +12,10 @@ use common::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// How the events flow at a moment.
+/// A sample of the event flow.
 #[derive(Clone, PartialEq, Debug, Serialize, ToSchema)]
 pub(crate) struct Flow {
-    /// When, in milliseconds since 1970.
+    /// The time of the sample, in milliseconds since 1970.
     #[schema(example = 1_767_225_600_000_u64)]
     pub at: u64,
     /// The streams that services read, in the order of an order's life.
@@ -24,52 +24,52 @@ pub(crate) struct Flow {
     pub dead: Vec<DeadLetters>,
 }
 
-/// How the events of a stream flow.
+/// The flow of a stream.
 #[derive(Clone, PartialEq, Debug, Serialize, ToSchema)]
 pub(crate) struct StreamFlow {
-    /// The stream.
+    /// The key of the stream.
     #[schema(example = "events:{order}_created")]
     pub stream: &'static str,
-    /// Its topic.
+    /// The topic of the stream.
     #[schema(example = "order")]
     pub topic: &'static str,
-    /// How many entries it has.
+    /// The number of entries in the stream.
     #[schema(example = 10)]
     pub length: u64,
-    /// How many entries a second came; not known at first, nor with Redis 6.2.
+    /// Appended entries per second; unknown in the first sample and with Redis 6.2.
     #[schema(example = 1.5)]
     pub rate: Option<f64>,
-    /// The groups that read it.
+    /// The consumer groups of the stream.
     pub groups: Vec<GroupFlow>,
-    /// How many entries ever came.
+    /// The number of entries that were ever appended.
     #[serde(skip)]
     #[schema(ignore)]
     added: Option<u64>,
 }
 
-/// How a service gets on with a stream.
+/// The progress of a consumer group on a stream.
 #[derive(Clone, PartialEq, Debug, Serialize, ToSchema)]
 pub(crate) struct GroupFlow {
-    /// The service.
+    /// The name of the group, which is that of its service.
     #[schema(example = "inventory_service")]
     pub group: &'static str,
-    /// How many entries wait to be delivered to it.
+    /// The number of entries that are not delivered to the group yet.
     #[schema(example = 0)]
     pub lag: u64,
-    /// Whether `lag` is an estimate: Redis does not count it, or not reliably (before Redis 7.0, after
-    /// entries were deleted, and after a restart from an append-only file).
+    /// Whether `lag` is an estimate, because Redis does not count it, or not reliably (before Redis 7.0,
+    /// after entries were deleted, and after a restart from an append-only file).
     #[schema(example = false)]
     pub lag_is_estimate: bool,
-    /// How many were delivered and are not acknowledged.
+    /// The number of entries that are delivered and not acknowledged.
     #[schema(example = 0)]
     pub pending: u64,
-    /// How many a second were delivered; not known at first, nor with Redis 6.2.
+    /// Delivered entries per second; unknown in the first sample and with Redis 6.2.
     #[schema(example = 1.5)]
     pub rate: Option<f64>,
-    /// How many instances have read it in the last day; 0 if the service never ran.
+    /// The number of instances that read the stream in the last day; 0 if the service never ran.
     #[schema(example = 1)]
     pub consumers: u64,
-    /// How many were ever delivered.
+    /// The number of entries that were ever delivered.
     #[serde(skip)]
     #[schema(ignore)]
     read: Option<u64>,
@@ -78,22 +78,22 @@ pub(crate) struct GroupFlow {
 /// The dead letters of a topic.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
 pub(crate) struct DeadLetters {
-    /// The topic whose owner could not handle them.
+    /// The topic whose owner could not handle the entries.
     #[schema(example = "order")]
     pub topic: &'static str,
-    /// How many there are.
+    /// The number of dead letters.
     #[schema(example = 0)]
     pub count: u64,
 }
 
-/// What XINFO says of a stream and its groups, each with its lag.
+/// The answer of XINFO for a stream and its groups, each with its lag.
 pub(super) type StreamAndGroups = (StreamFacts, Vec<(GroupFacts, Lag)>);
 
 impl Flow {
-    /// Finds the rates from what was known so long before.
+    /// Sets the rates from an earlier sample of this age.
     pub(super) fn compare(&mut self, before: &Self, time: Duration) {
         let rate = |now: Option<u64>, before: Option<u64>| {
-            // A stream that was emptied counts from the beginning.
+            // An emptied stream counts from the beginning.
             let count = u32::try_from(now?.checked_sub(before?)?).ok()?;
             Some((f64::from(count) / time.as_secs_f64() * 10.0).round() / 10.0)
         };
@@ -128,7 +128,7 @@ impl StreamFlow {
 }
 
 impl GroupFlow {
-    /// A service that never ran: it will begin with the first entry.
+    /// The group of a service that never ran, which will begin with the first entry.
     fn absent(group: &'static str, length: u64) -> Self {
         Self {
             group,
@@ -158,7 +158,7 @@ impl GroupFlow {
 
 #[cfg(test)]
 impl Flow {
-    /// So much waits for every reader of every stream, and that many a second are delivered.
+    /// A flow with this backlog and this rate for each reader of each stream.
     pub(crate) fn everywhere(waiting: u64, rate: f64) -> Self {
         use common::contract::streams::{self, topics};
         let streams = streams::ALL.into_iter().filter(|stream| !stream.readers().is_empty());

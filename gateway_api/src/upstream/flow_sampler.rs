@@ -1,6 +1,6 @@
-//! Samples of the event flow, from the bookkeeping of the streams and their groups.
+//! Samples the event flow from the counters of the streams and their groups.
 //!
-//! Sampled once a second while somebody looks, and once for all who do.
+//! One sample per second serves all clients; without clients no samples are taken.
 
 use std::{
     collections::HashMap,
@@ -27,40 +27,40 @@ use tracing::{info, warn};
 
 use super::flow::{DeadLetters, Flow, StreamAndGroups, StreamFlow};
 
-/// How often a sample is taken.
+/// The interval of samples.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
-/// How long samples are taken after somebody asked for one: rates need two.
+/// The time for which samples continue after a request, because rates need two.
 const SAMPLING_LINGER: Duration = Duration::from_secs(5);
-/// How long Redis may take for a sample.
+/// The timeout of a sample.
 const READ_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A sample, encoded for those who look.
+/// An encoded sample.
 #[derive(Debug)]
 pub(crate) struct Sample {
     taken: Instant,
     pub(crate) flow: Flow,
-    /// As JSON.
+    /// The sample as JSON.
     pub(crate) json: Bytes,
-    /// As a server-sent event.
+    /// The sample as a server-sent event.
     pub(crate) event: Bytes,
 }
 
-/// The last sample; none if there is none yet, or if the last one could not be taken.
+/// The last sample; `None` if there is none yet or the last one failed.
 pub(crate) type Latest = Option<Arc<Sample>>;
 
 /// Takes samples while clients follow them.
 #[derive(Debug)]
 pub(crate) struct FlowSampler {
-    /// Each follower has a receiver.
+    /// The sender of samples; each follower has a receiver.
     latest: watch::Sender<Latest>,
-    /// Somebody came.
+    /// Signals a new follower.
     asked: watch::Sender<()>,
-    /// Until when samples are taken though nobody has a receiver.
+    /// The time until which samples are taken without receivers.
     until: Mutex<Instant>,
 }
 
 impl FlowSampler {
-    /// Starts to take samples, as soon as somebody looks.
+    /// Starts the sampler, which takes samples while there are followers.
     pub(crate) fn start(context: &ServiceContext) -> Arc<Self> {
         let sampler = Arc::new(Self {
             latest: watch::Sender::default(),
@@ -88,18 +88,18 @@ impl FlowSampler {
         sampler
     }
 
-    /// Each new sample.
+    /// A receiver of new samples.
     pub(crate) fn follow(&self) -> watch::Receiver<Latest> {
         let samples = self.latest.subscribe();
         self.asked.send_replace(());
         samples
     }
 
-    /// A sample that is fresh.
+    /// A fresh sample.
     ///
     /// # Errors
     ///
-    /// 503: it cannot be taken.
+    /// 503: the sample cannot be taken.
     pub(crate) async fn now(&self) -> Result<Arc<Sample>, Problem> {
         *self.until() = Instant::now() + SAMPLING_LINGER;
         let mut samples = self.follow();
@@ -111,7 +111,7 @@ impl FlowSampler {
             let changed = tokio::time::timeout(REQUEST_TIMEOUT, samples.changed()).await;
             latest = changed.ok().and_then(|_| samples.borrow_and_update().clone());
         }
-        latest.ok_or_else(|| Problem::unavailable("the flow cannot be seen at the moment"))
+        latest.ok_or_else(|| Problem::unavailable("the flow cannot be read at the moment"))
     }
 
     fn until(&self) -> MutexGuard<'_, Instant> {
@@ -128,7 +128,7 @@ impl FlowSampler {
         let mut failing = false;
         loop {
             while !self.is_wanted() {
-                // Rates over the time when nobody looked would tell nothing of now.
+                // Rates over a time without samples would not describe the present.
                 before = None;
                 if asked.changed().await.is_err() {
                     return;
@@ -138,7 +138,7 @@ impl FlowSampler {
             let sample = match look(&mut servers).await {
                 Ok(mut flow) => {
                     if std::mem::take(&mut failing) {
-                        info!("the flow can be seen again");
+                        info!("the flow can be read again");
                     }
                     if let Some(before) = &before {
                         flow.compare(&before.flow, taken - before.taken);
@@ -147,7 +147,7 @@ impl FlowSampler {
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
-                        warn!("the flow cannot be seen: {error}; trying again until it can");
+                        warn!("the flow cannot be read: {error}; retrying");
                     }
                     None
                 }
@@ -174,7 +174,7 @@ struct Server {
     lags: LagMeter,
 }
 
-/// Asks each server for all that it has, in one go.
+/// Queries all streams of each server in one exchange.
 async fn look(servers: &mut [Server]) -> Result<Flow, ConnectionError> {
     let mut answers = HashMap::new();
     for Server { link, topics, lags } in servers {

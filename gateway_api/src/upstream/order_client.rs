@@ -1,4 +1,4 @@
-//! The gateway's client towards order_service: kept-alive connections, several instances, repeats.
+//! The gateway's client of order_service: persistent connections, several instances, retries.
 
 use std::{
     fmt,
@@ -21,17 +21,17 @@ use hyper_util::{
 };
 use tracing::{debug, error};
 
-/// The longest duration of a call, retries included. Longer than order_service itself takes to give up.
+/// The timeout of a call, including retries. Longer than the timeouts of order_service itself.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest duration of connecting.
+/// The timeout of connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// The longest duration of one attempt, where there are other instances.
+/// The timeout of one attempt if there are other instances.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// The time for which an instance that failed is tried last, in milliseconds.
 const INSTANCE_COOLDOWN_MILLIS: u64 = 5_000;
 /// The number of attempts of a call, unless there are more instances.
 const ATTEMPT_LIMIT: usize = 3;
-/// The largest answer that is accepted, in bytes: orders of earlier versions may have thousands of steps.
+/// The maximum size of an answer, in bytes: orders of earlier versions may have thousands of steps.
 const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
 
 /// The URL of an instance of order_service.
@@ -46,7 +46,7 @@ impl FromStr for OrderServiceUrl {
         let uri: Uri = text.parse().map_err(|_| form())?;
         let plain = uri.scheme() == Some(&uri::Scheme::HTTP) && matches!(uri.path(), "" | "/");
         match uri.authority() {
-            // A name and a password would be shown by --help and in logs, and be of no use.
+            // Credentials would appear in --help and in logs, without any use.
             Some(authority)
                 if plain && uri.query().is_none() && !authority.as_str().contains('@') =>
             {
@@ -63,7 +63,7 @@ impl fmt::Display for OrderServiceUrl {
     }
 }
 
-/// A call to order_service: one of its routes, never a path from outside.
+/// A call to order_service: one of its routes, never a path of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OrderRoute {
     /// `POST /order`
@@ -99,7 +99,7 @@ impl OrderRoute {
         }
     }
 
-    /// The order that it is about, if it exists already.
+    /// The order of the call, if it exists already.
     pub(crate) fn order(self) -> Option<OrderId> {
         match self {
             Self::Place => None,
@@ -112,7 +112,7 @@ impl OrderRoute {
     }
 }
 
-/// Calls the instances of order_service in turn.
+/// Calls the instances of order_service in rotation.
 #[derive(Debug)]
 pub(crate) struct OrderClient {
     client: Client<HttpConnector, Full<Bytes>>,
@@ -131,14 +131,14 @@ struct Instance {
 }
 
 impl OrderClient {
-    /// A client of these instances, at least one, that shows them the secret.
+    /// A client of these instances, at least one, that sends them the secret.
     pub(crate) fn new(instances: Vec<OrderServiceUrl>, secret: Option<&Secret>) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
-            // Before order_service closes it, whatever its KEEP_ALIVE_MS is.
+            // Shorter than the KEEP_ALIVE_MS of order_service.
             .pool_idle_timeout(Duration::from_millis(KEEP_ALIVE_MS.start() / 2))
             .build(connector);
         let instance = |url| Instance { url, cooldown_until: AtomicU64::new(0) };
@@ -151,8 +151,8 @@ impl OrderClient {
         Self { client, instances, secret, next: AtomicUsize::new(0), begun: Instant::now() }
     }
 
-    /// Makes the call, and again at another instance if one is away, breaks off or hangs: the calls
-    /// are safe to repeat, reads as they are and all others by their `Idempotency-Key`.
+    /// Makes the call, and repeats it at another instance if one cannot be reached, disconnects or hangs.
+    /// Repetition is safe: reads have no effects, and all other calls have an `Idempotency-Key`.
     ///
     /// # Errors
     ///
@@ -166,7 +166,7 @@ impl OrderClient {
         match tokio::time::timeout(CALL_TIMEOUT, self.try_all(route, headers, body)).await {
             Ok(answer) => answer,
             Err(_) => Err(Problem::timeout(
-                "the order service did not answer in time; repeat the request, a POST with the \
+                "order_service did not answer in time; repeat the request, a POST with the \
                  same Idempotency-Key",
             )),
         }
@@ -179,23 +179,23 @@ impl OrderClient {
         body: Bytes,
     ) -> Result<Response<Bytes>, Problem> {
         let order = self.order();
-        // A single instance gets all the time there is.
+        // A single instance gets the whole time.
         let timeout = if order.len() > 1 { ATTEMPT_TIMEOUT } else { CALL_TIMEOUT };
         let mut refusal = None;
         for attempt in 0..ATTEMPT_LIMIT.max(order.len()) {
             let instance = order[attempt % order.len()];
             let answer = self.try_one(&instance.url, route, headers, body.clone());
             match tokio::time::timeout(timeout, answer).await {
-                // That instance cannot at the moment; another one may.
+                // Another instance may be available.
                 Ok(Ok(answer)) if answer.status() == StatusCode::SERVICE_UNAVAILABLE => {
                     refusal = Some(answer);
                 }
                 Ok(Ok(answer)) if answer.status() == StatusCode::UNAUTHORIZED => {
-                    error!(instance = %instance.url, "order_service does not take this gateway's ORDER_SERVICE_SECRET");
+                    error!(instance = %instance.url, "order_service does not accept this gateway's ORDER_SERVICE_SECRET");
                 }
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => {
-                    debug!(instance = %instance.url, "order_service is away: {error:#}");
+                    debug!(instance = %instance.url, "order_service cannot be reached: {error:#}");
                 }
                 Err(_) => debug!(instance = %instance.url, "order_service hangs"),
             }
@@ -207,13 +207,13 @@ impl OrderClient {
         }
         refusal.ok_or_else(|| {
             Problem::unavailable(
-                "the order service is away; repeat the request, a POST with the same \
+                "order_service is not available; repeat the request, a POST with the same \
                  Idempotency-Key",
             )
         })
     }
 
-    /// All instances in turn, those that failed lately last.
+    /// All instances in rotation, recently failed ones last.
     fn order(&self) -> Vec<&Instance> {
         let first = self.next.fetch_add(1, Ordering::Relaxed) % self.instances.len();
         let (before, from) = self.instances.split_at(first);

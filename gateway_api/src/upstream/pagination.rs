@@ -1,5 +1,5 @@
-//! Pages of a list: their queries, their cursors, and the answers. A page ends at a number of entities or at
-//! a number of bytes, whichever comes first.
+//! Pagination of lists: queries, cursors and answers. A page ends at a number of entities or at a number of
+//! bytes, whichever comes first.
 
 use axum::{
     extract::{Query, rejection::QueryRejection},
@@ -12,20 +12,20 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
-/// The most entities on one page.
+/// The maximum number of entities on a page.
 pub(crate) const PAGE_LIMIT: u64 = 1_000;
-/// How many there are if the client does not say.
+/// The default number of entities on a page.
 const DEFAULT_PAGE_LIMIT: u64 = 100;
-/// The most bytes of entities on one page, unless a single one has more.
+/// The maximum number of bytes of entities on a page, unless a single entity is larger.
 pub(crate) const PAGE_BYTES: usize = 1024 * 1024;
-/// Which page is wanted.
+/// The query of a page.
 #[derive(Deserialize, IntoParams, Debug, Default)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct PageQuery {
-    /// The most entries wanted, 1 to 1,000.
+    /// The maximum number of entries on the page, 1 to 1,000.
     #[param(minimum = 1, maximum = 1000, example = 100)]
     pub(crate) limit: Option<u64>,
-    /// `next` of the page before.
+    /// The value of `next` of the previous page.
     #[param(max_length = 64)]
     pub(crate) cursor: Option<String>,
 }
@@ -35,13 +35,13 @@ impl PageQuery {
     ///
     /// # Errors
     ///
-    /// 400: it is not 1 to 1,000.
+    /// 400: the limit is not 1 to 1,000.
     pub(crate) fn limit_or(&self, usual: u64) -> Result<u64, Problem> {
         let limit = self.limit.unwrap_or(usual);
         if (1..=PAGE_LIMIT).contains(&limit) {
             return Ok(limit);
         }
-        let detail = format!("limit is 1 to {PAGE_LIMIT}, not {limit}");
+        let detail = format!("limit must be 1 to {PAGE_LIMIT}, not {limit}");
         Err(Problem::bad_request(detail).at("limit"))
     }
 
@@ -49,21 +49,21 @@ impl PageQuery {
         self.limit_or(DEFAULT_PAGE_LIMIT)
     }
 
-    /// The position that the cursor stands for, if there is one.
+    /// The position of the cursor, if there is one.
     ///
     /// # Errors
     ///
-    /// 400: it is not a cursor of this kind.
+    /// 400: the cursor is not one of this list.
     pub(crate) fn position(&self, kind: PageCursor) -> Result<Option<u64>, Problem> {
         self.cursor.as_deref().map(|cursor| kind.parse(cursor)).transpose()
     }
 }
 
-/// The parameters of a query: 400, naming the one at fault.
+/// Parses the parameters of a query.
 ///
 /// # Errors
 ///
-/// The problem to answer.
+/// 400, with the name of the invalid parameter.
 pub(crate) fn query<Q: DeserializeOwned>(
     query: Result<Query<Q>, QueryRejection>,
     names: &[&str],
@@ -79,8 +79,8 @@ pub(crate) fn query<Q: DeserializeOwned>(
     }
 }
 
-/// A cursor is a position in a list that only grows: what is before it never moves. Its first
-/// letter tells the list, so that no cursor is taken for another's.
+/// A cursor is a position in a list that only grows, so entities before it never move. Its first letter
+/// identifies the list, so that cursors of other lists are refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum PageCursor {
     AllOrders,
@@ -111,10 +111,10 @@ impl PageCursor {
 }
 
 fn not_a_cursor() -> Problem {
-    Problem::bad_request("that cursor is not `next` of a page of this").at("cursor")
+    Problem::bad_request("the cursor is not the `next` of a page of this list").at("cursor")
 }
 
-/// A page: entities as they are stored, and the cursor of the next one, if there is one.
+/// A page: stored documents of entities, and the cursor of the next page, if there is one.
 #[derive(Default)]
 pub(crate) struct Found {
     pub(crate) entities: Vec<Box<RawValue>>,
@@ -122,13 +122,13 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// How many bytes it has.
+    /// The number of bytes of the page.
     pub(crate) fn bytes(&self) -> usize {
         self.entities.iter().map(|it| it.get().len()).sum()
     }
 }
 
-/// What a page has room for.
+/// The limits of a page.
 #[derive(Clone, Copy)]
 pub(crate) struct Room {
     pub(crate) entities: u64,
@@ -141,7 +141,7 @@ impl From<u64> for Room {
     }
 }
 
-/// A JSON answer that takes no more memory than it is long.
+/// A JSON answer without spare capacity.
 pub(crate) fn json(body: &impl Serialize) -> Response {
     let body = serde_json::to_vec(body).expect("it has string keys only").into_boxed_slice();
     ([(header::CONTENT_TYPE, "application/json")], Bytes::from(body)).into_response()
@@ -175,7 +175,7 @@ pub(crate) fn linked(
 ) -> Response {
     if let Some(next) = next {
         let query: String = query.iter().map(|(name, value)| format!("{name}={value}&")).collect();
-        // Names, numbers and ids of the system's own: nothing in them needs escaping.
+        // Names, numbers and ids of the system need no escaping.
         let link = format!("<{path}?{query}cursor={next}>; rel=\"next\"");
         if let Ok(link) = HeaderValue::from_str(&link) {
             response.headers_mut().insert(header::LINK, link);
@@ -188,7 +188,7 @@ pub(crate) fn linked(
 ///
 /// # Errors
 ///
-/// 400: it is not such a cursor.
+/// 400: the text is not such a cursor.
 pub(crate) fn member(cursor: &str) -> Result<&str, Problem> {
     let member = cursor.strip_prefix('s').ok_or_else(not_a_cursor)?;
     let (time, id) = member.split_once('-').ok_or_else(not_a_cursor)?;

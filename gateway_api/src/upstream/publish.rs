@@ -1,5 +1,4 @@
-//! Commands that travel as events: published on an owner's stream, and answered once the owner has
-//! taken them up.
+//! Commands as events: published on an owner's stream, and answered when the owner has applied them.
 
 use std::{iter, time::Duration};
 
@@ -31,26 +30,26 @@ use super::{
 };
 use crate::access::{limits::reader::MeteredReader, tokens::caller::Caller};
 
-/// The longest wait until the owner has taken up an event.
+/// The maximum wait until the owner has applied a command.
 pub(crate) const TAKE_UP_TIMEOUT: Duration = Duration::from_secs(4);
-/// The first and the longest pause between two looks at whether it has.
+/// The first and the longest pause between two checks.
 const POLL_INTERVALS: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(100)];
 
-/// The pauses between looks at whether an event was taken up, which mostly takes a moment: each is twice as
-/// long as the one before, up to a limit.
+/// The pauses between checks whether a command is applied, which usually takes a moment: each is twice as
+/// long as the previous one, up to a limit.
 pub(crate) fn pauses() -> impl Iterator<Item = Duration> + Send {
     let [first, longest] = POLL_INTERVALS;
     iter::successors(Some(first), move |pause| Some((*pause * 2).min(longest)))
 }
 
-/// What publishing a command needs.
+/// Publishes commands.
 #[derive(Clone, Copy)]
 pub(crate) struct Publisher<'a> {
     pub(crate) stores: &'a Stores,
     pub(crate) backlogs: &'a Backlogs,
 }
 
-/// Publishes events; gives their entries.
+/// Publishes events; returns the ids of their entries.
 pub(crate) async fn publish<V: Event>(
     store: &SharedLink,
     events: &[V],
@@ -81,7 +80,7 @@ fn entry_id(value: &Value) -> EntryId {
     text.parse().unwrap_or_default()
 }
 
-/// The key of a request: the client's, or one made here so that the answer can name it.
+/// The key of a request: the client's, or a generated one, which the answer contains.
 pub(crate) struct RequestKey {
     pub(crate) text: String,
     pub(crate) given: bool,
@@ -90,7 +89,7 @@ pub(crate) struct RequestKey {
 impl RequestKey {
     /// # Errors
     ///
-    /// 400: the client's does not fit.
+    /// 400: the client's key is invalid.
     pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
         let given = idempotency_key(headers)?;
         Ok(match given {
@@ -99,8 +98,8 @@ impl RequestKey {
         })
     }
 
-    /// Names the key in an answer after which the request may have had its effect all the same:
-    /// with this key the client can find out.
+    /// Adds the key to an answer after which the request may still take effect, so that the client can
+    /// repeat the request with it.
     pub(crate) fn name_in(&self, mut response: Response) -> Response {
         if response.status().is_server_error()
             && let Ok(key) = HeaderValue::from_str(&self.text)
@@ -111,9 +110,9 @@ impl RequestKey {
     }
 }
 
-/// Has something defined, once for each key, and answers with what its owner's record of the request
-/// says: how it was when the request had its effect. `location` is the path of what has this id, `event` the
-/// event of the request with an id of its own, `shown` what the caller may see of it.
+/// Publishes a definition, once for each key, and answers with the owner's record of the request: the state
+/// when the request took effect. `location` is the path of the entity, `event` makes the event from the id
+/// of the request, `shown` reduces the entity to the part that the caller may see.
 pub(crate) async fn define<V: Event + PartialEq, E: Entity>(
     publisher: Publisher<'_>,
     (location, defined): (&str, &E::Id),
@@ -126,7 +125,7 @@ where
     Definition<V, E>: Entity<Id = Uuid>,
 {
     let key = RequestKey::of(headers)?;
-    // Each resource has requests of its own kind; which one it is about shows in the event.
+    // Each resource has its own kind of requests; the event contains the id of the resource.
     let kind = format!("define-{}", V::STREAM.topic().name());
     let id = request_id(&kind, caller.key(), &key.text);
     let event = event(id);
@@ -138,14 +137,14 @@ where
         {
             return Ok((record, true));
         }
-        // Where what stands cannot be read, the owner could only make a dead letter of the event.
+        // If the stored entity cannot be read, the owner could only make a dead letter of the event.
         read_for_command(reader, store.get::<E>(defined)).await?;
         publisher.backlogs.check::<V>(reader, publisher.stores).await?;
         let trace = trace(headers);
         let entry =
             command_outcome(publish(store, std::slice::from_ref(&event), trace.as_deref()).await)?;
         let record = taken_up::<Definition<V, E>>(reader, store, &id).await?;
-        // Of several calls with one key, the others' events came after the one that counts.
+        // Of several calls with one key, only the first event has an effect.
         let replayed = key.given && Some(&record.entry) != entry.first();
         Ok((record, replayed))
     };
@@ -165,29 +164,29 @@ where
     Ok(key.name_in(answer.unwrap_or_else(IntoResponse::into_response)))
 }
 
-/// Something that comes in once: an event, and the record that its owner keeps of it.
+/// A restock or a top-up: an event that has its effect once, and the owner's record of it.
 pub(crate) trait Incoming: Entity<Id = Uuid> {
     /// The event.
     type Event: Event;
-    /// What it comes in to.
+    /// The type of the product or account.
     type Owner: Entity;
-    /// What kind of request it is, for its id.
+    /// The kind of the request, which is part of its id.
     const PURPOSE: &'static str;
     /// The event with this id.
     fn event(&self, id: Uuid) -> Self::Event;
-    /// What it comes in to.
+    /// The id of the product or account.
     fn owner(&self) -> &<Self::Owner as Entity>::Id;
-    /// Whether the record is of the same request as this one.
+    /// Whether the record belongs to the same request.
     fn is_same(&self, other: &Self) -> bool;
-    /// The entry that brought it.
+    /// The entry of the event.
     fn entry(&self) -> EntryId;
-    /// Why it was turned away, if it was.
+    /// The reason of a refusal, if there was one.
     fn refused(&self) -> Option<Refused>;
-    /// The answer where there is nothing that it could come in to.
+    /// The answer if the product or account does not exist.
     fn unknown(&self) -> Problem;
 }
 
-/// Has something come in, once for each key.
+/// Publishes a restock or a top-up, once for each key.
 pub(crate) async fn bring_in<R: Incoming + Serialize>(
     publisher: Publisher<'_>,
     wanted: &R,
@@ -214,24 +213,23 @@ async fn bring_in_with<R: Incoming + Serialize>(
     {
         return outcome(&record, wanted, true);
     }
-    // Nothing is recorded for a mistake that can be noticed now: once it is put right, the request
-    // may be repeated.
+    // Mistakes that are detected here are not recorded, so the corrected request may use the same key.
     if read_for_command(reader, store.get::<R::Owner>(wanted.owner())).await?.is_none() {
         return Err(wanted.unknown());
     }
     publisher.backlogs.check::<R::Event>(reader, publisher.stores).await?;
     let entry = command_outcome(publish(store, &[wanted.event(id)], trace).await)?.pop();
     let record = taken_up::<R>(reader, store, &id).await?;
-    // Of several calls with one key, the others' events came after the one that counts.
+    // Of several calls with one key, only the first event has an effect.
     let replayed = key.given && Some(record.entry()) != entry;
     outcome(&record, wanted, replayed)
 }
 
-/// The record of a request, once its owner has taken the event up.
+/// Waits for the owner's record of a request.
 ///
 /// # Errors
 ///
-/// 504: it has not in time. Otherwise as [`read_for_command`].
+/// 504: the record did not appear in time. Otherwise as [`read_for_command`].
 async fn taken_up<R: Entity<Id = Uuid>>(
     reader: &MeteredReader,
     store: &SharedLink,
@@ -249,10 +247,10 @@ async fn taken_up<R: Entity<Id = Uuid>>(
     tokio::time::timeout(TAKE_UP_TIMEOUT, looking).await.unwrap_or_else(|_| Err(not_taken_up()))
 }
 
-/// 409: its entry was handled after that of a newer definition.
+/// 409: a newer definition was applied before.
 pub(crate) fn superseded() -> Problem {
     Problem::superseded(
-        "a newer definition was applied before this one, which changed nothing; repeat it with a new \
+        "a newer definition was applied before this one, which had no effect; repeat it with a new \
          Idempotency-Key if it is still wanted",
     )
 }
@@ -264,21 +262,21 @@ fn key_reused() -> Problem {
     Problem::key_reused(detail).at("Idempotency-Key")
 }
 
-/// Says of an answer that it is that of an earlier request.
+/// Marks an answer as the answer to an earlier request.
 pub(crate) fn mark_replayed(mut response: Response) -> Response {
     response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
     response
 }
 
-/// 504: the owner has not taken the event up.
+/// 504: the owner has not applied the command.
 fn not_taken_up() -> Problem {
     Problem::timeout(
-        "it is published but not taken up yet; it will be as soon as its service runs. Repeat the \
+        "the command is published but not applied yet; its service applies it as soon as it runs. Repeat the \
          request with the same Idempotency-Key",
     )
 }
 
-/// The answer that the record of a request stands for.
+/// The answer according to the record of a request.
 fn outcome<R: Incoming + Serialize>(
     record: &R,
     wanted: &R,
@@ -290,7 +288,7 @@ fn outcome<R: Incoming + Serialize>(
     match record.refused() {
         Some(Refused::Unknown) => return Err(record.unknown()),
         Some(Refused::TooMuch) => {
-            let detail = "with so much the sum could not be counted any more";
+            let detail = "the resulting sum would exceed the largest number";
             return Err(Problem::invalid_field(detail).at("amount"));
         }
         None => {}

@@ -1,5 +1,5 @@
-//! Queries of entities through the indexes of their owners. The cost of a page does not depend on how much
-//! is stored.
+//! Queries of entities through the indexes of their owners. The cost of a page does not depend on the amount
+//! of stored data.
 
 use common::{
     connection::{error::ConnectionError, shared_link::SharedLink},
@@ -24,10 +24,10 @@ use super::{
 };
 use crate::access::{limits::reader::MeteredReader, tokens::caller::Caller};
 
-/// How many entities are read together: with the largest that services store, as much as a page.
+/// The number of entities per read: those of the maximum size fill a page.
 const READ_BATCH: usize = 64;
 
-/// 404, as order_service says it.
+/// 404, in the words of order_service.
 pub(crate) fn unknown_order(id: OrderId) -> Problem {
     Problem::not_found(format!("there is no order {id}"))
 }
@@ -67,7 +67,7 @@ pub(crate) async fn orders(
     }
 }
 
-/// How many orders that the caller reaches have each status.
+/// The number of orders with each status that the caller may see.
 pub(crate) async fn count_orders(
     stores: &Stores,
     caller: &Caller,
@@ -75,7 +75,7 @@ pub(crate) async fn count_orders(
     counts(&stores.order, caller.limited_to()).await
 }
 
-/// The accounts that the caller may see, as the caller may see them.
+/// The accounts that the caller may see, with masked e-mail addresses if required.
 pub(crate) async fn accounts(
     store: &SharedLink,
     caller: &Caller,
@@ -101,7 +101,7 @@ pub(crate) async fn accounts(
     Ok(found)
 }
 
-/// The account as the caller may see it.
+/// The account, with a masked e-mail address if required.
 pub(crate) fn shown_account(account: Account, caller: &Caller) -> Account {
     if caller.sees_address_of(&account.id) {
         return account;
@@ -109,7 +109,7 @@ pub(crate) fn shown_account(account: Account, caller: &Caller) -> Account {
     Account { email: masked(&account.email), ..account }
 }
 
-/// The newest of the listed entities before that position, newest first.
+/// The newest listed entities before this position, the newest first.
 pub(crate) async fn newest<E: Entity>(
     store: &SharedLink,
     list: &str,
@@ -128,7 +128,7 @@ pub(crate) async fn newest<E: Entity>(
     Ok(Found { entities, next: (start > 0).then(|| kind.text(start)) })
 }
 
-/// The listed entities from that position on, in the order in which they joined the list.
+/// The listed entities from this position, in the order of the list.
 pub(crate) async fn oldest<E: Entity>(
     store: &SharedLink,
     list: &str,
@@ -148,8 +148,7 @@ pub(crate) async fn oldest<E: Entity>(
     Ok(Found { entities, next: next.map(|next| PageCursor::Entities.text(next)) })
 }
 
-/// The sorted set of the orders that have this status, and with what those members begin that are one
-/// customer's.
+/// The sorted set of the orders with this status, and the prefix of the members of one customer.
 fn set_of(customer: Option<&CustomerId>, status: OrderStatus) -> (String, String) {
     match customer {
         Some(customer) => (keys::customers_orders_with(status), keys::of_customer(customer)),
@@ -157,7 +156,7 @@ fn set_of(customer: Option<&CustomerId>, status: OrderStatus) -> (String, String
     }
 }
 
-/// The newest orders that have that status. The cursor is the last one of the page before.
+/// The newest orders with this status. The cursor is the last order of the previous page.
 pub(crate) async fn with_status(
     store: &SharedLink,
     customer: Option<&CustomerId>,
@@ -184,13 +183,13 @@ pub(crate) async fn with_status(
     let orders = documents::<Order>(store, &ids, room).await?;
     let last = orders.len().checked_sub(1).filter(|_| orders.len() < members.len());
     let next = last.map(|last| format!("s{}", members[last]));
-    // One may have moved on between the two reads.
+    // The status of an order may have changed between the two reads.
     let orders = orders.into_iter().flatten();
     let entities = orders.filter(|order| has_status(order, status)).collect();
     Ok(Found { entities, next })
 }
 
-/// How many orders have each status, of all or of one customer's.
+/// The number of orders with each status, of all customers or of one.
 pub(crate) async fn counts(
     store: &SharedLink,
     customer: Option<&CustomerId>,
@@ -208,8 +207,8 @@ pub(crate) async fn counts(
     Ok(OrderStatus::ALL.into_iter().zip(counts).collect())
 }
 
-/// The messages about the last attempts of an order, the oldest first; `false` if there may be older
-/// ones. There is one of each kind for each attempt, so none is searched for.
+/// The messages about the last attempts of an order, the oldest first; `false` if there may be older ones.
+/// Their ids follow from kind and attempt, so no search is necessary.
 pub(crate) async fn messages_about(
     store: &SharedLink,
     order: &Order,
@@ -260,14 +259,14 @@ async fn listed(
     Ok(ids.collect())
 }
 
-/// The stored documents of the first of the entities with these ids, as far as there is room for them:
-/// `None` where there is none that can be read.
+/// The stored documents of the first entities with these ids, up to the limits of the page; `None` for an
+/// entity that is missing or cannot be read.
 async fn documents<E: Entity>(
     store: &SharedLink,
     ids: &[Vec<u8>],
     room: Room,
 ) -> Result<Vec<Option<Box<RawValue>>>, ConnectionError> {
-    // Clients get the document as it is stored, so it has to be one that the API describes.
+    // Clients get the stored document, so it must match the API document.
     let document = |json: &str| {
         from_object::<E>(json)?;
         RawValue::from_string(json.to_owned()).map_err(|error| error.to_string())

@@ -11,19 +11,19 @@ use common::{
     },
 };
 
-/// The largest number of pages of lines that are read for one order.
+/// The maximum number of pages of queues that are read for one order.
 const BACKORDER_PAGE_LIMIT: u64 = 20;
 
 /// The orders before an order in a backorder queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Ahead {
-    /// Their number, and the quantity that they wait for.
+    /// The number of orders, and their total quantity.
     Few { orders: u64, pieces: u64 },
-    /// More than are counted.
+    /// More orders than are counted.
     Many,
 }
 
-/// The orders before this one in the line of each product, as far as the lines can be read.
+/// The orders before this one in the backorder queue of each product, if the queues can be read.
 pub(crate) async fn ahead(
     store: &SharedLink,
     order: &Order,
@@ -31,7 +31,7 @@ pub(crate) async fn ahead(
 ) -> Result<Vec<(ProductId, Ahead)>, ConnectionError> {
     let waits = order.status == OrderStatus::OutOfStock;
     let lines: Vec<&Product> = products.iter().filter(|it| waits && it.line.waiting > 0).collect();
-    // One read of a bounded size, however many and however long the lines are.
+    // One read of a bounded size, for any number and length of queues.
     let each = BACKORDER_PAGE_LIMIT.checked_div(lines.len() as u64).unwrap_or(0).max(1);
     let most = usize::try_from(BACKORDER_PAGE_LIMIT).unwrap_or(usize::MAX);
     let mut ids = Vec::new();
@@ -51,8 +51,8 @@ pub(crate) async fn ahead(
     Ok(ahead.collect())
 }
 
-/// The orders before this one on the first pages of a line; `None` where one of these pages was not
-/// read, or where the order is not in the line.
+/// The orders before this one on the first pages of a queue; `None` if one of these pages was not read, or
+/// the order is not in the queue.
 fn orders_ahead<'p>(
     order: OrderId,
     product: &Product,

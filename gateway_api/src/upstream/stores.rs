@@ -15,9 +15,9 @@ use crate::access::limits::reader::MeteredReader;
 pub(crate) struct Stores {
     /// Orders.
     pub order: SharedLink,
-    /// Products, and what clients say of them.
+    /// Products, and the records of requests about them.
     pub inventory: SharedLink,
-    /// Accounts, and what clients say of them.
+    /// Accounts, and the records of requests about them.
     pub account: SharedLink,
     /// Messages.
     pub message: SharedLink,
@@ -36,12 +36,12 @@ impl Stores {
     }
 }
 
-/// Reads within the time limit, once the client has a permit.
+/// Reads within the time limit, when the client has a permit.
 ///
 /// # Errors
 ///
-/// 429: the client has read too much. 500: what is stored cannot be read, today or later. 503: Redis cannot
-/// be read. 504: it took too long.
+/// 429: the client has read too much. 500: the stored data is unreadable. 503: Redis cannot be read.
+/// 504: the read took too long.
 pub(crate) async fn read<T>(
     reader: &MeteredReader,
     what: &str,
@@ -56,7 +56,7 @@ pub(crate) async fn read<T>(
     })
 }
 
-/// Reads what a page for people can do without: `None` if it cannot be read, with an error in the log.
+/// Reads optional data of a page: `None` if it cannot be read, with an error in the log.
 pub(crate) async fn read_optional<T>(
     what: &str,
     reading: impl Future<Output = Result<T, ConnectionError>>,
@@ -64,7 +64,7 @@ pub(crate) async fn read_optional<T>(
     reading.await.inspect_err(|error| error!("a page is shown without {what}: {error}")).ok()
 }
 
-/// Reads what a command needs, once the client has a permit.
+/// Reads the data that a command needs, when the client has a permit.
 ///
 /// # Errors
 ///
@@ -73,16 +73,16 @@ pub(crate) async fn read_for_command<T>(
     reader: &MeteredReader,
     reading: impl Future<Output = Result<T, ConnectionError>>,
 ) -> Result<T, Problem> {
-    command_outcome(reader.read("what is stored", reading).await?)
+    command_outcome(reader.read("the stored data", reading).await?)
 }
 
-/// 503: Redis is away. 500: what is stored cannot be read.
+/// 503: Redis cannot be reached. 500: the stored data cannot be read.
 pub(crate) fn command_outcome<T>(read: Result<T, ConnectionError>) -> Result<T, Problem> {
     read.map_err(|error| {
         error!("a command did not reach its owner: {error}");
         error.problem(
-            "what is stored cannot be read",
-            "it cannot be stored at the moment; repeat the request with the same \
+            "the stored data cannot be read",
+            "the command cannot be stored at the moment; repeat the request with the same \
              Idempotency-Key",
         )
     })

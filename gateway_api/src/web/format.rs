@@ -1,4 +1,4 @@
-//! Statuses, numbers, times and quantities as people read them.
+//! Formats statuses, numbers, times and quantities for people.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -23,7 +23,7 @@ pub(crate) const fn label(status: OrderStatus) -> &'static str {
     }
 }
 
-/// The buttons that an order of this status has; whether it takes them is for order_service to say.
+/// The buttons of an order with this status; order_service decides whether the order permits them.
 pub(crate) const fn actions(status: OrderStatus) -> &'static [&'static str] {
     match status {
         OrderStatus::Pending | OrderStatus::OutOfStock | OrderStatus::PaymentRequired => {
@@ -36,7 +36,7 @@ pub(crate) const fn actions(status: OrderStatus) -> &'static [&'static str] {
     }
 }
 
-/// A number with its thousands set apart.
+/// A number with separated thousands.
 pub(crate) struct Grouped(pub(crate) u64);
 
 impl fmt::Display for Grouped {
@@ -77,8 +77,8 @@ pub(crate) fn utc(at: Millis) -> String {
     format!("{} {} UTC", &text[..10], &text[11..19])
 }
 
-/// Year, month and day of a day since 1970 (days are counted from the first of March of a year, so
-/// that the odd day of leap years comes last).
+/// Year, month and day of a day since 1970 (days are counted from the first of March, so that the
+/// leap day comes last).
 const fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);
@@ -91,7 +91,7 @@ const fn civil(days: u64) -> (u64, u64, u64) {
     (year, month, day)
 }
 
-/// How long ago: `12 s`, `3 min`, `2 h`, `4 d`.
+/// The age of an event: `12 s`, `3 min`, `2 h`, `4 d`.
 pub(crate) fn age(millis: Millis) -> String {
     let seconds = millis / 1_000;
     match seconds {
@@ -102,7 +102,7 @@ pub(crate) fn age(millis: Millis) -> String {
     }
 }
 
-/// How long something took: `12 ms`, `1.5 s`, `3 min 5 s`, `2 h 4 min`, `3 d 2 h`.
+/// A duration: `12 ms`, `1.5 s`, `3 min 5 s`, `2 h 4 min`, `3 d 2 h`.
 pub(crate) fn took(millis: Millis) -> String {
     let seconds = millis / 1_000;
     match millis {
@@ -114,7 +114,7 @@ pub(crate) fn took(millis: Millis) -> String {
     }
 }
 
-/// A text of others, cut where it would take too much room.
+/// A text of clients, truncated if it is too long.
 pub(crate) fn short(text: &str, limit: usize) -> String {
     match text.char_indices().nth(limit) {
         None => text.to_owned(),

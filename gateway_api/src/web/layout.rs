@@ -8,8 +8,8 @@ use maud::{DOCTYPE, Markup, html};
 use super::assets;
 use crate::access::{sign_in::path::sign_in_path, visitor::Visitor};
 
-/// Nothing is loaded from elsewhere, nothing within a page is run or styles it, nobody frames it.
-/// Forms lead here, and by signing out on to the provider: browsers look at where they end up.
+/// The content security policy: no resources of other hosts, no inline scripts or styles, no framing.
+/// Forms may lead to this gateway, and signing out to the provider, because browsers check redirects too.
 fn content_security_policy(visitor: &Visitor) -> String {
     let provider = visitor.leads_to.as_ref().map_or(String::new(), |origin| format!(" {origin}"));
     format!(
@@ -25,15 +25,15 @@ const NAV: [(&str, &str); 4] =
 /// The title of a page, and its script.
 #[derive(Default)]
 pub(crate) struct Frame {
-    /// For the window.
+    /// The title of the window.
     pub(crate) title: String,
-    /// Tells the script what to do; empty: nothing.
+    /// The name of the page for the script; empty: the page needs no script.
     pub(crate) kind: &'static str,
-    /// Its own path in [`NAV`], if it is there.
+    /// The path of the page in [`NAV`], if it is there.
     pub(crate) nav: &'static str,
     /// The id of the element at which the main contents begin.
     pub(crate) skip_to: &'static str,
-    /// The event id from which its script follows changes, if that is known.
+    /// The event id from which the script follows changes, if known.
     pub(crate) position: Option<String>,
 }
 
@@ -59,7 +59,7 @@ pub(crate) fn problem(problem: &Problem, visitor: &Visitor) -> Response {
             p.problem-status { (problem.status) }
             h1 #title { (problem.title) }
             @if let Some(detail) = &problem.detail { p { (detail) } }
-            @if let Some(field) = &problem.field { p { "It is about " code { (field) } "." } }
+            @if let Some(field) = &problem.field { p { "Field: " code { (field) } "." } }
             p { a.button href="/report" { "Go to the report" } }
         }
     };
@@ -73,7 +73,7 @@ fn respond(status: StatusCode, frame: &Frame, visitor: &Visitor, content: &Marku
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "same-origin"),
-        // What customers see, or operators of customers, is kept nowhere, nor for those who go back.
+        // Pages with data of customers are not cached, not even for the back button.
         (header::CACHE_CONTROL, "no-store"),
         (header::VARY, "accept"),
     ];
@@ -128,7 +128,7 @@ fn document(frame: &Frame, visitor: &Visitor, content: &Markup) -> Markup {
     }
 }
 
-/// Whether a page of [`NAV`] is of use to the visitor.
+/// Whether a page of [`NAV`] is useful to the visitor.
 fn is_for(visitor: &Visitor, path: &str) -> bool {
     path != "/flow" || visitor.limited_to().is_none()
 }
@@ -147,7 +147,7 @@ fn user_menu(visitor: &Visitor) -> Markup {
     }
 }
 
-/// Says whether the page follows what happens, and what did; the script keeps it up to date.
+/// Shows whether the page follows changes, and the last changes; the script keeps it up to date.
 pub(crate) fn live_line(as_of: &str) -> Markup {
     html! {
         p #live.live role="status" aria-live="polite" data-state="off" {

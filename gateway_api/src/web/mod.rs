@@ -1,5 +1,5 @@
-//! The pages that people see in a browser: made whole here, readable without the script, which
-//! only adds life and buttons. Programs get JSON at the same addresses.
+//! The pages for browsers: rendered completely here and readable without the script, which only adds
+//! updates and buttons. Programs get JSON at the same addresses.
 
 mod assets;
 pub(crate) mod flow;
@@ -22,12 +22,12 @@ use http::Uri;
 use self::render::Representation;
 use crate::page_problem::PageProblem;
 
-/// The routes of pages that programs do not share.
+/// The routes of pages without a JSON form.
 pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new().route("/", get(root)).merge(assets::router())
 }
 
-/// Browsers begin at the report.
+/// Redirects browsers to the report.
 async fn root(representation: Representation, uri: Uri) -> Result<Response, PageProblem> {
     match representation {
         Representation::Page => Ok(render::negotiated(Redirect::to("/report").into_response())),

@@ -1,9 +1,9 @@
-//! Whether a request wants a page to look at or JSON (RFC 9110, section 12.5.1).
+//! Negotiates between HTML and JSON (RFC 9110, section 12.5.1).
 
 use http::{HeaderMap, header};
 
-/// Whether the client prefers HTML over JSON, as browsers do. A client that accepts anything, or does not
-/// say what it accepts, gets JSON.
+/// Whether the client prefers HTML over JSON, as browsers do. Clients that accept any type or send no
+/// `Accept` get JSON.
 pub(crate) fn wants_html(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter();
     let ranges: Vec<Range> = accepted
@@ -36,7 +36,7 @@ impl Range {
         })
     }
 
-    /// How closely it describes the media type, if it does.
+    /// How specifically the range matches the media type, if it matches.
     fn closeness(&self, kind: &str, subkind: &str) -> Option<u8> {
         match (self.kind.as_str(), self.subkind.as_str()) {
             ("*", "*") => Some(0),
@@ -47,7 +47,7 @@ impl Range {
     }
 }
 
-/// `0` to `1` with up to three decimals; what is none of that does not count as a wish.
+/// `0` to `1` with up to three decimals; other weights are ignored.
 fn weight(text: &str) -> u32 {
     let weight: f32 = text.parse().unwrap_or(0.0);
     if !(0.0..=1.0).contains(&weight) {
@@ -62,7 +62,7 @@ fn weight(text: &str) -> u32 {
     thousandths
 }
 
-/// The weight of the closest range counts, whatever wider ones say.
+/// The weight of the most specific range counts.
 fn quality(ranges: &[Range], kind: &str, subkind: &str) -> u32 {
     let fitting = ranges.iter().filter_map(|range| {
         range.closeness(kind, subkind).map(|closeness| (closeness, range.weight))

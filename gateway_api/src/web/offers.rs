@@ -1,4 +1,4 @@
-//! The buttons that are of use to a visitor.
+//! The buttons that are useful to a visitor.
 
 use common::contract::order_status::OrderStatus;
 
@@ -11,12 +11,12 @@ impl Visitor {
         self.may(Scope::OrdersRead)
     }
 
-    /// Whether the visitor can do something, by its name in [`Visitor::all_offers`].
+    /// Whether the visitor may take an action, by its name in [`Visitor::all_offers`].
     pub(crate) fn offers(&self, what: &str) -> bool {
         self.all_offers().split(' ').any(|offered| offered == what)
     }
 
-    /// The steps of an order with this status that the visitor can ask for.
+    /// The steps of an order with this status that the visitor may request.
     pub(crate) fn actions(&self, status: OrderStatus) -> Vec<&'static str> {
         let needed =
             |action: &str| if matches!(action, "ship" | "complete") { "ship" } else { "order" };
@@ -24,7 +24,7 @@ impl Visitor {
         actions.filter(|action| self.offers(needed(action))).collect()
     }
 
-    /// The names of all that the visitor can do, for the script.
+    /// The names of all actions that the visitor may take, for the script.
     pub(crate) fn all_offers(&self) -> String {
         let offers = [
             ("order", self.may(Scope::OrdersWrite)),

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, Uri, header, request::Parts};
 use super::{layout, negotiate::wants_html};
 use crate::{access::visitor::Visitor, page_problem::PageProblem};
 
-/// The representation that a client prefers, where there is a page as well as JSON. An extractor.
+/// The representation that a client prefers, for routes with a page and JSON. An extractor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Representation {
     /// HTML.
@@ -58,12 +58,12 @@ pub(crate) fn refusal(problem: Problem, headers: &HeaderMap) -> Response {
     }
 }
 
-/// A response of routes that are for browsers alone.
+/// A response of routes that only browsers use.
 pub(crate) fn always_page(visitor: &Visitor, answer: Result<Response, Problem>) -> Response {
     answer.unwrap_or_else(|problem| layout::problem(&problem, visitor))
 }
 
-/// A response of a route that has another one for clients with another preference.
+/// A response of a route with several representations.
 pub(crate) fn negotiated(mut response: Response) -> Response {
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     response

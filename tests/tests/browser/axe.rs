@@ -1,5 +1,5 @@
-//! axe-core, which looks for what people with disabilities stumble over. It comes from a package on
-//! PyPI into cargo's target directory.
+//! axe-core, which checks pages for barriers for people with disabilities. It is downloaded from a package
+//! on PyPI into cargo's target directory.
 
 use std::{
     fs, io,
@@ -12,19 +12,19 @@ use tokio::sync::OnceCell;
 
 use crate::tab::Tab;
 
-/// The package that has it, and what its file must be.
+/// The package of axe-core, and the hash of its file.
 const PACKAGE: &str = "axe-playwright-python==0.1.8";
 const SHA256: &str = "fdd263c998388f1a8e67cad02677e612d946248bd44d163be5e8650ea31f95f8";
 const FILE: &str = "axe_playwright_python/axe.min.js";
 
-/// Counts only what is certainly wrong, with where it is and what is wrong with it.
+/// Returns only certain violations, each with its element and its reason.
 const CHECK: &str = "const done = arguments[arguments.length - 1]; \
     axe.run().then( \
         (found) => done(found.violations.flatMap(({ id, nodes }) => \
             nodes.map((node) => `${id} at ${node.target}: ${node.failureSummary}`))), \
         (error) => done([String(error)]));";
 
-/// The page as it is now has nothing that axe-core objects to.
+/// Asserts that axe-core finds no violation on the page in its present state.
 pub(crate) async fn assert_accessible(tab: &Tab, what: &str) {
     tab.run(script().await).await;
     let violations = tab.run_async(CHECK).await;
@@ -41,7 +41,7 @@ async fn script() -> &'static str {
     SCRIPT.get_or_init(read).await
 }
 
-/// Where the script is, after it was downloaded if need be.
+/// The path of the script, which is downloaded if necessary.
 fn provide() -> io::Result<PathBuf> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let kept = target.join(PACKAGE.replace("==", "-"));
@@ -58,7 +58,7 @@ fn provide() -> io::Result<PathBuf> {
         run(download.arg("--dest").arg(&wheels).arg("--requirement").arg(&wanted))?;
         let wheel = fs::read_dir(&wheels)?.next().ok_or(io::ErrorKind::NotFound)??.path();
         run(Command::new(&python).args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&unpacked))?;
-        // Whole or not at all; another process may have been faster.
+        // Renamed when complete; another process may have been faster.
         let _ = fs::rename(&unpacked, &kept);
     }
     Ok(kept.join(FILE))

@@ -15,21 +15,21 @@ use stack::{
 use system_tests::{Client, eventually};
 use tempfile::TempDir;
 
-/// How long a browser may take for what usually takes a moment: it is heavy, and machines that run
-/// tests are busy.
+/// The timeout of steps that usually take a moment: browsers are heavy, and machines that run tests are
+/// busy.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A WebDriver server of the test's own.
+/// A WebDriver server of one test.
 pub(crate) struct Driver {
     process: ServiceProcess,
     url: String,
     capabilities: Value,
-    /// The browser's profile, which goes after the processes.
+    /// The browser's profile, which is deleted after the end of the processes.
     _dir: TempDir,
 }
 
 impl Driver {
-    /// A server that is ready, for browsers that run scripts or do not.
+    /// A ready server, for browsers with or without scripts.
     pub(crate) async fn start(runs_scripts: bool) -> Self {
         let browser = tokio::task::spawn_blocking(provision::browser).await.expect("no panic");
         let browser = browser.unwrap_or_else(|error| panic!("{error}"));
@@ -51,12 +51,12 @@ impl Driver {
         driver
     }
 
-    /// Where it is.
+    /// The URL of the server.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    /// What the browser is to be like.
+    /// The capabilities of the browser.
     pub(crate) fn capabilities(&self) -> fantoccini::wd::Capabilities {
         self.capabilities.as_object().expect("an object").clone()
     }
@@ -78,7 +78,7 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // The browser is of its group. Killed alone, chromedriver would leave it behind.
+        // The browser is in the same process group. Otherwise it would outlive a killed chromedriver.
         let _ = killpg(Pid::from_raw(self.process.pid().cast_signed()), Signal::SIGKILL);
     }
 }
@@ -106,7 +106,7 @@ fn capabilities(chromium: &Path, dir: &Path, runs_scripts: bool) -> Value {
                 // Letters without coloured edges, as on most screens.
                 "--disable-lcd-text",
                 "--lang=en-US",
-                // The browser ends with the pipe, whatever becomes of chromedriver.
+                // The browser ends with the pipe, even if chromedriver is killed.
                 "--remote-debugging-pipe",
                 profile,
             ],

@@ -10,7 +10,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn an_empty_report_offers_the_demo_data_where_it_says_that_there_is_none() {
+async fn an_empty_report_offers_the_demo_data_in_its_empty_lists() {
     visit(async |visit| {
         let (tab, system) = (&visit.tab, &visit.system);
         let () = redis::cmd("FLUSHALL").query_async(&mut system.redis().await).await.expect("OK");
@@ -37,7 +37,7 @@ async fn an_empty_report_offers_the_demo_data_where_it_says_that_there_is_none()
 }
 
 #[tokio::test]
-async fn where_only_the_customers_are_gone_their_list_offers_the_demo_data() {
+async fn a_list_without_customers_offers_the_demo_data() {
     let options = StackOptions { isolated: true, ..StackOptions::default() };
     visit_with(options, true, async |visit| {
         let (tab, system) = (&visit.tab, &visit.system);

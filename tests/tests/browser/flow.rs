@@ -1,10 +1,10 @@
-//! The picture of the flow shows where it hurts.
+//! The diagram of the flow shows the service that is behind.
 
 use stack::Service;
 
 use crate::visit::visit;
 
-/// A script that is true once the arrow from order_service to msg_service is as wanted.
+/// A script that is true when the arrow from order_service to msg_service has this level.
 fn arrow(wanted: &str) -> String {
     format!(
         "const arrow = document.querySelector('[data-arrow=\"order_service>msg_service\"].arrow'); \

@@ -1,4 +1,4 @@
-//! The form to order, and its errors where they belong.
+//! The form to order, with errors next to their fields.
 
 use http::Method;
 use serde_json::json;
@@ -6,10 +6,10 @@ use serde_json::json;
 use crate::{orders::statuses, visit::visit};
 
 #[tokio::test]
-async fn the_form_places_orders_and_shows_errors_where_they_belong() {
+async fn the_form_places_orders_and_shows_errors_at_their_fields() {
     visit(async |visit| {
         let tab = &mut visit.tab;
-        // Refusals are what this is about; the browser mentions each in the console.
+        // The test causes refusals, and the browser reports each in the console.
         tab.forgive("status of 422");
         tab.open_live("/report").await;
         tab.click("#place-order").await;
@@ -36,11 +36,11 @@ async fn the_form_places_orders_and_shows_errors_where_they_belong() {
         tab.sees_text("#orders tr", products).await;
         tab.sees_text("#orders tr", "Carol").await;
         tab.sees_text("#orders tr .o-total", "1,000").await;
-        // The form is empty again, the error gone.
+        // The form is empty again, and the error has disappeared.
         tab.sees_text("#order-total", "0").await;
         tab.sees("no error", "return document.querySelector('#order-products-error').hidden").await;
 
-        // What it knows of products is what the page shows: a name that changes arrives.
+        // The form takes the names of products from the page: a changed name arrives.
         let renamed = json!({ "name": "Speaker <b>&", "price": 401, "amount": 0 });
         let answer = visit.system.ask(Method::PUT, "/inventory/203", Some(&renamed)).await;
         assert!(answer.status.is_success(), "{}", answer.text());

@@ -1,10 +1,10 @@
-//! All can be done with the keyboard alone, and one always sees where one is.
+//! All functions work with the keyboard alone, and the focus is always visible.
 
 use fantoccini::key::Key;
 
 use crate::{orders::statuses, tab::Tab, visit::visit};
 
-/// Goes on with Tab to what is wanted. Everything on the way shows that it is focused.
+/// Presses Tab until the wanted element has the focus. Each element on the way shows its focus.
 async fn tab_to(tab: &Tab, css: &str) {
     let mut passed = Vec::new();
     while passed.len() < 150 {
@@ -24,13 +24,13 @@ async fn everything_can_be_done_with_the_keyboard_alone() {
     visit(async |visit| {
         let tab = &visit.tab;
         tab.open_live("/report").await;
-        // The first thing is a way past the rest.
+        // The first link skips the navigation.
         tab_to(tab, "a.skip").await;
         tab.press(Key::Enter).await;
         tab.sees("the orders", "return document.activeElement.id === 'orders-heading'").await;
         tab_to(tab, "#counts [data-filter='pending']").await;
 
-        // An order, from the products on.
+        // An order, from the products to the button.
         tab.open_live("/report").await;
         tab_to(tab, "[data-product='201'] .more").await;
         tab.press(Key::Space).await;
@@ -45,7 +45,7 @@ async fn everything_can_be_done_with_the_keyboard_alone() {
         tab.sees("it is paid", &statuses(&["to-be-shipped"])).await;
         assert!(tab.has_focus("#place-order").await, "{:?}", tab.focus().await);
 
-        // A dialog: it takes the focus and gives it back, whether it is left or finished.
+        // A dialog takes the focus and returns it, both when cancelled and when completed.
         tab_to(tab, "[data-account='102'] .top-up").await;
         tab.press(Key::Enter).await;
         tab.sees("a dialog", "return document.activeElement.id === 'amount'").await;
@@ -71,7 +71,7 @@ async fn everything_can_be_done_with_the_keyboard_alone() {
         tab_to(tab, "#next [data-action='ship']").await;
         tab.press(Key::Space).await;
         tab.sees_text("#order-status", "Shipped").await;
-        // The button that was pressed is gone: the focus is on the one in its place.
+        // The pressed button has disappeared: the focus is on the button in its place.
         tab.sees(
             "the next button",
             "return document.activeElement.matches('[data-action=complete]')",

@@ -1,5 +1,5 @@
-//! What every page promises: it is readable without a script, fits on a phone, and axe-core finds
-//! nothing.
+//! Properties of every page: it is readable without a script, fits on a phone, and axe-core finds no
+//! violation.
 
 use serde_json::json;
 use stack::StackOptions;
@@ -12,7 +12,7 @@ use crate::{
 /// Widths of a phone and of a laptop.
 const WIDTHS: [u32; 2] = [360, 1280];
 
-/// Loads some orders of all kinds, and gives the path of one's page.
+/// Places some orders of all kinds, and returns the path of one order's page.
 async fn some_orders(visit: &Visit) -> String {
     let system = &visit.system;
     let dear = system.order(&["201", "205"], "101").await;
@@ -27,7 +27,7 @@ async fn some_orders(visit: &Visit) -> String {
     format!("/order/{}", dear.id)
 }
 
-/// The pages with a script that follows, and those without.
+/// The pages with and without a script that follows changes.
 fn pages(order: &str) -> [(&str, bool); 5] {
     [
         ("/report", true),
@@ -39,7 +39,7 @@ fn pages(order: &str) -> [(&str, bool); 5] {
 }
 
 #[tokio::test]
-async fn axe_core_finds_nothing_on_any_page_on_a_phone_or_a_laptop_light_or_dark() {
+async fn axe_core_finds_no_violation_on_any_page_size_or_colour_scheme() {
     visit(async |visit| {
         visit.tab.forgive("status of 404");
         visit.tab.forgive("status of 422");
@@ -57,7 +57,7 @@ async fn axe_core_finds_nothing_on_any_page_on_a_phone_or_a_laptop_light_or_dark
                 }
             }
         }
-        // With what is only there for a while.
+        // With elements that appear only for a while.
         tab.open_live("/report").await;
         tab.click("#place-order").await;
         tab.sees_text("#order-products-error", "Choose").await;
@@ -86,9 +86,9 @@ async fn no_page_scrolls_sideways_on_a_phone() {
             let widths = tab.run("return [innerWidth, document.documentElement.scrollWidth]").await;
             assert_eq!(widths, json!([360, 360]), "{path}");
         }
-        // The picture of the flow is wider than the screen. It says so, and no name is broken.
+        // The diagram of the flow is wider than the screen. A hint says so, and no name is broken.
         tab.open("/flow").await;
-        tab.sees_text(".scroll-hint", "move it sideways").await;
+        tab.sees_text(".scroll-hint", "scroll sideways").await;
         let lines = "return [...document.querySelectorAll('.flow-summary .mono')] \
             .every((it) => it.getClientRects().length === 1 && it.scrollWidth <= it.parentElement.clientWidth)";
         assert_eq!(tab.run(lines).await, true);
@@ -112,7 +112,7 @@ async fn pages_can_be_read_and_filtered_without_a_script() {
         let badges = ["To be shipped", "Out of stock", "To be shipped"];
         assert_eq!(tab.texts("#orders .badge").await, badges);
         tab.sees_text("[data-product='201']", "1 order waiting").await;
-        // What needs the script is not offered.
+        // Elements that need the script are hidden.
         for css in ["#place-order", "#reset-demo", ".needs-script"] {
             assert_eq!(tab.text(css).await, "", "{css}");
         }
@@ -128,7 +128,7 @@ async fn pages_can_be_read_and_filtered_without_a_script() {
         tab.sees_text("#orders-heading", "Orders of Anthony").await;
 
         tab.open(&format!("/order/{}", order.id)).await;
-        tab.sees_text("#story", "The money is taken.").await;
+        tab.sees_text("#story", "The payment is accepted.").await;
         tab.sees_text("#messages", "Carol").await;
         tab.open("/flow").await;
         tab.sees_text("#flow-table", "inventory_service").await;

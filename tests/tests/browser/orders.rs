@@ -1,4 +1,4 @@
-//! Orders are placed by clicking, and what becomes of them arrives by itself.
+//! Orders are placed with clicks, and their changes arrive without reloading.
 
 use serde_json::json;
 
@@ -15,7 +15,7 @@ pub(crate) fn statuses(expected: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn the_three_orders_of_the_guide_are_placed_by_clicking_and_their_statuses_arrive_live() {
+async fn orders_of_the_guide_are_placed_with_clicks_and_updated_live() {
     visit(async |visit| {
         let tab = &visit.tab;
         tab.open_live("/report").await;
@@ -30,13 +30,13 @@ async fn the_three_orders_of_the_guide_are_placed_by_clicking_and_their_statuses
         // The rest of the page follows as well.
         tab.sees_text("[data-account='101'] .a-balance", "100").await;
         tab.sees_text("[data-account='101'] .a-paid", "900").await;
-        tab.sees_text("[data-product='201'] .p-stock", "3 on hand, 1 reserved, 0 sold").await;
+        tab.sees_text("[data-product='201'] .p-stock", "3 available, 1 reserved, 0 sold").await;
         tab.sees_text("[data-product='201'] .p-stock", "1 order waiting").await;
         tab.sees_text("#counts [data-filter='out-of-stock']", "Out of stock 1").await;
         tab.sees_text("#counts [data-filter='']", "All 3").await;
         tab.sees_text("#orders tr:first-child", "6 × Denon Speakers").await;
         tab.is_same_page().await;
-        // And is just what the server would make now.
+        // The page equals the one that the server renders now.
         let live = tab.texts("#orders td, #orders th, #products .sub, #counts").await;
         tab.open_live("/report").await;
         let fresh = tab.texts("#orders td, #orders th, #products .sub, #counts").await;
@@ -49,7 +49,7 @@ async fn the_three_orders_of_the_guide_are_placed_by_clicking_and_their_statuses
 }
 
 #[tokio::test]
-async fn a_delivery_serves_the_order_that_waits_and_the_page_shows_it() {
+async fn a_restock_fills_a_backorder_and_the_page_shows_it() {
     visit(async |visit| {
         let tab = &visit.tab;
         let order = visit.system.order(&["204"; 5], "103").await;
@@ -67,26 +67,26 @@ async fn a_delivery_serves_the_order_that_waits_and_the_page_shows_it() {
         tab.click("#amount-send").await;
 
         tab.sees("it is served", &statuses(&["to-be-shipped"])).await;
-        tab.sees_text("[data-product='204'] .p-stock", "0 on hand, 5 reserved, 0 sold").await;
+        tab.sees_text("[data-product='204'] .p-stock", "0 available, 5 reserved, 0 sold").await;
         tab.sees(
             "the line is gone",
             "return document.querySelector('[data-product=\"204\"] .p-line').hidden",
         )
         .await;
-        // Its steps are offered in its row.
+        // The row offers the next steps of the order.
         let row = format!("[data-order='{}']", order.id);
         tab.click(&format!("{row} [data-action='ship']")).await;
         tab.sees("it is shipped", &statuses(&["shipped"])).await;
         tab.click(&format!("{row} [data-action='complete']")).await;
         tab.sees("it arrived", &statuses(&["completed"])).await;
-        tab.sees_text("[data-product='204'] .p-stock", "0 on hand, 0 reserved, 5 sold").await;
+        tab.sees_text("[data-product='204'] .p-stock", "0 available, 0 reserved, 5 sold").await;
         tab.is_same_page().await;
     })
     .await;
 }
 
 #[tokio::test]
-async fn the_page_of_an_order_tells_its_story_and_has_the_buttons_that_move_it() {
+async fn the_page_of_an_order_shows_its_history_and_its_buttons() {
     visit(async |visit| {
         let tab = &visit.tab;
         let order = visit.system.order(&["201", "205"], "101").await;
@@ -96,7 +96,7 @@ async fn the_page_of_an_order_tells_its_story_and_has_the_buttons_that_move_it()
         tab.sees_text("#messages", "Anthony").await;
 
         tab.click("#next [data-top-up]").await;
-        tab.sees_text("#next", "The balance covers it now").await;
+        tab.sees_text("#next", "The balance covers the order now").await;
         tab.click("#next [data-action='pay']").await;
         tab.sees_text("#order-status", "To be shipped").await;
         tab.click("#next [data-action='ship']").await;
@@ -117,7 +117,7 @@ async fn the_page_of_an_order_tells_its_story_and_has_the_buttons_that_move_it()
         tab.open_live(&format!("/order/{}", other.id)).await;
         tab.click("#next [data-action='cancel']").await;
         tab.sees_text("#order-status", "Cancelled").await;
-        tab.sees_text("#story", "What it held and cost is given back").await;
+        tab.sees_text("#story", "Its stock is released and its payment refunded").await;
         tab.is_same_page().await;
         visit.system.assert_balanced(system_tests::SOON).await;
     })

@@ -1,4 +1,4 @@
-//! Pages survive that the server goes away, and miss nothing.
+//! Pages survive outages of the server, and miss no change.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_page_is_told_what_it_missed_while_its_gateway_was_away() {
+async fn a_page_gets_missed_changes_after_an_outage_of_its_gateway() {
     let options = StackOptions {
         instances: BTreeMap::from([(Service::Gateway, 2)]),
         ..StackOptions::default()
@@ -30,7 +30,7 @@ async fn a_page_is_told_what_it_missed_while_its_gateway_was_away() {
         assert!(answer.expect("an answer").status.is_success());
         system.restart(Service::Gateway, 1).await;
         tab.is_live().await;
-        tab.sees("it is told", &statuses(&["to-be-shipped"])).await;
+        tab.sees("the new status", &statuses(&["to-be-shipped"])).await;
         tab.sees_text("[data-account='101'] .a-balance", "200").await;
         tab.is_same_page().await;
     })
@@ -38,14 +38,14 @@ async fn a_page_is_told_what_it_missed_while_its_gateway_was_away() {
 }
 
 #[tokio::test]
-async fn a_page_opens_its_stream_again_after_it_was_refused() {
+async fn a_page_reopens_its_stream_after_a_refusal() {
     visit(async |visit| {
         let (tab, system) = (&mut visit.tab, &mut visit.system);
         for expected in ["net::ERR_", "status of 50"] {
             tab.forgive(expected);
         }
         tab.open_live("/report").await;
-        // A gateway without its Redis refuses event streams: for a browser that is the end of it.
+        // A gateway without its Redis refuses event streams, after which browsers do not reconnect.
         system.stack.redis().expect("a Redis").kill().expect("it runs");
         system.first(Service::Gateway).process.restart().unwrap_or_else(|error| panic!("{error}"));
         let mut seen = Vec::new();
@@ -62,19 +62,19 @@ async fn a_page_opens_its_stream_again_after_it_was_refused() {
             .await;
         system.wait_ready().await;
         tab.click("[data-guide='201 204']").await;
-        tab.sees("it is told", &statuses(&["to-be-shipped"])).await;
+        tab.sees("the new status", &statuses(&["to-be-shipped"])).await;
         tab.is_same_page().await;
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_page_follows_from_the_moment_when_it_was_made_and_reads_nothing_twice() {
+async fn a_page_follows_changes_since_it_was_rendered_and_reads_nothing_twice() {
     visit(async |visit| {
         let tab = &visit.tab;
         let order = visit.system.order(&["205"], "103").await;
         for path in ["/report".to_owned(), format!("/order/{}", order.id)] {
-            // Known at once as soon as somebody follows.
+            // The position is known at once while there are followers.
             system_tests::eventually("a position", crate::driver::TIMEOUT, async || {
                 tab.open_live(&path).await;
                 match tab.run("return document.body.dataset.position ?? ''").await {

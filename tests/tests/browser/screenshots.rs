@@ -1,4 +1,4 @@
-//! The pictures of the pages in docs/, which the README and the tour show. `RENEW=1` makes them anew.
+//! The screenshots in docs/, which the README and the tour show. `RENEW=1` renews them.
 
 use std::{
     fs,
@@ -13,17 +13,17 @@ use system_tests::{Client, SOON, System, order_body};
 
 use crate::{tab::Tab, visit::visit};
 
-/// The pages, and how high their pictures are on a phone and on a laptop.
+/// The pages, and the heights of their screenshots on a phone and on a laptop.
 const PAGES: [(&str, u32, u32); 3] =
     [("report", 800, 800), ("order", 800, 800), ("flow", 800, 900)];
-/// The most that a picture may have, in bytes: they are loaded with the documents.
+/// The maximum size of a screenshot, in bytes, because documents load them.
 const LARGEST: usize = 200_000;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Each picture: its page, its width, its height, whether it is dark, its path from the root.
+/// Each screenshot: its page, width, height, whether it is dark, and its path from the root.
 fn pictures() -> impl Iterator<Item = (&'static str, u32, u32, bool, String)> {
     PAGES.into_iter().flat_map(|(page, on_phone, on_laptop)| {
         [(360, on_phone), (1280, on_laptop)].into_iter().flat_map(move |(width, height)| {
@@ -34,7 +34,7 @@ fn pictures() -> impl Iterator<Item = (&'static str, u32, u32, bool, String)> {
     })
 }
 
-/// Width and height, as a PNG says at its beginning.
+/// Width and height from the header of a PNG.
 fn size(png: &[u8]) -> Option<(u32, u32)> {
     let number = |at: usize| Some(u32::from_be_bytes(png.get(at..at + 4)?.try_into().ok()?));
     png.starts_with(b"\x89PNG\r\n\x1a\n").then_some(())?;
@@ -42,7 +42,7 @@ fn size(png: &[u8]) -> Option<(u32, u32)> {
 }
 
 #[tokio::test]
-async fn the_pictures_of_the_pages_are_kept_and_the_tour_shows_them() {
+async fn the_screenshots_exist_and_the_tour_shows_them() {
     if std::env::var_os("RENEW").is_some() {
         visit(async |visit| renew(&visit.tab, &mut visit.system).await).await;
     }
@@ -66,7 +66,7 @@ async fn renew(tab: &Tab, system: &mut System) {
         tab.open_live(&address).await;
         keep(tab, &path).await;
     }
-    // One service is away while orders come in.
+    // One service is stopped while orders arrive.
     system.publish(streams::INVENTORY_RESTOCK, &json!({ "product_id": 7 })).await;
     system.first(Service::Message).process.kill().expect("it runs");
     let (url, done) = (format!("{}/order", system.url()), AtomicBool::new(false));
@@ -97,7 +97,7 @@ async fn keep(tab: &Tab, path: &str) {
     fs::write(root().join(path), tab.picture().await).expect("it is written");
 }
 
-/// What a shop looks like after some time; gives the id of an order with a long story.
+/// Fills a shop with data; returns the id of an order with a long history.
 async fn a_day(system: &System) -> String {
     for (product, amount) in [("201", 9), ("204", 8), ("203", 4)] {
         system.restock(product, amount).await;

@@ -1,4 +1,4 @@
-//! People sign in, see what is theirs, and sign out: with a real browser and a real OpenID provider.
+//! Users sign in, see their own data, and sign out: with a real browser and a real OpenID provider.
 
 use serde_json::json;
 use system_tests::{
@@ -8,10 +8,10 @@ use system_tests::{
 
 use crate::{axe::assert_accessible, orders::statuses, tab::Tab, visit::turn};
 
-/// Signs in on the provider's page, to which the gateway has led, and goes on from there.
+/// Signs in on the provider's page, to which the gateway has redirected, and returns from there.
 ///
-/// The name, the password and the consent go from that page to the provider as its own script would
-/// send them; the script itself needs packages that are not unpacked.
+/// The name, the password and the consent are sent from that page in the form of its own script, which needs
+/// packages that are not unpacked.
 async fn sign_in(tab: &Tab, site: &Site, user: &str) {
     tab.sees("the provider asks who is there", "return location.pathname.endsWith('/login.html')")
         .await;
@@ -36,19 +36,19 @@ async fn sign_in(tab: &Tab, site: &Site, user: &str) {
     tab.go(&format!("{back}&g_continue")).await;
 }
 
-/// What the console has got of the provider's page is not ours: its style sheets are not unpacked.
+/// Ignores messages of the provider's page in the console: its style sheets are not unpacked.
 async fn leave_provider(tab: &Tab) {
     tab.console().await;
 }
 
 #[tokio::test]
-async fn a_customer_signs_in_orders_and_follows_their_own_while_an_operator_ships_it() {
+async fn a_customer_signs_in_and_follows_an_order_that_an_operator_ships() {
     let _turn = turn().await;
     let site = Site::start().await;
     let mut customer = Tab::start(&site.url, true).await;
     let operator = Tab::start(&site.url, true).await;
 
-    // Whoever wants a page is led to the provider, and back to that page.
+    // A request for a page is redirected to the provider, and back to that page.
     customer.open("/report?customer_id=101").await;
     sign_in(&customer, &site, "anthony").await;
     customer.is_live().await;
@@ -60,7 +60,7 @@ async fn a_customer_signs_in_orders_and_follows_their_own_while_an_operator_ship
     sign_in(&operator, &site, "operator").await;
     operator.is_live().await;
 
-    // An order by clicking; each sees it, and each the steps that are theirs.
+    // An order is placed with clicks; both users see it, each with their own steps.
     customer.click("[data-guide='201 204']").await;
     for tab in [&customer, &operator] {
         tab.sees("the order", &statuses(&["to-be-shipped"])).await;
@@ -82,7 +82,7 @@ async fn a_customer_signs_in_orders_and_follows_their_own_while_an_operator_ship
     assert_eq!(operator.texts(places).await, ["Report", "Flow", "API", "Events"]);
     assert_accessible(&customer, "a customer's report").await;
 
-    // Another's order is the operator's to see; what becomes of the own one arrives live.
+    // Only the operator sees another customer's order; changes of the own order arrive live.
     let place = format!(
         "const done = arguments[arguments.length - 1]; \
          fetch('/order', {{ method: 'POST', body: JSON.stringify({}), \
@@ -96,7 +96,7 @@ async fn a_customer_signs_in_orders_and_follows_their_own_while_an_operator_ship
     customer.is_same_page().await;
     customer.open_live("/report").await;
     customer.sees("no more than the own", &statuses(&["shipped"])).await;
-    // No page is kept: whoever goes back sees how it is now, and goes on following.
+    // No page is cached: the back button shows the current state, which is updated live.
     customer.click("#orders tr .o-id a").await;
     customer.sees("the order", "return location.pathname.startsWith('/order/')").await;
     operator.click("#orders tr:last-child [data-action='complete']").await;
@@ -106,14 +106,14 @@ async fn a_customer_signs_in_orders_and_follows_their_own_while_an_operator_ship
     customer.sees("it arrived", &statuses(&["completed"])).await;
     customer.is_live().await;
 
-    // What is not for customers is a page that says so.
+    // Pages that are not for customers are refused with a page.
     customer.forgive("403");
     customer.open("/flow").await;
     customer.sees_text("main", "this is not for customers").await;
     customer.sees_text("header.site", "Signed in as anthony").await;
     assert_accessible(&customer, "a page that is refused").await;
 
-    // Out again: at the provider, too, and for other pages.
+    // Signing out also ends the session at the provider and on other pages.
     customer.forgive("401");
     customer.click("header.site form.who button").await;
     customer.sees("the provider", &format!("return location.origin !== '{}'", site.url)).await;

@@ -1,4 +1,4 @@
-//! A browser's tab: what one does in it and what one sees there.
+//! A browser's tab: actions in it and checks of its contents.
 
 use fantoccini::{
     Client as WebDriver, ClientBuilder, Locator,
@@ -12,23 +12,23 @@ use system_tests::{Client, eventually};
 
 use crate::driver::{Driver, TIMEOUT};
 
-/// A tab of a browser of its own.
+/// A tab in its own browser.
 pub(crate) struct Tab {
     web: WebDriver,
     session: String,
     client: Client,
     base: String,
     forgiven: Vec<&'static str>,
-    // Last: it is asked by all of the above.
+    // Dropped last, because all fields above use it.
     driver: Driver,
 }
 
-/// What is focused.
+/// The focused element.
 #[derive(Debug)]
 pub(crate) struct Focus {
     /// Its id, label or text.
     pub(crate) what: String,
-    /// Whether one sees that it is focused: it is on the screen and has an outline.
+    /// Whether the focus is visible: the element is on the screen and has an outline.
     pub(crate) is_visible: bool,
 }
 
@@ -48,8 +48,7 @@ impl Tab {
         tab
     }
 
-    /// Gives the window's contents this size, for readers who like it dark or not. Nothing moves by
-    /// itself.
+    /// Sets the size of the window's contents and the colour scheme. Animations are off.
     pub(crate) async fn look(&self, width: u32, height: u32, dark: bool) {
         let screen = json!({
             "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false
@@ -68,19 +67,19 @@ impl Tab {
         self.go(&format!("{}{path}", self.base)).await;
     }
 
-    /// The same for any address.
+    /// Loads any address.
     pub(crate) async fn go(&self, url: &str) {
         self.web.goto(url).await.expect("a page");
         let _ = self.web.execute("window.sameAsEver = true", vec![]).await;
     }
 
-    /// Loads a page that follows what happens, and waits until it does.
+    /// Loads a page, and waits until it follows changes.
     pub(crate) async fn open_live(&self, path: &str) {
         self.open(path).await;
         self.is_live().await;
     }
 
-    /// Waits until the page says that it follows what happens.
+    /// Waits until the page shows that it follows changes.
     pub(crate) async fn is_live(&self) {
         self.sees(
             "the page is live",
@@ -89,7 +88,7 @@ impl Tab {
         .await;
     }
 
-    /// The page was not loaded again since it was opened.
+    /// Whether the page was not reloaded since it was opened.
     pub(crate) async fn is_same_page(&self) {
         assert_eq!(
             self.run("return window.sameAsEver === true").await,
@@ -103,50 +102,50 @@ impl Tab {
         self.web.current_url().await.expect("an address").path().to_owned()
     }
 
-    /// Opens a window of its own, or another tab in front of this one, and goes on there.
+    /// Opens another window, or a tab in front of this one, and switches to it.
     pub(crate) async fn open_another(&self, as_tab: bool) -> WindowHandle {
         let opened = self.web.new_window(as_tab).await.expect("a window");
         self.switch_to(&opened.handle).await;
         opened.handle
     }
 
-    /// The window that is looked at.
+    /// The handle of the current window.
     pub(crate) async fn window(&self) -> WindowHandle {
         self.web.window().await.expect("a window")
     }
 
-    /// Goes on in another window, which need not be in front.
+    /// Switches to another window, which may be in the background.
     pub(crate) async fn switch_to(&self, window: &WindowHandle) {
         self.web.switch_to_window(window.clone()).await.expect("it is there");
     }
 
-    /// What a script of ours returns.
+    /// Runs a script and returns its result.
     pub(crate) async fn run(&self, script: &str) -> Value {
         let answer = self.web.execute(script, vec![]).await;
         answer.unwrap_or_else(|error| panic!("{script}: {error}"))
     }
 
-    /// What a script of ours hands to its callback, the last of its arguments.
+    /// Runs a script and returns the value that it passes to its callback, its last argument.
     pub(crate) async fn run_async(&self, script: &str) -> Value {
         let answer = self.web.execute_async(script, vec![]).await;
         answer.unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Waits until the script returns true; until then it may return what is there instead.
+    /// Waits until the script returns true; other results are shown if the wait fails.
     pub(crate) async fn sees(&self, what: &str, script: &str) {
         eventually(what, TIMEOUT, async || {
             match self.web.execute(script, vec![]).await {
                 Ok(Value::Bool(true)) => Ok(()),
                 Ok(Value::Bool(false)) => Err(self.text("main").await),
                 Ok(other) => Err(other.to_string()),
-                // While a page gives way to the next one.
+                // During a navigation.
                 Err(error) => Err(error.to_string()),
             }
         })
         .await;
     }
 
-    /// Waits until the text of an element has this in it.
+    /// Waits until the text of an element contains this.
     pub(crate) async fn sees_text(&self, css: &str, text: &str) {
         eventually(&format!("{css} says {text:?}"), TIMEOUT, async || {
             let found = self.text(css).await;
@@ -155,7 +154,7 @@ impl Tab {
         .await;
     }
 
-    /// An element's text as it is shown, on one line; why there is none, if there is none.
+    /// An element's visible text on one line, or the reason of its absence.
     pub(crate) async fn text(&self, css: &str) -> String {
         let text = match self.web.find(Locator::Css(css)).await {
             Ok(element) => element.text().await,
@@ -164,7 +163,7 @@ impl Tab {
         text.map_or_else(|error| format!("({error})"), |text| on_one_line(&text))
     }
 
-    /// The texts of all elements like this, as they are shown.
+    /// The visible texts of all matching elements.
     pub(crate) async fn texts(&self, css: &str) -> Vec<String> {
         let mut texts = Vec::new();
         for element in self.web.find_all(Locator::Css(css)).await.expect("elements") {
@@ -174,7 +173,7 @@ impl Tab {
         texts
     }
 
-    /// Clicks, as soon as it can be clicked.
+    /// Clicks an element as soon as it is clickable.
     pub(crate) async fn click(&self, css: &str) {
         eventually(&format!("{css} can be clicked"), TIMEOUT, async || {
             let element = self.web.find(Locator::Css(css)).await;
@@ -187,7 +186,7 @@ impl Tab {
         .await;
     }
 
-    /// An element that is there.
+    /// An existing element.
     pub(crate) async fn element(&self, css: &str) -> Element {
         let found = self.web.find(Locator::Css(css)).await;
         found.unwrap_or_else(|error| panic!("{css}: {error}"))
@@ -202,7 +201,7 @@ impl Tab {
         self.web.perform_actions(keys).await.expect("keys are pressed");
     }
 
-    /// What has the focus.
+    /// The element with the focus.
     pub(crate) async fn focus(&self) -> Focus {
         const LOOK: &str = "const it = document.activeElement; \
             const style = getComputedStyle(it); const place = it.getBoundingClientRect(); \
@@ -216,18 +215,18 @@ impl Tab {
         Focus { what, is_visible: focus["seen"] == true }
     }
 
-    /// Whether the focus is on this.
+    /// Whether this element has the focus.
     pub(crate) async fn has_focus(&self, css: &str) -> bool {
         let css = Value::from(css);
         self.run(&format!("return document.activeElement.matches({css})")).await == true
     }
 
-    /// A picture of what is seen, as PNG.
+    /// A screenshot as PNG.
     pub(crate) async fn picture(&self) -> Vec<u8> {
         self.web.screenshot().await.expect("a picture")
     }
 
-    /// Asks the browser something that WebDriver has no word for.
+    /// Sends a command of the DevTools protocol, which WebDriver lacks.
     pub(crate) async fn devtools(&self, command: &str, parameters: &Value) -> Value {
         let body = json!({ "cmd": command, "params": parameters });
         self.ask("goog/cdp/execute", &body).await
@@ -240,12 +239,12 @@ impl Tab {
         answer.json()["value"].take()
     }
 
-    /// Messages in the console that have this in them are what the test is about.
+    /// Expects messages in the console that contain this text.
     pub(crate) fn forgive(&mut self, part: &'static str) {
         self.forgiven.push(part);
     }
 
-    /// What the console has got since it was read last, apart from what is only chatter.
+    /// The new messages in the console, without irrelevant ones.
     pub(crate) async fn console(&self) -> Vec<String> {
         let log = self.ask("se/log", &json!({ "type": "browser" })).await;
         let entries = log.as_array().cloned().unwrap_or_default();
@@ -254,7 +253,7 @@ impl Tab {
         entries.iter().filter(grave).map(|entry| entry["message"].to_string()).collect()
     }
 
-    /// Closes the browser, after a last look at the console.
+    /// Closes the browser, after a last check of the console.
     pub(crate) async fn close(self) {
         let mut errors = self.console().await;
         errors.retain(|error| !self.forgiven.iter().any(|part| error.contains(part)));
@@ -263,7 +262,7 @@ impl Tab {
     }
 }
 
-/// With single blanks between words: where lines end is for the browser to say.
+/// Normalizes white space, because the browser chooses the line breaks.
 fn on_one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -2,13 +2,13 @@
 
 use crate::{orders::statuses, tab::Tab, visit::visit};
 
-/// How many pages have a stream of their own at once, as `live.js` has it.
+/// The maximum number of pages with a stream of their own, as in `live.js`.
 const STREAMS: usize = 4;
 
 const STATE: &str = "return document.querySelector('#live').dataset.state";
 
 #[tokio::test]
-async fn eight_windows_that_are_all_looked_at_load_and_show_what_happens() {
+async fn eight_visible_windows_load_and_show_changes() {
     visit(async |visit| {
         let tab = &visit.tab;
         let order = visit.system.order(&["205"], "103").await;
@@ -65,12 +65,12 @@ async fn set_hidden(tab: &Tab, hidden: bool) {
 }
 
 #[tokio::test]
-async fn a_page_that_nobody_sees_leaves_its_stream_to_others_and_misses_nothing() {
+async fn a_hidden_page_frees_its_stream_for_others_and_misses_no_change() {
     visit(async |visit| {
         let tab = &visit.tab;
         let first = tab.window().await;
         tab.open_live("/report").await;
-        // Each hides the one before, so all that are seen are live, and none of the others is.
+        // Each page hides the previous one, so exactly the visible pages are live.
         for _ in 0..7 {
             set_hidden(tab, true).await;
             assert_ne!(tab.run(STATE).await, "live");

@@ -1,4 +1,4 @@
-//! A visit to the pages: a system and a browser of the test's own.
+//! A visit to the pages: a system and a browser for one test.
 
 use stack::StackOptions;
 use system_tests::System;
@@ -6,15 +6,15 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::tab::Tab;
 
-/// How many visits there are at once: browsers are heavy.
+/// The maximum number of concurrent visits, because browsers are heavy.
 static TURNS: Semaphore = Semaphore::const_new(2);
 
-/// Waits until there is room for one more.
+/// Waits until another visit may begin.
 pub(crate) async fn turn() -> SemaphorePermit<'static> {
     TURNS.acquire().await.expect("never closed")
 }
 
-/// Somebody looks at the pages of a running system.
+/// A browser at the pages of a running system.
 pub(crate) struct Visit {
     /// The browser.
     pub(crate) tab: Tab,
@@ -22,12 +22,12 @@ pub(crate) struct Visit {
     pub(crate) system: System,
 }
 
-/// A visit to an ordinary system. Errors in the browser's console fail the test.
+/// A visit to a system with default options. Errors in the browser's console fail the test.
 pub(crate) async fn visit(test: impl AsyncFnOnce(&mut Visit)) {
     visit_with(StackOptions::default(), true, test).await;
 }
 
-/// The same to a system of these options, with a browser that runs scripts or does not.
+/// A visit to a system with these options, with a browser that runs scripts or does not.
 pub(crate) async fn visit_with(
     options: StackOptions,
     runs_scripts: bool,

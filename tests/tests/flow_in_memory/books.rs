@@ -254,11 +254,11 @@ impl System {
             }
             check_history(order)?;
             prop_assert!(order.unconfirmed.is_empty(), "{:?}", order);
-            let told = matches!(
+            let has_reason = matches!(
                 order.status,
                 OrderStatus::OutOfStock | OrderStatus::InsufficientFund | OrderStatus::Rejected
             );
-            prop_assert_eq!(order.reason.is_some(), told && !self.original, "{:?}", order);
+            prop_assert_eq!(order.reason.is_some(), has_reason && !self.original, "{:?}", order);
             *seen.ends.entry(order.status).or_default() += 1;
             let waited = |status| order.history.iter().any(|step| step.status == status);
             seen.served +=

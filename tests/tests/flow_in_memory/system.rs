@@ -191,25 +191,25 @@ impl System {
             let mut candidates = (0..readers).map(|distance| (meant + distance) % readers);
             candidates.find(|reader| fits(&self.readers[*reader]))
         };
-        let nobody_asks = self.original;
+        let without_requests = self.original;
         Some(match step {
             Step::Place => {
                 Action::Place((self.placed < self.commands.len()).then_some(self.placed)?)
             }
             Step::PlaceAgain(number) => Action::Place(number.checked_rem(self.placed)?),
-            Step::Ask(number, action) if !nobody_asks => {
+            Step::Ask(number, action) if !without_requests => {
                 let id = order_id(number.checked_rem(self.placed)?);
                 let act = ActionRequest { id, action: *action, request: self.new_id() };
                 self.asked.push(act.clone());
                 Action::Ask(act)
             }
-            Step::AskAgain(number) if !nobody_asks => {
+            Step::AskAgain(number) if !without_requests => {
                 Action::Ask(self.asked[number.checked_rem(self.asked.len())?].clone())
             }
-            Step::ResendOverdue(number) if !nobody_asks => {
+            Step::ResendOverdue(number) if !without_requests => {
                 Action::ResendOverdue(order_id(number.checked_rem(self.placed)?))
             }
-            Step::Lose(meant) if !nobody_asks => {
+            Step::Lose(meant) if !without_requests => {
                 let reader = reader(*meant, &|reader| {
                     let asked_again = matches!(
                         (reader.topic, reader.stream),

@@ -1,12 +1,13 @@
-//! Settings that cannot be: each ends the process with 64 and is named.
+//! Invalid settings: each ends the process with 64 and is named.
 
 use std::fs;
 
 use stack::Service;
+use system_tests::process::run;
 
-use crate::support::{certificates, run};
+use crate::support::certificates;
 
-/// The variable to be named, what is set, and a part of the reason.
+/// The expected variable in the error, the settings, and a part of the reason.
 type Case<'a> = (&'a str, Vec<(&'a str, &'a str)>, &'a str);
 
 #[test]
@@ -121,7 +122,7 @@ fn a_bad_password_or_certificate_exits_64_and_names_its_variable() {
 }
 
 #[test]
-fn no_secret_is_taken_from_a_flag_and_the_error_says_what_to_use_instead() {
+fn secrets_in_flags_are_refused_and_the_error_names_the_alternative() {
     const URL: &str = "redis://order:open-sesame@localhost:1";
     let of_all = [
         (["--redis-password", "open-sesame"], "REDIS_PASSWORD", "REDIS_PASSWORD_FILE"),
@@ -154,7 +155,7 @@ fn no_secret_is_taken_from_a_flag_and_the_error_says_what_to_use_instead() {
             assert_eq!(code, Some(64), "{service} {args:?}: {said}");
             refused(&said, args[0], variable, instead);
         }
-        // Without a password a URL is no secret.
+        // A URL without a password is not a secret.
         let (code, said) = run(service, &[], &["--redis-url", "redis://localhost:1", "--version"]);
         assert_eq!(code, Some(0), "{said}");
     }

@@ -1,14 +1,14 @@
-//! A right, a password or a user is missing: the service says which, at the start or while it runs;
-//! nothing is lost, and it goes on when that is mended.
+//! A permission, a password or a user is missing: the service reports it, at the start or at runtime;
+//! nothing is lost, and the service continues after the repair.
 
 use common::contract::{order_status::OrderStatus, streams::topics};
 use redis::aio::MultiplexedConnection;
 use stack::{Service, StackOptions, probe::http_status};
-use system_tests::{SOON, System, eventually};
+use system_tests::{SOON, System, eventually, process::process};
 
-use crate::support::{Guarded, ask, process};
+use crate::support::{Guarded, ask};
 
-/// What is taken from whom in the ACL file, and what the service then says.
+/// The service, the permission that the ACL file lacks, and the report of the service.
 const MISSING: [(Service, &str, &str, &str); 12] = [
     (
         Service::Order,
@@ -44,7 +44,7 @@ const MISSING: [(Service, &str, &str, &str); 12] = [
     ),
 ];
 
-/// The ACL file without something in the entry of one user.
+/// The ACL file without a permission in the entry of one user.
 fn without(text: &str, user: &str, what: &str) -> String {
     let begin = text.find(&format!("user {user} ")).expect("the user");
     let end = begin + text[begin..].find("\n\n").expect("an end");
@@ -54,7 +54,7 @@ fn without(text: &str, user: &str, what: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_service_with_a_missing_right_says_which_and_ends() {
+async fn a_service_names_a_missing_permission_and_ends() {
     for (service, taken, missing, grant) in MISSING {
         let user = service.redis_user();
         let redis = Guarded::start_with(|text| without(&text, user, taken));
@@ -72,7 +72,7 @@ async fn a_service_with_a_missing_right_says_which_and_ends() {
 }
 
 #[tokio::test]
-async fn a_gateway_with_a_missing_right_says_which_and_ends() {
+async fn a_gateway_names_a_missing_permission_and_ends() {
     for (taken, missing) in [
         ("~events:{inventory}_restock ", "XADD on events:{inventory}_restock"),
         ("%R~{account}:deposit:*", "GET on {account}:deposit:0"),
@@ -93,7 +93,7 @@ async fn a_gateway_with_a_missing_right_says_which_and_ends() {
     }
 }
 
-/// What the log says at last.
+/// The log, as soon as it contains this text.
 async fn says(process: &stack::ServiceProcess, what: &str) {
     eventually("it says so", SOON, async || {
         let log = process.logs();
@@ -103,7 +103,7 @@ async fn says(process: &stack::ServiceProcess, what: &str) {
 }
 
 #[tokio::test]
-async fn without_info_or_the_right_to_ask_a_service_says_so_and_waits_or_goes_on() {
+async fn a_service_without_the_permission_for_info_reports_it() {
     let redis = Guarded::start_with(|text| without(&text, "message", " +info"));
     let dir = tempfile::tempdir().unwrap();
     let mut process = redis.process(dir.path(), Service::Message);
@@ -118,36 +118,36 @@ async fn without_info_or_the_right_to_ask_a_service_says_so_and_waits_or_goes_on
 }
 
 #[tokio::test]
-async fn who_has_no_name_or_a_wrong_password_is_told_what_to_set_and_waits() {
+async fn a_service_with_a_wrong_user_or_password_names_the_variable_and_waits() {
     let redis = Guarded::start();
     let dir = tempfile::tempdir().unwrap();
     let url = redis.server.url();
     for service in
         [Service::Order, Service::Inventory, Service::Account, Service::Message, Service::Gateway]
     {
-        let mut nobody = process(dir.path(), service, &[("REDIS_URL", &url)]);
-        says(&nobody, "it requires a user name and a password").await;
-        says(&nobody, "REDIS_PASSWORD").await;
-        assert!(nobody.is_running(), "{service}");
-        not_unchecked(&nobody);
+        let mut unnamed = process(dir.path(), service, &[("REDIS_URL", &url)], &[]);
+        says(&unnamed, "it requires a user name and a password").await;
+        says(&unnamed, "REDIS_PASSWORD").await;
+        assert!(unnamed.is_running(), "{service}");
+        not_unchecked(&unnamed);
         let own = redis.url_of(service.redis_user());
         let other = redis.users.password_file("operator").display().to_string();
         let env = [("REDIS_URL", &*own), ("REDIS_PASSWORD_FILE", &*other)];
-        let mut wrong = process(dir.path(), service, &env);
+        let mut wrong = process(dir.path(), service, &env, &[]);
         says(&wrong, &format!("denies AUTH to the user {}", service.redis_user())).await;
         assert!(wrong.is_running(), "{service}: a password may be changed while a service waits");
         not_unchecked(&wrong);
     }
 }
 
-/// Rights are looked at once the process is let in: until then nothing is known to be wrong with them.
+/// Permissions are checked after the login; before, no missing permission can be known.
 fn not_unchecked(process: &stack::ServiceProcess) {
     let log = process.logs();
     assert!(!log.contains("cannot be checked"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rights_are_checked_after_a_wrong_password_was_mended() {
+async fn permissions_are_checked_after_a_wrong_password_is_corrected() {
     for (service, taken, missing) in [
         (Service::Order, " +zrangebylex", "ZRANGEBYLEX on {order}:status:pending"),
         (Service::Inventory, " +xack", "XACK on events:{inventory}_created"),
@@ -161,17 +161,17 @@ async fn rights_are_checked_after_a_wrong_password_was_mended() {
         let mut process = redis.process(dir.path(), service);
         says(&process, &format!("denies AUTH to the user {user}")).await;
         not_unchecked(&process);
-        mend_password(&redis, user).await;
+        restore_password(&redis, user).await;
         ends_for_want_of(&mut process, missing);
     }
 }
 
 #[tokio::test]
-async fn a_gateway_checks_the_redis_of_messages_after_its_password_was_mended_there() {
+async fn a_gateway_checks_the_redis_of_messages_after_its_password_is_corrected() {
     let redis = Guarded::start();
     let messages = Guarded::start_with(|text| without(&text, "gateway", "+lrange "));
     let url = redis.url_of("gateway");
-    // Each Redis has passwords of its own; the one in the URL goes ahead of the setting.
+    // Each Redis has its own passwords; the one in the URL takes precedence over the setting.
     let password = std::fs::read_to_string(messages.users.password_file("gateway")).unwrap();
     let there = format!("{}&pass={}", messages.url_of("gateway"), password.trim());
     let mut operator = messages.connect("operator").await;
@@ -179,22 +179,22 @@ async fn a_gateway_checks_the_redis_of_messages_after_its_password_was_mended_th
     let file = redis.users.password_file("gateway").display().to_string();
     let env = [("REDIS_URL", &*url), ("MESSAGE_REDIS_URL", &there), ("REDIS_PASSWORD_FILE", &file)];
     let dir = tempfile::tempdir().unwrap();
-    let mut process = process(dir.path(), Service::Gateway, &env);
+    let mut process = process(dir.path(), Service::Gateway, &env, &[]);
     says(&process, "denies AUTH to the user gateway").await;
     not_unchecked(&process);
-    mend_password(&messages, "gateway").await;
+    restore_password(&messages, "gateway").await;
     ends_for_want_of(&mut process, "LRANGE on {message}:index:0");
 }
 
-/// Gives the user the password back that the service has.
-async fn mend_password(redis: &Guarded, user: &str) {
+/// Restores the user's password that the service uses.
+async fn restore_password(redis: &Guarded, user: &str) {
     let mut operator = redis.connect("operator").await;
     let password = std::fs::read_to_string(redis.users.password_file(user)).unwrap();
-    let mend = format!("ACL SETUSER {user} resetpass >{}", password.trim());
-    ask(&mut operator, &mend).await.unwrap();
+    let repair = format!("ACL SETUSER {user} resetpass >{}", password.trim());
+    ask(&mut operator, &repair).await.unwrap();
 }
 
-/// The process ends and names the right.
+/// Waits until the process ends, and checks that it names the permission.
 fn ends_for_want_of(process: &mut stack::ServiceProcess, missing: &str) {
     let status = process.wait(SOON).unwrap_or_else(|it| panic!("{it}\n{}", process.logs()));
     let log = process.logs();
@@ -211,17 +211,17 @@ fn options() -> StackOptions {
     }
 }
 
-/// How often the service told of it.
-fn told(system: &System, service: Service, what: &str) -> usize {
+/// The number of reports in the log.
+fn reports(system: &System, service: Service, what: &str) -> usize {
     system.logs(service).lines().filter(|line| line.contains(what)).count()
 }
 
 #[tokio::test]
-async fn what_is_denied_while_it_runs_is_told_once_and_goes_on_when_it_is_mended() {
+async fn a_permission_revoked_at_runtime_is_reported_once_and_work_continues_later() {
     let mut system = System::start_with(options()).await;
     system.init_data().await;
     let mut operator = system.redis().await;
-    // Who, which right is taken for a while, what the log has, whether orders wait for it.
+    // The service, the revoked permission, the text in the log, and whether orders wait meanwhile.
     let cases = [
         (Service::Inventory, "mget", "denies MGET to the user inventory", true),
         (Service::Account, "evalsha", "denies the commit to the user account", true),
@@ -236,14 +236,14 @@ async fn what_is_denied_while_it_runs_is_told_once_and_goes_on_when_it_is_mended
         let before = errors(&system, service, expected);
         let give_back = take(&mut operator, user, right).await;
         let order = system.place(&["202"], "103").await;
-        eventually("it tells", SOON, async || {
-            let told = errors(&system, service, expected) > before;
-            if told { Ok(()) } else { Err(system.logs(service)) }
+        eventually("the report", SOON, async || {
+            let is_reported = errors(&system, service, expected) > before;
+            if is_reported { Ok(()) } else { Err(system.logs(service)) }
         })
         .await;
         if waits {
             assert_ne!(system.order_now(&order).await.status, OrderStatus::ToBeShipped, "{right}");
-            // Nor is a part of it done: no money is taken without its event.
+            // No partial effects: no payment is taken without its event.
             let id = order.id.to_string();
             let logs = system.logs(service);
             let mut lines = logs.lines();
@@ -265,8 +265,8 @@ async fn what_is_denied_while_it_runs_is_told_once_and_goes_on_when_it_is_mended
     system.assert_balanced(SOON).await;
 }
 
-/// Takes the right from the user wherever it has it, also for the streams of others; gives the command
-/// that gives it back.
+/// Revokes the permission of the user everywhere, including the streams of others; returns the command that
+/// restores it.
 async fn take(operator: &mut MultiplexedConnection, user: &str, right: &str) -> String {
     let list = ask(operator, "ACL LIST").await.unwrap();
     let list: Vec<String> = redis::from_redis_value(list).unwrap();
@@ -280,14 +280,14 @@ async fn take(operator: &mut MultiplexedConnection, user: &str, right: &str) -> 
     change(selectors)
 }
 
-/// How often the service told of it as an error.
+/// The number of reports with the level ERROR.
 fn errors(system: &System, service: Service, what: &str) -> usize {
     let log = system.logs(service);
     log.lines().filter(|line| line.contains("ERROR") && line.contains(what)).count()
 }
 
 #[tokio::test]
-async fn a_right_that_only_the_trimmer_uses_is_told_when_it_is_needed() {
+async fn a_missing_permission_of_the_trimmer_is_reported_at_its_use() {
     let redis = Guarded::start();
     let mut operator = redis.connect("operator").await;
     let dir = tempfile::tempdir().unwrap();
@@ -299,7 +299,7 @@ async fn a_right_that_only_the_trimmer_uses_is_told_when_it_is_needed() {
         ("STREAM_KEEP", "1"),
         ("OPS_ADDR", &ops),
     ];
-    let process = process(dir.path(), Service::Inventory, &env);
+    let process = process(dir.path(), Service::Inventory, &env, &[]);
     says_ready(&ops, 200).await;
     let give_back = take(&mut operator, "inventory", "xtrim").await;
     for _ in 0..3 {
@@ -308,15 +308,16 @@ async fn a_right_that_only_the_trimmer_uses_is_told_when_it_is_needed() {
     says_ready(&ops, 503).await;
     are_tried_again(&mut operator).await;
     let log = process.logs();
-    let told = log.lines().filter(|line| line.contains("ERROR") && line.contains("the trimmer"));
-    assert_eq!(told.count(), 1, "{log}");
+    let reported =
+        log.lines().filter(|line| line.contains("ERROR") && line.contains("the trimmer"));
+    assert_eq!(reported.count(), 1, "{log}");
     assert!(log.contains("denies EVAL trim.lua to the user inventory"), "{log}");
     says_ready(&ops, 503).await;
     ask(&mut operator, &give_back).await.unwrap();
     says_ready(&ops, 200).await;
 }
 
-/// Waits until Redis has refused a few things more: what was told once goes on to be tried.
+/// Waits until Redis has refused some more commands: the service retries after its report.
 async fn are_tried_again(operator: &mut MultiplexedConnection) {
     let begin = refusals(operator).await;
     eventually("it is tried again", SOON, async || {
@@ -326,8 +327,8 @@ async fn are_tried_again(operator: &mut MultiplexedConnection) {
     .await;
 }
 
-/// How many errors this Redis has answered with since it began, and how many commits it has looked at: a
-/// commit that lacks a right is answered in its reply.
+/// The number of error replies of this Redis, and of its commits: a commit reports a missing permission in
+/// its reply.
 async fn refusals(operator: &mut MultiplexedConnection) -> u64 {
     let info = ask(operator, "INFO errorstats").await.unwrap();
     let info: String = redis::from_redis_value(info).unwrap();
@@ -340,7 +341,7 @@ async fn refusals(operator: &mut MultiplexedConnection) -> u64 {
     errors + commits.unwrap_or(0)
 }
 
-/// What the operations port says at last. The trimmer looks every half a minute.
+/// The answer of the operations port, as soon as it contains this text. The trimmer runs every half minute.
 async fn says_ready(ops: &str, expected: u16) {
     let ops = ops.parse().expect("an address");
     eventually("its readiness", SOON * 3, async || match http_status(ops, "/readyz") {
@@ -351,11 +352,11 @@ async fn says_ready(ops: &str, expected: u16) {
 }
 
 #[tokio::test]
-async fn what_is_denied_in_the_redis_of_others_is_told_once_as_well() {
+async fn a_permission_revoked_in_the_redis_of_another_is_reported_once_as_well() {
     let options = StackOptions { isolated: true, ..options() };
     let mut system = System::start_with(options).await;
     system.init_data().await;
-    // Whose Redis, which right of order_service's: an acknowledgement aside; a checkpoint.
+    // The Redis, and the permission of order_service there: for acknowledgements or for checkpoints.
     let cases = [
         (topics::INVENTORY, "xack", "denies XACK to the user order"),
         (topics::ORDER, "hset", "denies HSET to the user order"),
@@ -365,9 +366,9 @@ async fn what_is_denied_in_the_redis_of_others_is_told_once_as_well() {
         let give_back = take(&mut operator, "order", right).await;
         let order = system.place(&["202"], "103").await;
         system.reaches(&order, OrderStatus::ToBeShipped).await;
-        eventually("it tells", SOON, async || {
-            let told = errors(&system, Service::Order, expected) > 0;
-            if told { Ok(()) } else { Err(system.logs(Service::Order)) }
+        eventually("the report", SOON, async || {
+            let is_reported = errors(&system, Service::Order, expected) > 0;
+            if is_reported { Ok(()) } else { Err(system.logs(Service::Order)) }
         })
         .await;
         are_tried_again(&mut operator).await;
@@ -382,7 +383,7 @@ async fn what_is_denied_in_the_redis_of_others_is_told_once_as_well() {
 }
 
 #[tokio::test]
-async fn a_password_that_is_changed_while_it_runs_is_told_once_and_nothing_is_lost() {
+async fn a_password_changed_at_runtime_is_reported_once_and_nothing_is_lost() {
     let mut system = System::start_with(options()).await;
     system.init_data().await;
     let mut operator = system.redis().await;
@@ -391,15 +392,15 @@ async fn a_password_that_is_changed_while_it_runs_is_told_once_and_nothing_is_lo
     ask(&mut operator, "ACL SETUSER account resetpass >another").await.unwrap();
     ask(&mut operator, "CLIENT KILL USER account").await.unwrap();
     let expected = "denies AUTH to the user account: wrong user name or password";
-    eventually("it tells", SOON, async || {
-        let told = told(&system, Service::Account, expected);
-        if told > 0 { Ok(()) } else { Err(system.logs(Service::Account)) }
+    eventually("the report", SOON, async || {
+        let count = reports(&system, Service::Account, expected);
+        if count > 0 { Ok(()) } else { Err(system.logs(Service::Account)) }
     })
     .await;
     let order = system.place(&["204"], "101").await;
     system.reaches(&order, OrderStatus::PaymentRequired).await;
     assert!(!system.first(Service::Account).is_ready());
-    assert!(told(&system, Service::Account, expected) <= 2, "{}", system.logs(Service::Account));
+    assert!(reports(&system, Service::Account, expected) <= 2, "{}", system.logs(Service::Account));
     ask(&mut operator, &format!("ACL SETUSER account resetpass >{password}")).await.unwrap();
     system.reaches(&order, OrderStatus::ToBeShipped).await;
     system.wait_ready().await;

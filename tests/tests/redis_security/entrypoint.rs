@@ -1,4 +1,4 @@
-//! `deploy/redis/entrypoint.sh` by itself, with `echo` in the place of the server.
+//! `deploy/redis/entrypoint.sh` alone, with `echo` in the place of the server.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ const HASH: &str = "d7ecdf25eaf3deba0f2628771dbdd22d4138ab6cf38f91ed02a2ca0dec7c
 /// A variable with its value, or without one to unset it.
 type Change<'a> = (&'a str, Option<&'a str>);
 
-/// Runs it where all have a password but for what is changed.
+/// Runs the script with passwords for all users, except for these changes.
 fn run(dir: &Path, changes: &[Change<'_>]) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/redis/entrypoint.sh");
     let mut command = Command::new("/bin/sh");
@@ -32,7 +32,7 @@ fn run(dir: &Path, changes: &[Change<'_>]) -> Output {
 }
 
 #[test]
-fn the_server_gets_hashes_however_the_passwords_are_given() {
+fn the_server_gets_hashes_for_all_forms_of_passwords() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("password");
     let path = file.display().to_string();
@@ -53,7 +53,7 @@ fn the_server_gets_hashes_however_the_passwords_are_given() {
 }
 
 #[test]
-fn a_server_of_one_topic_gives_no_right_to_what_belongs_to_another() {
+fn a_server_of_one_topic_grants_no_permission_for_other_topics() {
     let dir = tempfile::tempdir().unwrap();
     let rendered = |topics: Option<&str>| {
         let output = run(dir.path(), &[("REDIS_TOPICS", topics)]);
@@ -80,7 +80,7 @@ fn a_server_of_one_topic_gives_no_right_to_what_belongs_to_another() {
 }
 
 #[test]
-fn a_password_that_is_missing_or_given_twice_exits_64_and_names_its_variable() {
+fn a_missing_or_duplicate_password_exits_64_and_names_its_variable() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("password");
     fs::write(&file, "\n").unwrap();

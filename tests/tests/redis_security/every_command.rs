@@ -1,4 +1,4 @@
-//! Of all commands that Redis has, which each user may use on what is another's: exactly these.
+//! The exact list of commands, of all that Redis has, that each user may use on data of another service.
 
 use std::collections::BTreeSet;
 
@@ -7,10 +7,10 @@ use redis::{Value, aio::MultiplexedConnection};
 
 use crate::support::{Guarded, ask};
 
-/// Those that are about no key. Redis lets everybody use AUTH, HELLO, QUIT and RESET.
+/// Commands without a key. Redis permits AUTH, HELLO, QUIT and RESET to all clients.
 const ABOUT_NOTHING: [&str; 9] =
     ["acl|dryrun", "acl|whoami", "auth", "hello", "info", "ping", "quit", "reset", "script|load"];
-/// What a service does with a stream of another that it reads.
+/// Commands that a service uses on another's stream that it reads.
 const READERS: [&str; 8] = [
     "xack",
     "xclaim",
@@ -22,18 +22,18 @@ const READERS: [&str; 8] = [
     "xreadgroup",
 ];
 
-/// Those of them that need no script, in a Redis that keeps nothing of the user.
+/// Those of them that need no script, in a Redis without data of the user.
 const ABOUT_NOTHING_ELSEWHERE: [&str; 8] =
     ["acl|dryrun", "acl|whoami", "auth", "hello", "info", "ping", "quit", "reset"];
 
-/// A command: its name, with that of a subcommand behind a bar, and how many words it takes; if that
-/// is negative, at least so many.
+/// A command: its name, with that of a subcommand after a bar, and its number of words; a negative number
+/// is a minimum.
 struct Command {
     name: String,
     arity: i64,
 }
 
-/// All commands and subcommands that this Redis knows.
+/// All commands and subcommands of this Redis.
 async fn all_commands(operator: &mut MultiplexedConnection) -> Vec<Command> {
     fn add(entry: &Value, all: &mut Vec<Command>) {
         let Value::Array(entry) = entry else { panic!("no command: {entry:?}") };
@@ -55,7 +55,7 @@ async fn all_commands(operator: &mut MultiplexedConnection) -> Vec<Command> {
 }
 
 impl Command {
-    /// The command with this key wherever a key may be.
+    /// The command with this key in each position of a key.
     fn about(&self, key: &str) -> Vec<String> {
         let text = match self.name.as_str() {
             "eval" | "evalsha" | "eval_ro" | "evalsha_ro" | "fcall" | "fcall_ro" => "x 1 {}",
@@ -73,7 +73,7 @@ impl Command {
     }
 }
 
-/// The commands that this user may use on this key.
+/// The commands that are permitted to this user on this key.
 async fn allowed(
     operator: &mut MultiplexedConnection,
     commands: &[Command],
@@ -101,7 +101,7 @@ fn these(names: &[&[&str]]) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn on_what_is_anothers_each_service_may_use_these_commands_of_all_and_no_other() {
+async fn on_data_of_another_each_service_may_use_exactly_these_commands() {
     let redis = Guarded::start();
     let mut operator = redis.connect("operator").await;
     let commands = all_commands(&mut operator).await;
@@ -113,14 +113,14 @@ async fn on_what_is_anothers_each_service_may_use_these_commands_of_all_and_no_o
             assert_eq!(found, these(&[&ABOUT_NOTHING]), "{user} on {key}");
             let key = format!("{{{}}}:store", topic.name());
             let mut found = allowed(&mut operator, &commands, user, &key).await;
-            // Where a service reads nothing of another, it need not know its store either.
+            // A service that reads no stream of another needs no access to its store id either.
             found.remove("get");
             assert_eq!(found, these(&[&ABOUT_NOTHING]), "{user} on {key}");
         }
         for stream in streams::ALL.into_iter().filter(|it| it.topic() != own) {
             let is_reader = stream.readers().contains(&own);
             let readers: &[&str] = if is_reader { &READERS } else { &[] };
-            // order_service looks how far the services are that have to answer.
+            // order_service reads the progress of the services whose answers it expects.
             let ends: &[&str] =
                 if is_reader && own == topics::ORDER { &["xinfo|stream"] } else { &[] };
             let found = allowed(&mut operator, &commands, user, stream.key()).await;
@@ -130,7 +130,7 @@ async fn on_what_is_anothers_each_service_may_use_these_commands_of_all_and_no_o
 }
 
 #[tokio::test]
-async fn in_the_redis_of_another_topic_nothing_is_a_services_own_and_it_runs_no_script() {
+async fn in_the_redis_of_another_topic_a_service_owns_nothing_and_runs_no_script() {
     for topic in topics::ALL {
         let redis = Guarded::start_of(topic);
         let mut operator = redis.connect("operator").await;

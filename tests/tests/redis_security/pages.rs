@@ -1,5 +1,5 @@
-//! Every page, with all that `cargo stack --secure` turns on: for an order in each status, for an operator
-//! and for the customer; nothing is left out of it.
+//! Every page with all options of `cargo stack --secure`: for an order in each status, for an operator and
+//! for the customer; each page is complete.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use serde_json::{Value as Json, json};
 use stack::{Service, StackOptions};
 use system_tests::{Answer, SOON, System, eventually, order_body, request};
 
-/// The orders in their statuses, and two who look at them.
+/// The orders in their statuses, and the tokens of an operator and a customer.
 struct Site {
     system: System,
     operator: String,
@@ -60,7 +60,7 @@ impl Site {
         self.system.client.send(asked).await.expect("the gateway answers")
     }
 
-    /// What the operator's programs do.
+    /// A request with the operator's token.
     async fn call(&self, method: Method, path: &str, body: &Json) -> Answer {
         self.ask(&self.operator, method, path, "application/json", body).await
     }
@@ -140,7 +140,7 @@ async fn every_page_opens_for_an_order_in_every_status_with_users_tls_and_tokens
     }
     let path = format!("/order/{}", orders["out-of-stock"]);
     let text = site.page(&site.customer, &path).await.text();
-    assert!(text.contains("it is the first in line"), "{text}");
+    assert!(text.contains("it is first in the queue"), "{text}");
     let text = site.page(&site.customer, &format!("/order/{}", behind.id)).await.text();
     assert!(text.contains("1 order for 6 pieces waits before it"), "{text}");
     for path in ["/report", "/report?customer_id=101", "/flow", "/docs", "/docs/events"] {

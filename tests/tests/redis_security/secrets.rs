@@ -1,16 +1,19 @@
-//! Passwords are written nowhere but where they were put.
+//! Passwords appear only in their own files.
 
 use std::{fs, path::Path};
 
 use common::connection::url::{RedisAccess, RedisUrl};
 use stack::{RedisUsers, Service, StackOptions};
-use system_tests::{SOON, System, eventually};
+use system_tests::{
+    SOON, System, eventually,
+    process::{process, run},
+};
 
-use crate::support::{Guarded, ask, process, run};
+use crate::support::{Guarded, ask};
 
 const MARKER: &str = "open-sesame-3141";
 
-/// The arguments and, where we may, the variables of the processes below us.
+/// The arguments and, if permitted, the variables of our child processes.
 fn arguments() -> String {
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let pids = processes.filter(|it| it.file_name().to_string_lossy().parse::<u32>().is_ok());
@@ -18,7 +21,7 @@ fn arguments() -> String {
     texts.map(|text| String::from_utf8_lossy(&text).replace('\0', " ") + "\n").collect()
 }
 
-/// All that is written below a directory, but for the files of the passwords themselves.
+/// The contents of all files below a directory, except the files of the passwords.
 fn written(dir: &Path) -> String {
     let mut all = String::new();
     for entry in fs::read_dir(dir).unwrap().flatten() {
@@ -33,7 +36,7 @@ fn written(dir: &Path) -> String {
 }
 
 #[tokio::test]
-async fn no_password_shows_in_logs_metrics_arguments_or_files() {
+async fn no_password_appears_in_logs_metrics_arguments_or_files() {
     let options = StackOptions {
         acl: true,
         tls: true,
@@ -63,7 +66,7 @@ async fn no_password_shows_in_logs_metrics_arguments_or_files() {
 }
 
 #[tokio::test]
-async fn a_password_shows_in_no_error_no_debug_output_and_no_help() {
+async fn no_password_appears_in_errors_debug_output_or_help() {
     let redis = Guarded::start();
     let mut operator = redis.connect("operator").await;
     let dir = tempfile::tempdir().unwrap();
@@ -83,7 +86,7 @@ async fn a_password_shows_in_no_error_no_debug_output_and_no_help() {
         }
         for env in ways {
             let env = [env, &[("LOG_LEVEL", "trace")]].concat();
-            let process = process(dir.path(), Service::Order, &env);
+            let process = process(dir.path(), Service::Order, &env, &[]);
             let expected = if right {
                 "grants all required permissions"
             } else {

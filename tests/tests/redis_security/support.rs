@@ -1,8 +1,8 @@
-//! Servers with users and certificates, and single processes.
+//! Servers with users and certificates.
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, SystemTime},
 };
 
@@ -13,13 +13,11 @@ use common::{
     },
     schema::stream::Topic,
 };
-use redis::{Cmd, Value, aio::MultiplexedConnection};
+use redis::{Value, aio::MultiplexedConnection};
 use stack::{
-    CertificatePlan, Certificates, Profile, RedisOptions, RedisServer, RedisUsers, Service,
-    ServiceProcess, binaries, ports,
-    process::{Output, ServiceCommand},
+    CertificatePlan, Certificates, RedisOptions, RedisServer, RedisUsers, Service, ServiceProcess,
 };
-use system_tests::SOON;
+use system_tests::{SOON, command, process::process};
 use tempfile::TempDir;
 
 /// One day.
@@ -37,13 +35,13 @@ impl Guarded {
         Self::start_with(|text| text)
     }
 
-    /// One that keeps this topic alone.
+    /// A server of only this topic.
     pub(crate) fn start_of(topic: Topic) -> Self {
         let topics = ("REDIS_TOPICS".to_owned(), topic.name().to_owned());
         Self::launch(|text| text, [topics].into())
     }
 
-    /// With an ACL file that is changed before.
+    /// A server with a changed ACL file.
     pub(crate) fn start_with(change: impl FnOnce(String) -> String) -> Self {
         Self::launch(change, BTreeMap::new())
     }
@@ -73,11 +71,16 @@ impl Guarded {
         enter(&self.url_of(user), &self.access_of(user)).await.expect("let in")
     }
 
-    /// A process of the service that is this user there.
+    /// A process of the service, with its user of this server.
     pub(crate) fn process(&self, dir: &Path, service: Service) -> ServiceProcess {
         let user = service.redis_user();
         let file = self.users.password_file(user).display().to_string();
-        process(dir, service, &[("REDIS_URL", &self.url_of(user)), ("REDIS_PASSWORD_FILE", &file)])
+        process(
+            dir,
+            service,
+            &[("REDIS_URL", &self.url_of(user)), ("REDIS_PASSWORD_FILE", &file)],
+            &[],
+        )
     }
 }
 
@@ -91,7 +94,7 @@ pub(crate) async fn enter(
     url.with(&access).expect("a password").connect(SOON).await
 }
 
-/// Certificates that are valid from so many days ago until so many days from now.
+/// Certificates that are valid from this number of days ago until this number of days from now.
 pub(crate) fn certificates(dir: &Path, name: &str, ago: u32, left: u32) -> Certificates {
     let plan = CertificatePlan {
         from: SystemTime::now() - DAY * ago,
@@ -101,60 +104,7 @@ pub(crate) fn certificates(dir: &Path, name: &str, ago: u32, left: u32) -> Certi
     Certificates::make(&dir.join(name), &plan).expect("certificates")
 }
 
-/// A command from a line, its words separated by blanks.
-pub(crate) fn command(line: &str) -> Cmd {
-    let mut words = line.split(' ');
-    let mut command = redis::cmd(words.next().expect("a command"));
-    words.for_each(|word| {
-        command.arg(word);
-    });
-    command
-}
-
 /// Runs a command given as a line; an error as its text.
 pub(crate) async fn ask(redis: &mut MultiplexedConnection, line: &str) -> Result<Value, String> {
     command(line).query_async(redis).await.map_err(|error| error.to_string())
-}
-
-/// One process with nothing but these variables, its log in the directory.
-pub(crate) fn process(dir: &Path, service: Service, env: &[(&str, &str)]) -> ServiceProcess {
-    process_with(dir, service, env, &[])
-}
-
-pub(crate) fn process_with(
-    dir: &Path,
-    service: Service,
-    env: &[(&str, &str)],
-    args: &[&'static str],
-) -> ServiceProcess {
-    let program = binaries::build(Profile::Debug).expect("the services are built");
-    let log = Output::File(log_of(dir, service));
-    let mut command = ServiceCommand::new(service.name(), program.join(service.name()), log)
-        .args(args)
-        .env("OPS_ADDR", format!("127.0.0.1:{}", ports::free()));
-    if service.has_http() {
-        command = command
-            .env("HTTP_ADDR", format!("127.0.0.1:{}", ports::free()))
-            .env("AUTH_MODE", "off");
-    }
-    for (name, value) in env {
-        command = command.env(*name, *value);
-    }
-    ServiceProcess::spawn(command).expect("it starts")
-}
-
-fn log_of(dir: &Path, service: Service) -> PathBuf {
-    dir.join(format!("{service}-{}.log", ports::free()))
-}
-
-/// How such a process ends, and what it said.
-pub(crate) fn run(
-    service: Service,
-    env: &[(&str, &str)],
-    args: &[&'static str],
-) -> (Option<i32>, String) {
-    let dir = tempfile::tempdir().expect("a directory");
-    let mut process = process_with(dir.path(), service, env, args);
-    let status = process.wait(SOON).unwrap_or_else(|error| panic!("{error}\n{}", process.logs()));
-    (status.code(), process.logs())
 }

@@ -1,4 +1,4 @@
-//! TLS to Redis: who is trusted, and what is said about whom is not. Nothing falls back.
+//! TLS to Redis: trusted servers, the errors for untrusted ones, and the absence of a fallback.
 
 use std::{net::SocketAddr, path::Path, time::SystemTime};
 
@@ -8,10 +8,10 @@ use redis::aio::MultiplexedConnection;
 use stack::{
     CertificatePlan, Certificates, Listen, RedisOptions, RedisServer, Service, probe::http_status,
 };
-use system_tests::{SOON, eventually};
+use system_tests::{SOON, eventually, process::process};
 use tokio::{io::AsyncReadExt as _, net::TcpListener};
 
-use crate::support::{DAY, ask, certificates, enter, process_with};
+use crate::support::{DAY, ask, certificates, enter};
 
 fn server(certificates: &Certificates, wanted: &str) -> RedisServer {
     let args = ["--tls-auth-clients", wanted].map(str::to_owned).to_vec();
@@ -20,7 +20,7 @@ fn server(certificates: &Certificates, wanted: &str) -> RedisServer {
     RedisServer::start(options).expect("a Redis with TLS")
 }
 
-/// A server that changes its certificate for a bad one, and a connection from before.
+/// A server that changes to a bad certificate, and a connection from before the change.
 async fn turned_bad(
     good: &Certificates,
     bad: &Certificates,
@@ -31,7 +31,7 @@ async fn turned_bad(
     (server, connection)
 }
 
-/// Has the server show this certificate from now on.
+/// Sets the certificate of the server.
 async fn show(redis: &mut MultiplexedConnection, certificates: &Certificates) {
     show_files(redis, &certificates.server(), &certificates.server_key()).await;
 }
@@ -59,7 +59,7 @@ async fn error(url: &str, access: &RedisAccess) -> ConnectionError {
     }
 }
 
-/// The error, which must say that it is not to be trusted, and this.
+/// The error, which must report an untrusted server and contain this text.
 async fn distrusted(url: &str, access: &RedisAccess, expected: &str) {
     let error = error(url, access).await;
     assert!(matches!(error, ConnectionError::Insecure { .. }), "{url}: {error:?}");
@@ -77,7 +77,7 @@ fn named(host: &str, server: &RedisServer) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_is_trusted_with_the_right_authority_name_and_time_and_not_otherwise() {
+async fn a_server_is_trusted_only_with_the_right_authority_name_and_time() {
     let dir = tempfile::tempdir().unwrap();
     let good = certificates(dir.path(), "good", 1, 10);
     let other = certificates(dir.path(), "other", 1, 10);
@@ -88,13 +88,13 @@ async fn a_server_is_trusted_with_the_right_authority_name_and_time_and_not_othe
     }
     let unknown = "signed by no known authority; REDIS_TLS_CA";
     distrusted(&redis.url(), &access(&other, None), unknown).await;
-    // The system's own authorities, if it has any, have not signed it.
+    // The system's own authorities, if there are any, have not signed the certificate.
     let nothing: common::connection::url::RedisUrl = redis.url().parse().unwrap();
     match RedisAccess::default().for_servers([&nothing]) {
         Ok(_) => distrusted(&redis.url(), &RedisAccess::default(), unknown).await,
         Err(fault) => assert_eq!(fault.variable, "REDIS_TLS_CA"),
     }
-    // 127.0.0.2 is this machine, too.
+    // 127.0.0.2 is this machine as well.
     let elsewhere = server_on_all(&good);
     distrusted(
         &named("127.0.0.2", &elsewhere),
@@ -104,7 +104,7 @@ async fn a_server_is_trusted_with_the_right_authority_name_and_time_and_not_othe
     .await;
 }
 
-/// It also listens on addresses that its certificate is not for.
+/// The server also listens on addresses that are not in its certificate.
 fn server_on_all(certificates: &Certificates) -> RedisServer {
     let args = ["--bind", "127.0.0.1", "127.0.0.2"].map(str::to_owned).to_vec();
     let options =
@@ -121,13 +121,13 @@ async fn a_certificate_that_has_expired_or_is_not_valid_yet_is_not_accepted() {
     {
         let bad = certificates_from(dir.path(), name, ago, validity);
         let (redis, _connection) = turned_bad(&good, &bad).await;
-        // The authority's certificate has the same time; that it is over is said the same way.
+        // The authority's certificate has the same validity and the same error.
         distrusted(&redis.url(), &access(&bad, None), expected).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_certificate_of_the_wrong_kind_is_named_with_what_to_make_instead() {
+async fn a_certificate_of_the_wrong_kind_is_named_with_the_right_kind() {
     let dir = tempfile::tempdir().unwrap();
     let good = certificates(dir.path(), "good", 1, 10);
     let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
@@ -137,8 +137,8 @@ async fn a_certificate_of_the_wrong_kind_is_named_with_what_to_make_instead() {
     let plain = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
     let nameless = plain.self_signed(&ours).unwrap();
     let (good_ca, own) = (good.ca(), dir.path().join("own.pem"));
-    // Somebody trusts just this certificate, as the documents of other programs say; one of version 1
-    // is not even taken for an authority.
+    // Documents of other programs recommend trusting the certificate itself; one of version 1 cannot even
+    // be an authority.
     for (certificate, ca, expected) in [
         (authority.pem(), &own, "one of an authority, as a self-signed one often is"),
         (nameless.pem(), &own, "its certificate names no host"),
@@ -159,8 +159,8 @@ async fn a_certificate_of_the_wrong_kind_is_named_with_what_to_make_instead() {
     }
 }
 
-/// The certificate (DER) with another version in it, as PEM. That its signature is wrong then is not
-/// looked at any more.
+/// The certificate (DER) with another version, as PEM. Its signature, which is wrong then, is not checked
+/// any more.
 fn of_version_1(certificate: &[u8]) -> String {
     let mut der = certificate.to_vec();
     let version_3 = [0xa0, 3, 2, 1, 2];
@@ -181,7 +181,7 @@ fn of_version_1(certificate: &[u8]) -> String {
     )
 }
 
-/// Certificates from so many days ago, which may be in the future.
+/// Certificates that are valid from this number of days ago, which may be negative.
 fn certificates_from(dir: &Path, name: &str, ago: i64, validity: u32) -> Certificates {
     let days = |days: i64| DAY * u32::try_from(days.abs()).unwrap();
     let now = SystemTime::now();
@@ -194,7 +194,7 @@ fn certificates_from(dir: &Path, name: &str, ago: i64, validity: u32) -> Certifi
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_wants_a_certificate_is_shown_one_or_the_setting_is_named() {
+async fn a_required_client_certificate_is_sent_or_its_setting_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let good = certificates(dir.path(), "good", 1, 10);
     let other = certificates(dir.path(), "other", 1, 10);
@@ -213,7 +213,7 @@ async fn the_wrong_kind_of_port_is_named_and_nothing_falls_back() {
     let plain = RedisServer::start(options).expect("a Redis");
     let url = plain.url().replace("redis://", "rediss://");
     for _ in 0..5 {
-        // What a plain server makes of TLS differs with the random bytes in it.
+        // The answer of a plain server to TLS varies with the random bytes in the handshake.
         distrusted(&url, &access(&good, None), "a port without TLS, its URL begins with redis://")
             .await;
     }
@@ -223,13 +223,13 @@ async fn the_wrong_kind_of_port_is_named_and_nothing_falls_back() {
     let strict = server(&good, "yes");
     let url = strict.url().replace("rediss://", "redis://");
     distrusted(&url, &RedisAccess::default(), "it speaks TLS; its URL begins with rediss://").await;
-    // Somebody who merely hangs up is away, not to be distrusted.
+    // A server that only disconnects is unavailable, not untrusted.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("redis://127.0.0.1:{}", silent.local_addr().unwrap().port());
     tokio::spawn(async move { while silent.accept().await.is_ok() {} });
     let said = error(&url, &RedisAccess::default()).await;
     assert!(matches!(said, ConnectionError::Away { .. }), "{said}");
-    // And whoever listens where TLS is expected sees not a word of ours.
+    // A listener without TLS receives no command.
     let spy = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = spy.local_addr().unwrap().port();
     let listen = tokio::spawn(async move {
@@ -247,7 +247,7 @@ async fn the_wrong_kind_of_port_is_named_and_nothing_falls_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_service_that_does_not_trust_its_redis_says_so_once_and_is_ready_when_that_is_mended() {
+async fn a_service_reports_an_untrusted_redis_once_and_is_ready_after_the_repair() {
     let dir = tempfile::tempdir().unwrap();
     let good = certificates(dir.path(), "good", 1, 10);
     let expired = certificates_from(dir.path(), "expired", 10, 9);
@@ -261,7 +261,7 @@ async fn a_service_that_does_not_trust_its_redis_says_so_once_and_is_ready_when_
         ("REDIS_TLS_CA", authorities.to_str().unwrap()),
         ("OPS_ADDR", &ops),
     ];
-    let service = process_with(dir.path(), Service::Message, &env, &[]);
+    let service = process(dir.path(), Service::Message, &env, &[]);
     eventually("it says so", SOON, async || {
         let log = service.logs();
         if log.contains("its certificate has expired") { Ok(()) } else { Err(log) }

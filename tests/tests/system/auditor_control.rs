@@ -1,4 +1,4 @@
-//! Controls of the auditor: the other tests rely on it, and these show what it finds.
+//! Controls of the auditor, on which the other tests rely: it must find injected faults.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use serde_json::json;
 use stack::{Service, StackOptions};
 use system_tests::{SOON, System};
 
-/// Twenty orders, then every group is set back to the beginning of its stream, so that everything
-/// is delivered a second time.
+/// Places twenty orders, then sets every group back to the beginning of its stream, so that all entries are
+/// delivered a second time.
 async fn twice(system: &System) -> Report {
     system.init_data().await;
     let account =
@@ -19,7 +19,7 @@ async fn twice(system: &System) -> Report {
     system.publish(streams::INVENTORY_CREATED, &product).await;
     system.quiet(SOON).await;
     for products in [&["many"][..], &["many", "many"], &["201", "many"], &["201"; 5]] {
-        for customer in ["101", "102", "rich", "rich", "nobody"] {
+        for customer in ["101", "102", "rich", "rich", "unknown"] {
             system.place(products, customer).await;
         }
     }
@@ -34,7 +34,7 @@ async fn twice(system: &System) -> Report {
             let () = rewind.query_async(&mut redis).await.expect("the group is set back");
         }
     }
-    // A group that is waiting for new entries does not look back by itself.
+    // A group that waits for new entries does not return to earlier ones without a restart.
     let none = json!({"id": "none", "name": "None", "price": 1, "amount": 1});
     system.publish(streams::INVENTORY_CREATED, &none).await;
     let none = json!({"id": "none", "name": "None", "email": "none@example.com", "balance": 1});

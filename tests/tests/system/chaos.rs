@@ -1,7 +1,7 @@
-//! Everything is killed at random while orders are under way, and the books still balance.
+//! All processes are killed at random while orders are under way, and the books still balance.
 //!
-//! Who is killed when comes from a seed, which a failing test prints; `CHAOS_SEED=… cargo test`
-//! repeats its choices. The moments are counted in orders rather than in seconds.
+//! The victims and times come from a seed, which a failing test prints; `CHAOS_SEED=… cargo test` repeats its
+//! choices. Times are counted in orders rather than in seconds.
 
 mod loyalty;
 
@@ -35,10 +35,10 @@ use tokio::task::JoinSet;
 
 const ORDERS: usize = 2_000;
 const CLIENTS: usize = 16;
-/// How long everything may take; usually it is a tenth of it.
+/// The timeout of a whole test, which usually takes a tenth of this.
 const TIMEOUT: Duration = Duration::from_secs(180);
 
-/// Few products for many orders: all of them meet. Some stock and some wallets run out.
+/// Few products for many orders, so that the orders compete. Some stock and some balances run out.
 const PRODUCTS: [(&str, u64, u64); 5] = [
     ("hot-1", 3, 900),
     ("hot-2", 5, 700),
@@ -49,13 +49,13 @@ const PRODUCTS: [(&str, u64, u64); 5] = [
 const CUSTOMERS: [(&str, u64); 4] =
     [("rich", 1_000_000), ("fair", 4_000), ("poor", 300), ("broke", 0)];
 
-/// Two of everything.
+/// Two instances of each service.
 fn pairs() -> StackOptions {
     let instances = Service::ALL.map(|service| (service, 2)).into();
     StackOptions { instances, ..StackOptions::default() }
 }
 
-/// The same, each topic in a Redis of its own.
+/// The same, with a Redis for each topic.
 fn isolated_pairs() -> StackOptions {
     StackOptions { isolated: true, ..pairs() }
 }
@@ -73,7 +73,7 @@ async fn fill(system: &System) {
     system.quiet(SOON).await;
 }
 
-/// Up to four pieces of up to four products, for some customer or, now and then, for nobody.
+/// Up to four units of up to four products, for a random customer, sometimes an unknown one.
 fn some_order(random: &mut Rng) -> (Vec<&'static str>, &'static str) {
     let products = (0..random.usize(1..=4)).map(|_| match random.u8(0..100) {
         0 => "no-such-product",
@@ -81,13 +81,13 @@ fn some_order(random: &mut Rng) -> (Vec<&'static str>, &'static str) {
     });
     let products = products.collect();
     let customer = match random.u8(0..100) {
-        0 => "nobody",
+        0 => "unknown",
         _ => random.choice(CUSTOMERS).expect("some").0,
     };
     (products, customer)
 }
 
-/// Random numbers that a failing test tells how to repeat.
+/// Random numbers whose seed a failing test prints.
 struct Seed(u64);
 
 impl Seed {
@@ -110,7 +110,7 @@ impl Drop for Seed {
     }
 }
 
-/// Clients that place orders, each again and again with its key until it is accepted.
+/// Clients that place orders and repeat each with its key until it is accepted.
 struct Load {
     clients: JoinSet<Vec<OrderId>>,
     accepted: Arc<AtomicUsize>,
@@ -182,7 +182,7 @@ impl Monkey {
             return;
         }
         self.kill(system, victim);
-        // Not all instances of a service stay down, or nothing would move until the next act.
+        // At least one instance of each service runs, or nothing would happen until the next kill.
         let twin = victim ^ 1;
         if self.random.bool() || self.down.contains(&twin) {
             self.down.remove(&victim);
@@ -203,8 +203,8 @@ impl Monkey {
         }
     }
 
-    /// Acts at moments that are random numbers of orders apart, until `progress` reaches the
-    /// end. Progress may come in leaps; the moments that it leaps over are made up for.
+    /// Acts after random numbers of orders, until `progress` reaches the end. If progress jumps, the skipped
+    /// acts are made up for.
     async fn rage(
         &mut self,
         system: &mut System,
@@ -229,7 +229,7 @@ fn restart(system: &mut System, victim: usize) {
     system.stack.instances_mut()[victim].process.restart().expect("restarted");
 }
 
-/// Every order came to its end exactly once.
+/// Asserts that every order ended exactly once.
 async fn assert_all_ended(system: &System) -> Report {
     let report = system.assert_balanced(TIMEOUT).await;
     assert_eq!((report.unfinished, report.dead_letters.len()), (0, 0), "{report}");
@@ -246,7 +246,7 @@ async fn books_stay_exact_when_every_service_is_killed_at_random() {
     let mut monkey = Monkey::new(random.fork());
     monkey.rage(&mut system, ORDERS, async || load.accepted()).await;
     let placed = load.finish().await;
-    // What is still under way is interrupted a few times more.
+    // Orders that are still under way are interrupted a few more times.
     for _ in 0..5 {
         tokio::task::block_in_place(|| monkey.act(&mut system));
     }
@@ -268,7 +268,7 @@ async fn books_stay_exact_when_every_service_is_killed_at_random() {
 async fn books_stay_exact_with_entries_of_an_original_order_service_and_kills() {
     let seed = Seed::take();
     let mut random = seed.random();
-    // In one Redis, our own order_service would call off the orders that it does not know.
+    // In one Redis, our own order_service would cancel the orders that it does not know.
     let mut system = System::start_alone(isolated_pairs()).await;
     fill(&system).await;
     let mut original = Original { redis: system.redis_of(topics::ORDER).await, last: (0, 0) };
@@ -300,7 +300,7 @@ async fn books_stay_exact_with_entries_of_an_original_order_service_and_kills() 
     let order = |it: &Entry| it.entity()["order_id"].to_string();
     let orders: BTreeSet<_> = checks.iter().map(order).collect();
     assert_eq!(orders.len(), ORDERS, "a stock check for each order");
-    // Whoever waited and was served has two.
+    // A filled backorder has two results.
     let outcomes: BTreeSet<_> =
         checks.iter().map(|it| (order(it), it.entity()["inventory"].to_string())).collect();
     assert_eq!(outcomes.len(), checks.len(), "each outcome once");
@@ -311,8 +311,8 @@ async fn books_stay_exact_with_entries_of_an_original_order_service_and_kills() 
     assert_eq!((wallets.len(), orders.len()), (payable, payable), "one payment for each of those");
 }
 
-/// Writes entries as the original's order service does: ids of seconds and microseconds, and no
-/// field or member that the original does not have.
+/// Writes entries in the form of the original's order service: ids of seconds and microseconds, and only the
+/// fields and members of the original.
 struct Original {
     redis: MultiplexedConnection,
     last: (u64, u64),
@@ -333,13 +333,13 @@ impl Original {
     }
 }
 
-/// What an operator, another program and a slow machine do to a running system.
+/// Disturbances by an operator, another program and a slow machine.
 struct Trouble {
     random: Rng,
-    /// The dead letters that follow from it.
+    /// The expected dead letters.
     poison: usize,
     frozen: Option<usize>,
-    /// How often each kind of trouble was made.
+    /// The number of disturbances of each kind.
     made: [usize; 3],
 }
 
@@ -351,7 +351,7 @@ impl Trouble {
         let kind = self.random.usize(0..3);
         self.made[kind] += 1;
         let command = match kind {
-            // No object, no JSON, or far too large.
+            // Not an object, not JSON, or far too large.
             0 => {
                 self.poison += stream.readers().len();
                 let large = "x".repeat(2_000_000);
@@ -360,14 +360,14 @@ impl Trouble {
                 add.arg(stream.key()).arg("*").arg("entity").arg(poison);
                 add
             }
-            // All that the service has ever read is delivered again.
+            // All entries that the service has read are delivered again.
             1 => {
                 let reader = self.random.choice(stream.readers()).expect("some");
                 let mut back = redis::cmd("XGROUP");
                 back.arg("SETID").arg(stream.key()).arg(reader.service()).arg("0");
                 back
             }
-            // An instance stands still with what it has read.
+            // An instance is stopped with pending entries.
             _ => {
                 let victim = self.random.usize(0..system.stack.instances().len());
                 self.signal(system, victim, Signal::SIGSTOP);
@@ -387,7 +387,7 @@ impl Trouble {
 
     fn signal(&self, system: &System, victim: usize, signal: Signal) {
         let pid = system.stack.instances()[victim].process.pid();
-        // It may just have been killed.
+        // The process may have been killed in the meantime.
         let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
     }
 }
@@ -416,7 +416,7 @@ async fn books_stay_exact_with_poison_repeated_deliveries_freezes_and_kills() {
         let frozen = Instant::now();
         while load.accepted() < moment {
             assert!(Instant::now() < deadline, "stuck at {} of {ORDERS}", load.accepted());
-            // The other instance may be down.
+            // The other instance may be stopped.
             if frozen.elapsed() > Duration::from_secs(1) {
                 trouble.thaw(&system);
             }
@@ -429,7 +429,7 @@ async fn books_stay_exact_with_poison_repeated_deliveries_freezes_and_kills() {
     assert!(trouble.made.iter().all(|made| *made > 3), "{:?}", trouble.made);
 
     let report = system.audit(TIMEOUT).await;
-    // The auditor reads what only msg_service reads as well, and says that it cannot.
+    // The auditor also reads the entries that only msg_service reads, and reports them as unreadable.
     let is_poison = |finding: &&String| finding.starts_with("cannot be read: entry ");
     let others: Vec<_> = report.findings.iter().filter(|it| !is_poison(it)).collect();
     assert!(others.is_empty() && report.is_quiet(), "{report}");
@@ -438,10 +438,10 @@ async fn books_stay_exact_with_poison_repeated_deliveries_freezes_and_kills() {
     assert_eq!(dead, trouble.poison, "each reader has each poison once: {report}");
 }
 
-/// How many orders live their whole lives.
+/// The number of orders with whole lives.
 const LIVES: usize = 500;
 
-/// Something that is asked of an order, or brought, at random; now and then twice with one key.
+/// A random step of an order, restock or top-up, sometimes twice with one key.
 async fn some_request(
     random: &mut Rng,
     mine: &[OrderId],
@@ -476,9 +476,9 @@ async fn some_request(
     }
 }
 
-// Isolated: what the owners tell each other goes from server to server.
+// Isolated: the events of the owners go from server to server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn books_stay_exact_over_whole_lives_while_every_service_is_killed_at_random() {
+async fn books_stay_exact_over_whole_order_lives_under_random_kills() {
     let seed = Seed::take();
     let mut random = seed.random();
     let mut system = System::start_alone(isolated_pairs()).await;
@@ -521,7 +521,7 @@ async fn books_stay_exact_over_whole_lives_while_every_service_is_killed_at_rand
     for status in ["to-be-shipped", "shipped", "completed", "cancelled"] {
         assert!(report.by_status.contains_key(status), "no order is {status}: {report}");
     }
-    // Lines are served whatever is killed: what can be filled now does not wait.
+    // Backorders are filled despite the kills: no order waits that can be filled.
     let products: Vec<(&str, u64)> = PRODUCTS.iter().map(|(id, _, _)| (*id, 10_000)).collect();
     for (product, amount) in products {
         system.client = Client::default();
@@ -531,7 +531,7 @@ async fn books_stay_exact_over_whole_lives_while_every_service_is_killed_at_rand
     assert!(!report.by_status.contains_key("out-of-stock"), "{report}");
 }
 
-/// Redis is killed eight times; where there are four, each of them twice.
+/// Redis is killed eight times; if there are four, each of them twice.
 async fn redis_is_killed(options: StackOptions) {
     const ORDERS: usize = 1_200;
     let seed = Seed::take();
@@ -558,11 +558,11 @@ async fn redis_is_killed(options: StackOptions) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_that_was_accepted_is_lost_when_redis_itself_is_killed() {
+async fn accepted_orders_survive_a_kill_of_redis() {
     redis_is_killed(pairs()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_that_was_accepted_is_lost_when_each_of_four_redis_is_killed() {
+async fn accepted_orders_survive_kills_of_each_of_four_redis() {
     redis_is_killed(isolated_pairs()).await;
 }

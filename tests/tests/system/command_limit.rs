@@ -1,4 +1,4 @@
-//! Commands are not accepted without limit while the services that read them are away.
+//! Commands are accepted only up to a limit while the services that read them are stopped.
 
 use common::{contract::streams, schema::stream::Stream};
 use http::{Method, StatusCode};
@@ -15,7 +15,7 @@ async fn start(limit: &str) -> System {
     system
 }
 
-/// Sends the request with each of these keys at once.
+/// Sends the request with each of these keys concurrently.
 async fn send_all(
     system: &System,
     (method, path, body): (Method, &'static str, Value),
@@ -33,7 +33,7 @@ async fn send_all(
     asked.join_all().await
 }
 
-/// Brings in one of something with each of these keys at once.
+/// Restocks or tops up by one with each of these keys concurrently.
 async fn ask_all(system: &System, path: &'static str, keys: &[&str]) -> Vec<Answer> {
     send_all(system, (Method::POST, path, json!({ "amount": 1 })), keys).await
 }
@@ -86,7 +86,7 @@ async fn commands_are_refused_while_their_service_is_too_far_behind() {
         system.quiet(SOON).await;
         system.first(service).process.kill().expect("killed");
 
-        // A client repeats one of them before it is answered: four entries, three commands.
+        // A client repeats an unanswered request: four entries, three commands.
         for answer in ask_all(&system, path, &[&a, &b, &c, &c]).await {
             assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT, "{}", answer.text());
         }
@@ -94,13 +94,13 @@ async fn commands_are_refused_while_their_service_is_too_far_behind() {
             assert_refused(&refusal, name, commands);
         }
         assert_eq!(length(&system, commands).await, published + 4);
-        // Reads, and repetitions of what is recorded, are answered as ever.
+        // Reads and repetitions of recorded requests are still answered.
         assert_eq!(number(&system, shown, field).await, before);
         let [again] = &ask_all(&system, path, &[&early]).await[..] else { panic!("one answer") };
         assert_eq!((again.status, again.header("idempotent-replayed")), (StatusCode::OK, "true"));
 
         system.restart(service, 1).await;
-        eventually("what was accepted has its effect once", SOON, async || {
+        eventually("accepted commands have their effect once", SOON, async || {
             let found = number(&system, shown, field).await;
             if found == before + 3 { Ok(()) } else { Err(format!("{found}, {before} before")) }
         })
@@ -161,7 +161,7 @@ async fn the_limit_of_commands_can_be_switched_off() {
         assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT, "{}", answer.text());
     }
     system.restart(Service::Inventory, 1).await;
-    eventually("what was accepted has its effect", SOON, async || {
+    eventually("accepted commands have their effect", SOON, async || {
         let found = number(&system, "/inventory/201", "amount").await;
         if found == before + 20 { Ok(()) } else { Err(found.to_string()) }
     })

@@ -1,4 +1,4 @@
-//! What the gateway says of the system in its documents, held against the running system.
+//! The documents of the gateway, compared with the running system.
 
 use std::collections::BTreeMap;
 
@@ -14,11 +14,11 @@ use system_tests::{Client, SOON, System, eventually, order_body};
 
 use crate::original::assert_all_cacheable;
 
-/// One more than inventory_service serves in one decision.
+/// One more than inventory_service fills in one decision.
 const LONG_LINE: usize = 101;
 
 #[tokio::test]
-async fn every_entry_of_every_stream_is_as_the_asyncapi_document_says() {
+async fn every_entry_of_every_stream_matches_the_asyncapi_document() {
     let env = [("RESEND_AFTER_MS".to_owned(), "1000".to_owned())];
     let options = StackOptions { env: env.into(), ..StackOptions::default() };
     let system = System::start_with(options).await;
@@ -47,7 +47,7 @@ async fn every_entry_of_every_stream_is_as_the_asyncapi_document_says() {
 async fn the_original_can_cache_every_event_that_it_caches() {
     let system = System::start().await;
     play(&system).await;
-    // An existing product is defined again, and keeps its amount.
+    // A second definition of an existing product keeps its amount.
     let product = json!({ "name": "Rare", "price": 2 });
     let again = system.ask(Method::PUT, "/inventory/rare", Some(&product)).await;
     assert!(again.status.is_success(), "{}", again.text());
@@ -59,10 +59,10 @@ async fn the_original_can_cache_every_event_that_it_caches() {
     }
 }
 
-/// What no service takes for an event.
+/// An entity that no service accepts as an event.
 const SPOILT: &str = "{}";
 
-/// Everything that orders, products and customers can live through.
+/// All changes of orders, products and customers.
 async fn play(system: &System) {
     system.init_data().await;
     let ordered = order_body(&["201", "204"], "101");
@@ -98,13 +98,13 @@ async fn play(system: &System) {
     system.quiet(SOON).await;
     system.restock("rare", LONG_LINE as u64).await;
 
-    // Each service reads one of these.
+    // Each service reads one of these streams.
     for stream in [streams::ORDER_CREATED, streams::INVENTORY_CHECK] {
         system.publish(stream, &json!({})).await;
     }
 }
 
-/// An order whose stock is not confirmed as released, as it is after the failed payment was lost.
+/// An order whose stock is not confirmed as released, as after the loss of its failed payment.
 async fn ask_for_a_release(system: &System) {
     let (mut redis, id) = (system.redis().await, uuid::Uuid::new_v4());
     let order = json!({
@@ -130,7 +130,7 @@ async fn ask_for_a_release(system: &System) {
     .await;
 }
 
-/// By the key of its stream: what the fields beside the event, and the event, must be.
+/// By the key of each stream: the validators of the other fields and of the event.
 fn messages(document: &Value) -> BTreeMap<String, (Validator, Validator)> {
     let mut schemas = document["components"]["schemas"].clone();
     close(&mut schemas);
@@ -149,7 +149,7 @@ fn messages(document: &Value) -> BTreeMap<String, (Validator, Validator)> {
     messages.collect()
 }
 
-/// Lets no object have members that its schema does not name: those, too, would be news.
+/// Forbids members that the schema does not name.
 fn close(schema: &mut Value) {
     match schema {
         Value::Object(members) => {
@@ -172,7 +172,7 @@ fn assert_fits(validator: &Validator, value: &Value, what: &str) {
 }
 
 #[tokio::test]
-async fn the_documentation_loads_nothing_from_elsewhere_and_runs_nothing_but_its_own_files() {
+async fn the_documentation_loads_and_runs_only_its_own_files() {
     let system = System::start().await;
     let mut seen = Vec::new();
     for page in ["/docs", "/docs/", "/docs/events"] {
@@ -202,7 +202,7 @@ async fn the_documentation_loads_nothing_from_elsewhere_and_runs_nothing_but_its
         let answer = system.get(&link).await;
         assert_eq!(answer.status, StatusCode::OK, "{link}");
         assert_eq!(answer.header("x-content-type-options"), "nosniff", "{link}");
-        // Whoever has it already does not load it again.
+        // A client with a cached copy does not load it again.
         let known = [("if-none-match", answer.header("etag"))];
         let request = system_tests::request(
             Method::GET,

@@ -12,17 +12,17 @@ use std::{
 use redis::{FromRedisValue, aio::MultiplexedConnection};
 use serde_json::json;
 use stack::{Instance, Listen, RedisOptions, RedisServer, Service, StackOptions};
-use system_tests::{Client, SOON, System, eventually, order_body, place_until_accepted};
+use system_tests::{Client, SOON, System, command, eventually, order_body, place_until_accepted};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
 
-/// How long a client goes on asking.
+/// The time for which a client retries.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A server at a port of its own.
+/// A Redis server.
 struct Server {
     _server: RedisServer,
     port: u16,
@@ -42,11 +42,7 @@ impl Server {
     }
 
     async fn ask<T: FromRedisValue>(&mut self, line: &str) -> T {
-        let mut words = line.split(' ');
-        let mut command = redis::cmd(words.next().expect("a command"));
-        for word in words {
-            command.arg(word);
-        }
+        let command = command(line);
         command.query_async(&mut self.connection).await.unwrap_or_else(|it| panic!("{line}: {it}"))
     }
 
@@ -67,7 +63,7 @@ async fn in_step(primary: &mut Server, replica: &mut Server) {
     .await;
 }
 
-/// Serves a port from which new connections lead to the port in `target`.
+/// Forwards new connections of a port to the port in `target`.
 async fn lead(target: Arc<Mutex<u16>>) -> (u16, tokio::task::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
@@ -161,7 +157,7 @@ async fn services_follow_their_name_from_a_demoted_primary_to_the_promoted_repli
     assert_eq!(report.orders, accepted.load(Ordering::Relaxed), "{report}");
     assert_eq!((report.unfinished, report.dead_letters.len()), (0, 0), "{report}");
     let now: Vec<u32> = system.stack.instances().iter().map(|it| it.process.pid()).collect();
-    assert_eq!(now, pids, "nobody was restarted");
+    assert_eq!(now, pids, "no process was restarted");
     let keys: u64 = new.ask("DBSIZE").await;
     assert!(keys > 100, "all of it is at the new primary");
     name.abort();

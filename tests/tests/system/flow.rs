@@ -1,4 +1,4 @@
-//! What waits where Redis has lost count of it.
+//! Backlogs that Redis no longer counts.
 
 use common::contract::streams::{self, topics};
 use orderctl::audit::audit;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use stack::Service;
 use system_tests::{SOON, System, eventually};
 
-/// Lag and whether it is an estimate, of every group, as `/flow` has it.
+/// The lag of every group at `/flow`, and whether it is an estimate.
 async fn lags(system: &System) -> Vec<(String, Value, Value)> {
     let answer = system.get("/flow").await;
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -56,7 +56,7 @@ async fn no_backlog_is_shown_after_a_restart_from_a_rewritten_file_or_a_deletion
     system.quiet(SOON).await;
     assert_nothing_waits(&system).await;
 
-    // A service is away, and the only entry that waits for it is deleted.
+    // A service is stopped, and the only entry of its backlog is deleted.
     system.first(Service::Message).process.kill().expect("killed");
     let order = system.order(&["204"], "101").await;
     assert_eq!(order.status, common::contract::order_status::OrderStatus::ToBeShipped);
@@ -68,7 +68,7 @@ async fn no_backlog_is_shown_after_a_restart_from_a_rewritten_file_or_a_deletion
             let _: u64 = delete.query_async(&mut redis).await.expect("deleted");
         }
     }
-    eventually("nothing waits for the service that is away", SOON, async || {
+    eventually("no backlog of the stopped service", SOON, async || {
         let waiting = lags(&system).await.into_iter();
         let waiting: Vec<_> = waiting.filter(|it| it.1 != json!(0)).collect();
         if waiting.is_empty() { Ok(()) } else { Err(format!("{waiting:?}")) }
@@ -78,16 +78,16 @@ async fn no_backlog_is_shown_after_a_restart_from_a_rewritten_file_or_a_deletion
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_first_look_after_a_restart_of_redis_is_answered() {
+async fn the_first_request_for_the_flow_after_a_restart_of_redis_is_answered() {
     let mut system = System::start().await;
     let look = system.get("/flow").await;
     assert_eq!(look.status, 200, "{}", look.text());
-    // Samples are taken for five seconds more. Afterwards the connection is idle.
+    // Samples are taken for another five seconds. Afterwards the connection is idle.
     let mut redis = system.redis().await;
-    eventually("nobody looks any more", SOON, async || {
+    eventually("samples are no longer taken", SOON, async || {
         let clients: String =
             redis::cmd("CLIENT").arg("LIST").query_async(&mut redis).await.expect("a list");
-        // All other connections with this last command are used several times a second.
+        // All other connections with this last command are used several times per second.
         let is_idle = clients.lines().any(|client| {
             let field = |name| client.split(' ').find_map(|it| it.strip_prefix(name));
             let idle = field("idle=").and_then(|it| it.parse::<u64>().ok());

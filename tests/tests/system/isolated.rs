@@ -1,5 +1,5 @@
-//! Each topic in a Redis of its own, and one of the four is flushed, killed, lost or set back in time
-//! while orders are under way: the others keep their data, and service resumes by itself.
+//! A Redis for each topic, one of which is flushed, killed, lost or restored from a backup while orders are
+//! under way: the others keep their data, and service resumes without help.
 
 use std::{
     collections::BTreeSet,
@@ -27,7 +27,7 @@ use stack::StackOptions;
 use system_tests::{Client, SOON, System, database, eventually, order_body, place_until_accepted};
 use tokio::task::JoinSet;
 
-/// How long all of it may take; usually it is a tenth of it.
+/// The timeout of a whole test, which usually takes a tenth of this.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 fn options() -> StackOptions {
@@ -45,7 +45,7 @@ async fn shop() -> System {
     system
 }
 
-/// Plenty of everything, but for the poor and what is rare.
+/// Plenty of stock and money, except for the poor customer and the rare product.
 async fn define(system: &System) {
     for (id, amount) in [("much", 1_000_000), ("many", 1_000_000), ("rare", 1)] {
         let product = json!({ "name": id, "price": 1, "amount": amount });
@@ -57,7 +57,7 @@ async fn define(system: &System) {
     }
 }
 
-/// A definition travels as an event, and the owner's Redis may just be coming back.
+/// Defines an entity, with retries, because the owner's Redis may be starting.
 async fn put(system: &System, path: &str, body: &Value) {
     eventually("it is defined", TIMEOUT, async || {
         let answer = system.ask(Method::PUT, path, Some(body)).await;
@@ -66,8 +66,7 @@ async fn put(system: &System, path: &str, body: &Value) {
     .await;
 }
 
-/// What a list or an entity says; the connection to a Redis that was restarted may have to be made
-/// anew.
+/// Reads a list or an entity, with retries, because a restarted Redis needs a new connection.
 async fn read(system: &System, path: &str) -> Value {
     eventually("it can be read", SOON, async || {
         let answer = system.get(path).await;
@@ -88,13 +87,13 @@ async fn messages(system: &System, customer: &str) -> Value {
     read(system, &format!("/customers/{customer}/messages?limit=1000")).await
 }
 
-/// The keys of what a topic's owner keeps.
+/// The keys of a topic's owner.
 async fn keys(system: &System, topic: Topic) -> BTreeSet<String> {
     let mut redis = system.redis_of(topic).await;
     let keys: BTreeSet<String> =
         redis::cmd("KEYS").arg("*").query_async(&mut redis).await.expect("KEYS");
-    // Streams that are read, entities and indexes stay; the sets of a status and of unconfirmed
-    // orders go with their last order, and a turn is over after some milliseconds.
+    // Streams, entities and indexes are permanent; the sets of a status and of unconfirmed orders disappear
+    // with their last order, and a lease expires after some milliseconds.
     let passing = [":status:", ":unconfirmed", ":turn:"];
     let lasting = |key: &String| !passing.iter().any(|part| key.contains(part));
     keys.into_iter().filter(lasting).collect()
@@ -105,7 +104,7 @@ async fn flush(system: &System, topic: Topic) {
     let () = redis::cmd("FLUSHALL").query_async(&mut redis).await.expect("flushed");
 }
 
-/// Ends a topic's Redis with SIGKILL, does something to its directory, and starts it again.
+/// Kills a topic's Redis with SIGKILL, changes its directory, and starts it again.
 async fn revive(system: &mut System, topic: Topic, meanwhile: impl FnOnce(&Path)) {
     tokio::task::block_in_place(|| {
         let redis = system.stack.redis_of(database(topic)).expect("a private one");
@@ -115,7 +114,7 @@ async fn revive(system: &mut System, topic: Topic, meanwhile: impl FnOnce(&Path)
     });
 }
 
-/// Clients that go on placing orders.
+/// Clients that place orders continuously.
 struct Traffic {
     clients: JoinSet<()>,
     accepted: Arc<AtomicUsize>,
@@ -140,7 +139,7 @@ impl Traffic {
                     place_until_accepted(&http, &gateways, &key, &body, TIMEOUT).await;
                     accepted.fetch_add(1, Ordering::Relaxed);
                     number += 1;
-                    // A steady stream rather than all that the machine can do.
+                    // A steady rate rather than the maximum.
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             });
@@ -163,7 +162,7 @@ impl Traffic {
     }
 }
 
-/// What the auditor says once no order is stuck, nothing is under way, all agrees, and this holds.
+/// The report of the auditor when no order is stuck, no event is in flight, the books agree, and this holds.
 async fn balanced(system: &System, also: impl Fn(&Report) -> bool) -> Report {
     eventually("the books balance", TIMEOUT, async || {
         let report = audit(&system.sources).await.map_err(|error| format!("{error:#}"))?;
@@ -173,8 +172,8 @@ async fn balanced(system: &System, also: impl Fn(&Report) -> bool) -> Report {
     .await
 }
 
-/// One Redis after the other suffers `fault` under traffic. Nobody but the Redis is restarted, and
-/// what was defined there is defined again where it is lost.
+/// One Redis after the other suffers `fault` under traffic. Only that Redis is restarted, and lost
+/// definitions are repeated.
 async fn survives(fault: impl AsyncFn(&mut System, Topic), loses_data: bool) {
     let mut system = System::start_alone(options()).await;
     define(&system).await;
@@ -198,11 +197,10 @@ async fn survives(fault: impl AsyncFn(&mut System, Topic), loses_data: bool) {
             assert!(gone.is_empty(), "{topic:?} suffered, and {other:?} lost {gone:?}");
             assert!(before.len() > 10, "{other:?}: {before:?}");
         }
-        // Every order comes to its end, and what each owner still knows agrees, as soon as the loss
-        // is noticed.
+        // Every order ends, and the remaining data of the owners agrees as soon as the loss is detected.
         let report = balanced(&system, |report| (report.forgotten > 0) == loses_data).await;
         assert_eq!(report.dead_letters.len(), 0, "{topic:?}: {report}");
-        // And new ones as if nothing had happened.
+        // New orders work as before.
         let order = system.order(&["much", "many"], "rich").await;
         assert_eq!(order.status, OrderStatus::ToBeShipped, "{topic:?}: {order:?}");
         let order = system.order(&["no-such-product"], "rich").await;
@@ -211,18 +209,18 @@ async fn survives(fault: impl AsyncFn(&mut System, Topic), loses_data: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_of_four_is_flushed_under_traffic_and_service_resumes_by_itself() {
+async fn service_resumes_after_each_of_four_redis_is_flushed_under_traffic() {
     survives(async |system, topic| flush(system, topic).await, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_of_four_is_lost_and_replaced_by_an_empty_one_under_traffic() {
+async fn service_resumes_after_each_of_four_redis_is_replaced_by_an_empty_one() {
     let empty = |data: &Path| fs::remove_dir_all(data).expect("removed");
     survives(async |system, topic| revive(system, topic, empty).await, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_of_four_is_killed_and_comes_back_with_its_data_and_nothing_is_lost() {
+async fn nothing_is_lost_when_each_of_four_redis_is_killed_and_restarted() {
     survives(async |system, topic| revive(system, topic, |_| {}).await, false).await;
 }
 
@@ -236,7 +234,7 @@ async fn each_server_keeps_the_keys_of_its_topic_and_no_others() {
         let tag = format!("{{{}}}", topic.name());
         let keys = keys(&system, topic).await;
         assert!(keys.len() > 2 && keys.iter().all(|key| key.contains(&tag)), "{tag}: {keys:?}");
-        // The other topics are elsewhere: whoever has their tag within an id is no stranger.
+        // The other topics are in other servers; only ids may contain their tags.
         let strange = topics::ALL.into_iter().filter(|other| *other != topic);
         for other in strange.map(|other| format!("{{{}}}:", other.name())) {
             assert!(!keys.iter().any(|key| key.starts_with(&other)), "{other} at {tag}: {keys:?}");
@@ -245,7 +243,7 @@ async fn each_server_keeps_the_keys_of_its_topic_and_no_others() {
 }
 
 #[tokio::test]
-async fn a_message_service_without_its_data_stores_messages_and_sends_none_again() {
+async fn a_msg_service_without_its_data_stores_messages_and_repeats_none() {
     let system = shop().await;
     for status in ["out-of-stock", "to-be-shipped", "cancelled"] {
         let products = if status == "out-of-stock" { &["rare", "rare"][..] } else { &["much"] };
@@ -256,7 +254,7 @@ async fn a_message_service_without_its_data_stores_messages_and_sends_none_again
     }
     system.top_up("rich", 5).await;
     system.quiet(SOON).await;
-    // What is remembered before the customer's name is has another address.
+    // A message that is stored before the customer's name has another address.
     let sorted = |page: Value| {
         let all = page["messages"].as_array().unwrap().iter();
         let mut all: Vec<String> =
@@ -267,7 +265,7 @@ async fn a_message_service_without_its_data_stores_messages_and_sends_none_again
     let before = sorted(messages(&system, "rich").await);
     assert!(before.len() > 8, "{before:?}");
     flush(&system, topics::MESSAGE).await;
-    eventually("all messages are there again", SOON, async || {
+    eventually("all messages are stored again", SOON, async || {
         let now = sorted(messages(&system, "rich").await);
         if now == before { Ok(()) } else { Err(format!("{now:?}")) }
     })
@@ -283,15 +281,15 @@ async fn a_message_service_without_its_data_stores_messages_and_sends_none_again
 }
 
 #[tokio::test]
-async fn an_account_service_without_its_data_charges_and_refunds_nothing_again() {
+async fn an_account_service_without_its_data_repeats_no_charge_or_refund() {
     let system = shop().await;
     let paid = system.order(&["many"; 4], "rich").await;
     let unpaid = system.order(&["many"; 3], "poor").await;
     let sent = system.step(&system.order(&["many"], "rich").await, "ship").await.parse::<Order>();
     system.quiet(SOON).await;
-    let (stock, told) = (product(&system, "many").await, messages(&system, "rich").await);
+    let (stock, before) = (product(&system, "many").await, messages(&system, "rich").await);
     flush(&system, topics::ACCOUNT).await;
-    // Those that are under way meanwhile find no customer.
+    // Orders in flight meanwhile find no customer.
     let homeless = system.order(&["much"], "rich").await;
     assert_eq!(homeless.status, OrderStatus::Rejected, "{homeless:?}");
     define(&system).await;
@@ -327,8 +325,8 @@ async fn an_account_service_without_its_data_charges_and_refunds_nothing_again()
         let all = page["messages"].as_array().unwrap().iter();
         all.filter(|it| it["order"] == json!(paid.id)).cloned().collect()
     };
-    assert_eq!(old(&messages(&system, "rich").await), old(&told));
-    // The customer whose payment is not known any more can still call it off, and pay what was not.
+    assert_eq!(old(&messages(&system, "rich").await), old(&before));
+    // A customer whose payment was lost can still cancel the order, and pay unpaid orders.
     assert_eq!(system.cancel(&paid).await.status, StatusCode::OK);
     system.top_up("poor", 1).await;
     assert_eq!(system.step(&unpaid, "pay").await.status, StatusCode::OK);
@@ -337,12 +335,12 @@ async fn an_account_service_without_its_data_charges_and_refunds_nothing_again()
 }
 
 #[tokio::test]
-async fn orders_in_line_at_an_inventory_service_that_lost_its_store_are_sent_there_again() {
+async fn backorders_are_resent_to_an_inventory_service_that_lost_its_store() {
     let system = shop().await;
     let paid = system.order(&["much"], "rich").await;
     let waiting = system.order(&["rare", "rare"], "rich").await;
     assert_eq!(waiting.status, OrderStatus::OutOfStock);
-    // It is written down once that the lines are in this store.
+    // The store id of the queues is recorded once.
     eventually("the store is known", SOON, async || {
         let mut redis = system.redis().await;
         let known: Option<String> =
@@ -370,7 +368,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_is_restored_from_a_backup_catches_up_with_what_it_has_missed() {
+async fn a_store_restored_from_a_backup_catches_up_with_missed_events() {
     let mut system = shop().await;
     for topic in [topics::ACCOUNT, topics::INVENTORY, topics::MESSAGE] {
         let early = system.order(&["many"], "rich").await;
@@ -388,7 +386,7 @@ async fn a_store_that_is_restored_from_a_backup_catches_up_with_what_it_has_miss
             copy(&data.with_extension("backup"), data);
         })
         .await;
-        // At first it looks as if nothing was under way: the group upstream is at its end.
+        // At first no event seems to be in flight: the group upstream is at the end of the stream.
         let report = balanced(&system, |_| true).await;
         assert_eq!(report.forgotten, 0, "{topic:?}: {report}");
         for order in &late {

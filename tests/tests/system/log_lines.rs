@@ -116,7 +116,7 @@ async fn names_with_control_characters_cannot_forge_a_log_line() {
         system.publish(streams::INVENTORY_CREATED, &product).await;
         system.quiet(SOON).await;
         assert_eq!(system.order(&["7"], "7").await.status, OrderStatus::ToBeShipped);
-        // An entry that cannot be read is logged with the reason, which may quote it.
+        // An unreadable entry is logged with its reason, which may quote it.
         let poison = json!({"id": forged, "product_ids": forged, "customer_id": forged});
         system.publish(streams::ORDER_CREATED, &poison).await;
         eventually("the messages and the poison are logged", SOON, async || {

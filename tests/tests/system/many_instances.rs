@@ -1,4 +1,4 @@
-//! Any number of instances of each service share the work, and none of it is done twice.
+//! Any number of instances of each service share the work without double effects.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 const ORDERS: usize = 300;
 
 #[tokio::test]
-async fn three_instances_of_each_service_share_the_work_and_each_order_is_handled_once() {
+async fn three_instances_of_each_service_handle_each_order_once() {
     let instances = Service::ALL.map(|service| (service, 3)).into();
     let system = System::start_alone(StackOptions { instances, ..StackOptions::default() }).await;
     let product = json!({"id": "p", "name": "P", "price": 3, "amount": 400});
@@ -36,7 +36,7 @@ async fn three_instances_of_each_service_share_the_work_and_each_order_is_handle
             let http = Client::default();
             for number in 0..ORDERS / 15 {
                 let key = format!("{client}-{number}");
-                // Each gateway is asked first by a third of the clients.
+                // Each gateway is the first one for a third of the clients.
                 let mut gateways = gateways.to_vec();
                 gateways.rotate_left(client % 3);
                 let body = order_body(&["p"], "c");
@@ -48,7 +48,7 @@ async fn three_instances_of_each_service_share_the_work_and_each_order_is_handle
 
     let report = system.assert_balanced(SOON).await;
     let status = |name| report.by_status.get(name).copied();
-    // 600 of money pay for 200 pieces of 3; there is stock for all that can be paid.
+    // A balance of 600 pays for 200 units at 3; the stock suffices for all paid orders.
     assert_eq!((report.orders, report.unfinished), (ORDERS, 0), "{report}");
     assert_eq!(status("to-be-shipped"), Some(200), "{report}");
 
@@ -72,7 +72,7 @@ async fn three_instances_of_each_service_share_the_work_and_each_order_is_handle
             assert_eq!(names, expected.collect(), "{stream}");
         }
     }
-    // Each of them has had something to do.
+    // Each instance has handled some of them.
     for instance in system.stack.instances() {
         if instance.service == Service::Gateway {
             continue;
@@ -83,17 +83,17 @@ async fn three_instances_of_each_service_share_the_work_and_each_order_is_handle
 }
 
 #[tokio::test]
-async fn none_of_two_instances_starves_however_long_the_load_lasts() {
+async fn none_of_two_instances_starves_under_sustained_load() {
     none_starves(2).await;
 }
 
 #[tokio::test]
-async fn none_of_four_instances_starves_however_long_the_load_lasts() {
+async fn none_of_four_instances_starves_under_sustained_load() {
     none_starves(4).await;
 }
 
-/// Loads a few products with orders, with this number of instances of each service: no input is decided again
-/// and again, and the instances share the batches.
+/// Loads a few products with orders, with this number of instances of each service: no input is decided
+/// many times, and the instances share the batches.
 async fn none_starves(instances: usize) {
     const CLIENTS: usize = 32;
     const EACH: usize = 60;
@@ -145,7 +145,7 @@ async fn none_starves(instances: usize) {
     }
 }
 
-/// How many inputs an instance has taken from its queue.
+/// The number of inputs that an instance has taken from its queue.
 async fn inputs(client: &Client, instance: &Instance) -> u64 {
     metric_of(client, instance, "engine_inputs_total").await
 }
@@ -157,7 +157,7 @@ async fn metric_of(client: &Client, instance: &Instance, name: &str) -> u64 {
     count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
 }
 
-/// How many entries were delivered to a consumer and not acknowledged.
+/// The number of pending entries of a consumer.
 async fn pending(redis: &mut MultiplexedConnection, reader: Topic, consumer: &str) -> usize {
     let mut count = 0;
     for stream in streams::ALL.into_iter().filter(|stream| stream.readers().contains(&reader)) {
@@ -170,7 +170,7 @@ async fn pending(redis: &mut MultiplexedConnection, reader: Topic, consumer: &st
 }
 
 #[tokio::test]
-async fn what_an_instance_that_hangs_has_in_hand_is_taken_over_and_done_once() {
+async fn pending_entries_of_a_hanging_instance_are_taken_over_and_applied_once() {
     const AFTER: &str = "1000";
     let system = System::start_with(StackOptions {
         instances: Service::ALL.map(|service| (service, 2)).into(),
@@ -184,7 +184,7 @@ async fn what_an_instance_that_hangs_has_in_hand_is_taken_over_and_done_once() {
         let mut instances = system.stack.instances_of(service);
         instances.find(|instance| instance.number == number).expect("it was started")
     };
-    // Not through the gateways, which would wait for an order_service that hangs.
+    // Not through the gateways, which would wait for a hanging order_service.
     let door = [format!("http://{}", find(Service::Order, 1).http.unwrap())];
     let client = system.as_gateway();
     let mut orders = 0;
@@ -197,8 +197,8 @@ async fn what_an_instance_that_hangs_has_in_hand_is_taken_over_and_done_once() {
         let hanging = find(service, 2);
         let before = inputs(&system.client, hanging).await;
         signal(hanging.process.pid(), Signal::SIGSTOP);
-        // Redis delivers to whoever waits, and does not know who hangs.
-        eventually("it has something in hand", SOON, async || {
+        // Redis delivers to any waiting consumer, including hanging ones.
+        eventually("the hanging instance has pending entries", SOON, async || {
             let key = format!("order {orders}");
             orders += 1;
             let body = order_body(&["204", "205"], "101");
@@ -209,11 +209,11 @@ async fn what_an_instance_that_hangs_has_in_hand_is_taken_over_and_done_once() {
             }
         })
         .await;
-        // The other instance does it.
+        // The other instance applies them.
         system.assert_balanced(SOON).await;
         signal(hanging.process.pid(), Signal::SIGCONT);
-        // It goes on where it was, with what is long done.
-        eventually("it handled what it had in hand", SOON, async || {
+        // The instance continues with its entries, which the other one has applied.
+        eventually("the instance handled its pending entries", SOON, async || {
             let now = inputs(&system.client, hanging).await;
             if now > before { Ok(()) } else { Err(format!("{now} inputs")) }
         })
@@ -224,7 +224,7 @@ async fn what_an_instance_that_hangs_has_in_hand_is_taken_over_and_done_once() {
 }
 
 #[tokio::test]
-async fn what_a_dead_instance_left_behind_is_taken_over() {
+async fn pending_entries_of_a_dead_instance_are_taken_over() {
     let mut system = System::start_with(StackOptions {
         instances: [(Service::Inventory, 2)].into(),
         env: [("CLAIM_IDLE_MS".to_owned(), "1000".to_owned())].into(),
@@ -236,7 +236,7 @@ async fn what_a_dead_instance_left_behind_is_taken_over() {
     let dying = system.stack.instance(Service::Inventory, 2).unwrap();
     let name = dying.name().to_owned();
     signal(dying.process.pid(), Signal::SIGSTOP);
-    eventually("it has something in hand", SOON, async || {
+    eventually("the dead instance has pending entries", SOON, async || {
         system.place(&["204", "205"], "101").await;
         match pending(&mut redis, topics::INVENTORY, &name).await {
             0 => Err("nothing is pending".to_owned()),

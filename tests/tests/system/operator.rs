@@ -6,7 +6,7 @@ use system_tests::{SOON, System};
 
 #[tokio::test]
 async fn load_places_every_order_and_measures_every_process() {
-    // Isolated, so that each server is found.
+    // Isolated, to check that all servers are found.
     let options = StackOptions { isolated: true, ..StackOptions::default() };
     let system = System::start_alone(options).await;
     system.stack.write_run_file().expect("run.json is written");

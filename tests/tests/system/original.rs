@@ -1,4 +1,5 @@
-//! Beside services of the original: entries exactly as they write them, and ours under the rules by which they read.
+//! Interoperability with services of the original: their entries in their exact form, and our entries under
+//! their rules of reading.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,7 +17,7 @@ use stack::{Service, StackOptions};
 use system_tests::{Entry, SOON, System, eventually, publish};
 use uuid::Uuid;
 
-/// A system of ours without these services, whose parts a test plays.
+/// A system without these services, whose roles the test plays.
 async fn without(services: &[Service]) -> (System, Original) {
     let instances = services.iter().map(|service| (*service, 0)).collect();
     let system = System::start_with(StackOptions { instances, ..StackOptions::default() }).await;
@@ -33,7 +34,7 @@ async fn without(services: &[Service]) -> (System, Original) {
     (system, original)
 }
 
-/// Writes as the original does: ids of seconds and microseconds, two fields, no member of ours.
+/// Writes in the form of the original: ids of seconds and microseconds, two fields, no members of ours.
 struct Original {
     redis: MultiplexedConnection,
     last: (u64, u64),
@@ -75,7 +76,7 @@ impl Original {
     }
 }
 
-/// The entries about this order, once there are so many.
+/// The entries about this order, when there are this many.
 async fn about(system: &System, stream: Stream, order: Uuid, count: usize) -> Vec<Value> {
     eventually(&format!("{count} entries of {stream} about {order}"), SOON, async || {
         let id = if stream.topic() == topics::ORDER { "id" } else { "order_id" };
@@ -87,8 +88,8 @@ async fn about(system: &System, stream: Stream, order: Uuid, count: usize) -> Ve
     .await
 }
 
-/// What the original's cache makes of an entry: each member becomes a text of its own, or a list of
-/// texts that may not be empty; a text with `_` and `:` is the key of something else.
+/// Checks an entry under the rules of the original's cache: each member becomes a string, or a list of
+/// strings, which must not be empty; a string with `_` and `:` would be a reference to another key.
 fn assert_cacheable(stream: Stream, entry: &Entry) {
     let entity = entry.entity();
     let members = entity.as_object().unwrap_or_else(|| panic!("{stream}: {entity} is no object"));
@@ -104,7 +105,7 @@ fn assert_cacheable(stream: Stream, entry: &Entry) {
     }
 }
 
-/// Checks that for all that the original caches but what a test has spoilt, and gives it.
+/// Checks all entries that the original caches, except those that a test has spoilt, and returns them.
 pub(crate) async fn assert_all_cacheable(system: &System) -> Vec<Value> {
     let mut cached = Vec::new();
     for stream in [
@@ -144,7 +145,7 @@ async fn inventory_account_and_msg_service_work_with_orders_of_the_original() {
     let many = original.orders(&["201"; 6], "101").await;
     let check = about(&system, streams::INVENTORY_CHECK, many, 1).await.remove(0);
     assert_eq!(check["inventory"], "out-of-stock");
-    let told = |order: Uuid, count: usize| {
+    let messages = |order: Uuid, count: usize| {
         let system = &system;
         async move {
             eventually(&format!("{count} messages about {order}"), SOON, async || {
@@ -159,7 +160,7 @@ async fn inventory_account_and_msg_service_work_with_orders_of_the_original() {
         }
     };
     for (order, count) in [(good, 3), (dear, 3), (many, 2)] {
-        told(order, count).await;
+        messages(order, count).await;
     }
     assert_all_cacheable(&system).await;
 }
@@ -183,7 +184,7 @@ async fn order_and_msg_service_work_with_stock_and_accounts_of_the_original() {
     let waits = system.place(&["201"], "101").await;
     original.checks(waits.id.0, "out-of-stock", None).await;
     system.reaches(&waits, OrderStatus::OutOfStock).await;
-    // All of it once more, as after a crash before it was acknowledged.
+    // All entries again, as after a crash before their acknowledgement.
     let mut redis = system.redis().await;
     for stream in [streams::INVENTORY_CHECK, streams::ACCOUNT_WALLET] {
         for group in ["order_service", "msg_service"] {
@@ -196,10 +197,10 @@ async fn order_and_msg_service_work_with_stock_and_accounts_of_the_original() {
     original.checks(last.id.0, "out-of-stock", None).await;
     system.reaches(&last, OrderStatus::OutOfStock).await;
     assert_eq!(system.order_now(&order).await, paid);
-    // An order is in line and another paid; each was told of what has happened to it, once.
+    // One order is a backorder and another is paid; each has its messages exactly once.
     eventually("all messages", SOON, async || {
         let sent = system.entries(streams::MESSAGE_SENT).await.len();
-        // Received, reserved, low, tried again, reserved, on its way; twice received and waiting.
+        // Received, reserved, balance too low, new attempt, reserved, paid; twice received and waiting.
         if sent == 10 { Ok(()) } else { Err(sent.to_string()) }
     })
     .await;
@@ -248,7 +249,7 @@ async fn stock_follows_the_payments_of_an_account_service_of_the_original() {
     reserved(1).await;
     original.pays(order.id.0, "to-be-shipped").await;
     system.reaches(&order, OrderStatus::ToBeShipped).await;
-    // It charges for each event that it reads, and the second time there is no money left.
+    // The original charges for each event, and the second time the balance is too low.
     original.pays(order.id.0, "insufficient-fund").await;
     let next = system.place(&["201"], "101").await;
     about(&system, streams::INVENTORY_CHECK, next.id.0, 1).await;
@@ -260,13 +261,13 @@ async fn stock_follows_the_payments_of_an_account_service_of_the_original() {
 }
 
 #[tokio::test]
-async fn an_order_that_nobody_placed_is_called_off_and_gives_back_what_it_took() {
+async fn an_unknown_order_is_cancelled_and_its_stock_and_payment_returned() {
     let system = System::start().await;
     system.init_data().await;
     let mut original = Original { redis: system.redis().await, last: (0, 0) };
     let order = original.orders(&["201"], "101").await;
     about(&system, streams::INVENTORY_CHECK, order, 1).await;
-    eventually("it is called off", SOON, async || {
+    eventually("the order is cancelled", SOON, async || {
         let product = system.get("/inventory/201").await.json();
         let account = system.get("/accounts/101").await.json();
         let off = system.entries(streams::ORDER_CANCELLED).await.len();
@@ -283,7 +284,7 @@ async fn an_order_that_nobody_placed_is_called_off_and_gives_back_what_it_took()
     .await;
 }
 
-/// The services that read what has happened, with a stream that each of them reads.
+/// The services that read events, with a stream of each.
 const READERS: [(Service, Stream); 4] = [
     (Service::Order, streams::INVENTORY_CHECK),
     (Service::Inventory, streams::ORDER_CREATED),
@@ -319,14 +320,14 @@ async fn no_service_starts_on_a_redis_that_the_original_has_filled() {
             "empty Redis",
             "docs/interoperability.md",
         ] {
-            assert!(log.contains(words), "{service:?} does not say {words:?}: {log}");
+            assert!(log.contains(words), "{service:?} does not report {words:?}: {log}");
         }
         let groups = redis::cmd("XINFO").arg("GROUPS").arg(stream.key()).to_owned();
         let groups: Vec<redis::Value> = groups.query_async(&mut redis).await.expect("a stream");
         assert!(groups.is_empty(), "{service:?} has read {stream}");
     }
     assert_eq!(system.entries(streams::MESSAGE_SENT).await.len(), 0);
-    // Products and accounts alone are welcome.
+    // Products and accounts alone are accepted.
     for stream in [streams::ORDER_CREATED, streams::INVENTORY_CHECK, streams::ACCOUNT_WALLET] {
         let () = redis::cmd("DEL").arg(stream.key()).query_async(&mut redis).await.expect("gone");
     }
@@ -339,7 +340,7 @@ async fn no_service_starts_on_a_redis_that_the_original_has_filled() {
         if answer.status == StatusCode::OK { Ok(()) } else { Err(answer.text()) }
     })
     .await;
-    // It has read this Redis before, so what the original writes from now on is new.
+    // The service has read this Redis before, so later entries of the original are new.
     original.orders(&["201"], "101").await;
     system.restart(Service::Inventory, 1).await;
 }

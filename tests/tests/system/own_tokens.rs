@@ -1,5 +1,5 @@
-//! A stack that asks for tokens of its own key: people get one from `orderctl token`, `orderctl load`
-//! helps itself.
+//! A stack that requires tokens of its own key: `orderctl token` makes one for users, and `orderctl load`
+//! makes its own.
 
 use common::contract::streams;
 use http::{Method, StatusCode};
@@ -42,7 +42,7 @@ async fn order(system: &System, token: Option<&str>) -> Answer {
     answer.expect("the gateway answers")
 }
 
-/// What load says when it reads this run file, to which it must not come through.
+/// The error of a load with this run file, which must be refused.
 async fn refused(run: &RunFile) -> String {
     let dir = tempfile::tempdir().expect("a directory");
     let json = serde_json::to_vec(run).expect("JSON");
@@ -51,7 +51,7 @@ async fn refused(run: &RunFile) -> String {
 }
 
 #[tokio::test]
-async fn a_token_of_the_stacks_key_lets_in_and_load_makes_its_own() {
+async fn a_token_of_the_stacks_key_is_accepted_and_load_makes_its_own() {
     let system = started(&[]).await;
     let refused = order(&system, None).await;
     assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{}", refused.text());
@@ -68,7 +68,7 @@ async fn a_token_of_the_stacks_key_lets_in_and_load_makes_its_own() {
 }
 
 #[tokio::test]
-async fn a_load_that_is_not_let_in_says_what_to_do_and_leaves_nothing_behind() {
+async fn a_refused_load_explains_the_remedy_and_leaves_nothing_behind() {
     let system = started(&[]).await;
     let run = system.stack.run_file();
     let without_key = refused(&RunFile { token_key: None, ..run.clone() }).await;
@@ -88,7 +88,7 @@ async fn a_load_that_is_not_let_in_says_what_to_do_and_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_load_that_asks_too_often_says_how_to_start_the_stack_for_it() {
+async fn a_load_beyond_the_rate_explains_how_to_start_the_stack() {
     let system = started(&[("RATE_PER_SUBJECT", "1/s:3")]).await;
     let error = load(system.stack.dir(), PLAN).await.expect_err("refused").to_string();
     assert!(error.contains("429") && error.contains("RATE_PER_SUBJECT=off"), "{error}");

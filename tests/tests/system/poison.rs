@@ -1,4 +1,4 @@
-//! Entries that are too much for a service: none of them stops it for good, and orders go on beside them.
+//! Entries that exceed the memory of a service: none of them stops it for good, and orders are still handled.
 
 use common::{
     contract::streams::{self, topics},
@@ -8,7 +8,7 @@ use serde_json::Value;
 use stack::{Service, StackOptions};
 use system_tests::{SOON, System, eventually};
 
-/// Stands for 64 MiB resident: this is the heap with the stacks of threads, and 16 MiB are left for the program.
+/// Corresponds to 64 MiB resident: the heap with the stacks of threads; the program takes the other 16 MiB.
 const DATA_LIMIT: u64 = 48 * 1024 * 1024;
 
 async fn start() -> System {
@@ -18,7 +18,7 @@ async fn start() -> System {
     system
 }
 
-/// Starts every process again that has ended, as a supervisor does.
+/// Restarts every ended process, like a supervisor.
 fn supervise(system: &mut System) -> usize {
     let mut restarts = 0;
     for instance in system.stack.instances_mut() {
@@ -36,8 +36,8 @@ async fn letters(system: &System, owner: Topic) -> Vec<Value> {
     letters.into_iter().map(|letter| letter.entity()).collect()
 }
 
-/// Has poison dead-lettered by both readers of `events:{order}_created`, with orders before and after it in
-/// the stream; gives how often a process had to be started again.
+/// Checks that both readers of `events:{order}_created` dead-letter poison, with orders before and after it
+/// in the stream; returns the number of restarts of processes.
 async fn survive(system: &mut System, poison: &[Vec<u8>]) -> usize {
     let mut placed = Vec::new();
     for _ in 0..5 {
@@ -90,7 +90,7 @@ async fn services_of_64_mib_dead_letter_100_mb_of_poison_and_orders_go_on() {
 async fn an_entry_that_kills_each_process_that_reads_it_is_dead_lettered_unread() {
     let mut system = start().await;
     let restarts = survive(&mut system, &[vec![b'{'; 100_000_000]]).await;
-    // Each of the two services dies of it five times beside others and three times alone.
+    // Each of the two services dies of it five times with other entries and three times alone.
     assert!((2..=2 * 8).contains(&restarts), "{restarts} restarts");
     for owner in [topics::INVENTORY, topics::MESSAGE] {
         for letter in letters(&system, owner).await {

@@ -1,8 +1,7 @@
-//! The power fails: Redis comes back with what it had synced to disk, while the services go on with
-//! what they know.
+//! A power failure: Redis restarts with the data on disk, while the services continue with their state.
 //!
-//! `appendfsync everysec` loses up to about a second of what it has answered. What is left is a state
-//! that the store was in, so the books balance, and nothing that was lost has an effect afterwards.
+//! `appendfsync everysec` loses up to about a second of writes. The rest is an earlier state of the store, so
+//! the books balance, and lost data has no later effect.
 
 use std::{
     fs::{self, File},
@@ -24,7 +23,7 @@ use tokio::task::JoinSet;
 const CLIENTS: usize = 16;
 const LOSSES: usize = 5;
 
-/// The library that notes how much of each append-only file is on disk.
+/// The library that records the size of each append-only file on disk.
 fn shim() -> PathBuf {
     let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join("libsynced.so");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/system/power_loss/synced.c");
@@ -37,7 +36,7 @@ fn shim() -> PathBuf {
     library
 }
 
-/// Cuts each append-only file to what was on disk.
+/// Truncates each append-only file to its size on disk.
 fn cut(data: &Path) {
     for file in fs::read_dir(data.join("appendonlydir")).expect("an append-only directory") {
         let path = file.expect("readable").path();
@@ -133,20 +132,20 @@ async fn books_balance_after_power_losses_and_lost_orders_have_no_effect() {
 
     let report = system.assert_balanced(SOON * 2).await;
     assert_eq!((report.unfinished, report.dead_letters.len()), (0, 0), "{report}");
-    assert_eq!(report.foreign, 0, "nobody acted on an order that was lost: {report}");
+    assert_eq!(report.foreign, 0, "no service acted on a lost order: {report}");
     let lost = placed.len() - report.orders;
     assert!(lost > 0, "the losses took nothing, so this has shown nothing");
     let _ = writeln!(std::io::stderr(), "{LOSSES} losses took {lost} of {} orders", placed.len());
 }
 
-/// How much of the append-only files is on disk.
+/// The size of the append-only files on disk.
 fn synced_bytes(data: &Path) -> u64 {
     files(data, ".synced")
         .filter_map(|path| fs::read_to_string(path).ok()?.parse::<u64>().ok())
         .sum()
 }
 
-/// How much was written to them.
+/// The number of bytes written to them.
 fn log_bytes(data: &Path) -> u64 {
     files(data, ".aof").filter_map(|path| fs::metadata(path).ok()).map(|it| it.len()).sum()
 }

@@ -1,5 +1,4 @@
-//! What of customers shows in the logs: messages where they are delivered, with masked addresses, and
-//! nothing anywhere else.
+//! Personal data in logs: only delivered messages, with masked addresses.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +28,7 @@ async fn system(level: &str, more: &[(&str, &str)]) -> System {
     system
 }
 
-/// The lines of msg_service that deliver a message, and all that any service has written besides.
+/// The lines of msg_service that deliver a message, and all other lines of all services.
 fn lines(system: &System) -> (Vec<String>, Vec<String>) {
     let logs = Service::ALL.map(|service| system.logs(service));
     let all = logs.iter().flat_map(|log| log.lines().map(str::to_owned));
@@ -37,7 +36,7 @@ fn lines(system: &System) -> (Vec<String>, Vec<String>) {
 }
 
 #[tokio::test]
-async fn names_addresses_and_messages_are_in_no_log_but_where_they_are_delivered() {
+async fn personal_data_is_in_no_log_except_as_a_delivered_message() {
     let system = system("debug", &[]).await;
     let paid = system.order(&["204"], "m").await;
     assert_eq!(paid.status, OrderStatus::ToBeShipped);
@@ -46,7 +45,7 @@ async fn names_addresses_and_messages_are_in_no_log_but_where_they_are_delivered
     assert_eq!(system.order(&["999"], "m").await.status, OrderStatus::Rejected);
     system.top_up("m", 5).await;
     assert_eq!(system.cancel(&paid).await.status, StatusCode::OK);
-    // What cannot be read is logged with the reason, which must not quote it.
+    // An unreadable entry is logged with a reason that must not quote it.
     for (stream, entity) in [
         (streams::ACCOUNT_CREATED, json!({"id": "x", "name": NAME, "balance": ADDRESS})),
         (streams::ORDER_CREATED, json!({"id": ADDRESS, "product_ids": NAME})),
@@ -54,7 +53,7 @@ async fn names_addresses_and_messages_are_in_no_log_but_where_they_are_delivered
     ] {
         system.publish(stream, &entity).await;
     }
-    // And what was stored wrongly.
+    // The same for unreadable stored data.
     let mut redis = system.redis_of(topics::ACCOUNT).await;
     let text = format!("7 {}", json!({"id": "y", "name": NAME, "email": "", "balance": ADDRESS}));
     let () = redis::cmd("SET")
@@ -86,8 +85,8 @@ async fn names_addresses_and_messages_are_in_no_log_but_where_they_are_delivered
     }
     let kinds = ["order-received", "insufficient-fund", "out-of-stock", "rejected", "refunded"];
     for kind in kinds {
-        let told = logged.iter().any(|line| line.contains(&format!("{kind} to customer m")));
-        assert!(told, "{kind}: {logged:#?}");
+        let is_logged = logged.iter().any(|line| line.contains(&format!("{kind} to customer m")));
+        assert!(is_logged, "{kind}: {logged:#?}");
     }
 }
 

@@ -5,7 +5,6 @@ use std::{
     fs,
     net::TcpListener,
     os::unix::fs::PermissionsExt as _,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -20,45 +19,17 @@ use nix::{
     unistd::Pid,
 };
 use stack::{
-    Listen, Profile, RedisOptions, RedisServer, Service, ServiceProcess, StackOptions, binaries,
-    ports,
+    Listen, Profile, RedisOptions, RedisServer, Service, StackOptions, binaries, ports,
     probe::http_status,
-    process::{Output, ServiceCommand},
 };
-use system_tests::{Client, SOON, System, eventually, order_body, place_until_accepted};
+use system_tests::{
+    Client, SOON, System, eventually, order_body, place_until_accepted,
+    process::{process, run},
+};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, task::JoinSet};
 
-/// The time that a process has to end after SIGTERM.
+/// The timeout of a shutdown after SIGTERM.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Starts one process with only these variables and arguments.
-fn process(
-    dir: &Path,
-    service: Service,
-    env: &[(&str, &str)],
-    args: &[&'static str],
-) -> ServiceProcess {
-    let program = binaries::build(Profile::Debug).expect("the services are built");
-    let log = Output::File(dir.join(service.name()).with_extension("log"));
-    let mut command = ServiceCommand::new(service.name(), program.join(service.name()), log)
-        .args(args)
-        .env("OPS_ADDR", format!("127.0.0.1:{}", ports::free()));
-    if service.has_http() {
-        command = command.env("HTTP_ADDR", format!("127.0.0.1:{}", ports::free()));
-    }
-    for (name, value) in env {
-        command = command.env(*name, *value);
-    }
-    ServiceProcess::spawn(command).expect("it starts")
-}
-
-/// The exit code and the logs of such a process.
-fn run(service: Service, env: &[(&str, &str)], args: &[&'static str]) -> (Option<i32>, String) {
-    let dir = tempfile::tempdir().expect("a directory");
-    let mut process = process(dir.path(), service, env, args);
-    let status = process.wait(SOON).unwrap_or_else(|error| panic!("{env:?}: {error}"));
-    (status.code(), process.logs())
-}
 
 #[tokio::test]
 async fn services_start_before_redis_and_wait_for_it() {
@@ -77,10 +48,10 @@ async fn services_start_before_redis_and_wait_for_it() {
             }
         })
         .await;
-        eventually("it says what it waits for", SOON, async || {
+        eventually("the log names the missing Redis", SOON, async || {
             let log = instance.process.logs();
-            let told = log.contains(&format!("the Redis at 127.0.0.1:{port} is away"));
-            if told { Ok(()) } else { Err(log) }
+            let is_logged = log.contains(&format!("the Redis at 127.0.0.1:{port} is away"));
+            if is_logged { Ok(()) } else { Err(log) }
         })
         .await;
     }
@@ -120,7 +91,7 @@ fn a_bad_value_exits_64_and_names_its_variable_but_never_shows_a_password() {
         ("SEED_DEMO_DATA", "maybe"),
     ];
     let mut rows: Vec<(Service, (&str, &str))> = Vec::new();
-    // All variables at one service, one variable at all services: the code behind is the same.
+    // All variables at one service, and one variable at all services, which share the code.
     rows.extend(everybody.map(|row| (Service::Inventory, row)));
     rows.extend(Service::ALL.map(|service| (service, ("ACCOUNT_REDIS_URL", SECRET))));
     rows.extend(gateway.map(|row| (Service::Gateway, row)));
@@ -185,7 +156,7 @@ async fn passwords_of_redis_are_used_and_never_logged() {
     let dir = tempfile::tempdir().unwrap();
     let wrong = format!("redis://:open-barley@{host}/");
     let mut lost = process(dir.path(), Service::Account, &[("REDIS_URL", &wrong)], &[]);
-    eventually("it says what is wrong", SOON, async || {
+    eventually("the log names the wrong password", SOON, async || {
         let log = lost.logs();
         if log.contains("wrong user name or password") { Ok(()) } else { Err(log) }
     })
@@ -195,7 +166,7 @@ async fn passwords_of_redis_are_used_and_never_logged() {
     assert!(!logs.contains("open-"), "{logs}");
 }
 
-/// A free-running load: orders with keys, each repeated until it is accepted.
+/// A continuous load: orders with keys, each repeated until it is accepted.
 struct Load {
     clients: JoinSet<usize>,
     stop: Arc<AtomicBool>,
@@ -225,7 +196,7 @@ impl Load {
         load
     }
 
-    /// Waits until so many more orders are accepted.
+    /// Waits until this number of further orders is accepted.
     async fn more(&self, count: usize) {
         let goal = self.accepted.load(Ordering::Relaxed) + count;
         eventually("the load goes on", SOON * 2, async || {
@@ -289,7 +260,7 @@ async fn idle_clients_do_not_keep_a_service_from_ending() {
                 }
                 clients.push(client);
             }
-            // All of these have been accepted once a later one is answered.
+            // When a later request is answered, all of these connections are accepted.
             assert!(http_status(address, "/").is_ok());
         }
         for service in Service::ALL {

@@ -1,8 +1,8 @@
-//! The commands of the README and of the tour, tried, and the links of all documents.
+//! Runs the commands of the README and of the tour, and checks the links of all documents.
 //!
-//! A block of commands after `<!-- tested -->` is run as it stands, but for the gateway's address,
-//! and every call in it must succeed. After `<!-- tested: STATUS -->` the order that its last call
-//! answers must end with that status. A block knows the variables of the ones before it.
+//! A block of commands after `<!-- tested -->` is run unchanged, except for the gateway's address, and every
+//! call in it must succeed. After `<!-- tested: STATUS -->` the order in the answer of its last call must
+//! end with that status. Blocks share their variables.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use serde_json::Value;
 use stack::StackOptions;
 use system_tests::{SOON, System};
 
-/// A block of commands and how its order ends, if it is to place one.
+/// A block of commands, and the final status of its order, if it places one.
 #[derive(Debug)]
 struct Block {
     commands: String,
@@ -39,8 +39,8 @@ fn blocks(readme: &str) -> Vec<Block> {
     blocks
 }
 
-/// Runs the commands in a shell in which every call of curl has to succeed; gives what they print.
-/// `order` is the variable of that name, before and after.
+/// Runs the commands in a shell in which every call of curl must succeed; returns their output. `order` is
+/// the variable with this name, before and after.
 fn run(commands: &str, order: &mut String) -> String {
     let script = format!(
         "set -euo pipefail\ncurl() {{ command curl --silent --show-error --fail-with-body \
@@ -61,7 +61,7 @@ fn root() -> PathBuf {
 }
 
 #[tokio::test]
-async fn the_commands_of_the_readme_do_what_it_says() {
+async fn the_commands_of_the_readme_work() {
     let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
     let blocks = blocks(&readme);
     assert!(!blocks.is_empty(), "README.md places no order");
@@ -69,7 +69,7 @@ async fn the_commands_of_the_readme_do_what_it_says() {
 }
 
 #[tokio::test]
-async fn the_commands_of_the_tour_do_what_it_says() {
+async fn the_commands_of_the_tour_work() {
     let tour = fs::read_to_string(root().join("docs/tour.md")).expect("docs/tour.md");
     let blocks = blocks(&tour);
     let tested = blocks.iter().filter_map(|block| block.status.as_deref());
@@ -150,7 +150,7 @@ fn files(folder: &Path) -> BTreeMap<String, String> {
     found
 }
 
-/// The anchors of a document's headings, as GitHub makes them.
+/// The anchors of a document's headings on GitHub.
 fn anchors(document: &str) -> Vec<String> {
     let headings = document.lines().filter(|line| line.starts_with('#'));
     let anchor = |heading: &str| {

@@ -1,5 +1,5 @@
-//! Steps of orders that are lost on their way are asked for again until they are confirmed, and
-//! nothing is asked for again, nor accepted without limit, while a service is away.
+//! Lost steps of orders are resent until they are confirmed. While a service is stopped, nothing is resent,
+//! and orders are accepted only up to the limit of its backlog.
 
 use std::collections::HashMap;
 
@@ -28,7 +28,7 @@ async fn start(env: &[(&str, &str)]) -> System {
     system
 }
 
-/// Amount, reserved and sold of the product, balance of the rich.
+/// Amount, reserved and sold quantity of the product, and the balance of the customer `rich`.
 async fn books(system: &System) -> [u64; 4] {
     let product = system.get("/inventory/q").await.json();
     let account = system.get("/accounts/rich").await.json();
@@ -45,7 +45,7 @@ async fn books_become(system: &System, expected: [u64; 4]) {
     .await;
 }
 
-/// Waits for the order's entry on the stream and deletes it with all others, as an operator may.
+/// Waits for the order's entry on the stream and deletes all entries, as an operator may.
 async fn lose(system: &System, stream: Stream, order: &Order) {
     let id = order.id.to_string();
     let entries = eventually("it is published", SOON, async || {
@@ -72,7 +72,7 @@ async fn is_confirmed(system: &System, order: &Order) -> Order {
     order
 }
 
-/// The kinds of the messages about an order, each with its number.
+/// The number of messages of each kind about an order.
 async fn messages(system: &System, customer: &str, order: &Order) -> HashMap<String, usize> {
     let page = system.get(&format!("/customers/{customer}/messages?limit=1000")).await.json();
     let mut kinds = HashMap::new();
@@ -103,7 +103,7 @@ async fn a_lost_cancellation_still_releases_stock_and_refunds_money() {
         assert!(kinds.values().all(|count| *count == 1), "{kinds:?}");
         system.assert_balanced(SOON).await;
     }
-    // Without another loss there is nothing to ask again, and nobody looks at these orders.
+    // Without another loss nothing is resent, and these orders are not read again.
     let mut redis = system.redis().await;
     let listed: u64 =
         redis::cmd("ZCARD").arg("{order}:unconfirmed").query_async(&mut redis).await.unwrap();
@@ -111,7 +111,7 @@ async fn a_lost_cancellation_still_releases_stock_and_refunds_money() {
 }
 
 #[tokio::test]
-async fn a_lost_shipment_is_still_counted_also_when_the_order_is_completed_before() {
+async fn a_lost_shipment_is_counted_even_after_the_order_is_completed() {
     let mut system = start(&[("RESEND_AFTER_MS", "300")]).await;
     for (sold, completes) in [(2, false), (4, true)] {
         let order = system.order(&["q", "q"], "rich").await;
@@ -133,7 +133,7 @@ async fn a_lost_shipment_is_still_counted_also_when_the_order_is_completed_befor
 }
 
 #[tokio::test]
-async fn a_lost_failed_payment_still_releases_the_stock_and_the_order_can_be_paid_again() {
+async fn a_lost_failed_payment_releases_the_stock_and_the_order_can_be_paid() {
     let mut system = start(&[("RESEND_AFTER_MS", "300")]).await;
     for pays_before in [false, true] {
         system.first(Service::Account).process.kill().expect("killed");
@@ -169,7 +169,7 @@ async fn a_lost_failed_payment_still_releases_the_stock_and_the_order_can_be_pai
     }
 }
 
-/// Waits until the resending task has walked through the orders this number of times.
+/// Waits until the resending task has scanned the orders this number of times.
 async fn walks(system: &System, times: u64) {
     let calls = async || {
         let mut redis = system.redis().await;
@@ -178,7 +178,7 @@ async fn walks(system: &System, times: u64) {
         let line = info.lines().find_map(|it| it.strip_prefix("cmdstat_zrangebylex:calls="));
         line.and_then(|it| it.split(',').next()?.parse::<u64>().ok()).unwrap_or(0)
     };
-    // A walk reads three sets at least.
+    // A scan reads at least three sets.
     let until = calls().await + 3 * times;
     eventually("the resending task walks through the orders", SOON * 2, async || {
         let now = calls().await;
@@ -188,7 +188,7 @@ async fn walks(system: &System, times: u64) {
 }
 
 #[tokio::test]
-async fn nothing_is_sent_again_while_the_service_that_has_to_answer_is_away() {
+async fn nothing_is_resent_while_the_answering_service_is_stopped() {
     let mut system = start(&[("RESEND_AFTER_MS", "200")]).await;
     for service in [Service::Inventory, Service::Account] {
         let before = system.entries(streams::ORDER_CREATED).await.len();
@@ -206,7 +206,7 @@ async fn nothing_is_sent_again_while_the_service_that_has_to_answer_is_away() {
         for order in &cancelled {
             assert_eq!(system.cancel(order).await.status, StatusCode::OK);
         }
-        // About 50 ms each: time enough to ask four times, and once more.
+        // About 50 ms each: enough time for five resends.
         walks(&system, 80).await;
         assert_eq!(system.entries(streams::ORDER_CREATED).await.len(), before + 25, "{service:?}");
         system.restart(service, 1).await;
@@ -228,8 +228,8 @@ async fn nothing_is_sent_again_while_the_service_that_has_to_answer_is_away() {
     system.assert_balanced(SOON).await;
 }
 
-/// Places orders until one is refused for the moment; gives those that were accepted, with their
-/// keys, and the refusal.
+/// Places orders until one is temporarily refused; returns the accepted ones with their keys, and the
+/// refusal.
 async fn place_until_refused(system: &System) -> (Vec<(String, Order)>, Answer) {
     let mut accepted = Vec::new();
     let body = order_body(&["q"], "rich");
@@ -278,7 +278,7 @@ async fn orders_are_refused_while_a_service_is_too_far_behind() {
             assert_names(&refusal, name, stream);
         }
         assert!(accepted.len() > 10, "{}", accepted.len());
-        // What is no new order is answered as ever.
+        // Other requests are still answered.
         let body = order_body(&["q"], "rich");
         let (key, first) = &accepted[0];
         let again = Ask { method: Method::POST, path: "/order", key, body: Some(&body) };
@@ -313,11 +313,11 @@ async fn orders_are_refused_while_a_service_is_too_far_behind() {
 }
 
 #[tokio::test]
-async fn a_backlog_that_is_none_refuses_nothing() {
+async fn a_backlog_of_deleted_entries_refuses_nothing() {
     let mut system = start(&[("RESEND_AFTER_MS", "300"), ("MAX_BACKLOG", "10")]).await;
     system.first(Service::Inventory).process.kill().expect("killed");
     let (accepted, _) = place_until_refused(&system).await;
-    // Deleted unread, they are in nobody's way, though Redis cannot say how far the group is behind.
+    // Entries that were deleted unread are no backlog, although Redis cannot count the lag of the group.
     for (_, order) in &accepted[accepted.len() - 1..] {
         lose(&system, streams::ORDER_CREATED, order).await;
     }
@@ -329,7 +329,7 @@ async fn a_backlog_that_is_none_refuses_nothing() {
     .await;
     system.restart(Service::Inventory, 1).await;
     system.reaches(&next, OrderStatus::ToBeShipped).await;
-    // And what was lost is asked for again.
+    // Lost steps are resent.
     for (_, order) in &accepted {
         system.reaches(order, OrderStatus::ToBeShipped).await;
     }

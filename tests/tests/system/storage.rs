@@ -27,7 +27,7 @@ async fn place(client: &Client, url: &str, customer: &str, key: &str) -> Answer 
     ask.once(client, url).await.expect("the gateway answers")
 }
 
-/// Places orders of a customer with these keys, all at once.
+/// Places orders of a customer with these keys concurrently.
 async fn place_all(system: &System, customer: &'static str, keys: &[String]) -> Vec<Answer> {
     let mut placed = JoinSet::new();
     for key in keys {
@@ -54,13 +54,13 @@ async fn concurrent_orders_of_a_customer_never_exceed_the_limit_of_open_orders()
         let detail = problem["detail"].as_str().unwrap();
         assert!(detail.contains("3 open orders") && detail.contains("MAX_OPEN_ORDERS"), "{detail}");
     }
-    // Each is an order again at its repetition, and none of the others is.
+    // A repetition of an accepted order succeeds, and one of a refused order does not.
     let again = place_all(&system, "101", &keys).await;
     let replayed = |it: &&Answer| it.status == StatusCode::OK;
     assert_eq!(again.iter().filter(replayed).count(), 3);
     let other = system.place(&["205"], "103").await;
 
-    // Whatever becomes of them: it is over and leaves room for another one.
+    // Every ended order permits another one, with any final status.
     let orders: Vec<Order> = taken.iter().map(Answer::parse).collect();
     for order in &orders {
         system.reaches(order, OrderStatus::ToBeShipped).await;
@@ -79,7 +79,7 @@ async fn concurrent_orders_of_a_customer_never_exceed_the_limit_of_open_orders()
     assert!(!is_full(&system, "after a rejection").await);
     assert!(is_full(&system, "and no more than that").await);
 
-    // The number outlives those who count.
+    // The count survives a restart of the service.
     for number in [1, 2] {
         system.restart(Service::Order, number).await;
     }
@@ -96,7 +96,7 @@ async fn info(redis: &mut MultiplexedConnection, section: &str, field: &str) -> 
 }
 
 #[tokio::test]
-async fn an_order_of_unknown_products_is_not_stored_again_and_again() {
+async fn an_order_of_unknown_products_is_not_stored_repeatedly() {
     const ORDERS: u64 = 40;
     let system = start(&[], &[]).await;
     let ids: Vec<String> = (0..100).map(|n| format!("xyz-{n:060}")).collect();
@@ -112,7 +112,7 @@ async fn an_order_of_unknown_products_is_not_stored_again_and_again() {
     }
     system.quiet(SOON).await;
     let each = (info(&mut redis, "memory", "used_memory_dataset").await - before) / ORDERS;
-    // Its 6.8 KB are in the order, and in the events that are about it.
+    // Its 6.8 KB are in the order and in its events.
     assert!(each < 45_000, "{each} bytes for an order");
     let messages = system.get("/customers/101/messages?limit=100").await;
     let whole = ids[0];
@@ -124,7 +124,7 @@ async fn an_order_of_unknown_products_is_not_stored_again_and_again() {
 }
 
 #[test]
-fn every_redis_that_is_started_here_has_a_most() {
+fn every_redis_of_the_tests_has_a_memory_limit() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     for file in ["docker-compose.yml", "deploy/isolated.yml", "deploy/redis-acl-tls.yml"] {
         let text = std::fs::read_to_string(root.join(file)).unwrap();
@@ -134,19 +134,19 @@ fn every_redis_that_is_started_here_has_a_most() {
     }
 }
 
-/// What an instance says of itself.
+/// The answer of an instance's operations port.
 async fn operations(client: &Client, port: SocketAddr, path: &str) -> Answer {
     client.get(&format!("http://{port}{path}")).await.expect("it answers")
 }
 
-/// Stores so much in a Redis that its use does not change by much with a connection or two.
+/// Stores enough data in a Redis that a few connections hardly change its memory use.
 async fn add_ballast(redis: &mut MultiplexedConnection) {
     let mut ballast = redis::cmd("SETRANGE");
     ballast.arg("ballast").arg(64 * 1024 * 1024).arg("x");
     let _: u64 = ballast.query_async(redis).await.unwrap();
 }
 
-/// Sets the most memory of a Redis, so that this many percent of it are used.
+/// Sets the maxmemory of a Redis so that this percentage of it is used.
 async fn use_percent(redis: &mut MultiplexedConnection, percent: u64) {
     let used = info(redis, "memory", "used_memory").await;
     let most = (used * 100 / percent).to_string();
@@ -162,10 +162,10 @@ fn assert_full(answer: &Answer) {
     assert!(detail.contains("% of the memory of Redis is used"), "{detail}");
 }
 
-/// Waits until `/readyz` of a service says this of the memory of Redis.
+/// Waits until `/readyz` of a service reports this about the memory of Redis.
 async fn wait_for_notice(system: &mut System, service: Service, notice: &str) {
     let port = system.first(service).ops;
-    eventually("it says so", SOON, async || {
+    eventually("the notice", SOON, async || {
         let ready = operations(&system.client, port, "/readyz").await;
         let text = ready.text();
         let says = text.starts_with("ready\n") && text.contains(notice);
@@ -178,7 +178,7 @@ const NOTHING_IS_ADDED: &str = "requests that add something are refused";
 const NOTHING_IS_CHANGED: &str = "requests that change something are refused";
 
 #[tokio::test]
-async fn changes_are_refused_while_redis_is_nearly_full_and_what_is_under_way_ends() {
+async fn writes_are_refused_while_redis_is_nearly_full_and_open_orders_end() {
     let mut system = start(&[], &[]).await;
     system.top_up("101", 10_000).await;
     let early = place(&system.client, &system.url(), "101", "early").await;
@@ -205,7 +205,7 @@ async fn changes_are_refused_while_redis_is_nearly_full_and_what_is_under_way_en
         let gauge = metrics.lines().find_map(|it| it.strip_prefix("redis_memory_used_percent "));
         let percent: u64 = gauge.expect("a gauge").parse().unwrap();
         assert!((90..95).contains(&percent), "{percent}");
-        // Lines of the log are written some milliseconds later.
+        // The log is written with a delay of some milliseconds.
         eventually("one line in the log", SOON, async || {
             let logs = system.logs(service);
             let said = logs.lines().filter(|line| line.contains("% of its memory")).count();
@@ -227,7 +227,7 @@ async fn changes_are_refused_while_redis_is_nearly_full_and_what_is_under_way_en
     for (method, path, body) in &additions {
         assert_full(&system.ask(method.clone(), path, body.as_ref()).await);
     }
-    // Steps that end an order, or move it on, still have room.
+    // Steps that end or advance an order are still accepted.
     for answer in [
         system.step(&shipped, "ship").await,
         system.step(&shipped, "complete").await,
@@ -249,11 +249,11 @@ async fn changes_are_refused_while_redis_is_nearly_full_and_what_is_under_way_en
     for path in ["/orders", "/inventory/201", "/report", &format!("/order/{}", early.id)] {
         assert_eq!(system.get(path).await.status, StatusCode::OK, "{path}");
     }
-    // A repetition is answered, as is what no state would allow.
+    // Repetitions and requests that the state forbids are answered.
     let again = place(&system.client, &system.url(), "101", "early").await;
     assert_eq!((again.status, again.header("idempotent-replayed")), (StatusCode::OK, "true"));
     assert_eq!(system.step(&early, "complete").await.status, StatusCode::CONFLICT);
-    // What was accepted before comes to its end.
+    // Orders that were accepted before end.
     system.restart(Service::Inventory, 1).await;
     system.reaches(&under_way, OrderStatus::ToBeShipped).await;
     assert_full(&system.post("/order", &order_body(&["205"], "101")).await);
@@ -288,7 +288,7 @@ async fn orders_are_refused_only_while_the_redis_of_messages_is_nearly_full() {
         wait_for_notice(&mut system, service, NOTHING_IS_ADDED).await;
     }
     assert_full(&system.post("/order", &order_body(&["205"], "101")).await);
-    // msg_service stores something about a customer, and nothing about a product.
+    // msg_service stores data about customers, but none about products.
     let account = json!({ "name": "N", "email": "n@example.com", "balance": 1 });
     assert_full(&system.ask(Method::PUT, "/accounts/new", Some(&account)).await);
     let product = json!({ "name": "N", "price": 1, "amount": 1 });

@@ -1,4 +1,4 @@
-//! Nobody reads what a service writes: a supervisor that is stopped, a pipe that is full.
+//! Services whose output is not read: with a stopped supervisor, and with a full pipe.
 
 use std::{fs, fs::File};
 
@@ -15,13 +15,13 @@ use tokio::task::JoinSet;
 
 /// The smallest pipe that Linux makes.
 const PIPE: i32 = 4096;
-/// What these log does not fit into pipe and buffers of a service that would wait for a reader.
+/// The number of orders whose log lines exceed the pipe and the buffers of a service.
 const ORDERS: usize = 1_000;
 /// Orders under way at the same moment.
 const AT_ONCE: usize = 50;
 
 #[tokio::test]
-async fn services_go_on_and_end_in_time_while_nobody_reads_their_standard_output() {
+async fn services_work_and_end_in_time_while_their_output_is_not_read() {
     let mut system = System::start().await;
     let product = json!({ "name": "Lamp", "price": 1, "amount": 1_000_000 });
     let account = json!({ "name": "Dora", "email": "dora@server.com", "balance": 1_000_000 });
@@ -69,7 +69,8 @@ async fn services_go_on_and_end_in_time_while_nobody_reads_their_standard_output
     for service in Service::ALL {
         let process = &mut system.first(service).process;
         process.terminate().expect("it runs");
-        let ended = process.wait(SOON).expect("it ends although nobody reads its last lines");
+        let ended =
+            process.wait(SOON).expect("the process ends although its last lines are not read");
         assert_eq!(ended.code(), Some(0), "{service}");
     }
     drop(pipes);

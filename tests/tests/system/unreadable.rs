@@ -1,4 +1,4 @@
-//! Stored or published data that cannot be read harms nothing else, and the answer says so.
+//! Unreadable stored or published data affects no other data, and the answer reports it.
 
 use std::collections::BTreeMap;
 
@@ -31,11 +31,11 @@ fn assert_internal(what: &str, answer: &Answer) {
     assert_eq!(answer.header("retry-after"), "", "{what}: trying again is of no use");
     assert!(
         !text.contains("entity:") && !text.contains("index"),
-        "{what} tells of the inside: {text}"
+        "{what} reveals internals: {text}"
     );
 }
 
-/// Something else than an entity: text, a document of another form, a list, and another type.
+/// Replaces an entity by a text, a document of another form, a list, or a value of another type.
 async fn spoil(redis: &mut MultiplexedConnection, key: &str, how: usize) {
     let () = redis::cmd("DEL").arg(key).query_async(redis).await.expect("DEL");
     let text = ["garbage", "7 {}", "7 []", ""][how];
@@ -84,7 +84,7 @@ async fn an_unreadable_entity_is_a_500_alone_and_left_out_of_lists() {
         ] {
             assert_internal(path, &system.ask(method, path, Some(body)).await);
         }
-        // Pages and lists show everything else.
+        // Pages and lists show all other entities.
         let other = format!("/order/{}", good.id);
         assert_eq!(system.get(&other).await.status, 200);
         assert_eq!(html(&system, &other).await.status, 200);
@@ -166,7 +166,7 @@ async fn an_index_of_another_type_is_a_500_on_every_route() {
     }
 }
 
-/// An event as the list of its members, in their order: what serde takes for the event.
+/// An event as the list of its members in their order, which serde would accept as the event.
 fn list(stream: Stream, id: Uuid) -> Option<Value> {
     Some(match stream {
         streams::ORDER_CREATED => json!([id, ["201"], "101", "pending", 1, false]),

@@ -1,4 +1,4 @@
-//! What the user guide promises, call by call.
+//! The promises of the user guide, call by call.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use stack::{RedisOptions, RedisServer, Service, StackOptions};
 use system_tests::{SOON, System, eventually, order_body};
 
-/// The members of each entity of a list that matter here, by its id.
+/// These members of each entity of a list, by its id.
 fn pick(list: &Value, members: &[&str]) -> BTreeMap<String, Value> {
     let list = list.as_array().expect("a list");
     let pick = |entity: &Value| members.iter().map(|member| entity[member].clone()).collect();
@@ -27,28 +27,15 @@ fn expected<const N: usize>(entities: [(&str, Value); N]) -> BTreeMap<String, Va
     entities.into_iter().map(|(id, entity)| (id.to_owned(), entity)).collect()
 }
 
-/// The guide's three orders, each after the one before came to its end.
-async fn three_orders(system: &System) -> [Order; 3] {
-    system.init_data().await;
-    let good = system.order(&["201", "204"], "101").await;
-    let dear = system.order(&["201", "204", "205"], "101").await;
-    // The stock of an order that was not paid is given back a moment after its customer knows.
-    system.quiet(SOON).await;
-    let many = system.order(&["201"; 6], "101").await;
-    system.quiet(SOON).await;
-    // Its release is confirmed by now.
-    [good, system.ended(&dear).await, many]
-}
-
 #[tokio::test]
-async fn the_three_orders_of_the_user_guide_end_as_it_says() {
+async fn the_three_orders_of_the_user_guide_end_as_described() {
     let system = System::start().await;
-    let orders = three_orders(&system).await;
+    let orders = system.guide_orders().await;
     let statuses = orders.each_ref().map(|order| order.status.name());
     assert_eq!(statuses, ["to-be-shipped", "insufficient-fund", "out-of-stock"]);
     assert_eq!(orders.each_ref().map(|order| order.order_total), [Some(900), Some(1200), None]);
 
-    // Numbers are numbers, and the stock of the order that was not paid is back.
+    // Numbers are JSON numbers, and the stock of the unpaid order is released.
     let report = system.report().await;
     assert_eq!(
         pick(&report["accounts"], &["name", "email", "balance"]),
@@ -77,9 +64,9 @@ async fn the_three_orders_of_the_user_guide_end_as_it_says() {
 }
 
 #[tokio::test]
-async fn the_customer_is_told_each_step_on_stdout_and_on_the_stream() {
+async fn each_step_is_a_message_on_stdout_and_on_the_stream() {
     let system = System::start().await;
-    let orders = three_orders(&system).await;
+    let orders = system.guide_orders().await;
     let sent: Vec<Value> =
         system.entries(streams::MESSAGE_SENT).await.iter().map(|entry| entry.entity()).collect();
     let kinds_of = |order: &Order| -> BTreeSet<&str> {
@@ -104,8 +91,8 @@ async fn the_customer_is_told_each_step_on_stdout_and_on_the_stream() {
         eventually("the message on stdout", SOON, async || {
             let log = system.logs(Service::Message);
             let parts = [text("order"), text("subject"), text("body")];
-            let told = log.lines().any(|line| parts.iter().all(|part| line.contains(part)));
-            if told { Ok(()) } else { Err(format!("{message} is not in\n{log}")) }
+            let is_logged = log.lines().any(|line| parts.iter().all(|part| line.contains(part)));
+            if is_logged { Ok(()) } else { Err(format!("{message} is not in\n{log}")) }
         })
         .await;
     }
@@ -120,7 +107,7 @@ async fn the_customer_is_told_each_step_on_stdout_and_on_the_stream() {
 #[tokio::test]
 async fn events_have_the_names_and_fields_of_the_contract() {
     let system = System::start().await;
-    let [good, dear, many] = three_orders(&system).await.map(|order| order.id.to_string());
+    let [good, dear, many] = system.guide_orders().await.map(|order| order.id.to_string());
     let mut redis = system.redis().await;
     let keys: BTreeSet<String> =
         redis::cmd("KEYS").arg("events:*").query_async(&mut redis).await.unwrap();
@@ -137,7 +124,7 @@ async fn events_have_the_names_and_fields_of_the_contract() {
             events.entry(stream.key()).or_insert_with(Vec::new).push(entity);
         }
     }
-    // What is there may have more members, but these, and with these values.
+    // Entries may have more members, but must have these with these values.
     let has = |stream: Stream, members: Value| {
         let found = events.get(stream.key()).is_some_and(|events| {
             let fits = |event: &Value| {
@@ -190,7 +177,7 @@ async fn events_have_the_names_and_fields_of_the_contract() {
         let members = json!({"id": order, "customer_id": "101", "status": status});
         has(streams::ORDER_UPDATED, members);
     }
-    // A product is announced when it is new, and then only if an order touched it.
+    // A product is announced when it is new, and then only if an order changed it.
     let mut times = BTreeMap::<&str, usize>::new();
     for product in &events[streams::INVENTORY_UPDATED.key()] {
         *times.entry(product["id"].as_str().unwrap()).or_default() += 1;
@@ -222,10 +209,10 @@ async fn an_unknown_product_or_customer_is_rejected_with_a_reason_and_nothing_is
 }
 
 #[tokio::test]
-async fn init_data_resets_the_demo_entities_whenever_it_is_called() {
+async fn init_data_resets_the_demo_entities_at_each_call() {
     let system = System::start().await;
     for round in 1..=3 {
-        let [good, dear, many] = three_orders(&system).await;
+        let [good, dear, many] = system.guide_orders().await;
         let ended = [good.status, dear.status, many.status].map(OrderStatus::name);
         let expected = ["to-be-shipped", "insufficient-fund", "out-of-stock"];
         assert_eq!(ended, expected, "round {round}");
@@ -240,7 +227,7 @@ async fn init_data_resets_the_demo_entities_whenever_it_is_called() {
             ("103", json!([1000, 0]))
         ])
     );
-    // What the orders on their way hold stays theirs.
+    // The reservations of open orders stay.
     assert_eq!(
         pick(&report["inventory"], &["amount", "reserved"]),
         expected([
@@ -258,7 +245,7 @@ async fn init_data_resets_the_demo_entities_whenever_it_is_called() {
 async fn after_flushall_everything_works_again() {
     let system = System::start().await;
     for _ in 0..3 {
-        let [good, ..] = three_orders(&system).await;
+        let [good, ..] = system.guide_orders().await;
         assert_eq!(good.status, OrderStatus::ToBeShipped);
         let mut redis = system.redis().await;
         let () = redis::cmd("FLUSHALL").query_async(&mut redis).await.unwrap();
@@ -266,10 +253,10 @@ async fn after_flushall_everything_works_again() {
         assert_eq!(system.report().await, empty);
         let gone = system.get(&format!("/order/{}", good.id)).await;
         assert_eq!(gone.status, StatusCode::NOT_FOUND);
-        // An order for what is not there any more is rejected rather than stuck.
+        // An order for a lost product is rejected rather than stuck.
         assert_eq!(system.order(&["201"], "101").await.status, OrderStatus::Rejected);
     }
-    let [good, dear, many] = three_orders(&system).await;
+    let [good, dear, many] = system.guide_orders().await;
     let ended = [good.status, dear.status, many.status].map(OrderStatus::name);
     assert_eq!(ended, ["to-be-shipped", "insufficient-fund", "out-of-stock"]);
     system.assert_balanced(SOON).await;
@@ -294,12 +281,12 @@ async fn demo_data_is_seeded_at_the_first_start_and_never_again() {
     let before = amounts(&system).await;
     assert_eq!(before["201"], json!([3]));
     system.restart(Service::Gateway, 1).await;
-    // Ready comes after the look at what is there.
+    // The gateway becomes ready after its check of the existing data.
     assert_eq!(amounts(&system).await, before);
 }
 
 #[tokio::test]
-async fn a_seeding_that_was_cut_off_is_completed_at_the_next_start() {
+async fn an_interrupted_seeding_is_completed_at_the_next_start() {
     let options = StackOptions { seed_demo_data: true, ..StackOptions::default() };
     let mut system = System::start_with(options).await;
     let count =
@@ -324,7 +311,7 @@ async fn a_seeding_that_was_cut_off_is_completed_at_the_next_start() {
 }
 
 #[tokio::test]
-async fn the_answer_to_an_order_is_that_of_the_contract() {
+async fn the_answer_to_an_order_matches_the_contract() {
     let system = System::start().await;
     system.init_data().await;
     let answer = system.post("/order", &order_body(&["201", "204"], "101")).await;
@@ -345,7 +332,7 @@ async fn the_answer_to_an_order_is_that_of_the_contract() {
 #[tokio::test]
 async fn each_topic_can_live_in_a_redis_of_its_own() {
     let mut servers: BTreeMap<&str, RedisServer> = BTreeMap::new();
-    // What could not be acknowledged to a Redis that was away is soon taken up again.
+    // Entries that could not be acknowledged to an unavailable Redis are soon retried.
     let mut env = BTreeMap::from([("CLAIM_IDLE_MS".to_owned(), "1000".to_owned())]);
     for topic in topics::ALL {
         let server = RedisServer::start(RedisOptions::default()).expect("a Redis");
@@ -355,11 +342,11 @@ async fn each_topic_can_live_in_a_redis_of_its_own() {
     let mut system = System::start_with(StackOptions { env, ..StackOptions::default() }).await;
     system.sources =
         Sources::new(&topics::ALL, |topic| servers[topic.name()].url().parse().expect("a URL"));
-    let [good, dear, many] = three_orders(&system).await;
+    let [good, dear, many] = system.guide_orders().await;
     let ended = [good.status, dear.status, many.status].map(OrderStatus::name);
     assert_eq!(ended, ["to-be-shipped", "insufficient-fund", "out-of-stock"]);
 
-    // One of them away: what the others do goes on, and the rest is made up for.
+    // With one Redis stopped, the other topics continue, and the rest is made up for.
     for topic in [topics::INVENTORY, topics::ACCOUNT, topics::MESSAGE] {
         let server = servers.get_mut(topic.name()).unwrap();
         server.kill().expect("killed");

@@ -1,4 +1,4 @@
-//! The pages that people see: who gets them, what they are safe from, how large they are.
+//! The pages: negotiation, safety and size.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -14,21 +14,21 @@ use system_tests::{
 };
 use tokio::task::JoinSet;
 
-/// What browsers send.
+/// The `Accept` header of browsers.
 const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
-/// The most that a page may have, in bytes.
+/// The maximum size of a page, in bytes.
 const LARGEST: usize = 100_000;
-/// What a hostile client calls things.
+/// A name from a hostile client.
 const HOSTILE: &str = r#""'><script>alert(1)</script><img src=x onerror=alert(2)>"#;
 
-/// Asks as somebody who accepts this.
+/// A request with this `Accept` header.
 async fn get(system: &System, path: &str, accept: &str) -> Answer {
     let url = format!("{}{path}", system.url());
     let asked = request(Method::GET, &url, &[("Accept", accept)], Bytes::new());
     system.client.send(asked).await.expect("the gateway answers")
 }
 
-/// A page, checked for what every page promises.
+/// A page, with a check of the properties of all pages.
 async fn page(system: &System, path: &str) -> String {
     let answer = get(system, path, BROWSER).await;
     assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text());
@@ -58,7 +58,7 @@ fn assert_page(path: &str, answer: &Answer) {
     }
     assert!(!policy.contains("unsafe"), "{path}: {policy}");
     assert!(text.len() < LARGEST, "{path}: {} bytes", text.len());
-    // No inline script or style, which the policy would stop anyway.
+    // No inline scripts or styles, which the policy would block anyway.
     assert!(!text.contains("<style") && !text.contains(" style="), "{path}: {text}");
     for script in text.split("<script").skip(1) {
         let (attributes, rest) = script.split_once('>').expect("a tag ends");
@@ -78,16 +78,16 @@ fn values<'a>(text: &'a str, attribute: &str) -> Vec<&'a str> {
 }
 
 #[tokio::test]
-async fn browsers_get_pages_and_programs_get_the_same_json_as_ever() {
+async fn browsers_get_pages_and_programs_get_json() {
     let system = System::start().await;
     system.init_data().await;
     let order = system.order(&["201", "204"], "101").await;
-    let nobody = "/order/00000000-0000-0000-0000-000000000000";
+    let unknown = "/order/00000000-0000-0000-0000-000000000000";
     let order = format!("/order/{}", order.id);
     for (path, status) in [
         ("/report", 200),
         (order.as_str(), 200),
-        (nobody, 404),
+        (unknown, 404),
         ("/order/x", 400),
         ("/report?limit=0", 400),
         ("/flow", 200),
@@ -101,13 +101,13 @@ async fn browsers_get_pages_and_programs_get_the_same_json_as_ever() {
             assert_eq!(answer.header("content-type"), expected, "{path} {accept}");
             assert_eq!(answer.header("vary"), "accept", "{path} {accept}");
         }
-        // A client that says nothing gets just that; the flow is another one at every look.
+        // A client without `Accept` gets the same; the flow differs each time.
         let silent = system.get(path).await;
         if path != "/flow" {
             assert_eq!(silent.body, get(&system, path, "*/*").await.body, "{path}");
         }
         let answer = get(&system, path, BROWSER).await;
-        // What programs may get wrong is no parameter of the page.
+        // The page has no such parameter.
         let expected = if path.contains("limit") { 200 } else { status };
         assert_eq!(answer.status, expected, "{path}");
         assert_page(path, &answer);
@@ -123,7 +123,7 @@ async fn browsers_get_pages_and_programs_get_the_same_json_as_ever() {
 }
 
 #[tokio::test]
-async fn what_others_wrote_is_shown_as_text() {
+async fn texts_of_clients_are_shown_as_text() {
     let system = System::start().await;
     let text = json!({ "name": HOSTILE, "price": 5, "amount": 1 });
     let answer = system.ask(Method::PUT, "/inventory/9", Some(&text)).await;
@@ -148,17 +148,13 @@ async fn what_others_wrote_is_shown_as_text() {
 #[tokio::test]
 async fn the_report_can_be_read_and_filtered_without_the_script() {
     let system = System::start().await;
-    system.init_data().await;
-    let shipped = system.order(&["201", "204"], "101").await;
-    let dear = system.order(&["201", "204", "205"], "101").await;
-    system.quiet(SOON).await;
-    let waiting = system.order(&["201"; 6], "101").await;
+    let [shipped, dear, waiting] = system.guide_orders().await;
     let other = system.order(&["205"], "103").await;
     system.quiet(SOON).await;
 
     let text = page(&system, "/report").await;
     let ids = [&other, &waiting, &dear, &shipped].map(|order| order.id.to_string());
-    // One more is the empty row in the template.
+    // One more row is the empty one in the template.
     assert_eq!(values(&text, "data-order"), [&ids[0], &ids[1], &ids[2], &ids[3], ""]);
     for words in [
         "Anthony",
@@ -174,7 +170,7 @@ async fn the_report_can_be_read_and_filtered_without_the_script() {
     }
     assert!(text.contains("<b class=\"p-waiting\">1 order</b> waiting"), "{text}");
 
-    // Every filter that the page offers leads to those orders and no others.
+    // Every filter of the page leads to exactly its orders.
     let links: BTreeSet<&str> = values(&text, "href").into_iter().collect();
     for (filter, expected) in [
         ("/report?status=to-be-shipped", vec![&ids[0], &ids[3]]),
@@ -188,7 +184,7 @@ async fn the_report_can_be_read_and_filtered_without_the_script() {
         shown.pop();
         assert_eq!(shown, expected, "{filter}");
     }
-    // What the form sends, with a field left open and both filled.
+    // The queries of the form, with one field and with both fields.
     for (filter, expected) in [
         ("/report?customer_id=101&status=", vec![&ids[1], &ids[2], &ids[3]]),
         ("/report?customer_id=101&status=insufficient-fund", vec![&ids[2]]),
@@ -205,7 +201,7 @@ async fn the_report_can_be_read_and_filtered_without_the_script() {
 }
 
 #[tokio::test]
-async fn buttons_are_offered_for_what_the_state_of_an_order_takes() {
+async fn buttons_match_the_state_of_an_order() {
     let system = System::start().await;
     let text = page(&system, "/report").await;
     let offered = values(&text, "data-filter").into_iter().zip(values(&text, "data-actions"));
@@ -222,7 +218,7 @@ async fn buttons_are_offered_for_what_the_state_of_an_order_takes() {
 }
 
 #[tokio::test]
-async fn the_page_of_an_order_tells_its_story() {
+async fn the_page_of_an_order_shows_its_history() {
     let system = System::start().await;
     system.init_data().await;
     let order = system.order(&["201", "204"], "101").await;
@@ -239,20 +235,20 @@ async fn the_page_of_an_order_tells_its_story() {
         assert!(text.contains(&format!("by <span class=\"mono\">{service}</span>")), "{text}");
     }
     assert_eq!(values(&text, "data-action"), ["ship", "cancel"]);
-    let told = values(&text, "data-message");
-    assert_eq!(told, ["order-received", "stock-reserved", "on-its-way"]);
+    let messages = values(&text, "data-message");
+    assert_eq!(messages, ["order-received", "stock-reserved", "on-its-way"]);
 
     let text = page(&system, &format!("/order/{}", dear.id)).await;
     assert!(text.contains("data-top-up=\"101\" data-amount=\"1000\""), "{text}");
     let text = page(&system, &format!("/order/{}", first.id)).await;
-    assert!(text.contains("it is the first in line"), "{text}");
+    assert!(text.contains("it is first in the queue"), "{text}");
     let text = page(&system, &format!("/order/{}", second.id)).await;
     assert!(text.contains("1 order for 3 pieces waits before it"), "{text}");
-    // Two are on hand: three for the one before, four for this one.
+    // Two are available: three are missing for the order before, four for this one.
     assert!(text.contains("data-restock=\"204\" data-amount=\"5\""), "{text}");
 
     system.step(&order, "ship").await;
-    let text = eventually("the customer is told", SOON, async || {
+    let text = eventually("the message to the customer", SOON, async || {
         let text = page(&system, &path).await;
         if values(&text, "data-message").contains(&"shipped") { Ok(text) } else { Err(text) }
     });
@@ -260,7 +256,7 @@ async fn the_page_of_an_order_tells_its_story() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_is_shown_without_what_cannot_be_read_at_the_moment() {
+async fn a_page_is_shown_without_unreadable_parts() {
     let options = StackOptions { isolated: true, ..StackOptions::default() };
     let mut system = System::start_with(options).await;
     system.init_data().await;
@@ -269,7 +265,7 @@ async fn a_page_is_shown_without_what_cannot_be_read_at_the_moment() {
     system.quiet(SOON).await;
     let path = format!("/order/{}", order.id);
     let text = page(&system, &path).await;
-    assert!(text.contains("it is the first in line"), "{text}");
+    assert!(text.contains("it is first in the queue"), "{text}");
     for (topic, on_order, on_report) in [
         (topics::MESSAGE, "The messages cannot be read at the moment.", ""),
         (topics::ACCOUNT, "the account cannot be read", "The accounts cannot be read"),
@@ -283,13 +279,13 @@ async fn a_page_is_shown_without_what_cannot_be_read_at_the_moment() {
         let text = page(&system, "/report").await;
         assert!(text.contains(on_report), "{topic:?}: {text}");
         assert!(text.contains(&order.id.to_string()), "{topic:?}: {text}");
-        // To a program that would be a wrong answer.
+        // For a program a partial answer would be wrong.
         let status = system.get("/report").await.status;
         assert_eq!(status == StatusCode::OK, topic == topics::MESSAGE, "{topic:?}: {status}");
         tokio::task::block_in_place(|| {
             system.stack.redis_of(database).expect("private").restart().expect("restarted");
         });
-        eventually("all is shown again", SOON, async || {
+        eventually("the complete page", SOON, async || {
             let text = page(&system, &path).await;
             if text.contains("cannot be read") { Err(text) } else { Ok(()) }
         })
@@ -300,11 +296,11 @@ async fn a_page_is_shown_without_what_cannot_be_read_at_the_moment() {
     let () = set.query_async(&mut redis).await.expect("set");
     let text = page(&system, &path).await;
     assert!(text.contains("more of Google Home Mini"), "{text}");
-    assert!(!text.contains("in line") && !text.contains("before it"), "{text}");
+    assert!(!text.contains("in the queue") && !text.contains("before it"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reads_of_a_redis_that_hangs_do_not_delay_those_of_others() {
+async fn reads_of_a_hanging_redis_do_not_delay_other_clients() {
     let env = [("TRUSTED_PROXIES", "127.0.0.1"), ("RATE_PER_ADDRESS", "off")];
     let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     let service_env = [(Service::Gateway, env)].into();
@@ -315,7 +311,7 @@ async fn reads_of_a_redis_that_hangs_do_not_delay_those_of_others() {
     system.quiet(SOON).await;
     let messages = system.stack.redis_of(database(topics::MESSAGE)).expect("private").pid();
     signal(messages, Signal::SIGSTOP);
-    // Each of them is another client.
+    // Each request is another client's.
     let page = format!("{}/order/{}", system.url(), order.id);
     let ask = async |client: &Client, url: &str, from: &str| {
         let headers = [("Accept", BROWSER), ("X-Forwarded-For", from)];
@@ -337,7 +333,7 @@ async fn reads_of_a_redis_that_hangs_do_not_delay_those_of_others() {
             }
         });
     }
-    // From the first page on it is known that this Redis does not answer.
+    // After the first page the gateway knows that this Redis does not answer.
     let text = is_shown.recv().await.expect("a page");
     assert!(text.contains("The messages cannot be read at the moment."), "{text}");
     let product = format!("{}/inventory/201", system.url());
@@ -356,7 +352,7 @@ async fn reads_of_a_redis_that_hangs_do_not_delay_those_of_others() {
 }
 
 #[tokio::test]
-async fn what_happens_between_the_making_of_a_page_and_its_event_stream_is_told() {
+async fn changes_between_a_page_and_its_event_stream_are_sent() {
     let system = System::start().await;
     system.init_data().await;
     let known = system.order(&["205"], "103").await;
@@ -365,7 +361,7 @@ async fn what_happens_between_the_making_of_a_page_and_its_event_stream_is_told(
         ("/report".to_owned(), String::new()),
         (format!("/order/{}", known.id), format!("order={}&", known.id)),
     ] {
-        // Known at once as soon as somebody follows.
+        // The position is known at once while there are followers.
         let position = eventually("a position", SOON, async || {
             let text = page(&system, &path).await;
             values(&text, "data-position").first().map(|it| (*it).to_owned()).ok_or(text)
@@ -377,14 +373,14 @@ async fn what_happens_between_the_making_of_a_page_and_its_event_stream_is_told(
         let url = format!("/events?{query}last_event_id={position}");
         let status = if step == "ship" { "shipped" } else { "completed" };
         let mut events = Events::of(&system, &url).await;
-        let told = events.until(|it| it.kind == "order" && it.data["status"] == status).await;
-        assert!(told.iter().all(|it| it.kind != "reset"), "{path}: {told:#?}");
-        assert_eq!(told.last().expect("an event").data["id"], json!(known.id), "{path}");
+        let received = events.until(|it| it.kind == "order" && it.data["status"] == status).await;
+        assert!(received.iter().all(|it| it.kind != "reset"), "{path}: {received:#?}");
+        assert_eq!(received.last().expect("an event").data["id"], json!(known.id), "{path}");
     }
 }
 
 #[tokio::test]
-async fn the_picture_of_the_flow_shows_who_is_behind() {
+async fn the_diagram_of_the_flow_shows_services_with_a_backlog() {
     let mut system = System::start().await;
     system.init_data().await;
     system.order(&["201"], "101").await;
@@ -398,7 +394,7 @@ async fn the_picture_of_the_flow_shows_who_is_behind() {
 
     system.first(Service::Message).process.kill().expect("it runs");
     system.order(&["201"], "101").await;
-    eventually("the picture shows it", SOON, async || {
+    eventually("the diagram shows the backlog", SOON, async || {
         let text = page(&system, "/flow").await;
         let stuck = "data-service=\"msg_service\" data-level=\"stuck\"";
         if text.contains(stuck) { Ok(()) } else { Err(text) }
@@ -407,7 +403,7 @@ async fn the_picture_of_the_flow_shows_who_is_behind() {
 }
 
 #[tokio::test]
-async fn pages_stay_small_and_lead_on_however_much_is_stored() {
+async fn pages_stay_small_and_link_on_with_any_amount_of_data() {
     let system = System::start().await;
     system.init_data().await;
     for product in ["201", "202", "203", "204", "205"] {
@@ -453,7 +449,7 @@ async fn pages_stay_small_and_lead_on_however_much_is_stored() {
 }
 
 #[tokio::test]
-async fn assets_are_kept_for_ever_under_the_name_of_their_contents() {
+async fn assets_are_cached_for_ever_under_a_hash_of_their_contents() {
     let system = System::start().await;
     let text = page(&system, "/report").await;
     let assets = values(&text, "href").into_iter().chain(values(&text, "src"));
@@ -471,7 +467,7 @@ async fn assets_are_kept_for_ever_under_the_name_of_their_contents() {
         assert_eq!(answer.header("cache-control"), "public, max-age=31536000, immutable");
         assert_eq!(answer.header("x-content-type-options"), "nosniff");
         whole += answer.body.len();
-        // Modules load each other by name, from beside themselves.
+        // Modules load each other by name from the same path.
         let (folder, _) = path.rsplit_once('/').expect("a folder");
         let text = answer.text();
         let imports = text.split(" from \"./").skip(1).filter_map(|it| it.split('"').next());

@@ -1,4 +1,4 @@
-//! Receives the body of a request before the request takes what others may need.
+//! Receives the body of a request before the request takes shared resources.
 
 use std::sync::Arc;
 
@@ -18,17 +18,17 @@ use super::{
     client::Client,
 };
 
-/// The most memory that large bodies take, in bytes: room for 512 of the largest.
+/// The memory limit of large bodies, in bytes: 512 of the largest.
 pub(super) const LARGE_BODIES: usize = 32 * 1024 * 1024;
 /// Bodies up to this size are not counted, in bytes: a connection buffers more than that.
 const SMALL_BODY: usize = 4 * 1024;
 
-/// The request with its whole body, and the memory that the body takes if it is large. A body that will be
-/// refused for its declared length is not waited for, and neither is that of a request that only reads.
+/// The request with its complete body, and the memory permit of a large body. Bodies with a declared length
+/// above the limit, and bodies of requests that only read, are not awaited.
 ///
 /// # Errors
 ///
-/// 400 or 408: it does not arrive. 429 or 503: there is no memory for it.
+/// 400 or 408: the body does not arrive. 429 or 503: the memory limit is reached.
 pub(super) async fn receive(
     request: Request,
     client: &Client,
@@ -42,7 +42,7 @@ pub(super) async fn receive(
     let length = hint.exact().and_then(|it| usize::try_from(it).ok()).unwrap_or(BODY_LIMIT);
     let (parts, mut body) = request.into_parts();
     let receiving = async {
-        // In one piece: a body may come in pieces of a byte, each of which would take as much as a pointer.
+        // Copied into one buffer: frames of a single byte would each take the memory of a pointer.
         let (mut bytes, mut hold) = (BytesMut::new(), None);
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(|_| broken_body())?.into_data() else { continue };
@@ -51,7 +51,7 @@ pub(super) async fn receive(
                 bytes.reserve(length - bytes.len());
             }
             bytes.extend_from_slice(&data);
-            // One that is too large is refused where it is parsed.
+            // The parser refuses a body that is too large.
             if bytes.len() > BODY_LIMIT {
                 break;
             }

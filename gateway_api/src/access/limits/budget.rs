@@ -1,4 +1,4 @@
-//! How much memory clients occupy: with answers that they have not taken yet, and with large bodies.
+//! Limits the memory of clients: of answers that they have not received yet, and of large bodies.
 
 use std::{
     collections::HashMap,
@@ -7,7 +7,7 @@ use std::{
 
 use super::client::{CLIENT_SHARES, Client};
 
-/// Bytes in memory: a limit for all, and a part of it for each client.
+/// A memory limit for all clients in bytes, with a share for each client.
 #[derive(Debug)]
 pub(super) struct Budget {
     limit: usize,
@@ -20,7 +20,7 @@ struct Held {
     each: HashMap<Client, usize>,
 }
 
-/// Some bytes of the limit; they are free again when this is dropped.
+/// A number of bytes of the limit; dropping this frees them.
 #[derive(Debug)]
 pub(super) struct Hold {
     budget: Arc<Budget>,
@@ -28,12 +28,12 @@ pub(super) struct Hold {
     bytes: usize,
 }
 
-/// Why there is no room.
+/// The limit that is reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Full {
-    /// The client occupies its part.
+    /// The client uses its whole share.
     Client,
-    /// All clients together occupy all of it.
+    /// All clients together use the whole limit.
     All,
 }
 
@@ -42,8 +42,8 @@ impl Budget {
         Arc::new(Self { limit, held: Mutex::default() })
     }
 
-    /// Takes room for this number of bytes. This machine has no limit of its own: all clients behind a
-    /// published port may be this machine.
+    /// Reserves this number of bytes. The share of this machine is the whole limit, because all clients
+    /// behind a published port may have its address.
     pub(super) fn hold(self: &Arc<Self>, client: &Client, bytes: usize) -> Result<Hold, Full> {
         let mut held = self.held();
         let own = held.each.get(client).copied().unwrap_or_default();

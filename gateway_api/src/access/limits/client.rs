@@ -1,4 +1,4 @@
-//! Clients, as the limits tell them apart.
+//! Clients, as the limits distinguish them.
 
 use common::http::network::Site;
 
@@ -9,7 +9,7 @@ pub(super) const CLIENT_SHARES: usize = 4;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AuthenticatedSubject(pub Box<str>);
 
-/// Marks an answer that is part of the program: however long a client takes for it, it costs no memory.
+/// Marks an answer that is part of the program, which costs no memory even if the client is slow.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Embedded;
 

@@ -1,4 +1,4 @@
-//! Which address a request comes from, where proxies stand in between.
+//! The client's address of a request that arrives through proxies.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,19 +8,18 @@ use http::{HeaderMap, HeaderName, header};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Where proxies say whom they heard from. Only one is believed: a proxy that writes one of them
-/// passes on whatever a client wrote into the other.
+/// The header in which proxies report the address of the client. Only one is trusted: a proxy that writes
+/// one of them passes on the client's value of the other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(crate) enum ForwardedHeader {
-    /// `X-Forwarded-For`, which most write.
+    /// `X-Forwarded-For`, which most proxies write.
     XForwardedFor,
     /// `Forwarded` (RFC 7239).
     Forwarded,
 }
 
-/// The client's address. Each trusted proxy wrote down whom it heard from, the last one last; the
-/// first address from behind that is not of a trusted proxy is the client's. What is before it
-/// the client may have made up.
+/// The client's address. Each trusted proxy appended the address of its peer. The last address that does not
+/// belong to a trusted proxy is the client's; the client may have invented the ones before.
 pub(super) fn address(
     peer: IpAddr,
     headers: &HeaderMap,
@@ -33,7 +32,7 @@ pub(super) fn address(
     }
     let mut client = peer;
     for address in forwarded(headers, header).into_iter().rev() {
-        // One that cannot be read ends what can be believed.
+        // Addresses before an invalid one are not trusted.
         let Some(address) = address else { break };
         client = address;
         if !is_trusted(address) {
@@ -43,7 +42,7 @@ pub(super) fn address(
     client
 }
 
-/// What the header says, in its order.
+/// The addresses in the header, in their order.
 fn forwarded(headers: &HeaderMap, header: ForwardedHeader) -> Vec<Option<IpAddr>> {
     let items = |name| {
         let values = headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("?"));
@@ -96,7 +95,7 @@ mod tests {
                 "forwarded" => (ForwardedHeader::Forwarded, X_FORWARDED_FOR),
                 _ => (ForwardedHeader::XForwardedFor, header::FORWARDED),
             };
-            // Whatever the client wrote into the other one.
+            // The value of the other header is ignored.
             let made_up = if other == X_FORWARDED_FOR { "9.9.9.9" } else { "for=9.9.9.9" };
             headers.insert(other, made_up.parse().unwrap());
             let found = address(peer.parse().unwrap(), &headers, header, &trusted);

@@ -4,7 +4,7 @@ use axum::{extract::Request, middleware::Next, response::Response};
 use common::http::server::{Peer, names_this_machine};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-/// Each is set unless the response has it.
+/// Headers that are added unless the response has them.
 const SECURITY_HEADERS: [(HeaderName, HeaderValue); 5] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
@@ -23,7 +23,7 @@ const SECURITY_HEADERS: [(HeaderName, HeaderValue); 5] = [
 ];
 /// `Strict-Transport-Security`: browsers that have used HTTPS use it for half a year.
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=15552000");
-/// No cache stores orders and accounts.
+/// Forbids caches to store orders and accounts.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// Adds the headers to every response: the outermost layer.
@@ -34,13 +34,13 @@ pub(crate) async fn security_headers(request: Request, next: Next) -> Response {
     response
 }
 
-/// Whether the response has `Strict-Transport-Security`. Not for the names of this machine: a browser would
-/// then use HTTPS for every other port of it, too.
+/// Whether the response has `Strict-Transport-Security`. Responses for the names of this machine have not,
+/// because browsers would then use HTTPS for all its other ports as well.
 pub(crate) fn is_strict(peer: Option<&Peer>, headers: &HeaderMap) -> bool {
     peer.is_some_and(|peer| peer.tls) && !names_this_machine(headers)
 }
 
-/// Adds what is missing; `strict`: that the host is to be reached by HTTPS only.
+/// Adds missing headers; `strict` adds `Strict-Transport-Security`.
 pub(crate) fn complete(headers: &mut HeaderMap, strict: bool) {
     for (name, value) in &SECURITY_HEADERS {
         add(headers, name, value);

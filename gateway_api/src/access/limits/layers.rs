@@ -35,7 +35,7 @@ pub(crate) async fn limit_address(
             match limiter.hold(&client, &answer) {
                 Ok(hold) => {
                     let keeps = taken.permit.is_some() || hold.is_some();
-                    // A client that takes nothing of it can be cut off in favour of others.
+                    // A client that does not receive it can be disconnected in favour of others.
                     let keeps = keeps.then(|| {
                         let clients = [Some(&client), answer.extensions().get::<Client>()];
                         let shares = clients.into_iter().flatten().map(|it| limiter.number(it));
@@ -43,7 +43,7 @@ pub(crate) async fn limit_address(
                     });
                     kept(answer, keeps)
                 }
-                // Where the answer is JSON, the refusal is JSON whatever the client prefers.
+                // If the answer would be JSON, the refusal is JSON as well.
                 Err(problem) if is_page(&answer) => PageProblem::from(problem).into_response(),
                 Err(problem) => {
                     let mut refusal = problem.into_response();
@@ -82,7 +82,7 @@ pub(crate) async fn limit_subject(
         Ok(share) => {
             request.extensions_mut().insert(MeteredReader::new(&limiter, &client));
             let mut answer = next.run(request).await;
-            // For the layer outside, which counts large answers.
+            // For the outer layer, which counts large answers.
             answer.extensions_mut().insert(client);
             kept(answer, share)
         }
@@ -90,9 +90,8 @@ pub(crate) async fn limit_subject(
     }
 }
 
-/// The answer keeps what its request has taken until it is sent: what a client does not take is in our
-/// memory. Not so what is part of the program, nor what is so small that the connection's own buffer takes
-/// it.
+/// Keeps the permits of a request until its answer is sent, because unsent answers take memory. Answers that
+/// are part of the program, and answers that fit into the connection's buffer, keep no permits.
 fn kept<T: Send + Unpin + 'static>(answer: Response, taken: Option<T>) -> Response {
     let is_small =
         |body: &Body| body.size_hint().upper().is_some_and(|size| size <= CHUNK_BYTES as u64);

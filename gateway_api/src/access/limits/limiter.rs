@@ -1,4 +1,4 @@
-//! The state of the limits, and the decisions that both layers ask for.
+//! The state and the decisions of both layers.
 
 use std::{
     hash::{BuildHasher as _, RandomState},
@@ -25,13 +25,13 @@ use super::{
     reads::ReadQueues,
 };
 
-/// The longest path with its query, in bytes.
+/// The maximum length of path and query, in bytes.
 const URI_LIMIT: usize = 8 * 1024;
-/// The longest wait for the permit of a client that was disconnected to free it.
+/// The maximum wait for the permit of a client that was disconnected to free it.
 const PERMIT_TIMEOUT: Duration = Duration::from_secs(1);
 /// The number of reads that run at once.
 const CONCURRENT_READS: usize = 4;
-/// Answers up to this size are not counted, in bytes: a connection buffers about as much.
+/// Answers up to this size in bytes are not counted: a connection buffers about as much.
 const SMALL_ANSWER: u64 = 64 * 1024;
 
 /// The state of the limits, shared by both layers.
@@ -39,7 +39,7 @@ pub struct Limiter {
     permits: Arc<Semaphore>,
     pub(super) addresses: Rates,
     pub(super) subjects: Rates,
-    /// The part of all permits that each client may have.
+    /// The share of all permits that each client may have.
     shares: Arc<KeyedPermits<Client>>,
     hasher: RandomState,
     pub(super) reads: Arc<ReadQueues>,
@@ -49,9 +49,9 @@ pub struct Limiter {
     forwarded_header: ForwardedHeader,
 }
 
-/// What a request takes while it is in flight.
+/// The permits of a request in flight.
 pub(super) struct Taken {
-    /// Streams have none: they are open for long, and have limits of their own.
+    /// `None` for event streams, which are open for long and have limits of their own.
     pub(super) permit: Option<OwnedSemaphorePermit>,
     _share: Option<KeyedPermit<Client>>,
 }
@@ -84,7 +84,7 @@ impl Limiter {
         })
     }
 
-    /// Checks a request before anything else does.
+    /// Checks a request before all other checks.
     fn check(&self, request: &Request, client: &Client) -> Result<(), Problem> {
         let uri = request.uri();
         if let Client::Address(site) = client
@@ -93,14 +93,14 @@ impl Limiter {
             self.addresses.count(site, request)?;
         }
         if uri.path_and_query().map_or(0, |it| it.as_str().len()) > URI_LIMIT {
-            let limit = format!("at most {URI_LIMIT} bytes of path and query are taken");
+            let limit = format!("path and query may have at most {URI_LIMIT} bytes");
             return Err(Problem::uri_too_long(limit));
         }
         Ok(())
     }
 
-    /// Lets a request in once all of it has arrived: until then it takes nothing that others may need. Gives
-    /// it with its body, the memory of that, and what the request takes.
+    /// Admits a request when it has arrived completely; it takes no permits before. Returns the request with
+    /// its body, the memory permit of the body, and the permits of the request.
     pub(super) async fn admit(
         &self,
         request: Request,
@@ -117,8 +117,8 @@ impl Limiter {
         Ok((request, body, Taken { permit, _share: share }))
     }
 
-    /// Takes a part of the client's share of the permits; this machine's share is all. If none is left,
-    /// cuts off a connection that has one and does not take its response.
+    /// Takes a permit of the client's share; this machine's share is all. If none is left, disconnects a
+    /// client that has one and does not receive its response.
     pub(super) async fn share(
         &self,
         client: &Client,
@@ -135,7 +135,7 @@ impl Limiter {
         part.map(Some).ok_or_else(crowded)
     }
 
-    /// Takes a permit. If none is free, cuts off a connection that has one and does not take its response.
+    /// Takes a permit. If none is free, disconnects a client that has one and does not receive its response.
     async fn permit(
         &self,
         connection: Option<&Connection>,
@@ -149,14 +149,14 @@ impl Limiter {
         permit.and_then(Result::ok).ok_or_else(busy)
     }
 
-    /// The number of a client's share of what connections keep.
+    /// The number of a client's share of the permits that connections keep.
     pub(super) fn number(&self, client: &Client) -> u64 {
-        // Two clients of one number share it: with 64 bits and a secret key that is no concern.
+        // Two clients with the same number would share it, which is improbable with 64 bits and a secret key.
         self.hasher.hash_one(client)
     }
 
-    /// Whose request it is as long as nobody is authenticated. This machine itself has other means to keep
-    /// the gateway busy.
+    /// The client of a request before authentication. This machine is exempt, because its users can
+    /// overload the gateway by other means.
     pub(super) fn client(&self, peer: &Peer, headers: &HeaderMap) -> Client {
         let address = peer.address.ip();
         let within = |networks: &[Network]| networks.iter().any(|it| it.contains(address));
@@ -179,8 +179,8 @@ impl Limiter {
         }
     }
 
-    /// Counts a large answer against the limit of those in memory until it is taken. Only reads have
-    /// such answers, so nothing has happened if it is refused.
+    /// Counts a large answer against the memory limit until the client has received it. Only reads have
+    /// large answers, so a refusal leaves no effect behind.
     pub(super) fn hold(&self, client: &Client, answer: &Response) -> Result<Option<Hold>, Problem> {
         let bytes = answer.body().size_hint().exact().unwrap_or(0);
         if bytes <= SMALL_ANSWER || answer.extensions().get::<Embedded>().is_some() {
@@ -192,16 +192,16 @@ impl Limiter {
             Full::Client => Problem {
                 retry_after: Some(1),
                 ..Problem::too_many_requests(
-                    "you have not taken the answers to your other requests; take them, then try again",
+                    "you have not received the responses to your other requests; receive them, then try again",
                 )
             },
             Full::All => Problem::unavailable(
-                "too many answers wait for their clients to take them; try again",
+                "too many responses wait for slow clients; try again",
             ),
         })
     }
 
-    /// Counts a request of a subject; returns whether it takes a part of the subject's share of the permits.
+    /// Counts a request of a subject; returns whether it takes a permit of the subject's share.
     pub(super) fn count_subject(&self, name: &str, request: &Request) -> Result<bool, Problem> {
         if is_fixed(request.uri().path()) {
             return Ok(false);
@@ -211,8 +211,8 @@ impl Limiter {
     }
 }
 
-/// Cuts off a connection that keeps something, of this share if one is given, and whose client does not take
-/// its response; then gives what becomes free.
+/// Disconnects a client, of this share if one is given, that has a permit and does not receive its response;
+/// then returns the freed permit.
 async fn of_stalled<T>(
     connection: Option<&Connection>,
     share: Option<u64>,
@@ -229,7 +229,7 @@ fn is_stream(request: &Request) -> bool {
     request.method() == Method::GET && request.uri().path() == "/events"
 }
 
-/// Files that are part of the program: a page loads many at once, and they cost nothing.
+/// Whether the path is a file of the program: a page loads many of them at once, and they cost no memory.
 fn is_fixed(path: &str) -> bool {
     path.starts_with("/assets/") || path.starts_with("/docs/")
 }

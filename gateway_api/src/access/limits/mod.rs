@@ -2,11 +2,11 @@
 //!
 //! Two layers: `limit_address` limits each address before authentication, `limit_subject` limits each
 //! [`AuthenticatedSubject`](client::AuthenticatedSubject) after it. Requests for another
-//! host or by pages of other sites do not come here: the server refuses them (`common::http::server`).
+//! host or by pages of other sites do not reach them: the server refuses these (`common::http::server`).
 //!
-//! Limits also count what a request costs: handlers read through the
-//! [`MeteredReader`](reader::MeteredReader) of the request, alternating with the reads of other clients, and
-//! what they read counts as further requests.
+//! Limits also count the cost of a request: handlers read through the [`MeteredReader`](reader::MeteredReader)
+//! of the request, alternating with the reads of other clients, and the bytes that they read count as further
+//! requests.
 
 mod body;
 mod budget;

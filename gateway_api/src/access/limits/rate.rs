@@ -1,5 +1,4 @@
-//! How often each client may ask, and how much it may change: a token bucket for each, as many as
-//! there may be and no more.
+//! Rates of requests and writes: a token bucket for each client, with a limited number of buckets.
 
 use std::{
     collections::HashMap,
@@ -20,21 +19,21 @@ use governor::{
     state::{StateStore, keyed::ShrinkableKeyedStateStore},
 };
 
-/// The most buckets at once. A client that has been quiet until its bucket is full again needs none.
+/// The maximum number of buckets. A client whose bucket is full again needs none.
 const BUCKET_LIMIT: usize = 100_000;
-/// The bucket that clients share for whom there is no room.
+/// The bucket that clients share when the maximum is reached.
 const OVERFLOW_KEY: u64 = 0;
-/// How often full buckets are thrown away.
+/// The interval at which full buckets are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
-/// How often at most, when there is no room.
+/// The minimum interval of removals when the maximum is reached.
 const CROWDED_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many bytes of a body cost as much as the request itself.
+/// The number of bytes of a body that cost as much as the request itself.
 const BYTES_PER_TOKEN: u64 = 256;
-/// What a request that changes nothing costs.
+/// The cost of a request that only reads.
 const ONE_TOKEN: NonZeroU32 = NonZeroU32::MIN;
 
-/// How often one client may ask: `100/s`, with how many at once `100/s:400`, or `off`.
+/// The rate of a client: `100/s`, `100/s:400` with a burst of 400, or `off`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Rate(pub(super) Option<Quota>);
 
@@ -42,7 +41,7 @@ impl FromStr for Rate {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const RULE: &str = "write it as 100/s, as 100/s:400 with how many at once, or as off";
+        const RULE: &str = "expected 100/s, 100/s:400 with a burst of 400, or off";
         if text == "off" {
             return Ok(Self(None));
         }
@@ -57,19 +56,19 @@ impl FromStr for Rate {
     }
 }
 
-/// The rate of what changes something, where none is set and requests have one.
+/// The default rate of writes, if requests have a rate.
 const DEFAULT_WRITE_RATE: (u32, u32) = (50, 500);
 
-/// The rates of clients of one kind: of their requests, and of what these change.
+/// The rates of clients of one kind: of their requests and of their writes.
 pub(crate) struct Rates {
     requests: Option<Buckets>,
     writes: Option<Buckets>,
-    /// The variables that set them.
+    /// The variables of these rates.
     names: [&'static str; 2],
 }
 
 impl Rates {
-    /// Without a rate of requests there is no rate of writes either, unless one is set.
+    /// The rate of writes defaults to `off` if requests have no rate.
     pub(super) fn new(requests: Rate, writes: Option<Rate>, names: [&'static str; 2]) -> Self {
         let number = |number| NonZeroU32::new(number).unwrap_or(ONE_TOKEN);
         let (rate, burst) = DEFAULT_WRITE_RATE;
@@ -100,7 +99,7 @@ impl Rates {
 }
 
 impl Rates {
-    /// Checks that this client has paid for what it was charged.
+    /// Checks that this client has no debt.
     ///
     /// # Errors
     ///
@@ -110,7 +109,7 @@ impl Rates {
         seconds.map_or(Ok(()), |seconds| Err(exceeded(self.names[0], seconds)))
     }
 
-    /// Takes tokens of this client's requests, whether there are as many or not.
+    /// Takes tokens of this client's requests, even if its bucket holds too few.
     pub(super) fn charge(&self, client: impl Hash, requests: u32) {
         if let Some(buckets) = &self.requests {
             buckets.charge(client, requests);
@@ -118,8 +117,8 @@ impl Rates {
     }
 }
 
-/// What a request that changes something costs. What is stored for it grows with its body; one whose
-/// length is not known in advance counts as the largest.
+/// The cost of a write. The stored data grows with the body; a body of unknown length counts as the
+/// largest.
 fn cost(body: Option<u64>) -> NonZeroU32 {
     let limit = BODY_LIMIT as u64;
     let bytes = body.unwrap_or(limit).min(limit);
@@ -128,12 +127,12 @@ fn cost(body: Option<u64>) -> NonZeroU32 {
 }
 
 fn exceeded(name: &str, seconds: u16) -> Problem {
-    let detail = format!("it is more than {name} allows; try again in {seconds} s");
+    let detail = format!("the rate exceeds {name}; try again in {seconds} s");
     Problem { retry_after: Some(seconds), ..Problem::too_many_requests(detail) }
 }
 
-/// A bucket for each client. The arithmetic is governor's (GCRA); the store is our own, because
-/// governor's grow without a limit, and a flood from ever new addresses must not fill the memory.
+/// A bucket for each client. The algorithm is governor's (GCRA); the store is our own, because governor's
+/// stores grow without limit, and a flood from many addresses must not fill the memory.
 pub(crate) struct Buckets<C: Clock = MonotonicClock> {
     limiter: RateLimiter<u64, Store, C, NoOpMiddleware<C::Instant>>,
     store: Store,
@@ -169,22 +168,21 @@ impl<C: Clock + Clone> Buckets<C> {
         }
     }
 
-    /// Takes tokens of this client's: as many as it costs, or all that a bucket holds.
+    /// Takes tokens of this client: the cost of the request, or the capacity of a bucket if that is less.
     ///
     /// # Errors
     ///
     /// The bucket holds too few tokens: the number of seconds after which it holds enough.
     pub(crate) fn take(&self, client: impl Hash, cost: NonZeroU32) -> Result<(), u16> {
         self.sweep();
-        // Two clients of one number share a bucket: with 64 bits and a secret key that is no concern.
+        // Two clients with the same number would share a bucket, which is improbable with 64 bits and a secret key.
         let key = self.hasher.hash_one(client);
         let taken = self.limiter.check_key_n(&key, cost.min(self.burst));
-        let refused = taken.expect("a bucket holds as many");
+        let refused = taken.expect("the cost is within the capacity");
         refused.map_err(|refused| seconds(refused.wait_time_from(self.clock.now())))
     }
 
-    /// Takes more tokens of this client's, whether there are as many or not: those that are missing
-    /// have to come back first.
+    /// Takes more tokens of this client, even if its bucket holds too few: the missing ones become a debt.
     pub(crate) fn charge(&self, client: impl Hash, tokens: u32) {
         let now = self.clock.now().duration_since(self.began);
         let cost = Nanos::from(self.interval) * u64::from(tokens);
@@ -194,7 +192,7 @@ impl<C: Clock + Clone> Buckets<C> {
         *time = (*time).max(now) + cost;
     }
 
-    /// After how many seconds no token of this client's is missing any more, if some are.
+    /// The number of seconds after which this client has no debt, if it has one.
     pub(crate) fn debt(&self, client: impl Hash) -> Option<u16> {
         let now = self.clock.now().duration_since(self.began);
         let full = Nanos::from(self.interval) * u64::from(self.burst.get());
@@ -216,13 +214,13 @@ impl<C: Clock + Clone> Buckets<C> {
     }
 }
 
-/// A time to wait in whole seconds, at least one.
+/// A waiting time in whole seconds, at least one.
 fn seconds(wait: Duration) -> u16 {
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     u16::try_from(seconds).unwrap_or(u16::MAX).max(1)
 }
 
-/// When each bucket will be full again.
+/// The time at which each bucket is full again.
 #[derive(Clone)]
 struct Store {
     most: usize,
@@ -321,7 +319,7 @@ mod tests {
     fn there_are_never_more_buckets_than_allowed_and_quiet_clients_have_none() {
         let (buckets, clock) = buckets("1/s:2", 10);
         let taken = (0..1_000).filter(|client| buckets.take(client, ONE_TOKEN).is_ok()).count();
-        // Ten have a bucket of their own, the other 990 share one.
+        // Ten clients have a bucket of their own, the other 990 share one.
         assert_eq!(taken, 10 + 2);
         assert_eq!(buckets.limiter.len(), 11);
         clock.advance(Duration::from_secs(3));

@@ -13,12 +13,12 @@ use http::request::Parts;
 
 use super::{client::Client, limiter::Limiter};
 
-/// What a request may read without counting as a further one, in bytes; each time as much counts as one
-/// more.
+/// The number of bytes that a request may read; each further number of as many bytes counts as another
+/// request.
 const BYTES_PER_REQUEST: usize = 64 * 1024;
 
-/// Reads what is stored on behalf of a client and charges the client for it: an extension of each request,
-/// and an extractor.
+/// Reads on behalf of a client and charges the client for the bytes: an extension of each request, and an
+/// extractor.
 #[derive(Clone)]
 pub struct MeteredReader {
     limiter: Arc<Limiter>,
@@ -38,30 +38,30 @@ impl MeteredReader {
         Self { limiter: Arc::clone(limiter), client: client.clone(), so_far: Arc::default() }
     }
 
-    /// Whose reads these are.
+    /// The client of these reads.
     pub(crate) fn client(&self) -> &Client {
         &self.client
     }
 
-    /// Reads once the client has a permit, and counts what was read. The cost of a read is known only
-    /// after it, so a request waits with its first one until those before it are counted, and is refused
-    /// if the client has read too much by then. Further reads of the same request are not refused: it may
-    /// have changed something by then.
+    /// Reads when the client has a permit, and counts the bytes. The cost of a read is known only afterwards,
+    /// so the first read of a request waits until earlier reads are counted, and is refused if the client
+    /// has read too much by then. Further reads of the same request are not refused, because the request
+    /// may have had an effect already.
     ///
     /// # Errors
     ///
-    /// 429: the client has read too much. 504: it took too long.
+    /// 429: the client has read too much. 504: the read took too long.
     pub(crate) async fn read<T>(
         &self,
         what: &str,
         reading: impl Future<Output = T>,
     ) -> Result<T, Problem> {
-        // Futures that read for a page are large, and every future around one would have room for it.
+        // Boxed, because futures that read for a page are large, and each enclosing future would be as large.
         let reading = Box::pin(reading);
         let permitted = async {
             let _permit = self.limiter.reads.permit(&self.client).await;
             self.begin()?;
-            // Dropped, it counts also what a request has read that was given up.
+            // Counts on drop, so that the bytes of an aborted request count too.
             let charge = Charge { reader: self, meter: Meter::default() };
             Ok(charge.meter.count(reading).await)
         };
@@ -69,8 +69,8 @@ impl MeteredReader {
         tokio::time::timeout(REQUEST_TIMEOUT, permitted).await.unwrap_or_else(|_| Err(late()))
     }
 
-    /// Begins to read. Before another service reads for the client this is called alone: a permit would
-    /// be held for as long as that service takes, and reads of other clients would wait for it.
+    /// Checks the client's rate. Before another service reads for the client only this is called: a permit
+    /// would be held for the duration of the call, and reads of other clients would wait for it.
     ///
     /// # Errors
     ///
@@ -111,8 +111,8 @@ impl<S: Sync> FromRequestParts<S> for MeteredReader {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        // Only where the limits were left out of the router.
-        let nobody = || Problem::internal("nobody knows whose request it is");
-        parts.extensions.get::<Self>().cloned().ok_or_else(nobody)
+        // Happens only if the router lacks the limits.
+        let missing = || Problem::internal("the request did not pass the limits");
+        parts.extensions.get::<Self>().cloned().ok_or_else(missing)
     }
 }

@@ -9,9 +9,9 @@ use tokio::sync::oneshot;
 
 use super::client::Client;
 
-/// Permits to read, for all clients. The next one goes to the client that reads least at the moment,
-/// and among those to the one that has waited longest since it came or got its last permit. So a client
-/// that reads nothing waits for one read of each other client at most, however many these wait for.
+/// Permits to read, for all clients. The next permit goes to the client with the fewest, and among those to
+/// the one that has waited longest since its arrival or its last permit. So a client without permits waits
+/// for at most one read of each other client, regardless of the length of their queues.
 #[derive(Debug)]
 pub(super) struct ReadQueues(Mutex<State>);
 
@@ -29,12 +29,12 @@ struct State {
 struct ClientQueue {
     /// The number of permits that the client holds.
     reading: usize,
-    /// When it began to wait, or had its last permit.
+    /// The time of its arrival or of its last permit.
     since: u64,
     waiting: VecDeque<oneshot::Sender<ReadPermit>>,
 }
 
-/// The permit of a client to read; it is returned when this is dropped.
+/// The permit of a client to read; dropping this returns it.
 #[derive(Debug)]
 pub(super) struct ReadPermit {
     reads: Arc<ReadQueues>,
@@ -53,14 +53,14 @@ impl ReadQueues {
         let (sender, permit) = oneshot::channel();
         self.state().arrive(client.clone(), sender);
         self.serve();
-        permit.await.expect("a sender is used as long as its receiver is there")
+        permit.await.expect("a sender is used while its receiver exists")
     }
 
     fn serve(self: &Arc<Self>) {
         loop {
             let next = self.state().next();
             let Some((client, sender)) = next else { return };
-            // If the receiver has just gone away, the permit is returned here.
+            // If the receiver was dropped in the meantime, the permit is returned here.
             let _ = sender.send(ReadPermit { reads: Arc::clone(self), client });
         }
     }
@@ -125,7 +125,7 @@ mod tests {
         Client::Subject(name.into())
     }
 
-    /// The waiting reads that have got a permit.
+    /// The waiting reads that received a permit.
     fn permits<F: Future<Output = ReadPermit> + Unpin>(
         waiting: &mut [(usize, F)],
     ) -> Vec<(usize, ReadPermit)> {
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(number, 10, "before the eight that came earlier");
         waiting.retain(|(number, _)| *number != 10);
         let mut another: Option<ReadPermit> = None;
-        // Permits go round: the last one of `many` was before `another` came, and then it is after it.
+        // Permits rotate: the last one of `many` was before the arrival of `another`, the next is after it.
         drop(second);
         for expected in [2, 11] {
             drop(another.take());
@@ -170,7 +170,7 @@ mod tests {
             waiting.retain(|(number, _)| *number != expected);
             another = Some(permit);
         }
-        // One that reads waits for its next permit as long as others read less.
+        // A reading client waits for its next permit while others read less.
         waiting.push(wait("one", 12).err().unwrap());
         drop(another);
         let served: Vec<usize> = permits(&mut waiting).iter().map(|(number, _)| *number).collect();

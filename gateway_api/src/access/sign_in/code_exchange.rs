@@ -1,4 +1,4 @@
-//! Changes a code into tokens at the provider (OpenID Connect Core, section 3.1.3).
+//! Exchanges a code for tokens at the provider (OpenID Connect Core, section 3.1.3).
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use common::{http::problem::Problem, secret::Secret};
@@ -30,11 +30,11 @@ pub(super) struct CodeExchange<'a> {
 }
 
 impl CodeExchange<'_> {
-    /// Changes the code of an attempt into tokens.
+    /// Exchanges the code of an attempt for tokens.
     ///
     /// # Errors
     ///
-    /// 503: the provider is away. 400: it does not take the code.
+    /// 503: the provider cannot be reached. 400: the provider does not accept the code.
     pub(super) async fn redeem(
         self,
         metadata: &Metadata,
@@ -47,23 +47,23 @@ impl CodeExchange<'_> {
             fetcher.post_form(endpoint, self.form(code, &attempt.verifier), self.credentials());
         let (status, body) = answer.await.map_err(|error| {
             warn!("signing in failed: {endpoint}: {error}");
-            Problem::unavailable("the provider with whom you sign in does not answer")
+            Problem::unavailable("the sign-in provider does not answer")
         })?;
         if status != StatusCode::OK {
             let reason = error_code(&body);
             warn!("signing in failed: {endpoint} answers {status}: {reason}");
             return Err(if status.is_server_error() {
-                Problem::unavailable("the provider with whom you sign in does not answer")
+                Problem::unavailable("the sign-in provider does not answer")
             } else {
                 Problem::sign_in_failed(format!(
-                    "the provider does not take the code that it gave ({reason}); sign in again"
+                    "the provider does not accept its own code ({reason}); sign in again"
                 ))
             });
         }
         let tokens: Option<Tokens> = serde_json::from_slice(&body).ok();
         tokens.filter(|it| it.token_type.eq_ignore_ascii_case("bearer")).ok_or_else(|| {
             warn!("signing in failed: {endpoint} gives no bearer token");
-            Problem::sign_in_failed("the provider gave no token that can be used here")
+            Problem::sign_in_failed("the provider returned no usable token")
         })
     }
 
@@ -81,7 +81,7 @@ impl CodeExchange<'_> {
         url::form(&fields)
     }
 
-    /// `client_secret_basic`, which every provider must take; id and secret are encoded first
+    /// `client_secret_basic`, which every provider must support; id and secret are encoded first
     /// (RFC 6749, section 2.3.1).
     fn credentials(self) -> Option<HeaderValue> {
         let secret = self.secret?.expose();
@@ -97,18 +97,18 @@ impl CodeExchange<'_> {
 ///
 /// # Errors
 ///
-/// 503: it does not say where that is.
+/// 503: its discovery document does not name the endpoint.
 pub(super) fn endpoint<'a>(
     address: Option<&'a Address>,
     name: &str,
 ) -> Result<&'a Address, Problem> {
     address.ok_or_else(|| {
-        warn!("nobody can sign in: the provider's discovery document has no {name}");
-        Problem::unavailable("the provider does not say how to sign in")
+        warn!("sign-in is not possible: the provider's discovery document has no {name}");
+        Problem::unavailable("the provider does not support sign-in at the moment")
     })
 }
 
-/// The `error` of an answer, if it is one of those codes: others' texts are not shown or logged.
+/// The `error` of an answer, if it has the form of an error code: other texts are not shown or logged.
 fn error_code(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct ErrorBody {
@@ -118,7 +118,7 @@ fn error_code(body: &[u8]) -> String {
     plain_code(refusal.as_ref().map_or("", |it| &it.error)).to_owned()
 }
 
-/// An error code as OAuth 2 has them, or that there is none.
+/// An error code of OAuth 2, or a text for its absence.
 pub(super) fn plain_code(code: &str) -> &str {
     let plain = (1..=40).contains(&code.len())
         && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');

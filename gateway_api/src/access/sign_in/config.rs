@@ -1,4 +1,4 @@
-//! Configuration of signing in.
+//! Configuration of sign-in.
 
 use std::path::{Path, PathBuf};
 
@@ -7,36 +7,36 @@ use common::{config_error::ConfigError, secret::Secret};
 
 use super::origin::PublicUrl;
 
-/// How short a secret that seals sessions may be, in characters.
+/// The minimum length of a secret that seals sessions, in characters.
 const SECRET_LENGTH: usize = 32;
 
-/// How browsers sign in: all of it, or nothing. (The client's secret is for providers that want one.)
+/// The options of sign-in: all must be set, or none. (Only some providers require a client secret.)
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct SignInConfig {
-    /// The provider's name for the gateway as a client with which browsers sign in
+    /// Client id of the gateway at the provider, for sign-in with a browser
     #[arg(long, env)]
     oidc_client_id: Option<String>,
-    /// The client's secret, if it has one
+    /// Client secret, if the provider requires one
     #[arg(long, env, hide_env_values = true)]
     oidc_client_secret: Option<Secret>,
-    /// A file with it
+    /// File with OIDC_CLIENT_SECRET
     #[arg(long, env)]
     oidc_client_secret_file: Option<PathBuf>,
-    /// What browsers ask the provider for; who may do less gets less
+    /// Scopes that sign-in requests; the provider may grant fewer
     #[arg(
         long,
         env,
         default_value = "openid orders:write orders:read report:read customers:write inventory:write admin"
     )]
     oidc_scopes: String,
-    /// What seals the cookies of browsers that are signed in, at least 32 characters, the same for
-    /// all gateways. Several, separated by commas: the first seals, each opens
+    /// Secret that seals session cookies, at least 32 characters, the same for all gateways. Several,
+    /// separated by commas: the first seals, each opens
     #[arg(long, env, hide_env_values = true)]
     session_secret: Option<Secret>,
-    /// A file with it, or with one on each line
+    /// File with SESSION_SECRET, or with one secret on each line
     #[arg(long, env)]
     session_secret_file: Option<PathBuf>,
-    /// Where browsers find the gateway, e.g. https://orders.example
+    /// Address of the gateway for browsers, e.g. https://orders.example
     #[arg(long, env)]
     public_url: Option<String>,
 }
@@ -52,11 +52,11 @@ pub(super) struct Settings {
 }
 
 impl SignInConfig {
-    /// Checks the configuration. `keys_in_file`: there is no provider to be asked.
+    /// Checks the configuration. `keys_in_file`: there is no provider for sign-in.
     ///
     /// # Errors
     ///
-    /// What is missing or does not fit together.
+    /// An option is missing, or options contradict each other.
     pub(crate) fn check(&self, keys_in_file: bool) -> Result<(), ConfigError> {
         match self.settings()? {
             Some(_) if keys_in_file => Err(ConfigError::of(
@@ -68,11 +68,11 @@ impl SignInConfig {
         }
     }
 
-    /// What signing in needs; `None` if nobody signs in here.
+    /// The settings of sign-in; `None` if sign-in is not configured.
     ///
     /// # Errors
     ///
-    /// Some of it is missing or unfit.
+    /// An option is missing or invalid.
     pub(super) fn settings(&self) -> Result<Option<Settings>, ConfigError> {
         let client_secret = given(
             ("OIDC_CLIENT_SECRET", self.oidc_client_secret.as_ref()),
@@ -112,7 +112,7 @@ impl SignInConfig {
     }
 }
 
-/// An empty variable, as docker-compose passes on one that is not set, is none.
+/// Treats an empty variable as unset, because docker-compose passes unset variables on as empty ones.
 fn given(
     (variable, value): (&'static str, Option<&Secret>),
     file: (&'static str, Option<&Path>),

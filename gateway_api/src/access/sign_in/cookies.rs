@@ -1,39 +1,38 @@
-//! Cookies: how they are written and found.
+//! Writes and finds cookies.
 
 use http::{HeaderMap, HeaderValue, header};
 
 use super::pkce;
 
-/// The longest value: browsers drop a cookie of more than 4,096 bytes with its name.
+/// The maximum length of a value: browsers drop cookies of more than 4,096 bytes, including the name.
 const VALUE_LIMIT: usize = 3_900;
-/// How many cookies a session may take.
+/// The maximum number of cookies of a session.
 const SESSION_COOKIES: [&str; 2] = ["orders_session", "orders_session_2"];
-/// How the names of attempts' cookies begin.
+/// The prefix of the names of attempts' cookies.
 const ATTEMPT_COOKIE_PREFIX: &str = "orders_sign_in_";
-/// How many characters of an attempt's state its cookie is named after.
+/// The number of characters of an attempt's state in the name of its cookie.
 const STATE_PREFIX_LENGTH: usize = 10;
-/// How many attempts a browser keeps besides a new one. Each may take 2 KB, and a head has 32 KiB.
+/// The number of attempts that a browser keeps besides a new one. Each may take 2 KB of a head of 32 KiB.
 const KEPT_ATTEMPTS: usize = 7;
-/// How many characters of a session's first cookie its second one begins with, so that the two find each
-/// other among others of the same names. They are random.
+/// The number of random characters of a session's first cookie with which its second one begins, so that
+/// the two are matched among other cookies with the same names.
 const MARK_LENGTH: usize = 16;
-/// How many second cookies are tried with each first one. There is one of ours; each other one was made to
-/// look like it.
+/// The number of second cookies that are tried with each first one. All but one of them are forged.
 const PAIR_LIMIT: usize = 8;
 
-/// How cookies are written here. All are for the whole host, hidden from scripts, and `SameSite=Lax`:
-/// with `Strict` the browser would not send them when the provider leads back here, and nobody would
-/// ever be signed in after signing in. What Lax lets through, GET from elsewhere, changes nothing.
+/// The form of cookies. All are for the whole host, hidden from scripts, and `SameSite=Lax`: with `Strict`
+/// the browser would not send them after the provider's redirect, so a session would never begin. `Lax`
+/// sends them with GET requests from other sites, which have no effects.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Jar {
-    /// Whether they are kept to TLS, and by their names to this host alone.
+    /// Whether cookies are limited to TLS, and by their names to this host.
     pub(super) secure: bool,
 }
 
 impl Jar {
-    /// Keeps the session's sealed text for this number of seconds; `None` if it is too long for cookies.
+    /// The cookies of the session's sealed text for this number of seconds; `None` if the text is too long.
     pub(super) fn keep_session(self, text: &str, seconds: u64) -> Option<Vec<HeaderValue>> {
-        // It is ASCII: cut anywhere.
+        // The text is ASCII, so every position is a boundary.
         let (first, second) = text.split_at(text.len().min(VALUE_LIMIT));
         if second.len() > VALUE_LIMIT - MARK_LENGTH {
             return None;
@@ -51,8 +50,8 @@ impl Jar {
         SESSION_COOKIES.iter().map(|name| self.drop(name)).collect()
     }
 
-    /// All candidates for the sealed session: other servers on this host may have set cookies of the same
-    /// names, and a request does not say who set which. The size limit of a head bounds their number.
+    /// All candidates for the sealed session: other servers on this host may have set cookies with the same
+    /// names, and a request does not name the origin of a cookie. The size limit of a head bounds their number.
     pub(super) fn sessions(self, headers: &HeaderMap) -> impl Iterator<Item = String> {
         let [first, second] = SESSION_COOKIES.map(|name| self.find(headers, name));
         let (long, short): (Vec<_>, Vec<_>) =
@@ -66,19 +65,19 @@ impl Jar {
         short.into_iter().chain(long).chain(pairs)
     }
 
-    /// Keeps the sealed text of the attempt with this state for this number of seconds. Each attempt has a
-    /// cookie of its own: two tabs may sign in side by side.
+    /// The cookie of the sealed attempt with this state for this number of seconds. Each attempt has a
+    /// cookie of its own, so that two tabs may sign in concurrently.
     pub(super) fn keep_attempt(self, state: &str, text: &str, seconds: u64) -> HeaderValue {
         self.keep(&attempt(state), text, seconds)
     }
 
-    /// Ends that attempt.
+    /// Ends the attempt with this state.
     pub(super) fn drop_attempt(self, state: &str) -> HeaderValue {
         self.drop(&attempt(state))
     }
 
-    /// Ends all attempts of the browser but the newest few, before another begins. Browsers send
-    /// older cookies first.
+    /// Ends the browser's attempts except the newest few, before another one begins. Browsers send older
+    /// cookies first.
     pub(super) fn drop_old_attempts(self, headers: &HeaderMap) -> Vec<HeaderValue> {
         let begin = self.name(ATTEMPT_COOKIE_PREFIX);
         let is_one = |name: &&str| {
@@ -94,7 +93,7 @@ impl Jar {
             .collect()
     }
 
-    /// What may be the sealed text of that attempt.
+    /// The candidates for the sealed text of the attempt with this state.
     pub(super) fn attempts(self, headers: &HeaderMap, state: &str) -> Vec<String> {
         self.find(headers, &attempt(state))
     }
@@ -116,7 +115,7 @@ impl Jar {
         self.keep(name, "", 0)
     }
 
-    /// The values of that name.
+    /// The values of the cookies with this name.
     fn find(self, headers: &HeaderMap, name: &str) -> Vec<String> {
         let name = self.name(name);
         let named = pairs(headers).filter(|(found, _)| *found == name.as_bytes());
@@ -125,7 +124,7 @@ impl Jar {
     }
 }
 
-/// Whether a text can be a state of ours.
+/// Whether a text has the form of a state.
 pub(super) fn is_state(text: &str) -> bool {
     text.len() == pkce::random().len() && text.bytes().all(is_plain)
 }
@@ -134,7 +133,7 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'
 }
 
-/// The names and values of a request's cookies. In bytes: those of others may be anything.
+/// The names and values of a request's cookies, in bytes, because other servers' cookies may be any bytes.
 fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
     let all = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
     all.flat_map(|it| it.split(|byte| *byte == b';')).filter_map(|pair| {
@@ -188,7 +187,7 @@ mod tests {
         assert_eq!(sessions("theme=ü; orders_session=a"), ["a"]);
         assert_eq!(sessions("orders_session=ü; orders_session=a;"), ["ü", "a"]);
         assert_eq!(sessions(" orders_session = a ;=;;x"), ["a"]);
-        // However many of them come first, in one cookie and in two.
+        // Any number of forged cookies may come first, single ones and pairs.
         let shadows = "orders_session=x; orders_session_2=y; ".repeat(500);
         assert!(sessions(&format!("{shadows}orders_session=a")).contains(&"a".to_owned()));
         let long = |first: u8| {
@@ -206,7 +205,7 @@ mod tests {
             set.iter().map(|it| it.to_str().unwrap().split(';').next().unwrap()).collect();
         let found = sessions(&format!("{foreign}{}", own.join("; ")));
         assert!(found.contains(&format!("{}rest", long(b'0'))));
-        // Nor by many pairs for each of a few first cookies.
+        // The same with many pairs for each of a few first cookies.
         let foreign: String = (b'a'..b'd')
             .map(|first| {
                 let mark = char::from(first).to_string().repeat(MARK_LENGTH);
@@ -216,7 +215,7 @@ mod tests {
             .collect();
         let found = sessions(&format!("{foreign}{}", own.join("; ")));
         assert!(found.contains(&format!("{}rest", long(b'0'))));
-        // Nor does it cost much to look, whatever somebody makes up.
+        // The search is cheap for all forged cookies.
         let made_up = format!("orders_session={}; ", long(b'a')).repeat(4)
             + &format!("orders_session_2={}; ", "a".repeat(MARK_LENGTH)).repeat(400);
         assert_eq!(sessions(&made_up).len(), 4 + 4 * PAIR_LIMIT);

@@ -1,5 +1,5 @@
-//! Sessions whose owner has signed out. A session is a cookie that each gateway can open, so a copy of it
-//! is refused only where it is known that it is over: at this gateway.
+//! Ended sessions. A session is a cookie that each gateway can open, so a copy of it is refused only at the
+//! gateway that knows of its end.
 
 use std::{
     cmp::Reverse,
@@ -10,12 +10,12 @@ use std::{
 use ring::digest::{SHA256, digest};
 use tokio::sync::watch;
 
-/// How many ended sessions are remembered; some 100 bytes each.
+/// The maximum number of remembered ended sessions; about 100 bytes each.
 const REMEMBERED_SESSIONS: usize = 10_000;
 
-/// The sessions that ended at this gateway before their tokens did. Where there is no room for another
-/// one, the subject that has most of them loses its oldest: one that signs in and out again and again
-/// does not bring back the ended sessions of others.
+/// The sessions that ended at this gateway before their tokens expired. At the maximum, the subject with the
+/// most sessions loses its oldest one, so that a subject with many sign-outs cannot displace the ended
+/// sessions of others.
 #[derive(Debug)]
 pub(super) struct Ended {
     most: usize,
@@ -25,22 +25,22 @@ pub(super) struct Ended {
 
 #[derive(Default, Debug)]
 struct Known {
-    /// The number of the session that ends next.
+    /// The number of the next session that ends.
     next: u64,
-    /// By the names of their tokens.
+    /// The sessions by the hashes of their tokens.
     sessions: HashMap<Name, Session>,
 }
 
 #[derive(Debug)]
 struct Session {
     subject: Name,
-    /// The later it ended, the larger.
+    /// The number of the session in the order of their ends.
     number: u64,
-    /// When its token expires.
+    /// The time of expiry of its token.
     expires: u64,
 }
 
-/// Names a token or a subject without keeping it.
+/// A hash that identifies a token or a subject.
 type Name = [u8; 32];
 
 impl Default for Ended {
@@ -125,14 +125,14 @@ mod tests {
         assert!(ended.has("one's") && ended.has("two's"));
         let of_many = (0..100).filter(|number| ended.has(&format!("many's {number}")));
         assert_eq!(of_many.collect::<Vec<_>>(), Vec::from_iter(92..100), "its last ones");
-        // Where all have equally many, the first that ended is forgotten.
+        // If all subjects have equally many, the first session that ended is forgotten.
         for number in 0..7 {
             ended.end(&number.to_string(), &number.to_string(), 600, 0);
         }
         assert!(ended.has("one's") && ended.has("many's 99") && !ended.has("many's 98"));
         ended.end("another", "another's", 600, 0);
         assert!(!ended.has("one's") && ended.has("two's") && ended.has("another's"));
-        // Expired entries need no room.
+        // Expired entries are removed.
         ended.end("late", "late's", 1_200, 600);
         assert_eq!(ended.known().sessions.len(), 1);
         assert!(ended.has("late's"));

@@ -1,4 +1,4 @@
-//! The way of a browser to the provider and back, and out again.
+//! The flow of a browser to the provider and back, and of signing out.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -19,9 +19,9 @@ use crate::access::tokens::{
     verifier::{TokenVerifier, now},
 };
 
-/// The path to which the provider leads back.
+/// The path to which the provider redirects.
 pub(crate) const CALLBACK: &str = "/sign-in/callback";
-/// The path to which signing out leads.
+/// The path to which signing out redirects.
 pub(crate) const SIGNED_OUT: &str = "/signed-out";
 
 /// The authorization code flow of a browser.
@@ -49,8 +49,8 @@ impl<'a> SignInFlow<'a> {
         self.sign_in.settings.public.of(CALLBACK)
     }
 
-    /// An audience that is a URI is asked for as well (RFC 8707): some providers write into a token
-    /// no other audience than was asked for.
+    /// The audience, if it is a URI, as the requested resource (RFC 8707): some providers put only
+    /// requested audiences into a token.
     fn resource(&self) -> Option<&'a str> {
         Some(self.verifier.audience()).filter(|audience| audience.contains("://"))
     }
@@ -59,7 +59,7 @@ impl<'a> SignInFlow<'a> {
     ///
     /// # Errors
     ///
-    /// 503: the provider does not say where that is.
+    /// 503: the provider's discovery document does not name the endpoint.
     pub(crate) fn begin(
         &self,
         headers: &HeaderMap,
@@ -82,15 +82,15 @@ impl<'a> SignInFlow<'a> {
         fields.extend(self.resource().map(|resource| ("resource", resource)));
         let url = url::with_query(&endpoint.to_string(), &fields);
         let mut response = Redirect::to(&url).into_response();
-        // Tabs that are restored again and again would fill the head of every request.
+        // Otherwise repeatedly restored tabs would fill the head of every request.
         for cookie in self.sign_in.jar.drop_old_attempts(headers).into_iter().chain([cookie]) {
             response.headers_mut().append(header::SET_COOKIE, cookie);
         }
         Ok(response)
     }
 
-    /// Takes the browser back from the provider; also gives the cookie that ends its attempt, unless it may
-    /// come back with the same.
+    /// Receives the browser from the provider; also returns the cookie that ends the attempt, unless the
+    /// attempt can be repeated.
     pub(crate) async fn finish(
         &self,
         headers: &HeaderMap,
@@ -99,15 +99,14 @@ impl<'a> SignInFlow<'a> {
         let state = parameters.get("state").map_or("", String::as_str);
         let Some(attempt) = self.sign_in.attempted(headers, state, now()) else {
             let problem = Problem::sign_in_failed(format!(
-                "this browser did not begin to sign in here, or took too long, or has done so already; \
-                 begin again at {}",
+                "this attempt to sign in is unknown, expired or completed already; start again at {}",
                 self.sign_in.settings.public.of(LocalPath::or_home(None).as_str())
             ));
             return (Err(problem), None);
         };
         let has_code = parameters.contains_key("code");
         let permit = match has_code.then(|| self.sign_in.redeem(&attempt, now())) {
-            // Its browser keeps it: it may come back with the same.
+            // The browser keeps the cookie, because the attempt can be repeated.
             Some(Err(problem)) if problem.status == 503 => return (Err(problem), None),
             permit => permit.transpose(),
         };
@@ -115,23 +114,23 @@ impl<'a> SignInFlow<'a> {
             Ok(_permit) => self.redeem(&attempt, parameters).await,
             Err(problem) => Err(problem),
         };
-        // Whatever came of it, it is over.
+        // The attempt ends with any result.
         (finished, Some(self.sign_in.jar.drop_attempt(&attempt.state)))
     }
 
-    /// Signs a browser in if the provider changes its code into good tokens.
+    /// Signs a browser in if the provider exchanges its code for valid tokens.
     async fn redeem(
         &self,
         attempt: &Attempt,
         parameters: &HashMap<String, String>,
     ) -> Result<Response, Problem> {
-        // RFC 9207: the answer of another provider is not for this one.
+        // RFC 9207: an answer of another provider is refused.
         if parameters.get("iss").is_some_and(|issuer| *issuer != self.metadata.issuer) {
-            return Err(Problem::sign_in_failed("the answer is that of another provider"));
+            return Err(Problem::sign_in_failed("the answer is from another provider"));
         }
         let Some(code) = parameters.get("code") else {
             let reason = plain_code(parameters.get("error").map_or("", String::as_str));
-            info!("the provider signs somebody not in: {reason}");
+            info!("the provider refuses a sign-in: {reason}");
             let detail = format!("the provider did not sign you in: {reason}");
             return Err(Problem::sign_in_failed(detail));
         };
@@ -140,7 +139,7 @@ impl<'a> SignInFlow<'a> {
             warn!("signing in failed: a token of {} bytes is too long", session.token.len());
             Problem::sign_in_failed("the provider's token is too long for a cookie")
         })?;
-        debug!("somebody is signed in");
+        debug!("a user signed in");
         let mut response = Redirect::to(&attempt.then).into_response();
         for cookie in cookies {
             response.headers_mut().append(header::SET_COOKIE, cookie);
@@ -149,7 +148,7 @@ impl<'a> SignInFlow<'a> {
     }
 
     async fn session(&self, code: &str, attempt: &Attempt) -> Result<Session, Problem> {
-        let away = || Problem::unavailable("the provider cannot be asked");
+        let away = || Problem::unavailable("the provider is not available");
         let fetcher = self.verifier.provider().fetcher().ok_or_else(away)?;
         let settings = &self.sign_in.settings;
         let exchange = CodeExchange {
@@ -164,8 +163,8 @@ impl<'a> SignInFlow<'a> {
                 return problem;
             }
             let why = problem.detail.unwrap_or_default();
-            warn!("signing in failed: the provider's {what} is not good: {why}");
-            Problem::sign_in_failed(format!("the provider's {what} is not good: {why}"))
+            warn!("signing in failed: the provider's {what} is invalid: {why}");
+            Problem::sign_in_failed(format!("the provider's {what} is invalid: {why}"))
         };
         let id_token = tokens.id_token.as_deref().unwrap_or_default();
         let identity = self.verifier.identity(id_token, &settings.client, &attempt.nonce).await;
@@ -183,7 +182,7 @@ impl<'a> SignInFlow<'a> {
         })
     }
 
-    /// The URL to which signing out leads (OpenID Connect RP-Initiated Logout).
+    /// The URL to which signing out redirects (OpenID Connect RP-Initiated Logout).
     pub(crate) fn sign_out_url(&self) -> String {
         let Some(endpoint) = &self.metadata.end_session_endpoint else {
             return SIGNED_OUT.to_owned();

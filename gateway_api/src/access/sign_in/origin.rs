@@ -1,11 +1,11 @@
-//! The gateway's own address for browsers, and whether a page of its own made a request.
+//! The gateway's own address for browsers, and the check that one of its pages made a request.
 
 use std::str::FromStr;
 
 use common::http::problem::Problem;
 use http::{HeaderMap, Uri, header};
 
-/// Where browsers find the gateway: `https://host[:port]`, or `http` on this machine.
+/// The address of the gateway for browsers: `https://host[:port]`, or `http` on this machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct PublicUrl {
     origin: String,
@@ -13,7 +13,7 @@ pub(super) struct PublicUrl {
 }
 
 impl PublicUrl {
-    /// Whether cookies can be kept to TLS. Browsers drop such cookies without TLS, most of them on
+    /// Whether cookies can be limited to TLS. Browsers drop such cookies without TLS, most of them on
     /// loopback as well.
     pub(super) const fn is_secure(&self) -> bool {
         self.secure
@@ -24,15 +24,15 @@ impl PublicUrl {
         format!("{}{path}", self.origin)
     }
 
-    /// Lets a request pass that a page of this gateway made.
+    /// Checks that a page of this gateway made the request.
     ///
-    /// Browsers say in `Sec-Fetch-Site` where a request comes from, and no page can change that; those
-    /// that do not, say it in `Origin`. The cookie alone proves nothing: `SameSite=Lax` goes by site,
-    /// and all ports of a host are one site.
+    /// Browsers report the origin of a request in `Sec-Fetch-Site`, which no page can change; older ones
+    /// report it in `Origin`. The cookie alone is no proof: `SameSite=Lax` compares sites, and all ports of
+    /// a host are one site.
     ///
     /// # Errors
     ///
-    /// 403: another page made it, or nobody says who did.
+    /// 403: another page made the request, or its origin is unknown.
     pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let values = |name| headers.get_all(name).iter().map(http::HeaderValue::as_bytes);
         let mut sites = values("sec-fetch-site").peekable();
@@ -46,8 +46,8 @@ impl PublicUrl {
             return Ok(());
         }
         Err(Problem::cross_site(
-            "a request that changes something with the cookie of a signed-in browser must come from \
-             a page of this system; programs send a bearer token instead",
+            "a write with the cookie of a signed-in browser must come from a page of this system; \
+             programs send a bearer token instead",
         ))
     }
 }
@@ -75,7 +75,7 @@ impl FromStr for PublicUrl {
             "http" if is_loopback => 80,
             _ => return Err(form()),
         };
-        // As browsers write it.
+        // The form in which browsers write it.
         let host = host.to_ascii_lowercase();
         let origin = match uri.port_u16().filter(|port| *port != usual) {
             Some(port) => format!("{scheme}://{host}:{port}"),

@@ -1,28 +1,28 @@
-//! Where a browser goes after signing in: a path of this gateway and nothing else.
+//! The target of a browser after sign-in: always a path of this gateway.
 
 use super::url;
 
-/// The path for browsers that asked for none.
+/// The path for browsers that requested none.
 pub(super) const DEFAULT_PATH: &str = "/report";
-/// The longest path that is kept: it travels in a cookie.
+/// The maximum length of a path, which is stored in a cookie.
 const PATH_LIMIT: usize = 1_000;
 
-/// A path, perhaps with a query, that no browser takes for another host.
+/// A path, with or without a query, that no browser interprets as another host.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct LocalPath(String);
 
 impl LocalPath {
-    /// The wanted path, or [`DEFAULT_PATH`] for whatever is not one.
+    /// The requested path, or [`DEFAULT_PATH`] if it is not valid.
     ///
-    /// Browsers read `//host` and `/\host` as another host, and leave out tabs and line breaks
-    /// before they look; so a second slash, backslashes and all that is not printable ASCII are out.
+    /// Browsers interpret `//host` and `/\host` as another host, and ignore tabs and line breaks; so a
+    /// second slash, backslashes and all characters except printable ASCII are invalid.
     pub(super) fn or_home(wanted: Option<&str>) -> Self {
         let fits = |path: &&str| {
             path.len() <= PATH_LIMIT
                 && path.starts_with('/')
                 && !path.starts_with("//")
                 && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\')
-                // Signing in leads to no signing in.
+                // Sign-in must not lead to sign-in again.
                 && !["/sign-in", "/sign-out", "/signed-out"].iter().any(|it| path.starts_with(it))
         };
         Self(wanted.filter(fits).unwrap_or(DEFAULT_PATH).to_owned())
@@ -33,7 +33,7 @@ impl LocalPath {
     }
 }
 
-/// The path at which a browser that wants this one signs in.
+/// The path of the sign-in page that leads to this path.
 pub(crate) fn sign_in_path(wanted: &str) -> String {
     let wanted = LocalPath::or_home(Some(wanted));
     format!("/sign-in?then={}", url::encode(wanted.as_str()))

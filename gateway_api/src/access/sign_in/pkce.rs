@@ -1,5 +1,5 @@
-//! What makes an attempt to sign in one's own: values nobody can guess, and the proof that whoever
-//! brings a code is who asked for it (RFC 7636).
+//! Binds an attempt to sign in to its browser: random values, and the proof that a code is redeemed by the
+//! client that requested it (RFC 7636).
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::{
@@ -19,7 +19,7 @@ pub(super) fn challenge(verifier: &str) -> String {
     URL_SAFE_NO_PAD.encode(digest(&SHA256, verifier.as_bytes()))
 }
 
-/// Whether two texts are the same, in a time that does not tell where they differ.
+/// Compares two texts in constant time.
 pub(super) fn same(a: &str, b: &str) -> bool {
     let differences = a.bytes().zip(b.bytes()).fold(0, |sum, (a, b)| sum | (a ^ b));
     a.len() == b.len() && differences == 0

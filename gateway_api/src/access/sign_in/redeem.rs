@@ -1,5 +1,5 @@
-//! Limits how often the gateway asks the provider for tokens. Anybody can begin to sign in and come back with
-//! made-up codes: each is a request to the provider, with the gateway's secret.
+//! Limits the token requests to the provider. An attacker can begin attempts and return with invented codes,
+//! each of which is a request to the provider with the gateway's secret.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -8,9 +8,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::remembered::Remembered;
 
-/// The number of codes that are redeemed at once.
+/// The number of codes that are redeemed concurrently.
 const CONCURRENT_REDEMPTIONS: usize = 16;
-/// The number of used attempts that are remembered; some 100 bytes each.
+/// The number of used attempts that are remembered; about 100 bytes each.
 const REMEMBERED_ATTEMPTS: usize = 10_000;
 /// `Retry-After` if too many are in progress, in seconds.
 const RETRY_AFTER_SECONDS: u16 = 2;
@@ -19,7 +19,7 @@ const RETRY_AFTER_SECONDS: u16 = 2;
 #[derive(Debug)]
 pub(super) struct Redeeming {
     permits: Semaphore,
-    /// The states of those attempts.
+    /// The states of the redeemed attempts.
     used: Mutex<Remembered<Box<str>>>,
 }
 
@@ -33,11 +33,12 @@ impl Default for Redeeming {
 }
 
 impl Redeeming {
-    /// A permit to redeem a code for the attempt with this state, which ends then.
+    /// A permit to redeem a code for the attempt with this state, which thereby ends.
     ///
     /// # Errors
     ///
-    /// 503: too many are in progress; the attempt can be repeated. 400: it has been redeemed already.
+    /// 503: too many exchanges are in progress; the attempt can be repeated. 400: the attempt has been
+    /// redeemed already.
     pub(super) fn permit(
         &self,
         state: &str,
@@ -46,13 +47,15 @@ impl Redeeming {
     ) -> Result<SemaphorePermit<'_>, Problem> {
         let permit = self.permits.try_acquire().map_err(|_| Problem {
             retry_after: Some(RETRY_AFTER_SECONDS),
-            ..Problem::unavailable("too many sign in at the moment; load this page again")
+            ..Problem::unavailable("too many users sign in at the moment; reload this page")
         })?;
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         if used.add(state.into(), ends, now) {
             return Ok(permit);
         }
-        Err(Problem::sign_in_failed("this browser has come back with that already; sign in again"))
+        Err(Problem::sign_in_failed(
+            "this attempt to sign in has been completed already; sign in again",
+        ))
     }
 }
 

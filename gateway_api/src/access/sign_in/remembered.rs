@@ -1,11 +1,11 @@
-//! A bounded memory of things that are over.
+//! A bounded memory of ended attempts and the like.
 
 use std::{
     collections::{HashSet, VecDeque},
     hash::Hash,
 };
 
-/// Things that are over until a time, the first to be remembered in front. They last about equally long.
+/// Entries with a time of expiry, the oldest first. All have about the same lifetime.
 #[derive(Debug)]
 pub(super) struct Remembered<T> {
     most: usize,
@@ -19,7 +19,7 @@ impl<T: Hash + Eq + Clone> Remembered<T> {
         Self { most, all: HashSet::new(), in_order: VecDeque::new() }
     }
 
-    /// Remembers it until that time, in seconds since 1970; gives whether it was not remembered yet.
+    /// Remembers an entry until that time, in seconds since 1970; returns whether it is new.
     pub(super) fn add(&mut self, it: T, ends: u64, now: u64) -> bool {
         while let Some((ended, oldest)) = self.in_order.front()
             && (*ended <= now || self.in_order.len() >= self.most)

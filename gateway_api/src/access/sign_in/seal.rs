@@ -1,4 +1,4 @@
-//! Texts that browsers keep for the gateway and can neither read nor change.
+//! Encrypted and authenticated texts that browsers keep for the gateway.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use common::secret::Secret;
@@ -8,7 +8,7 @@ use ring::{
     rand::{SecureRandom as _, SystemRandom},
 };
 
-/// What a text is for: one for this is no good for that.
+/// The purpose of a text: a text of one purpose cannot be opened for another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Purpose {
     /// A session.
@@ -26,7 +26,7 @@ impl Purpose {
     }
 }
 
-/// Seals with the first key and opens with each, so that keys can be changed while gateways run.
+/// Seals with the first key and opens with each, so that keys can be rotated while gateways run.
 pub(super) struct Sealer(Vec<[LessSafeKey; 2]>);
 
 impl std::fmt::Debug for Sealer {
@@ -42,7 +42,7 @@ impl Sealer {
         Self(secrets.iter().map(keys).collect())
     }
 
-    /// The text, sealed, in base64url. AES-256-GCM under random nonces: good for 2^32 texts.
+    /// Seals a text, in base64url. AES-256-GCM with random nonces is safe for 2^32 texts.
     pub(super) fn seal(&self, purpose: Purpose, text: &str) -> String {
         let mut nonce = [0; NONCE_LEN];
         SystemRandom::new().fill(&mut nonce).expect("the system has random numbers");
@@ -58,7 +58,7 @@ impl Sealer {
         URL_SAFE_NO_PAD.encode([&nonce[..], &sealed[..]].concat())
     }
 
-    /// The text that was sealed for this purpose with one of the keys, and not changed since.
+    /// Opens a text that was sealed for this purpose with one of the keys; `None` if it was changed.
     pub(super) fn open(&self, purpose: Purpose, sealed: &str) -> Option<String> {
         let bytes = URL_SAFE_NO_PAD.decode(sealed).ok()?;
         let (nonce, sealed) = bytes.split_at_checked(NONCE_LEN)?;

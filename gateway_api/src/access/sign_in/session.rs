@@ -1,4 +1,4 @@
-//! Browsers that are signed in, and those about to be.
+//! The sessions of browsers and their attempts to sign in.
 
 use std::sync::Arc;
 
@@ -19,16 +19,16 @@ use super::{
 };
 use crate::access::tokens::provider::Provider;
 
-/// The longest duration of signing in, in seconds.
+/// The maximum duration of an attempt to sign in, in seconds.
 const ATTEMPT_SECONDS: u64 = 600;
-/// How many characters of a name are kept.
+/// The number of characters of a name that are kept.
 const NAME_LIMIT: usize = 60;
 
-/// Finds the tokens of browsers that are signed in, if signing in is configured.
+/// Finds the tokens of signed-in browsers, if sign-in is configured.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sessions(Option<Arc<SignIn>>);
 
-/// How browsers sign in.
+/// The configured sign-in of browsers.
 #[derive(Debug)]
 pub(super) struct SignIn {
     pub(super) settings: Settings,
@@ -38,31 +38,30 @@ pub(super) struct SignIn {
     ended: Ended,
 }
 
-/// A browser that is signed in. It has no `Debug`: the token is a secret.
+/// The session of a browser. Has no `Debug`, because the token is a secret.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Session {
     /// The access token.
     pub(super) token: String,
-    /// Who it is, for people.
+    /// The display name of the user.
     pub(super) name: String,
-    /// The provider's name for who it is; empty in a session that an earlier version began.
+    /// The provider's name for the user; empty in sessions of an earlier version.
     #[serde(default)]
     pub(super) subject: String,
-    /// When it ends, in seconds since 1970.
+    /// The end of the session, in seconds since 1970.
     pub(super) ends: u64,
 }
 
-/// A browser that was sent to the provider. It has no `Debug` either: its content is enough to come back as
-/// it.
+/// An attempt to sign in. Has no `Debug` either, because its content suffices to complete the attempt.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Attempt {
-    /// Comes back with the browser.
+    /// The state, which returns with the browser.
     pub(super) state: String,
-    /// Comes back in the ID token.
+    /// The nonce, which returns in the ID token.
     pub(super) nonce: String,
-    /// The proof that goes with the code.
+    /// The verifier that is sent with the code.
     pub(super) verifier: String,
-    /// Where the browser wanted to go.
+    /// The path that the browser requested.
     pub(super) then: String,
     ends: u64,
 }
@@ -72,7 +71,7 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// It does not fit together.
+    /// Options contradict each other.
     pub(crate) fn new(config: &SignInConfig) -> Result<Self, ConfigError> {
         let sign_in = |settings: Settings| {
             Arc::new(SignIn {
@@ -86,22 +85,22 @@ impl Sessions {
         Ok(Self(config.settings()?.map(sign_in)))
     }
 
-    /// How browsers sign in, if they can.
+    /// The configured sign-in, if there is one.
     pub(super) fn sign_in(&self) -> Option<&SignIn> {
         self.0.as_deref()
     }
 
-    /// The access token of the browser's session, if it has one, now in seconds since 1970.
+    /// The access token of the browser's session, if there is one; `now` is in seconds since 1970.
     pub(crate) fn token(&self, headers: &HeaderMap, now: u64) -> Option<String> {
         self.sign_in()?.session(headers, now).map(|session| session.token)
     }
 
-    /// What the browser's user is called, if somebody is signed in.
+    /// The display name of the signed-in user, if there is one.
     pub(crate) fn name(&self, headers: &HeaderMap, now: u64) -> Option<String> {
         self.sign_in()?.session(headers, now).map(|session| session.name)
     }
 
-    /// Waits until the browser's owner signs out at this gateway; for ever if nobody is signed in.
+    /// Waits until the user signs out at this gateway; for ever without a session.
     pub(crate) fn signed_out(
         &self,
         headers: &HeaderMap,
@@ -117,8 +116,7 @@ impl Sessions {
         }
     }
 
-    /// Lets a request pass that changes something and whose token came from the session, if the
-    /// browser was not made to send it by somebody else's page.
+    /// Checks that a write whose token came from the session was sent by a page of this gateway.
     ///
     /// # Errors
     ///
@@ -127,7 +125,7 @@ impl Sessions {
         self.sign_in().map_or(Ok(()), |sign_in| sign_in.settings.public.check(headers))
     }
 
-    /// Ends the browser's session; gives the cookies that remove it there.
+    /// Ends the browser's session; returns the cookies that remove it there.
     ///
     /// # Errors
     ///
@@ -143,7 +141,7 @@ impl Sessions {
         Ok(sign_in.jar.drop_session())
     }
 
-    /// Where signing out leads to, if to another host.
+    /// The other host to which signing out redirects, if there is one.
     pub(crate) fn leads_to(&self, provider: &Provider) -> Option<String> {
         self.sign_in()?;
         let metadata = provider.metadata().ok()?;
@@ -151,7 +149,7 @@ impl Sessions {
         url::origin(&endpoint).map(str::to_owned)
     }
 
-    /// Where a browser that wants this path signs in; `None` if nobody can.
+    /// The path of the sign-in page that leads to this path; `None` if sign-in is not configured.
     pub(crate) fn sign_in_url(&self, path_and_query: &str) -> Option<String> {
         self.sign_in().map(|_| sign_in_path(path_and_query))
     }
@@ -159,7 +157,7 @@ impl Sessions {
 
 /// 404: browsers cannot sign in here.
 pub(crate) fn sign_in_is_off() -> Problem {
-    Problem::not_found("nobody signs in here")
+    Problem::not_found("sign-in is not configured here")
 }
 
 impl SignIn {
@@ -184,14 +182,14 @@ impl SignIn {
         }
     }
 
-    /// The cookies of a session that begins now; `None` if the token is too long for cookies.
+    /// The cookies of a new session; `None` if the token is too long for cookies.
     pub(super) fn begin(&self, session: &Session, now: u64) -> Option<Vec<HeaderValue>> {
         let text = serde_json::to_string(session).expect("texts and a number");
         let sealed = self.sealer.seal(Purpose::Session, &text);
         self.jar.keep_session(&sealed, session.ends.saturating_sub(now))
     }
 
-    /// A new attempt, and its cookie.
+    /// Begins an attempt; returns it with its cookie.
     pub(super) fn attempt(&self, then: Option<&str>, now: u64) -> (Attempt, HeaderValue) {
         let attempt = Attempt {
             state: pkce::random(),
@@ -206,7 +204,7 @@ impl SignIn {
         (attempt, cookie)
     }
 
-    /// This browser's attempt with that state, if it has one.
+    /// The browser's attempt with this state, if there is one.
     pub(super) fn attempted(&self, headers: &HeaderMap, state: &str, now: u64) -> Option<Attempt> {
         let opened = |sealed: String| {
             let text = self.sealer.open(Purpose::Attempt, &sealed)?;
@@ -217,7 +215,7 @@ impl SignIn {
         self.jar.attempts(headers, state).into_iter().find_map(opened)
     }
 
-    /// Lets an attempt's code be redeemed.
+    /// A permit to redeem the code of an attempt.
     ///
     /// # Errors
     ///
@@ -231,7 +229,7 @@ impl SignIn {
     }
 }
 
-/// A name as pages show it.
+/// A name in the form of the pages.
 pub(super) fn shown(name: &str) -> String {
     name.chars().filter(|it| !is_control(*it)).take(NAME_LIMIT).collect()
 }
@@ -315,7 +313,7 @@ mod tests {
         for nothing in ["", "x", "ü"] {
             assert!(sign_in.attempted(&headers, nothing, 0).is_none());
         }
-        // The state of one with the cookie of another.
+        // The state of one attempt with the cookie of another.
         let value = others_cookie.to_str().unwrap().split(['=', ';']).nth(1).unwrap();
         let mixed = format!("orders_sign_in_{}={value}", &one.state[..10]);
         let mixed = sent(&[mixed.parse().unwrap()]);

@@ -9,7 +9,7 @@ pub(super) fn encode(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             encoded.push(char::from(byte));
         } else {
-            // Writing to a String cannot fail.
+            // A write to a String cannot fail.
             let _ = write!(encoded, "%{byte:02X}");
         }
     }

@@ -57,23 +57,23 @@ impl Caller {
         &self.0.key
     }
 
-    /// Whether the token allows it.
+    /// Whether the token has this scope.
     pub fn may(&self, scope: Scope) -> bool {
         self.0.claims.as_ref().is_none_or(|claims| claims.scopes.allow(scope))
     }
 
-    /// The one customer whose orders, messages and account are all that the caller reaches, whatever
-    /// the scopes: browsers ask for all of them, and a provider may give them to a customer.
+    /// The customer to whose orders, messages and account the caller is limited, regardless of scopes:
+    /// browsers request all scopes, and a provider may grant them to a customer.
     pub fn limited_to(&self) -> Option<&CustomerId> {
         self.0.claims.as_ref()?.customer.as_ref()
     }
 
-    /// Whether the caller reaches what is this customer's.
+    /// Whether the caller may access the data of this customer.
     pub fn reaches(&self, customer: &CustomerId) -> bool {
         self.limited_to().is_none_or(|own| own == customer)
     }
 
-    /// Checks that the caller reaches what is this customer's.
+    /// Checks that the caller may access the data of this customer.
     ///
     /// # Errors
     ///
@@ -81,13 +81,13 @@ impl Caller {
     pub fn check(&self, customer: &CustomerId) -> Result<(), Problem> {
         match self.limited_to() {
             Some(own) if own != customer => Err(Problem::forbidden(format!(
-                "the token is customer {own}'s, who reaches only what is their own"
+                "the token is customer {own}'s, and customers may access only their own data"
             ))),
             _ => Ok(()),
         }
     }
 
-    /// The customer whose orders are listed: a customer's own, else the one asked for.
+    /// The customer whose orders are listed: the caller, if it is a customer, otherwise the requested one.
     ///
     /// # Errors
     ///
@@ -102,24 +102,24 @@ impl Caller {
         Ok(asked.or_else(|| self.limited_to().cloned()))
     }
 
-    /// Whether the caller sees all customers' e-mail addresses whole.
+    /// Whether the caller sees all customers' complete e-mail addresses.
     pub fn sees_addresses(&self) -> bool {
         self.may(Scope::Admin) && self.limited_to().is_none()
     }
 
-    /// Whether the caller sees this customer's e-mail address whole.
+    /// Whether the caller sees this customer's complete e-mail address.
     pub fn sees_address_of(&self, customer: &CustomerId) -> bool {
         self.sees_addresses() || self.limited_to() == Some(customer)
     }
 }
 
-/// 403: only a token with that scope would do.
+/// 403: a token with that scope is required.
 pub(crate) fn forbidden(scope: Scope, detail: impl Into<String>) -> Problem {
     let scope = scope.name();
     Problem::forbidden(detail).lacking(scope).challenging(Challenge::Scope)
 }
 
-/// A subject may be any text, and a header takes only some.
+/// Escapes a subject, which may be any text, for a header.
 fn key(subject: &str) -> Box<str> {
     let mut key = "sub:".to_owned();
     for byte in subject.bytes() {
@@ -136,9 +136,9 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        // Only where the gate was forgotten: then nobody gets in.
-        let nobody = || Problem::internal("nobody was asked who calls");
-        parts.extensions.get::<Self>().cloned().ok_or_else(nobody)
+        // A route without the gate admits no caller.
+        let missing = || Problem::internal("the request was not authenticated");
+        parts.extensions.get::<Self>().cloned().ok_or_else(missing)
     }
 }
 
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_customer_is_limited_to_what_is_theirs_whatever_the_scopes_and_admin_implies_all() {
+    fn customers_are_limited_to_their_own_data_and_admin_implies_all_scopes() {
         let customer = caller("a", &["orders:read", "somebody-elses"], Some("101"));
         assert!(customer.may(Scope::OrdersRead) && !customer.may(Scope::OrdersWrite));
         let (own, other) = ("101".parse().unwrap(), "102".parse().unwrap());
@@ -166,7 +166,7 @@ mod tests {
         for customer in [customer, caller("a", &["admin"], Some("101"))] {
             assert!(customer.reaches(&own) && customer.check(&own).is_ok());
             let problem = customer.check(&other).unwrap_err();
-            // No scope would do.
+            // No scope would help.
             assert_eq!((problem.status, problem.scope), (403, None));
             assert!(!customer.reaches(&other) && !customer.sees_addresses());
             assert!(customer.sees_address_of(&own) && !customer.sees_address_of(&other));

@@ -1,10 +1,10 @@
-//! Which 32 bytes are a public key of Ed25519 (RFC 8032, section 5.1.3). ring decodes a key only to verify a
-//! signature, and does not say then which of the two is wrong.
+//! Checks public keys of Ed25519 (RFC 8032, section 5.1.3). ring decodes a key only when it verifies a
+//! signature, and then does not distinguish a bad key from a bad signature.
 
 use curve25519_dalek::edwards::CompressedEdwardsY;
 
-/// Whether it is a point of the curve, with its y reduced modulo p, and not one whose order divides 8: under
-/// such a key anybody can make a signature that fits.
+/// Whether the bytes are a point of the curve, with y reduced modulo p, whose order does not divide 8:
+/// signatures under a key of small order can be forged.
 pub(super) fn is_key(bytes: &[u8]) -> bool {
     let Ok(key) = CompressedEdwardsY::from_slice(bytes) else { return false };
     key.decompress().is_some_and(|point| point.compress() == key && !point.is_small_order())

@@ -1,4 +1,4 @@
-//! What the gateway asks of the OpenID provider over HTTP: within bounds, and nowhere else.
+//! Requests of the gateway to the OpenID provider, limited in size, time and address.
 
 use std::{fmt, io, path::Path, str::FromStr, sync::Arc, time::Duration};
 
@@ -13,19 +13,19 @@ use hyper_util::{
 };
 use rustls::ClientConfig;
 
-/// The largest answer taken, in bytes.
+/// The maximum size of an answer, in bytes.
 const ANSWER_LIMIT: usize = 256 * 1024;
-/// How long an answer may take, all in all.
+/// The total timeout of a request.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection may take to be made.
+/// The timeout of connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where something of the provider is: `https`, or plain `http` on this machine.
+/// An address of the provider: `https`, or plain `http` on this machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Address(Uri);
 
 impl Address {
-    /// Whether it is on this machine.
+    /// Whether the address is on this machine.
     pub fn is_loopback(&self) -> bool {
         let host = self.0.host().unwrap_or_default();
         let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -33,12 +33,12 @@ impl Address {
         host.eq_ignore_ascii_case("localhost") || bare.parse().is_ok_and(is_loopback)
     }
 
-    /// The address of something that this one's owner names: only who is on this machine may name
-    /// what is reached without TLS.
+    /// Parses an address that the server at this address names. Only a server on this machine may name an
+    /// address without TLS.
     ///
     /// # Errors
     ///
-    /// It is no address of that kind.
+    /// The text is not such an address.
     pub fn naming(&self, text: &str) -> Result<Self, String> {
         let named: Self = text.parse()?;
         if named.0.scheme() == Some(&Scheme::HTTP) && !self.is_loopback() {
@@ -55,7 +55,7 @@ impl FromStr for Address {
         let form = || "expected https://host/…, or http://… on this machine".to_owned();
         let uri: Uri = text.parse().map_err(|_| form())?;
         let authority = uri.authority().ok_or_else(form)?;
-        // A fragment is dropped by the parser; a name and password are no part of an address here.
+        // The parser drops fragments; names and passwords are not permitted.
         if authority.as_str().contains('@') || text.contains('#') {
             return Err(form());
         }
@@ -74,29 +74,29 @@ impl fmt::Display for Address {
     }
 }
 
-/// Why there is no usable answer.
+/// The reason for the absence of a usable answer.
 #[derive(Debug)]
 pub enum FetchError {
-    /// It cannot be reached, or the connection broke.
+    /// The provider cannot be reached, or the connection broke.
     Away(String),
-    /// It took too long.
+    /// The answer took too long.
     TooSlow,
-    /// The answer is larger than is taken.
+    /// The answer is too large.
     TooLarge,
-    /// The answer is another than 200; redirects are not followed.
+    /// The status is not 200; redirects are not followed.
     Status(StatusCode),
 }
 
 impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Away(reason) => write!(f, "it is away: {reason}"),
+            Self::Away(reason) => write!(f, "the provider cannot be reached: {reason}"),
             Self::TooSlow => write!(f, "no answer within {FETCH_TIMEOUT:?}"),
             Self::TooLarge => write!(f, "the answer is larger than {ANSWER_LIMIT} bytes"),
             Self::Status(status) if status.is_redirection() => {
-                write!(f, "it answers {status}, and redirects are not followed")
+                write!(f, "the answer is {status}, and redirects are not followed")
             }
-            Self::Status(status) => write!(f, "it answers {status}"),
+            Self::Status(status) => write!(f, "the answer is {status}"),
         }
     }
 }
@@ -110,7 +110,7 @@ impl Fetcher {
     ///
     /// # Errors
     ///
-    /// There are none.
+    /// There are no certificate authorities.
     pub fn new(authorities: Option<&Path>) -> io::Result<Self> {
         let tls = ClientConfig::builder_with_provider(pem::provider())
             .with_safe_default_protocol_versions()
@@ -125,7 +125,7 @@ impl Fetcher {
         Ok(Self::with_tls(tls.with_no_client_auth()))
     }
 
-    /// A client that trusts nobody, for a provider on this machine.
+    /// A client without certificate authorities, for a provider on this machine.
     pub fn plain() -> Self {
         let tls = ClientConfig::builder_with_provider(pem::provider())
             .with_safe_default_protocol_versions()
@@ -140,7 +140,7 @@ impl Fetcher {
         http.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let https = hyper_rustls::HttpsConnectorBuilder::new()
             .with_tls_config(tls)
-            // Addresses see to it that only this machine is spoken to without TLS.
+            // `Address` permits plain HTTP only to this machine.
             .https_or_http()
             .enable_http1()
             .wrap_connector(http);
@@ -155,7 +155,7 @@ impl Fetcher {
     ///
     /// # Errors
     ///
-    /// There is no answer with 200, or none within the bounds.
+    /// There is no answer with 200 within the limits.
     pub async fn get(&self, address: &Address) -> Result<Bytes, FetchError> {
         let request = Self::request(Method::GET, address, Bytes::new());
         match self.send(request).await? {
@@ -164,11 +164,11 @@ impl Fetcher {
         }
     }
 
-    /// `POST` of a form, whatever the answer says.
+    /// `POST` of a form; answers of any status are returned.
     ///
     /// # Errors
     ///
-    /// There is no answer, or none within the bounds.
+    /// There is no answer within the limits.
     pub async fn post_form(
         &self,
         address: &Address,
@@ -210,7 +210,7 @@ impl Fetcher {
     }
 }
 
-/// With all causes: a certificate that is not trusted hides at the end.
+/// Formats an error with all its causes: an untrusted certificate is the last of them.
 fn away(error: &(dyn std::error::Error + 'static)) -> FetchError {
     let causes = std::iter::successors(Some(error), |error| error.source());
     let causes: Vec<String> = causes.map(ToString::to_string).collect();

@@ -1,4 +1,4 @@
-//! What an ID token says: who signed in, for people (OpenID Connect Core, section 3.1.3.7).
+//! Validates ID tokens (OpenID Connect Core, section 3.1.3.7) and reads the display name of the user.
 
 use serde_json::Value;
 
@@ -8,12 +8,12 @@ use super::{
     token::{Expectations, TokenError, check_issuer, check_times, signed},
 };
 
-/// What whoever signed in is called, if the token is the one for this client and attempt, now in
-/// seconds since 1970. Its signature is checked although it came from the provider itself over TLS.
+/// The display name of the user, if the token belongs to this client and attempt; `now` is in seconds
+/// since 1970. The signature is verified although the token came from the provider over TLS.
 ///
 /// # Errors
 ///
-/// Why it is not good.
+/// The reason why the token is invalid.
 pub fn verify(
     token: &str,
     keys: &KeySet,
@@ -27,7 +27,7 @@ pub fn verify(
         return Err(TokenError::Audience);
     }
     check_times(&claims, now)?;
-    // Keycloak says there what a token is for.
+    // Keycloak puts the type of the token there.
     if claims.text("typ").is_some_and(|kind| kind != "ID") {
         return Err(TokenError::Type);
     }
@@ -39,7 +39,7 @@ pub fn verify(
     Ok(named.filter(|it| !it.is_empty()).unwrap_or(subject).to_owned())
 }
 
-/// Whether it is for the client, and not for others that let this one have it.
+/// Whether the token was issued for this client, and not for another one that passed it on.
 fn is_for(claims: &Members, client: &str) -> bool {
     let issued_to = claims.text("azp").is_none_or(|to| to == client);
     issued_to

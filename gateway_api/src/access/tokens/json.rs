@@ -1,5 +1,5 @@
-//! JSON objects in which no member comes twice: whoever reads the first and whoever reads the last
-//! of two would not agree on what was signed.
+//! JSON objects without duplicate members: with duplicates, a parser that takes the first and a parser
+//! that takes the last would disagree about the signed content.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -37,7 +37,7 @@ impl<'de> Deserialize<'de> for Members {
                 let mut members = BTreeMap::new();
                 while let Some((name, value)) = map.next_entry::<String, Value>()? {
                     if members.insert(name, value).is_some() {
-                        return Err(A::Error::custom("a member comes twice"));
+                        return Err(A::Error::custom("duplicate member"));
                     }
                 }
                 Ok(Members(members))

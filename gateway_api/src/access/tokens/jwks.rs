@@ -1,4 +1,4 @@
-//! The keys with which tokens are signed (JSON Web Key Sets, RFC 7517).
+//! The keys that sign tokens (JSON Web Key Sets, RFC 7517).
 
 use std::str::FromStr;
 
@@ -18,15 +18,15 @@ use serde_json::Value;
 
 use super::{ed25519, json::Members};
 
-/// The most keys looked at.
+/// The maximum number of keys that are read.
 const KEY_LIMIT: usize = 100;
-/// How long an RSA key is at least, in bytes, and at most.
+/// The minimum and maximum length of an RSA key, in bytes.
 const RSA_LENGTH: usize = 2_048 / 8;
 const RSA_LENGTH_LIMIT: usize = 8_192 / 8;
-/// How long its exponent is at most, in bytes.
+/// The maximum length of an RSA exponent, in bytes.
 const EXPONENT_LENGTH: usize = 5;
 
-/// How a token may be signed: with a private key, never with a secret that the gateway would know.
+/// Signature algorithms of tokens: all with private keys, none with a secret that the gateway would know.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Algorithm {
     /// RSA, PKCS #1, SHA-256.
@@ -50,7 +50,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// All of them.
+    /// All algorithms.
     pub const ALL: [Self; 9] = [
         Self::Rs256,
         Self::Rs384,
@@ -63,7 +63,7 @@ impl Algorithm {
         Self::EdDsa,
     ];
 
-    /// Its name in tokens and keys (RFC 7518).
+    /// The name in tokens and keys (RFC 7518).
     pub const fn name(self) -> &'static str {
         match self {
             Self::Rs256 => "RS256",
@@ -91,20 +91,20 @@ impl FromStr for Algorithm {
     }
 }
 
-/// Why a member of a key set is passed over.
+/// The reason why a member of a key set is ignored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum PassedOver {
-    /// It is for something else than the signatures of tokens, or of a kind that is not known here.
+    /// The key has another purpose than signatures of tokens, or an unsupported type.
     Other,
-    /// It is for signatures, and not safe: too short, no point of its curve, or of small order.
+    /// The key is for signatures but unsafe: too short, not a point of its curve, or of small order.
     Unsuitable,
 }
 
-/// A public key that tokens may be signed with.
+/// A public key that verifies tokens.
 #[derive(Clone, Debug)]
 pub struct Key {
     kid: Option<Box<str>>,
-    /// The only algorithm it is for, if it says so.
+    /// The only algorithm of the key, if it names one.
     algorithm: Option<Algorithm>,
     material: Material,
 }
@@ -118,7 +118,7 @@ enum Material {
 }
 
 impl Material {
-    /// That of a key of a known kind; `None` if it is not safe, or not whole.
+    /// Parses the parameters of a key of a supported type; `None` if it is unsafe or incomplete.
     fn of(jwk: &Members) -> Option<Self> {
         let bytes = |name| URL_SAFE_NO_PAD.decode(jwk.text(name)?).ok();
         let point = |length, curve| {
@@ -156,7 +156,7 @@ impl Key {
         if fits { Ok(key) } else { Err(PassedOver::Other) }
     }
 
-    /// The name and the only algorithm of a key that is for signatures and of a kind that is known.
+    /// The name and the only algorithm of a signature key of a supported type.
     fn described(jwk: &Members) -> Option<(Option<Box<str>>, Option<Algorithm>)> {
         if jwk.get("use").is_some_and(|purpose| purpose != "sig") {
             return None;
@@ -191,12 +191,12 @@ impl Key {
         }
     }
 
-    /// Whether tokens with this algorithm may be signed with it.
+    /// Whether the key accepts this algorithm.
     fn serves(&self, algorithm: Algorithm) -> bool {
         self.is_of_type(algorithm) && self.algorithm.is_none_or(|own| own == algorithm)
     }
 
-    /// Whether it has made this signature with this algorithm.
+    /// Whether the key made this signature with this algorithm.
     pub(super) fn has_signed(&self, algorithm: Algorithm, text: &[u8], signature: &[u8]) -> bool {
         let by = |how: &'static dyn VerificationAlgorithm, key: &[u8]| {
             UnparsedPublicKey::new(how, key).verify(text, signature).is_ok()
@@ -215,7 +215,7 @@ impl Key {
     }
 }
 
-/// Whether ring takes such a key; one that it does not take has signed nothing.
+/// Whether ring accepts such a key; a key that ring rejects verifies nothing.
 fn is_rsa_key(n: &[u8], e: &[u8]) -> bool {
     let is_odd = |number: &[u8]| number.last().is_some_and(|byte| byte % 2 == 1);
     let is_long = n.len() > RSA_LENGTH || n.len() == RSA_LENGTH && n[0] >= 0x80;
@@ -223,8 +223,8 @@ fn is_rsa_key(n: &[u8], e: &[u8]) -> bool {
     is_long && n.len() <= RSA_LENGTH_LIMIT && is_odd(n) && is_exponent
 }
 
-/// Whether the point lies on the curve: no key is agreed upon with one that does not. All points of
-/// these curves but the one at infinity, which has no such form, have the order of the curve.
+/// Whether the point is on the curve, found by a key agreement, which fails for other points. All points
+/// of these curves have the order of the curve, except the one at infinity, which has no such encoding.
 fn is_on(curve: &'static agreement::Algorithm, point: &[u8]) -> bool {
     let key = EphemeralPrivateKey::generate(curve, &SystemRandom::new());
     let point = agreement::UnparsedPublicKey::new(curve, point);
@@ -251,18 +251,18 @@ pub struct KeySet {
 }
 
 impl KeySet {
-    /// Reads a key set. Keys that are for something else, or cannot be used, are passed over.
+    /// Parses a key set. Keys with another purpose and unusable keys are ignored.
     ///
     /// # Errors
     ///
-    /// It is no key set, or none of its keys can be used.
+    /// The text is not a key set, or none of its keys can be used.
     pub fn parse(json: &[u8]) -> Result<Self, &'static str> {
         #[derive(Deserialize)]
         struct Document {
             keys: Vec<Value>,
         }
         let document: Document =
-            serde_json::from_slice(json).map_err(|_| "it is not a JSON Web Key Set")?;
+            serde_json::from_slice(json).map_err(|_| "the document is not a JSON Web Key Set")?;
         let members = document
             .keys
             .into_iter()
@@ -277,22 +277,22 @@ impl KeySet {
             }
         }
         if set.keys.is_empty() {
-            return Err("there is no key in it that could have signed a token");
+            return Err("the key set has no usable key for signatures of tokens");
         }
         Ok(set)
     }
 
-    /// How many there are.
+    /// The number of keys.
     pub(super) fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// How many were passed over because they are not safe.
+    /// The number of keys that were ignored because they are unsafe.
     pub(super) fn unsuitable(&self) -> usize {
         self.unsuitable
     }
 
-    /// The key of that name for that algorithm; where a token names none, the only one there is.
+    /// The key with this name for this algorithm; if a token names no key, the only one of the set.
     pub(super) fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<&Key> {
         let mut serving = self.keys.iter().filter(|key| key.serves(algorithm));
         match kid {

@@ -1,13 +1,12 @@
-//! Bearer tokens: who calls, and what the caller may do.
+//! Bearer tokens: authentication of callers and their scopes.
 //!
-//! Owns: nothing but what it remembers of the provider's keys.
+//! Owns: nothing but a cache of the provider's keys.
 //! Consumes: bearer tokens (JWTs) of requests; the OpenID provider's discovery document and keys, or
 //! a file of keys.
 //! Emits: a [`Caller`](caller::Caller) for each request that is admitted; 401 and 403 for the others.
 //!
-//! `token` says whether a token is good, `rules` the rule of each route; both are pure. `provider`
-//! refreshes the keys, `verifier` verifies tokens with them. The gate (`access/gate.rs`) stands before all
-//! routes.
+//! `token` validates tokens, `rules` has the rule of each route; both are pure. `provider` refreshes the
+//! keys, `verifier` verifies tokens with them. The gate (`access/gate.rs`) is a layer before all routes.
 
 pub mod caller;
 mod ed25519;

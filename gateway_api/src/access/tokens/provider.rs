@@ -1,5 +1,5 @@
-//! The OpenID provider: where it has what (OpenID Connect Discovery), and the keys that it signs
-//! with. The keys may be in a file instead.
+//! The OpenID provider: its endpoints (OpenID Connect Discovery) and its signature keys. The keys may
+//! be in a file instead.
 
 use std::{
     path::PathBuf,
@@ -28,28 +28,28 @@ const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const RETRY_DELAYS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 /// The shortest interval at which tokens with unknown keys make the gateway fetch keys.
 const UNKNOWN_KEY_INTERVAL: Duration = Duration::from_secs(30);
-/// How many requests wait at once for what the provider says of an unknown key. It may take its
-/// time, and anybody can make up a key's name.
+/// The maximum number of requests that wait at once for the provider because of an unknown key. The
+/// provider may be slow, and an attacker can invent names of keys.
 const WAITING_LIMIT: usize = 256;
 /// The longest age of keys while the provider cannot be reached.
 const JWKS_MAX_AGE: Duration = Duration::from_secs(24 * 3_600);
 
-/// Where the provider has what, as far as it matters here.
+/// The endpoints of the provider that the gateway uses.
 #[derive(Clone, Debug)]
 pub struct Metadata {
-    /// Its name in tokens.
+    /// The issuer's name in tokens.
     pub issuer: String,
-    /// Its keys.
+    /// The address of the keys.
     pub jwks_uri: Address,
-    /// Where browsers sign in.
+    /// The address where browsers sign in.
     pub authorization_endpoint: Option<Address>,
-    /// Where a code is changed into tokens.
+    /// The address where codes are exchanged for tokens.
     pub token_endpoint: Option<Address>,
-    /// Where browsers sign out.
+    /// The address where browsers sign out.
     pub end_session_endpoint: Option<Address>,
 }
 
-/// The provider, and what is known of it.
+/// The provider, with its cached metadata and keys.
 #[derive(Debug)]
 pub struct Provider {
     source: Source,
@@ -77,12 +77,12 @@ struct Known {
 }
 
 impl Provider {
-    /// A provider that is found by discovery. The part of the gateway's health is ready as soon as
-    /// there are keys.
+    /// A provider with discovery. The component of the gateway's health is ready as soon as there are
+    /// keys.
     ///
     /// # Errors
     ///
-    /// The issuer is not an address that may be called.
+    /// The issuer is not a permitted address.
     pub fn discovered(
         issuer: &str,
         fetcher: Fetcher,
@@ -112,18 +112,18 @@ impl Provider {
     ///
     /// # Errors
     ///
-    /// 503: there are none yet, or none that are fresh enough.
+    /// 503: there are no keys yet, or they are too old.
     pub fn keys(&self) -> Result<Arc<KeySet>, Problem> {
         let known = self.known(|known| known.keys.clone());
         let fresh = known.filter(|(_, since)| since.elapsed() < JWKS_MAX_AGE);
         fresh.map(|(keys, _)| keys).ok_or_else(away)
     }
 
-    /// Newer keys than those, in which a token's key is not found. Fetches them, but not each time.
+    /// Keys that are newer than the given ones, which lack a token's key. Fetches at most once per interval.
     ///
     /// # Errors
     ///
-    /// 503: too many wait for them already.
+    /// 503: too many requests wait for keys already.
     pub async fn keys_after(&self, seen: &Arc<KeySet>) -> Result<Option<Arc<KeySet>>, Problem> {
         let _waiting = self.waiting.try_acquire().map_err(|_| away())?;
         let _lock = self.refresh_lock.lock().await;
@@ -138,11 +138,11 @@ impl Provider {
         Ok(newer())
     }
 
-    /// Where the provider has what.
+    /// The endpoints of the provider.
     ///
     /// # Errors
     ///
-    /// 503: that is not known yet.
+    /// 503: they are not known yet.
     pub fn metadata(&self) -> Result<Arc<Metadata>, Problem> {
         self.known(|known| known.metadata.clone()).ok_or_else(away)
     }
@@ -155,7 +155,7 @@ impl Provider {
         }
     }
 
-    /// Keeps the keys fresh, for ever.
+    /// Refreshes the keys periodically. Never returns.
     pub(crate) async fn refresh_forever(self: Arc<Self>) {
         let [first, most] = RETRY_DELAYS;
         let mut wait = first;
@@ -181,7 +181,7 @@ impl Provider {
                 true
             }
             Err(reason) => {
-                warn!("the keys for tokens cannot be had: {reason}");
+                warn!("the token keys cannot be fetched: {reason}");
                 if self.keys().is_err() {
                     self.part.stopped();
                 }
@@ -232,12 +232,12 @@ impl Provider {
         if had.is_some_and(|(had, _)| numbers(&had) == (count, unsuitable)) {
             return;
         }
-        info!(keys = count, "there are keys for tokens");
+        info!(keys = count, "token keys loaded");
         if unsuitable > 0 {
             warn!(
                 keys = unsuitable,
-                "the key set has keys that are too short, no points of their curve, or of small order: \
-                 tokens that these have signed are refused"
+                "the key set has unsafe keys (too short, not on their curve, or of small order): tokens \
+                 that these keys signed are refused"
             );
         }
     }
@@ -278,9 +278,9 @@ async fn discover(issuer: &str, at: &Address, fetcher: &Fetcher) -> Result<Metad
     }
     let json = fetcher.get(at).await.map_err(|error| error.to_string())?;
     let document: Document = serde_json::from_slice(&json)
-        .map_err(|error| format!("it is no discovery document: {error}"))?;
+        .map_err(|error| format!("the answer is not a discovery document: {error}"))?;
     if document.issuer != issuer {
-        return Err("it is the document of another issuer than OIDC_ISSUER".to_owned());
+        return Err("the issuer of the discovery document is not OIDC_ISSUER".to_owned());
     }
     let named =
         |name: &str, text: &str| at.naming(text).map_err(|reason| format!("{name}: {reason}"));

@@ -1,4 +1,4 @@
-//! The access rule of each route. A route without a rule is served to nobody.
+//! The access rule of each route. A route without a rule answers 405 to all callers.
 
 use http::Method;
 
@@ -10,7 +10,7 @@ use super::scope::Scope::{
 /// The access rule of a route.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RouteAccess {
-    /// Everybody may call it, without a token.
+    /// All clients may call it, without a token.
     Public,
     /// Callers whose token has the scope may call it; the handler limits customers to their own data.
     Own(Scope),
@@ -33,9 +33,9 @@ impl RouteAccess {
 pub struct Rule {
     /// The method; GET stands for HEAD as well.
     pub method: Method,
-    /// The path as the router has it.
+    /// The path in the router.
     pub path: &'static str,
-    /// Its rule.
+    /// The rule.
     pub access: RouteAccess,
 }
 
@@ -89,13 +89,13 @@ rules! {
     GET "/docs/events.css" Public;
 }
 
-/// The rule of this route with this method; `None` if it does not take the method.
+/// The rule of this route with this method; `None` if the route does not support the method.
 pub fn access(method: &Method, path: &str) -> Option<RouteAccess> {
     let method = if *method == Method::HEAD { &Method::GET } else { method };
     RULES.iter().find(|rule| rule.method == *method && rule.path == path).map(|rule| rule.access)
 }
 
-/// The methods that a route takes, as `Allow` has them.
+/// The methods that a route supports, in the form of the header `Allow`.
 pub fn allowed(path: &str) -> String {
     let mut methods = Vec::new();
     for rule in RULES.iter().filter(|rule| rule.path == path) {

@@ -1,26 +1,26 @@
-//! Scopes: what a token allows.
+//! Scopes: the permissions of a token.
 
 use std::{fmt, str::FromStr};
 
-/// What a token allows.
+/// A permission of a token.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scope {
-    /// To place, pay and cancel orders; for those who are no customers, to ship and complete them.
+    /// Placing, paying and cancelling orders; shipping and completing them, except for customers.
     OrdersWrite,
-    /// To see orders, and the messages about them.
+    /// Reading orders and the messages about them.
     OrdersRead,
-    /// To see how things stand: report, products, accounts, what happens to them.
+    /// Reading the report, products, accounts and their changes.
     ReportRead,
-    /// To define accounts and top them up.
+    /// Defining accounts and topping them up.
     CustomersWrite,
-    /// To define products and restock them.
+    /// Defining products and restocking them.
     InventoryWrite,
-    /// Everything; for those who are no customers with whole e-mail addresses.
+    /// Everything; includes complete e-mail addresses, except for customers.
     Admin,
 }
 
 impl Scope {
-    /// All of them.
+    /// All scopes.
     pub const ALL: [Self; 6] = [
         Self::OrdersWrite,
         Self::OrdersRead,
@@ -30,7 +30,7 @@ impl Scope {
         Self::Admin,
     ];
 
-    /// Its name in tokens.
+    /// The name in tokens.
     pub const fn name(self) -> &'static str {
         match self {
             Self::OrdersWrite => "orders:write",
@@ -60,14 +60,14 @@ impl FromStr for Scope {
 pub struct Scopes(u8);
 
 impl Scopes {
-    /// Whether it has this one, by itself or because `admin` implies all.
+    /// Whether the set has this scope or `admin`, which implies all.
     pub fn allow(self, scope: Scope) -> bool {
         self.0 & (scope.bit() | Scope::Admin.bit()) != 0
     }
 }
 
 impl<'a> FromIterator<&'a str> for Scopes {
-    /// Names that mean nothing here are for others.
+    /// Parses names; unknown ones are ignored, because they belong to other APIs.
     fn from_iter<I: IntoIterator<Item = &'a str>>(names: I) -> Self {
         let known = names.into_iter().filter_map(|name| name.parse::<Scope>().ok());
         Self(known.fold(0, |bits, scope| bits | scope.bit()))

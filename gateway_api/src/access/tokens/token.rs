@@ -1,4 +1,4 @@
-//! Whether a token is good: a signed JWT (RFC 7519, RFC 9068). No IO, no clock.
+//! Validates access tokens: signed JWTs (RFC 7519, RFC 9068). No IO, no clock.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use common::contract::ids::CustomerId;
@@ -10,41 +10,41 @@ use super::{
     scope::Scopes,
 };
 
-/// The longest token, in bytes.
+/// The maximum length of a token, in bytes.
 pub const TOKEN_LIMIT: usize = 8 * 1024;
-/// The longest header of a token, in bytes as it is encoded.
+/// The maximum length of a token's encoded header, in bytes.
 const HEADER_LIMIT: usize = 2 * 1024;
-/// The longest name of who calls, in bytes.
+/// The maximum length of a subject, in bytes.
 const SUBJECT_LIMIT: usize = 255;
-/// How far the provider's clock may be from this one, in seconds.
+/// The tolerated difference between the provider's clock and this one, in seconds.
 pub const LEEWAY_SECONDS: u64 = 60;
-/// The kinds of token that are taken, in lower case; none need be named. Others, an ID token or a
-/// logout token of a provider that names them, are not meant for an API.
+/// The accepted types of tokens, in lower case; the type is optional. Other types, such as ID tokens and
+/// logout tokens, are not meant for an API.
 const TYPES: [&str; 3] = ["jwt", "at+jwt", "application/at+jwt"];
 
-/// What tokens must say.
+/// The expected claims of tokens.
 #[derive(Clone, Debug)]
 pub struct Expectations {
-    /// Who issues them.
+    /// The issuer.
     pub issuer: String,
-    /// For whom.
+    /// The audience.
     pub audience: String,
-    /// How they may be signed.
+    /// The accepted signature algorithms.
     pub algorithms: Vec<Algorithm>,
-    /// The claim that names the customer who calls, if it is one.
+    /// The claim with the id of the calling customer, if the caller is a customer.
     pub customer_claim: String,
-    /// The claim that has the scopes; if there is none, `scope` or `scp`.
+    /// The claim with the scopes; `None` stands for `scope` or `scp`.
     pub scope_claim: Option<String>,
 }
 
-/// What a good token says.
+/// The claims of a valid token.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Claims {
-    /// The provider's name for who calls.
+    /// The provider's name for the caller.
     pub subject: Box<str>,
-    /// What they may do.
+    /// The scopes of the caller.
     pub scopes: Scopes,
-    /// The customer who calls, if it is one.
+    /// The calling customer, if the caller is a customer.
     pub customer: Option<CustomerId>,
     /// When the token expires, in seconds since 1970.
     pub expires: u64,
@@ -52,14 +52,14 @@ pub struct Claims {
 
 macro_rules! refusals {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
-        /// Why a token is not good.
+        /// The reason why a token is invalid.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         pub enum TokenError {
             $($(#[$doc])* $name,)*
         }
 
         impl TokenError {
-            /// For people; nothing of the token is in it.
+            /// The text for clients, which contains nothing of the token.
             pub const fn text(self) -> &'static str {
                 match self {
                     $(Self::$name => $text,)*
@@ -70,45 +70,45 @@ macro_rules! refusals {
 }
 
 refusals! {
-    /// It is longer than [`TOKEN_LIMIT`].
+    /// The token is longer than [`TOKEN_LIMIT`].
     TooLong = "the token is longer than 8 KiB";
-    /// It is not three parts in base64url, the first two of them JSON objects.
-    Malformed = "that is not a signed JWT";
-    /// It is signed in a way that is not taken, or not at all.
-    Algorithm = "the token is not signed with an algorithm that is taken here";
-    /// It is a JWT of another kind.
+    /// The token is not three parts in base64url, the first two of them JSON objects.
+    Malformed = "the token is not a signed JWT";
+    /// The token is not signed, or with an algorithm that is not accepted.
+    Algorithm = "the token is not signed with an accepted algorithm";
+    /// The token is a JWT of another type.
     Type = "the token is not an access token";
-    /// Its header asks for something that is not understood here.
-    Critical = "the header of the token has something critical that is not understood here";
-    /// No known key has the name that it gives, or it gives none and several could be meant.
+    /// The header requires an extension that is not supported here.
+    Critical = "the header of the token requires an extension that is not supported here";
+    /// No known key has the name in the header, or the header has no name and there are several keys.
     UnknownKey = "the token is signed with a key that the issuer does not have";
-    /// The signature is not that of the key.
+    /// The signature does not match the key.
     Signature = "the signature of the token is wrong";
-    /// Somebody else issued it.
-    Issuer = "the token is of another issuer";
-    /// It is for somebody else.
-    Audience = "the token is for another audience";
-    /// It has no time of expiry, or a time is no number.
-    Times = "the token does not say until when it is valid";
-    /// Its time is over.
+    /// The token has another issuer.
+    Issuer = "the token has another issuer";
+    /// The token has another audience.
+    Audience = "the token has another audience";
+    /// The token has no time of expiry, or a time is not a number.
+    Times = "the token has no valid time of expiry";
+    /// The token has expired.
     Expired = "the token has expired";
-    /// Its time is still to come.
+    /// The token becomes valid later.
     NotYet = "the token is not valid yet";
-    /// It does not say who calls.
-    Subject = "the token does not say in sub who it is about";
-    /// It is not that of this attempt to sign in.
+    /// The token names no subject.
+    Subject = "the token has no valid subject (sub)";
+    /// The token does not belong to this attempt to sign in.
     Nonce = "the token belongs to another attempt to sign in";
-    /// Its scopes are neither text nor a list of texts.
-    Scope = "the scopes of the token are neither text nor a list of texts";
-    /// Its customer is none.
-    Customer = "the customer that the token names is not the id of one";
+    /// The scopes are neither a string nor a list of strings.
+    Scope = "the scopes of the token are neither a string nor a list of strings";
+    /// The customer is not a valid id.
+    Customer = "the customer in the token is not a valid customer id";
 }
 
-/// Checks a token, now in seconds since 1970.
+/// Validates a token; `now` is in seconds since 1970.
 ///
 /// # Errors
 ///
-/// Why it is not good. [`TokenError::UnknownKey`] may be because the keys are not the latest.
+/// The reason why the token is invalid. After [`TokenError::UnknownKey`] newer keys may help.
 pub fn verify(
     token: &str,
     keys: &KeySet,
@@ -118,7 +118,7 @@ pub fn verify(
     claims(&signed(token, keys, expected)?, expected, now)
 }
 
-/// What a token says that the issuer signed, whatever it is for.
+/// The content of a token that the issuer signed, for any purpose.
 pub(super) fn signed(
     token: &str,
     keys: &KeySet,
@@ -133,7 +133,7 @@ pub(super) fn signed(
         return Err(TokenError::Malformed);
     }
     let header = members(header)?;
-    // No part has a dot in it any more: it is no character of base64url.
+    // No part contains another dot, which is not a character of base64url.
     let signature = decode(signature)?;
     let algorithm = algorithm(&header, expected)?;
     let kid = match header.get("kid") {
@@ -155,7 +155,7 @@ fn members(part: &str) -> Result<Members, TokenError> {
     serde_json::from_slice(&decode(part)?).map_err(|_| TokenError::Malformed)
 }
 
-/// How the token says that it is signed, if that is taken.
+/// The algorithm in the header, if it is accepted.
 fn algorithm(header: &Members, expected: &Expectations) -> Result<Algorithm, TokenError> {
     let named = header.text("alg").ok_or(TokenError::Algorithm)?;
     let algorithm: Algorithm = named.parse().map_err(|_| TokenError::Algorithm)?;
@@ -185,7 +185,7 @@ fn claims(claims: &Members, expected: &Expectations, now: u64) -> Result<Claims,
         return Err(TokenError::Audience);
     }
     let expires = check_times(claims, now)?;
-    // Keycloak says there what a token is for.
+    // Keycloak puts the type of the token there.
     if matches!(claims.text("typ"), Some("ID" | "Refresh" | "Logout")) {
         return Err(TokenError::Type);
     }
@@ -202,7 +202,7 @@ pub(super) fn check_issuer(claims: &Members, expected: &Expectations) -> Result<
     if claims.text("iss") == Some(&expected.issuer) { Ok(()) } else { Err(TokenError::Issuer) }
 }
 
-/// When the token expires, if its time has come and is not over.
+/// The time of expiry, if the token is valid now.
 pub(super) fn check_times(claims: &Members, now: u64) -> Result<u64, TokenError> {
     let expires = time(claims, "exp")?.ok_or(TokenError::Times)?;
     if now >= expires.saturating_add(LEEWAY_SECONDS) {
@@ -233,7 +233,7 @@ fn time(claims: &Members, name: &str) -> Result<Option<u64>, TokenError> {
     Ok(Some(whole))
 }
 
-/// Text with spaces between them (RFC 8693), or a list, as some providers have it.
+/// The scopes, separated by spaces (RFC 8693), or as a list, the form of some providers.
 fn scopes(claims: &Members, claim: Option<&str>) -> Result<Scopes, TokenError> {
     let value = match claim {
         Some(claim) => claims.get(claim),
@@ -250,7 +250,7 @@ fn scopes(claims: &Members, claim: Option<&str>) -> Result<Scopes, TokenError> {
     }
 }
 
-/// A claim that names no customer is no reason to let its bearer reach those of all.
+/// The customer id. An invalid claim is an error, so that its bearer never accesses all customers.
 fn customer(claim: &Value) -> Result<CustomerId, TokenError> {
     let text = match claim {
         Value::String(text) => text.clone(),

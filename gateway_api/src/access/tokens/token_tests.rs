@@ -1,4 +1,4 @@
-//! Tokens of every kind that must not be taken, and those that must.
+//! Tokens of every kind that must be refused, and of every kind that must be accepted.
 
 use ring::{
     rand::SystemRandom,

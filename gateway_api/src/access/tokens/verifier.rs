@@ -42,7 +42,7 @@ impl TokenVerifier {
     ///
     /// # Errors
     ///
-    /// 401: it is not good. 503: the keys are not known.
+    /// 401: the token is invalid. 503: the keys are not known.
     pub(crate) async fn claims(&self, token: &str) -> Result<Claims, Problem> {
         self.checked(|keys: &KeySet| token::verify(token, keys, &self.expected, now())).await
     }

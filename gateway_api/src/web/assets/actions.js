@@ -1,10 +1,10 @@
-// What the buttons do: requests that are safe to repeat, and errors where they belong.
+// The actions of the buttons: requests that are safe to repeat, and errors next to their cause.
 
 const TRIES = 4;
 const PATIENCE = 10000;
 
-// What is asked for keeps its key until there is a definite answer: pressing again after a failure
-// repeats the same request and never orders twice.
+// A request keeps its key until there is a definite answer: a second click after a failure repeats the
+// same request and never orders twice.
 const keys = new Map();
 
 function keyOf(intent) {
@@ -17,7 +17,7 @@ function keyOf(intent) {
 
 const sleep = (millis) => new Promise((done) => setTimeout(done, millis));
 
-/** Asks for something; gives `{ answer }` or `{ problem }`. */
+/** Sends a request; returns `{ answer }` or `{ problem }`. */
 export async function send(method, path, body) {
   const text = body === undefined ? undefined : JSON.stringify(body);
   const intent = `${method} ${path} ${text ?? ""}`;
@@ -45,10 +45,10 @@ export async function send(method, path, body) {
   return { problem: { status: 0, detail } };
 }
 
-/** Whether this is offered to whoever looks: the server knows. */
+/** Whether the server offers this action to the visitor. */
 export const offers = (what) => (document.body.dataset.offers ?? "").split(" ").includes(what);
 
-/** Says that nobody is signed in any more, and how to be so again: once. */
+/** Shows once that the session has ended, with a link to sign in again. */
 export function ended() {
   const { signIn } = document.body.dataset;
   if (!signIn || document.getElementById("ended")) return;
@@ -72,7 +72,7 @@ export async function read(path) {
   return response.json();
 }
 
-/** Does something while the button is not to be pressed again. It keeps the focus. */
+/** Runs an action while the button is disabled. The button keeps the focus. */
 export async function busy(button, work) {
   if (button.getAttribute("aria-disabled") === "true") return;
   button.setAttribute("aria-disabled", "true");
@@ -83,7 +83,7 @@ export async function busy(button, work) {
   }
 }
 
-/** Shows an error, or takes it away; `control` is what it belongs to. */
+/** Shows or removes an error; `control` is the element that caused it. */
 export function showError(place, text, control) {
   place.hidden = !text;
   place.textContent = text ?? "";
@@ -99,7 +99,7 @@ export function showError(place, text, control) {
 
 /** A problem in a sentence. */
 export function sentence(problem) {
-  const text = problem.detail || problem.title || "It did not work";
+  const text = problem.detail || problem.title || "The request failed";
   const stop = /[.!?]$/.test(text) ? "" : ".";
   return text.charAt(0).toUpperCase() + text.slice(1) + stop;
 }
@@ -117,7 +117,7 @@ export function stepButton(action, id) {
   return button;
 }
 
-/** Asks for a step of an order. */
+/** Requests a step of an order. */
 export function step(action, id) {
   const path = `/order/${encodeURIComponent(id)}`;
   return action === "cancel" ? send("DELETE", path) : send("POST", `${path}/${action}`);

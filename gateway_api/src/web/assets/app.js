@@ -1,4 +1,4 @@
-// Brings a page to life. The pages are made by the server and can be read without this.
+// Starts the script of a page. The server renders the pages, which can be read without it.
 
 import { showTimes } from "./words.js";
 import { report } from "./report.js";

@@ -7,7 +7,7 @@ import { byId, counted, grouped, setText } from "./words.js";
 const LEVELS = ["calm", "busy", "behind", "stuck"];
 const worse = (a, b) => (LEVELS.indexOf(a) > LEVELS.indexOf(b) ? a : b);
 
-/** As the server does it: see `Weight::of`. */
+/** The same calculation as on the server: see `Weight::of`. */
 function weight(waiting, rate) {
   let level = "busy";
   if (waiting === 0) level = rate > 0 ? "busy" : "calm";
@@ -87,7 +87,7 @@ export function flow() {
 
   const announce = announcer(() => {
     const slow = [...levels].filter(([, { level }]) => LEVELS.indexOf(level) > 1);
-    if (!slow.length) return "All services keep up.";
+    if (!slow.length) return "No service is behind.";
     return slow.map(([name, { level }]) => `${name} is ${level}.`).join(" ");
   });
 

@@ -1,17 +1,17 @@
-// Follows what happens: server-sent events where they work, asking again and again where not.
+// Follows changes: with server-sent events if they work, otherwise with polling.
 
 import { byId, setText } from "./words.js";
 
 const ASK_EVERY = 4000;
-// After a refusal it is tried again, later each time.
+// After a refusal the script retries with increasing delays.
 const REOPEN_FIRST = 2000;
 const REOPEN_LAST = 15000;
 const SPEAK_EVERY = 3000;
-// A connection that takes longer than this to come back is done without for the while.
+// If reconnecting takes longer than this, the script polls in the meantime.
 const PATIENCE = 6000;
-// A browser makes six connections to a host, and an event stream holds one: its pages share this many streams.
+// A browser makes six connections to a host, and an event stream uses one: its pages share this many streams.
 const STREAMS = 4;
-// A page that gets none of them within this time asks again and again, until one is free.
+// A page that gets none of them within this time polls until one is free.
 const STREAM_PATIENCE = 1000;
 
 const AWAY = "The server cannot be reached.";
@@ -23,12 +23,12 @@ const STATES = {
   polling: "Updated every few seconds",
 };
 
-/** Tells what changed, in words, not more often than one can listen. */
+/** Announces changes in words, at a rate at which a screen reader can speak. */
 export function announcer(describe) {
   let waiting = null;
   let spoken = 0;
   return () => {
-    // What belongs together comes together: a moment later there is more to tell.
+    // Related changes arrive together, so the announcement waits a moment for them.
     waiting ??= setTimeout(() => {
       waiting = null;
       spoken = Date.now();
@@ -38,7 +38,7 @@ export function announcer(describe) {
   };
 }
 
-/** Says something in the line that screen readers read out. */
+/** Shows a text in the line that screen readers read out. */
 export function say(text) {
   setText(byId("live-news"), text);
 }
@@ -56,7 +56,7 @@ function takeStream(signal, use) {
   signal.addEventListener("abort", () => waiting.abort());
   for (let stream = 0; stream < STREAMS; stream += 1) {
     navigator.locks.request(`event stream ${stream}`, { signal: waiting.signal }, () => {
-      // Another one was free as well, or nobody looks at the page any more.
+      // Another stream was free as well, or the page is hidden.
       if (waiting.signal.aborted) return undefined;
       waiting.abort();
       use();
@@ -67,18 +67,18 @@ function takeStream(signal, use) {
 
 /**
  * Follows the events at `url`: `handlers` by kind, `reload` to read everything anew.
- * Gives an object that tells whether it is `live`, and that can `read` now, or `soon` where it is not.
+ * Returns an object with the flag `live` and with the functions `read`, and `soon` for a page that is not live.
  */
 export function follow(url, handlers, reload) {
   const line = byId("live");
-  // Aborted when the page is hidden: its stream is for one that is looked at.
+  // Aborted when the page is hidden: its stream becomes free for a visible page.
   let looking = null;
   let source = null;
   let late = null;
   let asking = null;
   let missed = false;
   let pause = REOPEN_FIRST;
-  // Where the page was made, then what was told last: a stream that begins there misses nothing.
+  // The position of the page, then of the last event: a stream that begins there misses nothing.
   let position = document.body.dataset.position ?? "";
   const follower = {
     live: false,
@@ -100,7 +100,7 @@ export function follow(url, handlers, reload) {
 
   let reading = null;
   async function read() {
-    // What comes while one reading is under way needs another one after it.
+    // A change during a read requires another read after it.
     if (reading) {
       missed = true;
       return;
@@ -137,12 +137,12 @@ export function follow(url, handlers, reload) {
       pause = REOPEN_FIRST;
       stopAsking();
       show("live");
-      // Where the page was made is not known: something may have happened since.
+      // The position of the page is unknown: changes since then may be missing.
       if (!position) read();
       else isBack();
     };
     source.onerror = () => {
-      // The browser gives up for ever when it is refused, even if only for the moment (503).
+      // The browser gives up for ever after any refusal, even a temporary one (503).
       if (source.readyState === EventSource.CLOSED) {
         clearTimeout(late);
         ask();
@@ -189,7 +189,7 @@ export function follow(url, handlers, reload) {
 
   document.addEventListener("visibilitychange", () => (document.hidden ? lookAway() : look()));
   window.addEventListener("pagehide", lookAway);
-  // The browser freezes pages that nobody sees; whoever comes back wants to see how it is now.
+  // Browsers freeze hidden pages; a page that becomes visible again must show the current state.
   window.addEventListener("pageshow", (event) => {
     if (!event.persisted) return;
     look();
@@ -199,12 +199,12 @@ export function follow(url, handlers, reload) {
   return follower;
 }
 
-/** Gathers what comes and works on it once per frame: of each thing only the last state. */
+/** Collects changes and applies them once per frame: only the last state of each entity. */
 export function batches(limit, work, overflow) {
   let waiting = new Map();
   let asked = false;
   return (key, value) => {
-    // The last to change is worked on last.
+    // The last changed entity is applied last.
     waiting.delete(key);
     waiting.set(key, value);
     if (waiting.size > limit) {

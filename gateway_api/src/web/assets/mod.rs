@@ -1,5 +1,5 @@
-//! What the pages are made of besides HTML: part of the program, served under a path that names
-//! their contents, so that a browser keeps them for ever and never uses them with another version.
+//! Stylesheets, scripts and images of the pages. They are part of the program and served under a path
+//! with a hash of their contents, so that browsers cache them for ever and never mix versions.
 
 use std::sync::LazyLock;
 
@@ -14,7 +14,7 @@ use http::header;
 
 use crate::access::limits::client::Embedded;
 
-/// A file of the pages.
+/// A file that pages load.
 struct Asset {
     name: &'static str,
     media_type: &'static str,
@@ -45,7 +45,7 @@ static ASSETS: [Asset; 11] = assets! {
     "icon.svg", "image/svg+xml";
 };
 
-/// Names the contents of all of them together: modules of the script load each other by name.
+/// The hash of the contents of all files together, because modules of the script load each other by name.
 static HASH: LazyLock<String> = LazyLock::new(|| {
     let mut digest = sha1_smol::Sha1::new();
     for asset in &ASSETS {
@@ -55,7 +55,7 @@ static HASH: LazyLock<String> = LazyLock::new(|| {
     digest.hexdigest()[..16].to_owned()
 });
 
-/// Where an asset is.
+/// The path of an asset.
 pub(crate) fn path(name: &str) -> String {
     debug_assert!(ASSETS.iter().any(|asset| asset.name == name), "{name}");
     format!("/assets/{}/{name}", *HASH)

@@ -1,33 +1,33 @@
-// An order's page: the server tells the story, this shows its newest telling.
+// An order's page: the server renders the order, this script shows the newest version.
 
 import { busy, ended, send, sentence, showError, step } from "./actions.js";
 import { announcer, follow } from "./live.js";
 import { byId, showTimes } from "./words.js";
 
-// What others do may move a waiting order as well, and says so on none of its own events.
+// Changes of other orders may also move a backorder, without an event of its own.
 const LOOK_EVERY = 8000;
 
 export function order() {
   const id = byId("order-heading").dataset.order;
   const error = byId("next-error");
-  const told = new Map();
+  const shown = new Map();
   for (const region of document.querySelectorAll("[data-swap]")) {
-    told.set(region.id, region.cloneNode(true));
+    shown.set(region.id, region.cloneNode(true));
   }
   const status = () => byId("order-status").querySelector(".badge");
 
-  /** Reads the page again and puts what differs in its place. */
+  /** Reads the page again and replaces the parts that differ. */
   async function reload() {
-    // Where nobody is signed in any more this leads to the provider, which is not to be followed here.
+    // After the end of the session this redirects to the provider, which must not be followed here.
     const response = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "manual" });
     if (response.type === "opaqueredirect") ended();
     if (!response.ok) throw new Error(response.status);
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
     const before = status().textContent;
-    for (const [name, last] of told) {
+    for (const [name, last] of shown) {
       const fresh = page.getElementById(name);
       if (!fresh || fresh.isEqualNode(last)) continue;
-      told.set(name, fresh.cloneNode(true));
+      shown.set(name, fresh.cloneNode(true));
       const region = byId(name);
       const focused = region.contains(document.activeElement);
       region.replaceChildren(...document.importNode(fresh, true).childNodes);

@@ -1,4 +1,4 @@
-// The form to place an order, and the buttons with which stock and money come in.
+// The form to place an order, and the buttons for restocks and top-ups.
 
 import { busy, offers, read, send, sentence, showError } from "./actions.js";
 import { accounts, amountDialog, products } from "./stock.js";
@@ -6,7 +6,7 @@ import { byId, grouped, setText } from "./words.js";
 
 const MOST = 100;
 
-/** Equips the form; `placed` is told of each order. */
+/** Initializes the form; `placed` is called for each order. */
 export function orderForm(placed) {
   const form = byId("order-form");
   const customer = byId("order-customer");
@@ -24,7 +24,7 @@ export function orderForm(placed) {
     name_(".stepper", `Order ${name}`);
     name_(".fewer", `One fewer: ${name}`);
     name_(".more", `One more: ${name}`);
-    name_(".quantity", `Pieces of ${name}`);
+    name_(".quantity", `Quantity of ${name}`);
     name_(".restock", `Restock ${name}`);
   };
   accounts.equip = (row) => {
@@ -71,7 +71,7 @@ export function orderForm(placed) {
       input.setAttribute("value", count);
       total += count * Number(price);
       const lacking = count - Number(amount);
-      if (lacking > 0) short ||= `${grouped(lacking)} more of ${products.name(product)} than on hand: the order will wait for stock.`;
+      if (lacking > 0) short ||= `${grouped(lacking)} more of ${products.name(product)} than available: the order will wait for stock.`;
     }
     setText(byId("order-total"), grouped(total));
     let cover = "";
@@ -87,7 +87,7 @@ export function orderForm(placed) {
     }
     const hint = byId("order-cover");
     hint.dataset.short = Boolean(short);
-    setText(hint, short || cover || "Choose products and how many pieces of each.");
+    setText(hint, short || cover || "Choose products and a quantity of each.");
   }
 
   form.addEventListener("click", (event) => {
@@ -100,7 +100,7 @@ export function orderForm(placed) {
     } else if (button?.matches(".restock")) {
       const { product } = button.closest("tr").dataset;
       const path = `/inventory/${encodeURIComponent(product)}/restock`;
-      bring(path, `Restock ${products.name(product)}`, "Pieces that come in", "Restock");
+      bring(path, `Restock ${products.name(product)}`, "Quantity", "Restock");
     }
   });
   byId("accounts").addEventListener("click", (event) => {
@@ -108,7 +108,7 @@ export function orderForm(placed) {
     if (!button) return;
     const { account } = button.closest("tr").dataset;
     const path = `/accounts/${encodeURIComponent(account)}/top-up`;
-    bring(path, `Top up ${accounts.name(account)}`, "Money that comes in", "Top up");
+    bring(path, `Top up ${accounts.name(account)}`, "Amount", "Top up");
   });
   form.addEventListener("input", update);
   customer.addEventListener("change", update);

@@ -1,4 +1,4 @@
-// The report: rows follow the events; forms and buttons ask for things.
+// The report: rows follow the events; forms and buttons send requests.
 
 import { busy, offers, read, send, sentence, showError, step, stepButton } from "./actions.js";
 import { announcer, batches, follow, say } from "./live.js";
@@ -6,12 +6,12 @@ import { orderForm } from "./order_form.js";
 import { accounts, fillRow, products } from "./stock.js";
 import { ago, byId, counted, grouped, local, setText, short } from "./words.js";
 
-// How many orders stay on the page while new ones arrive.
+// The number of orders that stay on the page while new ones arrive.
 const ROWS = 200;
 const PAGE = 50;
-// How many changes wait for the next frame.
+// The maximum number of changes that wait for the next frame.
 const WAITING = 400;
-// More than so many changes at once are too many to point at.
+// More changes than this at once are not highlighted.
 const POINTED_AT = 20;
 const COUNT_EVERY = 1500;
 const NAMED = 4;
@@ -27,7 +27,7 @@ export function report() {
   }
   let cap = Math.max(ROWS, body.rows.length);
 
-  // Events name the time of creation; orders that are read have their whole history.
+  // Events contain the time of creation; orders from the API contain their whole history.
   const createdAt = (order) => order.created_at ?? order.history?.[0]?.at ?? 0;
   const rowOf = (id) => body.querySelector(`[data-order="${CSS.escape(id)}"]`);
   const fits = (order) =>
@@ -75,7 +75,7 @@ export function report() {
     setText(time, ago(Date.now() - at));
   }
 
-  /** Puts a new row where its time says; `false` if that is beyond the end of the page. */
+  /** Inserts a new row in the order of time; `false` if its position is beyond the end of the page. */
   function insert(row, at) {
     for (const other of body.rows) {
       if (Number(other.dataset.at) <= at) {
@@ -94,7 +94,7 @@ export function report() {
     return row;
   }
 
-  /** Shows an order as it is now; gives its row if something changed. */
+  /** Shows the current state of an order; returns its row if something changed. */
   function show(order) {
     let row = rowOf(order.id);
     if (!fits(order)) {
@@ -114,12 +114,12 @@ export function report() {
   function trim() {
     if (body.rows.length <= cap) return;
     while (body.rows.length > cap) body.rows[body.rows.length - 1].remove();
-    // The next page would not begin where this one ends now.
+    // The next page would no longer begin at the end of this one.
     const link = byId("older-orders");
     if (link && !link.dataset.stale) {
       link.dataset.stale = "true";
       link.href = location.href;
-      link.textContent = "Load the page again for older orders";
+      link.textContent = "Reload the page for older orders";
     }
   }
 
@@ -134,7 +134,7 @@ export function report() {
     requestAnimationFrame(() => rows.forEach((row) => row.classList.add("changed")));
   }
 
-  // What changed since it was said last.
+  // The changes since the last announcement.
   const changed = { orders: new Map(), products: new Set(), accounts: new Set() };
   const announce = announcer(() => {
     const { orders, products: stock, accounts: purses } = changed;
@@ -189,7 +189,7 @@ export function report() {
       try {
         showCounts(await read("/orders/counts"));
       } catch {
-        // The next change asks again.
+        // The next change triggers another request.
       }
     }, COUNT_EVERY * (0.7 + 0.6 * Math.random()));
   }
@@ -216,7 +216,7 @@ export function report() {
     return `${path}?${query}`;
   };
 
-  /** Reads everything anew. */
+  /** Reads all data again. */
   async function reload() {
     const [orders, stock, purses, numbers] = await Promise.all([
       read(ordersPath(part.get("cursor"))),
@@ -283,10 +283,10 @@ export function report() {
   for (const button of document.querySelectorAll("[data-init]")) {
     button.addEventListener("click", () => busy(button, async () => {
       const { problem } = await send("POST", "/init-data");
-      // It goes with the list that was empty.
+      // The button disappears with the text of the empty list.
       const error = byId(button.dataset.init);
       if (error) showError(error, problem && sentence(problem));
-      if (!problem) say("The demo data is as at first.");
+      if (!problem) say("The demo data is reset.");
       follower.soon();
     }));
   }
@@ -329,7 +329,7 @@ export function report() {
       event.preventDefault();
       load();
     });
-    // Whoever scrolls gets some more by itself, but can reach the end of the page.
+    // Scrolling loads some more rows automatically, but few enough that the end of the page is reachable.
     new IntersectionObserver((entries) => {
       if (!entries.some((entry) => entry.isIntersecting) || alone === 0 || scrollY === 0) return;
       alone -= 1;

@@ -1,14 +1,14 @@
-// Products and accounts: their rows, their names, and the dialog in which more comes in.
+// Products and accounts: their rows, their names, and the dialog for restocks and top-ups.
 
 import { busy, send, sentence, showError } from "./actions.js";
 import { byId, counted, grouped, setText, short } from "./words.js";
 
 const LENGTH = 1000;
 const NAME_LIMIT = 80;
-// How many rows events may add to a list.
+// The maximum number of rows that events add to a list.
 const ROWS = 50;
 
-/** A list of things with names: its rows, and how one is filled. */
+/** A list of entities with names: its rows, and a function that fills one. */
 function list(rows, template, attribute, fill) {
   const body = () => byId(rows);
   const known = new Map();
@@ -71,7 +71,7 @@ export const accounts = list("accounts", "account-row", "data-account", (row, ac
   accounts.know(account.id, short(account.name, 60));
 });
 
-/** Shows a product or account as it is now; gives its row if something changed. */
+/** Shows the current state of a product or account; returns its row if something changed. */
 export function fillRow(kind, value) {
   const row = kind.rowOf(value.id) ?? kind.add();
   if (!row) return null;
@@ -81,7 +81,7 @@ export function fillRow(kind, value) {
   return before === row.textContent ? null : row;
 }
 
-/** Asks in a dialog how much comes in, and brings it in. */
+/** Asks in a dialog for the amount, and sends the restock or top-up. */
 export function amountDialog(done) {
   const dialog = byId("amount-dialog");
   const [input, error, button] = [byId("amount"), byId("amount-error"), byId("amount-send")];

@@ -1,4 +1,4 @@
-// Numbers and times as people read them, as the server writes them too.
+// Formats numbers and times for people, in the same way as the server.
 
 export const byId = (id) => document.getElementById(id);
 
@@ -8,7 +8,7 @@ export const grouped = (number) => numbers.format(number);
 /** `1 order`, `2 orders`. */
 export const counted = (count, noun) => `${grouped(count)} ${noun}${count === 1 ? "" : "s"}`;
 
-/** How long ago: `12 s`, `3 min`, `2 h`, `4 d`. */
+/** The age of an event: `12 s`, `3 min`, `2 h`, `4 d`. */
 export function ago(millis) {
   const seconds = Math.max(0, Math.floor(millis / 1000));
   if (seconds < 60) return `${seconds} s`;
@@ -25,7 +25,7 @@ const clocks = {
 };
 export const local = (millis, part = "both") => clocks[part].format(new Date(millis));
 
-/** Shows times in the reader's zone; those that are ages say so when pointed at. */
+/** Shows times in the reader's time zone; ages have the time as their tooltip. */
 export function showTimes(root) {
   for (const time of root.querySelectorAll("time[datetime]")) {
     const at = Date.parse(time.dateTime);
@@ -35,7 +35,7 @@ export function showTimes(root) {
   }
 }
 
-/** Sets a text only where it differs, so that nothing is drawn or read out again. */
+/** Sets a text only if it differs, so that nothing is drawn or read out again. */
 export function setText(element, text) {
   const wanted = String(text);
   if (element && element.textContent !== wanted) element.textContent = wanted;

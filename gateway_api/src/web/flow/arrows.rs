@@ -1,4 +1,4 @@
-//! The streams between the services as arrows: who writes, who reads, what waits.
+//! The streams between the services as arrows: writers, readers and backlogs.
 
 use common::{
     contract::streams::{self, topics},
@@ -10,17 +10,17 @@ use crate::{
     web::format::Grouped,
 };
 
-/// Who writes or reads.
+/// A writer or a reader.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Party {
     /// The gateway, for clients.
     Gateway,
-    /// A topic's owner.
+    /// The owner of a topic.
     Owner(Topic),
 }
 
 impl Party {
-    /// Who writes a stream.
+    /// The writer of a stream.
     pub(super) const fn writing(stream: Stream) -> Self {
         match stream.writer() {
             Writer::Clients => Self::Gateway,
@@ -37,33 +37,33 @@ impl Party {
     }
 }
 
-/// All streams from one service to another, with what is under way on them.
+/// All streams from one service to another, with their backlog and rate.
 pub(super) struct Arrow {
     pub(super) from: Party,
     pub(super) to: Party,
     pub(super) names: Vec<&'static str>,
-    /// Not delivered, or not acknowledged.
+    /// The backlog: entries that are not delivered or not acknowledged.
     pub(super) waiting: u64,
-    /// Events a second, where it is known of any of the streams.
+    /// Events per second, if known for one of the streams.
     rate: Option<f64>,
 }
 
-/// How an arrow looks.
+/// The appearance of an arrow.
 pub(super) struct Weight {
     /// `calm`, `busy`, `behind` or `stuck`.
     pub(super) level: &'static str,
-    /// 0 to 4, by what waits.
+    /// 0 to 4, by the backlog.
     pub(super) thickness: u32,
     /// 0 to 3, by the rate.
     pub(super) speed: u32,
 }
 
-/// From the least to the most grave.
+/// In the order of severity.
 pub(super) const LEVELS: [(&str, &str); 4] = [
-    ("calm", "nothing to do"),
-    ("busy", "events move"),
-    ("behind", "a thousand wait"),
-    ("stuck", "some wait, none are taken"),
+    ("calm", "no backlog"),
+    ("busy", "events in flight"),
+    ("behind", "a backlog of a thousand"),
+    ("stuck", "a backlog, and no progress"),
 ];
 
 impl Weight {
@@ -71,7 +71,7 @@ impl Weight {
         let level = match (waiting, rate) {
             (0, Some(rate)) if rate > 0.0 => "busy",
             (0, _) => "calm",
-            // Something waits, and nothing was taken for a second.
+            // There is a backlog, and no entry was delivered for a second.
             (_, Some(rate)) if rate <= 0.0 => "stuck",
             (1_000.., _) => "behind",
             _ => "busy",
@@ -88,7 +88,7 @@ impl Weight {
 }
 
 impl Arrow {
-    /// Names it for the script.
+    /// The name of the arrow for the script.
     pub(super) fn name(&self) -> String {
         arrow_name(self.from, self.to)
     }
@@ -114,7 +114,7 @@ pub(super) fn arrow_name(from: Party, to: Party) -> String {
     format!("{}>{}", from.service(), to.service())
 }
 
-/// `1,200/s`, `0.5/s`, `–/s` while it is not known.
+/// `1,200/s`, `0.5/s`, or `–/s` while the rate is not known.
 pub(super) fn rate_text(rate: Option<f64>) -> String {
     match rate {
         None => "–/s".to_owned(),
@@ -129,12 +129,12 @@ pub(super) fn rate_text(rate: Option<f64>) -> String {
     }
 }
 
-/// How many events the owner of a topic could not handle.
+/// The number of a topic's dead letters.
 pub(super) fn dead_letters(flow: &Flow, topic: Topic) -> u64 {
     flow.dead.iter().filter(|dead| dead.topic == topic.name()).map(|dead| dead.count).sum()
 }
 
-/// What waits for a service on a stream.
+/// The backlog of a service on a stream.
 pub(super) fn waiting(group: &GroupFlow) -> u64 {
     group.lag.saturating_add(group.pending)
 }
@@ -192,12 +192,12 @@ pub(super) fn arrows(readings: &[Reading<'_>]) -> Vec<Arrow> {
     arrows
 }
 
-/// What a stream tells: its name without its topic.
+/// The name of a stream without its topic.
 pub(super) fn action(stream: Stream) -> &'static str {
     stream.key().split_once('_').map_or(stream.key(), |(_, action)| action)
 }
 
-/// How a service gets on with all that it reads: its worst level, and what waits for it.
+/// The state of a service over all its streams: the worst level and the total backlog.
 pub(super) fn standing(arrows: &[Arrow], party: Party) -> (&'static str, u64) {
     let rank = |level: &&str| LEVELS.iter().position(|(it, _)| it == level);
     let theirs = || arrows.iter().filter(|arrow| arrow.to == party);

@@ -1,4 +1,4 @@
-//! `GET /flow` as a page: where events wait, at a glance and in numbers.
+//! `GET /flow` as a page: the backlogs of the services, as a diagram and in numbers.
 
 use common::contract::streams::topics;
 use maud::{Markup, html};
@@ -40,7 +40,7 @@ fn content(flow: &Flow) -> Markup {
         }
         section.card aria-labelledby="picture-heading" {
             header.card-head {
-                h2 #picture-heading { "Where events wait" }
+                h2 #picture-heading { "Backlogs" }
                 ul.legend {
                     @for (level, meaning) in LEVELS {
                         li { span.level data-level=(level) { (level) } " " (meaning) }
@@ -48,15 +48,15 @@ fn content(flow: &Flow) -> Markup {
                 }
             }
             (summary(&arrows))
-            p.hint.scroll-hint { "The picture is wider than the screen: move it sideways." }
-            div.scroll role="region" aria-label="Picture of the flow" tabindex="0" {
+            p.hint.scroll-hint { "The diagram is wider than the screen: scroll sideways." }
+            div.scroll role="region" aria-label="Diagram of the flow" tabindex="0" {
                 (picture::picture(flow, &arrows))
             }
         }
         section.card aria-labelledby="streams-heading" {
             header.card-head {
                 h2 #streams-heading { "Streams and their readers" }
-                p.hint { "Waiting is what was not delivered yet, and what was delivered and is in hand. A number with ~ is an estimate." }
+                p.hint { "The backlog consists of entries that are not delivered yet and of pending entries, which are delivered and not acknowledged. A number with ~ is an estimate." }
             }
             div.scroll role="region" aria-label="Table of the streams" tabindex="0" {
                 (table(&readings))
@@ -65,7 +65,7 @@ fn content(flow: &Flow) -> Markup {
         section.card aria-labelledby="dead-heading" {
             header.card-head {
                 h2 #dead-heading { "Dead letters" }
-                p.hint { "Events that a service could not handle." }
+                p.hint { "Entries that a service could not handle." }
             }
             ul.dead-letters {
                 @for topic in topics::ALL {
@@ -80,7 +80,7 @@ fn content(flow: &Flow) -> Markup {
     }
 }
 
-/// The services in a few lines, where there is no room for the whole picture.
+/// The services in a few lines, for screens without room for the diagram.
 fn summary(arrows: &[Arrow]) -> Markup {
     html! {
         ul.flow-summary {
@@ -99,14 +99,14 @@ fn summary(arrows: &[Arrow]) -> Markup {
 fn table(readings: &[Reading<'_>]) -> Markup {
     html! {
         table.flow-table #flow-table {
-            caption.visually-hidden { "What waits on each stream for each of its readers" }
+            caption.visually-hidden { "The backlog of each reader of each stream" }
             thead {
                 tr {
                     th scope="col" { "Stream" }
                     th scope="col" { "From" }
                     th scope="col" { "To" }
                     th.num scope="col" { "Not delivered" }
-                    th.num scope="col" { "In hand" }
+                    th.num scope="col" { "Pending" }
                     th.num scope="col" { "Rate" }
                     th.num scope="col" { "Entries" }
                     th.num scope="col" { "Instances" }

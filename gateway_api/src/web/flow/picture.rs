@@ -15,7 +15,7 @@ const INVENTORY: Party = Party::Owner(topics::INVENTORY);
 const ACCOUNT: Party = Party::Owner(topics::ACCOUNT);
 const MESSAGE: Party = Party::Owner(topics::MESSAGE);
 
-/// How large the box of a service is.
+/// The size of the box of a service.
 const BOX_SIZE: (i32, i32) = (180, 84);
 
 /// The left upper corner of each service's box.
@@ -27,7 +27,7 @@ const BOX_POSITIONS: [(Party, i32, i32); 5] = [
     (MESSAGE, 1170, 244),
 ];
 
-/// Where an arrow runs: its path, where and in which direction it ends, and where its label is.
+/// The course of an arrow: its path, the position and direction of its end, and the position of its label.
 struct Course {
     from: Party,
     to: Party,
@@ -46,7 +46,7 @@ const fn course(
     Course { from, to, path, end, label }
 }
 
-/// Drawn by hand, so that no label lies on a line.
+/// Placed by hand, so that no label covers a line.
 const COURSES: [Course; 13] = [
     course(
         GATEWAY,
@@ -87,7 +87,7 @@ const COURSES: [Course; 13] = [
     course(ACCOUNT, MESSAGE, "M970 286H1156", (1166, 286, 0), (1068, 244, "middle")),
 ];
 
-/// The picture. The table below it says the same in words.
+/// The diagram. The table below it has the same data.
 pub(super) fn picture(flow: &Flow, arrows: &[Arrow]) -> Markup {
     html! {
         svg.flow-picture #flow-picture viewBox="0 0 1370 684" role="img"
@@ -154,7 +154,7 @@ fn service(flow: &Flow, party: Party, (x, y): (i32, i32), arrows: &[Arrow]) -> M
                     tspan.waiting { (Grouped(waiting)) } " waiting"
                 }
             }
-            // In a place of its own: one sees at once that something could not be handled.
+            // At a position of its own, so that dead letters are seen at once.
             g.dead visibility=[(dead == 0).then_some("hidden")] {
                 rect x=(x + 22) y=(y + 62) width=(BOX_SIZE.0 - 44) height="20" rx="10" {}
                 text x=(middle) y=(y + 77) text-anchor="middle" {

@@ -15,28 +15,28 @@ use crate::{
     web::format::{self, quantities},
 };
 
-/// How many characters of a name the page shows.
+/// The number of characters of a name that the page shows.
 pub(super) const NAME_LIMIT: usize = 100;
 
-/// The data of the page. What is not the order's own may be in a Redis that cannot be read: the page
-/// is shown without it.
+/// The data of the page. All but the order itself may be in a Redis that cannot be read; the page is then
+/// shown without it.
 pub(crate) struct OrderFacts {
     pub(crate) order: Order,
     /// The ordered products that exist, by their ids.
     pub(crate) products: Option<Vec<Product>>,
     pub(crate) account: Payer,
-    /// Orders that stand before this one in lines.
+    /// The orders before this one in the backorder queues.
     pub(crate) ahead: Vec<(ProductId, Ahead)>,
-    /// The messages about it, and whether these are all of them.
+    /// The messages about the order, and whether the list is complete.
     pub(crate) messages: Option<(Vec<MessageSent>, bool)>,
     pub(crate) now: Millis,
 }
 
-/// The account of the customer who ordered.
+/// The account of the order's customer.
 pub(crate) enum Payer {
     Known(Account),
     Unknown,
-    /// The visitor may not look at accounts.
+    /// The visitor may not see accounts.
     Hidden,
     Unread,
 }
@@ -60,13 +60,13 @@ impl OrderFacts {
         self.products.iter().flatten().find(|product| product.id == *id)
     }
 
-    /// How many of the ordered products do not exist, as far as that is known.
+    /// The known number of ordered products that do not exist.
     pub(crate) fn missing_products(&self) -> usize {
         let ordered = quantities(&self.order).into_keys();
         ordered.filter(|id| self.products.is_some() && self.product(id).is_none()).count()
     }
 
-    /// What a product is called; its id where it has no name.
+    /// The name of a product, or its id if it has no name.
     pub(crate) fn name_of(&self, id: &ProductId) -> String {
         let name = self.product(id).map_or(id.as_str(), |product| &product.name);
         format::short(name, NAME_LIMIT)

@@ -1,4 +1,4 @@
-//! `GET /order/{id}` as a page: what an order waits for, its history, the messages to its customer.
+//! `GET /order/{id}` as a page: the next step of an order, its history, the messages to its customer.
 
 use common::contract::ids::OrderId;
 use maud::{Markup, html};
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// The page; its script follows changes from this position on.
+/// The page; its script follows changes from this position.
 pub(crate) fn page(facts: &OrderFacts, visitor: &Visitor, position: Option<String>) -> Page {
     let frame = Frame {
         title: format!("Order {}", short(facts.order.id)),
@@ -47,22 +47,22 @@ fn content(facts: &OrderFacts, visitor: &Visitor) -> Markup {
         div.columns.story-columns {
             div.wide {
                 section.card.next aria-labelledby="next-heading" {
-                    h2 #next-heading { "What happens next" }
+                    h2 #next-heading { "Next step" }
                     div #next data-swap { (waiting::next(facts, visitor)) }
                     p.error #next-error role="alert" hidden {}
                 }
                 section.card aria-labelledby="story-heading" {
-                    h2 #story-heading { "Its story" }
+                    h2 #story-heading { "History" }
                     div #story data-swap { (timeline::timeline(order)) }
                 }
             }
             div.side {
                 section.card aria-labelledby="facts-heading" {
-                    h2 #facts-heading { "What was ordered" }
+                    h2 #facts-heading { "Details" }
                     div #facts data-swap { (ordered(facts)) }
                 }
                 section.card aria-labelledby="messages-heading" {
-                    h2 #messages-heading { "What the customer was told" }
+                    h2 #messages-heading { "Messages to the customer" }
                     div #messages data-swap { (messages(facts)) }
                 }
             }
@@ -100,7 +100,7 @@ fn ordered(facts: &OrderFacts) -> Markup {
             thead {
                 tr {
                     th scope="col" { "Product" }
-                    th.num scope="col" { "Pieces" }
+                    th.num scope="col" { "Quantity" }
                     th.num scope="col" { "Price now" }
                 }
             }
@@ -112,7 +112,7 @@ fn ordered(facts: &OrderFacts) -> Markup {
                             span.sub {
                                 (id)
                                 @match facts.product(id) {
-                                    Some(product) => { " · " (Grouped(product.amount)) " on hand" }
+                                    Some(product) => { " · " (Grouped(product.amount)) " available" }
                                     None if products.is_some() => " · does not exist",
                                     None => " · cannot be read at the moment",
                                 }
@@ -147,7 +147,7 @@ fn messages(facts: &OrderFacts) -> Markup {
             None => p.empty { "The messages cannot be read at the moment." },
             Some((messages, complete)) => {
                 @if messages.is_empty() {
-                    p.empty { "Nothing yet." }
+                    p.empty { "No messages yet." }
                 }
                 @if !complete {
                     p.hint { "Messages about earlier attempts are not shown." }

@@ -1,4 +1,4 @@
-//! The steps of an order as a timeline with a lane for each service that takes part.
+//! The steps of an order as a timeline, with a lane for each participating service.
 
 use common::{
     contract::{
@@ -53,12 +53,12 @@ pub(super) fn timeline(order: &Order) -> Markup {
         @if let Some(omitted) = order.omitted {
             p.hint #omitted {
                 "After the first step, " (format::counted(u64::from(omitted), "step"))
-                " of earlier attempts are not kept."
+                " of earlier attempts are omitted."
             }
         }
         @if let Some(resent) = order.resent {
             p.hint {
-                "No answer came: the order was sent again "
+                "An answer is overdue: the order was resent "
                 (format::counted(u64::from(resent.times), "time"))
                 ", last at " (clock(resent.at, "both")) "."
             }
@@ -66,10 +66,10 @@ pub(super) fn timeline(order: &Order) -> Markup {
     }
 }
 
-/// How long after the steps before it a step came, in words; `None` for the first.
+/// The time between a step and the previous one, in words; `None` for the first.
 fn after(step: &Step, before: &[Step]) -> Option<String> {
-    // A step's time is when it became known, and one that became known late says nothing of how
-    // long it took, nor of how long the next one did.
+    // The time of a step is the time of its arrival at order_service. If a step arrived late, neither its
+    // duration nor that of the next one is known.
     if step.late.is_some() {
         return Some("known late".to_owned());
     }
@@ -77,7 +77,7 @@ fn after(step: &Step, before: &[Step]) -> Option<String> {
     Some(format!("+ {}", format::took(step.at.saturating_sub(last))))
 }
 
-/// Whose decision a step was.
+/// The service that decided a step.
 fn decider(step: &Step, before: &[Step]) -> Topic {
     match step.status {
         OrderStatus::Pending
@@ -86,7 +86,7 @@ fn decider(step: &Step, before: &[Step]) -> Topic {
         | OrderStatus::Cancelled => topics::ORDER,
         OrderStatus::OutOfStock | OrderStatus::PaymentRequired => topics::INVENTORY,
         OrderStatus::InsufficientFund | OrderStatus::ToBeShipped => topics::ACCOUNT,
-        // Stock is checked first: what had been reserved was turned down by the account.
+        // Stock is checked first: after a reservation, the account refused.
         OrderStatus::Rejected => {
             let reserved =
                 |it: &Step| (it.attempt, it.status) == (step.attempt, OrderStatus::PaymentRequired);
@@ -95,21 +95,23 @@ fn decider(step: &Step, before: &[Step]) -> Topic {
     }
 }
 
-/// A step in a sentence.
+/// The description of a step.
 fn what(step: &Step) -> &'static str {
     match step.status {
         OrderStatus::Pending if step.attempt > 1 => {
-            "The customer pays again: it is tried once more."
+            "The customer pays again: a new attempt begins."
         }
         OrderStatus::Pending => "The order is accepted and stored.",
-        OrderStatus::OutOfStock => "Not all pieces are on hand. It joins the line.",
-        OrderStatus::PaymentRequired => "All pieces are reserved.",
-        OrderStatus::InsufficientFund => "The balance is too low. The pieces are given back.",
-        OrderStatus::ToBeShipped => "The money is taken.",
-        OrderStatus::Shipped => "It left the house.",
-        OrderStatus::Completed => "It arrived.",
-        OrderStatus::Rejected => "It cannot be filled. Nothing is taken.",
-        OrderStatus::Cancelled => "It is called off. What it held and cost is given back.",
+        OrderStatus::OutOfStock => "Stock is short. The order is a backorder now.",
+        OrderStatus::PaymentRequired => "The stock is reserved.",
+        OrderStatus::InsufficientFund => "The balance is too low. The stock is released.",
+        OrderStatus::ToBeShipped => "The payment is accepted.",
+        OrderStatus::Shipped => "The order is shipped.",
+        OrderStatus::Completed => "The order is delivered.",
+        OrderStatus::Rejected => "The order cannot be filled. No payment is taken.",
+        OrderStatus::Cancelled => {
+            "The order is cancelled. Its stock is released and its payment refunded."
+        }
     }
 }
 
@@ -140,7 +142,7 @@ mod tests {
         let reserved = [step(OrderStatus::Pending, 1), step(OrderStatus::PaymentRequired, 1)];
         assert_eq!(decider(&rejected, &reserved[..1]), topics::INVENTORY);
         assert_eq!(decider(&rejected, &reserved), topics::ACCOUNT);
-        // In the second attempt the stock is checked anew.
+        // The second attempt begins with another check of the stock.
         assert_eq!(decider(&step(OrderStatus::Rejected, 2), &reserved), topics::INVENTORY);
     }
 }

@@ -1,4 +1,4 @@
-//! What an order waits for, in words, and the buttons that move it on.
+//! The next step of an order, in words, and the buttons for it.
 
 use common::contract::{ids::ProductId, order::Order, order_status::OrderStatus};
 use maud::{Markup, html};
@@ -10,7 +10,7 @@ use crate::{
     web::format::{self, Grouped, quantities},
 };
 
-/// What the order waits for, and the buttons.
+/// The next step of the order, and the buttons.
 pub(super) fn next(facts: &OrderFacts, visitor: &Visitor) -> Markup {
     let order = &facts.order;
     html! {
@@ -38,7 +38,7 @@ pub(super) fn next(facts: &OrderFacts, visitor: &Visitor) -> Markup {
     }
 }
 
-/// Whether an order with a status that fits takes the action: it is tried only so often.
+/// Whether an order with a suitable status permits the action: the number of attempts is limited.
 fn takes(order: &Order, action: &str) -> bool {
     action != "pay" || order.attempt < order.attempt_limit()
 }
@@ -47,17 +47,17 @@ fn action_label(action: &str) -> &'static str {
     match action {
         "pay" => "Pay again",
         "ship" => "Mark as shipped",
-        "complete" => "Mark as arrived",
+        "complete" => "Mark as delivered",
         _ => "Cancel the order",
     }
 }
 
-/// A product of which there are too few on hand.
+/// A product of which too few are available.
 struct Lack<'a> {
     product: &'a ProductId,
     /// The quantity that is missing for this order alone.
     pieces: u64,
-    /// The quantity that has to come in before this order can be filled.
+    /// The quantity that must be restocked before this order can be filled.
     to_bring: u64,
     ahead: Option<Ahead>,
 }
@@ -80,7 +80,7 @@ fn lacking(facts: &OrderFacts) -> Vec<Lack<'_>> {
     lacks
 }
 
-/// How much the customer's balance lacks for an order that was not paid.
+/// The amount that the customer's balance lacks for an unpaid order.
 fn missing(facts: &OrderFacts) -> Option<u64> {
     if facts.order.status != OrderStatus::InsufficientFund {
         return None;
@@ -92,23 +92,23 @@ fn missing(facts: &OrderFacts) -> Option<u64> {
 fn words_for(facts: &OrderFacts, visitor: &Visitor) -> Markup {
     let order = &facts.order;
     match order.status {
-        OrderStatus::Pending => sentence("inventory_service looks for its pieces."),
+        OrderStatus::Pending => sentence("inventory_service checks the stock."),
         OrderStatus::PaymentRequired => {
-            sentence("Its pieces are reserved. account_service takes the money.")
+            sentence("The stock is reserved. account_service takes the payment.")
         }
         OrderStatus::OutOfStock => out_of_stock(facts),
         OrderStatus::InsufficientFund => insufficient_fund(facts),
         OrderStatus::ToBeShipped => {
-            sentence("It is paid, its pieces are reserved. The warehouse sends it off.")
+            sentence("The order is paid and its stock is reserved. The warehouse ships it next.")
         }
-        OrderStatus::Shipped => sentence("It is on its way to the customer."),
-        OrderStatus::Completed => sentence("Nothing: it arrived."),
-        OrderStatus::Cancelled => sentence("Nothing: it is called off."),
+        OrderStatus::Shipped => sentence("The order is on its way to the customer."),
+        OrderStatus::Completed => sentence("None: the order is delivered."),
+        OrderStatus::Cancelled => sentence("None: the order is cancelled."),
         OrderStatus::Rejected => rejected(facts, visitor),
     }
 }
 
-/// Why it was rejected, and what somebody who may define what it lacks can do.
+/// The reason of a rejection, and a hint for visitors who may define the missing product or customer.
 fn rejected(facts: &OrderFacts, visitor: &Visitor) -> Markup {
     let products = facts.missing_products();
     let missing = if products > 0 && visitor.offers("restock") {
@@ -120,7 +120,7 @@ fn rejected(facts: &OrderFacts, visitor: &Visitor) -> Markup {
     };
     html! {
         p {
-            "Nothing: it cannot be filled" @if let Some(reason) = &facts.order.reason { ", for " (reason) } "."
+            "None: the order cannot be filled" @if let Some(reason) = &facts.order.reason { ", for " (reason) } "."
         }
         @if let Some((what, call)) = missing {
             p {
@@ -138,18 +138,18 @@ fn sentence(text: &str) -> Markup {
 
 fn out_of_stock(facts: &OrderFacts) -> Markup {
     html! {
-        p { "It waits for stock, and goes on by itself as soon as it is its turn and all is on hand." }
+        p { "The order waits for stock. It continues automatically when it is first in each queue and all stock is available." }
         ul.waits {
             @for lack in lacking(facts) {
                 li {
                     @if lack.pieces > 0 {
                         b { (Grouped(lack.pieces)) " more of " (facts.name_of(lack.product)) }
                     } @else {
-                        b { "Its turn for " (facts.name_of(lack.product)) }
+                        b { "First place for " (facts.name_of(lack.product)) }
                     }
                     " (" (lack.product) ")"
                     @match lack.ahead {
-                        Some(Ahead::Few { orders: 0, .. }) => "; it is the first in line",
+                        Some(Ahead::Few { orders: 0, .. }) => "; it is first in the queue",
                         Some(Ahead::Few { orders, pieces }) => {
                             "; " (format::counted(orders, "order")) " for " (format::counted(pieces, "piece"))
                             @if orders == 1 { " waits" } @else { " wait" } " before it"
@@ -169,12 +169,12 @@ fn insufficient_fund(facts: &OrderFacts) -> Markup {
         p {
             @match (missing(facts), order.order_total, facts.account.account()) {
                 (Some(missing), Some(total), Some(account)) => {
-                    "It costs " b { (Grouped(total)) } ", the balance is " b { (Grouped(account.balance)) }
+                    "The order costs " b { (Grouped(total)) } ", the balance is " b { (Grouped(account.balance)) }
                     ": " b { (Grouped(missing)) } " are missing. Top up, then pay again."
                 }
-                (None, Some(_), Some(_)) => "The balance covers it now. Pay again to try it once more.",
+                (None, Some(_), Some(_)) => "The balance covers the order now. Pay again to retry the payment.",
                 _ => {
-                    @if let Some(reason) = &order.reason { "It was not paid: " (reason) ". " }
+                    @if let Some(reason) = &order.reason { "The order was not paid: " (reason) ". " }
                     "Top up and pay again."
                 }
             }

@@ -18,10 +18,10 @@ pub(crate) struct ReportFacts {
     pub(crate) older: Option<String>,
     pub(crate) names: Names,
     pub(crate) counts: Vec<(OrderStatus, u64)>,
-    /// `None` where they cannot be read: the page is shown without them.
+    /// `None` if they cannot be read: the page is shown without them.
     pub(crate) products: Option<Vec<Product>>,
     pub(crate) more_products: Option<String>,
-    /// As the products.
+    /// `None` as for the products.
     pub(crate) accounts: Option<Vec<Account>>,
     pub(crate) more_accounts: Option<String>,
     pub(crate) choices: Vec<Account>,

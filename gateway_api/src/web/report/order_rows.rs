@@ -15,12 +15,12 @@ use maud::{Markup, html};
 
 use crate::web::format::{self, Grouped, badge, quantities};
 
-/// How many of an order's products a row names.
+/// The number of an order's products that a row names.
 const NAMED_PRODUCTS: usize = 4;
-/// How many characters of a name a row shows.
+/// The number of characters of a name that a row shows.
 const NAME_LIMIT: usize = 60;
 
-/// What customers and products are called.
+/// The names of customers and products.
 #[derive(Default)]
 pub(crate) struct Names {
     customers: HashMap<CustomerId, String>,
@@ -72,7 +72,7 @@ fn products(order: &Order, names: &Names) -> String {
     text.join(", ")
 }
 
-/// What a row shows; the empty one is the template from which the script makes rows.
+/// The content of a row; the default is the template from which the script makes rows.
 #[derive(Default)]
 pub(crate) struct Row {
     id: String,

@@ -1,4 +1,4 @@
-//! The orders in the report, and what filters them.
+//! The orders in the report, and their filters.
 
 use common::contract::{ids::CustomerId, order_status::OrderStatus};
 use maud::{Markup, html};
@@ -61,7 +61,7 @@ pub(super) fn section(report: &ReportFacts, visitor: &Visitor) -> Markup {
     }
 }
 
-/// How many orders have each status; each leads to those. They count the orders of all customers.
+/// The number of orders of all customers with each status, with links to them.
 fn chips(report: &ReportFacts, visitor: &Visitor, total: u64) -> Markup {
     let ReportQuery { customer_id, status, .. } = &report.query;
     let chip = |filter: Option<OrderStatus>, name: &str, label: &str, actions: &str, count| {
@@ -79,7 +79,7 @@ fn chips(report: &ReportFacts, visitor: &Visitor, total: u64) -> Markup {
         nav aria-label="Orders by status" {
             ul.chips #counts {
                 li { (chip(None, "", "All", "", total)) }
-                // A customer sees no numbers, which are those of all; the script needs the rest.
+                // Customers see no numbers, because these count all customers; the script needs the rest.
                 @for status in OrderStatus::ALL {
                     @let count = report.counts.iter().find(|(it, _)| *it == status).map_or(0, |it| it.1);
                     @let actions = visitor.actions(status).join(" ");

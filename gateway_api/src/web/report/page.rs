@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// The page; its script follows changes from this position on.
+/// The page; its script follows changes from this position.
 pub(crate) fn page(report: &ReportFacts, visitor: &Visitor, position: Option<String>) -> Page {
     let frame = Frame {
         title: "Report".to_owned(),
@@ -50,14 +50,14 @@ fn content(report: &ReportFacts, visitor: &Visitor) -> Markup {
     }
 }
 
-/// The orders of the guide: what to press, and what becomes of it on fresh data.
+/// The orders of the guide: the products, the label, and the result on fresh data.
 const GUIDE: [(&str, &str, &str); 3] = [
     ("201 204", "201 + 204", "900 of 1,000: to be shipped"),
     ("201 204 205", "201 + 204 + 205", "1,200: insufficient funds"),
-    ("201 201 201 201 201 201", "6 × 201", "more than there are: out of stock"),
+    ("201 201 201 201 201 201", "6 × 201", "more than available: out of stock"),
 ];
 
-/// Whether somebody may place the guide's orders.
+/// Whether the visitor may place the guide's orders.
 fn is_for_guide(visitor: &Visitor) -> bool {
     visitor.offers("order") && visitor.limited_to().is_none_or(|own| own.as_str() == "101")
 }
@@ -98,7 +98,7 @@ fn stepper_template(visitor: &Visitor) -> Markup {
     }
 }
 
-/// Asks how much comes in: pieces of a product, or money.
+/// The dialog for the amount of a restock or a top-up.
 fn amount_dialog() -> Markup {
     html! {
         dialog #amount-dialog aria-labelledby="amount-title" {

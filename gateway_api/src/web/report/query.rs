@@ -3,27 +3,27 @@
 use common::contract::{ids::CustomerId, order_status::OrderStatus};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
-/// The query of the report's page. Forms send what was left open as empty text.
+/// The query of the report's page. Forms send empty fields as empty text.
 #[derive(Deserialize, Debug, Default)]
 pub(crate) struct ReportQuery {
     /// Only orders of this customer.
     #[serde(default, deserialize_with = "open")]
     pub(crate) customer_id: Option<CustomerId>,
-    /// Only orders that have this status.
+    /// Only orders with this status.
     #[serde(default, deserialize_with = "open")]
     pub(crate) status: Option<OrderStatus>,
-    /// Orders from here on.
+    /// The cursor of the first order.
     #[serde(default, deserialize_with = "open")]
     pub(crate) cursor: Option<String>,
-    /// Products from here on.
+    /// The position of the first product.
     #[serde(default, deserialize_with = "open")]
     pub(crate) products: Option<String>,
-    /// Accounts from here on.
+    /// The position of the first account.
     #[serde(default, deserialize_with = "open")]
     pub(crate) accounts: Option<String>,
 }
 
-/// Empty text is nothing.
+/// Reads empty text as `None`.
 fn open<'de, D: Deserializer<'de>, T: DeserializeOwned>(text: D) -> Result<Option<T>, D::Error> {
     let text = String::deserialize(text)?;
     if text.is_empty() {
@@ -38,7 +38,7 @@ impl ReportQuery {
         &["customer_id", "status", "cursor", "products", "accounts"]
     }
 
-    /// The report with these orders only.
+    /// The URL of the report with only these orders.
     pub(super) fn filtered(customer: Option<&CustomerId>, status: Option<OrderStatus>) -> String {
         let mut query = Vec::new();
         query.extend(customer.map(|customer| format!("customer_id={customer}")));
@@ -46,7 +46,7 @@ impl ReportQuery {
         if query.is_empty() { "/report".to_owned() } else { format!("/report?{}", query.join("&")) }
     }
 
-    /// The same report with one more parameter.
+    /// The URL of the same report with one more parameter.
     pub(super) fn and(&self, name: &str, value: &str) -> String {
         let path = Self::filtered(self.customer_id.as_ref(), self.status);
         let separator = if path.contains('?') { '&' } else { '?' };

@@ -15,7 +15,7 @@ pub(super) fn products(report: &ReportFacts, visitor: &Visitor) -> Markup {
             header.card-head {
                 h2 #products-heading { "Products" }
                 p.legend aria-hidden="true" {
-                    span.key.on-hand { "on hand" } span.key.held { "reserved" } span.key.sold { "sold" }
+                    span.key.on-hand { "available" } span.key.held { "reserved" } span.key.sold { "sold" }
                 }
             }
             form #order-form novalidate {
@@ -44,12 +44,12 @@ pub(super) fn products(report: &ReportFacts, visitor: &Visitor) -> Markup {
     }
 }
 
-/// Where there are no products an order ends `rejected`, so the first step is offered here.
+/// Without products all orders end `rejected`, so the demo data is offered here.
 fn no_products(visitor: &Visitor) -> Markup {
     nothing_yet(visitor, "products", "There are no products yet, so no order can be filled.", true)
 }
 
-/// A list without which orders end `rejected` is empty; `offers` says whether the demo data is offered here.
+/// The text for an empty list without which orders end `rejected`; `offers`: the demo data is offered here.
 fn nothing_yet(visitor: &Visitor, list: &str, text: &str, offers: bool) -> Markup {
     let error = format!("load-{list}-error");
     html! {
@@ -65,7 +65,7 @@ fn nothing_yet(visitor: &Visitor, list: &str, text: &str, offers: bool) -> Marku
     }
 }
 
-/// What completes an order besides the products: only with the script.
+/// The rest of the form to order, which needs the script.
 fn order_fields(visitor: &Visitor) -> Markup {
     html! {
         div.order-fields.needs-script hidden[!visitor.offers("order")] {
@@ -115,7 +115,7 @@ pub(super) fn customers(report: &ReportFacts, visitor: &Visitor) -> Markup {
     }
 }
 
-/// Where there are no products either, they offer the demo data.
+/// Without products, their list offers the demo data already.
 fn no_customers(report: &ReportFacts, visitor: &Visitor) -> Markup {
     let has_products = report.products.as_ref().is_some_and(|it| !it.is_empty());
     nothing_yet(

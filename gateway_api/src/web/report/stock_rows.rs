@@ -5,9 +5,9 @@ use maud::{Markup, html};
 
 use crate::web::format::{self, Grouped};
 
-/// How long a bar is, in its own units.
+/// The length of a bar, in its own units.
 const BAR_LENGTH: u64 = 1_000;
-/// How many characters of a name a row shows.
+/// The number of characters of a name that a row shows.
 const NAME_LIMIT: usize = 80;
 
 /// A product; without one, the template from which the script makes rows.
@@ -27,7 +27,7 @@ pub(crate) fn product_row(product: Option<&Product>) -> Markup {
             td.p-stock {
                 (bar([number(|it| it.amount), held, number(|it| it.sold)]))
                 span.sub {
-                    span { b.p-amount { (Grouped(number(|it| it.amount))) } " on hand, " }
+                    span { b.p-amount { (Grouped(number(|it| it.amount))) } " available, " }
                     span { b.p-held { (Grouped(held)) } " reserved, " }
                     span { b.p-sold { (Grouped(number(|it| it.sold))) } " sold" }
                     span.p-line hidden[waiting == 0] {
@@ -40,19 +40,19 @@ pub(crate) fn product_row(product: Option<&Product>) -> Markup {
     }
 }
 
-/// What is on hand, reserved and sold, as parts of a bar. The numbers stand beside it.
+/// Available, reserved and sold stock as parts of a bar. The numbers are beside the bar.
 fn bar(parts: [u64; 3]) -> Markup {
-    let [on_hand, held, sold] = spans(parts);
+    let [available, held, sold] = spans(parts);
     html! {
         svg.bar viewBox={ "0 0 " (BAR_LENGTH) " 8" } preserveAspectRatio="none" aria-hidden="true" {
-            rect.on-hand x=(on_hand.0) width=(on_hand.1) height="8" {}
+            rect.on-hand x=(available.0) width=(available.1) height="8" {}
             rect.held x=(held.0) width=(held.1) height="8" {}
             rect.sold x=(sold.0) width=(sold.1) height="8" {}
         }
     }
 }
 
-/// Where each part begins and how long it is.
+/// The start and the length of each part.
 fn spans(parts: [u64; 3]) -> [(u64, u64); 3] {
     let all: u128 = parts.iter().map(|part| u128::from(*part)).sum();
     let mut before: u128 = 0;

@@ -1,4 +1,4 @@
-//! What customers reach: their own.
+//! Customers access only their own data.
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ async fn with_orders() -> (Site, [String; 2]) {
 }
 
 #[tokio::test]
-async fn another_customers_order_is_a_404_as_if_there_were_none() {
+async fn another_customers_order_is_a_404_like_an_unknown_one() {
     let (site, [own, others]) = with_orders().await;
     let token = site.token_of("101", OWN);
     for (method, step) in [(Method::GET, ""), (Method::DELETE, ""), (Method::POST, "/pay")] {
@@ -33,16 +33,16 @@ async fn another_customers_order_is_a_404_as_if_there_were_none() {
             site.ask(&token, method.clone(), &path, &Value::Null).await
         };
         let refused = assert_problem(&name, &call(&others).await, 404, "not-found");
-        let none = format!("/order/{}", super::NOBODYS_ORDER);
+        let none = format!("/order/{}", super::UNKNOWN_ORDER);
         let unknown = assert_problem(&name, &call(&none).await, 404, "not-found");
-        // Nothing but the id tells them apart.
-        let (id, nobodys) = (others.replace("/order/", ""), super::NOBODYS_ORDER);
-        assert_eq!(refused.to_string().replace(&id, nobodys), unknown.to_string(), "{name}");
+        // The answers differ only in the id.
+        let (id, no_order) = (others.replace("/order/", ""), super::UNKNOWN_ORDER);
+        assert_eq!(refused.to_string().replace(&id, no_order), unknown.to_string(), "{name}");
     }
     let admin = site.token("admin");
     let order = site.ask(&admin, Method::GET, &others, &Value::Null).await.json();
     assert_ne!(order["status"], "cancelled", "{order}");
-    // Their own they reach.
+    // Access to their own data succeeds.
     let answer = site.ask(&token, Method::GET, &own, &Value::Null).await;
     assert_eq!((answer.status, &answer.json()["customer_id"]), (StatusCode::OK, &json!("101")));
     let answer = site.ask(&token, Method::DELETE, &own, &Value::Null).await;
@@ -50,7 +50,7 @@ async fn another_customers_order_is_a_404_as_if_there_were_none() {
 }
 
 #[tokio::test]
-async fn a_customer_is_forbidden_what_is_anothers_or_not_for_customers() {
+async fn customers_get_a_403_for_data_of_others_and_for_operators_routes() {
     let (site, [own, _]) = with_orders().await;
     let account =
         |email: &str, balance: u64| json!({ "name": "A", "email": email, "balance": balance });
@@ -74,7 +74,7 @@ async fn a_customer_is_forbidden_what_is_anothers_or_not_for_customers() {
         (Method::POST, "/init-data", none.clone(), ""),
     ];
     let token = site.token_of("101", OWN);
-    // Browsers ask for all scopes, and a provider may give them to a customer.
+    // Browsers request all scopes, and a provider may grant them to a customer.
     let with_admin = site.token_of("101", &format!("{OWN} admin"));
     for (method, path, body, field) in rows {
         for token in [&token, &with_admin] {
@@ -82,7 +82,7 @@ async fn a_customer_is_forbidden_what_is_anothers_or_not_for_customers() {
             let answer = site.ask(token, method.clone(), path, &body).await;
             let problem = assert_problem(&name, &answer, 403, "forbidden");
             assert_eq!(problem["field"].as_str().unwrap_or_default(), field, "{name}: {problem}");
-            // No scope would do, so none is named.
+            // No scope would help, so none is named.
             assert_eq!(problem["scope"], none, "{name}: {problem}");
             assert!(!answer.headers.contains_key("www-authenticate"), "{name}");
         }
@@ -103,7 +103,7 @@ fn texts(list: &Value, name: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn lists_show_customers_their_own_and_addresses_are_whole_only_for_admins() {
+async fn lists_contain_only_own_data_and_addresses_are_complete_only_for_admins() {
     let (site, _) = with_orders().await;
     let get = async |token: &str, path: &str| {
         let answer = site.ask(token, Method::GET, path, &Value::Null).await;
@@ -132,7 +132,7 @@ async fn lists_show_customers_their_own_and_addresses_are_whole_only_for_admins(
         let all = get(&reader, path).await;
         assert_eq!(texts(&all["orders"], "customer_id"), ["103", "101"], "{path}");
     }
-    // Who is a customer and an admin is a customer.
+    // A customer with the scope admin is still a customer.
     let both = site.token_of("101", "admin");
     for path in ["/report", "/accounts"] {
         let own = get(&both, path).await;
@@ -143,7 +143,7 @@ async fn lists_show_customers_their_own_and_addresses_are_whole_only_for_admins(
 }
 
 #[tokio::test]
-async fn the_claim_that_names_a_customer_may_be_another() {
+async fn the_claim_with_the_customer_is_configurable() {
     let site =
         Site::start_with(&[("AUTH_CUSTOMER_CLAIM", "https://orders.example/customer")]).await;
     let claims = site.claims("somebody", "report:read");
@@ -175,12 +175,12 @@ async fn two_callers_may_use_the_same_idempotency_key() {
     let (second, of, is_replayed) = place(carol, "103").await;
     assert_eq!((&of, is_replayed), (&json!("103"), false));
     assert_ne!(first, second);
-    // A subject is the same with another token.
+    // Another token of the same subject.
     assert_eq!(
         place(site.token_of("101", "orders:write"), "101").await,
         (first, json!("101"), true)
     );
-    // Another subject that looks like it is not.
+    // A different subject with a similar name.
     let lookalike = site.signer.token(&site.claims("user-101 ", "orders:write"));
     let (third, _, is_replayed) = place(lookalike, "101").await;
     assert!(third != second && !is_replayed);

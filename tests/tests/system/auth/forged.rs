@@ -1,4 +1,4 @@
-//! Tokens that are not good.
+//! Invalid tokens.
 
 use http::{Method, header};
 use serde_json::{Value, json};
@@ -14,17 +14,17 @@ const REALM: &str = "Bearer realm=\"orders\"";
 /// A name, the headers of a request, and the detail of its refusal, if `WWW-Authenticate` has it.
 type Row = (&'static str, Vec<(&'static str, String)>, Option<&'static str>);
 
-const MALFORMED: &str = "that is not a signed JWT";
-const ALGORITHM: &str = "the token is not signed with an algorithm that is taken here";
+const MALFORMED: &str = "the token is not a signed JWT";
+const ALGORITHM: &str = "the token is not signed with an accepted algorithm";
 const UNKNOWN: &str = "the token is signed with a key that the issuer does not have";
 const SIGNATURE: &str = "the signature of the token is wrong";
-const ISSUER: &str = "the token is of another issuer";
-const OTHER_AUDIENCE: &str = "the token is for another audience";
+const ISSUER: &str = "the token has another issuer";
+const OTHER_AUDIENCE: &str = "the token has another audience";
 const EXPIRED: &str = "the token has expired";
 const NOT_YET: &str = "the token is not valid yet";
-const TIMES: &str = "the token does not say until when it is valid";
+const TIMES: &str = "the token has no valid time of expiry";
 
-/// Tokens that somebody made who has no key, or another one.
+/// Tokens that were made without a key, or with another one.
 fn forged(site: &Site) -> Vec<(&'static str, String, &'static str)> {
     let good = site.claims("operator", "admin");
     let signer = &site.signer;
@@ -55,7 +55,7 @@ fn forged(site: &Site) -> Vec<(&'static str, String, &'static str)> {
         ("a key in the header", pretender.sign(&embedded, &good), SIGNATURE),
         ("another's signature", format!("{stolen}.{signature}"), SIGNATURE),
         ("no signature", format!("{text}."), SIGNATURE),
-        // What is left are whole bytes.
+        // The rest consists of whole bytes.
         ("truncated in the signature", own[..own.len() - 6].to_owned(), SIGNATURE),
         ("truncated before the signature", text.to_owned(), MALFORMED),
         ("truncated in the claims", own[..text.len() - 4].to_owned(), MALFORMED),
@@ -66,7 +66,7 @@ fn forged(site: &Site) -> Vec<(&'static str, String, &'static str)> {
     ]
 }
 
-/// Tokens that the issuer signed, and that are not for this, or not now.
+/// Tokens that the issuer signed for another purpose or for another time.
 fn unfit(site: &Site) -> Vec<(&'static str, String, &'static str)> {
     let good = site.claims("operator", "admin");
     let signed = |claims: &Value| site.signer.token(claims);
@@ -93,15 +93,15 @@ fn unfit(site: &Site) -> Vec<(&'static str, String, &'static str)> {
         ("an ID token", but("typ", json!("ID")), "the token is not an access token"),
         ("a logout token", headed("typ", json!("logout+jwt")), "the token is not an access token"),
         (
-            "something critical",
+            "a critical extension",
             headed("crit", json!(["b64"])),
-            "the header of the token has something critical that is not understood here",
+            "the header of the token requires an extension that is not supported here",
         ),
-        ("nobody's", lacks("sub"), "the token does not say in sub who it is about"),
+        ("without a subject", lacks("sub"), "the token has no valid subject (sub)"),
         (
             "a customer that is none",
             but("customer_id", json!("not one")),
-            "the customer that the token names is not the id of one",
+            "the customer in the token is not a valid customer id",
         ),
         ("too long", but("filler", json!("x".repeat(9_000))), "the token is longer than 8 KiB"),
     ]
@@ -120,7 +120,7 @@ fn other_ways(site: &Site) -> Vec<Row> {
 }
 
 #[tokio::test]
-async fn no_forged_or_unfit_token_is_let_in_and_each_is_told_why() {
+async fn forged_and_unsuitable_tokens_are_refused_with_their_reason() {
     let site = Site::start().await;
     let tokens = forged(&site).into_iter().chain(unfit(&site));
     let rows = tokens.map(|(name, token, why)| -> Row {
@@ -128,7 +128,7 @@ async fn no_forged_or_unfit_token_is_let_in_and_each_is_told_why() {
     });
     for (name, headers, why) in rows.chain(other_ways(&site)) {
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        // What reads, and what would change something.
+        // A read and a write.
         for (method, path) in [(Method::GET, "/report"), (Method::POST, "/init-data")] {
             let name = format!("{name}: {method} {path}");
             let answer = site.send(method, path, &headers, &Value::Null).await;
@@ -161,7 +161,7 @@ async fn no_forged_or_unfit_token_is_let_in_and_each_is_told_why() {
 }
 
 #[tokio::test]
-async fn good_tokens_are_let_in_also_when_clocks_differ_by_less_than_a_minute() {
+async fn valid_tokens_are_accepted_if_clocks_differ_by_less_than_a_minute() {
     let site = Site::start().await;
     let other = Signer::p256("elliptic");
     site.provider.has(&[&site.signer, &other]);

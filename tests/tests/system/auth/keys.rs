@@ -1,4 +1,4 @@
-//! The provider's keys: new ones, unknown ones, and a provider that is away.
+//! The provider's keys: new and unknown ones, and an unavailable provider.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use super::{
     provider::{Fault, Provider, Signer},
 };
 
-/// What the gateway answers to a token with this key.
+/// The gateway's answer to a token with this key.
 async fn shown(site: &Site, signer: &Signer) -> Answer {
     let token = signer.token(&site.claims("operator", "report:read"));
     site.ask(&token, Method::GET, "/report", &Value::Null).await
@@ -30,7 +30,7 @@ async fn assert_refused(site: &Site, signer: &Signer) {
 }
 
 #[tokio::test]
-async fn a_new_key_is_found_with_one_fetch_and_a_flood_of_unknown_ones_causes_no_more() {
+async fn a_new_key_costs_one_fetch_and_a_flood_of_unknown_keys_no_more() {
     let site = Site::start().await;
     let provider: &Provider = &site.provider;
     assert_eq!(provider.fetches(), 1, "before it was ready");
@@ -41,7 +41,7 @@ async fn a_new_key_is_found_with_one_fetch_and_a_flood_of_unknown_ones_causes_no
 
     let new = Signer::p256("second");
     provider.has(&[&new]);
-    // Whoever comes first makes the gateway ask; the others wait for what it hears.
+    // The first request makes the gateway fetch keys; the others wait for the result.
     for answer in shown_together(&site, [&new; 10]).await {
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
@@ -61,19 +61,20 @@ async fn a_new_key_is_found_with_one_fetch_and_a_flood_of_unknown_ones_causes_no
 }
 
 #[tokio::test]
-async fn without_keys_nobody_is_let_in_and_all_are_told_to_come_back() {
+async fn without_keys_all_tokens_get_a_503_with_retry_after() {
     for (fault, reason) in [
-        (Fault::OtherIssuer, "it is the document of another issuer than OIDC_ISSUER"),
+        (Fault::OtherIssuer, "the issuer of the discovery document is not OIDC_ISSUER"),
         (Fault::LargeKeys, "the answer is larger than 262144 bytes"),
-        (Fault::KeysMoved, "it answers 302 Found, and redirects are not followed"),
-        (Fault::DiscoveryMoved, "it answers 302 Found, and redirects are not followed"),
+        (Fault::KeysMoved, "the answer is 302 Found, and redirects are not followed"),
+        (Fault::DiscoveryMoved, "the answer is 302 Found, and redirects are not followed"),
     ] {
         let mut site = Site::start_unready(fault).await;
-        let told = format!("the keys for tokens cannot be had: {}", site.provider.issuer);
+        let report = format!("the token keys cannot be fetched: {}", site.provider.issuer);
         eventually("a warning", SOON, async || {
             let logs = site.system.logs(Service::Gateway);
-            let tells = logs.lines().any(|line| line.contains(&told) && line.contains(reason));
-            if tells { Ok(()) } else { Err(format!("{fault:?}: {logs}")) }
+            let is_logged =
+                logs.lines().any(|line| line.contains(&report) && line.contains(reason));
+            if is_logged { Ok(()) } else { Err(format!("{fault:?}: {logs}")) }
         })
         .await;
         let answer = shown(&site, &site.signer).await;
@@ -83,7 +84,7 @@ async fn without_keys_nobody_is_let_in_and_all_are_told_to_come_back() {
         assert_problem("without a token", &answer, 401, "unauthenticated");
         assert!(!site.system.first(Service::Gateway).is_ready(), "{fault:?}");
         assert_eq!(site.provider.redirected(), 0, "{fault:?}");
-        // As soon as it is as it should be, so is the gateway.
+        // The gateway is ready as soon as the provider is correct.
         site.provider.has_fault(Fault::Nothing);
         site.system.wait_ready().await;
         assert_taken(&site, &site.signer).await;
@@ -91,13 +92,13 @@ async fn without_keys_nobody_is_let_in_and_all_are_told_to_come_back() {
 }
 
 #[tokio::test]
-async fn known_keys_go_on_while_the_provider_is_away() {
+async fn known_keys_stay_valid_while_the_provider_is_away() {
     let mut site = Site::start().await;
     site.provider.be_away(true);
     let new = Signer::ed25519("second");
     site.provider.has(&[&site.signer, &new]);
     assert_taken(&site, &site.signer).await;
-    // This makes the gateway ask, in vain.
+    // This triggers a fetch, which fails.
     assert_refused(&site, &new).await;
     assert!(site.provider.turned_away() >= 1);
     for _ in 0..10 {
@@ -107,7 +108,7 @@ async fn known_keys_go_on_while_the_provider_is_away() {
     assert!(site.system.first(Service::Gateway).is_ready());
 }
 
-/// What the gateway answers to tokens with these keys, all at once.
+/// The gateway's answers to concurrent tokens with these keys.
 async fn shown_together(site: &Site, signers: impl IntoIterator<Item = &Signer>) -> Vec<Answer> {
     let mut asked = JoinSet::new();
     for signer in signers {
@@ -121,7 +122,7 @@ async fn shown_together(site: &Site, signers: impl IntoIterator<Item = &Signer>)
 }
 
 #[tokio::test]
-async fn keys_in_a_file_are_read_again_when_it_changes_and_nonsense_does_not_replace_them() {
+async fn a_changed_key_file_is_read_again_and_an_invalid_one_is_ignored() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keys.json");
     let write = |text: &str| {

@@ -1,4 +1,4 @@
-//! Who is let in, by tokens: the real binaries with `AUTH_MODE=required` and a provider of the test.
+//! Authentication with tokens: the real binaries with `AUTH_MODE=required` and a provider of the test.
 
 mod customers;
 mod forged;
@@ -27,15 +27,15 @@ use system_tests::{Answer, System, request};
 use self::provider::{Fault, Provider, Signer};
 
 const AUDIENCE: &str = "https://orders.example/api";
-/// What the gateway shows order_service: looked for where it must not be.
+/// The secret of the gateway for order_service, which must not appear anywhere.
 const SECRET: &str = "marker-between-secret-0123456789";
-const NOBODYS_ORDER: &str = "01890000-0000-7000-8000-000000000000";
+const UNKNOWN_ORDER: &str = "01890000-0000-7000-8000-000000000000";
 
-/// A system that asks for tokens, with the demo data.
+/// A system that requires tokens, with the demo data.
 struct Site {
     system: System,
     provider: Provider,
-    /// The key that the provider has from the beginning.
+    /// The first key of the provider.
     signer: Signer,
 }
 
@@ -44,14 +44,14 @@ impl Site {
         Self::start_with(&[]).await
     }
 
-    /// With more to tell the gateway.
+    /// A site with more variables for the gateway.
     async fn start_with(more: &[(&str, &str)]) -> Self {
         let mut site = Self::begin(more, Fault::Nothing, true).await;
         site.system.wait_ready().await;
         site
     }
 
-    /// With a provider that is not as it should be, so that the gateway does not become ready.
+    /// A site with a faulty provider, so that the gateway does not become ready.
     async fn start_unready(fault: Fault) -> Self {
         Self::begin(&[], fault, false).await
     }
@@ -73,7 +73,7 @@ impl Site {
         Self { system: System::start_unready(options).await, provider, signer }
     }
 
-    /// The claims of a good token for somebody with these scopes.
+    /// The claims of a valid token with these scopes.
     fn claims(&self, subject: &str, scope: &str) -> Value {
         json!({
             "iss": self.provider.issuer, "aud": AUDIENCE, "sub": subject, "scope": scope,
@@ -81,12 +81,12 @@ impl Site {
         })
     }
 
-    /// A good token of somebody who is no customer.
+    /// A valid token of a caller that is not a customer.
     fn token(&self, scope: &str) -> String {
         self.signer.token(&self.claims("operator", scope))
     }
 
-    /// A good token of a customer.
+    /// A valid token of a customer.
     fn token_of(&self, customer: &str, scope: &str) -> String {
         let claims = self.claims(&format!("user-{customer}"), scope);
         self.signer.token(&with(&claims, "customer_id", json!(customer)))
@@ -121,21 +121,21 @@ fn bearer(token: &str) -> String {
     format!("Bearer {token}")
 }
 
-/// The claims with this one in addition, or instead.
+/// The claims with this claim added or replaced.
 fn with(claims: &Value, name: &str, value: Value) -> Value {
     let mut claims = claims.clone();
     claims[name] = value;
     claims
 }
 
-/// The claims without this one.
+/// The claims without this claim.
 fn without(claims: &Value, name: &str) -> Value {
     let mut claims = claims.clone();
     claims.as_object_mut().expect("claims").remove(name);
     claims
 }
 
-/// The answer is a problem of this kind, and well-formed.
+/// Asserts that the answer is a well-formed problem of this type.
 fn assert_problem(name: &str, answer: &Answer, status: u16, kind: &str) -> Value {
     assert_eq!(answer.status, status, "{name}: {}", answer.text());
     assert_eq!(answer.header("content-type"), "application/problem+json", "{name}");

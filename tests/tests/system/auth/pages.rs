@@ -1,10 +1,10 @@
-//! Pages for those who show a token: kept by nobody.
+//! Pages for callers with a token are not cached.
 
 use http::{Method, StatusCode};
 use serde_json::Value;
 use system_tests::{Answer, order_body};
 
-use super::{NOBODYS_ORDER, Site, bearer};
+use super::{Site, UNKNOWN_ORDER, bearer};
 
 /// The page at that path.
 async fn page(site: &Site, token: &str, path: &str) -> Answer {
@@ -23,15 +23,15 @@ async fn order(site: &Site) -> String {
 }
 
 #[tokio::test]
-async fn what_pages_and_documents_say_of_customers_is_kept_by_no_cache() {
+async fn pages_and_documents_with_data_of_customers_are_not_cached() {
     let site = Site::start().await;
     let order = order(&site).await;
     let (admin, customer) = (site.token("admin"), site.token_of("101", "orders:read report:read"));
-    let nobodys = format!("/order/{NOBODYS_ORDER}");
+    let unknown = format!("/order/{UNKNOWN_ORDER}");
     for (token, path, status) in [
         (&admin, "/report", 200),
         (&admin, &*order, 200),
-        (&admin, &*nobodys, 404),
+        (&admin, &*unknown, 404),
         (&admin, "/report?customer_id=a%20b", 400),
         (&admin, "/flow", 200),
         (&customer, "/report", 200),
@@ -41,7 +41,7 @@ async fn what_pages_and_documents_say_of_customers_is_kept_by_no_cache() {
         let as_page = page(&site, token, path).await;
         let as_document = site.ask(token, Method::GET, path, &Value::Null).await;
         for answer in [&as_page, &as_document] {
-            // The document has no filter to be wrong.
+            // The document has no filter.
             assert!(answer.status == status || status == 400, "{path}: {}", answer.text());
             assert_eq!(answer.header("cache-control"), "no-store", "{path}");
         }

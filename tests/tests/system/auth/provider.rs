@@ -1,4 +1,4 @@
-//! An OpenID provider on loopback: a discovery document, keys, and a token for nobody; counts who asks.
+//! An OpenID provider on loopback: a discovery document and keys, but no token; counts requests.
 
 use std::{
     convert::Infallible,
@@ -75,12 +75,12 @@ impl Signer {
         }
     }
 
-    /// A token as it should be.
+    /// A well-formed token.
     pub(super) fn token(&self, claims: &Value) -> String {
         self.sign(&json!({ "alg": self.algorithm(), "typ": "at+jwt", "kid": self.kid }), claims)
     }
 
-    /// A token with this header, signed with this key whatever the header says.
+    /// A token with this header, signed with this key regardless of the header.
     pub(super) fn sign(&self, header: &Value, claims: &Value) -> String {
         let text = unsigned(header, claims);
         let signature = match &self.pair {
@@ -107,7 +107,7 @@ pub(super) fn with_secret(header: &Value, claims: &Value, secret: &[u8]) -> Stri
     format!("{text}.{}", URL_SAFE_NO_PAD.encode(tag))
 }
 
-/// The provider. It ends with this.
+/// The provider, which ends when this is dropped.
 pub(super) struct Provider {
     pub(super) issuer: String,
     served: Arc<Served>,
@@ -125,18 +125,18 @@ struct Served {
     fault: Mutex<Fault>,
 }
 
-/// What is wrong with its documents.
+/// Faults of its documents.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) enum Fault {
     #[default]
     Nothing,
-    /// The discovery document is another issuer's.
+    /// The discovery document has another issuer.
     OtherIssuer,
-    /// The keys are more than is taken.
+    /// The key set is too large.
     LargeKeys,
-    /// The keys are elsewhere.
+    /// The keys redirect to another address.
     KeysMoved,
-    /// The discovery document is elsewhere.
+    /// The discovery document redirects to another address.
     DiscoveryMoved,
 }
 
@@ -152,38 +152,38 @@ impl Provider {
         provider
     }
 
-    /// From now on it has these keys.
+    /// Replaces the keys.
     pub(super) fn has(&self, keys: &[&Signer]) {
         let keys = keys.iter().map(|key| key.jwk()).collect();
-        *self.served.keys.lock().expect("nobody panicked") = keys;
+        *self.served.keys.lock().expect("no panic") = keys;
     }
 
-    /// How often its keys were fetched.
+    /// The number of fetches of its keys.
     pub(super) fn fetches(&self) -> usize {
         self.served.fetches.load(Ordering::SeqCst)
     }
 
-    /// How often it was asked for tokens.
+    /// The number of requests for tokens.
     pub(super) fn redeemed(&self) -> usize {
         self.served.redeemed.load(Ordering::SeqCst)
     }
 
-    /// How often somebody went where it had led.
+    /// The number of requests that followed a redirect.
     pub(super) fn redirected(&self) -> usize {
         self.served.redirected.load(Ordering::SeqCst)
     }
 
-    /// How often somebody asked in vain while it was away.
+    /// The number of failed requests during an outage.
     pub(super) fn turned_away(&self) -> usize {
         self.served.turned_away.load(Ordering::SeqCst)
     }
 
-    /// From now on this is wrong with it.
+    /// Sets the fault.
     pub(super) fn has_fault(&self, fault: Fault) {
-        *self.served.fault.lock().expect("nobody panicked") = fault;
+        *self.served.fault.lock().expect("no panic") = fault;
     }
 
-    /// Whether it ends each connection without an answer.
+    /// Sets whether each connection ends without an answer.
     pub(super) fn be_away(&self, away: bool) {
         self.served.is_away.store(away, Ordering::SeqCst);
     }
@@ -203,7 +203,7 @@ async fn serve(listener: TcpListener, issuer: String, served: Arc<Served>) -> In
     }
 }
 
-/// One request each connection; whoever sends none, or half of one, gets nothing.
+/// Handles one request per connection; an incomplete request gets no answer.
 async fn answer(mut stream: TcpStream, issuer: &str, served: &Served) {
     if served.is_away.load(Ordering::SeqCst) {
         served.turned_away.fetch_add(1, Ordering::SeqCst);
@@ -217,7 +217,7 @@ async fn answer(mut stream: TcpStream, issuer: &str, served: &Served) {
         }
     }
     let head = String::from_utf8_lossy(&head);
-    let fault = *served.fault.lock().expect("nobody panicked");
+    let fault = *served.fault.lock().expect("no panic");
     let moved = "302 Found\r\nLocation: /moved";
     let (status, body) = match head.split(' ').nth(1) {
         Some("/.well-known/openid-configuration") if fault == Fault::DiscoveryMoved => {
@@ -241,7 +241,7 @@ async fn answer(mut stream: TcpStream, issuer: &str, served: &Served) {
         }
         Some("/keys") => {
             served.fetches.fetch_add(1, Ordering::SeqCst);
-            let keys = served.keys.lock().expect("nobody panicked").clone();
+            let keys = served.keys.lock().expect("no panic").clone();
             let filler = "x".repeat(if fault == Fault::LargeKeys { 256 * 1_024 } else { 0 });
             ("200 OK", json!({ "keys": keys, "filler": filler }))
         }
@@ -253,6 +253,6 @@ async fn answer(mut stream: TcpStream, issuer: &str, served: &Served) {
         "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
          Connection: close\r\n\r\n{body}"
     );
-    // Whoever does not wait for it misses it.
+    // The client may have disconnected.
     let _ = stream.write_all(answer.as_bytes()).await;
 }

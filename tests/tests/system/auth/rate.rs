@@ -1,4 +1,4 @@
-//! How often somebody may ask, wherever from and with whichever of their tokens.
+//! Rates of subjects, over all addresses and tokens.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 use super::{Site, assert_problem, bearer};
 
 #[tokio::test]
-async fn each_subject_has_a_rate_of_its_own_also_on_this_machine_and_with_another_token() {
+async fn each_subject_has_its_own_rate_over_all_its_tokens_also_on_this_machine() {
     let site = Site::start_with(&[("RATE_PER_SUBJECT", "1/s:3")]).await;
     let ask = async |token: &str| site.ask(token, Method::GET, "/orders", &Value::Null).await;
     let both = [site.token_of("101", "orders:read"), site.token_of("101", "admin")];
@@ -31,17 +31,17 @@ async fn each_subject_has_a_rate_of_its_own_also_on_this_machine_and_with_anothe
     }
     assert!(served >= 3 && served <= 4 + begin.elapsed().as_secs(), "{served} of 40");
     assert!(refused.iter().all(|count| *count > 0), "{refused:?}");
-    // Others are not concerned; and who is not let in is told just that.
+    // Other subjects are not affected, and unauthenticated requests get a 401.
     for _ in 0..3 {
         assert_eq!(ask(&site.token_of("102", "orders:read")).await.status, 200);
     }
     for _ in 0..5 {
-        assert_problem("nobody", &ask("none").await, 401, "unauthenticated");
+        assert_problem("no token", &ask("none").await, 401, "unauthenticated");
     }
 }
 
 #[tokio::test]
-async fn what_changes_something_has_a_rate_of_its_own_and_costs_by_its_length() {
+async fn writes_have_a_rate_of_their_own_and_cost_by_their_length() {
     let site = Site::start_with(&[("WRITE_RATE_PER_SUBJECT", "1/s:40")]).await;
     let token = site.token_of("101", "orders:read orders:write");
     let order = async |count: usize| {
@@ -50,15 +50,15 @@ async fn what_changes_something_has_a_rate_of_its_own_and_costs_by_its_length() 
         site.ask(&token, Method::POST, "/order", &body).await
     };
     let begin = Instant::now();
-    // 6.8 KB cost 27, so the second one has to wait though it is only the second.
+    // 6.8 KB cost 27, so already the second request has to wait.
     assert_eq!(order(100).await.status, 200);
     let refused = order(100).await;
-    assert!(begin.elapsed().as_secs() < 10, "too slow to tell");
+    assert!(begin.elapsed().as_secs() < 10, "too slow for a meaningful result");
     assert_problem("too much", &refused, 429, "too-many-requests");
     let problem: Value = refused.json();
     assert!(problem["detail"].as_str().unwrap().contains("WRITE_RATE_PER_SUBJECT"), "{problem}");
     assert!(refused.header("retry-after").parse::<u64>().unwrap() >= 4);
-    // Small ones use up the rest; reading has its own rate, and others have theirs.
+    // Small requests use up the rest; reads and other subjects have rates of their own.
     let mut taken = 0;
     while order(1).await.status == 200 {
         taken += 1;
@@ -73,7 +73,7 @@ async fn what_changes_something_has_a_rate_of_its_own_and_costs_by_its_length() 
 }
 
 #[tokio::test]
-async fn what_is_refused_for_want_of_a_scope_is_counted_as_well() {
+async fn requests_without_the_required_scope_are_counted_as_well() {
     let site = Site::start_with(&[("RATE_PER_SUBJECT", "1/s:2")]).await;
     let token = site.token_of("101", "report:read");
     let mut statuses = Vec::new();
@@ -85,7 +85,7 @@ async fn what_is_refused_for_want_of_a_scope_is_counted_as_well() {
 }
 
 #[tokio::test]
-async fn a_subject_has_a_quarter_of_all_places_and_others_the_rest() {
+async fn a_subject_may_use_a_quarter_of_all_permits() {
     let mut site = Site::start_with(&[("MAX_IN_FLIGHT", "8")]).await;
     let gateway = site.system.first(Service::Gateway).http.unwrap();
     let order_service = site.system.first(Service::Order).process.pid();

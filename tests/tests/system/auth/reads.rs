@@ -1,5 +1,5 @@
-//! What reads cost: pages end, counts come from what is kept, nobody waits for the reads of others, and
-//! answers that are not taken have a limit.
+//! The cost of reads: pages are limited, counts come from indexes, reads of one client do not delay others,
+//! and unreceived answers are limited.
 
 use std::{
     net::SocketAddr,
@@ -25,21 +25,21 @@ use http::Method;
 use redis::aio::MultiplexedConnection;
 use serde_json::Value;
 use stack::Service;
-use system_tests::{Answer, SOON, calls, eventually};
+use system_tests::{Answer, SOON, calls, eventually, unread};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpSocket, TcpStream},
+    net::TcpStream,
     task::JoinSet,
 };
 use uuid::Uuid;
 
 use super::{Site, assert_problem, bearer};
 
-/// The most that the entities of a page have, and some room for what is around them.
+/// The maximum size of a page: its entities and some more for the rest.
 const PAGE_BYTES: usize = 1024 * 1024 + 4 * 1024;
 const STATUS: OrderStatus = OrderStatus::Completed;
 
-async fn tell(redis: &mut MultiplexedConnection, words: &[String]) -> redis::Value {
+async fn send(redis: &mut MultiplexedConnection, words: &[String]) -> redis::Value {
     let mut command = redis::cmd(&words[0]);
     command.arg(&words[1..]);
     command.query_async(redis).await.unwrap_or_else(|error| panic!("{}: {error}", words[0]))
@@ -50,12 +50,12 @@ async fn store<E: Entity>(redis: &mut MultiplexedConnection, entity: &E) {
     let word = str::to_owned;
     let id = entity.id().to_string();
     let json = format!("7 {}", serde_json::to_string(entity).unwrap());
-    tell(redis, &[word("SET"), format!("{}{id}", E::KIND.prefix), json]).await;
+    send(redis, &[word("SET"), format!("{}{id}", E::KIND.prefix), json]).await;
     for list in E::KIND.index.map(word).into_iter().chain(entity.lists()) {
-        tell(redis, &[word("RPUSH"), list, id.clone()]).await;
+        send(redis, &[word("RPUSH"), list, id.clone()]).await;
     }
     for place in entity.sorted_sets() {
-        tell(redis, &[word("ZADD"), place.set, word("0"), place.member]).await;
+        send(redis, &[word("ZADD"), place.set, word("0"), place.member]).await;
     }
 }
 
@@ -87,8 +87,8 @@ async fn get(site: &Site, token: &str, path: &str) -> Answer {
     site.ask(token, Method::GET, path, &Value::Null).await
 }
 
-/// Asks for a large page of customer 102's orders on this many connections at once, and counts the
-/// answers that are there.
+/// Requests a large page of customer 102's orders on this number of connections, and counts the answers that
+/// have begun.
 async fn ask_at_once(
     site: &mut Site,
     count: usize,
@@ -116,7 +116,7 @@ async fn ask_at_once(
 }
 
 #[tokio::test]
-async fn every_list_has_pages_of_a_mebibyte_at_most_and_all_of_it_on_them() {
+async fn pages_of_every_list_have_at_most_a_mebibyte_and_are_complete() {
     let site = Site::start_with(&[("RATE_PER_SUBJECT", "off")]).await;
     let mut redis = site.system.redis().await;
     let mut orders = store_orders(&site, "102", 250).await;
@@ -160,7 +160,7 @@ async fn every_list_has_pages_of_a_mebibyte_at_most_and_all_of_it_on_them() {
         store(&mut redis, &message).await;
         messages.insert(0, message.id.to_string());
     }
-    // Those of the demo come first.
+    // The demo entities come first.
     let first = |ids: &[&str], rest: Vec<String>| -> Vec<String> {
         ids.iter().map(|&id| id.to_owned()).chain(rest).collect()
     };
@@ -216,7 +216,7 @@ async fn counting_a_customers_orders_reads_none_of_them() {
 }
 
 #[tokio::test]
-async fn others_read_before_a_customer_that_waits_for_reads_of_its_own() {
+async fn other_clients_read_before_a_customer_with_waiting_reads() {
     const MANY: usize = 60;
     let mut site = Site::start_with(&[("RATE_PER_SUBJECT", "off")]).await;
     store_orders(&site, "102", 150).await;
@@ -224,7 +224,7 @@ async fn others_read_before_a_customer_that_waits_for_reads_of_its_own() {
     let asking = ask_at_once(&mut site, MANY, &answered).await;
     let answer = get(&site, &site.token("report:read"), "/inventory/201").await;
     assert_eq!(answer.status, 200);
-    // Four were read when it came, and it waited for one.
+    // Four reads ran at its arrival, and it waited for one of them.
     let before = answered.load(Ordering::Relaxed);
     assert!(before < MANY / 2, "{before} of {MANY} came first");
     for answer in asking.join_all().await {
@@ -233,7 +233,7 @@ async fn others_read_before_a_customer_that_waits_for_reads_of_its_own() {
 }
 
 #[tokio::test]
-async fn what_is_read_counts_as_further_requests() {
+async fn bytes_that_are_read_count_as_further_requests() {
     let site = Site::start_with(&[("RATE_PER_SUBJECT", "1/s:10")]).await;
     store_orders(&site, "102", 150).await;
     let token = site.token_of("102", "orders:read");
@@ -242,7 +242,7 @@ async fn what_is_read_counts_as_further_requests() {
     }
     assert_eq!(get(&site, &token, "/orders?limit=1000").await.status, 200);
     let refused = get(&site, &token, "/orders?limit=1").await;
-    // Not all of a page belongs into a message.
+    // The page is too long for the message.
     assert_eq!(refused.status, 429);
     assert_problem("after a large page", &refused, 429, "too-many-requests");
     let seconds: u64 = refused.header("retry-after").parse().unwrap();
@@ -252,7 +252,7 @@ async fn what_is_read_counts_as_further_requests() {
 }
 
 #[tokio::test]
-async fn reads_that_are_asked_for_at_once_are_refused_when_those_before_them_have_cost_too_much() {
+async fn concurrent_reads_are_refused_when_earlier_ones_cost_too_much() {
     const MANY: usize = 60;
     let mut site = Site::start_with(&[("RATE_PER_SUBJECT", "1/s:100")]).await;
     store_orders(&site, "102", 150).await;
@@ -265,7 +265,7 @@ async fn reads_that_are_asked_for_at_once_are_refused_when_those_before_them_hav
 }
 
 #[tokio::test]
-async fn a_single_entity_costs_by_its_bytes_also_where_it_is_read_for_a_change() {
+async fn a_single_entity_costs_by_its_bytes_also_when_read_for_a_write() {
     let site = Site::start_with(&[("RATE_PER_SUBJECT", "1/s:14")]).await;
     let mut redis = site.system.redis().await;
     let large = "n".repeat(330 * 1024);
@@ -318,7 +318,7 @@ async fn a_single_entity_costs_by_its_bytes_also_where_it_is_read_for_a_change()
         ("a top-up", Method::POST, "/accounts/a/top-up", &amount),
         ("a definition", Method::PUT, "/accounts/b#", &account),
     ] {
-        // Each by somebody else. Two requests with five more each are fewer than 14, four are not.
+        // Each with another subject. Two requests with five more each are fewer than 14, four are not.
         let token = site.signer.token(&site.claims(kind, "admin"));
         let mut statuses = Vec::new();
         for number in 0..4 {
@@ -330,20 +330,15 @@ async fn a_single_entity_costs_by_its_bytes_also_where_it_is_read_for_a_change()
     }
 }
 
-/// A client that asks for something and reads nothing but the beginning of the answer.
+/// A client that reads only the beginning of the answer.
 async fn silent(gateway: SocketAddr, token: &str, path: &str) -> TcpStream {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4 * 1024).unwrap();
-    let mut stream = socket.connect(gateway).await.unwrap();
     let token = bearer(token);
     let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {token}\r\n\r\n");
-    stream.write_all(head.as_bytes()).await.unwrap();
-    stream.read_exact(&mut [0; 12]).await.unwrap();
-    stream
+    unread(gateway, &head).await
 }
 
 #[tokio::test]
-async fn a_subject_that_has_used_up_its_share_gets_back_what_it_does_not_take() {
+async fn a_subject_without_free_permits_regains_those_of_unreceived_answers() {
     // One permit for each subject.
     let mut site = Site::start_with(&[("RATE_PER_SUBJECT", "off"), ("MAX_IN_FLIGHT", "4")]).await;
     store_orders(&site, "102", 150).await;
@@ -351,7 +346,7 @@ async fn a_subject_that_has_used_up_its_share_gets_back_what_it_does_not_take() 
     let (own, other) = (site.token_of("102", "orders:read"), site.token("orders:read"));
     let mut own_silent = silent(gateway, &own, "/orders?limit=1000").await;
     let mut others_silent = silent(gateway, &other, "/orders?limit=1000").await;
-    // Long before its time is up.
+    // Long before the timeout.
     eventually("a permit", SOON / 3, async || {
         match get(&site, &own, "/orders?limit=1").await.status.as_u16() {
             200 => Ok(()),
@@ -374,14 +369,14 @@ async fn a_subject_that_has_used_up_its_share_gets_back_what_it_does_not_take() 
 }
 
 #[tokio::test]
-async fn answers_that_a_subject_does_not_take_have_a_limit_and_others_are_answered() {
+async fn unreceived_answers_of_a_subject_are_limited_and_others_are_answered() {
     let mut site =
         Site::start_with(&[("RATE_PER_SUBJECT", "off"), ("MAX_UNSENT_BYTES", "8388608")]).await;
     store_orders(&site, "102", 150).await;
     let gateway = site.system.first(Service::Gateway).http.unwrap();
     let (own, other) = (site.token_of("102", "orders:read"), site.token("orders:read"));
     let path = "/orders?limit=1000";
-    // Each is larger than all buffers on the way, and two are what a subject may have.
+    // Each answer is larger than all buffers on the way, and a subject may have two.
     let silent = [silent(gateway, &own, path).await, silent(gateway, &own, path).await];
     let refused = get(&site, &own, path).await;
     assert_eq!(refused.status, 429);
@@ -405,14 +400,14 @@ async fn orders_of_an_earlier_version_are_counted_after_an_upgrade_and_not_annou
     let body = serde_json::json!({ "product_ids": ["205"], "customer_id": "102" });
     assert_eq!(site.ask(&customer, Method::POST, "/order", &body).await.status, 200);
     site.system.quiet(SOON).await;
-    // As an earlier version left it: without the sets that are sorted by customer, and without the marker
-    // that they are complete.
+    // The data of an earlier version: without the sets that are sorted by customer, and without the marker
+    // of their completeness.
     let mut redis = site.system.redis().await;
     for status in OrderStatus::ALL {
         let set = keys::customers_orders_with(status);
-        tell(&mut redis, &["DEL".to_owned(), set]).await;
+        send(&mut redis, &["DEL".to_owned(), set]).await;
     }
-    tell(&mut redis, &["DEL".to_owned(), "{order}:sets".to_owned()]).await;
+    send(&mut redis, &["DEL".to_owned(), "{order}:sets".to_owned()]).await;
     assert_eq!(get(&site, &customer, "/orders/counts").await.json()["total"], 0);
     let announced = site.system.entries(streams::ORDER_UPDATED).await.len();
     site.system.restart(Service::Order, 1).await;
@@ -422,7 +417,7 @@ async fn orders_of_an_earlier_version_are_counted_after_an_upgrade_and_not_annou
     })
     .await;
     eventually("that is noted", SOON, async || {
-        match tell(&mut redis, &["GET".to_owned(), "{order}:sets".to_owned()]).await {
+        match send(&mut redis, &["GET".to_owned(), "{order}:sets".to_owned()]).await {
             redis::Value::BulkString(version) if version == b"1" => Ok(()),
             other => Err(format!("{other:?}")),
         }

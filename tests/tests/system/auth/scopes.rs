@@ -1,4 +1,4 @@
-//! What each route asks of a token.
+//! The scope that each route requires.
 
 use std::collections::BTreeSet;
 
@@ -6,12 +6,12 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use system_tests::events::Browser;
 
-use super::{NOBODYS_ORDER, Site, assert_problem, bearer};
+use super::{Site, UNKNOWN_ORDER, assert_problem, bearer};
 
 const SCOPES: [&str; 6] =
     ["orders:write", "orders:read", "report:read", "customers:write", "inventory:write", "admin"];
 
-/// A route as the API's document has it, and the scope that it takes.
+/// A route of the API document, and its scope.
 const ROUTES: [(&str, &str, &str); 21] = [
     ("POST", "/order", "orders:write"),
     ("GET", "/order/{id}", "orders:read"),
@@ -36,10 +36,10 @@ const ROUTES: [(&str, &str, &str); 21] = [
     ("POST", "/init-data", "admin"),
 ];
 
-/// The path for something that exists, except orders, and a body that is good.
+/// The path of an existing resource, except for orders, and a valid body.
 fn call(method: &str, route: &str) -> (String, Value) {
     let id = match route {
-        _ if route.starts_with("/order/") => NOBODYS_ORDER,
+        _ if route.starts_with("/order/") => UNKNOWN_ORDER,
         _ if route.starts_with("/inventory/") => "201",
         _ => "101",
     };
@@ -53,7 +53,7 @@ fn call(method: &str, route: &str) -> (String, Value) {
     (route.replace("{id}", id), body)
 }
 
-/// The status without the body: event streams have no end.
+/// The status without the body, because event streams have no end.
 async fn status(site: &Site, token: &str, method: &str, route: &str) -> StatusCode {
     let (path, body) = call(method, route);
     if route == "/events" {
@@ -66,7 +66,7 @@ async fn status(site: &Site, token: &str, method: &str, route: &str) -> StatusCo
 }
 
 #[tokio::test]
-async fn each_route_is_for_tokens_with_its_scope_or_admin_and_for_no_others() {
+async fn each_route_accepts_only_tokens_with_its_scope_or_admin() {
     let site = Site::start().await;
     for (method, route, needed) in ROUTES {
         let name = format!("{method} {route}");
@@ -100,7 +100,7 @@ async fn each_route_is_for_tokens_with_its_scope_or_admin_and_for_no_others() {
 }
 
 #[tokio::test]
-async fn all_routes_of_the_api_are_asked_for_a_scope_and_documents_are_public() {
+async fn all_routes_of_the_api_require_a_scope_and_documents_are_public() {
     let site = Site::start().await;
     let document = site.send(Method::GET, "/openapi.json", &[], &Value::Null).await.json();
     let mut documented = BTreeSet::new();
@@ -121,7 +121,7 @@ async fn all_routes_of_the_api_are_asked_for_a_scope_and_documents_are_public() 
         let answer = site.send(Method::GET, path, &[], &Value::Null).await;
         assert!(!matches!(answer.status.as_u16(), 401 | 403), "{path}: {}", answer.text());
     }
-    // A method that is forgotten in the rules lets nobody in, whatever their token.
+    // A method without a rule is refused with any token.
     let answer = site.ask(&site.token("admin"), Method::PATCH, "/report", &Value::Null).await;
     assert_problem("PATCH /report", &answer, 405, "method-not-allowed");
 }

@@ -1,4 +1,4 @@
-//! order_service is the gateway's; and what must never be shown.
+//! order_service accepts only the gateway, and secrets are never shown.
 
 use std::{
     fs,
@@ -14,12 +14,12 @@ use system_tests::{SOON, System, order_body};
 
 use super::{SECRET, Site, assert_problem, now, provider::Signer, with};
 
-/// The variables that have something secret as a whole.
+/// The variables whose whole values are secret.
 const SECRETS: [&str; 4] =
     ["ORDER_SERVICE_SECRET", "OIDC_CLIENT_SECRET", "SESSION_SECRET", "REDIS_PASSWORD"];
 
 #[tokio::test]
-async fn order_service_serves_nobody_who_does_not_show_the_gateways_secret() {
+async fn order_service_refuses_calls_without_the_gateways_secret() {
     let mut site = Site::start().await;
     let http = site.system.first(Service::Order).http.expect("it has HTTP");
     let client = site.system.client.clone();
@@ -50,7 +50,7 @@ async fn order_service_serves_nobody_who_does_not_show_the_gateways_secret() {
 }
 
 #[tokio::test]
-async fn order_service_takes_calls_of_the_gateway_only_also_where_nobody_is_asked_who_they_are() {
+async fn order_service_accepts_only_the_gateway_also_without_authentication() {
     let mut system = System::start().await;
     system.init_data().await;
     let http = system.first(Service::Order).http.expect("it has HTTP");
@@ -64,7 +64,7 @@ async fn order_service_takes_calls_of_the_gateway_only_also_where_nobody_is_aske
 }
 
 #[test]
-fn containers_that_begin_at_once_have_one_secret_and_keep_it() {
+fn containers_that_start_concurrently_share_one_lasting_secret() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/gateway-secret.sh");
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("secret");
@@ -75,7 +75,7 @@ fn containers_that_begin_at_once_have_one_secret_and_keep_it() {
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a shell")
     };
     let begin = |file: &Path| begin_with(&[], file);
-    // A gateway, which makes none.
+    // A gateway, which makes no secret.
     let gateway = begin_with(&["--wait"], &file);
     let said = |it: Child| it.wait_with_output().expect("it ends");
     let all: Vec<Child> = (0..8).map(|_| begin(&file)).collect();
@@ -113,7 +113,7 @@ async fn secrets_and_tokens_are_in_no_log_no_metric_and_no_help() {
     let answer = site.send(Method::GET, "/report", &garbage, &Value::Null).await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
 
-    // Their signatures, too: what is shown without them is no token any more.
+    // Their signatures as well: a token without its signature is useless.
     let mut hidden = vec![SECRET, "marker-of-garbage"];
     for token in [&good, &expired, &strange] {
         hidden.push(token);
@@ -131,7 +131,7 @@ async fn secrets_and_tokens_are_in_no_log_no_metric_and_no_help() {
         let metrics = site.system.client.get(&format!("http://{ops}/metrics")).await;
         assert_hidden(&format!("{service}'s metrics"), &metrics.expect("metrics").text());
         for option in ["-h", "--help"] {
-            // It says what the variables are set to, except these.
+            // The help shows the values of all variables except these.
             let mut command = Command::new(directory.join(service.name()));
             let url = format!("redis://user:{SECRET}@127.0.0.1:1");
             for variable in SECRETS {
@@ -144,13 +144,13 @@ async fn secrets_and_tokens_are_in_no_log_no_metric_and_no_help() {
         }
     }
     for service in Service::ALL {
-        // Lines are written a moment later: whoever has ended has written all of them.
+        // Lines are written with a delay; an ended process has written all of them.
         let process = &mut site.system.first(service).process;
         process.terminate().expect("it can be asked to end");
         process.wait(SOON).expect("it ends");
-        let told = site.system.logs(service);
+        let logs = site.system.logs(service);
         let refuses = service == Service::Gateway;
-        assert_eq!(told.contains("a token was refused"), refuses, "{service}: {told}");
-        assert_hidden(&format!("{service}'s log"), &told);
+        assert_eq!(logs.contains("a token was refused"), refuses, "{service}: {logs}");
+        assert_hidden(&format!("{service}'s log"), &logs);
     }
 }

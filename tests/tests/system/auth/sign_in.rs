@@ -1,4 +1,4 @@
-//! Signing in where nobody is signed in: what it costs the provider and the browser.
+//! The cost of attempts to sign in for the provider and the browser.
 
 use bytes::Bytes;
 use http::{Method, header};
@@ -18,13 +18,13 @@ async fn site() -> Site {
     .await
 }
 
-/// What the gateway answers to a browser with these cookies.
+/// The gateway's answer to a browser with these cookies.
 async fn page(site: &Site, path: &str, cookies: &str) -> Answer {
     let headers = [("Accept", "text/html"), ("Cookie", cookies)];
     site.send(Method::GET, path, &headers, &Value::Null).await
 }
 
-/// The names and values of the cookies that an answer sets; no value where it drops one.
+/// The names and values of the cookies that an answer sets; no value for a removed cookie.
 fn set(answer: &Answer) -> Vec<(String, String)> {
     let texts = answer.headers.get_all(header::SET_COOKIE).iter();
     let texts = texts.map(|it| it.to_str().expect("plain").split(';').next().expect("a cookie"));
@@ -32,7 +32,7 @@ fn set(answer: &Answer) -> Vec<(String, String)> {
     pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// The state that an answer sends the browser to the provider with.
+/// The state in the redirect to the provider.
 fn state(answer: &Answer) -> String {
     let place = answer.header("location");
     let rest = place.split("&state=").nth(1).unwrap_or_else(|| panic!("no state: {place}"));
@@ -40,7 +40,7 @@ fn state(answer: &Answer) -> String {
 }
 
 #[tokio::test]
-async fn made_up_codes_cost_the_provider_one_request_an_attempt() {
+async fn invented_codes_cost_the_provider_one_request_per_attempt() {
     let site = site().await;
     let begun = page(&site, "/sign-in", "").await;
     let (name, value) = set(&begun).pop().expect("an attempt");
@@ -58,7 +58,7 @@ async fn made_up_codes_cost_the_provider_one_request_an_attempt() {
         assert_eq!(answer.headers.contains_key("retry-after"), answer.status == 503);
     }
     assert_eq!(site.provider.redeemed(), 1);
-    // Another attempt is another's.
+    // Another attempt has its own request.
     let begun = page(&site, "/sign-in", "").await;
     let (name, value) = set(&begun).pop().expect("an attempt");
     let path = format!("/sign-in/callback?state={}&code=x", self::state(&begun));
@@ -67,7 +67,7 @@ async fn made_up_codes_cost_the_provider_one_request_an_attempt() {
 }
 
 #[tokio::test]
-async fn signing_in_again_and_again_does_not_fill_the_head_of_requests() {
+async fn repeated_attempts_to_sign_in_do_not_fill_the_head_of_requests() {
     let site = site().await;
     let (mut cookies, mut states) = (Vec::<(String, String)>::new(), Vec::new());
     let then = format!("/sign-in?then=/report%3F{}", "x".repeat(900));
@@ -84,7 +84,7 @@ async fn signing_in_again_and_again_does_not_fill_the_head_of_requests() {
         }
     }
     assert_eq!(cookies.len(), 8);
-    // The newest are those that are kept: their codes reach the provider.
+    // The newest attempts are kept: their codes reach the provider.
     let sent: Vec<String> = cookies.iter().map(|(name, it)| format!("{name}={it}")).collect();
     for state in &states[52..] {
         let path = format!("/sign-in/callback?state={state}&code=x");
@@ -94,7 +94,7 @@ async fn signing_in_again_and_again_does_not_fill_the_head_of_requests() {
 }
 
 #[tokio::test]
-async fn only_who_shows_no_token_is_led_to_sign_in() {
+async fn only_requests_without_a_token_are_redirected_to_sign_in() {
     let site = site().await;
     let answer = page(&site, "/report", "").await;
     assert_eq!(
@@ -116,7 +116,7 @@ async fn only_who_shows_no_token_is_led_to_sign_in() {
 }
 
 #[tokio::test]
-async fn where_signing_in_is_off_its_pages_are_a_404() {
+async fn the_pages_of_sign_in_are_a_404_if_it_is_not_configured() {
     let site = Site::start().await;
     for (method, path) in [
         (Method::GET, "/sign-in"),
@@ -128,10 +128,14 @@ async fn where_signing_in_is_off_its_pages_are_a_404() {
         let headers = [("Accept", "text/html"), ("Sec-Fetch-Site", "same-origin")];
         let answer = site.send(method, path, &headers, &Value::Null).await;
         assert_eq!(answer.status, 404, "{path}: {}", answer.text());
-        assert!(answer.text().contains("nobody signs in here"), "{path}: {}", answer.text());
+        assert!(
+            answer.text().contains("sign-in is not configured here"),
+            "{path}: {}",
+            answer.text()
+        );
         assert!(set(&answer).is_empty(), "{path}");
     }
-    // Nor is anybody led there.
+    // No request is redirected there.
     let answer = page(&site, "/report", "orders_session=x").await;
     assert_eq!((answer.status.as_u16(), answer.header("location")), (401, ""), "{}", answer.text());
     assert!(!answer.text().contains("/sign-in"), "{}", answer.text());

@@ -1,4 +1,4 @@
-//! Configurations that would let in whoever comes, or nobody.
+//! Configurations that would admit all callers, or none.
 
 use std::{collections::BTreeMap, process::Command};
 
@@ -11,7 +11,7 @@ const HERE: &str = "127.0.0.1:0";
 const ISSUER: &str = "https://issuer.example";
 
 #[test]
-fn what_is_missing_or_dangerous_ends_the_start_with_64_and_is_named() {
+fn missing_and_dangerous_settings_exit_64_and_are_named() {
     let binaries = binaries::build(Profile::Debug).expect("binaries");
     let (gateway, order) = (Service::Gateway, Service::Order);
     let (secret, issuer) = (("ORDER_SERVICE_SECRET", SECRET), ("OIDC_ISSUER", ISSUER));
@@ -80,7 +80,7 @@ fn what_is_missing_or_dangerous_ends_the_start_with_64_and_is_named() {
 }
 
 #[tokio::test]
-async fn off_is_served_to_others_only_if_that_is_meant_and_with_a_loud_warning() {
+async fn auth_mode_off_needs_an_explicit_setting_for_other_machines_and_warns() {
     let port = stack::ports::free();
     let env = [("HTTP_ADDR", format!("0.0.0.0:{port}")), ("AUTH_OFF_ANYWHERE", "true".to_owned())];
     let env = BTreeMap::from(env.map(|(name, value)| (name.to_owned(), value)));
@@ -93,7 +93,7 @@ async fn off_is_served_to_others_only_if_that_is_meant_and_with_a_loud_warning()
     system.report().await;
     eventually("a warning", SOON, async || {
         let logs = system.logs(Service::Gateway);
-        let warns = logs.contains("AUTH_MODE=off: NOBODY IS ASKED WHO THEY ARE");
+        let warns = logs.contains("AUTH_MODE=off: REQUESTS ARE NOT AUTHENTICATED");
         if warns { Ok(()) } else { Err(logs) }
     })
     .await;

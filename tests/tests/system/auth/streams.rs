@@ -1,4 +1,4 @@
-//! Event streams of those who show a token: what they are told, and for how long.
+//! Event streams with tokens: their content and their duration.
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -29,44 +29,45 @@ fn is_paid(event: &Event, order: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_customer_is_told_of_their_own_and_of_products_and_operators_of_all() {
+async fn customers_get_changes_of_their_own_and_of_products_and_operators_all() {
     let site = Site::start().await;
     let admin = site.token("admin");
     let mut operators = stream(&site, &admin).await;
     let mut readers = stream(&site, &site.token("report:read")).await;
     let mut own = stream(&site, &site.token_of("101", "report:read orders:read")).await;
 
-    // The other customer's order is done before the own one begins.
+    // The other customer's order ends before the own one begins.
     let others = place(&site, &admin, "103").await;
     let all = operators.until(|event| is_paid(event, &others)).await;
     assert!(!all.is_empty());
     let order = place(&site, &admin, "101").await;
-    let told = own.until(|event| is_paid(event, &order)).await;
-    for event in &told {
+    let events = own.until(|event| is_paid(event, &order)).await;
+    for event in &events {
         let text = event.data.to_string();
         assert!(!text.contains(&others) && !text.contains("\"103\""), "{event:?}");
     }
-    let kinds = |told: &[Event], kind: &str| told.iter().filter(|it| it.kind == kind).count();
-    assert!(kinds(&told, "order") >= 2 && kinds(&told, "product") >= 1, "{told:?}");
+    let kinds = |events: &[Event], kind: &str| events.iter().filter(|it| it.kind == kind).count();
+    assert!(kinds(&events, "order") >= 2 && kinds(&events, "product") >= 1, "{events:?}");
 
-    // Addresses are whole for admins alone.
+    // Only admins see complete addresses.
     let top_up = json!({ "amount": 1 });
     let answer = site.ask(&admin, Method::POST, "/accounts/103/top-up", &top_up).await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
     for (stream, address) in [(&mut operators, "Carol@server.com"), (&mut readers, "C…@server.com")]
     {
-        let told = stream.until(|event| event.kind == "account" && event.data["id"] == "103").await;
-        assert_eq!(told.last().expect("there is one").data["email"], address);
-        // Orders and their messages are for those who may read them.
+        let events =
+            stream.until(|event| event.kind == "account" && event.data["id"] == "103").await;
+        assert_eq!(events.last().expect("there is one").data["email"], address);
+        // Orders and their messages require their scope.
         if address == "C…@server.com" {
-            let others = ["order", "message"].map(|kind| kinds(&told, kind));
-            assert_eq!((others, kinds(&told, "product") >= 1), ([0, 0], true), "{told:?}");
+            let others = ["order", "message"].map(|kind| kinds(&events, kind));
+            assert_eq!((others, kinds(&events, "product") >= 1), ([0, 0], true), "{events:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn what_a_route_refuses_for_its_scope_no_other_route_tells() {
+async fn data_that_a_route_refuses_for_its_scope_is_in_no_other_route() {
     let site = Site::start().await;
     let order = place(&site, &site.token("admin"), "103").await;
     let report = site.token("report:read");
@@ -94,7 +95,7 @@ async fn what_a_route_refuses_for_its_scope_no_other_route_tells() {
 #[tokio::test]
 async fn a_stream_ends_with_its_token() {
     let site = Site::start().await;
-    // It is good for the last seconds of the leeway.
+    // The token is valid for the last seconds of the leeway.
     let claims = with(&site.claims("operator", "report:read"), "exp", json!(now() - 57));
     let token = site.signer.token(&claims);
     let mut events = stream(&site, &token).await;
@@ -102,14 +103,14 @@ async fn a_stream_ends_with_its_token() {
     tokio::time::timeout(SOON, end).await.expect("an end in time");
     let answer = site.ask(&token, Method::GET, "/report", &Value::Null).await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{}", answer.text());
-    // Another's goes on.
+    // The stream of another token stays open.
     let mut events = stream(&site, &site.token("admin")).await;
     let order = place(&site, &site.token("admin"), "103").await;
     events.until(|event| is_paid(event, &order)).await;
 }
 
 #[tokio::test]
-async fn a_subject_has_so_many_streams_and_others_have_theirs() {
+async fn open_streams_of_a_subject_are_limited() {
     let site = Site::start().await;
     let (first, second) =
         (site.token_of("101", "report:read"), site.token_of("102", "report:read"));

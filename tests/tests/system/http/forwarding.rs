@@ -118,11 +118,11 @@ async fn the_gateway_forwards_typed_calls_and_repeats_them_with_the_same_key() {
     let made = connections.load(Ordering::Relaxed) - before;
     assert!(made <= 2, "connections are kept alive, but 50 calls made {made}");
 
-    let nobody = format!("/order/{}", uuid::Uuid::nil());
+    let unknown = format!("/order/{}", uuid::Uuid::nil());
     let asked = asked.lock().unwrap().clone();
     let lines: BTreeSet<&str> = asked.iter().map(|head| head.lines().next().unwrap()).collect();
     let expected = [
-        format!("GET {nobody} HTTP/1.1"),
+        format!("GET {unknown} HTTP/1.1"),
         format!("GET /order/{id} HTTP/1.1"),
         "POST /order HTTP/1.1".to_owned(),
     ];

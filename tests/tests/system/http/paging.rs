@@ -13,7 +13,7 @@ async fn pages_of_the_report_are_stable_while_orders_arrive() {
     let system = System::start().await;
     let mut placed = Vec::new();
     for _ in 0..25 {
-        placed.push(system.place(&["none"], "nobody").await.id);
+        placed.push(system.place(&["none"], "unknown").await.id);
     }
     let ids = |page: &Value| -> Vec<OrderId> {
         let orders: Vec<Order> = serde_json::from_value(page["orders"].clone()).unwrap();
@@ -27,7 +27,7 @@ async fn pages_of_the_report_are_stable_while_orders_arrive() {
         sizes.push(ids(&page).len());
         // More orders arrive between any two pages.
         for _ in 0..3 {
-            system.place(&["none"], "nobody").await;
+            system.place(&["none"], "unknown").await;
         }
         let link = answer.header("link");
         let Some(next) = page.get("next") else {
@@ -51,7 +51,7 @@ async fn the_report_shows_the_newest_thousand_orders() {
         posts.spawn(async move {
             for _ in 0..65 {
                 let answer =
-                    client.post(&url, &order_body(&["none"], "nobody"), &[]).await.unwrap();
+                    client.post(&url, &order_body(&["none"], "unknown"), &[]).await.unwrap();
                 assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
             }
         });

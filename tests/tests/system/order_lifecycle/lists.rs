@@ -58,7 +58,7 @@ async fn lists_by_customer_and_status_have_stable_pages_while_orders_arrive() {
     };
     let statuses = [None].into_iter().chain(OrderStatus::ALL.map(Some));
     for status in statuses {
-        for customer in [None, Some("rich"), Some("poor"), Some("nobody")] {
+        for customer in [None, Some("rich"), Some("poor"), Some("unknown")] {
             let mut path = "/orders?limit=3".to_owned();
             if let Some(customer) = customer {
                 path += &format!("&customer_id={customer}");

@@ -121,12 +121,13 @@ async fn orders_are_shipped_and_completed_step_by_step() {
     let rejected = system.order(&["no-such-product"], "rich").await;
     assert_conflict(&system.cancel(&rejected).await, "rejected", &[]);
 
-    let nobody = format!("/order/{}", uuid::Uuid::nil());
-    for path in [format!("{nobody}/pay"), format!("{nobody}/ship"), format!("{nobody}/complete")] {
+    let unknown = format!("/order/{}", uuid::Uuid::nil());
+    for path in [format!("{unknown}/pay"), format!("{unknown}/ship"), format!("{unknown}/complete")]
+    {
         let answer = system.ask(Method::POST, &path, None).await;
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{}", answer.text());
     }
-    assert_eq!(system.ask(Method::DELETE, &nobody, None).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(system.ask(Method::DELETE, &unknown, None).await.status, StatusCode::NOT_FOUND);
     system.assert_balanced(SOON).await;
 }
 

@@ -1,4 +1,4 @@
-//! The browser of somebody who signs in, as far as the protocol goes.
+//! A browser that signs in, without a user interface.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use http::{Method, StatusCode, header};
 use serde_json::json;
 use system_tests::{Answer, Client, request, signing_in::PASSWORD};
 
-/// A browser: keeps cookies for each host's port, follows nothing by itself.
+/// A browser: keeps cookies for each host's port, and follows no redirect.
 #[derive(Default)]
 pub(super) struct Browser {
     pub(super) client: Client,
-    /// By the port of who set them; real browsers share them between ports, which changes nothing here.
+    /// The cookies by the port of their server; real browsers share them between ports, without an effect here.
     pub(super) cookies: BTreeMap<String, BTreeMap<String, String>>,
 }
 
@@ -46,7 +46,7 @@ impl Browser {
         answer
     }
 
-    /// Where the provider leads back to after somebody has signed in there: the callback with its code.
+    /// The address to which the provider redirects after a sign-in: the callback with its code.
     pub(super) async fn through_provider(&mut self, place: &str, user: &str) -> String {
         let base = place.split("/api/").next().expect("an address").to_owned();
         let json = [("Content-Type", "application/json")];

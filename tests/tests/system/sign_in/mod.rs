@@ -1,4 +1,4 @@
-//! Browsers sign in with a real OpenID provider (glewlwyd), and what that is safe from.
+//! Sign-in of browsers with a real OpenID provider (glewlwyd), and attacks on it.
 
 mod browser;
 
@@ -15,7 +15,7 @@ use system_tests::{
 
 use self::browser::Browser;
 
-/// A browser in which somebody is signed in, and the answer that signed them in.
+/// A browser with a session, and the answer that began the session.
 async fn signed_in(site: &Site, user: &str) -> (Browser, Answer) {
     let mut browser = Browser::default();
     let answer = browser.get(&site.at("/sign-in?then=/report%3Fstatus%3Dpending")).await;
@@ -26,22 +26,22 @@ async fn signed_in(site: &Site, user: &str) -> (Browser, Answer) {
     (browser, answer)
 }
 
-/// What the services that know secrets tell those who run them: logs and numbers.
-async fn told(site: &Site) -> Vec<(String, String)> {
-    let mut told = Vec::new();
+/// The logs and metrics of the services that know secrets.
+async fn logs_and_metrics(site: &Site) -> Vec<(String, String)> {
+    let mut texts = Vec::new();
     for service in [Service::Gateway, Service::Order] {
-        told.push((format!("the log of {service}"), site.system.logs(service)));
+        texts.push((format!("the log of {service}"), site.system.logs(service)));
         for instance in site.system.stack.instances_of(service) {
             let url = format!("http://{}/metrics", instance.ops);
             let answer = site.system.client.get(&url).await.expect("numbers");
             assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
-            told.push((format!("the numbers of {service}"), answer.text()));
+            texts.push((format!("the metrics of {service}"), answer.text()));
         }
     }
-    told
+    texts
 }
 
-/// Asks for JSON with the browser's cookie, as the pages' script does.
+/// Requests JSON with the browser's cookie, like the pages' script.
 async fn script(
     site: &Site,
     browser: &mut Browser,
@@ -63,10 +63,10 @@ fn set_cookies(answer: &Answer) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn customers_sign_in_with_a_real_provider_and_see_their_own_and_operators_see_all() {
+async fn signed_in_customers_see_their_own_data_and_operators_see_all() {
     let site = Site::start().await;
-    let mut nobody = Browser::default();
-    let answer = nobody.get(&site.at("/report?customer_id=101")).await;
+    let mut signed_out = Browser::default();
+    let answer = signed_out.get(&site.at("/report?customer_id=101")).await;
     assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text());
     assert_eq!(answer.header("location"), "/sign-in?then=%2Freport%3Fcustomer_id%3D101");
 
@@ -89,7 +89,7 @@ async fn customers_sign_in_with_a_real_provider_and_see_their_own_and_operators_
 
     pages_have_the_buttons_that_each_may_press(&site, &mut anthony, &mut operator, &path).await;
 
-    // The token in the cookie is the one that programs send; this one comes straight from the provider.
+    // The token in the cookie is the one that programs send; this one comes directly from the provider.
     let form = "grant_type=client_credentials&scope=orders%3Awrite%20orders%3Aread\
                 &resource=https%3A%2F%2Forders.example%2Fapi";
     let headers = [
@@ -100,7 +100,7 @@ async fn customers_sign_in_with_a_real_provider_and_see_their_own_and_operators_
     let asked = request(Method::POST, &url, &headers, form);
     let answer = site.system.client.send(asked).await.expect("the provider answers");
     let token = answer.json()["access_token"].as_str().expect("a token").to_owned();
-    // Signed as most providers sign.
+    // The algorithm of most providers.
     let head = URL_SAFE_NO_PAD.decode(token.split('.').next().expect("a head")).expect("base64");
     assert!(String::from_utf8_lossy(&head).contains("\"RS256\""), "{head:?}");
     let bearer = format!("Bearer {token}");
@@ -111,9 +111,9 @@ async fn customers_sign_in_with_a_real_provider_and_see_their_own_and_operators_
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
 
     let session = anthony.cookies[&site.url]["orders_session"].clone();
-    // All tokens, those in the cookies as well, begin like this: `{"` in base64.
+    // All tokens, including those in cookies, begin with `{"` in base64.
     let secrets = [CLIENT_SECRET, SESSION_SECRET, BETWEEN_SECRET, &token, &session, "eyJ"];
-    for (place, text) in told(&site).await {
+    for (place, text) in logs_and_metrics(&site).await {
         assert!(!text.is_empty(), "{place}");
         for (number, secret) in secrets.iter().enumerate() {
             assert!(!text.contains(secret), "secret {number} is in {place}");
@@ -121,8 +121,7 @@ async fn customers_sign_in_with_a_real_provider_and_see_their_own_and_operators_
     }
 }
 
-/// The report, an order that is to be shipped and one that is out of stock, as a customer and an
-/// operator see them.
+/// Checks the report, an order to be shipped and an order out of stock, for a customer and an operator.
 async fn pages_have_the_buttons_that_each_may_press(
     site: &Site,
     customer: &mut Browser,
@@ -160,9 +159,9 @@ async fn pages_have_the_buttons_that_each_may_press(
             assert_eq!(text.contains(button), has, "{button} at {path}: {text}");
         }
     }
-    // The script makes the rows' buttons of what the page says that it may offer.
+    // The script makes the buttons of rows from the offers in the page.
     let offers = |text: &str| {
-        let rest = text.split("data-offers=\"").nth(1).expect("it is told").to_owned();
+        let rest = text.split("data-offers=\"").nth(1).expect("the page has offers").to_owned();
         rest.split('"').next().expect("a value").to_owned()
     };
     let text = customer.get(&site.at("/report")).await.text();
@@ -172,7 +171,7 @@ async fn pages_have_the_buttons_that_each_may_press(
 }
 
 #[tokio::test]
-async fn sessions_are_safe_from_others_pages_others_codes_and_forged_cookies() {
+async fn sessions_are_safe_from_other_sites_other_codes_and_forged_cookies() {
     let site = Site::start().await;
     let (mut browser, answer) = signed_in(&site, "anthony").await;
     let session = set_cookies(&answer);
@@ -182,11 +181,11 @@ async fn sessions_are_safe_from_others_pages_others_codes_and_forged_cookies() {
     }
     assert!(!session.contains("Secure"), "browsers would drop it without TLS");
 
-    // Who may change something with the cookie.
+    // Writes with the cookie.
     let url = site.at("/accounts/101/top-up");
     let own = site.url.clone();
-    // What is of another site is refused to everybody; with the cookie, what does not say where it is
-    // from as well.
+    // Requests of other sites are refused with and without the cookie; with it, requests without an origin
+    // are refused as well.
     for (headers, passes) in [
         (vec![("Sec-Fetch-Site", "same-origin")], true),
         (vec![("Origin", own.as_str())], true),
@@ -209,7 +208,7 @@ async fn sessions_are_safe_from_others_pages_others_codes_and_forged_cookies() {
         }
     }
 
-    // The same answer of the provider again, and in another's browser.
+    // The same answer of the provider again, and in another browser.
     let answer = browser.get(&site.at("/sign-in?then=//evil.example")).await;
     let place = answer.header("location").to_owned();
     let kept = browser.cookies.clone();
@@ -226,7 +225,7 @@ async fn sessions_are_safe_from_others_pages_others_codes_and_forged_cookies() {
     let answer = again.get(&callback).await;
     assert_eq!(answer.status, StatusCode::BAD_REQUEST, "the code is used up: {}", answer.text());
 
-    // Another's code with this browser's own attempt: the verifier does not fit.
+    // Another browser's code with this browser's attempt: the verifier does not match.
     let answer = browser.get(&site.at("/sign-in")).await;
     let mine = answer.header("location").to_owned();
     let mut thief = Browser::default();
@@ -239,12 +238,12 @@ async fn sessions_are_safe_from_others_pages_others_codes_and_forged_cookies() {
     let mixed = theirs.replace(&part(&theirs, "state"), &part(&mine, "&state"));
     assert_eq!(browser.get(&mixed).await.status, StatusCode::BAD_REQUEST);
 
-    // A session of two full cookies, and those of others on the same host, are not too much.
+    // A session of two full cookies fits beside those of other servers on the same host.
     let good = browser.cookies[&site.url]["orders_session"].clone();
     for cookie in [
         format!("orders_session={good}; other={}", "x".repeat(9_000)),
         format!("theme=ü; orders_session={good}"),
-        // Another's on the same host, of the same name.
+        // A cookie of another server on the same host, with the same name.
         format!("orders_session=xxx; orders_session={good}; orders_session_2=xxx"),
     ] {
         let headers = [("Cookie", cookie.as_str())];
@@ -253,7 +252,7 @@ async fn sessions_are_safe_from_others_pages_others_codes_and_forged_cookies() {
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
     }
 
-    // Cookies that the gateway did not seal, or not like this.
+    // Cookies that the gateway did not seal, or that were changed.
     for forged in
         [good[1..].to_owned(), format!("{good}AAAA"), "e30".to_owned(), good.replace('A', "B")]
     {
@@ -264,7 +263,7 @@ async fn sessions_are_safe_from_others_pages_others_codes_and_forged_cookies() {
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{}", answer.text());
     }
 
-    // Out again, but not at the word of another's page, nor at nobody's.
+    // Signing out, which requests of other pages and without an origin cannot trigger.
     let out = site.at("/sign-out");
     for from in ["cross-site", "none"] {
         let headers = [("Sec-Fetch-Site", from), ("Accept", "text/html")];
@@ -272,7 +271,7 @@ async fn sessions_are_safe_from_others_pages_others_codes_and_forged_cookies() {
         assert_eq!(answer.status, StatusCode::FORBIDDEN, "{from}");
     }
     assert!(browser.cookies[&site.url].contains_key("orders_session"));
-    // What was copied before is over as well, and an event stream that is open.
+    // Copies of the cookie and open event streams end as well.
     let cookie = format!("orders_session={good}");
     let copied = async |path: &str| {
         let asked = request(Method::GET, &site.at(path), &[("Cookie", &cookie)], Bytes::new());

@@ -1,5 +1,5 @@
-//! Each user of the shipped ACL file is refused each thing that is not its own, and allowed all that
-//! its service needs.
+//! Each user of the shipped ACL file is refused all that does not belong to its service, and allowed all
+//! that its service needs.
 
 use common::{
     connection::{
@@ -16,8 +16,8 @@ use system_tests::SOON;
 
 use crate::support::{Guarded, ask, enter};
 
-/// What no service may do, whatever it is about.
-const NOBODYS: [&str; 37] = [
+/// Commands that no service may use, with any key.
+const FORBIDDEN: [&str; 37] = [
     "FLUSHALL",
     "FLUSHDB",
     "SWAPDB 0 1",
@@ -57,7 +57,7 @@ const NOBODYS: [&str; 37] = [
     "CLUSTER INFO",
 ];
 
-/// What may be done with no key but one's own.
+/// Commands that a service may use only with its own keys.
 const OWNERS: [&str; 14] = [
     "GET {}",
     "MGET {}",
@@ -75,7 +75,7 @@ const OWNERS: [&str; 14] = [
     "RENAME {} {order}:x",
 ];
 
-/// What only the owner of a stream, or nobody, may do with it, even if others read it.
+/// Commands that at most the owner of a stream may use with it, even if others read it.
 const WRITERS: [&str; 11] = [
     "MEMORY USAGE {}",
     "XTRIM {} MAXLEN 0",
@@ -90,7 +90,7 @@ const WRITERS: [&str; 11] = [
     "XGROUP DESTROY {} order_service",
 ];
 
-/// What readers do, in this group.
+/// The commands of readers, in this group.
 const READERS: [&str; 8] = [
     "XREADGROUP GROUP g i STREAMS {} >",
     "XACK {} g 0-1",
@@ -110,7 +110,7 @@ fn streams_read_by(reader: Topic) -> Vec<Stream> {
     streams::ALL.into_iter().filter(|it| it.readers().contains(&reader)).collect()
 }
 
-/// Everything that is there, so that what was refused can be seen to have changed nothing.
+/// All stored data, to check that refused commands changed nothing.
 async fn contents(operator: &mut MultiplexedConnection) -> Vec<(String, Option<Vec<u8>>)> {
     let mut keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(operator).await.unwrap();
     keys.sort_unstable();
@@ -122,7 +122,7 @@ async fn contents(operator: &mut MultiplexedConnection) -> Vec<(String, Option<V
     all
 }
 
-/// Something at every kind of key, so that a refusal is not for want of it.
+/// Stores data at every kind of key, so that no refusal has a missing key as its reason.
 async fn fill(operator: &mut MultiplexedConnection) {
     for stream in streams::ALL {
         ask(operator, &format!("XADD {stream} 1-1 entity {{}}")).await.unwrap();
@@ -143,15 +143,15 @@ async fn assert_refused(redis: &mut MultiplexedConnection, user: &str, lines: &[
     }
 }
 
-/// What is not this owner's.
+/// Commands on data that does not belong to this owner.
 fn not_its_own(own: Topic) -> Vec<String> {
-    let mut lines: Vec<String> = NOBODYS.map(str::to_owned).into();
+    let mut lines: Vec<String> = FORBIDDEN.map(str::to_owned).into();
     for topic in topics::ALL.into_iter().filter(|it| *it != own) {
         let tag = format!("{{{}}}", topic.name());
         for rest in ["entity:1", "checkpoints", "dead:x:1"] {
             lines.extend(about(&OWNERS, &format!("{tag}:{rest}")));
         }
-        // Its identity may be read, not changed.
+        // The identity may be read but not changed.
         lines.extend(about(&OWNERS[2..], &format!("{tag}:store")));
     }
     for stream in streams::ALL {
@@ -160,9 +160,9 @@ fn not_its_own(own: Topic) -> Vec<String> {
         if stream.topic() != own {
             lines.push(format!("XADD {key} * a b"));
             lines.extend(about(&WRITERS, key));
-            // Only owners remove consumers, and run scripts, which could be without an end.
-            let nobody_elses = ["XGROUP DELCONSUMER {} g i", "EVAL return(1) 1 {}"];
-            lines.extend(about(&nobody_elses, key));
+            // Only owners may remove consumers and run scripts, which could run for ever.
+            let owners_only = ["XGROUP DELCONSUMER {} g i", "EVAL return(1) 1 {}"];
+            lines.extend(about(&owners_only, key));
             if !is_read {
                 lines.extend(about(&READERS, key));
             }
@@ -185,13 +185,13 @@ async fn each_service_is_refused_each_thing_that_is_not_its_own() {
 }
 
 #[tokio::test]
-async fn the_gateway_reads_what_it_shows_and_publishes_what_clients_bring_in_and_nothing_else() {
+async fn the_gateway_may_read_its_data_and_publish_commands_and_nothing_else() {
     let redis = Guarded::start();
     let mut operator = redis.connect("operator").await;
     fill(&mut operator).await;
     let before = contents(&mut operator).await;
     let mut gateway = redis.connect("gateway").await;
-    let mut lines: Vec<String> = NOBODYS.map(str::to_owned).into();
+    let mut lines: Vec<String> = FORBIDDEN.map(str::to_owned).into();
     lines.extend(["SCRIPT LOAD x", "EVALSHA x 0"].map(str::to_owned));
     for topic in topics::ALL {
         let tag = format!("{{{}}}", topic.name());
@@ -222,7 +222,7 @@ async fn the_gateway_reads_what_it_shows_and_publishes_what_clients_bring_in_and
 }
 
 #[tokio::test]
-async fn a_script_may_do_no_more_than_who_runs_it() {
+async fn a_script_has_only_the_permissions_of_its_user() {
     let redis = Guarded::start();
     let mut operator = redis.connect("operator").await;
     fill(&mut operator).await;
@@ -239,7 +239,7 @@ async fn a_script_may_do_no_more_than_who_runs_it() {
     ];
     let mut order = redis.connect("order").await;
     for call in calls {
-        // Neither with the key that it names nor without.
+        // With the key in KEYS and without it.
         for key in ["", "{account}:entity:1", "{order}:entity:1", "events:{inventory}_check"] {
             let mut eval = redis::cmd("EVAL");
             eval.arg(format!("return {call}")).arg(usize::from(!key.is_empty()));
@@ -261,11 +261,11 @@ async fn a_script_may_do_no_more_than_who_runs_it() {
 }
 
 #[tokio::test]
-async fn nobody_comes_in_without_a_name_or_with_a_wrong_password() {
+async fn connections_without_a_name_or_with_a_wrong_password_are_refused() {
     let redis = Guarded::start();
-    let mut nobody = enter(&redis.server.url(), &Default::default()).await.expect("connected");
+    let mut stranger = enter(&redis.server.url(), &Default::default()).await.expect("connected");
     for line in ["PING", "INFO", "GET {order}:entity:1", "FLUSHALL", "ACL WHOAMI"] {
-        let error = ask(&mut nobody, line).await.expect_err(line);
+        let error = ask(&mut stranger, line).await.expect_err(line);
         assert!(error.contains("NOAUTH") || error.contains("Authentication required"), "{error}");
     }
     for user in RedisUsers::names() {
@@ -282,7 +282,7 @@ async fn nobody_comes_in_without_a_name_or_with_a_wrong_password() {
     assert_eq!(ask(&mut health, "PING").await, Ok(redis::Value::SimpleString("PONG".to_owned())));
     let more = ["INFO", "GET {order}:entity:1", "ACL WHOAMI"].map(str::to_owned);
     assert_refused(&mut health, "health", &more).await;
-    assert_refused(&mut health, "health", &NOBODYS.map(str::to_owned)).await;
+    assert_refused(&mut health, "health", &FORBIDDEN.map(str::to_owned)).await;
 }
 
 #[tokio::test]
@@ -293,13 +293,13 @@ async fn each_service_is_allowed_all_that_its_engine_and_its_readers_need() {
         let access = redis.access_of(topic.name()).for_servers([&url]).unwrap();
         let mut link = Link::new(url.with(&access).unwrap(), SOON);
         link.check_permissions(&of_owner(topic, &streams::of(topic))).await.unwrap();
-        // In one Redis for all, where all is read in one command.
+        // In one Redis for all topics, where one command reads all streams.
         let read = streams_read_by(topic);
         link.check_permissions(&of_reader(topic, &read)).await.unwrap();
         for stream in read {
             link.check_permissions(&of_reader(topic, &[stream])).await.unwrap();
         }
-        // And in one for each topic.
+        // In a Redis for each topic.
         for other in topics::ALL {
             let redis = Guarded::start_of(other);
             let url: RedisUrl = redis.url_of(topic.name()).parse().unwrap();

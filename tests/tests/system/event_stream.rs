@@ -1,4 +1,4 @@
-//! What clients see without asking: `GET /events` and `GET /flow`.
+//! Event streams: `GET /events`, and the event flow at `GET /flow`.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -26,7 +26,7 @@ use tokio::{
     task::JoinSet,
 };
 
-/// What SIGTERM leaves time for.
+/// The time for a shutdown after SIGTERM.
 const GRACE: Duration = Duration::from_secs(10);
 
 fn product(number: usize, name: &str) -> (Stream, Value) {
@@ -39,8 +39,8 @@ fn account(number: usize) -> (Stream, Value) {
     (streams::ACCOUNT_UPDATED, account)
 }
 
-/// Publishes what the owners would.
-async fn tell(redis: &mut MultiplexedConnection, changes: &[(Stream, Value)]) {
+/// Publishes changes in the place of the owners.
+async fn announce(redis: &mut MultiplexedConnection, changes: &[(Stream, Value)]) {
     let mut commands = Pipeline::new();
     for (stream, entity) in changes {
         let id = uuid::Uuid::new_v4().to_string();
@@ -50,13 +50,13 @@ async fn tell(redis: &mut MultiplexedConnection, changes: &[(Stream, Value)]) {
     let () = commands.query_async(redis).await.expect("published");
 }
 
-/// What the connections to Redis do, one line for each.
+/// The connections to Redis, one line for each.
 async fn connections(redis: &mut MultiplexedConnection) -> Vec<String> {
     let list: String = redis::cmd("CLIENT").arg("LIST").query_async(redis).await.expect("a list");
     list.lines().map(str::to_owned).collect()
 }
 
-/// Waits until so many of them read what changes.
+/// Waits until this number of connections read changes.
 async fn expect_readers(redis: &mut MultiplexedConnection, count: usize) {
     eventually("the readers at rest", SOON, async || {
         let connections = connections(redis).await;
@@ -67,7 +67,7 @@ async fn expect_readers(redis: &mut MultiplexedConnection, count: usize) {
 }
 
 #[tokio::test]
-async fn what_happens_is_told_in_order_and_whole() {
+async fn changes_are_sent_completely_and_in_order() {
     let system = System::start().await;
     system.init_data().await;
     system.quiet(SOON).await;
@@ -77,13 +77,13 @@ async fn what_happens_is_told_in_order_and_whole() {
     let mut own = Events::of(&system, &format!("/events?order={id}")).await;
 
     let is_last = |event: &Event| event.data["kind"] == "on-its-way";
-    let mut told = events.until(is_last).await;
-    if !told.iter().any(|event| event.data["status"] == "to-be-shipped") {
-        told.extend(events.until(|event| event.data["status"] == "to-be-shipped").await);
+    let mut received = events.until(is_last).await;
+    if !received.iter().any(|event| event.data["status"] == "to-be-shipped") {
+        received.extend(events.until(|event| event.data["status"] == "to-be-shipped").await);
     }
-    let of = |kind: &str| -> Vec<&Event> { told.iter().filter(|it| it.kind == kind).collect() };
+    let of = |kind: &str| -> Vec<&Event> { received.iter().filter(|it| it.kind == kind).collect() };
     let statuses: Vec<_> = of("order").iter().map(|it| it.data["status"].clone()).collect();
-    assert_eq!(statuses, ["pending", "payment-required", "to-be-shipped"], "{told:#?}");
+    assert_eq!(statuses, ["pending", "payment-required", "to-be-shipped"], "{received:#?}");
     let first = &of("order")[0].data;
     assert_eq!((&first["id"], &first["attempt"]), (&json!(id), &json!(1)));
     assert_eq!(first["created_at"], first["updated_at"]);
@@ -100,14 +100,14 @@ async fn what_happens_is_told_in_order_and_whole() {
         shown["waiting"] = json!(0);
         assert_eq!(event.data, shown);
     }
-    assert_eq!(of("product").len(), 2, "{told:#?}");
+    assert_eq!(of("product").len(), 2, "{received:#?}");
     let messages = system.get("/customers/101/messages").await.json();
     let mut messages = messages["messages"].as_array().unwrap().clone();
     messages.reverse();
     let sent: Vec<_> = of("message").iter().map(|it| it.data.clone()).collect();
     assert_eq!(sent, messages);
 
-    // Another order is not told to who follows this one.
+    // Changes of other orders are not sent to followers of this one.
     let other = system.order(&["205"], "103").await;
     events.until(|event| event.data["id"] == other.id.to_string()).await;
     assert_eq!(system.cancel(&order).await.status, StatusCode::OK);
@@ -119,7 +119,7 @@ async fn what_happens_is_told_in_order_and_whole() {
 }
 
 #[tokio::test]
-async fn who_was_cut_off_is_told_the_rest_once_at_any_gateway_also_after_a_restart() {
+async fn a_client_that_reconnects_gets_each_missed_event_once_at_any_gateway() {
     let instances = BTreeMap::from([(Service::Gateway, 2)]);
     let mut system =
         System::start_with(StackOptions { instances, ..StackOptions::default() }).await;
@@ -128,12 +128,12 @@ async fn who_was_cut_off_is_told_the_rest_once_at_any_gateway_also_after_a_resta
     let browser = Browser::default();
     let url = |turn: usize| format!("{}/events", gateways[turn % 2]);
     let mut last = browser.open(&url(0), None).await.expect("a stream").last;
-    let (mut published, mut told) = (0, [0, 0]);
+    let (mut published, mut received) = (0, [0, 0]);
     for turn in 0..40 {
-        // Some while it is away, some while it is there; not all of it is told before the next cut.
+        // Changes are published with and without a connection; some are unsent at the next disconnection.
         let mut more = async |count: usize| {
             for _ in 0..count {
-                tell(&mut redis, &[product(published, "P"), account(published)]).await;
+                announce(&mut redis, &[product(published, "P"), account(published)]).await;
                 published += 1;
             }
         };
@@ -143,7 +143,7 @@ async fn who_was_cut_off_is_told_the_rest_once_at_any_gateway_also_after_a_resta
         }
         let mut events = browser.open(&url(turn), Some(&last)).await.expect("a stream");
         more(turn % 11).await;
-        let waiting = 2 * published - told[0] - told[1];
+        let waiting = 2 * published - received[0] - received[1];
         let take = if turn == 39 { waiting } else { waiting.min(1 + turn % 13) };
         for _ in 0..take {
             let event = events.soon().await;
@@ -153,28 +153,28 @@ async fn who_was_cut_off_is_told_the_rest_once_at_any_gateway_also_after_a_resta
                 _ => panic!("turn {turn} after {last}: {event:?}"),
             };
             let number: usize = event.data["id"].as_str().unwrap().parse().unwrap();
-            assert_eq!(number, told[place], "turn {turn} after {last}: {event:?}");
-            told[place] += 1;
+            assert_eq!(number, received[place], "turn {turn} after {last}: {event:?}");
+            received[place] += 1;
             last = event.id;
         }
     }
-    assert_eq!(told, [published, published]);
+    assert_eq!(received, [published, published]);
     assert!(published > 300, "{published}");
     // One for each gateway.
     expect_readers(&mut redis, 2).await;
 }
 
 #[tokio::test]
-async fn who_resumes_from_where_nobody_knows_begins_with_a_reset() {
+async fn a_client_that_resumes_at_an_unknown_position_gets_a_reset() {
     let system = System::start().await;
     let mut redis = system.redis().await;
     let mut events = Events::of(&system, "/events").await;
-    // More than is kept for those who resume, in memory or in a stream that is looked at.
+    // More than is kept for clients that resume, in memory or in the streams.
     let old = events.last.clone();
     for number in 0..60 {
         let long = "x".repeat(10_000);
         let changes: Vec<_> = (0..10).map(|it| product(10 * number + it, &long)).collect();
-        tell(&mut redis, &changes).await;
+        announce(&mut redis, &changes).await;
         for (_, product) in changes {
             assert_eq!(events.soon().await.data["id"], product["id"]);
         }
@@ -191,13 +191,13 @@ async fn who_resumes_from_where_nobody_knows_begins_with_a_reset() {
         let reset = resumed.soon().await;
         assert_eq!((reset.kind.as_str(), reset.data), ("reset", json!({})), "{last}");
         assert_eq!(reset.id, events.last, "{last}");
-        tell(&mut redis, &[account(number)]).await;
+        announce(&mut redis, &[account(number)]).await;
         assert_eq!(resumed.soon().await, events.soon().await, "{last}");
     }
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_is_told_to_reset_and_delays_nobody() {
+async fn a_client_that_does_not_read_gets_a_reset_and_delays_no_other() {
     let mut system = System::start().await;
     let gateway = system.first(Service::Gateway).http.unwrap();
     let mut redis = system.redis().await;
@@ -207,11 +207,11 @@ async fn a_client_that_does_not_read_is_told_to_reset_and_delays_nobody() {
     slow.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     let mut quick = Events::of(&system, "/events").await;
 
-    // 20 MB: more than the ring, and all that the kernel takes meanwhile.
+    // 20 MB: more than the ring and the buffers of the kernel.
     let name = "x".repeat(50_000);
     for batch in 0..40 {
         let changes: Vec<_> = (0..10).map(|it| product(10 * batch + it, &name)).collect();
-        tell(&mut redis, &changes).await;
+        announce(&mut redis, &changes).await;
         for it in 0..10 {
             assert_eq!(quick.soon().await.data["id"], (10 * batch + it).to_string());
         }
@@ -223,21 +223,21 @@ async fn a_client_that_does_not_read_is_told_to_reset_and_delays_nobody() {
             let read = tokio::time::timeout(SOON, slow.read(&mut buffer)).await;
             let count = read.unwrap_or_else(|_| panic!("no {part}")).expect("no end");
             assert_ne!(count, 0, "no {part}");
-            // What was found does not matter, only what follows.
+            // The first events do not matter, only the later ones.
             let tail = text.len().saturating_sub(100);
             text.drain(..tail);
             text.extend_from_slice(&buffer[..count]);
         }
     };
     read_until("event: reset").await;
-    tell(&mut redis, &[account(7)]).await;
+    announce(&mut redis, &[account(7)]).await;
     read_until("event: account").await;
     assert_eq!(quick.soon().await.kind, "account");
 }
 
 #[tokio::test]
-async fn when_redis_is_emptied_clients_are_told_to_reset_and_what_happens_then() {
-    // It forgets all when it is restarted.
+async fn clients_get_a_reset_and_later_changes_after_redis_is_emptied() {
+    // This Redis loses its data at a restart.
     let redis = RedisOptions { appendfsync: Appendfsync::No, ..RedisOptions::default() };
     let mut system = System::start_with(StackOptions { redis, ..StackOptions::default() }).await;
     let mut events = Events::of(&system, "/events").await;
@@ -250,8 +250,8 @@ async fn when_redis_is_emptied_clients_are_told_to_reset_and_what_happens_then()
         let order = system.order(&["201"], "101").await.id.to_string();
         let is_paid =
             |event: &Event| event.data["id"] == order && event.data["status"] == "to-be-shipped";
-        let told = events.until(is_paid).await;
-        assert!(told.iter().all(|event| event.kind != "reset"), "{told:?}");
+        let received = events.until(is_paid).await;
+        assert!(received.iter().all(|event| event.kind != "reset"), "{received:?}");
         let old = events.last.clone();
 
         if restart {
@@ -270,27 +270,27 @@ async fn when_redis_is_emptied_clients_are_told_to_reset_and_what_happens_then()
 }
 
 #[tokio::test]
-async fn a_stream_that_is_silent_shows_that_it_lives_and_how_far_it_is() {
+async fn a_silent_stream_sends_comments_with_its_position() {
     let system = System::start().await;
     let nothing = "/events?order=9b9a2bd4-6d3f-4b0e-9d2c-5a6c8a3f6a11";
     let (mut all, mut none) =
         (Events::of(&system, "/events").await, Events::of(&system, nothing).await);
-    tell(&mut system.redis().await, &[account(1)]).await;
-    let told = all.soon().await;
+    announce(&mut system.redis().await, &[account(1)]).await;
+    let event = all.soon().await;
     let mark = tokio::time::timeout(SOON, none.block()).await.expect("in time").expect("no end");
-    assert_eq!(mark, format!(":\nid: {}\n\n", told.id));
+    assert_eq!(mark, format!(":\nid: {}\n\n", event.id));
 }
 
 #[tokio::test]
-async fn a_thousand_clients_are_told_everything_by_one_read() {
+async fn one_read_serves_all_changes_to_a_thousand_clients() {
     const CLIENTS: usize = 1_000;
     const CHANGES: usize = 300;
-    /// As many as a gateway takes.
+    /// The maximum of a gateway.
     const OPEN: usize = 2_000;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
     let files = soft.max(hard.min(4_096));
     setrlimit(Resource::RLIMIT_NOFILE, files, hard).expect("raised");
-    assert!(files >= 3_000, "ulimit -Hn is {hard}: too few files for so many connections");
+    assert!(files >= 3_000, "ulimit -Hn is {hard}: too few files for the connections");
     let system = System::start_alone(StackOptions::default()).await;
     let mut redis = system.redis().await;
     expect_readers(&mut redis, 0).await;
@@ -305,9 +305,9 @@ async fn a_thousand_clients_are_told_everything_by_one_read() {
         }
         streams.join_all().await
     };
-    let mut told = JoinSet::new();
+    let mut clients = JoinSet::new();
     for mut events in open(CLIENTS).await {
-        told.spawn(async move {
+        clients.spawn(async move {
             for number in 0..CHANGES {
                 let block = events.block().await.expect("no end");
                 assert!(block.contains(&format!("\"id\":\"{number}\"")), "{number}: {block}");
@@ -317,13 +317,15 @@ async fn a_thousand_clients_are_told_everything_by_one_read() {
     }
     expect_readers(&mut redis, 1).await;
     for number in 0..CHANGES {
-        tell(&mut redis, &[product(number, "P")]).await;
+        announce(&mut redis, &[product(number, "P")]).await;
     }
-    let streams = tokio::time::timeout(SOON * 2, told.join_all()).await.expect("all told in time");
+    let streams = tokio::time::timeout(SOON * 2, clients.join_all())
+        .await
+        .expect("all clients are served in time");
     assert_eq!(streams.len(), CLIENTS);
     expect_readers(&mut redis, 1).await;
 
-    // There is an end to it, and other calls get through.
+    // There is a limit, beyond which other calls still succeed.
     let more = open(OPEN - CLIENTS).await;
     let refused = browser.ask(&url, &[]).await.expect("an answer");
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -337,7 +339,7 @@ async fn a_thousand_clients_are_told_everything_by_one_read() {
     .await;
 }
 
-/// A system whose gateway believes this machine whom it heard from.
+/// A system whose gateway trusts the forwarding header of this machine.
 async fn behind_a_proxy(more: &[(&str, &str)]) -> System {
     let env = more.iter().chain(&[("TRUSTED_PROXIES", "127.0.0.1")]);
     let env = env.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -346,7 +348,7 @@ async fn behind_a_proxy(more: &[(&str, &str)]) -> System {
 }
 
 #[tokio::test]
-async fn what_is_told_to_a_client_that_resumes_counts_as_further_requests() {
+async fn repeated_events_count_as_further_requests_of_the_client() {
     const MANY: usize = 2_000;
     let system = behind_a_proxy(&[("RATE_PER_ADDRESS", "1/s:10")]).await;
     let (url, browser) = (format!("{}/events", system.url()), Browser::default());
@@ -356,25 +358,25 @@ async fn what_is_told_to_a_client_that_resumes_counts_as_further_requests() {
     let mut redis = system.redis().await;
     let name = "n".repeat(500);
     let changes: Vec<_> = (0..MANY).map(|number| product(number, &name)).collect();
-    tell(&mut redis, &changes).await;
+    announce(&mut redis, &changes).await;
     let last = (MANY - 1).to_string();
     events.until(|event| event.data["id"] == last).await;
-    // Who was there all the time has paid with the first request.
+    // A client that stayed connected has paid with its first request.
     let asks = async |address: &'static str| {
         browser.ask(&format!("{}/flow", system.url()), &from(address)).await.unwrap().status()
     };
     assert_eq!(asks("203.0.113.1").await, StatusCode::OK);
-    // This one is told 1 MiB again, which costs 16 more of its 10.
+    // This client gets 1 MiB again, which costs 16 more of its 10.
     let resumed = format!("{url}?last_event_id={before}");
     let mut events = browser.open_with(&resumed, &from("203.0.113.2")).await.unwrap();
-    let told = events.until(|event| event.data["id"] == last).await;
-    assert_eq!(told.len(), MANY);
+    let received = events.until(|event| event.data["id"] == last).await;
+    assert_eq!(received.len(), MANY);
     assert_eq!(asks("203.0.113.2").await, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(asks("203.0.113.3").await, StatusCode::OK);
 }
 
 #[tokio::test]
-async fn an_address_has_so_many_streams_where_nobody_is_asked_who_they_are() {
+async fn streams_of_an_address_are_limited_without_authentication() {
     let system = behind_a_proxy(&[]).await;
     let (url, browser) = (format!("{}/events", system.url()), Browser::default());
     let mut open = Vec::new();
@@ -408,7 +410,7 @@ async fn open_streams_end_with_the_gateway_in_time() {
         streams.push(Events::of(&system, path).await);
     }
     let process = &mut system.first(Service::Gateway).process;
-    process.terminate().expect("told to end");
+    process.terminate().expect("the signal is sent");
     for stream in &mut streams {
         let end = async { while stream.next().await.is_some() {} };
         tokio::time::timeout(GRACE, end).await.expect("the stream ends");
@@ -418,7 +420,7 @@ async fn open_streams_end_with_the_gateway_in_time() {
 }
 
 #[tokio::test]
-async fn changes_are_told_from_every_topics_own_redis_and_told_again_after_one_was_away() {
+async fn changes_come_from_every_redis_and_resume_after_an_outage() {
     let mut servers: BTreeMap<&str, RedisServer> = BTreeMap::new();
     let mut env = BTreeMap::new();
     for topic in topics::ALL {
@@ -456,7 +458,7 @@ fn group<'a>(flow: &'a Value, stream: Stream, group: &str) -> &'a Value {
 }
 
 #[tokio::test]
-async fn the_flow_shows_what_waits_for_a_service_that_is_away_and_that_it_drains() {
+async fn the_flow_shows_the_backlog_of_a_stopped_service_and_its_drain() {
     let mut system = System::start_with(StackOptions {
         instances: BTreeMap::from([(Service::Message, 0)]),
         ..StackOptions::default()
@@ -472,9 +474,9 @@ async fn the_flow_shows_what_waits_for_a_service_that_is_away_and_that_it_drains
         (group["lag"].clone(), group["pending"].clone(), group["consumers"].clone())
     };
     let waits = (json!(2), json!(0), json!(1));
-    let told = flow.until(|it| created(&it.data, "inventory_service") == waits).await;
-    let last = &told.last().unwrap().data;
-    // One that never ran has everything before it.
+    let samples = flow.until(|it| created(&it.data, "inventory_service") == waits).await;
+    let last = &samples.last().unwrap().data;
+    // The backlog of a service that never ran is the whole stream.
     assert_eq!(created(last, "msg_service"), (json!(2), json!(0), json!(0)));
     let dead = |flow: &Value| flow["dead"].as_array().unwrap().clone();
     let none = topics::ALL.map(|topic| json!({"topic": topic.name(), "count": 0}));
@@ -486,10 +488,11 @@ async fn the_flow_shows_what_waits_for_a_service_that_is_away_and_that_it_drains
 
     system.restart(Service::Inventory, 1).await;
     let drained = (json!(0), json!(0), json!(1));
-    let told = flow.until(|it| created(&it.data, "inventory_service") == drained).await;
-    let rates =
-        told.iter().map(|it| &group(&it.data, streams::ORDER_CREATED, "inventory_service")["rate"]);
-    assert!(rates.into_iter().any(|rate| rate.as_f64() > Some(0.0)), "{told:#?}");
+    let samples = flow.until(|it| created(&it.data, "inventory_service") == drained).await;
+    let rates = samples
+        .iter()
+        .map(|it| &group(&it.data, streams::ORDER_CREATED, "inventory_service")["rate"]);
+    assert!(rates.into_iter().any(|rate| rate.as_f64() > Some(0.0)), "{samples:#?}");
     for order in &orders {
         system.ended(order).await;
     }
@@ -499,7 +502,7 @@ async fn the_flow_shows_what_waits_for_a_service_that_is_away_and_that_it_drains
 }
 
 #[tokio::test]
-async fn dead_letters_are_told_and_counted() {
+async fn dead_letters_are_sent_and_counted() {
     let system = System::start().await;
     let mut events = Events::of(&system, "/events").await;
     system.publish(streams::INVENTORY_RESTOCK, &json!({"product_id": 7})).await;

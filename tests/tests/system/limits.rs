@@ -1,4 +1,4 @@
-//! What the gateway does not let happen: too much, too often, for others, in the clear.
+//! The limits of the gateway: rates, requests in flight, sizes, hosts, TLS.
 
 use std::{
     collections::BTreeMap,
@@ -21,10 +21,10 @@ use rustls::{
 };
 use serde_json::{Value, json};
 use stack::{Service, StackOptions};
-use system_tests::{SOON, System, eventually, publish, signal};
+use system_tests::{SOON, System, eventually, publish, signal, unread};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    net::{TcpSocket, TcpStream},
+    net::TcpStream,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -34,11 +34,11 @@ async fn system(env: &[(&str, &str)]) -> System {
     System::start_with(StackOptions { service_env, ..StackOptions::default() }).await
 }
 
-/// All that is answered until the other side ends the connection.
+/// The complete answer until the server closes the connection.
 async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, text: &str) -> String {
     let mut answer = Vec::new();
     let talk = async {
-        // It may be refused before all of it was taken.
+        // The request may be refused before all of it is received.
         let _ = stream.write_all(text.as_bytes()).await;
         let _ = stream.read_to_end(&mut answer).await;
     };
@@ -62,7 +62,7 @@ fn outline(answer: &str) -> (u16, String, String) {
 const HOST: &str = "Host: localhost\r\nConnection: close\r\n";
 
 #[tokio::test]
-async fn every_refusal_has_its_status_and_its_problem() {
+async fn every_refusal_has_its_status_and_problem() {
     let mut system = system(&[]).await;
     let gateway = system.first(Service::Gateway).http.unwrap();
     let get = |path: &str, more: &str| format!("GET {path} HTTP/1.1\r\n{HOST}{more}\r\n");
@@ -72,7 +72,7 @@ async fn every_refusal_has_its_status_and_its_problem() {
     let post = |more: &str| {
         format!("POST /init-data HTTP/1.1\r\nConnection: close\r\n{more}Content-Length: 0\r\n\r\n")
     };
-    // As a page sends a body without a type, which no browser asks about before.
+    // A body without a type, which pages can send without a preflight request.
     let untyped = |more: &str| {
         let body = r#"{"product_ids": ["201"], "customer_id": "101"}"#;
         let length = body.len();
@@ -191,7 +191,7 @@ async fn every_refusal_has_its_status_and_its_problem() {
 }
 
 #[tokio::test]
-async fn a_second_request_cannot_be_smuggled_behind_a_body_that_is_framed_in_two_ways() {
+async fn a_request_cannot_be_smuggled_behind_an_ambiguous_body() {
     let mut system = system(&[]).await;
     let gateway = system.first(Service::Gateway).http.unwrap();
     let lengths = "Content-Length: 5\r\n";
@@ -209,7 +209,7 @@ async fn a_second_request_cannot_be_smuggled_behind_a_body_that_is_framed_in_two
 }
 
 #[tokio::test]
-async fn who_asks_too_often_is_a_429_that_says_when_to_come_back() {
+async fn too_frequent_requests_get_a_429_with_retry_after() {
     let mut system =
         system(&[("RATE_PER_ADDRESS", "1/s:3"), ("TRUSTED_PROXIES", "127.0.0.1")]).await;
     let gateway = system.first(Service::Gateway).http.unwrap();
@@ -228,12 +228,12 @@ async fn who_asks_too_often_is_a_429_that_says_when_to_come_back() {
     assert_eq!(outline(&answer), (429, "too-many-requests".to_owned(), String::new()));
     assert!(answer.contains("retry-after: 1\r\n"), "{answer}");
     assert!(answer.contains("application/problem+json"), "{answer}");
-    // Another address of the same network is the same client, another network is not.
+    // Another address of the same network is the same client, one of another network is not.
     let statuses = [("2001:db8::2", 429), ("2001:db8:0:1::1", 200), ("203.0.113.7", 200)];
     for (from, status) in statuses {
         assert_eq!(outline(&raw(gateway, &get("/flow", from)).await).0, status, "{from}");
     }
-    // Parts of pages are not counted. A proxy's word that it is this machine is not enough.
+    // Assets of pages are not counted. A proxy cannot claim to forward for this machine.
     for _ in 0..5 {
         assert_eq!(outline(&raw(gateway, &get("/assets/0/none.css", "::1")).await).0, 404);
     }
@@ -245,7 +245,7 @@ async fn who_asks_too_often_is_a_429_that_says_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn what_an_address_changes_has_a_rate_of_its_own_and_a_body_of_unknown_length_costs_most() {
+async fn writes_of_an_address_have_a_rate_and_unknown_lengths_cost_most() {
     let mut system =
         system(&[("WRITE_RATE_PER_ADDRESS", "1/s:300"), ("TRUSTED_PROXIES", "127.0.0.1")]).await;
     let gateway = system.first(Service::Gateway).http.unwrap();
@@ -271,10 +271,9 @@ async fn what_an_address_changes_has_a_rate_of_its_own_and_a_body_of_unknown_len
 }
 
 #[tokio::test]
-async fn behind_the_port_that_compose_publishes_a_script_may_place_600_orders_one_after_the_other()
-{
-    // All clients there have the address of Docker's bridge. The rates are those of docker-compose.yml, but nothing
-    // comes back while the script runs, however fast it is.
+async fn a_script_behind_the_port_of_compose_may_place_600_orders_in_sequence() {
+    // All clients there have the address of Docker's bridge. The rates are those of docker-compose.yml, but
+    // buckets do not refill during the test, so the speed of the script does not matter.
     let compose = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docker-compose.yml");
     let compose = std::fs::read_to_string(compose).expect("docker-compose.yml");
     let names = ["RATE_PER_ADDRESS", "WRITE_RATE_PER_ADDRESS"];
@@ -300,7 +299,7 @@ async fn behind_the_port_that_compose_publishes_a_script_may_place_600_orders_on
 }
 
 #[tokio::test]
-async fn this_machine_is_not_counted_and_nobody_is_believed_who_is_no_proxy() {
+async fn this_machine_is_exempt_and_only_trusted_proxies_are_believed() {
     let mut system = system(&[("RATE_PER_ADDRESS", "1/s:1")]).await;
     let gateway = system.first(Service::Gateway).http.unwrap();
     for _ in 0..5 {
@@ -309,7 +308,7 @@ async fn this_machine_is_not_counted_and_nobody_is_believed_who_is_no_proxy() {
     }
 }
 
-/// A client that has sent an order; `more` are further lines of the head.
+/// A client that has sent an order; `more` are additional lines of the head.
 async fn ordering(gateway: SocketAddr, more: &str) -> TcpStream {
     let mut stream = TcpStream::connect(gateway).await.unwrap();
     let body = r#"{"product_ids": ["201"], "customer_id": "101"}"#;
@@ -320,11 +319,11 @@ async fn ordering(gateway: SocketAddr, more: &str) -> TcpStream {
 }
 
 #[tokio::test]
-async fn only_so_many_requests_are_worked_on_at_once() {
+async fn requests_in_flight_are_limited() {
     let mut system = system(&[("MAX_IN_FLIGHT", "1")]).await;
     let gateway = system.first(Service::Gateway).http.unwrap();
     let order_service = system.first(Service::Order).process.pid();
-    // It has the only permit until order_service answers.
+    // The request has the only permit until order_service answers.
     signal(order_service, Signal::SIGSTOP);
     let slow = ordering(gateway, "Host: localhost\r\n").await;
     let get = format!("GET /flow HTTP/1.1\r\n{HOST}\r\n");
@@ -345,7 +344,7 @@ async fn only_so_many_requests_are_worked_on_at_once() {
 }
 
 #[tokio::test]
-async fn a_request_whose_body_has_not_arrived_keeps_nothing_from_others() {
+async fn a_request_without_its_whole_body_holds_no_permit() {
     let mut system = system(&[
         ("MAX_IN_FLIGHT", "1"),
         ("TRUSTED_PROXIES", "127.0.0.1"),
@@ -366,17 +365,17 @@ async fn a_request_whose_body_has_not_arrived_keeps_nothing_from_others() {
         stream.write_all(format!("{head}{framing}").as_bytes()).await.unwrap();
         slow.push(stream);
     }
-    // One of the same address, and one of another.
+    // A client of the same address and one of another.
     for more in ["", "X-Forwarded-For: 203.0.113.7\r\n"] {
         let get = format!("GET /flow HTTP/1.1\r\n{HOST}{more}\r\n");
-        // The first of them could be done before the orders have begun.
+        // The first requests may be done before the orders begin.
         for _ in 0..10 {
             let answer = tokio::time::timeout(Duration::from_secs(2), raw(gateway, &get)).await;
             let answer = answer.expect("an answer in time");
             assert_eq!(outline(&answer).0, 200, "{more}: {answer}");
         }
     }
-    // Once it is complete, such a request is answered.
+    // A request is answered when it is complete.
     let rests = [rest.to_owned(), format!("{:x}\r\n{rest}\r\n0\r\n\r\n", rest.len())];
     for (mut stream, rest) in slow.into_iter().zip(rests) {
         let mut buffer = [0; 256];
@@ -389,7 +388,7 @@ async fn a_request_whose_body_has_not_arrived_keeps_nothing_from_others() {
 }
 
 #[tokio::test]
-async fn large_bodies_in_memory_have_a_limit_and_small_ones_are_taken_all_the_same() {
+async fn large_bodies_in_memory_are_limited_and_small_ones_are_not() {
     let mut system = system(&[
         ("TRUSTED_PROXIES", "127.0.0.1"),
         ("RATE_PER_ADDRESS", "off"),
@@ -397,7 +396,7 @@ async fn large_bodies_in_memory_have_a_limit_and_small_ones_are_taken_all_the_sa
     ])
     .await;
     let gateway = system.first(Service::Gateway).http.unwrap();
-    // 8 MiB of bodies of one address, of which only a part has come.
+    // 8 MiB of incomplete bodies of one address.
     let length = 64 * 1024;
     let head =
         format!("POST /order HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
@@ -424,7 +423,7 @@ async fn large_bodies_in_memory_have_a_limit_and_small_ones_are_taken_all_the_sa
     let mut answer = String::new();
     small.read_to_string(&mut answer).await.unwrap();
     assert_eq!(outline(&answer).0, 200, "{answer}");
-    // What is too large is refused before it arrives.
+    // A body that is too large is refused before it arrives.
     let mut large = TcpStream::connect(gateway).await.unwrap();
     let head = "POST /order HTTP/1.1\r\nHost: localhost\r\nContent-Length: 65537\r\n\r\n{";
     large.write_all(head.as_bytes()).await.unwrap();
@@ -435,29 +434,19 @@ async fn large_bodies_in_memory_have_a_limit_and_small_ones_are_taken_all_the_sa
     drop(slow);
 }
 
-/// A client that asks for something and reads nothing but the beginning of the answer.
-async fn idle(gateway: SocketAddr, text: &str) -> TcpStream {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4 * 1024).unwrap();
-    let mut client = socket.connect(gateway).await.unwrap();
-    client.write_all(text.as_bytes()).await.unwrap();
-    client.read_exact(&mut [0; 12]).await.unwrap();
-    client
-}
-
 #[tokio::test]
-async fn files_of_the_program_and_small_answers_keep_no_place() {
+async fn files_of_the_program_and_small_answers_hold_no_permit() {
     let mut system = system(&[("MAX_IN_FLIGHT", "1")]).await;
     let gateway = system.first(Service::Gateway).http.unwrap();
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\n{HOST}\r\n");
     let large = raw(gateway, &get("/docs/swagger-ui-bundle.js")).await;
     assert!(large.starts_with("HTTP/1.1 200") && large.len() > 700_000, "{}", large.len());
-    // Others are served while this one is not read, and while small answers fill a connection.
-    let mut clients = vec![idle(gateway, &get("/docs/swagger-ui-bundle.js")).await];
+    // Other clients are served while this answer is not read, and while small answers fill a connection.
+    let mut clients = vec![unread(gateway, &get("/docs/swagger-ui-bundle.js")).await];
     let small = "GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(3_000);
-    clients.push(idle(gateway, &small).await);
+    clients.push(unread(gateway, &small).await);
     for path in ["/docs/events", "/openapi.json", "/asyncapi.json", "/docs"] {
-        clients.push(idle(gateway, &get(path)).await);
+        clients.push(unread(gateway, &get(path)).await);
     }
     for _ in 0..5 {
         let answer = raw(gateway, &get("/flow")).await;
@@ -466,9 +455,9 @@ async fn files_of_the_program_and_small_answers_keep_no_place() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_nothing_of_a_large_answer_gives_way_to_others() {
+async fn a_client_that_does_not_receive_a_large_answer_is_disconnected_for_others() {
     let all = [("MAX_IN_FLIGHT", "1")];
-    // The second time the one permit of its address is what others wait for.
+    // The second time the clients compete for the one permit of their address.
     let address =
         [("MAX_IN_FLIGHT", "4"), ("TRUSTED_PROXIES", "127.0.0.1"), ("RATE_PER_ADDRESS", "off")];
     for env in [&all[..], &address] {
@@ -485,16 +474,16 @@ async fn gives_way(mut system: System) {
         let product = json!({ "id": number.to_string(), "name": name, "price": 1, "amount": 1 });
         publish(&mut redis, streams::INVENTORY_CREATED, "*", &product).await;
     }
-    // More than the buffers on the way to the client hold.
+    // More than all buffers on the way to the client.
     let all = "/inventory?limit=1000";
     let whole = eventually("a large answer", SOON, async || {
         let answer = raw(gateway, &get(all)).await;
         if answer.len() > 700_000 { Ok(answer.len()) } else { Err(answer.len().to_string()) }
     })
     .await;
-    let mut stalled = idle(gateway, &get(all)).await;
-    // Long before its time is up.
-    eventually("a place", SOON / 2, async || {
+    let mut stalled = unread(gateway, &get(all)).await;
+    // Long before the timeout.
+    eventually("a free permit", SOON / 2, async || {
         let answer = raw(gateway, &get("/flow")).await;
         if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(answer) }
     })
@@ -505,12 +494,12 @@ async fn gives_way(mut system: System) {
 }
 
 #[tokio::test]
-async fn an_address_has_a_quarter_of_all_places_and_others_the_rest() {
+async fn an_address_may_use_a_quarter_of_all_permits() {
     let mut system = system(&[("MAX_IN_FLIGHT", "8"), ("TRUSTED_PROXIES", "127.0.0.1")]).await;
     let gateway = system.first(Service::Gateway).http.unwrap();
     let from = |address: &str| format!("{HOST}X-Forwarded-For: {address}\r\n");
     let get = |address: &str| format!("GET /flow HTTP/1.1\r\n{}\r\n", from(address));
-    // Each has a permit until order_service answers.
+    // Each request has a permit until order_service answers.
     let order_service = system.first(Service::Order).process.pid();
     signal(order_service, Signal::SIGSTOP);
     let more = "Host: localhost\r\nX-Forwarded-For: 2001:db8::1\r\n";
@@ -533,7 +522,7 @@ async fn an_address_has_a_quarter_of_all_places_and_others_the_rest() {
 }
 
 #[tokio::test]
-async fn order_service_and_operations_ports_answer_no_other_host_and_no_page_of_another_site() {
+async fn private_ports_answer_no_other_host_and_no_page_of_another_site() {
     let mut system = system(&[]).await;
     let order_service = system.first(Service::Order).http.unwrap();
     let mut addresses = vec![(order_service, "/order/x")];
@@ -588,7 +577,7 @@ async fn every_answer_has_its_security_headers() {
     }
 }
 
-/// Writes a new certificate for localhost, and gives it.
+/// Writes a new certificate for localhost, and returns it.
 fn certificate(directory: &Path, expired: bool) -> CertificateDer<'static> {
     let mut params =
         CertificateParams::new(vec!["localhost".to_owned(), "shop.example".to_owned()]).unwrap();
@@ -603,7 +592,7 @@ fn certificate(directory: &Path, expired: bool) -> CertificateDer<'static> {
     made.der().clone()
 }
 
-/// A connection by TLS to whoever has this certificate.
+/// A TLS connection to the server with this certificate.
 async fn encrypted(
     gateway: SocketAddr,
     trusted: &CertificateDer<'static>,
@@ -640,8 +629,7 @@ async fn with_certificate(directory: &Path) -> System {
 }
 
 #[tokio::test]
-async fn a_certificate_is_replaced_under_traffic_without_a_failed_request_and_a_bad_one_is_not_used()
- {
+async fn a_certificate_is_replaced_under_traffic_and_a_bad_one_is_not_used() {
     let directory = tempfile::tempdir().unwrap();
     let first = certificate(directory.path(), false);
     let mut system = with_certificate(directory.path()).await;
@@ -651,13 +639,13 @@ async fn a_certificate_is_replaced_under_traffic_without_a_failed_request_and_a_
     assert!(!answer.contains("strict-transport-security"), "not for this machine: {answer}");
     let answer = https(gateway, &first, "shop.example").await.unwrap();
     assert!(answer.contains("strict-transport-security: max-age="), "{answer}");
-    // Plain HTTP is told so.
+    // Plain HTTP gets an explanation.
     let answer = raw(gateway, "GET /flow HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     assert_eq!(outline(&answer), (400, "https-required".to_owned(), String::new()), "{answer}");
 
     let second = certificate(directory.path(), false);
     eventually("the second certificate", SOON, async || {
-        // Whichever of the two is in use: no request fails.
+        // No request fails, with either certificate.
         let (old, new) =
             (https(gateway, &first, "localhost").await, https(gateway, &second, "localhost").await);
         assert!(old.is_ok() || new.is_ok() || https(gateway, &second, "localhost").await.is_ok());
@@ -682,7 +670,7 @@ async fn requests_go_on_while_the_certificate_changes() {
     let first = certificate(directory.path(), false);
     let mut system = with_certificate(directory.path()).await;
     let gateway = system.first(Service::Gateway).http.unwrap();
-    // One connection that lives through the change.
+    // A connection that stays open during the change.
     let mut stream = encrypted(gateway, &first).await.unwrap();
     let changed = AtomicBool::new(false);
     let second = certificate(directory.path(), false);
@@ -717,7 +705,7 @@ async fn an_expired_certificate_is_used_with_a_warning() {
 }
 
 #[test]
-fn a_certificate_that_cannot_be_used_ends_the_start_with_64_and_names_its_variable() {
+fn an_unusable_certificate_exits_64_and_names_its_variable() {
     let binaries = stack::binaries::build(stack::Profile::Debug).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).display().to_string();
