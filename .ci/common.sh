@@ -123,7 +123,7 @@ is_there() { command -v "$1" >/dev/null || [ -x "/usr/sbin/$1" ]; }
 install_for() {
     local command=$1
     shift
-    # Whoever held the lock may have installed it.
+    # The previous holder of the lock may have installed it.
     ! is_there "$command" || return 0
     command -v apt-get >/dev/null || die "$command is missing and so is apt-get: install $* yourself"
     say "$command is missing: apt-get install $*"
