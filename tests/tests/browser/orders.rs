@@ -92,7 +92,7 @@ async fn the_page_of_an_order_shows_its_history_and_its_buttons() {
         let order = visit.system.order(&["201", "205"], "101").await;
         tab.open_live(&format!("/order/{}", order.id)).await;
         tab.sees_text("#order-status", "Insufficient funds").await;
-        tab.sees_text("#next", "It costs 1,100, the balance is 1,000: 100 are missing").await;
+        tab.sees_text("#next", "The order costs 1,100, the balance is 1,000: 100 are missing").await;
         tab.sees_text("#messages", "Anthony").await;
 
         tab.click("#next [data-top-up]").await;
