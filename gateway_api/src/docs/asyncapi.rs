@@ -157,7 +157,7 @@ fn channel(description: &Description) -> Channel {
     let trimmed = match stream {
         _ if stream.is_dead_letters() => "never",
         _ if groups.is_empty() => {
-            "all entries but the last STREAM_KEEP, or but fewer if those exceed STREAM_KEEP_BYTES"
+            "all entries but the last STREAM_KEEP, or fewer if those exceed STREAM_KEEP_BYTES"
         }
         _ => {
             "entries that all groups have acknowledged, but not the last STREAM_KEEP, or fewer if \

@@ -16,15 +16,15 @@ pub(crate) enum NotRead {
     BadRequest(Problem),
     /// The stored data cannot be read
     #[response(status = 500, content_type = "application/problem+json",
-        example = json!(Problem::internal("the product cannot be read")))]
+        example = json!(Problem::internal("the stored data cannot be read")))]
     Unreadable(Problem),
     /// The data cannot be read at the moment; see Retry-After
     #[response(status = 503, content_type = "application/problem+json",
-        example = json!(Problem::unavailable("the product cannot be read at the moment")))]
+        example = json!(Problem::unavailable("the data cannot be read at the moment")))]
     Unavailable(Problem),
     /// The read timed out
     #[response(status = 504, content_type = "application/problem+json",
-        example = json!(Problem::timeout("the product was not read in time")))]
+        example = json!(Problem::timeout("the data was not read in time")))]
     TimedOut(Problem),
 }
 
