@@ -87,7 +87,7 @@ async fn a_gateway_names_a_missing_permission_and_ends() {
         let log = process.logs();
         assert_eq!(status.code(), Some(1), "{taken}: {log}");
         assert!(
-            log.contains("its user gateway may not") && log.contains(missing),
+            log.contains("its user gateway lacks permissions") && log.contains(missing),
             "{taken}: {log}"
         );
     }
@@ -114,7 +114,7 @@ async fn a_service_without_the_permission_for_info_reports_it() {
     let redis = Guarded::start_with(|text| without(&text, "message", " +acl|dryrun"));
     let process = redis.process(dir.path(), Service::Message);
     says(&process, "cannot be checked").await;
-    says(&process, "a new one begins").await;
+    says(&process, "created a new store id").await;
 }
 
 #[tokio::test]
