@@ -7,7 +7,7 @@ use redis::{ServerError, Value};
 ///
 /// - `READONLY`, `MASTERDOWN`, `MOVED`: the server is a replica, or became one.
 /// - `NOREPLICAS`, `CLUSTERDOWN`: a primary that is cut off from its replicas or its cluster, where
-/// another server may have been promoted.
+///   another server may have been promoted.
 /// - `LOADING`: the server is loading its data set, like a replica that copies its primary.
 /// - `NOAUTH`: the password was changed; a new connection authenticates again.
 ///

@@ -10,7 +10,7 @@
 //! - to the beginning, if there is no checkpoint: the own store has lost everything;
 //! - to the beginning, if the checkpoint names another upstream store than the current one;
 //! - to the checkpoint, if the own Redis has restarted since: it may have lost its last writes, or
-//! come back as an older copy.
+//!   come back as an older copy.
 //!
 //! A group is only ever set back. Entries that are delivered again find their idempotency records,
 //! unless those were lost.
