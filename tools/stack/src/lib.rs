@@ -8,6 +8,7 @@
 //! tests can use it. Everything here is synchronous, and every process ends with its owner: `Drop`
 //! kills it.
 
+mod aof;
 pub mod binaries;
 pub mod certs;
 mod databases;

@@ -18,7 +18,7 @@ use nix::{
 };
 
 pub use crate::logs::Output;
-use crate::{Error, logs, private, probe, spawn};
+use crate::{Error, aof, logs, private, probe, spawn};
 
 /// The command, kept for restarts.
 #[derive(Debug)]
@@ -30,6 +30,7 @@ pub struct ServiceCommand {
     output: Output,
     stdin: Option<File>,
     data_limit: Option<u64>,
+    redis_data: Option<PathBuf>,
 }
 
 impl ServiceCommand {
@@ -46,6 +47,7 @@ impl ServiceCommand {
             output,
             stdin: None,
             data_limit: None,
+            redis_data: None,
         }
     }
 
@@ -79,6 +81,13 @@ impl ServiceCommand {
     #[must_use]
     pub(crate) fn data_limit(mut self, bytes: Option<u64>) -> Self {
         self.data_limit = bytes;
+        self
+    }
+
+    /// The data directory of a redis-server, whose append-only file is repaired before each start.
+    #[must_use]
+    pub(crate) fn redis_data(mut self, dir: &Path) -> Self {
+        self.redis_data = Some(dir.to_owned());
         self
     }
 
@@ -230,6 +239,10 @@ fn launch(command: &ServiceCommand) -> Result<(Child, u64, Option<JoinHandle<()>
     // With setpriv in between a missing program would only show as an exit code.
     if !command.program.is_file() {
         return Err(failed()(std::io::ErrorKind::NotFound.into()));
+    }
+    if let Some(dir) = &command.redis_data {
+        aof::end_before_incomplete_transaction(dir)
+            .map_err(Error::io_at("repair the append-only file in", dir))?;
     }
     let stdin = match &command.stdin {
         Some(file) => Stdio::from(file.try_clone().map_err(failed())?),

@@ -193,6 +193,7 @@ impl RedisServer {
         };
         let command = command
             .stdin(inherited_lock)
+            .redis_data(&dir)
             .args(["--daemonize", "no", "--save", "", "--dir"])
             .args([&dir])
             .args(["--appendonly", appendonly, "--appendfsync", appendfsync])

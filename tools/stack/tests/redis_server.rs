@@ -54,6 +54,31 @@ fn answered_writes_survive_a_kill_and_a_restart() {
     server.terminate().expect("ends in order");
 }
 
+/// Without the repair Redis executes it together with the next transaction, after one more start.
+#[test]
+fn a_transaction_that_a_crash_cut_off_never_has_an_effect() {
+    let mut server = RedisServer::start(RedisOptions::default()).expect("a server");
+    let add = "EVAL \"redis.call('RPUSH','list',ARGV[1]) redis.call('SET','last',ARGV[1])\" 0";
+    ask(&server, &format!("{add} first"));
+    server.kill().expect("killed");
+    let file = server.data_dir().join("appendonlydir/appendonly.aof.1.incr.aof");
+    let mut content = std::fs::read(&file).expect("the append-only file");
+    let transaction = content.windows(5).rposition(|it| it == b"MULTI").expect("a transaction");
+    // In the middle of the second command.
+    let set = content.windows(3).rposition(|it| it == b"SET").expect("the second command");
+    let begin = content[..transaction].iter().rposition(|byte| *byte == b'*').expect("its begin");
+    let copy = content[begin..set].to_vec();
+    content.extend(copy);
+    std::fs::write(&file, content).expect("written");
+    server.restart().expect("restarted");
+    assert_eq!(ask(&server, "LLEN list"), ":1");
+    ask(&server, &format!("{add} second"));
+    server.kill().expect("killed");
+    server.restart().expect("restarted");
+    assert_eq!(ask(&server, "LLEN list"), ":2");
+    assert_eq!(get(&server, "last"), "second");
+}
+
 #[test]
 fn a_given_data_directory_outlives_its_server_without_fresh() {
     let dir = tempfile::tempdir().expect("a directory");
