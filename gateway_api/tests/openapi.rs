@@ -99,3 +99,68 @@ fn the_schemas_of_names_and_addresses_take_what_is_taken_and_nothing_else() {
     }
     assert!(taken > 100 && refused > 100, "{taken} {refused}");
 }
+
+/// The parts that clients depend on, a line each: the statuses of each call, its parameters, and the
+/// members of each schema. Descriptions are not among them.
+fn outline(document: &Value) -> Vec<String> {
+    let object = |value: &Value| value.as_object().cloned().unwrap_or_default();
+    let kind = |schema: &Value| {
+        let name = |it: &Value| it["$ref"].as_str().map(str::to_owned);
+        let plain = || match &schema["type"] {
+            Value::Null => None,
+            Value::String(name) => Some(name.clone()),
+            names => Some(names.to_string()),
+        };
+        let items = || name(&schema["items"]).map(|it| format!("list of {it}"));
+        name(schema).or_else(items).or_else(plain).unwrap_or_else(|| "any".to_owned())
+    };
+    let mut lines = Vec::new();
+    for (path, operations) in object(&document["paths"]) {
+        for (method, operation) in object(&operations) {
+            let call = format!("{} {path}", method.to_uppercase());
+            let statuses: Vec<_> = object(&operation["responses"]).keys().cloned().collect();
+            lines.push(format!("{call}: {}", statuses.join(" ")));
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                let of = |name: &str| parameter[name].as_str().unwrap_or_default().to_owned();
+                let (place, name) = (of("in"), of("name"));
+                let kind = kind(&parameter["schema"]);
+                lines.push(format!("{call}: {place} {name} {kind}, {}", parameter["required"]));
+            }
+        }
+    }
+    for (name, schema) in object(&document["components"]["schemas"]) {
+        for value in schema["enum"].as_array().into_iter().flatten() {
+            lines.push(format!("{name}: {value}"));
+        }
+        let required = schema["required"].as_array().cloned().unwrap_or_default();
+        for (member, of_member) in object(&schema["properties"]) {
+            let is_required = required.iter().any(|it| *it == member);
+            lines.push(format!("{name}.{member}: {}, {is_required}", kind(&of_member)));
+        }
+    }
+    lines
+}
+
+#[test]
+fn paths_schemas_and_statuses_are_those_that_clients_know() {
+    let documents = [
+        serde_json::to_value(gateway_api::router::document()).unwrap(),
+        serde_json::to_value(gateway_api::docs::asyncapi::document()).unwrap(),
+    ];
+    let fresh = documents.iter().flat_map(outline).collect::<Vec<_>>().join("\n") + "\n";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/contract.txt");
+    if std::env::var("RENEW").is_ok_and(|it| it == "contract") {
+        std::fs::write(&path, &fresh).expect("contract.txt can be written");
+    }
+    let known = std::fs::read_to_string(&path).unwrap_or_default();
+    let of = |text: &str, other: &str| {
+        let lines = text.lines().filter(|line| !other.lines().any(|it| it == *line));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (gone, new) = (of(&known, &fresh), of(&fresh, &known));
+    assert!(
+        gone.is_empty() && new.is_empty(),
+        "the contract has changed: gone {gone:#?}, new {new:#?}; clients may rely on what is gone. If \
+         that is meant: RENEW=contract cargo test --locked -p gateway_api --test openapi"
+    );
+}
