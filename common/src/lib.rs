@@ -9,9 +9,10 @@
 //! - [`decision`]: the vocabulary of pure decisions, and an in-memory runtime for them
 //! - [`schema`]: the declarations of a service: topics, streams, entities and keys, as values
 //!
-//! None of these rooms knows the shop. [`contract`] contains the shop's own declarations, the
-//! public contract: events, streams, entities, ids and keys. It imports only `schema`. Besides the
-//! services only [`process`] imports it, for the variables with the Redis of each topic.
+//! [`contract`] contains the shop's own declarations, the public contract: events, streams, entities,
+//! ids and keys. `consumer`, `engine`, `connection`, `decision` and `schema` do not know it. [`http`]
+//! imports it for the bodies of requests, and [`process`] for the variables with the Redis of each
+//! topic.
 //!
 //! Below all rooms: [`clock`], [`config_error`], [`logs`], [`pem`], [`secret`], [`text`], [`trace_context`].
 //!

@@ -141,7 +141,7 @@ fn imports(module: &[String], files: &Files) -> BTreeMap<ModulePath, BTreeSet<St
     let code = &files[module].code;
     let starts = ["crate", "self", "super"].into_iter().flat_map(|it| paths_from(code, it));
     let direct: Vec<ModulePath> = starts.map(|path| absolute(&path, module)).collect();
-    // What is taken through an imported module: `use crate::docs;` and then `docs::openapi::limit()`.
+    // Names behind an imported module: `use crate::docs;` and then `docs::openapi::limit()`.
     let through = direct.iter().filter(|path| files.contains_key(*path)).flat_map(|imported| {
         let name = imported.last().map_or("", String::as_str);
         let paths = if name.is_empty() { Vec::new() } else { paths_from(code, name) };
