@@ -44,6 +44,12 @@ impl fmt::Display for OrderId {
     }
 }
 
+impl From<OrderId> for Uuid {
+    fn from(id: OrderId) -> Self {
+        id.0
+    }
+}
+
 impl FromStr for OrderId {
     type Err = InvalidId;
 

@@ -1,6 +1,8 @@
 //! The result of a decision.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
+
+use uuid::Uuid;
 
 use crate::{
     decision::stored::{Document, Stored},
@@ -56,7 +58,7 @@ pub struct Append {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
     /// The id of the entity, if the line concerns a single one.
-    pub subject: Option<String>,
+    pub subject: Option<Uuid>,
     /// A sentence.
     pub text: String,
 }
@@ -104,8 +106,8 @@ impl<A> Changes<A> {
     }
 
     /// Logs a sentence about the entity with this id.
-    pub fn note(&mut self, subject: impl fmt::Display, text: impl Into<String>) {
-        self.notes.push(Note { subject: Some(subject.to_string()), text: text.into() });
+    pub fn note(&mut self, subject: impl Into<Uuid>, text: impl Into<String>) {
+        self.notes.push(Note { subject: Some(subject.into()), text: text.into() });
     }
 
     /// Logs a sentence that concerns no single entity.

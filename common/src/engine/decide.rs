@@ -339,7 +339,7 @@ enum Verdict<A> {
 
 fn log_note(note: &Note, traceparent: Option<&str>) {
     let trace_id = trace_id(traceparent);
-    match &note.subject {
+    match note.subject {
         Some(subject) => info!(subject.id = %subject, trace.id = trace_id, "{}", note.text),
         None => info!(trace.id = trace_id, "{}", note.text),
     }

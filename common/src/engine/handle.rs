@@ -164,7 +164,7 @@ impl<D: Decider> EngineHandle<D> {
         });
         match handled.await {
             Ok(Ok(answer)) => answer.map_err(SubmitError::Fault),
-            Ok(Err(refusal)) => Err(refusal),
+            Ok(Err(error)) => Err(error),
             Err(_) if self.engine.is_failing() => Err(SubmitError::Unavailable),
             Err(_) => Err(SubmitError::TimedOut),
         }

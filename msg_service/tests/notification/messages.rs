@@ -51,7 +51,7 @@ fn a_message_is_delivered_as_one_line_and_the_log_has_no_personal_data() {
             }
             assert_eq!(line.contains("Anthony@"), whole_addresses, "{line}");
             let [note] = &service.notes[..] else { panic!("{:?}", service.notes) };
-            assert_eq!(note.subject, message.order.map(|it| it.to_string()));
+            assert_eq!(note.subject, message.order.map(uuid::Uuid::from));
             assert_eq!(note.text, format!("{} to customer 101", kind.name()));
             // A redelivered event sends no second message.
             service.handle(&input, 2).unwrap();
