@@ -10,7 +10,7 @@
 //! - [`schema`]: the declarations of a service: topics, streams, entities and keys, as values
 //!
 //! [`contract`] contains the shop's own declarations, the public contract: events, streams, entities,
-//! ids and keys. `consumer`, `engine`, `connection`, `decision` and `schema` do not know it. [`http`]
+//! routes, ids and keys. `consumer`, `engine`, `connection`, `decision` and `schema` do not know it. [`http`]
 //! imports it for the bodies of requests, and [`process`] for the variables with the Redis of each
 //! topic.
 //!

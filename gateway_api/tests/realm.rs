@@ -1,7 +1,7 @@
 //! deploy/keycloak/orders-realm.json and deploy/secure.yml say what the gateway expects. Keycloak itself is
 //! not run here.
 
-use gateway_api::access::tokens::scope::Scope;
+use common::contract::route::Scope;
 use serde_json::Value;
 
 fn named<'a>(realm: &'a Value, list: &str, key: &str, name: &str) -> &'a Value {

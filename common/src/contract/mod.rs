@@ -1,4 +1,4 @@
-//! The public contract: events and streams, entities, ids, keys.
+//! The public contract: events and streams, entities, routes, ids, keys.
 
 pub mod backorders;
 pub mod definitions;
@@ -10,4 +10,5 @@ pub mod keys;
 pub mod messages;
 pub mod order;
 pub mod order_status;
+pub mod route;
 pub mod streams;

@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use common::{
+    contract::route::RouteAccess,
     http::problem::{Challenge, Problem},
     process::service::ServiceContext,
 };
@@ -23,10 +24,10 @@ use super::{
         session::{Sessions, sign_in_is_off},
     },
     tokens::{
-        caller::{Caller, forbidden},
+        caller::Caller,
         fetch::{Address, Fetcher},
         provider::Provider,
-        rules::{self, RouteAccess},
+        rules,
         verifier::{TokenVerifier, now},
     },
     visitor::Visitor,
@@ -168,7 +169,7 @@ pub(crate) async fn authorize(
     else {
         return next.run(request).await;
     };
-    match check(caller, *access) {
+    match caller.check_route(*access) {
         Ok(()) => next.run(request).await,
         Err(problem) => {
             let (parts, _) = request.into_parts();
@@ -213,21 +214,6 @@ fn not_allowed(method: &Method, path: &str) -> Response {
     let allowed = HeaderValue::from_str(&rules::allowed(path)).expect("methods are plain");
     response.headers_mut().insert(header::ALLOW, allowed);
     response
-}
-
-/// Whether the caller may call such a route.
-fn check(caller: &Caller, access: RouteAccess) -> Result<(), Problem> {
-    let Some(scope) = access.scope() else { return Ok(()) };
-    // Checked first, because no scope would help.
-    if let (RouteAccess::All(_), Some(own)) = (access, caller.limited_to()) {
-        let detail = format!("the token is customer {own}'s, and this is not for customers");
-        return Err(Problem::forbidden(detail));
-    }
-    if !caller.may(scope) {
-        let detail = format!("the token lacks the scope {}", scope.name());
-        return Err(forbidden(scope, detail));
-    }
-    Ok(())
 }
 
 impl Checks {

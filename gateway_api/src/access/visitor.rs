@@ -1,8 +1,8 @@
 //! The user of a browser, as pages show them.
 
-use common::contract::ids::CustomerId;
+use common::contract::{ids::CustomerId, route::RouteAccess};
 
-use super::tokens::{caller::Caller, scope::Scope};
+use super::tokens::caller::Caller;
 
 /// The user for whom a page is made: an extension of each request that the gate has seen, and of its
 /// response.
@@ -21,14 +21,9 @@ pub(crate) struct Visitor {
 }
 
 impl Visitor {
-    /// Whether the visitor has this scope.
-    pub(crate) fn may(&self, scope: Scope) -> bool {
-        self.caller.as_ref().is_some_and(|caller| caller.may(scope))
-    }
-
-    /// Whether the visitor has this scope and is no customer.
-    pub(crate) fn may_for_all(&self, scope: Scope) -> bool {
-        self.may(scope) && self.limited_to().is_none()
+    /// Whether the visitor may call such a route.
+    pub(crate) fn may_call(&self, access: RouteAccess) -> bool {
+        self.caller.as_ref().is_some_and(|caller| caller.check_route(access).is_ok())
     }
 
     /// The one customer to whom the visitor is limited.

@@ -3,7 +3,10 @@
 //! Served at `/openapi.json`; `gateway_api/swagger.yaml` is the same document, and a test fails
 //! when it is stale.
 
-use common::http::problem::{PROBLEM_JSON, Problem};
+use common::{
+    contract::route::{RouteAccess, Scope},
+    http::problem::{PROBLEM_JSON, Problem},
+};
 use http::Method;
 use utoipa::openapi::{
     ContentBuilder, HeaderBuilder, InfoBuilder, License, ObjectBuilder, OpenApi, OpenApiBuilder,
@@ -13,10 +16,7 @@ use utoipa::openapi::{
 };
 
 use super::examples;
-use crate::access::tokens::{
-    rules::{self, RouteAccess},
-    scope::Scope,
-};
+use crate::access::tokens::rules;
 
 /// The tags of the calls, in the order of display.
 const TAGS: [(&str, &str); 5] = [

@@ -9,6 +9,7 @@ use common::{
         messages::MessageSent,
         order::OrderUpdated,
         order_status::OrderStatus,
+        route::Scope,
         streams,
     },
     schema::{
@@ -18,8 +19,6 @@ use common::{
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
-
-use crate::access::tokens::scope::Scope;
 
 /// A change in the form in which it is sent.
 pub(super) struct Change {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
-use common::{connection::entry::Entry, schema::entry_id::EntryId};
+use common::{connection::entry::Entry, contract::route::Scope, schema::entry_id::EntryId};
 
 use super::{
     change::Change,
@@ -11,7 +11,6 @@ use super::{
     cursor::{EventCursor, STREAMS, StreamIndex},
     view::View,
 };
-use crate::access::tokens::scope::Scope;
 
 /// The size of the ring in bytes of text: some thousands of messages.
 const RING_BYTES: usize = 4 * 1024 * 1024;

@@ -6,7 +6,11 @@ use axum::{
     extract::{Query, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
 };
-use common::{clock::now_millis, contract::ids::OrderId, http::problem::Problem};
+use common::{
+    clock::now_millis,
+    contract::{ids::OrderId, route::Scope},
+    http::problem::Problem,
+};
 use http::{HeaderMap, HeaderName, header};
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -17,7 +21,6 @@ use crate::{
         limits::reader::MeteredReader,
         tokens::{
             caller::{Caller, forbidden},
-            scope::Scope,
             token,
         },
     },

@@ -16,6 +16,7 @@ use common::{
         ids::{CustomerId, OrderId},
         order::Order,
         order_status::OrderStatus,
+        route::Scope,
     },
     http::{problem::Problem, request::path_id},
 };
@@ -25,11 +26,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::order_calls::{OrderPath, call, call_headers, check_own, pass_on};
 use crate::{
-    access::{
-        limits::reader::MeteredReader,
-        tokens::{caller::Caller, scope::Scope},
-        visitor::Visitor,
-    },
+    access::{limits::reader::MeteredReader, tokens::caller::Caller, visitor::Visitor},
     docs::{
         examples,
         responses::{NoOrder, NotRead},

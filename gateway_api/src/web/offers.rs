@@ -1,14 +1,20 @@
 //! The buttons that are useful to a visitor.
 
-use common::contract::order_status::OrderStatus;
+use common::contract::{
+    order_status::OrderStatus,
+    route::{
+        RouteAccess::{All, Own},
+        Scope::{Admin, CustomersWrite, InventoryWrite, OrdersRead, OrdersWrite},
+    },
+};
 
 use super::format;
-use crate::access::{tokens::scope::Scope, visitor::Visitor};
+use crate::access::visitor::Visitor;
 
 impl Visitor {
     /// Whether the event stream of the visitor has orders.
     pub(crate) fn follows_orders(&self) -> bool {
-        self.may(Scope::OrdersRead)
+        self.may_call(Own(OrdersRead))
     }
 
     /// Whether the visitor may take an action, by its name in [`Visitor::all_offers`].
@@ -27,14 +33,15 @@ impl Visitor {
     /// The names of all actions that the visitor may take, for the script.
     pub(crate) fn all_offers(&self) -> String {
         let offers = [
-            ("order", self.may(Scope::OrdersWrite)),
-            ("ship", self.may_for_all(Scope::OrdersWrite)),
-            ("top-up", self.may(Scope::CustomersWrite)),
-            ("restock", self.may_for_all(Scope::InventoryWrite)),
-            ("counts", self.may_for_all(Scope::OrdersRead)),
-            ("demo", self.may_for_all(Scope::Admin)),
+            ("order", Own(OrdersWrite)),
+            ("ship", All(OrdersWrite)),
+            ("top-up", Own(CustomersWrite)),
+            ("restock", All(InventoryWrite)),
+            ("counts", All(OrdersRead)),
+            ("demo", All(Admin)),
         ];
-        let names = offers.into_iter().filter(|(_, offered)| *offered).map(|(name, _)| name);
+        let names =
+            offers.into_iter().filter(|(_, access)| self.may_call(*access)).map(|(name, _)| name);
         names.collect::<Vec<_>>().join(" ")
     }
 }

@@ -7,14 +7,10 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::{Args, value_parser};
-use common::contract::ids::CustomerId;
+use common::contract::{ids::CustomerId, route::Scope};
 use serde_json::json;
 use stack::token_key::{self, TokenKey};
 
-/// The scopes of a token. The gateway ignores unknown scopes, so a misspelt one would be noticed
-/// late.
-const SCOPES: [&str; 6] =
-    ["orders:write", "orders:read", "report:read", "customers:write", "inventory:write", "admin"];
 /// The longest validity of a token: a year, in seconds. A token cannot be revoked.
 const TTL_MAX_SECONDS: u64 = 365 * 24 * 3_600;
 
@@ -25,7 +21,8 @@ pub struct TokenRequest {
     #[arg(long)]
     pub customer: Option<CustomerId>,
     /// The scopes; repeat or separate by commas
-    #[arg(long, required = true, value_delimiter = ',', value_parser = SCOPES)]
+    // The gateway ignores unknown scopes, so a misspelt one would be noticed late.
+    #[arg(long, required = true, value_delimiter = ',', value_parser = Scope::ALL.map(Scope::name))]
     pub scope: Vec<String>,
     /// The subject [default: customer-101 and the like, or operator]
     #[arg(long)]
@@ -135,14 +132,17 @@ mod tests {
 
     #[test]
     fn an_unknown_scope_is_refused_with_the_list_of_scopes() {
-        for scope in SCOPES {
+        for scope in Scope::ALL.map(Scope::name) {
             assert_eq!(parsed(&["--scope", scope]).unwrap().scope, [scope]);
         }
         let two = parsed(&["--scope", "orders:write,orders:read"]).unwrap();
         assert_eq!(two.scope, ["orders:write", "orders:read"]);
         for wrong in ["orders:wirte", "orders:write,orders:wirte", "orders:write orders:read", ""] {
             let error = parsed(&["--scope", wrong]).unwrap_err();
-            assert!(SCOPES.iter().all(|scope| error.contains(scope)), "{wrong:?}: {error}");
+            assert!(
+                Scope::ALL.iter().all(|scope| error.contains(scope.name())),
+                "{wrong:?}: {error}"
+            );
         }
     }
 

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use common::{
-    contract::ids::CustomerId,
+    contract::{
+        ids::CustomerId,
+        route::{RouteAccess, Scope},
+    },
     http::{
         problem::{Challenge, Problem},
         request::ANONYMOUS,
@@ -12,7 +15,7 @@ use common::{
 };
 use http::request::Parts;
 
-use super::{scope::Scope, token::Claims};
+use super::token::Claims;
 
 /// The caller of a request: in the extensions of each request that the gate admitted, and an extractor.
 #[derive(Clone, Debug)]
@@ -60,6 +63,25 @@ impl Caller {
     /// Whether the token has this scope.
     pub fn may(&self, scope: Scope) -> bool {
         self.0.claims.as_ref().is_none_or(|claims| claims.scopes.allow(scope))
+    }
+
+    /// Checks that the caller may call such a route.
+    ///
+    /// # Errors
+    ///
+    /// 403.
+    pub(crate) fn check_route(&self, access: RouteAccess) -> Result<(), Problem> {
+        let Some(scope) = access.scope() else { return Ok(()) };
+        // Checked first, because no scope would help.
+        if let (RouteAccess::All(_), Some(own)) = (access, self.limited_to()) {
+            let detail = format!("the token is customer {own}'s, and this is not for customers");
+            return Err(Problem::forbidden(detail));
+        }
+        if !self.may(scope) {
+            let detail = format!("the token lacks the scope {}", scope.name());
+            return Err(forbidden(scope, detail));
+        }
+        Ok(())
     }
 
     /// The customer to whose orders, messages and account the caller is limited, regardless of scopes:

@@ -16,6 +16,6 @@ mod json;
 pub mod jwks;
 pub mod provider;
 pub mod rules;
-pub mod scope;
+pub mod scopes;
 pub mod token;
 pub mod verifier;

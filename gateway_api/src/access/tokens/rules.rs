@@ -1,106 +1,66 @@
 //! The access rule of each route. A route without a rule answers 405 to all callers.
 
+use common::contract::route::{
+    DELETE, GET, POST, PUT, Route,
+    RouteAccess::{self, All, Own, Public},
+    Scope::{Admin, CustomersWrite, InventoryWrite, OrdersRead, OrdersWrite, ReportRead},
+};
 use http::Method;
 
-use self::RouteAccess::{All, Own, Public};
-use super::scope::Scope::{
-    self, Admin, CustomersWrite, InventoryWrite, OrdersRead, OrdersWrite, ReportRead,
-};
-
-/// The access rule of a route.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum RouteAccess {
-    /// All clients may call it, without a token.
-    Public,
-    /// Callers whose token has the scope may call it; the handler limits customers to their own data.
-    Own(Scope),
-    /// Callers whose token has the scope may call it, except customers.
-    All(Scope),
-}
-
-impl RouteAccess {
-    /// The required scope.
-    pub const fn scope(self) -> Option<Scope> {
-        match self {
-            Self::Public => None,
-            Self::Own(scope) | Self::All(scope) => Some(scope),
-        }
-    }
-}
-
-/// A route and its access rule.
-#[derive(Clone, Debug)]
-pub struct Rule {
-    /// The method; GET stands for HEAD as well.
-    pub method: Method,
-    /// The path in the router.
-    pub path: &'static str,
-    /// The rule.
-    pub access: RouteAccess,
-}
-
-macro_rules! rules {
-    ($($method:ident $path:literal $access:expr;)*) => {
-        /// All routes.
-        pub const RULES: &[Rule] = &[
-            $(Rule { method: Method::$method, path: $path, access: $access },)*
-        ];
-    };
-}
-
-rules! {
-    POST "/order" Own(OrdersWrite);
-    GET "/order/{id}" Own(OrdersRead);
-    DELETE "/order/{id}" Own(OrdersWrite);
-    POST "/order/{id}/pay" Own(OrdersWrite);
-    POST "/order/{id}/ship" All(OrdersWrite);
-    POST "/order/{id}/complete" All(OrdersWrite);
-    GET "/orders" Own(OrdersRead);
-    GET "/orders/counts" Own(OrdersRead);
-    GET "/customers/{id}/messages" Own(OrdersRead);
-    GET "/report" Own(ReportRead);
-    GET "/inventory" Own(ReportRead);
-    GET "/inventory/{id}" Own(ReportRead);
-    GET "/accounts" Own(ReportRead);
-    GET "/accounts/{id}" Own(ReportRead);
-    GET "/events" Own(ReportRead);
-    GET "/flow" All(ReportRead);
-    PUT "/accounts/{id}" Own(CustomersWrite);
-    POST "/accounts/{id}/top-up" Own(CustomersWrite);
-    PUT "/inventory/{id}" All(InventoryWrite);
-    POST "/inventory/{id}/restock" All(InventoryWrite);
-    POST "/init-data" All(Admin);
-    GET "/" Public;
-    GET "/sign-in" Public;
-    GET "/sign-in/callback" Public;
-    POST "/sign-out" Public;
-    GET "/signed-out" Public;
-    GET "/assets/{hash}/{name}" Public;
-    GET "/openapi.json" Public;
-    GET "/asyncapi.json" Public;
-    GET "/docs" Public;
-    GET "/docs/" Public;
-    GET "/docs/swagger.js" Public;
-    GET "/docs/swagger.css" Public;
-    GET "/docs/swagger-ui.css" Public;
-    GET "/docs/swagger-ui-bundle.js" Public;
-    GET "/docs/favicon-32x32.png" Public;
-    GET "/docs/events" Public;
-    GET "/docs/events.css" Public;
-}
+/// All routes; GET stands for HEAD as well.
+pub const RULES: &[Route] = &[
+    Route::new(POST, "/order", Own(OrdersWrite)),
+    Route::new(GET, "/order/{id}", Own(OrdersRead)),
+    Route::new(DELETE, "/order/{id}", Own(OrdersWrite)),
+    Route::new(POST, "/order/{id}/pay", Own(OrdersWrite)),
+    Route::new(POST, "/order/{id}/ship", All(OrdersWrite)),
+    Route::new(POST, "/order/{id}/complete", All(OrdersWrite)),
+    Route::new(GET, "/orders", Own(OrdersRead)),
+    Route::new(GET, "/orders/counts", Own(OrdersRead)),
+    Route::new(GET, "/customers/{id}/messages", Own(OrdersRead)),
+    Route::new(GET, "/report", Own(ReportRead)),
+    Route::new(GET, "/inventory", Own(ReportRead)),
+    Route::new(GET, "/inventory/{id}", Own(ReportRead)),
+    Route::new(GET, "/accounts", Own(ReportRead)),
+    Route::new(GET, "/accounts/{id}", Own(ReportRead)),
+    Route::new(GET, "/events", Own(ReportRead)),
+    Route::new(GET, "/flow", All(ReportRead)),
+    Route::new(PUT, "/accounts/{id}", Own(CustomersWrite)),
+    Route::new(POST, "/accounts/{id}/top-up", Own(CustomersWrite)),
+    Route::new(PUT, "/inventory/{id}", All(InventoryWrite)),
+    Route::new(POST, "/inventory/{id}/restock", All(InventoryWrite)),
+    Route::new(POST, "/init-data", All(Admin)),
+    Route::new(GET, "/", Public),
+    Route::new(GET, "/sign-in", Public),
+    Route::new(GET, "/sign-in/callback", Public),
+    Route::new(POST, "/sign-out", Public),
+    Route::new(GET, "/signed-out", Public),
+    Route::new(GET, "/assets/{hash}/{name}", Public),
+    Route::new(GET, "/openapi.json", Public),
+    Route::new(GET, "/asyncapi.json", Public),
+    Route::new(GET, "/docs", Public),
+    Route::new(GET, "/docs/", Public),
+    Route::new(GET, "/docs/swagger.js", Public),
+    Route::new(GET, "/docs/swagger.css", Public),
+    Route::new(GET, "/docs/swagger-ui.css", Public),
+    Route::new(GET, "/docs/swagger-ui-bundle.js", Public),
+    Route::new(GET, "/docs/favicon-32x32.png", Public),
+    Route::new(GET, "/docs/events", Public),
+    Route::new(GET, "/docs/events.css", Public),
+];
 
 /// The rule of this route with this method; `None` if the route does not support the method.
 pub fn access(method: &Method, path: &str) -> Option<RouteAccess> {
-    let method = if *method == Method::HEAD { &Method::GET } else { method };
-    RULES.iter().find(|rule| rule.method == *method && rule.path == path).map(|rule| rule.access)
+    let method = if *method == Method::HEAD { GET } else { method.as_str() };
+    RULES.iter().find(|rule| rule.method == method && rule.path == path).map(|rule| rule.access)
 }
 
 /// The methods that a route supports, in the form of the header `Allow`.
 pub fn allowed(path: &str) -> String {
     let mut methods = Vec::new();
     for rule in RULES.iter().filter(|rule| rule.path == path) {
-        methods.push(rule.method.as_str());
-        if rule.method == Method::GET {
+        methods.push(rule.method);
+        if rule.method == GET {
             methods.push("HEAD");
         }
     }

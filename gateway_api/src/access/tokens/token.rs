@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     json::Members,
     jwks::{Algorithm, KeySet},
-    scope::Scopes,
+    scopes::Scopes,
 };
 
 /// The maximum length of a token, in bytes.
