@@ -45,7 +45,7 @@ const SHOP: [&str; 9] = [
 ];
 
 /// The files with decisions. They get the time as an argument, and others perform their effects.
-const PURE: [&str; 28] = [
+const PURE: [&str; 29] = [
     "common/src/decision/mod.rs",
     "common/src/decision/changes.rs",
     "common/src/decision/reads.rs",
@@ -56,6 +56,7 @@ const PURE: [&str; 28] = [
     "common/src/contract/entities.rs",
     "common/src/contract/messages.rs",
     "common/src/contract/order.rs",
+    "common/src/contract/order_routes.rs",
     "common/src/contract/route.rs",
     "common/src/contract/streams.rs",
     "common/src/contract/events.rs",

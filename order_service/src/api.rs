@@ -14,6 +14,7 @@ use common::{
     contract::{
         ids::{OrderId, request_id},
         order::Order,
+        order_routes::OrderAction,
         order_status::OrderStatus,
     },
     engine::{EngineHandle, SubmitError},
@@ -36,7 +37,7 @@ use uuid::Uuid;
 
 use crate::{
     gateway_secret::{self, GatewaySecrets},
-    order::{Action, ActionRequest, Answer, Input, NewOrder, Orders},
+    order::{ActionRequest, Answer, Input, NewOrder, Orders},
     progress::Progress,
 };
 
@@ -66,10 +67,10 @@ pub fn router(api: Api, secrets: GatewaySecrets) -> Router {
     };
     Router::new()
         .route("/order", post(place))
-        .route("/order/{id}", get(show).delete(steps(Action::Cancel)))
-        .route("/order/{id}/pay", post(steps(Action::Pay)))
-        .route("/order/{id}/ship", post(steps(Action::Ship)))
-        .route("/order/{id}/complete", post(steps(Action::Complete)))
+        .route("/order/{id}", get(show).delete(steps(OrderAction::Cancel)))
+        .route("/order/{id}/pay", post(steps(OrderAction::Pay)))
+        .route("/order/{id}/ship", post(steps(OrderAction::Ship)))
+        .route("/order/{id}/complete", post(steps(OrderAction::Complete)))
         .method_not_allowed_fallback(wrong_method)
         .fallback(unknown_path)
         .layer(middleware::from_fn_with_state(Arc::new(secrets), gateway_secret::authenticate))
@@ -97,7 +98,7 @@ async fn place(
 async fn act(
     api: &Api,
     id: OrderId,
-    action: Action,
+    action: OrderAction,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     let request = match idempotency_key(headers)? {
@@ -131,7 +132,7 @@ async fn submit(
         Answer::AttemptLimit { status, limit } => {
             let state = status.name();
             let why = format!("the order is {state} and has had its limit of {limit} attempts");
-            return Err(not_allowed(status, &why, |action| action != Action::Pay));
+            return Err(not_allowed(status, &why, |action| action != OrderAction::Pay));
         }
         Answer::Nothing | Answer::Unconfirmed(_) => {
             return Err(Problem::internal("the order was not changed"));
@@ -153,9 +154,10 @@ fn too_many_open(limit: u64) -> Problem {
 }
 
 /// The problem of an action that the status does not allow, with the allowed actions.
-fn not_allowed(status: OrderStatus, why: &str, allows: impl Fn(Action) -> bool) -> Problem {
-    let fitting = Action::ALL.into_iter().filter(|action| action.fits(status) && allows(*action));
-    let allowed: Vec<&str> = fitting.map(Action::name).collect();
+fn not_allowed(status: OrderStatus, why: &str, allows: impl Fn(OrderAction) -> bool) -> Problem {
+    let fitting =
+        OrderAction::ALL.into_iter().filter(|action| action.fits(status) && allows(*action));
+    let allowed: Vec<&str> = fitting.map(OrderAction::name).collect();
     let detail = match allowed.as_slice() {
         [] => format!("{why}; no further action is possible"),
         some => format!("{why}; allowed now: {}", some.join(", ")),
@@ -169,7 +171,7 @@ fn not_allowed(status: OrderStatus, why: &str, allows: impl Fn(Action) -> bool) 
 async fn check_capacity(api: &Api, id: OrderId, command: &Input) -> Result<(), Problem> {
     let starts_attempt = match command {
         Input::Place(_) => true,
-        Input::Act(act) => act.action == Action::Pay,
+        Input::Act(act) => act.action == OrderAction::Pay,
         _ => false,
     };
     let change = match command {

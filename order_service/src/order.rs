@@ -15,6 +15,7 @@ use common::{
         events::{OrderCancelled, OrderCompleted, OrderShipped},
         keys,
         order::{Confirmation, Order, Step},
+        order_routes::OrderAction,
         order_status::OrderStatus,
         streams::{self, topics},
     },
@@ -23,7 +24,7 @@ use common::{
 };
 
 pub use self::{
-    input::{Action, ActionRequest, Answer, Confirmed, Input, NewOrder},
+    input::{ActionRequest, Answer, Confirmed, Input, NewOrder},
     overdue::last_published,
 };
 use self::{
@@ -149,7 +150,7 @@ fn act(asked: &ActionRequest, world: &World, now: Millis) -> Result<Changes<Answ
     };
     if let Some(record) = world.get::<Retry>(&Retry::id_of(id, request))? {
         let answer = match action {
-            Action::Pay => Answer::Replayed(record.answer(order)),
+            OrderAction::Pay => Answer::Replayed(record.answer(order)),
             _ => Answer::KeyReused,
         };
         return Ok(changes.answering(answer));
@@ -163,8 +164,8 @@ fn act(asked: &ActionRequest, world: &World, now: Millis) -> Result<Changes<Answ
         return Ok(changes.answering(answer));
     }
     let (status, limit) = (order.status, order.attempt_limit());
-    let exhausted = Action::Pay.fits(status) && order.attempt >= limit;
-    if !action.fits(status) || exhausted && action == Action::Pay {
+    let exhausted = OrderAction::Pay.fits(status) && order.attempt >= limit;
+    if !action.fits(status) || exhausted && action == OrderAction::Pay {
         let answer = match exhausted {
             true => Answer::AttemptLimit { status, limit },
             false => Answer::WrongState(status),
@@ -174,23 +175,23 @@ fn act(asked: &ActionRequest, world: &World, now: Millis) -> Result<Changes<Answ
     let mut order = order.clone();
     order.status = action.status();
     order.reason = None;
-    if action != Action::Complete {
+    if action != OrderAction::Complete {
         order.resent = None;
         order.unconfirmed = match action {
-            Action::Cancel => CANCELLATION.to_vec(),
-            Action::Ship => vec![Confirmation::StockShipped],
+            OrderAction::Cancel => CANCELLATION.to_vec(),
+            OrderAction::Ship => vec![Confirmation::StockShipped],
             // An outstanding release becomes part of the next attempt: inventory_service releases
             // the stock of one attempt before it reserves that of the next.
-            Action::Pay | Action::Complete => Vec::new(),
+            OrderAction::Pay | OrderAction::Complete => Vec::new(),
         };
     }
-    if action == Action::Pay {
+    if action == OrderAction::Pay {
         order.attempt += 1;
         order.order_total = None;
     }
     let (status, attempt) = (order.status, order.attempt);
     order.history.push(Step { request: Some(request), ..Step::new(status, now, attempt) });
-    if action == Action::Pay {
+    if action == OrderAction::Pay {
         let records = history::condense(&mut order);
         // `reads` did not name the records of earlier requests; they are loaded together.
         let known: Vec<_> = records.iter().map(|it| world.get::<Retry>(&it.id)).collect();
@@ -199,10 +200,12 @@ fn act(asked: &ActionRequest, world: &World, now: Millis) -> Result<Changes<Answ
     }
     let customer_id = order.customer_id.clone();
     match action {
-        Action::Pay => changes.append(&created(&order, 0)),
-        Action::Ship => changes.append(&OrderShipped { id, customer_id, attempt, resend: 0 }),
-        Action::Complete => changes.append(&OrderCompleted { id, customer_id, attempt }),
-        Action::Cancel => changes.append(&OrderCancelled { id, customer_id, attempt, resend: 0 }),
+        OrderAction::Pay => changes.append(&created(&order, 0)),
+        OrderAction::Ship => changes.append(&OrderShipped { id, customer_id, attempt, resend: 0 }),
+        OrderAction::Complete => changes.append(&OrderCompleted { id, customer_id, attempt }),
+        OrderAction::Cancel => {
+            changes.append(&OrderCancelled { id, customer_id, attempt, resend: 0 })
+        }
     }
     changes.note(id, format!("{} requested: order is {}", action.name(), status.name()));
     changes.put(order.clone());

@@ -9,6 +9,7 @@ pub mod ids;
 pub mod keys;
 pub mod messages;
 pub mod order;
+pub mod order_routes;
 pub mod order_status;
 pub mod route;
 pub mod streams;

@@ -5,6 +5,7 @@ use common::{
         events::{ConfirmedStep, PaymentConfirmed, StockChecked, StockConfirmed, WalletChecked},
         ids::{CustomerId, OrderId, ProductId},
         order::{Confirmation, Order},
+        order_routes::OrderAction,
         order_status::OrderStatus,
     },
     schema::entry_id::EntryId,
@@ -80,64 +81,9 @@ pub struct ActionRequest {
     /// The order.
     pub id: OrderId,
     /// The requested action.
-    pub action: Action,
+    pub action: OrderAction,
     /// The id of the request: made from the `Idempotency-Key`, so that a repetition finds its step.
     pub request: Uuid,
-}
-
-/// The actions that clients can request.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Action {
-    /// Try an unpaid order again.
-    Pay,
-    /// Mark the order as shipped.
-    Ship,
-    /// Mark the order as completed.
-    Complete,
-    /// Cancel the order.
-    Cancel,
-}
-
-impl Action {
-    /// All of them.
-    pub const ALL: [Action; 4] = [Self::Pay, Self::Ship, Self::Complete, Self::Cancel];
-
-    /// The name of the action in answers.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Pay => "pay",
-            Self::Ship => "ship",
-            Self::Complete => "complete",
-            Self::Cancel => "cancel",
-        }
-    }
-
-    /// The status to which the action leads.
-    pub const fn status(self) -> OrderStatus {
-        match self {
-            Self::Pay => OrderStatus::Pending,
-            Self::Ship => OrderStatus::Shipped,
-            Self::Complete => OrderStatus::Completed,
-            Self::Cancel => OrderStatus::Cancelled,
-        }
-    }
-
-    /// Whether an order of this status allows the action.
-    pub const fn fits(self, status: OrderStatus) -> bool {
-        match self {
-            Self::Pay => matches!(status, OrderStatus::InsufficientFund),
-            Self::Ship => matches!(status, OrderStatus::ToBeShipped),
-            Self::Complete => matches!(status, OrderStatus::Shipped),
-            Self::Cancel => matches!(
-                status,
-                OrderStatus::Pending
-                    | OrderStatus::OutOfStock
-                    | OrderStatus::PaymentRequired
-                    | OrderStatus::InsufficientFund
-                    | OrderStatus::ToBeShipped
-            ),
-        }
-    }
 }
 
 /// The answer to a request.

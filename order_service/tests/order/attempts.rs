@@ -4,13 +4,14 @@ use common::{
     contract::{
         ids::OrderId,
         order::{KEPT_ATTEMPTS, MAX_ATTEMPTS, MAX_UNSHORTENED_ATTEMPTS, Order, Step},
+        order_routes::OrderAction,
         order_status::OrderStatus,
     },
     decision::{Changes, Decider, World, in_memory::Memory},
 };
 use order_service::{
     history::Retry,
-    order::{Action, Answer, Input, NewOrder, Orders},
+    order::{Answer, Input, NewOrder, Orders},
 };
 use uuid::Uuid;
 
@@ -34,7 +35,7 @@ fn an_unpaid_order_can_be_tried_many_times() {
         let order = service.order().unwrap();
         assert_eq!((order.status, order.order_total), (InsufficientFund, Some(900)));
         assert!(order.reason.is_some());
-        service.asked(Action::Pay, u128::from(attempt), now + 2);
+        service.asked(OrderAction::Pay, u128::from(attempt), now + 2);
         let order = service.order().unwrap();
         assert_eq!((order.status, order.attempt), (Pending, attempt + 1));
         let begun_anew = (order.order_total, &order.reason, order.resent);
@@ -71,7 +72,8 @@ fn an_order_with_hundreds_of_attempts_stays_small_and_repeats_answers() {
         }
         assert!(order <= largest_early + 100, "{order} bytes in attempt {attempt}");
         assert!(records.iter().all(|size| *size <= largest_early), "{records:?}");
-        let Some(Answer::Done(answer)) = service.asked(Action::Pay, attempt.into(), now + 1) else {
+        let Some(Answer::Done(answer)) = service.asked(OrderAction::Pay, attempt.into(), now + 1)
+        else {
             panic!("attempt {attempt} was the last")
         };
         assert_eq!((answer.attempt, answer.status), (attempt + 1, Pending));
@@ -83,10 +85,10 @@ fn an_order_with_hundreds_of_attempts_stays_small_and_repeats_answers() {
         let case = format!("in attempt {}", attempt + 1);
         service.0.published.clear();
         for (request, first) in (1..).zip(&granted) {
-            let again = Input::Act(act(Action::Pay, request));
+            let again = Input::Act(act(OrderAction::Pay, request));
             let answer = service.when_nothing_happens(&again, now + 2, &case);
             assert_eq!(answer, Some(Answer::Replayed(first.clone())), "{case}: {request}");
-            let reused = Input::Act(act(Action::Cancel, request));
+            let reused = Input::Act(act(OrderAction::Cancel, request));
             let answer = service.when_nothing_happens(&reused, now + 2, &case);
             assert_eq!(answer, Some(Answer::KeyReused), "{case}: {request}");
         }
@@ -97,11 +99,11 @@ fn an_order_with_hundreds_of_attempts_stays_small_and_repeats_answers() {
     let all_steps = 300 * 4 + 1;
     assert_eq!(order.history.len() + order.omitted.unwrap() as usize, all_steps);
     // The end is like that of any order.
-    let Some(Answer::Done(cancelled)) = service.asked(Action::Cancel, 1_000, 2_000_000) else {
+    let Some(Answer::Done(cancelled)) = service.asked(OrderAction::Cancel, 1_000, 2_000_000) else {
         panic!("not cancelled")
     };
     service.when(&result(RESERVED, 301).unwrap(), 2_000_001);
-    let answer = service.asked(Action::Cancel, 1_000, 2_000_002);
+    let answer = service.asked(OrderAction::Cancel, 1_000, 2_000_002);
     assert_eq!(answer, Some(Answer::Replayed(cancelled)));
 }
 
@@ -117,15 +119,15 @@ fn an_order_at_its_attempt_limit_can_only_be_cancelled() {
             (is_empty, changes.into_answer().unwrap())
         };
         let refused = Answer::AttemptLimit { status: InsufficientFund, limit: MAX_ATTEMPTS };
-        for action in [Action::Pay, Action::Ship, Action::Complete] {
+        for action in [OrderAction::Pay, OrderAction::Ship, OrderAction::Complete] {
             assert_eq!(ask(action), (true, refused.clone()), "{action:?}");
         }
-        let (_, answer) = ask(Action::Cancel);
+        let (_, answer) = ask(OrderAction::Cancel);
         assert!(matches!(&answer, Answer::Done(order) if order.status == Cancelled), "{answer:?}");
     }
     let given = Order { status: InsufficientFund, attempt: MAX_ATTEMPTS - 1, ..new_order(1) };
     let world = World::for_tests().with(Order { omitted: Some(9), ..given });
-    let changes = ORDERS.decide(&Input::Act(act(Action::Pay, 7)), &world, 2).unwrap();
+    let changes = ORDERS.decide(&Input::Act(act(OrderAction::Pay, 7)), &world, 2).unwrap();
     assert!(matches!(changes.into_answer(), Some(Answer::Done(_))));
 }
 
@@ -152,11 +154,11 @@ fn a_customer_at_the_limit_can_order_again_once_an_order_ends() {
     for (input, is_over) in [
         (result(RESERVED, 1).unwrap(), false),
         (result(UNPAID, 1).unwrap(), false),
-        (Input::Act(act(Action::Pay, 1)), false),
+        (Input::Act(act(OrderAction::Pay, 1)), false),
         (result(RESERVED, 2).unwrap(), false),
         (result(PAID, 2).unwrap(), false),
-        (Input::Act(act(Action::Ship, 2)), false),
-        (Input::Act(act(Action::Complete, 3)), true),
+        (Input::Act(act(OrderAction::Ship, 2)), false),
+        (Input::Act(act(OrderAction::Complete, 3)), true),
     ] {
         service.when(&input, 2);
         service.published();
@@ -189,7 +191,7 @@ fn a_history_of_an_earlier_version_is_shortened_and_answers_repeat() {
     for attempts in [2, KEPT_ATTEMPTS - 1, KEPT_ATTEMPTS, KEPT_ATTEMPTS + 1, 49] {
         let given = of_an_earlier_version(attempts);
         let replayed = |world: &World| -> Vec<Option<Answer>> {
-            let requests = (2..=attempts).map(|attempt| act(Action::Pay, attempt.into()));
+            let requests = (2..=attempts).map(|attempt| act(OrderAction::Pay, attempt.into()));
             let replays = requests.map(|it| ORDERS.decide(&Input::Act(it), world, 9_000).unwrap());
             replays.map(Changes::into_answer).collect()
         };
@@ -198,7 +200,7 @@ fn a_history_of_an_earlier_version_is_shortened_and_answers_repeat() {
         for request in 1_000..1_003 {
             let order = world.get::<Order>(&id()).unwrap().unwrap().clone();
             world = world.with(Order { status: InsufficientFund, ..order });
-            let pay = Input::Act(act(Action::Pay, request));
+            let pay = Input::Act(act(OrderAction::Pay, request));
             let mut changes = ORDERS.decide(&pay, &world, 8_000).unwrap();
             world.apply(&mut changes);
             assert!(matches!(changes.into_answer(), Some(Answer::Done(_))), "{attempts}");
@@ -220,8 +222,8 @@ fn a_too_long_history_of_an_earlier_version_takes_no_new_attempt() {
     };
     let limit = MAX_UNSHORTENED_ATTEMPTS;
     let refused = Answer::AttemptLimit { status: InsufficientFund, limit };
-    assert_eq!(ask(Action::Pay, 1_000_000), refused);
-    assert!(matches!(ask(Action::Pay, 2), Answer::Replayed(order) if order.attempt == 2));
-    let Answer::Done(order) = ask(Action::Cancel, 1_000_000) else { panic!("not cancelled") };
+    assert_eq!(ask(OrderAction::Pay, 1_000_000), refused);
+    assert!(matches!(ask(OrderAction::Pay, 2), Answer::Replayed(order) if order.attempt == 2));
+    let Answer::Done(order) = ask(OrderAction::Cancel, 1_000_000) else { panic!("not cancelled") };
     assert_eq!(order.history[..given.history.len()], given.history, "nothing is lost");
 }

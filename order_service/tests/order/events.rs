@@ -1,10 +1,11 @@
 //! The events that order_service publishes and reads.
 
-use common::{consumer::StreamEntry, contract::streams, schema::entry_id::EntryId};
-use order_service::{
-    order::{Action, Input},
-    subscriptions,
+use common::{
+    consumer::StreamEntry,
+    contract::{order_routes::OrderAction, streams},
+    schema::entry_id::EntryId,
 };
+use order_service::{order::Input, subscriptions};
 
 use crate::{
     support::{RESEND_AFTER, Service, id, place, placed, result},
@@ -16,8 +17,8 @@ fn a_changed_order_is_announced_flat_and_without_its_history() {
     let mut service = Service::with(&[(placed(), 1)]);
     service.when(&Input::ResendOverdue(id()), RESEND_AFTER + 1);
     service.when(&result(UNPAID, 1).unwrap(), 2_002);
-    service.asked(Action::Pay, 1, 2_003);
-    service.asked(Action::Cancel, 2, 2_004);
+    service.asked(OrderAction::Pay, 1, 2_003);
+    service.asked(OrderAction::Cancel, 2, 2_004);
     let published = service.0.take(streams::ORDER_UPDATED);
     let published: Vec<serde_json::Value> =
         published.iter().map(|json| serde_json::from_str(json).unwrap()).collect();
@@ -45,10 +46,10 @@ fn events_look_as_in_the_contract() {
     service.when(&place(&["201", "204", "201"], "101"), 0);
     service.when(&Input::ResendOverdue(id()), RESEND_AFTER);
     service.when(&result(UNPAID, 1).unwrap(), 2_000);
-    service.asked(Action::Pay, 1, 2_001);
+    service.asked(OrderAction::Pay, 1, 2_001);
     service.when(&result(PAID, 2).unwrap(), 2_002);
-    service.asked(Action::Ship, 2, 2_003);
-    service.asked(Action::Complete, 3, 2_004);
+    service.asked(OrderAction::Ship, 2, 2_003);
+    service.asked(OrderAction::Complete, 3, 2_004);
     let created = |attempt| {
         serde_json::json!({
             "id": id(), "product_ids": ["201", "204", "201"], "customer_id": "101",
@@ -69,7 +70,7 @@ fn events_look_as_in_the_contract() {
     assert!(service.published().is_empty());
 
     let mut service = Service::with(&[(placed(), 1)]);
-    service.asked(Action::Cancel, 1, 2);
+    service.asked(OrderAction::Cancel, 1, 2);
     let cancelled = service.0.take(streams::ORDER_CANCELLED);
     assert_eq!(serde_json::from_str::<serde_json::Value>(&cancelled[0]).unwrap(), about(1));
     assert_eq!(cancelled.len(), 1);

@@ -2,9 +2,11 @@
 
 use common::{
     clock::Millis,
-    contract::{events::OrderCreated, order_status::OrderStatus, streams},
+    contract::{
+        events::OrderCreated, order_routes::OrderAction, order_status::OrderStatus, streams,
+    },
 };
-use order_service::order::{Action, ActionRequest, Answer, Input};
+use order_service::order::{ActionRequest, Answer, Input};
 
 use crate::{
     scenarios::{rising, scenarios},
@@ -40,7 +42,7 @@ fn repeat_every_request(tick: fn(Millis) -> Millis) {
     for scenario in scenarios(tick) {
         let mut at_rest = Service::with(&scenario.inputs);
         for (asked, first) in &scenario.granted {
-            for action in Action::ALL {
+            for action in OrderAction::ALL {
                 let case =
                     format!("{}, when {action:?} has the id of {asked:?}", scenario.describe());
                 let again = Input::Act(ActionRequest { action, ..asked.clone() });
@@ -76,9 +78,11 @@ fn a_repeated_request_gets_the_first_answer_although_clocks_differ() {
 #[test]
 fn two_concurrent_requests_to_pay_start_one_attempt() {
     let mut service = Service::with(&[(placed(), 1), (result(UNPAID, 1).unwrap(), 2)]);
-    let Some(Answer::Done(first)) = service.asked(Action::Pay, 7, 3) else { panic!("not tried") };
-    assert_eq!(service.asked(Action::Pay, 8, 3), Some(Answer::WrongState(Pending)));
-    assert_eq!(service.asked(Action::Pay, 7, 3), Some(Answer::Replayed(first.clone())));
+    let Some(Answer::Done(first)) = service.asked(OrderAction::Pay, 7, 3) else {
+        panic!("not tried")
+    };
+    assert_eq!(service.asked(OrderAction::Pay, 8, 3), Some(Answer::WrongState(Pending)));
+    assert_eq!(service.asked(OrderAction::Pay, 7, 3), Some(Answer::Replayed(first.clone())));
     assert_eq!(service.order(), Some(first));
     let created: Vec<OrderCreated> = (service.0.take(streams::ORDER_CREATED).iter())
         .map(|json| serde_json::from_str(json).unwrap())

@@ -5,15 +5,13 @@ use common::{
     contract::{
         events::{OrderCreated, StockChecked, WalletChecked},
         order::Order,
+        order_routes::OrderAction,
         order_status::OrderStatus,
         streams,
     },
     schema::entry_id::EntryId,
 };
-use order_service::{
-    order::{Action, Input},
-    subscriptions,
-};
+use order_service::{order::Input, subscriptions};
 
 use crate::{
     support::{Service, after, id, new_order, placed, result},
@@ -90,7 +88,7 @@ fn an_unnumbered_result_belongs_to_the_current_attempt() {
     service.when(&of_the_original(RESERVED, 4), 3);
     service.published();
     service.when_nothing_happens(&of_the_original(RESERVED, 3), 3, "the result is known");
-    service.asked(Action::Pay, 7, 4);
+    service.asked(OrderAction::Pay, 7, 4);
     let created = service.published().into_iter().find(|it| it.stream == streams::ORDER_CREATED);
     let created: OrderCreated = serde_json::from_str(&created.unwrap().json).unwrap();
     let marks = (created.checked_by, created.refused_by);
@@ -103,7 +101,7 @@ fn an_unnumbered_result_belongs_to_the_current_attempt() {
     service.when(&of_the_original(UNPAID, 7), 7);
     let order = service.order().unwrap();
     assert_eq!((order.status, order.attempt), (InsufficientFund, 2));
-    service.asked(Action::Pay, 8, 8);
+    service.asked(OrderAction::Pay, 8, 8);
     service.when(&of_the_original(PAID, 8), 9);
     let order = service.order().unwrap();
     assert_eq!((order.status, order.attempt), (ToBeShipped, 3));

@@ -5,13 +5,14 @@ use common::{
     contract::{
         events::{OrderCancelled, OrderShipped, OrderUnpaid},
         order::{CONFIRMATION_RESENDS_MAX, Confirmation, Order, Resent},
+        order_routes::OrderAction,
         order_status::OrderStatus,
         streams,
     },
     schema::{entity::Entity, entry_id::EntryId},
 };
 use order_service::{
-    order::{Action, Answer, Input},
+    order::{Answer, Input},
     subscriptions,
 };
 
@@ -105,13 +106,13 @@ fn a_step_resets_the_waiting_time() {
     assert_eq!(service.order().unwrap().resent, None);
     service.when(&confirmed(StockReleased, 1), 9_600);
     assert_eq!(service.when(&overdue, 1_000_000), Some(Answer::Nothing), "it waits for a customer");
-    service.asked(Action::Pay, 1, 20_000);
+    service.asked(OrderAction::Pay, 1, 20_000);
     assert_eq!(service.when(&overdue, 20_999), Some(Answer::Nothing));
     let Some(Answer::Done(order)) = service.when(&overdue, 21_000) else { panic!("overdue") };
     assert_eq!(order.resent, Some(Resent { at: 21_000, times: 1 }));
     assert_eq!(order.attempt, 2);
 
-    service.asked(Action::Cancel, 2, 21_500);
+    service.asked(OrderAction::Cancel, 2, 21_500);
     assert_eq!(service.order().unwrap().resent, None, "another wait begins");
     assert_eq!(service.when(&overdue, 22_499), Some(Answer::Nothing));
     service.when(&confirmed(StockCancelled, 2), 22_499);

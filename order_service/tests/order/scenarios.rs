@@ -2,8 +2,11 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use common::{clock::Millis, contract::order::Order};
-use order_service::order::{Action, ActionRequest, Input, last_published};
+use common::{
+    clock::Millis,
+    contract::{order::Order, order_routes::OrderAction},
+};
+use order_service::order::{ActionRequest, Input, last_published};
 
 use crate::support::{
     CONFIRMATIONS, RESEND_AFTER, act, after, answered, confirmed, id, new_order, placed, results,
@@ -25,7 +28,7 @@ impl Scenario {
     }
 
     /// A request with a new id.
-    pub(crate) fn fresh_request(&self, action: Action) -> ActionRequest {
+    pub(crate) fn fresh_request(&self, action: OrderAction) -> ActionRequest {
         act(action, 100 + self.inputs.len() as u128)
     }
 
@@ -73,7 +76,7 @@ pub(crate) fn scenarios(tick: fn(Millis) -> Millis) -> Vec<Scenario> {
             continue;
         }
         let now = tick(scenario.now());
-        let asked = Action::ALL.map(|action| Input::Act(scenario.fresh_request(action)));
+        let asked = OrderAction::ALL.map(|action| Input::Act(scenario.fresh_request(action)));
         let learned = results(order.attempt).map(|(_, input)| input);
         due.extend(learned.chain(asked).filter_map(|input| scenario.then(input, now)));
         let confirmed = CONFIRMATIONS.map(|it| confirmed(it, order.attempt));

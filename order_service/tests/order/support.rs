@@ -6,13 +6,14 @@ use common::{
         events::{OrderCreated, StockChecked, WalletChecked},
         ids::{CustomerId, OrderId, ProductId},
         order::{Confirmation, Order, OrderUpdated, Step},
+        order_routes::OrderAction,
         order_status::OrderStatus,
         streams,
     },
     decision::{Append, Decider, World, in_memory::Memory},
     schema::{entry_id::EntryId, stream::Event},
 };
-use order_service::order::{Action, ActionRequest, Answer, Confirmed, Input, NewOrder, Orders};
+use order_service::order::{ActionRequest, Answer, Confirmed, Input, NewOrder, Orders};
 use uuid::Uuid;
 
 use crate::table::{Cause, RESERVED, RESULTS};
@@ -47,7 +48,7 @@ pub(crate) fn placed() -> Input {
     place(&["201", "204"], "101")
 }
 
-pub(crate) fn act(action: Action, request: u128) -> ActionRequest {
+pub(crate) fn act(action: OrderAction, request: u128) -> ActionRequest {
     ActionRequest { id: id(), action, request: Uuid::from_u128(request) }
 }
 
@@ -190,7 +191,12 @@ impl Service {
         orders.pop()
     }
 
-    pub(crate) fn asked(&mut self, action: Action, request: u128, now: Millis) -> Option<Answer> {
+    pub(crate) fn asked(
+        &mut self,
+        action: OrderAction,
+        request: u128,
+        now: Millis,
+    ) -> Option<Answer> {
         self.when(&Input::Act(act(action, request)), now)
     }
 

@@ -5,11 +5,12 @@ use common::{
     contract::{
         events::{OrderCancelled, OrderCompleted, OrderShipped, StockOutcome, WalletOutcome},
         order::{Confirmation, Order, Step},
+        order_routes::OrderAction,
         order_status::OrderStatus,
     },
     decision::Append,
 };
-use order_service::order::{Action, ActionRequest};
+use order_service::order::ActionRequest;
 
 use crate::support::{announced, append, step, updated};
 
@@ -24,7 +25,7 @@ use OrderStatus::{
 pub(crate) enum Cause {
     Stock(StockOutcome),
     Wallet(WalletOutcome),
-    Asked(Action),
+    Asked(OrderAction),
 }
 
 pub(crate) const OUT_OF_STOCK: Cause = Cause::Stock(StockOutcome::OutOfStock);
@@ -39,13 +40,13 @@ pub(crate) const UNPAID: Cause = Cause::Wallet(WalletOutcome::InsufficientFund);
 
 pub(crate) const PAYMENT_REJECTED: Cause = Cause::Wallet(WalletOutcome::Rejected);
 
-pub(crate) const PAY: Cause = Cause::Asked(Action::Pay);
+pub(crate) const PAY: Cause = Cause::Asked(OrderAction::Pay);
 
-pub(crate) const SHIP: Cause = Cause::Asked(Action::Ship);
+pub(crate) const SHIP: Cause = Cause::Asked(OrderAction::Ship);
 
-pub(crate) const COMPLETE: Cause = Cause::Asked(Action::Complete);
+pub(crate) const COMPLETE: Cause = Cause::Asked(OrderAction::Complete);
 
-pub(crate) const CANCEL: Cause = Cause::Asked(Action::Cancel);
+pub(crate) const CANCEL: Cause = Cause::Asked(OrderAction::Cancel);
 
 /// All results.
 pub(crate) const RESULTS: [Cause; 6] =

@@ -6,11 +6,12 @@ use common::{
     contract::{
         events::OrderCancelled,
         order::{Confirmation, Order, Step},
+        order_routes::OrderAction,
         order_status::OrderStatus,
     },
     decision::in_memory::Memory,
 };
-use order_service::order::{Action, Answer, Input, Orders};
+use order_service::order::{Answer, Input, Orders};
 
 use crate::{
     scenarios::{rising, scenarios},
@@ -110,7 +111,7 @@ fn a_request_is_granted_or_refused_as_the_table_says() {
     for scenario in scenarios(rising) {
         let (given, now) = (&scenario.order, scenario.now() + 10);
         let mut at_rest = Service::with(&scenario.inputs);
-        for action in Action::ALL {
+        for action in OrderAction::ALL {
             let case = format!("{}, when asked to {}", scenario.describe(), action.name());
             let cause = Cause::Asked(action);
             let asked = scenario.fresh_request(action);
@@ -131,7 +132,7 @@ fn a_request_is_granted_or_refused_as_the_table_says() {
 
 #[test]
 fn the_allowed_actions_are_those_of_the_table() {
-    for action in Action::ALL {
+    for action in OrderAction::ALL {
         for (status, _) in TRANSITIONS {
             let to = next_status(status, Cause::Asked(action));
             assert_eq!(action.fits(status), to.is_some(), "{action:?} of {status:?}");
@@ -143,7 +144,7 @@ fn the_allowed_actions_are_those_of_the_table() {
 #[test]
 fn an_order_that_was_never_placed_is_unknown() {
     let mut service = Service::new();
-    for action in Action::ALL {
+    for action in OrderAction::ALL {
         let input = Input::Act(act(action, 1));
         let answer = service.when_nothing_happens(&input, 1, action.name());
         assert_eq!(answer, Some(Answer::Unknown));
@@ -175,7 +176,7 @@ fn results_in_any_order_lead_to_the_same_state() {
         let mut inputs = vec![(placed(), 1)];
         if attempt == 2 {
             inputs.push((result(UNPAID, 1).unwrap(), 2));
-            inputs.push((Input::Act(act(Action::Pay, 7)), 3));
+            inputs.push((Input::Act(act(OrderAction::Pay, 7)), 3));
         }
         for causes in histories {
             let mut ends = permutations(causes).into_iter().map(|permutation| {
@@ -203,7 +204,7 @@ fn results_in_any_order_lead_to_the_same_state() {
 #[test]
 fn a_result_after_a_cancellation_joins_only_the_history() {
     let mut service = Service::with(&[(placed(), 1)]);
-    service.asked(Action::Cancel, 7, 2);
+    service.asked(OrderAction::Cancel, 7, 2);
     for (cause, now) in
         [(PAID, 3), (RESERVED, 4), (OUT_OF_STOCK, 5), (UNPAID, 6), (PAYMENT_REJECTED, 7)]
     {

@@ -14,12 +14,12 @@ use common::{
         ids::{CustomerId, OrderId, ProductId},
         messages::{MessageKind, MessageSent},
         order::{KEPT_ATTEMPTS, Order},
+        order_routes::OrderAction,
         order_status::OrderStatus,
     },
     schema::stream::Event,
 };
 use inventory_service::reservation::{Reservation, ReservationState};
-use order_service::order::Action as Asked;
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -79,7 +79,7 @@ fn define<I: Ord>(sums: &mut BTreeMap<I, (usize, u64)>, id: I, number: usize, su
 #[derive(Default)]
 pub(crate) struct Seen {
     pub(crate) ends: HashMap<OrderStatus, u32>,
-    pub(crate) asked: HashMap<Asked, u32>,
+    pub(crate) asked: HashMap<OrderAction, u32>,
     pub(crate) deliveries: u32,
     pub(crate) repeats: u32,
     pub(crate) overtakes: u32,
@@ -116,7 +116,7 @@ impl Seen {
             let times = self.ends.get(&status).copied().unwrap_or(0);
             assert!(times > 50, "only {times} orders ended as {status:?}");
         }
-        for action in Asked::ALL {
+        for action in OrderAction::ALL {
             let times = self.asked.get(&action).copied().unwrap_or(0);
             assert!(times > 100, "only {times} times {action:?}");
         }

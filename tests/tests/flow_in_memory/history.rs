@@ -1,11 +1,13 @@
 //! Random histories.
 
 use common::{
-    contract::events::{AccountCreated, ProductCreated},
+    contract::{
+        events::{AccountCreated, ProductCreated},
+        order_routes::OrderAction,
+    },
     schema::stream::Event,
 };
 use inventory_service::Limits;
-use order_service::order::Action as Asked;
 use proptest::{collection::vec, prelude::*};
 
 use crate::system::Action;
@@ -45,7 +47,7 @@ pub(crate) enum Step {
     /// A client repeats an order, having lost the answer.
     PlaceAgain(usize),
     /// A client requests an action on an order.
-    Ask(usize, Asked),
+    Ask(usize, OrderAction),
     /// A client repeats a request.
     AskAgain(usize),
     /// A product is defined again; with `true` it keeps its amount.
@@ -85,10 +87,10 @@ pub(crate) fn histories() -> impl Strategy<Value = History> {
     ];
     let number = || any::<u8>().prop_map(usize::from);
     let asked = prop_oneof![
-        4 => Just(Asked::Pay),
-        3 => Just(Asked::Cancel),
-        4 => Just(Asked::Ship),
-        4 => Just(Asked::Complete),
+        4 => Just(OrderAction::Pay),
+        3 => Just(OrderAction::Cancel),
+        4 => Just(OrderAction::Ship),
+        4 => Just(OrderAction::Complete),
     ];
     let step = prop_oneof![
         4 => Just(Step::Place),

@@ -14,6 +14,7 @@ use common::{
         events::{AccountCreated, ProductCreated, Restock, StockChecked, StockOutcome, TopUp},
         ids::{CustomerId, OrderId, ProductId},
         order::Order,
+        order_routes::OrderAction,
         order_status::OrderStatus,
         streams::{self, topics},
     },
@@ -397,8 +398,7 @@ impl System {
         match &answer {
             Answer::Done(order) => {
                 let fits = granted.is_none() && act.action.fits(before.status);
-                let unreleased = act.action == order_service::order::Action::Pay
-                    && !before.unconfirmed.is_empty();
+                let unreleased = act.action == OrderAction::Pay && !before.unconfirmed.is_empty();
                 self.seen.paid_before_release += u32::from(unreleased);
                 prop_assert!(fits, "{:?} was granted to {:?}", act, before);
                 prop_assert_eq!(order.status, act.action.status());

@@ -3,10 +3,9 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
-use common::contract::{order_status::OrderStatus, streams::topics};
+use common::contract::{order_routes::OrderAction, order_status::OrderStatus, streams::topics};
 use http::{Method, StatusCode};
 use nix::sys::signal::Signal;
-use order_service::order::Action;
 use serde_json::json;
 use stack::{Service, StackOptions};
 use system_tests::{
@@ -209,8 +208,8 @@ async fn buttons_match_the_state_of_an_order() {
     for (name, actions) in offered.filter(|(name, _)| !name.is_empty()) {
         let status = OrderStatus::ALL.into_iter().find(|status| status.name() == name);
         let status = status.expect("a status");
-        let takes = Action::ALL.into_iter().filter(|action| action.fits(status));
-        let takes: Vec<&str> = takes.map(Action::name).collect();
+        let takes = OrderAction::ALL.into_iter().filter(|action| action.fits(status));
+        let takes: Vec<&str> = takes.map(OrderAction::name).collect();
         assert_eq!(actions.split_whitespace().collect::<Vec<_>>(), takes, "{name}");
         seen += 1;
     }
