@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use crate::{
     permissions,
     state::Gateway,
-    upstream::{demo_data, order_client::OrderRoute},
+    upstream::{demo_data, order_client::OrderCall},
 };
 
 /// The interval of checks until the gateway is ready.
@@ -81,7 +81,7 @@ async fn check(
         *unseeded = false;
     }
     // No order has this id: a "not found" shows that order_service and its Redis answer.
-    let unknown = OrderRoute::Show(OrderId(uuid::Uuid::nil()));
+    let unknown = OrderCall::Show(OrderId(uuid::Uuid::nil()));
     let answer = gateway.orders.call(unknown, &HeaderMap::new(), Bytes::new()).await;
     let reached = answer.is_ok_and(|answer| answer.status() == StatusCode::NOT_FOUND);
     if reached != *ready {

@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
-use common::{http::input::DefineAccount, text::is_visible};
+use common::{
+    contract::order_routes::{OrderAction, PLACE, SHOW},
+    http::input::DefineAccount,
+    text::is_visible,
+};
 use serde_json::{Value, json};
 
 #[test]
@@ -18,6 +22,29 @@ fn swagger_yaml_is_the_document_that_is_served() {
         "gateway_api/swagger.yaml is stale; renew it with: \
          RENEW=1 cargo test --locked -p gateway_api --test openapi"
     );
+}
+
+#[test]
+fn the_order_routes_are_those_of_the_table() {
+    let document = serde_json::to_value(gateway_api::router::document()).unwrap();
+    let mut documented = Vec::new();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        let operations = operations.as_object().unwrap().iter();
+        let orders = operations.filter(|_| path.split('/').nth(1) == Some("order"));
+        documented.extend(orders.map(|(method, operation)| {
+            let scope = operation["security"][0]["token"][0].as_str();
+            (method.to_uppercase(), path.clone(), scope)
+        }));
+    }
+    let routes = [PLACE, SHOW].into_iter().chain(OrderAction::ALL.map(OrderAction::route));
+    let mut table: Vec<_> = routes
+        .map(|it| {
+            (it.method.to_owned(), it.path.to_owned(), it.access.scope().map(|scope| scope.name()))
+        })
+        .collect();
+    table.sort();
+    documented.sort();
+    assert_eq!(documented, table);
 }
 
 #[test]

@@ -7,15 +7,16 @@ use axum::{
     extract::{Path, State, rejection::PathRejection},
     middleware,
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{MethodFilter, on},
 };
 use common::{
     connection::shared_link::SharedLink,
     contract::{
         ids::{OrderId, request_id},
         order::Order,
-        order_routes::OrderAction,
+        order_routes::{OrderAction, PLACE, SHOW},
         order_status::OrderStatus,
+        route::Route,
     },
     engine::{EngineHandle, SubmitError},
     http::{
@@ -30,7 +31,7 @@ use common::{
     process::memory_watch::{Change, MemoryWatch},
     trace_context::trace_id,
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tokio::sync::watch;
 use tracing::error;
 use uuid::Uuid;
@@ -60,21 +61,27 @@ type OrderPath = Result<Path<OrderId>, PathRejection>;
 
 /// The routes, for requests with one of the secrets.
 pub fn router(api: Api, secrets: GatewaySecrets) -> Router {
-    let steps = |action| {
-        move |State(api): State<Api>, id: OrderPath, headers: HeaderMap| async move {
+    let mut router = Router::new()
+        .route(PLACE.path, on(filter(PLACE), place))
+        .route(SHOW.path, on(filter(SHOW), show));
+    for action in OrderAction::ALL {
+        let handler = move |State(api): State<Api>, id: OrderPath, headers: HeaderMap| async move {
             act(&api, path_id(id)?, action, &headers).await
-        }
-    };
-    Router::new()
-        .route("/order", post(place))
-        .route("/order/{id}", get(show).delete(steps(OrderAction::Cancel)))
-        .route("/order/{id}/pay", post(steps(OrderAction::Pay)))
-        .route("/order/{id}/ship", post(steps(OrderAction::Ship)))
-        .route("/order/{id}/complete", post(steps(OrderAction::Complete)))
+        };
+        let route = action.route();
+        router = router.route(route.path, on(filter(route), handler));
+    }
+    router
         .method_not_allowed_fallback(wrong_method)
         .fallback(unknown_path)
         .layer(middleware::from_fn_with_state(Arc::new(secrets), gateway_secret::authenticate))
         .with_state(api)
+}
+
+/// Requests with the method of the route.
+fn filter(route: Route) -> MethodFilter {
+    let method = route.method.parse::<Method>().expect("a method");
+    MethodFilter::try_from(method).expect("a common method")
 }
 
 async fn place(
@@ -90,7 +97,7 @@ async fn place(
     let PlaceOrder { product_ids, customer_id } = body;
     let mut response =
         submit(&api, id, Input::Place(NewOrder { id, product_ids, customer_id }), &headers).await?;
-    let location = HeaderValue::from_str(&format!("/order/{id}")).expect("a UUID is plain");
+    let location = HeaderValue::from_str(&SHOW.path_of(id)).expect("a UUID is plain");
     response.headers_mut().insert(header::LOCATION, location);
     Ok(response)
 }
@@ -121,7 +128,8 @@ async fn submit(
         Answer::Done(order) => (order, false),
         Answer::Replayed(order) => (order, true),
         Answer::KeyReused => {
-            let detail = "another request was made with this Idempotency-Key; take a new key for a new request";
+            let detail = "another request was made with this Idempotency-Key; take a new key for a new \
+                          request";
             return Err(Problem::key_reused(detail).at("Idempotency-Key"));
         }
         Answer::Unknown => return Err(unknown(id)),
@@ -219,7 +227,7 @@ fn submit_problem(id: OrderId, refusal: SubmitError, trace: Option<&str>) -> Pro
 
 async fn show(
     State(api): State<Api>,
-    id: Result<Path<OrderId>, PathRejection>,
+    id: OrderPath,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let id = path_id(id)?;

@@ -19,7 +19,7 @@ use tracing::warn;
 use crate::{
     access::{limits::reader::MeteredReader, tokens::caller::Caller},
     state::Gateway,
-    upstream::{order_client::OrderRoute, queries::unknown_order, stores::read},
+    upstream::{order_client::OrderCall, queries::unknown_order, stores::read},
 };
 
 /// The headers of order_service's answers that clients see.
@@ -50,13 +50,13 @@ pub(super) async fn check_own(
 /// Calls order_service; logs failures.
 pub(super) async fn call(
     gateway: &Gateway,
-    route: OrderRoute,
+    order_call: OrderCall,
     headers: &HeaderMap,
     body: Bytes,
 ) -> Result<http::Response<Bytes>, Problem> {
-    gateway.orders.call(route, headers, body).await.inspect_err(|problem| {
+    gateway.orders.call(order_call, headers, body).await.inspect_err(|problem| {
         let detail = problem.detail.as_deref().unwrap_or_default();
-        let order = route.order().map(|id| id.to_string());
+        let order = order_call.order().map(|id| id.to_string());
         let trace = headers.get(&TRACEPARENT).and_then(|value| value.to_str().ok());
         warn!(
             subject.id = order,

@@ -7,7 +7,7 @@ use axum::{
 };
 use bytes::Bytes;
 use common::{
-    contract::order::Order,
+    contract::{order::Order, order_routes::OrderAction},
     http::{
         input::PlaceOrder,
         problem::Problem,
@@ -25,7 +25,7 @@ use crate::{
         responses::{BadBody, BadOrder, NotAllowed, NotDone},
     },
     state::Gateway,
-    upstream::{order_client::OrderRoute, publish::RequestKey},
+    upstream::{order_client::OrderCall, publish::RequestKey},
 };
 
 /// Place an order
@@ -59,26 +59,26 @@ pub(crate) async fn place(
         let wanted: PlaceOrder = parse(&body)?;
         caller.check(&wanted.customer_id).map_err(|problem| problem.at("customer_id"))?;
     }
-    change(&gateway, (&caller, &reader), OrderRoute::Place, &parts.headers, body).await
+    change(&gateway, (&caller, &reader), OrderCall::Place, &parts.headers, body).await
 }
 
 /// A call that changes something, with the client's key or one of the gateway's own.
 async fn change(
     gateway: &Gateway,
     (caller, reader): (&Caller, &MeteredReader),
-    route: OrderRoute,
+    order_call: OrderCall,
     request: &HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
     let key = RequestKey::of(request)?;
-    if let Some(id) = route.order() {
+    if let Some(id) = order_call.order() {
         check_own(gateway, caller, reader, id).await?;
     }
     let mut headers = call_headers(request, caller);
     // With a key of its own the gateway can repeat the call if the answer is lost.
     let value = HeaderValue::from_str(&key.text);
     headers.insert(IDEMPOTENCY_KEY, value.expect("it came in a header, or is a UUID"));
-    let response = match call(gateway, route, &headers, body).await {
+    let response = match call(gateway, order_call, &headers, body).await {
         Ok(answer) => {
             reader.charge(answer.body().len());
             let mut response = pass_on(&answer);
@@ -92,6 +92,17 @@ async fn change(
         Err(problem) => problem.into_response(),
     };
     Ok(key.name_in(response))
+}
+
+/// The parts of a request for an action.
+type ActionRequest = (State<Gateway>, Caller, MeteredReader, OrderPath, HeaderMap);
+
+async fn act(
+    action: OrderAction,
+    (State(gateway), caller, reader, id, headers): ActionRequest,
+) -> Result<Response, Problem> {
+    let call = OrderCall::Act(action, path_id(id)?);
+    change(&gateway, (&caller, &reader), call, &headers, Bytes::new()).await
 }
 
 /// Retry the payment of an order
@@ -109,15 +120,8 @@ async fn change(
         NotDone, NotAllowed,
     ),
 )]
-pub(crate) async fn pay(
-    State(gateway): State<Gateway>,
-    caller: Caller,
-    reader: MeteredReader,
-    id: OrderPath,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    change(&gateway, (&caller, &reader), OrderRoute::Pay(path_id(id)?), &headers, Bytes::new())
-        .await
+pub(crate) async fn pay(request: ActionRequest) -> Result<Response, Problem> {
+    act(OrderAction::Pay, request).await
 }
 
 /// Mark an order as shipped
@@ -133,15 +137,8 @@ pub(crate) async fn pay(
         NotDone, NotAllowed,
     ),
 )]
-pub(crate) async fn ship(
-    State(gateway): State<Gateway>,
-    caller: Caller,
-    reader: MeteredReader,
-    id: OrderPath,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    change(&gateway, (&caller, &reader), OrderRoute::Ship(path_id(id)?), &headers, Bytes::new())
-        .await
+pub(crate) async fn ship(request: ActionRequest) -> Result<Response, Problem> {
+    act(OrderAction::Ship, request).await
 }
 
 /// Mark an order as completed
@@ -157,15 +154,8 @@ pub(crate) async fn ship(
         NotDone, NotAllowed,
     ),
 )]
-pub(crate) async fn complete(
-    State(gateway): State<Gateway>,
-    caller: Caller,
-    reader: MeteredReader,
-    id: OrderPath,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    change(&gateway, (&caller, &reader), OrderRoute::Complete(path_id(id)?), &headers, Bytes::new())
-        .await
+pub(crate) async fn complete(request: ActionRequest) -> Result<Response, Problem> {
+    act(OrderAction::Complete, request).await
 }
 
 /// Cancel an order
@@ -183,13 +173,6 @@ pub(crate) async fn complete(
         NotDone, NotAllowed,
     ),
 )]
-pub(crate) async fn cancel(
-    State(gateway): State<Gateway>,
-    caller: Caller,
-    reader: MeteredReader,
-    id: OrderPath,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    change(&gateway, (&caller, &reader), OrderRoute::Cancel(path_id(id)?), &headers, Bytes::new())
-        .await
+pub(crate) async fn cancel(request: ActionRequest) -> Result<Response, Problem> {
+    act(OrderAction::Cancel, request).await
 }

@@ -34,7 +34,7 @@ use crate::{
     page_problem::PageProblem,
     state::Gateway,
     upstream::{
-        order_client::OrderRoute,
+        order_client::OrderCall,
         pagination::{self, PageQuery},
         queries, queue_position,
         stores::{Stores, read, read_optional},
@@ -176,7 +176,7 @@ pub(crate) async fn show(
     check_own(&gateway, &caller, &reader, id).await?;
     let headers = call_headers(&headers, &caller);
     reader.begin()?;
-    let answer = call(&gateway, OrderRoute::Show(id), &headers, Bytes::new()).await?;
+    let answer = call(&gateway, OrderCall::Show(id), &headers, Bytes::new()).await?;
     reader.charge(answer.body().len());
     Ok(render::negotiated(pass_on(&answer)))
 }

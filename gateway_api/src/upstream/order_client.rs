@@ -9,11 +9,15 @@ use std::{
 
 use bytes::Bytes;
 use common::{
-    contract::ids::OrderId,
+    contract::{
+        ids::OrderId,
+        order_routes::{self, OrderAction},
+        route::Route,
+    },
     http::{problem::Problem, request::GATEWAY_SECRET, server::KEEP_ALIVE_MS},
     secret::Secret,
 };
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header, uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -65,49 +69,34 @@ impl fmt::Display for OrderServiceUrl {
 
 /// A call to order_service: one of its routes, never a path of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OrderRoute {
-    /// `POST /order`
+pub(crate) enum OrderCall {
+    /// Places an order.
     Place,
-    /// `GET /order/{id}`
+    /// Shows the order.
     Show(OrderId),
-    /// `DELETE /order/{id}`
-    Cancel(OrderId),
-    /// `POST /order/{id}/pay`
-    Pay(OrderId),
-    /// `POST /order/{id}/ship`
-    Ship(OrderId),
-    /// `POST /order/{id}/complete`
-    Complete(OrderId),
+    /// Requests an action for the order.
+    Act(OrderAction, OrderId),
 }
 
-impl OrderRoute {
-    fn method(self) -> Method {
+impl OrderCall {
+    fn route(self) -> Route {
         match self {
-            Self::Place | Self::Pay(_) | Self::Ship(_) | Self::Complete(_) => Method::POST,
-            Self::Show(_) => Method::GET,
-            Self::Cancel(_) => Method::DELETE,
+            Self::Place => order_routes::PLACE,
+            Self::Show(_) => order_routes::SHOW,
+            Self::Act(action, _) => action.route(),
         }
     }
 
     fn path(self) -> String {
-        match self {
-            Self::Place => "/order".to_owned(),
-            Self::Show(id) | Self::Cancel(id) => format!("/order/{id}"),
-            Self::Pay(id) => format!("/order/{id}/pay"),
-            Self::Ship(id) => format!("/order/{id}/ship"),
-            Self::Complete(id) => format!("/order/{id}/complete"),
-        }
+        let route = self.route();
+        self.order().map_or_else(|| route.path.to_owned(), |id| route.path_of(id))
     }
 
     /// The order of the call, if it exists already.
     pub(crate) fn order(self) -> Option<OrderId> {
         match self {
             Self::Place => None,
-            Self::Show(id)
-            | Self::Cancel(id)
-            | Self::Pay(id)
-            | Self::Ship(id)
-            | Self::Complete(id) => Some(id),
+            Self::Show(id) | Self::Act(_, id) => Some(id),
         }
     }
 }
@@ -159,11 +148,11 @@ impl OrderClient {
     /// 503: no instance could be reached. 504: none answered in time.
     pub(crate) async fn call(
         &self,
-        route: OrderRoute,
+        call: OrderCall,
         headers: &HeaderMap,
         body: Bytes,
     ) -> Result<Response<Bytes>, Problem> {
-        match tokio::time::timeout(CALL_TIMEOUT, self.try_all(route, headers, body)).await {
+        match tokio::time::timeout(CALL_TIMEOUT, self.try_all(call, headers, body)).await {
             Ok(answer) => answer,
             Err(_) => Err(Problem::timeout(
                 "order_service did not answer in time; repeat the request, a POST with the \
@@ -174,7 +163,7 @@ impl OrderClient {
 
     async fn try_all(
         &self,
-        route: OrderRoute,
+        call: OrderCall,
         headers: &HeaderMap,
         body: Bytes,
     ) -> Result<Response<Bytes>, Problem> {
@@ -184,14 +173,17 @@ impl OrderClient {
         let mut refusal = None;
         for attempt in 0..ATTEMPT_LIMIT.max(order.len()) {
             let instance = order[attempt % order.len()];
-            let answer = self.try_one(&instance.url, route, headers, body.clone());
+            let answer = self.try_one(&instance.url, call, headers, body.clone());
             match tokio::time::timeout(timeout, answer).await {
                 // Another instance may be available.
                 Ok(Ok(answer)) if answer.status() == StatusCode::SERVICE_UNAVAILABLE => {
                     refusal = Some(answer);
                 }
                 Ok(Ok(answer)) if answer.status() == StatusCode::UNAUTHORIZED => {
-                    error!(instance = %instance.url, "order_service does not accept this gateway's ORDER_SERVICE_SECRET");
+                    error!(
+                        instance = %instance.url,
+                        "order_service does not accept this gateway's ORDER_SERVICE_SECRET"
+                    );
                 }
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => {
@@ -232,23 +224,22 @@ impl OrderClient {
     async fn try_one(
         &self,
         instance: &OrderServiceUrl,
-        route: OrderRoute,
+        call: OrderCall,
         headers: &HeaderMap,
         body: Bytes,
     ) -> anyhow::Result<Response<Bytes>> {
         let uri = Uri::builder()
             .scheme(uri::Scheme::HTTP)
             .authority(instance.0.clone())
-            .path_and_query(route.path())
+            .path_and_query(call.path())
             .build()?;
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = route.method();
-        *request.uri_mut() = uri;
+        let request = Request::builder().method(call.route().method).uri(uri);
+        let mut request = request.body(Full::new(body))?;
         *request.headers_mut() = headers.clone();
         if let Some(secret) = &self.secret {
             request.headers_mut().insert(GATEWAY_SECRET, secret.clone());
         }
-        if route == OrderRoute::Place {
+        if call == OrderCall::Place {
             let json = header::HeaderValue::from_static("application/json");
             request.headers_mut().insert(header::CONTENT_TYPE, json);
         }

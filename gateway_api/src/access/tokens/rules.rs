@@ -1,20 +1,23 @@
 //! The access rule of each route. A route without a rule answers 405 to all callers.
 
-use common::contract::route::{
-    DELETE, GET, POST, PUT, Route,
-    RouteAccess::{self, All, Own, Public},
-    Scope::{Admin, CustomersWrite, InventoryWrite, OrdersRead, OrdersWrite, ReportRead},
+use common::contract::{
+    order_routes::{self, OrderAction},
+    route::{
+        GET, POST, PUT, Route,
+        RouteAccess::{self, All, Own, Public},
+        Scope::{Admin, CustomersWrite, InventoryWrite, OrdersRead, ReportRead},
+    },
 };
 use http::Method;
 
 /// All routes; GET stands for HEAD as well.
 pub const RULES: &[Route] = &[
-    Route::new(POST, "/order", Own(OrdersWrite)),
-    Route::new(GET, "/order/{id}", Own(OrdersRead)),
-    Route::new(DELETE, "/order/{id}", Own(OrdersWrite)),
-    Route::new(POST, "/order/{id}/pay", Own(OrdersWrite)),
-    Route::new(POST, "/order/{id}/ship", All(OrdersWrite)),
-    Route::new(POST, "/order/{id}/complete", All(OrdersWrite)),
+    order_routes::PLACE,
+    order_routes::SHOW,
+    OrderAction::Cancel.route(),
+    OrderAction::Pay.route(),
+    OrderAction::Ship.route(),
+    OrderAction::Complete.route(),
     Route::new(GET, "/orders", Own(OrdersRead)),
     Route::new(GET, "/orders/counts", Own(OrdersRead)),
     Route::new(GET, "/customers/{id}/messages", Own(OrdersRead)),
