@@ -23,19 +23,6 @@ pub(crate) const fn label(status: OrderStatus) -> &'static str {
     }
 }
 
-/// The buttons of an order with this status; order_service decides whether the order permits them.
-pub(crate) const fn actions(status: OrderStatus) -> &'static [&'static str] {
-    match status {
-        OrderStatus::Pending | OrderStatus::OutOfStock | OrderStatus::PaymentRequired => {
-            &["cancel"]
-        }
-        OrderStatus::InsufficientFund => &["pay", "cancel"],
-        OrderStatus::ToBeShipped => &["ship", "cancel"],
-        OrderStatus::Shipped => &["complete"],
-        OrderStatus::Completed | OrderStatus::Rejected | OrderStatus::Cancelled => &[],
-    }
-}
-
 /// A number with separated thousands.
 pub(crate) struct Grouped(pub(crate) u64);
 

@@ -1,7 +1,7 @@
 //! The frame of every page.
 
 use axum::response::{IntoResponse, Response};
-use common::http::problem::Problem;
+use common::{contract::order_routes::OrderAction, http::problem::Problem};
 use http::{StatusCode, header};
 use maud::{DOCTYPE, Markup, html};
 
@@ -97,7 +97,7 @@ fn document(frame: &Frame, visitor: &Visitor, content: &Markup) -> Markup {
                 }
             }
             body data-page=(frame.kind) data-position=[&frame.position]
-                data-offers=(visitor.all_offers())
+                data-offers=(visitor.all_offers()) data-order-actions=(order_actions())
                 data-sign-in=[visitor.can_sign_in.then_some("/sign-in")] {
                 a.skip href={ "#" (frame.skip_to) } { "Skip to the contents" }
                 header.site {
@@ -126,6 +126,15 @@ fn document(frame: &Frame, visitor: &Visitor, content: &Markup) -> Markup {
             }
         }
     }
+}
+
+/// Name, method and path of each action on an order, for the script.
+fn order_actions() -> String {
+    let row = |action: OrderAction| {
+        let route = action.route();
+        format!("{} {} {}", action.name(), route.method, route.path)
+    };
+    OrderAction::ALL.map(row).join(", ")
 }
 
 /// Whether a page of [`NAV`] is useful to the visitor.

@@ -1,14 +1,14 @@
 //! The buttons that are useful to a visitor.
 
 use common::contract::{
+    order_routes::{self, OrderAction},
     order_status::OrderStatus,
     route::{
         RouteAccess::{All, Own},
-        Scope::{Admin, CustomersWrite, InventoryWrite, OrdersRead, OrdersWrite},
+        Scope::{Admin, CustomersWrite, InventoryWrite, OrdersRead},
     },
 };
 
-use super::format;
 use crate::access::visitor::Visitor;
 
 impl Visitor {
@@ -22,19 +22,17 @@ impl Visitor {
         self.all_offers().split(' ').any(|offered| offered == what)
     }
 
-    /// The steps of an order with this status that the visitor may request.
-    pub(crate) fn actions(&self, status: OrderStatus) -> Vec<&'static str> {
-        let needed =
-            |action: &str| if matches!(action, "ship" | "complete") { "ship" } else { "order" };
-        let actions = format::actions(status).iter().copied();
-        actions.filter(|action| self.offers(needed(action))).collect()
+    /// The actions that the visitor may request for an order with this status; order_service decides whether
+    /// the order permits them.
+    pub(crate) fn actions(&self, status: OrderStatus) -> impl Iterator<Item = OrderAction> {
+        let fitting = OrderAction::ALL.into_iter().filter(move |action| action.fits(status));
+        fitting.filter(|action| self.may_call(action.route().access))
     }
 
     /// The names of all actions that the visitor may take, for the script.
     pub(crate) fn all_offers(&self) -> String {
         let offers = [
-            ("order", Own(OrdersWrite)),
-            ("ship", All(OrdersWrite)),
+            ("order", order_routes::PLACE.access),
             ("top-up", Own(CustomersWrite)),
             ("restock", All(InventoryWrite)),
             ("counts", All(OrdersRead)),

@@ -104,21 +104,21 @@ export function sentence(problem) {
   return text.charAt(0).toUpperCase() + text.slice(1) + stop;
 }
 
-const LABELS = { pay: "Pay", ship: "Ship", complete: "Complete", cancel: "Cancel" };
-
 /** The button for a step of an order. */
 export function stepButton(action, id) {
+  const label = action.charAt(0).toUpperCase() + action.slice(1);
   const button = document.createElement("button");
   button.type = "button";
   button.className = action === "cancel" ? "quiet danger" : "quiet";
   button.dataset.action = action;
-  button.textContent = LABELS[action];
-  button.setAttribute("aria-label", `${LABELS[action]} order ${id.slice(0, 8)}`);
+  button.textContent = label;
+  button.setAttribute("aria-label", `${label} order ${id.slice(0, 8)}`);
   return button;
 }
 
-/** Requests a step of an order. */
+/** Requests a step of an order; the page says by which method and path. */
 export function step(action, id) {
-  const path = `/order/${encodeURIComponent(id)}`;
-  return action === "cancel" ? send("DELETE", path) : send("POST", `${path}/${action}`);
+  const rows = document.body.dataset.orderActions.split(", ").map((row) => row.split(" "));
+  const [, method, path] = rows.find(([name]) => name === action);
+  return send(method, path.replace("{id}", encodeURIComponent(id)));
 }

@@ -1,6 +1,8 @@
 //! The next step of an order, in words, and the buttons for it.
 
-use common::contract::{ids::ProductId, order::Order, order_status::OrderStatus};
+use common::contract::{
+    ids::ProductId, order::Order, order_routes::OrderAction, order_status::OrderStatus,
+};
 use maud::{Markup, html};
 
 use super::facts::OrderFacts;
@@ -28,9 +30,8 @@ pub(super) fn next(facts: &OrderFacts, visitor: &Visitor) -> Markup {
                     "Top up " (Grouped(missing))
                 }
             }
-            @for action in visitor.actions(order.status).into_iter().filter(|it| takes(order, it)) {
-                button type="button" data-action=(action)
-                    class=[match action { "cancel" => Some("danger"), "pay" if missing(facts).is_some() => None, _ => Some("primary") }] {
+            @for action in visitor.actions(order.status).filter(|action| takes(order, *action)) {
+                button type="button" data-action=(action.name()) class=[action_class(action, facts)] {
                     (action_label(action))
                 }
             }
@@ -39,16 +40,24 @@ pub(super) fn next(facts: &OrderFacts, visitor: &Visitor) -> Markup {
 }
 
 /// Whether an order with a suitable status permits the action: the number of attempts is limited.
-fn takes(order: &Order, action: &str) -> bool {
-    action != "pay" || order.attempt < order.attempt_limit()
+fn takes(order: &Order, action: OrderAction) -> bool {
+    action != OrderAction::Pay || order.attempt < order.attempt_limit()
 }
 
-fn action_label(action: &str) -> &'static str {
+fn action_class(action: OrderAction, facts: &OrderFacts) -> Option<&'static str> {
     match action {
-        "pay" => "Pay again",
-        "ship" => "Mark as shipped",
-        "complete" => "Mark as delivered",
-        _ => "Cancel the order",
+        OrderAction::Cancel => Some("danger"),
+        OrderAction::Pay if missing(facts).is_some() => None,
+        _ => Some("primary"),
+    }
+}
+
+const fn action_label(action: OrderAction) -> &'static str {
+    match action {
+        OrderAction::Pay => "Pay again",
+        OrderAction::Ship => "Mark as shipped",
+        OrderAction::Complete => "Mark as delivered",
+        OrderAction::Cancel => "Cancel the order",
     }
 }
 
@@ -120,12 +129,16 @@ fn rejected(facts: &OrderFacts, visitor: &Visitor) -> Markup {
     };
     html! {
         p {
-            "None: the order cannot be filled" @if let Some(reason) = &facts.order.reason { ", for " (reason) } "."
+            "None: the order cannot be filled"
+            @if let Some(reason) = &facts.order.reason { ", for " (reason) }
+            "."
         }
         @if let Some((what, call)) = missing {
             p {
                 "Define the " (what) " with " code { (call) }
-                @if visitor.offers("demo") { ", or load the demo data on the " a href="/report" { "report" } "," }
+                @if visitor.offers("demo") {
+                    ", or load the demo data on the " a href="/report" { "report" } ","
+                }
                 " and order again."
             }
         }
@@ -138,7 +151,10 @@ fn sentence(text: &str) -> Markup {
 
 fn out_of_stock(facts: &OrderFacts) -> Markup {
     html! {
-        p { "The order waits for stock. It continues automatically when it is first in each queue and all stock is available." }
+        p {
+            "The order waits for stock. It continues automatically when it is first in each queue and all "
+            "stock is available."
+        }
         ul.waits {
             @for lack in lacking(facts) {
                 li {
@@ -169,10 +185,13 @@ fn insufficient_fund(facts: &OrderFacts) -> Markup {
         p {
             @match (missing(facts), order.order_total, facts.account.account()) {
                 (Some(missing), Some(total), Some(account)) => {
-                    "The order costs " b { (Grouped(total)) } ", the balance is " b { (Grouped(account.balance)) }
+                    "The order costs " b { (Grouped(total)) }
+                    ", the balance is " b { (Grouped(account.balance)) }
                     ": " b { (Grouped(missing)) } " are missing. Top up, then pay again."
                 }
-                (None, Some(_), Some(_)) => "The balance covers the order now. Pay again to retry the payment.",
+                (None, Some(_), Some(_)) => {
+                    "The balance covers the order now. Pay again to retry the payment."
+                }
                 _ => {
                     @if let Some(reason) = &order.reason { "The order was not paid: " (reason) ". " }
                     "Top up and pay again."

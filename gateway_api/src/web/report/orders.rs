@@ -1,6 +1,6 @@
 //! The orders in the report, and their filters.
 
-use common::contract::{ids::CustomerId, order_status::OrderStatus};
+use common::contract::{ids::CustomerId, order_routes::OrderAction, order_status::OrderStatus};
 use maud::{Markup, html};
 
 use super::{facts::ReportFacts, order_rows::Row, query::ReportQuery};
@@ -82,7 +82,7 @@ fn chips(report: &ReportFacts, visitor: &Visitor, total: u64) -> Markup {
                 // Customers see no numbers, because these count all customers; the script needs the rest.
                 @for status in OrderStatus::ALL {
                     @let count = report.counts.iter().find(|(it, _)| *it == status).map_or(0, |it| it.1);
-                    @let actions = visitor.actions(status).join(" ");
+                    @let actions = visitor.actions(status).map(OrderAction::name).collect::<Vec<_>>().join(" ");
                     li { (chip(Some(status), status.name(), format::label(status), &actions, count)) }
                 }
             }

@@ -167,7 +167,7 @@ async fn pages_have_the_buttons_that_each_may_press(
     let text = customer.get(&site.at("/report")).await.text();
     assert_eq!(offers(&text), "order top-up");
     let text = operator.get(&site.at("/report")).await.text();
-    assert_eq!(offers(&text), "order ship top-up restock counts demo");
+    assert_eq!(offers(&text), "order top-up restock counts demo");
 }
 
 #[tokio::test]
