@@ -46,7 +46,7 @@ fn documented() -> OpenApiRouter<Gateway> {
         .routes(routes!(report::report))
         .routes(routes!(flow::flow))
         .routes(routes!(events::events));
-    docs::openapi::limit(routes.get_openapi_mut());
+    docs::openapi::complete(routes.get_openapi_mut());
     routes
 }
 

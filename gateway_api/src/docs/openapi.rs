@@ -9,8 +9,9 @@ use common::{
 };
 use http::Method;
 use utoipa::openapi::{
-    ContentBuilder, HeaderBuilder, InfoBuilder, License, ObjectBuilder, OpenApi, OpenApiBuilder,
-    Ref, Response as OpenApiResponse, ResponseBuilder, Type,
+    ContentBuilder, Header, HeaderBuilder, InfoBuilder, License, ObjectBuilder, OpenApi,
+    OpenApiBuilder, Ref, RefOr, Response as OpenApiResponse, ResponseBuilder, Type,
+    path::Parameter,
     security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     tag::TagBuilder,
 };
@@ -27,16 +28,37 @@ const TAGS: [(&str, &str); 5] = [
     ("demo", "The demo data"),
 ];
 
-/// Adds the answer to requests that exceed a limit, which every call can get.
-pub(crate) fn limit(document: &mut OpenApi) {
+/// Adds the answer to requests that exceed a limit, which every call can get, and the header of repeated
+/// answers to the calls that take an `Idempotency-Key`.
+pub(crate) fn complete(document: &mut OpenApi) {
     for item in document.paths.paths.values_mut() {
         let operations =
             [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
         for operation in operations.into_iter().filter_map(Option::as_mut) {
+            let takes_key = operation.parameters.iter().flatten().any(is_key);
             let responses = &mut operation.responses.responses;
+            for (_, response) in responses.iter_mut().filter(|(status, _)| status.starts_with('2'))
+            {
+                if let RefOr::T(response) = response
+                    && takes_key
+                {
+                    response.headers.insert("Idempotent-Replayed".to_owned(), replayed().into());
+                }
+            }
             responses.insert("429".to_owned(), too_many_requests().into());
         }
     }
+}
+
+fn is_key(parameter: &RefOr<Parameter>) -> bool {
+    matches!(parameter, RefOr::T(parameter) if parameter.name == "Idempotency-Key")
+}
+
+fn replayed() -> Header {
+    HeaderBuilder::new()
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .description(Some("`true`: this is the answer to an earlier request"))
+        .build()
 }
 
 fn too_many_requests() -> OpenApiResponse {

@@ -1,6 +1,19 @@
-//! The request headers that many calls share, for the API document.
+//! The parameters that many calls share, for the API document.
 
 use utoipa::IntoParams;
+use uuid::Uuid;
+
+use super::examples;
+
+/// The order in the path of a request.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "it describes parameters")]
+pub(crate) struct OrderInPath {
+    /// The order's id
+    #[param(example = json!(examples::order_id()))]
+    id: Uuid,
+}
 
 /// Headers for safe repetition and for tracing of a request.
 #[derive(IntoParams)]

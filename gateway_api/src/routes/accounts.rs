@@ -116,13 +116,9 @@ pub(crate) async fn show(
     request_body(content = DefineAccount, example = json!(examples::define_account())),
     responses(
         (status = 200, description = "The account after the definition", body = Account,
-            headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request")),
             example = json!(examples::account())),
         (status = 201, description = "The account is new", body = Account,
-            headers(
-                ("Location" = String, description = "The path of the account: /accounts/{id}"),
-                ("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request"),
-            ),
+            headers(("Location" = String, description = "The path of the account: /accounts/{id}")),
             example = json!(examples::new_account())),
         NotDone, BadBody, BadDefinition,
     ),
@@ -174,7 +170,6 @@ pub(crate) async fn define(
     request_body(content = Amount, example = json!(examples::amount(500))),
     responses(
         (status = 200, description = "The top-up has been applied", body = Deposit,
-            headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request")),
             example = json!(examples::deposit())),
         NoCustomer, NotDone, BadBody, BadAmount,
     ),

@@ -53,7 +53,6 @@ pub(crate) struct InitData {
     params(RequestHeaders),
     responses(
         (status = 200, description = "The demo customers and products are loaded", body = InitData,
-            headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request")),
             example = json!({ "result": "success" })),
         (status = 400, description = "The key is invalid", body = Problem, content_type = "application/problem+json",
             example = json!(examples::wrong_key())),

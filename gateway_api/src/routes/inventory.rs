@@ -114,13 +114,9 @@ pub(crate) async fn show(
     request_body(content = DefineProduct, example = json!(examples::define_product())),
     responses(
         (status = 200, description = "The product after the definition", body = Product,
-            headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request")),
             example = json!(examples::product())),
         (status = 201, description = "The product is new", body = Product,
-            headers(
-                ("Location" = String, description = "The path of the product: /inventory/{id}"),
-                ("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request"),
-            ),
+            headers(("Location" = String, description = "The path of the product: /inventory/{id}")),
             example = json!(examples::new_product())),
         NotDone, BadBody, BadDefinition,
     ),
@@ -168,7 +164,6 @@ pub(crate) async fn define(
     request_body(content = Amount, example = json!(examples::amount(5))),
     responses(
         (status = 200, description = "The restock has been applied", body = Delivery,
-            headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request")),
             example = json!(examples::delivery())),
         NoProduct, NotDone, BadBody, BadAmount,
     ),

@@ -21,7 +21,7 @@ use crate::{
     access::{limits::reader::MeteredReader, tokens::caller::Caller},
     docs::{
         examples,
-        parameters::RequestHeaders,
+        parameters::{OrderInPath, RequestHeaders},
         responses::{BadBody, BadOrder, NotAllowed, NotDone},
     },
     state::Gateway,
@@ -39,10 +39,7 @@ use crate::{
     params(RequestHeaders),
     responses(
         (status = 200, description = "The order is stored, with status `pending`", body = Order,
-            headers(
-                ("Location" = String, description = "The path of the order: /order/{id}"),
-                ("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request"),
-            ),
+            headers(("Location" = String, description = "The path of the order: /order/{id}")),
             example = json!(examples::placed())),
         NotDone, BadBody, BadOrder,
     ),
@@ -112,10 +109,9 @@ async fn act(
 /// 10,000 attempts.
 #[utoipa::path(
     post, path = "/order/{id}/pay", tag = "orders", operation_id = "pay_order",
-    params(("id" = uuid::Uuid, Path, description = "The order's id", example = json!(examples::order_id())), RequestHeaders),
+    params(OrderInPath, RequestHeaders),
     responses(
         (status = 200, description = "The order is `pending` again, in its next attempt", body = Order,
-            headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request")),
             example = json!(examples::paid_again())),
         NotDone, NotAllowed,
     ),
@@ -129,10 +125,9 @@ pub(crate) async fn pay(request: ActionRequest) -> Result<Response, Problem> {
 /// For an order with the status `to-be-shipped`. A shipped order can no longer be cancelled.
 #[utoipa::path(
     post, path = "/order/{id}/ship", tag = "orders", operation_id = "ship_order",
-    params(("id" = uuid::Uuid, Path, description = "The order's id", example = json!(examples::order_id())), RequestHeaders),
+    params(OrderInPath, RequestHeaders),
     responses(
         (status = 200, description = "The order is `shipped`", body = Order,
-            headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request")),
             example = json!(examples::shipped())),
         NotDone, NotAllowed,
     ),
@@ -146,10 +141,9 @@ pub(crate) async fn ship(request: ActionRequest) -> Result<Response, Problem> {
 /// For an order with the status `shipped`.
 #[utoipa::path(
     post, path = "/order/{id}/complete", tag = "orders", operation_id = "complete_order",
-    params(("id" = uuid::Uuid, Path, description = "The order's id", example = json!(examples::order_id())), RequestHeaders),
+    params(OrderInPath, RequestHeaders),
     responses(
         (status = 200, description = "The order is `completed`", body = Order,
-            headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request")),
             example = json!(examples::completed())),
         NotDone, NotAllowed,
     ),
@@ -165,10 +159,9 @@ pub(crate) async fn complete(request: ActionRequest) -> Result<Response, Problem
 /// request gets a 409.
 #[utoipa::path(
     delete, path = "/order/{id}", tag = "orders", operation_id = "cancel_order",
-    params(("id" = uuid::Uuid, Path, description = "The order's id", example = json!(examples::order_id())), RequestHeaders),
+    params(OrderInPath, RequestHeaders),
     responses(
         (status = 200, description = "The order is `cancelled`", body = Order,
-            headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request")),
             example = json!(examples::cancelled())),
         NotDone, NotAllowed,
     ),

@@ -29,6 +29,7 @@ use crate::{
     access::{limits::reader::MeteredReader, tokens::caller::Caller, visitor::Visitor},
     docs::{
         examples,
+        parameters::OrderInPath,
         responses::{NoOrder, NotRead},
     },
     page_problem::PageProblem,
@@ -154,7 +155,7 @@ pub(crate) async fn counts(
 /// The order with the history of its statuses. A browser (`Accept: text/html`) gets a page.
 #[utoipa::path(
     get, path = "/order/{id}", tag = "orders", operation_id = "get_order",
-    params(("id" = uuid::Uuid, Path, description = "The order's id", example = json!(examples::order_id()))),
+    params(OrderInPath),
     responses(
         (status = 200, description = "The order", body = Order, example = json!(examples::paid())),
         NoOrder, NotRead,
