@@ -63,7 +63,8 @@ pub(crate) struct AccountsDocument {
     params(PageQuery),
     responses(
         (status = 200, description = "A page of accounts", body = AccountsDocument,
-            headers(("Link" = String, description = "The next page, `rel=\"next\"`, if there may be one (RFC 8288)")),
+            headers(("Link" = String,
+                description = "The next page, `rel=\"next\"`, if there may be one (RFC 8288)")),
             example = json!(examples::page("accounts", examples::account(), "e64"))),
         NotRead,
     ),

@@ -54,15 +54,22 @@ pub(crate) struct InitData {
     responses(
         (status = 200, description = "The demo customers and products are loaded", body = InitData,
             example = json!({ "result": "success" })),
-        (status = 400, description = "The key is invalid", body = Problem, content_type = "application/problem+json",
+        (status = 400, body = Problem, content_type = "application/problem+json",
+            description = "The key is invalid",
             example = json!(examples::wrong_key())),
-        (status = 409, description = "A newer definition was applied before one of these, which had no effect", body = Problem, content_type = "application/problem+json",
+        (status = 409, body = Problem, content_type = "application/problem+json",
+            description = "A newer definition was applied before one of these, which had no effect",
             example = json!(publish::superseded())),
-        (status = 500, description = "The stored data cannot be read", body = Problem, content_type = "application/problem+json",
+        (status = 500, body = Problem, content_type = "application/problem+json",
+            description = "The stored data cannot be read",
             example = json!(Problem::internal("the stored data cannot be read"))),
-        (status = 503, description = "The events cannot be published at the moment, or a service is too far behind; see Retry-After", body = Problem, content_type = "application/problem+json",
+        (status = 503, body = Problem, content_type = "application/problem+json",
+            description = "The events cannot be published at the moment, or a service is too far behind; see \
+                Retry-After",
             example = json!(Problem::unavailable("the demo data cannot be published at the moment"))),
-        (status = 504, description = "The demo data is published, but inventory_service or account_service has not applied it yet", body = Problem, content_type = "application/problem+json",
+        (status = 504, body = Problem, content_type = "application/problem+json",
+            description = "The demo data is published, but inventory_service or account_service has not \
+                applied it yet",
             example = json!(not_taken_up())),
     ),
 )]

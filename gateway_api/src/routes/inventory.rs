@@ -63,7 +63,8 @@ pub(crate) struct ProductsDocument {
     params(PageQuery),
     responses(
         (status = 200, description = "A page of products", body = ProductsDocument,
-            headers(("Link" = String, description = "The next page, `rel=\"next\"`, if there may be one (RFC 8288)")),
+            headers(("Link" = String,
+                description = "The next page, `rel=\"next\"`, if there may be one (RFC 8288)")),
             example = json!(examples::page("products", examples::product(), "e64"))),
         NotRead,
     ),

@@ -45,7 +45,8 @@ pub(crate) struct MessagesDocument {
     params(("id" = CustomerId, Path, description = "The customer's id"), PageQuery),
     responses(
         (status = 200, description = "A page of messages", body = MessagesDocument,
-            headers(("Link" = String, description = "The next page, `rel=\"next\"`, if there is one (RFC 8288)")),
+            headers(("Link" = String,
+                description = "The next page, `rel=\"next\"`, if there is one (RFC 8288)")),
             example = json!(examples::page("messages", examples::message_sent(), "m64"))),
         NotRead,
     ),

@@ -90,7 +90,8 @@ pub(crate) struct OrdersQuery {
     params(OrdersQuery),
     responses(
         (status = 200, description = "A page of orders", body = OrdersDocument,
-            headers(("Link" = String, description = "The next page, `rel=\"next\"`, if there may be one (RFC 8288)")),
+            headers(("Link" = String,
+                description = "The next page, `rel=\"next\"`, if there may be one (RFC 8288)")),
             example = json!(examples::page("orders", examples::paid(), "o64"))),
         NotRead,
     ),
@@ -120,7 +121,10 @@ pub(crate) async fn list(
 #[derive(Serialize, ToSchema)]
 pub(crate) struct OrderCounts {
     /// The number for each status.
-    #[schema(value_type = std::collections::BTreeMap<String, u64>, example = json!({"pending": 1, "to-be-shipped": 12}))]
+    #[schema(
+        value_type = std::collections::BTreeMap<String, u64>,
+        example = json!({"pending": 1, "to-be-shipped": 12})
+    )]
     counts: BTreeMap<&'static str, u64>,
     /// The number of all orders.
     #[schema(example = 13)]

@@ -85,7 +85,8 @@ struct Report {
     params(PageQuery),
     responses(
         (status = 200, description = "Accounts, products and orders", body = ReportDocument,
-            headers(("Link" = String, description = "The next older orders, `rel=\"next\"`, if there are any (RFC 8288)")),
+            headers(("Link" = String,
+                description = "The next older orders, `rel=\"next\"`, if there are any (RFC 8288)")),
             example = json!(examples::report())),
         NotRead,
     ),
