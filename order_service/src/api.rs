@@ -218,8 +218,8 @@ fn submit_problem(id: OrderId, refusal: SubmitError, trace: Option<&str>) -> Pro
         SubmitError::TimedOut => Problem::timeout(
             "it was not confirmed in time; repeat the request with the same Idempotency-Key",
         ),
-        SubmitError::Fault(fault) => {
-            error!(subject.id = %id, trace.id = trace_id(trace), "request failed: {fault}");
+        SubmitError::Invalid(reason) => {
+            error!(subject.id = %id, trace.id = trace_id(trace), "request failed: {reason}");
             Problem::internal("the order was not changed")
         }
     }

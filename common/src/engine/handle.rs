@@ -128,9 +128,10 @@ pub enum SubmitError {
     /// The timeout expired.
     #[error("the command took too long")]
     TimedOut,
-    /// The decision failed.
+    /// The command can have no effect, with the reason: its decision refused it or panicked, or a
+    /// key that it would write has another type.
     #[error("{0}")]
-    Fault(String),
+    Invalid(String),
 }
 
 impl<D: Decider> EngineHandle<D> {
@@ -147,7 +148,7 @@ impl<D: Decider> EngineHandle<D> {
     ///
     /// # Errors
     ///
-    /// See [`SubmitError`]; only [`SubmitError::Fault`] guarantees that nothing was changed.
+    /// See [`SubmitError`]; only [`SubmitError::Invalid`] guarantees that nothing was changed.
     pub async fn submit(
         &self,
         input: D::Input,
@@ -163,7 +164,7 @@ impl<D: Decider> EngineHandle<D> {
             answer.await.map_err(|_| SubmitError::Unavailable)
         });
         match handled.await {
-            Ok(Ok(answer)) => answer.map_err(SubmitError::Fault),
+            Ok(Ok(answer)) => answer.map_err(SubmitError::Invalid),
             Ok(Err(error)) => Err(error),
             Err(_) if self.engine.is_failing() => Err(SubmitError::Unavailable),
             Err(_) => Err(SubmitError::TimedOut),

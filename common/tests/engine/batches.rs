@@ -221,15 +221,15 @@ async fn a_panic_or_fault_is_answered_and_other_commands_succeed() {
             Deposit::new("f", "c", 1),
         ])
         .await;
-    let fault = |answer: &Result<Answer, SubmitError>| match answer {
-        Err(SubmitError::Fault(fault)) => fault.clone(),
+    let reason = |answer: &Result<Answer, SubmitError>| match answer {
+        Err(SubmitError::Invalid(reason)) => reason.clone(),
         other => panic!("{other:?}"),
     };
     assert_eq!(answers[0], Ok(Answer::Done(1)));
-    assert_eq!(fault(&answers[1]), "handling it panicked: panic requested");
-    assert_eq!(fault(&answers[2]), "fault requested");
-    assert!(fault(&answers[3]).contains("panicked"));
-    assert!(fault(&answers[4]).contains("{inventory}:counter:unnamed"));
+    assert_eq!(reason(&answers[1]), "handling it panicked: panic requested");
+    assert_eq!(reason(&answers[2]), "fault requested");
+    assert!(reason(&answers[3]).contains("panicked"));
+    assert!(reason(&answers[4]).contains("{inventory}:counter:unnamed"));
     assert_eq!(answers[5], Ok(Answer::Done(2)));
     assert_eq!(redis.audited().await.len(), 2);
     assert!(redis.entries(topics::INVENTORY.dead_letters()).await.is_empty());

@@ -93,7 +93,7 @@ async fn its_own_fault(put: &str, how: How, what: &str) {
     assert!(reasons.iter().all(|it| it.contains("bad") && it.contains("hash")), "{reasons:?}");
     let asked = service.ask(Deposit::new("asked", "bad", 1).how(how)).await;
     assert!(
-        matches!(&asked, Err(SubmitError::Fault(reason)) if reason.contains("hash")),
+        matches!(&asked, Err(SubmitError::Invalid(reason)) if reason.contains("hash")),
         "{asked:?}"
     );
     assert!(service.context.health.ready().is_ok());
@@ -108,7 +108,7 @@ async fn a_hash_is_also_detected_by_a_decision_without_changes() {
     let service = Service::start(&redis, "one").await;
     let asked = service.ask(Deposit::new("a", "c", 0).how(How::Asking)).await;
     assert!(
-        matches!(&asked, Err(SubmitError::Fault(reason)) if reason.contains("hash")),
+        matches!(&asked, Err(SubmitError::Invalid(reason)) if reason.contains("hash")),
         "{asked:?}"
     );
     service.stop().await.unwrap();
