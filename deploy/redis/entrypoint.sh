@@ -9,7 +9,7 @@
 # anywhere, shows among the arguments of a process, or stays in the server's environment.
 #
 # REDIS_TOPICS names the topics that this Redis keeps, separated by blanks: order, inventory, account, message; all of them
-# if nothing is said. Users get no right to keys of any other topic.
+# if nothing is said. Users get no permission for keys of any other topic.
 set -eu
 umask 077
 

@@ -34,7 +34,7 @@ pub(super) fn accept(
         code if code == "NOPERM" || error.details().is_some_and(is_denial_within_script) => {
             denied(format!(
                 "{}; docs/redis-security.md lists the permissions of each service",
-                error.details().unwrap_or("it has no right to")
+                error.details().unwrap_or("it has no permission to")
             ))
         }
         "NOAUTH" => denied(

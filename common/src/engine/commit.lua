@@ -1,7 +1,7 @@
 -- Commits a batch: checks the version of every entity, then writes the groups whose entities are
 -- all as their decisions saw them. The only script that writes what the services own; it knows no
 -- business word. Redis does not roll back, so everything that could make a command fail is checked
--- before the first write: types, rights, the last id of each stream. (Redis refuses the first write
+-- before the first write: types, permissions, the last id of each stream. (Redis refuses the first write
 -- of a script for want of memory, of a disk or of replicas, and none after it.)
 --
 -- KEYS  1            the identity of the store
@@ -68,7 +68,7 @@ end
 -- Redis 6.2 cannot be asked.
 local function may(position, command, ...)
   if redis.acl_check_cmd and not redis.acl_check_cmd(command, KEYS[position], ...) then
-    refused[position] = 'NOPERM it has no right to ' .. command .. ' on ' .. KEYS[position]
+    refused[position] = 'NOPERM it has no permission to ' .. command .. ' on ' .. KEYS[position]
   end
 end
 for position = first_stream, first_list - 1 do

@@ -217,7 +217,7 @@ async fn each_missing_permission_refuses_its_group_and_no_other() {
         assert_eq!(reply[0], Value::Int(1), "{command}");
         let Value::Array(refused) = &reply[1] else { panic!("{command}: {reply:?}") };
         let text = String::from_redis_value(refused[0].clone()).unwrap();
-        let expected = format!("NOPERM it has no right to {}", command.to_uppercase());
+        let expected = format!("NOPERM it has no permission to {}", command.to_uppercase());
         assert!(text.starts_with(&expected), "{text}");
         redis.execute("DEL {t}e").await;
         assert_eq!(stored(&redis).await, before, "{command}");

@@ -225,7 +225,7 @@ async fn a_permission_revoked_at_runtime_is_reported_once_and_work_continues_lat
     let cases = [
         (Service::Inventory, "mget", "denies MGET to the user inventory", true),
         (Service::Account, "evalsha", "denies the commit to the user account", true),
-        (Service::Account, "xadd", "it has no right to XADD on events:{account}_", true),
+        (Service::Account, "xadd", "it has no permission to XADD on events:{account}_", true),
         (Service::Order, "xack", "denies XACK to the user order", false),
         (Service::Order, "zrangebylex", "'zrangebylex'", false),
         (Service::Message, "setnx", "denies SETNX to the user message", false),
