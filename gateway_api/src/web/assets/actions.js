@@ -1,7 +1,7 @@
 // The actions of the buttons: requests that are safe to repeat, and errors next to their cause.
 
-const TRIES = 4;
-const PATIENCE = 10000;
+const ATTEMPT_LIMIT = 4;
+const REQUEST_TIMEOUT_MS = 10000;
 
 // A request keeps its key until there is a definite answer: a second click after a failure repeats the
 // same request and never orders twice.
@@ -24,10 +24,10 @@ export async function send(method, path, body) {
   const headers = { Accept: "application/json", "Idempotency-Key": keyOf(intent) };
   if (text !== undefined) headers["Content-Type"] = "application/json";
   let failure = "";
-  for (let turn = 0; turn < TRIES; turn += 1) {
+  for (let turn = 0; turn < ATTEMPT_LIMIT; turn += 1) {
     if (turn > 0) await sleep(250 * 2 ** turn);
     try {
-      const signal = AbortSignal.timeout(PATIENCE);
+      const signal = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
       const response = await fetch(path, { method, headers, body: text, signal });
       if (response.status === 401) ended();
       const answer = await response.json();
@@ -65,7 +65,7 @@ export function ended() {
 
 /** Reads JSON. */
 export async function read(path) {
-  const signal = AbortSignal.timeout(PATIENCE);
+  const signal = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
   const response = await fetch(path, { headers: { Accept: "application/json" }, signal });
   if (response.status === 401) ended();
   if (!response.ok) throw new Error(`${path}: ${response.status}`);

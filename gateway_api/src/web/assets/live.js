@@ -2,19 +2,19 @@
 
 import { byId, setText } from "./words.js";
 
-const ASK_EVERY = 4000;
+const POLL_INTERVAL_MS = 4000;
 // After a refusal the script retries with increasing delays.
-const REOPEN_FIRST = 2000;
-const REOPEN_LAST = 15000;
-const SPEAK_EVERY = 3000;
+const FIRST_RETRY_DELAY_MS = 2000;
+const LAST_RETRY_DELAY_MS = 15000;
+const ANNOUNCEMENT_INTERVAL_MS = 3000;
 // If reconnecting takes longer than this, the script polls in the meantime.
-const PATIENCE = 6000;
+const RECONNECT_TIMEOUT_MS = 6000;
 // A browser makes six connections to a host, and an event stream uses one: its pages share this many streams.
-const STREAMS = 4;
+const STREAM_LIMIT = 4;
 // A page that gets none of them within this time polls until one is free.
-const STREAM_PATIENCE = 1000;
+const STREAM_WAIT_MS = 1000;
 
-const AWAY = "The server cannot be reached.";
+const UNREACHABLE = "The server cannot be reached.";
 
 const STATES = {
   live: "Live",
@@ -34,7 +34,7 @@ export function announcer(describe) {
       spoken = Date.now();
       const text = describe();
       if (text) say(text);
-    }, Math.max(400, spoken + SPEAK_EVERY - Date.now()));
+    }, Math.max(400, spoken + ANNOUNCEMENT_INTERVAL_MS - Date.now()));
   };
 }
 
@@ -54,7 +54,7 @@ function takeStream(signal, use) {
   }
   const waiting = new AbortController();
   signal.addEventListener("abort", () => waiting.abort());
-  for (let stream = 0; stream < STREAMS; stream += 1) {
+  for (let stream = 0; stream < STREAM_LIMIT; stream += 1) {
     navigator.locks.request(`event stream ${stream}`, { signal: waiting.signal }, () => {
       // Another stream was free as well, or the page is hidden.
       if (waiting.signal.aborted) return undefined;
@@ -77,7 +77,7 @@ export function follow(url, handlers, reload) {
   let late = null;
   let asking = null;
   let missed = false;
-  let pause = REOPEN_FIRST;
+  let pause = FIRST_RETRY_DELAY_MS;
   // The position of the page, then of the last event: a stream that begins there misses nothing.
   let position = document.body.dataset.position ?? "";
   const follower = {
@@ -95,7 +95,7 @@ export function follow(url, handlers, reload) {
   }
 
   function isBack() {
-    if (byId("live-news").textContent === AWAY) say("");
+    if (byId("live-news").textContent === UNREACHABLE) say("");
   }
 
   let reading = null;
@@ -106,7 +106,7 @@ export function follow(url, handlers, reload) {
       return;
     }
     missed = false;
-    reading = reload().then(isBack, () => say(AWAY)).finally(() => {
+    reading = reload().then(isBack, () => say(UNREACHABLE)).finally(() => {
       reading = null;
       if (missed) read();
     });
@@ -117,7 +117,7 @@ export function follow(url, handlers, reload) {
     if (asking) return;
     show("polling");
     read();
-    asking = setInterval(read, ASK_EVERY);
+    asking = setInterval(read, POLL_INTERVAL_MS);
   }
 
   function stopAsking() {
@@ -130,11 +130,11 @@ export function follow(url, handlers, reload) {
     if (position) from.searchParams.set("last_event_id", position);
     source = new EventSource(from);
     clearTimeout(late);
-    late = setTimeout(ask, PATIENCE);
+    late = setTimeout(ask, RECONNECT_TIMEOUT_MS);
     source.onopen = () => {
       clearTimeout(late);
       late = null;
-      pause = REOPEN_FIRST;
+      pause = FIRST_RETRY_DELAY_MS;
       stopAsking();
       show("live");
       // The position of the page is unknown: changes since then may be missing.
@@ -150,11 +150,11 @@ export function follow(url, handlers, reload) {
           late = null;
           connect();
         }, pause * (0.7 + 0.6 * Math.random()));
-        pause = Math.min(2 * pause, REOPEN_LAST);
+        pause = Math.min(2 * pause, LAST_RETRY_DELAY_MS);
         return;
       }
       if (!asking) show("reconnecting");
-      late ??= setTimeout(ask, PATIENCE);
+      late ??= setTimeout(ask, RECONNECT_TIMEOUT_MS);
     };
     const hear = (kind, handle) => source.addEventListener(kind, (event) => {
       position = event.lastEventId || position;
@@ -172,7 +172,7 @@ export function follow(url, handlers, reload) {
       ask();
       return;
     }
-    late = setTimeout(ask, STREAM_PATIENCE);
+    late = setTimeout(ask, STREAM_WAIT_MS);
     takeStream(looking.signal, connect);
   }
 

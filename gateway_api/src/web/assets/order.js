@@ -5,7 +5,7 @@ import { announcer, follow } from "./live.js";
 import { byId, showTimes } from "./words.js";
 
 // Changes of other orders may also move a backorder, without an event of its own.
-const LOOK_EVERY = 8000;
+const POLL_INTERVAL_MS = 8000;
 
 export function order() {
   const id = byId("order-heading").dataset.order;
@@ -68,5 +68,5 @@ export function order() {
   setInterval(() => {
     const waits = ["out-of-stock", "insufficient-fund"].includes(status().dataset.status);
     if (waits && !document.hidden && follower.live) follower.read();
-  }, LOOK_EVERY);
+  }, POLL_INTERVAL_MS);
 }

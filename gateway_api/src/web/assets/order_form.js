@@ -4,7 +4,7 @@ import { busy, offers, read, send, sentence, showError } from "./actions.js";
 import { accounts, amountDialog, products } from "./stock.js";
 import { byId, grouped, setText } from "./words.js";
 
-const MOST = 100;
+const QUANTITY_LIMIT = 100;
 
 /** Initializes the form; `placed` is called for each order. */
 export function orderForm(placed) {
@@ -14,7 +14,7 @@ export function orderForm(placed) {
   const bring = amountDialog(() => document.dispatchEvent(new Event("changed-stock")));
 
   const inputs = () => [...form.querySelectorAll("input.quantity")];
-  const quantity = (input) => Math.max(0, Math.min(MOST, Math.floor(Number(input.value) || 0)));
+  const quantity = (input) => Math.max(0, Math.min(QUANTITY_LIMIT, Math.floor(Number(input.value) || 0)));
 
   products.equip = (row) => {
     const cell = row.querySelector(".p-order");
@@ -95,7 +95,7 @@ export function orderForm(placed) {
     if (button?.matches(".fewer, .more")) {
       const input = button.parentElement.querySelector("input");
       const by = button.matches(".more") ? 1 : -1;
-      input.value = Math.max(0, Math.min(MOST, quantity(input) + by));
+      input.value = Math.max(0, Math.min(QUANTITY_LIMIT, quantity(input) + by));
       update();
     } else if (button?.matches(".restock")) {
       const { product } = button.closest("tr").dataset;

@@ -7,14 +7,14 @@ import { accounts, fillRow, products } from "./stock.js";
 import { ago, byId, counted, grouped, local, setText, short } from "./words.js";
 
 // The number of orders that stay on the page while new ones arrive.
-const ROWS = 200;
-const PAGE = 50;
+const ROW_LIMIT = 200;
+const PAGE_SIZE = 50;
 // The maximum number of changes that wait for the next frame.
-const WAITING = 400;
+const CHANGE_LIMIT = 400;
 // More changes than this at once are not highlighted.
-const POINTED_AT = 20;
-const COUNT_EVERY = 1500;
-const NAMED = 4;
+const HIGHLIGHT_LIMIT = 20;
+const COUNT_INTERVAL_MS = 1500;
+const NAME_LIMIT = 4;
 
 export function report() {
   const table = byId("orders-table");
@@ -25,7 +25,7 @@ export function report() {
   for (const chip of byId("counts").querySelectorAll("[data-filter]")) {
     chips.set(chip.dataset.filter, chip.dataset);
   }
-  let cap = Math.max(ROWS, body.rows.length);
+  let cap = Math.max(ROW_LIMIT, body.rows.length);
 
   // Events contain the time of creation; orders from the API contain their whole history.
   const createdAt = (order) => order.created_at ?? order.history?.[0]?.at ?? 0;
@@ -37,8 +37,8 @@ export function report() {
   function pieces(order) {
     const counts = new Map();
     for (const id of [...order.product_ids].sort()) counts.set(id, (counts.get(id) ?? 0) + 1);
-    const named = [...counts].slice(0, NAMED).map(([id, count]) => `${count}\u00a0×\u00a0${products.name(id)}`);
-    if (counts.size > NAMED) named.push(`${counts.size - NAMED} more`);
+    const named = [...counts].slice(0, NAME_LIMIT).map(([id, count]) => `${count}\u00a0×\u00a0${products.name(id)}`);
+    if (counts.size > NAME_LIMIT) named.push(`${counts.size - NAME_LIMIT} more`);
     return named.join(", ");
   }
 
@@ -129,7 +129,7 @@ export function report() {
   }
 
   function point(rows) {
-    if (rows.length > POINTED_AT) return;
+    if (rows.length > HIGHLIGHT_LIMIT) return;
     for (const row of rows) row.classList.remove("changed");
     requestAnimationFrame(() => rows.forEach((row) => row.classList.add("changed")));
   }
@@ -160,7 +160,7 @@ export function report() {
   const overflow = () => {
     missed = true;
   };
-  const queue = batches(WAITING, (batch) => {
+  const queue = batches(CHANGE_LIMIT, (batch) => {
     const rows = [];
     for (const [, { kind, value }] of batch) {
       if (kind === "order") rows.push(show(value));
@@ -191,7 +191,7 @@ export function report() {
       } catch {
         // The next change triggers another request.
       }
-    }, COUNT_EVERY * (0.7 + 0.6 * Math.random()));
+    }, COUNT_INTERVAL_MS * (0.7 + 0.6 * Math.random()));
   }
 
   function showCounts({ counts, total }) {
@@ -202,7 +202,7 @@ export function report() {
   }
 
   function ordersPath(cursor) {
-    const query = new URLSearchParams({ limit: PAGE });
+    const query = new URLSearchParams({ limit: PAGE_SIZE });
     if (wantedCustomer) query.set("customer_id", wantedCustomer);
     if (wantedStatus) query.set("status", wantedStatus);
     if (cursor) query.set("cursor", cursor);

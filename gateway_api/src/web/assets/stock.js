@@ -3,10 +3,10 @@
 import { busy, send, sentence, showError } from "./actions.js";
 import { byId, counted, grouped, setText, short } from "./words.js";
 
-const LENGTH = 1000;
+const BAR_LENGTH = 1000;
 const NAME_LIMIT = 80;
 // The maximum number of rows that events add to a list.
-const ROWS = 50;
+const ROW_LIMIT = 50;
 
 /** A list of entities with names: its rows, and a function that fills one. */
 function list(rows, template, attribute, fill) {
@@ -17,7 +17,7 @@ function list(rows, template, attribute, fill) {
     rowOf: (id) => body()?.querySelector(`[${attribute}="${CSS.escape(id)}"]`),
     rows: () => [...(body()?.rows ?? [])],
     add() {
-      if (!body() || body().rows.length >= ROWS) return null;
+      if (!body() || body().rows.length >= ROW_LIMIT) return null;
       const row = byId(template).content.firstElementChild.cloneNode(true);
       body().append(row);
       const none = byId(`no-${rows}`);
@@ -50,9 +50,9 @@ export const products = list("products", "product-row", "data-product", (row, pr
   let before = 0;
   for (const [part, count] of [["on-hand", product.amount], ["held", held], ["sold", sold]]) {
     const rect = row.querySelector(`.bar .${part}`);
-    const start = all ? Math.floor((before * LENGTH) / all) : 0;
+    const start = all ? Math.floor((before * BAR_LENGTH) / all) : 0;
     before += count;
-    const end = all ? Math.floor((before * LENGTH) / all) : 0;
+    const end = all ? Math.floor((before * BAR_LENGTH) / all) : 0;
     rect.setAttribute("x", start);
     rect.setAttribute("width", end - start);
   }
