@@ -37,7 +37,7 @@ fn entities(topic: Topic) -> Vec<Permission> {
     let (kinds, lists) = match topic {
         topics::ORDER => (&[&keys::ORDER][..], vec!["{order}:index", "{order}:index:0"]),
         topics::INVENTORY => (
-            &[&keys::PRODUCT, &keys::PRODUCT_DEFINITION, &keys::DELIVERY, &keys::LINE_PAGE][..],
+            &[&keys::PRODUCT, &keys::PRODUCT_DEFINITION, &keys::DELIVERY, &keys::BACKORDER_PAGE][..],
             vec!["{inventory}:index"],
         ),
         topics::ACCOUNT => (

@@ -70,8 +70,8 @@ pub fn subscriptions() -> Vec<Subscription<Input>> {
             parse: |entry| Ok(Some(Input::Restocked(entry.parse()?, entry.id))),
         },
         Subscription {
-            stream: streams::INVENTORY_LINE,
-            parse: |entry| Ok(Some(Input::LineMoves(entry.parse()?))),
+            stream: streams::INVENTORY_FILL,
+            parse: |entry| Ok(Some(Input::FillBackorders(entry.parse()?))),
         },
         Subscription {
             stream: streams::ORDER_CREATED,

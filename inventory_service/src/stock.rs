@@ -3,18 +3,18 @@
 //!
 //! A reservation is all or nothing. It is also the idempotency record of its order's event: a
 //! redelivered event finds it and changes nothing. Available stock goes to the next order. Incoming
-//! stock fills backorders first, in decisions of their own ([`Input::LineMoves`]): a decision that
+//! stock fills backorders first, in decisions of their own ([`Input::FillBackorders`]): a decision that
 //! brings stock in never depends on the orders that wait for it.
 
 use common::{
     clock::Millis,
     contract::{
-        backorders::Line,
+        backorders::BackorderQueue,
         definitions::ProductDefinition,
         entities::{Delivery, Product, Refused},
         events::{
-            LineMoves, OrderCancelled, OrderCreated, OrderShipped, OrderUnpaid, ProductCreated,
-            Restock, WalletChecked, WalletOutcome,
+            FillBackorders, OrderCancelled, OrderCreated, OrderShipped, OrderUnpaid,
+            ProductCreated, Restock, WalletChecked, WalletOutcome,
         },
         ids::OrderId,
         order::PRODUCTS_LIMIT,
@@ -53,7 +53,7 @@ pub enum Input {
     /// An order was shipped.
     Shipped(OrderShipped),
     /// The backorder queue of a product is to be filled, or filled further.
-    LineMoves(LineMoves),
+    FillBackorders(FillBackorders),
 }
 
 /// The decider of inventory_service.
@@ -101,7 +101,7 @@ impl Decider for Stock {
             Input::StillUnpaid(order) => reads.load::<Reservation>(&order.id),
             Input::Cancelled(order) => reads.load::<Reservation>(&order.id),
             Input::Shipped(order) => reads.load::<Reservation>(&order.id),
-            Input::LineMoves(line) => reads.load::<Product>(&line.product_id),
+            Input::FillBackorders(event) => reads.load::<Product>(&event.product_id),
         }
     }
 
@@ -130,7 +130,7 @@ impl Decider for Stock {
             }
             Input::Cancelled(order) => cancel(&mut work, order)?,
             Input::Shipped(order) => ship(&mut work, order)?,
-            Input::LineMoves(event) => work.fill_backorders(event)?,
+            Input::FillBackorders(event) => work.fill_backorders(event)?,
         }
         Ok(work.finish())
     }
@@ -167,7 +167,7 @@ fn create(
         sold: 0,
         received: 0,
         created_by: None,
-        line: Line::default(),
+        backorders: BackorderQueue::default(),
     });
     let before = product.amount;
     if applied.is_none() || !event.keep {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use common::{
     contract::{
-        backorders::{LinePage, PageId},
+        backorders::{BackorderPage, PageId},
         entities::Product,
         events::{ConfirmedStep, StockConfirmed},
         ids::{OrderId, ProductId},
@@ -113,7 +113,7 @@ pub(crate) struct UnitOfWork<'a> {
     pub(crate) limits: Limits,
     pub(crate) products: IdentityMap<'a, ProductId, Product>,
     pub(crate) reservations: IdentityMap<'a, OrderId, Reservation>,
-    pub(crate) pages: IdentityMap<'a, PageId, LinePage>,
+    pub(crate) pages: IdentityMap<'a, PageId, BackorderPage>,
     /// Events and notes, in the order in which they occurred.
     pub(crate) changes: Changes,
 }

@@ -15,7 +15,8 @@ use crate::{
 
 /// The queue of orders that wait for a product, stored in pages.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
-pub struct Line {
+#[schema(as = Line)]
+pub struct BackorderQueue {
     /// The number of waiting orders.
     #[schema(example = 2)]
     pub waiting: u64,
@@ -24,23 +25,26 @@ pub struct Line {
     /// The page that the next order joins.
     pub last: u64,
     /// The last sequence number that was assigned; sequence numbers rise.
-    pub ticket: u64,
+    #[serde(rename = "ticket")]
+    pub sequence: u64,
     /// The progress of the fill, while incoming stock is being distributed. New orders join the end
     /// of the queue meanwhile.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub served: Option<Served>,
+    #[serde(default, rename = "served", skip_serializing_if = "Option::is_none")]
+    pub fill: Option<FillProgress>,
 }
 
 /// The progress of a fill of a backorder queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
-pub struct Served {
+#[schema(as = Served)]
+pub struct FillProgress {
     /// Every order up to this sequence number has been considered.
-    pub ticket: u64,
+    #[serde(rename = "ticket")]
+    pub sequence: u64,
     /// The page of the next orders.
     pub page: u64,
 }
 
-impl Line {
+impl BackorderQueue {
     pub(super) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -49,11 +53,12 @@ impl Line {
 /// A page of the backorder queue of a product. inventory_service writes it, and the gateway reads
 /// it to show the position of an order.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct LinePage {
+pub struct BackorderPage {
     /// The product and the number of the page.
     pub id: PageId,
     /// The orders that wait on this page, by rising sequence numbers.
-    pub spots: Vec<Spot>,
+    #[serde(rename = "spots")]
+    pub entries: Vec<BackorderEntry>,
 }
 
 /// The id of a page of a queue.
@@ -67,13 +72,15 @@ pub struct PageId {
 
 /// An order in a backorder queue.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Spot {
+pub struct BackorderEntry {
     /// The sequence number, higher than that of every order before it.
-    pub ticket: u64,
+    #[serde(rename = "ticket")]
+    pub sequence: u64,
     /// The order.
     pub order: OrderId,
     /// The quantity of the product that the order needs.
-    pub pieces: u64,
+    #[serde(rename = "pieces")]
+    pub quantity: u64,
     /// The other products that the order needs, so that inventory_service can skip the order
     /// without reading its reservation. Empty if there are too many to repeat them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -89,10 +96,10 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-impl LinePage {
+impl BackorderPage {
     /// A page without orders.
     pub fn empty(id: PageId) -> Self {
-        Self { id, spots: Vec::new() }
+        Self { id, entries: Vec::new() }
     }
 }
 
@@ -102,9 +109,9 @@ impl fmt::Display for PageId {
     }
 }
 
-impl Entity for LinePage {
+impl Entity for BackorderPage {
     type Id = PageId;
-    const KIND: &'static Kind = &keys::LINE_PAGE;
+    const KIND: &'static Kind = &keys::BACKORDER_PAGE;
     fn id(&self) -> &PageId {
         &self.id
     }

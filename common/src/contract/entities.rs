@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     contract::{
-        backorders::Line,
+        backorders::BackorderQueue,
         ids::{CustomerId, ProductId},
         keys,
     },
@@ -53,9 +53,9 @@ pub struct Product {
     #[schema(value_type = Option<String>, example = "1767225600000-0")]
     pub created_by: Option<EntryId>,
     /// The backorder queue of the product, if orders wait for it.
-    #[serde(default, skip_serializing_if = "Line::is_empty")]
-    #[schema(value_type = Option<Line>)]
-    pub line: Line,
+    #[serde(default, rename = "line", skip_serializing_if = "BackorderQueue::is_empty")]
+    #[schema(value_type = Option<BackorderQueue>)]
+    pub backorders: BackorderQueue,
 }
 
 impl Entity for Product {
@@ -113,7 +113,7 @@ impl From<&Product> for ProductUpdated {
             reserved: product.reserved,
             sold: product.sold,
             received: product.received,
-            waiting: product.line.waiting,
+            waiting: product.backorders.waiting,
             created_by: product.created_by,
         }
     }

@@ -357,15 +357,16 @@ impl Event for ToppedUp {
 /// Orders wait for a product that was restocked: the next part of its backorder queue is to be
 /// filled.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
-pub struct LineMoves {
+#[schema(as = LineMoves)]
+pub struct FillBackorders {
     /// The restocked product.
     pub product_id: ProductId,
     /// The sequence number of the last order that was considered; 0 at the beginning of the queue.
     pub after: u64,
 }
 
-impl Event for LineMoves {
-    const STREAM: Stream = streams::INVENTORY_LINE;
+impl Event for FillBackorders {
+    const STREAM: Stream = streams::INVENTORY_FILL;
 }
 
 /// A client's definition of a product. A definition of an existing product resets it to these

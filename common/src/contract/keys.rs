@@ -31,7 +31,7 @@ pub static PRODUCT: Kind = Kind {
 pub static RESERVATION: Kind = Kind::plain(topics::INVENTORY, "{inventory}:reservation:");
 /// The pages of a product's backorder queue, by inventory_service; the id is `<number>:<product>`.
 /// The gateway reads them to show the position of an order.
-pub static LINE_PAGE: Kind = Kind::plain(topics::INVENTORY, "{inventory}:line:");
+pub static BACKORDER_PAGE: Kind = Kind::plain(topics::INVENTORY, "{inventory}:line:");
 /// Deliveries of stock, by inventory_service.
 pub static DELIVERY: Kind = Kind::plain(topics::INVENTORY, "{inventory}:delivery:");
 /// Accounts of customers, by account_service.

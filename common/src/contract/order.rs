@@ -50,15 +50,23 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order_total: Option<u64>,
     /// The last entry with this result; only if the result carries no attempt.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, rename = "told_by", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "1767225600-000123")]
-    pub told_by: Option<EntryId>,
+    pub reported_by: Option<EntryId>,
 }
 
 impl Step {
     /// A step that no request caused and that arrived in order.
     pub const fn new(status: OrderStatus, at: Millis, attempt: u32) -> Self {
-        Self { status, at, attempt, request: None, late: None, order_total: None, told_by: None }
+        Self {
+            status,
+            at,
+            attempt,
+            request: None,
+            late: None,
+            order_total: None,
+            reported_by: None,
+        }
     }
 }
 

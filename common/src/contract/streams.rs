@@ -58,8 +58,8 @@ pub const INVENTORY_CHECK: Stream =
 /// [`StockConfirmed`](crate::contract::events::StockConfirmed), by inventory_service.
 pub const INVENTORY_CONFIRMED: Stream =
     Stream::new("events:{inventory}_confirmed", INVENTORY, Owner, &[ORDER]).about("order_id");
-/// [`LineMoves`](crate::contract::events::LineMoves), by inventory_service.
-pub const INVENTORY_LINE: Stream =
+/// [`FillBackorders`](crate::contract::events::FillBackorders), by inventory_service.
+pub const INVENTORY_FILL: Stream =
     Stream::new("events:{inventory}_line", INVENTORY, Owner, &[INVENTORY]);
 /// [`ProductUpdated`](crate::contract::entities::ProductUpdated), by inventory_service.
 pub const INVENTORY_UPDATED: Stream =
@@ -101,7 +101,7 @@ pub const ALL: [Stream; 24] = [
     INVENTORY_RESTOCK,
     INVENTORY_CHECK,
     INVENTORY_CONFIRMED,
-    INVENTORY_LINE,
+    INVENTORY_FILL,
     INVENTORY_UPDATED,
     ACCOUNT_CREATED,
     ACCOUNT_TOP_UP,

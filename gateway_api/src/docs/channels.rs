@@ -117,11 +117,11 @@ fn describe(stream: Stream) -> Description {
              resends the step. order_service resends a step until it is confirmed.",
             &examples::stock_confirmed(),
         ),
-        streams::INVENTORY_LINE => event(
+        streams::INVENTORY_FILL => event(
             "LineMoves",
             "A command of inventory_service to itself: fill the next part of the backorder queue of a \
              restocked product.",
-            &examples::line_moves(),
+            &examples::fill_backorders(),
         ),
         streams::INVENTORY_UPDATED => whole::<ProductUpdated>(
             stream,

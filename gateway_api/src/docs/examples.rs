@@ -5,9 +5,9 @@ use common::{
     contract::{
         entities::{Account, Delivery, Deposit, Product},
         events::{
-            AccountCreated, ConfirmedStep, LineMoves, OrderCancelled, OrderCompleted, OrderCreated,
-            OrderShipped, OrderUnpaid, PaymentConfirmed, ProductCreated, Refunded, Restock,
-            StockChecked, StockConfirmed, StockOutcome, TopUp, ToppedUp, WalletChecked,
+            AccountCreated, ConfirmedStep, FillBackorders, OrderCancelled, OrderCompleted,
+            OrderCreated, OrderShipped, OrderUnpaid, PaymentConfirmed, ProductCreated, Refunded,
+            Restock, StockChecked, StockConfirmed, StockOutcome, TopUp, ToppedUp, WalletChecked,
             WalletOutcome,
         },
         ids::{CustomerId, OrderId, ProductId},
@@ -138,7 +138,7 @@ pub(crate) fn product() -> Product {
         sold: 0,
         received: 4,
         created_by: Some(ENTRY),
-        line: Default::default(),
+        backorders: Default::default(),
     }
 }
 
@@ -324,8 +324,8 @@ pub(crate) fn topped_up() -> ToppedUp {
     ToppedUp { id: incoming_id(), customer_id: customer_id(), amount: 500, balance: 600 }
 }
 
-pub(crate) fn line_moves() -> LineMoves {
-    LineMoves { product_id: product_id(), after: 256 }
+pub(crate) fn fill_backorders() -> FillBackorders {
+    FillBackorders { product_id: product_id(), after: 256 }
 }
 
 pub(crate) fn product_created() -> ProductCreated {

@@ -3,7 +3,7 @@
 use common::{
     connection::{error::ConnectionError, shared_link::SharedLink},
     contract::{
-        backorders::{LinePage, PageId},
+        backorders::{BackorderPage, PageId},
         entities::Product,
         ids::{OrderId, ProductId},
         order::Order,
@@ -18,7 +18,7 @@ const BACKORDER_PAGE_LIMIT: u64 = 20;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Ahead {
     /// The number of orders, and their total quantity.
-    Few { orders: u64, pieces: u64 },
+    Few { orders: u64, quantity: u64 },
     /// More orders than are counted.
     Many,
 }
@@ -30,21 +30,22 @@ pub(crate) async fn ahead(
     products: &[Product],
 ) -> Result<Vec<(ProductId, Ahead)>, ConnectionError> {
     let waits = order.status == OrderStatus::OutOfStock;
-    let lines: Vec<&Product> = products.iter().filter(|it| waits && it.line.waiting > 0).collect();
+    let waiting: Vec<&Product> =
+        products.iter().filter(|it| waits && it.backorders.waiting > 0).collect();
     // One read of a bounded size, for any number and length of queues.
-    let each = BACKORDER_PAGE_LIMIT.checked_div(lines.len() as u64).unwrap_or(0).max(1);
+    let each = BACKORDER_PAGE_LIMIT.checked_div(waiting.len() as u64).unwrap_or(0).max(1);
     let most = usize::try_from(BACKORDER_PAGE_LIMIT).unwrap_or(usize::MAX);
     let mut ids = Vec::new();
-    for product in &lines {
-        let line = &product.line;
-        let last = line.last.min(line.first.saturating_add(each - 1));
+    for product in &waiting {
+        let queue = &product.backorders;
+        let last = queue.last.min(queue.first.saturating_add(each - 1));
         ids.extend(
-            (line.first..=last).map(|number| PageId { product: product.id.clone(), number }),
+            (queue.first..=last).map(|number| PageId { product: product.id.clone(), number }),
         );
     }
     ids.truncate(most);
-    let pages = store.get_all::<LinePage>(ids).await?;
-    let ahead = lines.into_iter().filter_map(|product| {
+    let pages = store.get_all::<BackorderPage>(ids).await?;
+    let ahead = waiting.into_iter().filter_map(|product| {
         let own = pages.iter().filter(|page| page.id.product == product.id);
         Some((product.id.clone(), orders_ahead(order.id, product, own, each)?))
     });
@@ -56,22 +57,23 @@ pub(crate) async fn ahead(
 fn orders_ahead<'p>(
     order: OrderId,
     product: &Product,
-    pages: impl Iterator<Item = &'p LinePage>,
+    pages: impl Iterator<Item = &'p BackorderPage>,
     most: u64,
 ) -> Option<Ahead> {
-    let (mut orders, mut pieces, mut next) = (0, 0u64, product.line.first);
+    let (mut orders, mut quantity, mut next) = (0, 0u64, product.backorders.first);
     for page in pages {
         if page.id.number != next {
             return None;
         }
         next += 1;
-        for spot in &page.spots {
-            if spot.order == order {
-                return Some(Ahead::Few { orders, pieces });
+        for entry in &page.entries {
+            if entry.order == order {
+                return Some(Ahead::Few { orders, quantity });
             }
             orders += 1;
-            pieces = pieces.saturating_add(spot.pieces);
+            quantity = quantity.saturating_add(entry.quantity);
         }
     }
-    (next <= product.line.last && next - product.line.first == most).then_some(Ahead::Many)
+    (next <= product.backorders.last && next - product.backorders.first == most)
+        .then_some(Ahead::Many)
 }

@@ -1,7 +1,7 @@
 //! Filling backorders: incoming stock fills waiting orders in the order of their arrival.
 //!
 //! A decision that brings stock in only marks the queues as to be filled and publishes a
-//! [`LineMoves`] for each. The decision about that event fills orders by sequence number, in several
+//! [`FillBackorders`] for each. The decision about that event fills orders by sequence number, in several
 //! queues at once if their orders depend on each other. It requests a bounded number of entities,
 //! counted before they are loaded; then it stores its position, within a page as well, and leaves the
 //! rest to the next event.
@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 
 use common::{
     contract::{
-        backorders::{PageId, Served, Spot},
-        events::LineMoves,
+        backorders::{BackorderEntry, FillProgress, PageId},
+        events::FillBackorders,
         ids::ProductId,
     },
     decision::DecideError,
@@ -31,19 +31,19 @@ const ENTITIES_AHEAD: usize = 100;
 /// The scan of one queue by a decision.
 struct QueueScan {
     /// The position at which the previous decision stopped.
-    start: Served,
-    position: Served,
+    start: FillProgress,
+    position: FillProgress,
 }
 
 impl QueueScan {
-    fn from(start: Served) -> Self {
+    fn from(start: FillProgress) -> Self {
         Self { start, position: start }
     }
 }
 
 /// The work of a decision so far.
 #[derive(Default)]
-struct FillProgress {
+struct FillTotals {
     filled: usize,
     pages: usize,
     /// The number of queues that it fills besides the first one.
@@ -55,7 +55,7 @@ struct FillProgress {
 /// The next candidate in a queue.
 enum Candidate {
     /// The order may be filled, as far as the product of this queue is concerned.
-    Order(Spot),
+    Order(BackorderEntry),
     /// No further order can be filled.
     End,
     /// The limit of one decision is reached.
@@ -69,7 +69,7 @@ enum FillResult {
     Skipped,
     /// Earlier orders wait in the queue of this product as well, which other decisions fill: that
     /// queue has to be filled further first.
-    Behind(ProductId, Served),
+    Behind(ProductId, FillProgress),
     /// The limit of one decision is reached.
     LimitReached,
 }
@@ -90,9 +90,9 @@ impl UnitOfWork<'_> {
     /// Fills the queue of a product from the position at which the last decision stopped: every
     /// order that can be filled completely is filled. An order that needs more than is available
     /// does not delay the others.
-    pub(crate) fn fill_backorders(&mut self, event: &LineMoves) -> Result<(), DecideError> {
-        let start = self.product(&event.product_id)?.and_then(|product| product.line.served);
-        let Some(start) = start.filter(|start| start.ticket == event.after) else {
+    pub(crate) fn fill_backorders(&mut self, event: &FillBackorders) -> Result<(), DecideError> {
+        let start = self.product(&event.product_id)?.and_then(|product| product.backorders.fill);
+        let Some(start) = start.filter(|start| start.sequence == event.after) else {
             return Ok(());
         };
         let mut scans = BTreeMap::from([(event.product_id.clone(), QueueScan::from(start))]);
@@ -101,7 +101,7 @@ impl UnitOfWork<'_> {
             self.set_fill_position(&product_id, Some(position))?;
             // The event of a queue that was joined and did not move is still to come.
             if position != start || product_id == event.product_id {
-                self.changes.append(&LineMoves { product_id, after: position.ticket });
+                self.changes.append(&FillBackorders { product_id, after: position.sequence });
             }
         }
         Ok(())
@@ -109,12 +109,12 @@ impl UnitOfWork<'_> {
 
     /// Scans these queues by sequence number. The scans that remain have not reached their ends.
     fn scan(&mut self, scans: &mut BTreeMap<ProductId, QueueScan>) -> Result<(), DecideError> {
-        let mut progress = FillProgress::default();
+        let mut totals = FillTotals::default();
         loop {
-            let mut heads: Vec<(Spot, ProductId)> = Vec::new();
+            let mut heads: Vec<(BackorderEntry, ProductId)> = Vec::new();
             let (mut over, mut limit_reached) = (Vec::new(), false);
             for (id, scan) in &mut *scans {
-                match self.next_candidate(id, scan, &mut progress)? {
+                match self.next_candidate(id, scan, &mut totals)? {
                     Candidate::Order(entry) => heads.push((entry, id.clone())),
                     Candidate::End => over.push(id.clone()),
                     Candidate::LimitReached => limit_reached = true,
@@ -127,10 +127,10 @@ impl UnitOfWork<'_> {
             if limit_reached {
                 return Ok(());
             }
-            heads.sort_unstable_by_key(|(entry, _)| (entry.ticket, entry.order));
+            heads.sort_unstable_by_key(|(entry, _)| (entry.sequence, entry.order));
             let Some((entry, id)) = heads.first() else { return Ok(()) };
             let fits = self.fits_limit(entry);
-            if progress.moved && (!fits || progress.filled >= self.limits.fills) {
+            if totals.moved && (!fits || totals.filled >= self.limits.fills) {
                 return Ok(());
             }
             if !fits && scans.len() > 1 {
@@ -138,25 +138,25 @@ impl UnitOfWork<'_> {
                 return self.continue_filling([id]);
             }
             let others = heads.iter().find(|(head, _)| head.order != entry.order);
-            let until = others.map_or(u64::MAX, |(head, _)| head.ticket);
-            match self.try_fill(entry, id, scans, &progress, until)? {
-                FillResult::Behind(other, _) if progress.joined >= self.limits.queues => {
+            let until = others.map_or(u64::MAX, |(head, _)| head.sequence);
+            match self.try_fill(entry, id, scans, &totals, until)? {
+                FillResult::Behind(other, _) if totals.joined >= self.limits.queues => {
                     return self.continue_filling([&other]);
                 }
                 FillResult::Behind(other, start) => {
-                    progress.joined += 1;
+                    totals.joined += 1;
                     scans.insert(other, QueueScan::from(start));
                     continue;
                 }
                 FillResult::LimitReached => return Ok(()),
-                FillResult::Filled => progress.filled += 1,
+                FillResult::Filled => totals.filled += 1,
                 FillResult::Skipped => {}
             }
-            progress.moved = true;
-            let order = (entry.ticket, entry.order);
-            for (_, id) in heads.iter().filter(|(head, _)| (head.ticket, head.order) == order) {
+            totals.moved = true;
+            let order = (entry.sequence, entry.order);
+            for (_, id) in heads.iter().filter(|(head, _)| (head.sequence, head.order) == order) {
                 if let Some(scan) = scans.get_mut(id) {
-                    scan.position.ticket = entry.ticket;
+                    scan.position.sequence = entry.sequence;
                 }
             }
         }
@@ -168,19 +168,20 @@ impl UnitOfWork<'_> {
         &mut self,
         id: &ProductId,
         scan: &mut QueueScan,
-        progress: &mut FillProgress,
+        totals: &mut FillTotals,
     ) -> Result<Candidate, DecideError> {
         let Some(product) = self.product(id)? else { return Ok(Candidate::End) };
-        let (amount, first, last) = (product.amount, product.line.first, product.line.last);
-        if amount == 0 || product.line.waiting == 0 {
+        let (amount, first, last) =
+            (product.amount, product.backorders.first, product.backorders.last);
+        if amount == 0 || product.backorders.waiting == 0 {
             return Ok(Candidate::End);
         }
         let page_id = |number| PageId { product: id.clone(), number };
-        let Served { ticket, page } = &mut scan.position;
+        let FillProgress { sequence, page } = &mut scan.position;
         *page = (*page).max(first);
         while *page <= last {
             if !self.pages.was_requested(&page_id(*page)) {
-                if progress.moved && self.requested() >= self.limits.entities {
+                if totals.moved && self.requested() >= self.limits.entities {
                     return Ok(Candidate::LimitReached);
                 }
                 let room = self.limits.entities.saturating_sub(self.requested()).max(1);
@@ -189,41 +190,42 @@ impl UnitOfWork<'_> {
                 self.request_pages(&ahead)?;
             }
             let entries = self.pages.get(self.world, &page_id(*page))?;
-            let entries = entries.map_or(&[][..], |page| &page.spots);
-            let mut next = entries.iter().filter(|it| it.ticket > *ticket && it.pieces <= amount);
+            let entries = entries.map_or(&[][..], |page| &page.entries);
+            let mut next =
+                entries.iter().filter(|it| it.sequence > *sequence && it.quantity <= amount);
             if let Some(entry) = next.next() {
                 return Ok(Candidate::Order(entry.clone()));
             }
-            let last_in_page = entries.last().map_or(0, |entry| entry.ticket);
+            let last_in_page = entries.last().map_or(0, |entry| entry.sequence);
             let is_empty = entries.is_empty();
-            if *page < last && progress.pages >= self.limits.pages {
+            if *page < last && totals.pages >= self.limits.pages {
                 return Ok(Candidate::LimitReached);
             }
-            progress.pages += 1;
-            progress.moved = true;
+            totals.pages += 1;
+            totals.moved = true;
             // A page may have emptied before the one in front of it: it is not scanned twice.
             if is_empty
                 && *page < last
                 && let Some(product) = self.product_mut(id)?
-                && product.line.first == *page
+                && product.backorders.first == *page
             {
-                product.line.first += 1;
+                product.backorders.first += 1;
             }
             *page += 1;
-            *ticket = (*ticket).max(last_in_page);
+            *sequence = (*sequence).max(last_in_page);
         }
         Ok(Candidate::End)
     }
 
     /// Whether the order can be examined and filled within the limit.
-    fn fits_limit(&mut self, entry: &Spot) -> bool {
+    fn fits_limit(&mut self, entry: &BackorderEntry) -> bool {
         let missing = self.missing_entities(entry);
         missing == 0 || self.requested() + missing <= self.limits.entities
     }
 
     /// The largest number of entities that are still to be requested for the order: its reservation,
     /// its products and a page of the queue of each.
-    fn missing_entities(&mut self, entry: &Spot) -> usize {
+    fn missing_entities(&mut self, entry: &BackorderEntry) -> usize {
         let known = self.reservations.was_requested(&entry.order);
         let Some(reservation) = known.then(|| self.reservation(&entry.order).ok()).flatten() else {
             return 1 + 2 * (1 + entry.others.len().max(entry.unlisted));
@@ -239,17 +241,17 @@ impl UnitOfWork<'_> {
     /// are prefetched together with it.
     fn try_fill(
         &mut self,
-        entry: &Spot,
+        entry: &BackorderEntry,
         id: &ProductId,
         scans: &BTreeMap<ProductId, QueueScan>,
-        progress: &FillProgress,
+        totals: &FillTotals,
         until: u64,
     ) -> Result<FillResult, DecideError> {
         let (reservation, ready) = match self.assess(entry) {
             Ok(Fillability::Fillable { reservation, ready }) => (reservation, ready),
             Ok(Fillability::Short) => return Ok(FillResult::Skipped),
             Ok(Fillability::NotLoaded | Fillability::Likely) => {
-                return Err(self.prefetch(id, scans, progress, until));
+                return Err(self.prefetch(id, scans, totals, until));
             }
             // An entity that cannot be read delays only its own order.
             Err(DecideError::Invalid(reason)) => {
@@ -261,27 +263,28 @@ impl UnitOfWork<'_> {
         let mut queues = Vec::new();
         for id in reservation.quantities.keys() {
             if let Some(position) = self.position_of_others(id, entry, scans) {
-                let first = self.product(id)?.map_or(0, |product| product.line.first);
+                let first = self.product(id)?.map_or(0, |product| product.backorders.first);
                 let number = position.page.max(first);
                 queues.push((PageId { product: id.clone(), number }, position));
             }
         }
         let missing = queues.iter().filter(|(page, _)| !self.pages.was_requested(page)).count();
-        if progress.moved && missing > 0 && self.requested() + missing > self.limits.entities {
+        if totals.moved && missing > 0 && self.requested() + missing > self.limits.entities {
             return Ok(FillResult::LimitReached);
         }
         self.request_pages(queues.iter().map(|(page, _)| page))?;
         for (page, position) in queues {
             let amount = self.product(&page.product)?.map_or(0, |product| product.amount);
-            let entries = self.pages.get(self.world, &page)?.map_or(&[][..], |page| &page.spots);
-            let mut next =
-                entries.iter().filter(|it| it.ticket > position.ticket && it.pieces <= amount);
+            let entries = self.pages.get(self.world, &page)?.map_or(&[][..], |page| &page.entries);
+            let mut next = entries
+                .iter()
+                .filter(|it| it.sequence > position.sequence && it.quantity <= amount);
             if next.next().is_none_or(|next| next.order != entry.order) {
                 return Ok(FillResult::Behind(page.product, position));
             }
         }
         if !ready {
-            return Err(self.prefetch(id, scans, progress, until));
+            return Err(self.prefetch(id, scans, totals, until));
         }
         self.leave_queues(&reservation)?;
         let mut filled = Reservation { position: None, ..*reservation };
@@ -295,15 +298,15 @@ impl UnitOfWork<'_> {
     fn position_of_others(
         &mut self,
         id: &ProductId,
-        entry: &Spot,
+        entry: &BackorderEntry,
         scans: &BTreeMap<ProductId, QueueScan>,
-    ) -> Option<Served> {
+    ) -> Option<FillProgress> {
         let product = self.product(id).ok().flatten().filter(|_| !scans.contains_key(id))?;
-        product.line.served.filter(|position| position.ticket < entry.ticket)
+        product.backorders.fill.filter(|position| position.sequence < entry.sequence)
     }
 
     /// Requests everything that decides whether the order can be filled, and what is written then.
-    fn assess(&mut self, entry: &Spot) -> Result<Fillability, DecideError> {
+    fn assess(&mut self, entry: &BackorderEntry) -> Result<Fillability, DecideError> {
         match self.are_available(&entry.others)? {
             None => return Ok(Fillability::NotLoaded),
             Some(false) => return Ok(Fillability::Short),
@@ -350,28 +353,30 @@ impl UnitOfWork<'_> {
         &mut self,
         id: &ProductId,
         scans: &BTreeMap<ProductId, QueueScan>,
-        progress: &FillProgress,
+        totals: &FillTotals,
         until: u64,
     ) -> DecideError {
         let most = self.requested() + ENTITIES_AHEAD;
-        let mut fills = self.limits.fills.saturating_sub(progress.filled);
+        let mut fills = self.limits.fills.saturating_sub(totals.filled);
         let mut taken: BTreeMap<ProductId, u64> = BTreeMap::new();
-        let last = self.product(id).ok().flatten().map_or(0, |product| product.line.last);
-        let Served { ticket, page } = scans[id].position;
+        let last = self.product(id).ok().flatten().map_or(0, |product| product.backorders.last);
+        let FillProgress { sequence, page } = scans[id].position;
         for number in page..=last {
             let page = PageId { product: id.clone(), number };
             if !self.pages.was_requested(&page) {
                 break;
             }
             let Ok(Some(page)) = self.pages.get(self.world, &page) else { break };
-            let next =
-                page.spots.iter().filter(|entry| entry.ticket > ticket && entry.ticket < until);
-            for entry in next.cloned().collect::<Vec<Spot>>() {
+            let next = page
+                .entries
+                .iter()
+                .filter(|entry| entry.sequence > sequence && entry.sequence < until);
+            for entry in next.cloned().collect::<Vec<BackorderEntry>>() {
                 if fills == 0 || self.requested() >= most || !self.fits_limit(&entry) {
                     return DecideError::Missing;
                 }
                 let mut quantities = entry.others.clone();
-                quantities.insert(id.clone(), entry.pieces);
+                quantities.insert(id.clone(), entry.quantity);
                 if !self.are_left(&quantities, &taken) {
                     continue;
                 }

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use common::{
     clock::Millis,
     contract::{
-        backorders::{Line, LinePage, PageId, Served, Spot},
+        backorders::{BackorderEntry, BackorderPage, BackorderQueue, FillProgress, PageId},
         entities::Product,
-        events::LineMoves,
+        events::FillBackorders,
         ids::ProductId,
         order::PRODUCTS_LIMIT,
     },
@@ -38,25 +38,25 @@ impl UnitOfWork<'_> {
         let mut last = Vec::with_capacity(reservation.quantities.len());
         for id in reservation.quantities.keys() {
             let Some(product) = self.product(id)? else { continue };
-            sequence = sequence.max(product.line.ticket + 1);
-            last.push(PageId { product: id.clone(), number: product.line.last });
+            sequence = sequence.max(product.backorders.sequence + 1);
+            last.push(PageId { product: id.clone(), number: product.backorders.last });
         }
         self.request_pages(&last)?;
         let mut pages = BTreeMap::new();
         for mut id in last {
-            let full = |page: &LinePage| page.spots.len() >= ORDERS_PER_PAGE;
+            let full = |page: &BackorderPage| page.entries.len() >= ORDERS_PER_PAGE;
             if self.pages.get(self.world, &id)?.is_some_and(full) {
                 id.number += 1;
             }
             let page = self.pages.get(self.world, &id)?.cloned();
-            let mut page = page.unwrap_or_else(|| LinePage::empty(id.clone()));
+            let mut page = page.unwrap_or_else(|| BackorderPage::empty(id.clone()));
             let listed = self.limits.listed_products;
-            page.spots.push(reservation.queue_entry(&id.product, sequence, listed));
+            page.entries.push(reservation.queue_entry(&id.product, sequence, listed));
             self.pages.put(page);
             if let Some(product) = self.product_mut(&id.product)? {
-                let queue = &mut product.line;
+                let queue = &mut product.backorders;
                 let waiting = queue.waiting + 1;
-                *queue = Line { waiting, last: id.number, ticket: sequence, ..*queue };
+                *queue = BackorderQueue { waiting, last: id.number, sequence, ..*queue };
             }
             pages.insert(id.product, id.number);
         }
@@ -72,18 +72,18 @@ impl UnitOfWork<'_> {
         pages.and(self.request_products(position.pages.keys()))?;
         for id in ids {
             let Some(page) = self.pages.get_mut(self.world, &id)? else { continue };
-            let before = page.spots.len();
-            page.spots.retain(|entry| entry.order != reservation.order_id);
-            if page.spots.len() == before {
+            let before = page.entries.len();
+            page.entries.retain(|entry| entry.order != reservation.order_id);
+            if page.entries.len() == before {
                 continue;
             }
-            let emptied = page.spots.is_empty();
+            let emptied = page.entries.is_empty();
             let Some(product) = self.product_mut(&id.product)? else { continue };
-            let queue = &mut product.line;
+            let queue = &mut product.backorders;
             queue.waiting = queue.waiting.saturating_sub(1);
             if queue.waiting == 0 {
                 // All pages are empty: the queue starts anew with the next order.
-                *queue = Line::default();
+                *queue = BackorderQueue::default();
             } else if emptied && queue.first == id.number {
                 queue.first += 1;
             }
@@ -98,10 +98,13 @@ impl UnitOfWork<'_> {
         arrived: impl IntoIterator<Item = &'p ProductId>,
     ) -> Result<(), DecideError> {
         for id in arrived {
-            if let Some(product) = self.product(id)?.filter(|product| product.line.waiting > 0) {
-                let start = Served { ticket: 0, page: product.line.first };
+            if let Some(product) =
+                self.product(id)?.filter(|product| product.backorders.waiting > 0)
+            {
+                let start = FillProgress { sequence: 0, page: product.backorders.first };
                 self.set_fill_position(id, Some(start))?;
-                self.changes.append(&LineMoves { product_id: id.clone(), after: start.ticket });
+                self.changes
+                    .append(&FillBackorders { product_id: id.clone(), after: start.sequence });
             }
         }
         Ok(())
@@ -114,8 +117,9 @@ impl UnitOfWork<'_> {
         products: impl IntoIterator<Item = &'p ProductId>,
     ) -> Result<(), DecideError> {
         for id in products {
-            if let Some(position) = self.product(id)?.and_then(|product| product.line.served) {
-                self.changes.append(&LineMoves { product_id: id.clone(), after: position.ticket });
+            if let Some(position) = self.product(id)?.and_then(|product| product.backorders.fill) {
+                self.changes
+                    .append(&FillBackorders { product_id: id.clone(), after: position.sequence });
             }
         }
         Ok(())
@@ -125,12 +129,12 @@ impl UnitOfWork<'_> {
     pub(crate) fn set_fill_position(
         &mut self,
         id: &ProductId,
-        position: Option<Served>,
+        position: Option<FillProgress>,
     ) -> Result<(), DecideError> {
-        if self.product(id)?.is_some_and(|product| product.line.served != position)
+        if self.product(id)?.is_some_and(|product| product.backorders.fill != position)
             && let Some(product) = self.product_mut(id)?
         {
-            product.line.served = position;
+            product.backorders.fill = position;
         }
         Ok(())
     }
@@ -139,8 +143,8 @@ impl UnitOfWork<'_> {
 /// Whether the queue of the product is being filled and may need what an order of this quantity would
 /// take: no order waits for more than [`PRODUCTS_LIMIT`] units.
 pub(crate) fn is_promised(product: &Product, quantity: u64) -> bool {
-    let needed = product.line.waiting.saturating_mul(PRODUCTS_LIMIT as u64);
-    product.line.served.is_some() && product.amount < quantity.saturating_add(needed)
+    let needed = product.backorders.waiting.saturating_mul(PRODUCTS_LIMIT as u64);
+    product.backorders.fill.is_some() && product.amount < quantity.saturating_add(needed)
 }
 
 /// The pages on which the order waits, one for each product.
@@ -152,7 +156,7 @@ pub(crate) fn page_ids(position: &QueuePosition) -> impl Iterator<Item = PageId>
 impl Reservation {
     /// The entry of the order in the queue of one of its products. It lists the other products if there
     /// are no more than `limit`.
-    fn queue_entry(&self, product: &ProductId, sequence: u64, limit: usize) -> Spot {
+    fn queue_entry(&self, product: &ProductId, sequence: u64, limit: usize) -> BackorderEntry {
         let quantity = self.quantities.get(product).copied().unwrap_or_default();
         let others = self.quantities.iter().filter(|(id, _)| *id != product);
         let count = self.quantities.len().saturating_sub(1);
@@ -160,17 +164,17 @@ impl Reservation {
             true => (others.map(|(id, quantity)| (id.clone(), *quantity)).collect(), 0),
             false => (BTreeMap::new(), count),
         };
-        Spot { ticket: sequence, order: self.order_id, pieces: quantity, others, unlisted }
+        BackorderEntry { sequence, order: self.order_id, quantity, others, unlisted }
     }
 
     /// Whether an entry in the queue of a product agrees with the reservation.
-    pub fn agrees_with(&self, entry: &Spot, product: &ProductId) -> bool {
+    pub fn agrees_with(&self, entry: &BackorderEntry, product: &ProductId) -> bool {
         let mut others = self.quantities.clone();
         let quantity = others.remove(product);
         let lists = match entry.unlisted {
             0 => entry.others == others,
             count => entry.others.is_empty() && count == others.len(),
         };
-        quantity == Some(entry.pieces) && lists
+        quantity == Some(entry.quantity) && lists
     }
 }

@@ -1,7 +1,7 @@
 //! Backorders: the orders that wait for stock, and which of them incoming stock fills.
 
 use common::contract::{
-    backorders::{Line, LinePage},
+    backorders::{BackorderPage, BackorderQueue},
     events::{
         StockChecked,
         StockOutcome::{OutOfStock, PaymentRequired, Rejected},
@@ -131,7 +131,7 @@ fn every_source_of_stock_fills_backorders() {
 }
 
 #[test]
-fn nothing_else_serves_the_line() {
+fn nothing_else_fills_a_backorder() {
     let table = [
         ("a delivery of another product", restocked(1, "204", 5)),
         ("a refused delivery", restocked(1, "201", u64::MAX)),
@@ -173,12 +173,12 @@ fn available_stock_goes_to_the_next_order() {
 }
 
 #[test]
-fn who_is_called_off_leaves_the_line() {
+fn a_cancelled_order_leaves_the_queue() {
     for (gone, served) in [(1, [2, 3]), (2, [1, 3]), (3, [1, 2])] {
         let mut warehouse = waiting(&[1, 1, 1]);
         warehouse.when(&cancelled(gone));
         assert_eq!(warehouse.queue("201"), served);
-        assert_eq!(warehouse.product("201").line.waiting, 2);
+        assert_eq!(warehouse.product("201").backorders.waiting, 2);
         warehouse.when(&restocked(1, "201", 5));
         assert_eq!(warehouse.order_outcomes(), served.map(|number| (number, PaymentRequired)));
         assert_eq!(warehouse.stock("201"), (3, 2));
@@ -255,7 +255,7 @@ fn a_backorder_whose_total_overflows_is_rejected_and_the_next_is_filled() {
 }
 
 #[test]
-fn a_new_attempt_joins_the_line_at_its_end() {
+fn a_new_attempt_joins_the_queue_at_its_end() {
     let mut warehouse = waiting(&[1, 1, 1]);
     warehouse.when(&ordered(1, 2, &["201"]));
     assert_eq!(warehouse.outcome().attempt, Some(2));
@@ -292,8 +292,8 @@ fn tickets_rise_whatever_the_clock_does() {
 
 /// The pages of a queue: their numbers and the number of orders on each.
 fn pages(warehouse: &Warehouse) -> Vec<(u64, usize)> {
-    let pages = warehouse.memory.all::<LinePage>().into_iter();
-    let mut pages: Vec<_> = pages.map(|page| (page.id.number, page.spots.len())).collect();
+    let pages = warehouse.memory.all::<BackorderPage>().into_iter();
+    let mut pages: Vec<_> = pages.map(|page| (page.id.number, page.entries.len())).collect();
     pages.sort_unstable();
     pages
 }
@@ -303,7 +303,7 @@ fn a_queue_spans_many_pages_and_starts_anew_once_empty() {
     let mut warehouse = waiting(&[1; 2 * ORDERS_PER_PAGE + 3]);
     assert_eq!(pages(&warehouse), [(0, ORDERS_PER_PAGE), (1, ORDERS_PER_PAGE), (2, 3)]);
     let ends = |warehouse: &Warehouse| {
-        let Line { waiting, first, last, .. } = warehouse.product("201").line;
+        let BackorderQueue { waiting, first, last, .. } = warehouse.product("201").backorders;
         (waiting, first, last)
     };
     assert_eq!(ends(&warehouse), (103, 0, 2));
@@ -322,7 +322,7 @@ fn a_queue_spans_many_pages_and_starts_anew_once_empty() {
 
     warehouse.when(&restocked(2, "201", 40));
     assert_eq!(warehouse.order_outcomes().len(), 33);
-    assert_eq!(warehouse.product("201").line, Line::default());
+    assert_eq!(warehouse.product("201").backorders, BackorderQueue::default());
     assert_eq!(pages(&warehouse), [(0, 0), (1, 0), (2, 0)], "pages stay for new orders");
 
     warehouse.when(&ordered(200, 1, &pieces(9)));

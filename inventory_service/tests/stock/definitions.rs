@@ -2,7 +2,7 @@
 
 use common::{
     contract::{
-        backorders::Line,
+        backorders::BackorderQueue,
         definitions::ProductDefinition,
         entities::{Delivery, Product, Refused},
         events::{ProductCreated, StockOutcome},
@@ -28,7 +28,7 @@ fn a_new_product_is_on_hand_whole() {
         sold: 0,
         received: 4,
         created_by: Some(entry(1)),
-        line: Line::default(),
+        backorders: BackorderQueue::default(),
     };
     assert_eq!(warehouse.product("201"), expected);
 }

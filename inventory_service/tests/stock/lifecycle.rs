@@ -1,7 +1,9 @@
 //! The lifecycle of a reservation: every input in every state.
 
 use common::contract::{
-    events::{ConfirmedStep, LineMoves, OrderCreated, StockChecked, StockConfirmed, StockOutcome},
+    events::{
+        ConfirmedStep, FillBackorders, OrderCreated, StockChecked, StockConfirmed, StockOutcome,
+    },
     streams,
 };
 use inventory_service::{reservation::ReservationState, stock::Input};
@@ -96,7 +98,7 @@ fn given(state: Given) -> Warehouse {
 #[test]
 fn every_input_in_every_state_has_its_effect() {
     use Then::{Else, Freed, Held, Left, No, Off, Said, Waits};
-    let moves = || Input::LineMoves(LineMoves { product_id: product_id("201"), after: 0 });
+    let fill = || Input::FillBackorders(FillBackorders { product_id: product_id("201"), after: 0 });
     // The columns: unknown, held, shipped, waiting, rejected, released, cancelled, and cancelled before
     // the order arrived.
     let table = [
@@ -116,7 +118,7 @@ fn every_input_in_every_state_has_its_effect() {
         (restocked(1, "201", 1), [Else, Else, Else, Held, Else, Else, Else, Else]),
         (created("201", 800, 2, entry(4)), [Else, Else, Else, Held, Else, Else, Else, Else]),
         (redefined("201", 700, 2, entry(4)), [Else; 8]),
-        (moves(), [No; 8]),
+        (fill(), [No; 8]),
     ];
     for (input, thens) in table {
         for (state, then) in COLUMNS.into_iter().zip(thens) {

@@ -1,10 +1,10 @@
 //! Queues that are too long for one decision: each fills a part and leaves the rest to the next one, which
-//! a [`LineMoves`](common::contract::events::LineMoves) asks for.
+//! a [`FillBackorders`](common::contract::events::FillBackorders) asks for.
 
 use common::contract::{
-    backorders::Line,
+    backorders::BackorderQueue,
     events::{
-        LineMoves,
+        FillBackorders,
         StockOutcome::{OutOfStock, PaymentRequired},
     },
 };
@@ -36,7 +36,7 @@ fn waiting(limits: Limits, orders: usize) -> Warehouse {
 }
 
 /// The same, with a delivery of one unit for each of the first orders.
-fn being_served(orders: usize, pieces: u64) -> Warehouse {
+fn being_filled(orders: usize, pieces: u64) -> Warehouse {
     let mut warehouse = waiting(ONE_TURN, orders);
     warehouse.when(&restocked(1, "201", pieces));
     assert!(warehouse.order_outcomes().is_empty(), "the delivery fills no order");
@@ -54,7 +54,7 @@ fn sequence(warehouse: &Warehouse, number: u128) -> u64 {
 }
 
 #[test]
-fn a_long_line_is_served_in_parts() {
+fn a_long_queue_is_filled_in_parts() {
     // The number of orders that wait, the quantity that arrives, and the orders that each decision fills.
     let table: [(usize, usize, u64, &[usize]); 8] = [
         (2, 5, 5, &[2, 2, 1]),
@@ -78,7 +78,7 @@ fn a_long_line_is_served_in_parts() {
             assert_eq!(warehouse.order_outcomes(), filled(first..next), "{name}: part {number}");
             let due = warehouse.due_inputs();
             assert_eq!(due.len(), usize::from(number < parts.len()), "{name}: after {number}");
-            assert_eq!(warehouse.product("201").line.served.is_some(), !due.is_empty());
+            assert_eq!(warehouse.product("201").backorders.fill.is_some(), !due.is_empty());
             due.iter().for_each(|input| warehouse.when(input));
         }
         assert!(warehouse.order_outcomes().is_empty(), "{name}");
@@ -116,7 +116,7 @@ fn with_any_limits_all_orders_are_filled_in_the_end() {
             filled(1..=ORDERS_PER_PAGE as u128 + 9),
             "{limits:?}"
         );
-        assert_eq!(warehouse.product("201").line, Line::default(), "{limits:?}");
+        assert_eq!(warehouse.product("201").backorders, BackorderQueue::default(), "{limits:?}");
     }
 }
 
@@ -143,7 +143,7 @@ fn many_orders_that_need_too_much_are_passed_in_parts() {
     warehouse.when(&restocked(1, "201", 1));
     warehouse.continue_filling();
     assert!(warehouse.order_outcomes().is_empty(), "it is too far back");
-    assert_eq!(warehouse.product("201").line.served.map(|served| served.page), Some(1));
+    assert_eq!(warehouse.product("201").backorders.fill.map(|fill| fill.page), Some(1));
     assert_eq!(warehouse.fill_to_the_end(), 2);
     assert_eq!(warehouse.order_outcomes(), filled([last]));
 }
@@ -162,8 +162,8 @@ fn each_queue_is_scanned_in_parts() {
     warehouse.when(&cancelled(1));
     for page in 0..=1 {
         for id in ["201", "204"] {
-            let served = warehouse.product(id).line.served;
-            assert_eq!(served.map(|served| served.page), Some(page), "{id}");
+            let fill = warehouse.product(id).backorders.fill;
+            assert_eq!(fill.map(|fill| fill.page), Some(page), "{id}");
         }
         warehouse.continue_filling();
     }
@@ -171,7 +171,7 @@ fn each_queue_is_scanned_in_parts() {
 
 #[test]
 fn an_order_placed_while_a_queue_is_filled_joins_its_end() {
-    let mut warehouse = being_served(3, 3);
+    let mut warehouse = being_filled(3, 3);
     warehouse.when(&ordered(4, 1, &["201"]));
     let outcomes = warehouse.outcomes();
     assert_eq!(outcomes[0].reason.as_deref(), Some("201: earlier backorders wait for it"));
@@ -184,7 +184,7 @@ fn an_order_placed_while_a_queue_is_filled_joins_its_end() {
 
 #[test]
 fn an_order_that_joins_a_queue_while_it_is_filled_is_considered() {
-    let mut warehouse = being_served(2, 9);
+    let mut warehouse = being_filled(2, 9);
     warehouse.when(&ordered(3, 1, &["201"]));
     warehouse.when(&ordered(4, 1, &["201"]));
     warehouse.fill_to_the_end();
@@ -207,8 +207,8 @@ fn an_order_that_joins_a_queue_while_it_is_filled_is_considered() {
 }
 
 #[test]
-fn a_due_inputs_once_however_often_it_is_told_to() {
-    let mut warehouse = being_served(4, 4);
+fn a_repeated_fill_event_fills_nothing_more() {
+    let mut warehouse = being_filled(4, 4);
     let first = warehouse.due_inputs().remove(0);
     warehouse.when(&first);
     assert_eq!(warehouse.order_outcomes(), filled([2]));
@@ -226,19 +226,21 @@ fn a_due_inputs_once_however_often_it_is_told_to() {
 
 #[test]
 fn a_queue_that_is_not_being_filled_does_not_change() {
-    let moves = |id: &str, after| Input::LineMoves(LineMoves { product_id: product_id(id), after });
+    let fill = |id: &str, after| {
+        Input::FillBackorders(FillBackorders { product_id: product_id(id), after })
+    };
     let mut warehouse = waiting(ONE_TURN, 3);
     let sequences = [0, sequence(&warehouse, 1), sequence(&warehouse, 2), u64::MAX];
     for after in sequences {
-        warehouse.when_nothing_happens(&moves("201", after));
-        warehouse.when_nothing_happens(&moves("999", after));
+        warehouse.when_nothing_happens(&fill("201", after));
+        warehouse.when_nothing_happens(&fill("999", after));
     }
     warehouse.when(&restocked(1, "201", 3));
     warehouse.continue_filling();
     for after in sequences.into_iter().filter(|after| *after != sequences[1]) {
-        warehouse.when_nothing_happens(&moves("201", after));
+        warehouse.when_nothing_happens(&fill("201", after));
     }
-    warehouse.when(&moves("201", sequences[1]));
+    warehouse.when(&fill("201", sequences[1]));
     assert_eq!(warehouse.order_outcomes(), filled([1, 2]));
 }
 
@@ -252,7 +254,7 @@ fn after_a_lost_event_the_next_order_lets_the_queue_be_filled() {
         ("released stock", unpaid(1, 1)),
     ];
     for (name, input) in table {
-        let mut warehouse = being_served(3, 3);
+        let mut warehouse = being_filled(3, 3);
         warehouse.when(&redefined("204", 100, 0, entry(1)));
         assert_eq!(warehouse.due_inputs().len(), 1, "it is lost");
         warehouse.when(&input);
@@ -261,7 +263,7 @@ fn after_a_lost_event_the_next_order_lets_the_queue_be_filled() {
         let outcomes: Vec<OrderOutcome> =
             outcomes.into_iter().filter(|(number, _)| *number != 5).collect();
         assert_eq!(outcomes, filled([2, 3]), "{name}");
-        assert_eq!(warehouse.product("201").line.served, None, "{name}");
+        assert_eq!(warehouse.product("201").backorders.fill, None, "{name}");
     }
 }
 
@@ -294,21 +296,21 @@ fn an_order_that_leaves_a_queue_being_filled_holds_up_no_other() {
         ("everybody", &[2, 3, 4], &[]),
     ];
     for (name, gone, served) in table {
-        let mut warehouse = being_served(4, 4);
+        let mut warehouse = being_filled(4, 4);
         gone.iter().for_each(|number| warehouse.when(&cancelled(*number)));
         warehouse.fill_to_the_end();
         assert_eq!(warehouse.order_outcomes(), filled(served.iter().copied()), "{name}");
-        assert_eq!(warehouse.product("201").line, Line::default(), "{name}");
+        assert_eq!(warehouse.product("201").backorders, BackorderQueue::default(), "{name}");
     }
 }
 
 #[test]
 fn a_queue_whose_stock_is_gone_before_its_end_holds_up_no_order() {
-    let mut warehouse = being_served(3, 3);
+    let mut warehouse = being_filled(3, 3);
     warehouse.when(&created("201", 800, 0, entry(2)));
     warehouse.fill_to_the_end();
     assert!(warehouse.order_outcomes().is_empty());
-    assert_eq!(warehouse.product("201").line.served, None);
+    assert_eq!(warehouse.product("201").backorders.fill, None);
     assert_eq!(warehouse.queue("201"), [2, 3]);
 }
 
@@ -327,7 +329,7 @@ fn an_order_in_two_queues_is_filled_where_it_is_due_last() {
         assert_eq!(warehouse.state(3), ReservationState::Waiting, "2 is before it");
         let mut due = warehouse.due_inputs();
         while !due.is_empty() {
-            let is_first = |input: &Input| matches!(input, Input::LineMoves(line) if line.product_id.as_str() == first);
+            let is_first = |input: &Input| matches!(input, Input::FillBackorders(event) if event.product_id.as_str() == first);
             let next = due.iter().position(is_first).unwrap_or(0);
             let next = due.remove(next);
             warehouse.when(&next);

@@ -170,7 +170,7 @@ fn stock_and_queues_are_consistent_after_every_input() {
             warehouse.fill_to_the_end();
         }
         for id in PRODUCTS {
-            assert_eq!(warehouse.product(id).line.served, None);
+            assert_eq!(warehouse.product(id).backorders.fill, None);
         }
     });
 }
@@ -220,7 +220,7 @@ fn stock_goes_to_the_orders_that_a_simple_model_fills() {
         for input in inputs {
             warehouse.when_unchecked(input);
             plain.when(input);
-            if plain.depends_on_the_sequence_of_lines {
+            if plain.depends_on_the_sequence_of_queues {
                 break;
             }
             plain.check(&mut warehouse, input);
@@ -236,7 +236,7 @@ fn a_queue_filled_in_parts_is_filled_as_if_at_once() {
             warehouse.when_unchecked(input);
             warehouse.fill_to_the_end();
             plain.when(input);
-            if plain.depends_on_the_sequence_of_lines {
+            if plain.depends_on_the_sequence_of_queues {
                 break;
             }
             plain.check(&mut warehouse, input);
@@ -250,12 +250,12 @@ struct Plain {
     products: BTreeMap<ProductId, PlainProduct>,
     orders: BTreeMap<u128, PlainOrder>,
     /// The waiting orders, in arrival order.
-    line: Vec<u128>,
+    queue: Vec<u128>,
     deliveries: BTreeSet<Uuid>,
     outcomes: Vec<(u128, StockOutcome, Option<u64>)>,
     /// Several products arrived at once, and orders in their queues also wait for another product that is
     /// available: which order gets it depends on the queue that is filled first.
-    depends_on_the_sequence_of_lines: bool,
+    depends_on_the_sequence_of_queues: bool,
 }
 
 #[derive(Clone, Default)]
@@ -349,7 +349,7 @@ impl Plain {
                     self.orders.get_mut(&number).unwrap().shipped = true;
                 }
             }
-            Input::LineMoves(_) => {}
+            Input::FillBackorders(_) => {}
         }
     }
 
@@ -392,7 +392,7 @@ impl Plain {
             self.outcomes.push((number, StockOutcome::Rejected, None));
         } else if self.is_promised(&event.product_ids, &arrived) || !self.fill(number) {
             self.orders.get_mut(&number).unwrap().state = ReservationState::Waiting;
-            self.line.push(number);
+            self.queue.push(number);
             self.outcomes.push((number, OutOfStock, None));
         }
         self.fill_waiting(&arrived);
@@ -402,7 +402,7 @@ impl Plain {
     fn is_promised(&self, ids: &[ProductId], arrived: &[ProductId]) -> bool {
         quantities(ids).into_iter().filter(|(id, _)| arrived.contains(id)).any(|(id, wanted)| {
             let waits = |number: &&u128| self.orders[*number].ids.contains(&id);
-            let waiting = self.line.iter().filter(waits).count() as u64;
+            let waiting = self.queue.iter().filter(waits).count() as u64;
             waiting > 0 && self.products[&id].amount < wanted + 100 * waiting
         })
     }
@@ -417,7 +417,7 @@ impl Plain {
 
     /// Releases everything of the order; returns the products whose stock came in by that.
     fn give_up(&mut self, number: u128, state: ReservationState) -> Vec<ProductId> {
-        self.line.retain(|waiting| *waiting != number);
+        self.queue.retain(|waiting| *waiting != number);
         let order = self.orders.get_mut(&number).unwrap();
         let before = std::mem::replace(&mut order.state, state);
         if before != ReservationState::Held {
@@ -460,11 +460,11 @@ impl Plain {
             let ids = &self.orders[number].ids;
             ids.iter().any(|id| arrived.contains(id)) && ids.iter().any(|id| !arrived.contains(id))
         };
-        self.depends_on_the_sequence_of_lines |= several && self.line.iter().any(crosses);
-        for number in self.line.clone() {
+        self.depends_on_the_sequence_of_queues |= several && self.queue.iter().any(crosses);
+        for number in self.queue.clone() {
             let waits_for = |id| self.orders[&number].ids.contains(id);
             if arrived.iter().any(waits_for) && self.fill(number) {
-                self.line.retain(|waiting| *waiting != number);
+                self.queue.retain(|waiting| *waiting != number);
             }
         }
     }
@@ -494,8 +494,8 @@ impl Plain {
         }
         for id in PRODUCTS {
             let waits = |number: &&u128| self.orders[number].ids.contains(&product_id(id));
-            let line: Vec<u128> = self.line.iter().filter(waits).copied().collect();
-            assert_eq!(warehouse.queue(id), line, "{input:?}: the line of {id}");
+            let queue: Vec<u128> = self.queue.iter().filter(waits).copied().collect();
+            assert_eq!(warehouse.queue(id), queue, "{input:?}: the queue of {id}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use common::{
     contract::{
-        backorders::Line,
+        backorders::BackorderQueue,
         entities::{Product, ProductUpdated},
         events::{StockChecked, StockOutcome},
         streams,
@@ -267,7 +267,7 @@ fn no_more_is_released_or_sold_than_the_product_has_reserved() {
         sold: 0,
         received: 3,
         created_by: None,
-        line: Line::default(),
+        backorders: BackorderQueue::default(),
     };
     let table = [
         (unpaid(1, 1), ReservationState::Released, false),

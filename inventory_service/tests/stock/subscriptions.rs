@@ -4,7 +4,7 @@ use common::{
     consumer::StreamEntry,
     contract::{
         events::{
-            LineMoves, OrderCancelled, OrderCreated, OrderShipped, ProductCreated, Restock,
+            FillBackorders, OrderCancelled, OrderCreated, OrderShipped, ProductCreated, Restock,
             WalletChecked, WalletOutcome,
         },
         streams,
@@ -86,7 +86,7 @@ fn every_entry_is_parsed_in_our_form_and_that_of_the_original() {
         Input::Shipped(OrderShipped { id, customer_id: customer_id.clone(), attempt, resend: 0 })
     };
     let restock = Restock { id: Uuid::from_u128(1), product_id: product_id("201"), amount: 5 };
-    let moves = LineMoves { product_id: product_id("201"), after: 12 };
+    let fill = FillBackorders { product_id: product_id("201"), after: 12 };
     let head = format!(r#""id": "{order}", "customer_id": "101""#);
     let table = [
         (
@@ -118,9 +118,9 @@ fn every_entry_is_parsed_in_our_form_and_that_of_the_original() {
             Input::Restocked(restock, entry(7)),
         ),
         (
-            streams::INVENTORY_LINE,
+            streams::INVENTORY_FILL,
             r#""product_id": "201", "after": 12"#.to_owned(),
-            Input::LineMoves(moves),
+            Input::FillBackorders(fill),
         ),
         (streams::ORDER_CANCELLED, head.clone(), cancelled(1)),
         (streams::ORDER_CANCELLED, format!(r#"{head}, "attempt": 3"#), cancelled(3)),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use common::{
     clock::Millis,
     contract::{
-        backorders::{Line, LinePage, Spot},
+        backorders::{BackorderEntry, BackorderPage, BackorderQueue},
         entities::{Delivery, Product},
         events::{
             OrderCancelled, OrderCreated, OrderShipped, OrderUnpaid, ProductCreated, Restock,
@@ -169,7 +169,7 @@ pub(crate) fn shipped_again(number: u128, attempt: u32, resend: u32) -> Input {
 pub(crate) struct Stored {
     products: Vec<Product>,
     reservations: Vec<Reservation>,
-    pages: Vec<LinePage>,
+    pages: Vec<BackorderPage>,
     deliveries: Vec<Delivery>,
 }
 
@@ -227,8 +227,8 @@ impl Warehouse {
 
     /// The inputs that continue to fill queues, taken from the stream.
     pub(crate) fn due_inputs(&mut self) -> Vec<Input> {
-        let due = self.memory.take(streams::INVENTORY_LINE);
-        due.iter().map(|json| Input::LineMoves(serde_json::from_str(json).unwrap())).collect()
+        let due = self.memory.take(streams::INVENTORY_FILL);
+        due.iter().map(|json| Input::FillBackorders(serde_json::from_str(json).unwrap())).collect()
     }
 
     /// Makes the decisions that are due now, but not those that follow from them.
@@ -286,10 +286,10 @@ impl Warehouse {
 
     /// The orders in the queue of a product.
     pub(crate) fn queue(&self, id: &str) -> Vec<u128> {
-        let mut pages = self.memory.all::<LinePage>();
+        let mut pages = self.memory.all::<BackorderPage>();
         pages.retain(|page| page.id.product.as_str() == id);
         pages.sort_by_key(|page| page.id.number);
-        pages.iter().flat_map(|page| &page.spots).map(|spot| spot.order.0.as_u128()).collect()
+        pages.iter().flat_map(|page| &page.entries).map(|entry| entry.order.0.as_u128()).collect()
     }
 
     /// The outcomes since the last call.
@@ -351,41 +351,41 @@ fn check_stock(
 fn check_queues(
     products: &BTreeMap<ProductId, Product>,
     reservations: &BTreeMap<OrderId, Reservation>,
-    mut pages: Vec<LinePage>,
+    mut pages: Vec<BackorderPage>,
 ) {
     pages.sort_by(|one, two| one.id.cmp(&two.id));
-    let mut queues = BTreeMap::<ProductId, Vec<(u64, Spot)>>::new();
+    let mut queues = BTreeMap::<ProductId, Vec<(u64, BackorderEntry)>>::new();
     for page in pages {
-        assert!(page.spots.len() <= ORDERS_PER_PAGE, "{page:?}");
+        assert!(page.entries.len() <= ORDERS_PER_PAGE, "{page:?}");
         let number = page.id.number;
-        let spots = page.spots.into_iter().map(|spot| (number, spot));
-        queues.entry(page.id.product).or_default().extend(spots);
+        let entries = page.entries.into_iter().map(|entry| (number, entry));
+        queues.entry(page.id.product).or_default().extend(entries);
     }
     let mut standing = 0;
     for (id, product) in products {
-        let (line, spots) = (&product.line, queues.remove(id).unwrap_or_default());
-        standing += spots.len();
-        assert_eq!(line.waiting, spots.len() as u64, "{product:?}");
-        let (Some(first), Some(last)) = (spots.first(), spots.last()) else {
-            assert_eq!(line, &Line::default(), "the queue of {id} is empty");
+        let (queue, entries) = (&product.backorders, queues.remove(id).unwrap_or_default());
+        standing += entries.len();
+        assert_eq!(queue.waiting, entries.len() as u64, "{product:?}");
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+            assert_eq!(queue, &BackorderQueue::default(), "the queue of {id} is empty");
             continue;
         };
-        assert!(line.first <= first.0 && last.0 <= line.last, "{product:?}");
-        assert!(last.1.ticket <= line.ticket, "{product:?}");
-        let rise = spots.windows(2).all(|pair| pair[0].1.ticket < pair[1].1.ticket);
-        assert!(rise, "the queue of {id}: {spots:?}");
-        for (number, spot) in spots {
-            let reservation = &reservations[&spot.order];
+        assert!(queue.first <= first.0 && last.0 <= queue.last, "{product:?}");
+        assert!(last.1.sequence <= queue.sequence, "{product:?}");
+        let rise = entries.windows(2).all(|pair| pair[0].1.sequence < pair[1].1.sequence);
+        assert!(rise, "the queue of {id}: {entries:?}");
+        for (number, entry) in entries {
+            let reservation = &reservations[&entry.order];
             let waiting = reservation.position.as_ref().expect("it waits");
-            assert_eq!(waiting.sequence, spot.ticket, "{reservation:?}");
+            assert_eq!(waiting.sequence, entry.sequence, "{reservation:?}");
             assert_eq!(waiting.pages.get(id), Some(&number), "{reservation:?}");
-            assert!(reservation.agrees_with(&spot, id), "{reservation:?} {spot:?}");
-            let passed = line.served.is_some_and(|served| number < served.page);
-            let was_passed = line.served.is_some_and(|served| spot.ticket <= served.ticket);
+            assert!(reservation.agrees_with(&entry, id), "{reservation:?} {entry:?}");
+            let passed = queue.fill.is_some_and(|fill| number < fill.page);
+            let was_passed = queue.fill.is_some_and(|fill| entry.sequence <= fill.sequence);
             assert!(!passed || was_passed, "{reservation:?} was skipped: {product:?}");
         }
     }
-    queues.retain(|_, spots| !spots.is_empty());
+    queues.retain(|_, entries| !entries.is_empty());
     assert!(queues.is_empty(), "queues of unknown products: {queues:?}");
     for reservation in reservations.values() {
         assert_eq!(reservation.state == ReservationState::Waiting, reservation.position.is_some());
@@ -405,7 +405,7 @@ fn check_backorders(
         let Some(position) = &reservation.position else { continue };
         let enough = |(id, wanted): (&ProductId, &u64)| products[id].amount >= *wanted;
         let to_come = |id: &ProductId| {
-            products[id].line.served.is_some_and(|served| served.ticket < position.sequence)
+            products[id].backorders.fill.is_some_and(|fill| fill.sequence < position.sequence)
         };
         let fills = reservation.quantities.iter().all(enough);
         assert!(

@@ -3,9 +3,9 @@
 
 use common::{
     contract::{
-        backorders::LinePage,
+        backorders::BackorderPage,
         entities::Product,
-        events::{LineMoves, StockOutcome::PaymentRequired},
+        events::{FillBackorders, StockOutcome::PaymentRequired},
     },
     decision::{Decider, World},
 };
@@ -93,7 +93,7 @@ fn incoming_stock_does_not_depend_on_wide_backorders() {
         fill_queues(&mut warehouse);
         assert_eq!(warehouse.order_outcomes(), filled(1..=served), "{name}");
         warehouse.when_unchecked(&redefined("wanted", 2, 0, entry(3)));
-        assert_eq!(warehouse.product("wanted").line.served, None, "{name}");
+        assert_eq!(warehouse.product("wanted").backorders.fill, None, "{name}");
         warehouse.when(&restocked(2, "wanted", 0));
     }
 }
@@ -134,7 +134,10 @@ fn orders_placed_between_parts_of_a_queue_wait_behind_it() {
     warehouse.continue_filling();
     let first = warehouse.order_outcomes();
     assert!((1..9).contains(&first.len()), "{first:?}");
-    assert!(warehouse.product("wanted").line.served.is_some_and(|it| it.page == 0), "in its page");
+    assert!(
+        warehouse.product("wanted").backorders.fill.is_some_and(|it| it.page == 0),
+        "in its page"
+    );
     warehouse.when(&ordered(10, 1, &["wanted"]));
     warehouse.outcomes();
     fill_queues(&mut warehouse);
@@ -260,7 +263,7 @@ fn a_queue_of_an_earlier_version_with_all_products_listed_is_filled() {
         let pieces: Vec<String> = ids.iter().map(|id| format!(r#""{id}":1"#)).collect();
         format!("{{{}}}", pieces.join(","))
     };
-    let page = |id: &str, others: &str| -> LinePage {
+    let page = |id: &str, others: &str| -> BackorderPage {
         let json = format!(
             r#"{{"id":{{"product":"{id}","number":0}},"spots":[{{"ticket":7,"order":"{}","pieces":1,
             "others":{others}}}]}}"#,
@@ -287,8 +290,8 @@ fn a_queue_of_an_earlier_version_with_all_products_listed_is_filled() {
         let rest: Vec<String> = all.iter().filter(|it| *it != id).cloned().collect();
         world = world.with(product(id, 1, line)).with(page(id, &pieces(&rest)));
     }
-    let moves = Input::LineMoves(LineMoves { product_id: product_id("wanted"), after: 0 });
-    let changes = Stock::default().decide(&moves, &world, 1).unwrap();
+    let fill = Input::FillBackorders(FillBackorders { product_id: product_id("wanted"), after: 0 });
+    let changes = Stock::default().decide(&fill, &world, 1).unwrap();
     let [outcome] = changes.events() else { panic!("{changes:?}") };
     assert!(outcome.json.contains("payment-required"), "{outcome:?}");
 }

@@ -137,11 +137,11 @@ pub(super) fn apply(
         }
         let is_same = |step: &Step| (step.attempt, step.status) == (attempt, result.status);
         if let Some(index) = order.history.iter().position(is_same)
-            && order.history[index].told_by < result.unnumbered
+            && order.history[index].reported_by < result.unnumbered
         {
             // The same result in another entry, which may be redelivered in the next attempt.
             let mut order = order.clone();
-            order.history[index].told_by = result.unnumbered;
+            order.history[index].reported_by = result.unnumbered;
             changes.put(order);
         }
         return Ok(changes);
@@ -153,8 +153,8 @@ pub(super) fn apply(
     let carries_total =
         order.order_total.is_none() && result.status != OrderStatus::PaymentRequired;
     let order_total = result.total.filter(|_| carries_total);
-    let told_by = result.unnumbered;
-    let step = Step { late, order_total, told_by, ..Step::new(result.status, now, attempt) };
+    let reported_by = result.unnumbered;
+    let step = Step { late, order_total, reported_by, ..Step::new(result.status, now, attempt) };
     order.history.insert(index, step);
     if result.total.is_some() {
         order.order_total = result.total;
@@ -200,7 +200,7 @@ pub(super) const REFUSED: [OrderStatus; 1] = [OrderStatus::InsufficientFund];
 /// The last entry without an attempt that led to one of these statuses in an earlier attempt.
 pub(super) fn last_of_earlier_attempts(order: &Order, statuses: &[OrderStatus]) -> Option<EntryId> {
     let earlier = order.history.iter().filter(|step| step.attempt < order.attempt);
-    earlier.filter(|step| statuses.contains(&step.status)).filter_map(|step| step.told_by).max()
+    earlier.filter(|step| statuses.contains(&step.status)).filter_map(|step| step.reported_by).max()
 }
 
 /// The rank of a status within its attempt. Of two statuses with the same rank only one can occur.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use account_service::wallet::Payment;
 use common::{
     contract::{
-        backorders::LinePage,
+        backorders::BackorderPage,
         entities::{Account, Product},
         events::{
             OrderCancelled, OrderCompleted, OrderCreated, OrderShipped, Refunded, StockChecked,
@@ -91,7 +91,7 @@ pub(crate) struct Seen {
     pub(crate) asked_again: u32,
     /// Orders that were paid again before the release of their stock was confirmed.
     pub(crate) paid_before_release: u32,
-    pub(crate) line_moves: u32,
+    pub(crate) fill_backorders: u32,
     pub(crate) served: u32,
     pub(crate) refunds: u32,
 }
@@ -108,7 +108,7 @@ impl Seen {
         self.lost_steps += other.lost_steps;
         self.asked_again += other.asked_again;
         self.paid_before_release += other.paid_before_release;
-        self.line_moves += other.line_moves;
+        self.fill_backorders += other.fill_backorders;
     }
 
     pub(crate) fn check_variety(&self) {
@@ -127,7 +127,7 @@ impl Seen {
             self.lost,
             self.lost_steps,
             self.asked_again,
-            self.line_moves,
+            self.fill_backorders,
             self.served,
             self.refunds,
         ];
@@ -177,11 +177,12 @@ impl System {
     pub(crate) fn check_queues(&self) -> Checked {
         let products = by_id(self.stock.all::<Product>());
         let mut standing: BTreeMap<ProductId, Vec<(u64, OrderId, u64)>> = BTreeMap::new();
-        let mut pages = self.stock.all::<LinePage>();
+        let mut pages = self.stock.all::<BackorderPage>();
         pages.sort_by(|one, two| one.id.cmp(&two.id));
         for page in pages {
-            let spots = page.spots.iter().map(|spot| (spot.ticket, spot.order, spot.pieces));
-            standing.entry(page.id.product).or_default().extend(spots);
+            let entries =
+                page.entries.iter().map(|entry| (entry.sequence, entry.order, entry.quantity));
+            standing.entry(page.id.product).or_default().extend(entries);
         }
         let mut waiting: BTreeMap<ProductId, Vec<(u64, OrderId, u64)>> = BTreeMap::new();
         for reservation in self.stock.all::<Reservation>() {
@@ -194,8 +195,8 @@ impl System {
             let fills = reservation.quantities.iter().all(enough);
             prop_assert!(!fills, "{} waits for nothing", reservation.order_id);
             for (product, pieces) in reservation.quantities {
-                let spots = waiting.entry(product).or_default();
-                spots.push((position.sequence, reservation.order_id, pieces));
+                let entries = waiting.entry(product).or_default();
+                entries.push((position.sequence, reservation.order_id, pieces));
             }
         }
         for (id, product) in &products {
@@ -203,8 +204,8 @@ impl System {
             waiting.sort_unstable();
             let standing = standing.remove(id).unwrap_or_default();
             prop_assert_eq!(&standing, &waiting, "the queue of {}", id);
-            prop_assert_eq!(product.line.waiting, standing.len() as u64);
-            prop_assert_eq!(product.line.served, None, "{} is still being filled", id);
+            prop_assert_eq!(product.backorders.waiting, standing.len() as u64);
+            prop_assert_eq!(product.backorders.fill, None, "{} is still being filled", id);
         }
         Ok(())
     }

@@ -279,7 +279,7 @@ impl System {
     /// Whether this action continues to fill a queue.
     pub(crate) fn is_for_line(&self, action: &Action) -> bool {
         let Action::Deliver { reader, .. } = action else { return false };
-        self.readers[*reader].stream == streams::INVENTORY_LINE
+        self.readers[*reader].stream == streams::INVENTORY_FILL
     }
 
     /// Whether order_service would wait for ever without this entry: it takes the order for a backorder,
@@ -459,7 +459,7 @@ impl System {
 
     fn append(&mut self, stream: Stream, json: String) {
         let json = if self.original { in_original_shape(&json) } else { json };
-        self.seen.line_moves += u32::from(stream == streams::INVENTORY_LINE);
+        self.seen.fill_backorders += u32::from(stream == streams::INVENTORY_FILL);
         let entries = self.streams.entry(stream).or_default();
         for reader in self.readers.iter_mut().filter(|reader| reader.stream == stream) {
             reader.waiting.push(entries.len());

@@ -180,7 +180,7 @@ fn list(stream: Stream, id: Uuid) -> Option<Value> {
         streams::INVENTORY_CREATED => json!(["new", "n", 1, 1, false]),
         streams::INVENTORY_RESTOCK => json!([id, "201", 5]),
         streams::INVENTORY_CONFIRMED | streams::ACCOUNT_CONFIRMED => json!([id, 1, "cancelled"]),
-        streams::INVENTORY_LINE => json!(["201", 0]),
+        streams::INVENTORY_FILL => json!(["201", 0]),
         streams::ACCOUNT_CREATED => json!(["new", "n", "n@example.org", 5, false]),
         streams::ACCOUNT_TOP_UP => json!([id, "101", 500]),
         streams::ACCOUNT_TOPPED_UP => json!([id, "101", 5, 1_005]),

@@ -77,7 +77,7 @@ fn lacking(facts: &OrderFacts) -> Vec<Lack<'_>> {
         let Some(on_hand) = facts.product(id).map(|product| product.amount) else { continue };
         let ahead = facts.ahead.iter().find(|(product, _)| product == id).map(|(_, ahead)| *ahead);
         let before = match ahead {
-            Some(Ahead::Few { pieces, .. }) => pieces,
+            Some(Ahead::Few { quantity, .. }) => quantity,
             _ => 0,
         };
         let to_bring = wanted.saturating_add(before).saturating_sub(on_hand);
@@ -166,8 +166,8 @@ fn out_of_stock(facts: &OrderFacts) -> Markup {
                     " (" (lack.product) ")"
                     @match lack.ahead {
                         Some(Ahead::Few { orders: 0, .. }) => "; it is first in the queue",
-                        Some(Ahead::Few { orders, pieces }) => {
-                            "; " (format::counted(orders, "order")) " for " (format::counted(pieces, "piece"))
+                        Some(Ahead::Few { orders, quantity }) => {
+                            "; " (format::counted(orders, "order")) " for " (format::counted(quantity, "piece"))
                             @if orders == 1 { " waits" } @else { " wait" } " before it"
                         }
                         Some(Ahead::Many) => "; many orders wait before it",

@@ -15,7 +15,7 @@ pub(crate) fn product_row(product: Option<&Product>) -> Markup {
     let text = |show: fn(&Product) -> &str| product.map_or("", show);
     let number = |count: fn(&Product) -> u64| product.map_or(0, count);
     let held = number(|it| it.reserved.saturating_sub(it.sold));
-    let waiting = number(|it| it.line.waiting);
+    let waiting = number(|it| it.backorders.waiting);
     html! {
         tr data-product=(text(|it| it.id.as_str())) data-price=(number(|it| it.price))
             data-amount=(number(|it| it.amount)) {

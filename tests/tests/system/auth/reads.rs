@@ -134,7 +134,7 @@ async fn pages_of_every_list_have_at_most_a_mebibyte_and_are_complete() {
             sold: 0,
             received: 0,
             created_by: None,
-            line: Default::default(),
+            backorders: Default::default(),
         };
         store(&mut redis, &product).await;
         products.push(id);
@@ -278,7 +278,7 @@ async fn a_single_entity_costs_by_its_bytes_also_when_read_for_a_write() {
         sold: 0,
         received: 0,
         created_by: None,
-        line: Default::default(),
+        backorders: Default::default(),
     };
     store(&mut redis, &product).await;
     for customer in ["a", "b0", "b1", "b2", "b3"] {

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use common::contract::{
-    backorders::{LinePage, Spot},
+    backorders::{BackorderEntry, BackorderPage},
     ids::{OrderId, ProductId},
 };
 use inventory_service::reservation::{Reservation, ReservationState};
@@ -85,20 +85,20 @@ impl Snapshot {
                 ));
             }
         }
-        for LinePage { id, spots } in self.queue_pages.values() {
-            for spot in spots {
-                let order = &spot.order;
-                let (page, sequence, quantity) = (id.number, spot.ticket, spot.pieces);
+        for BackorderPage { id, entries } in self.queue_pages.values() {
+            for entry in entries {
+                let order = &entry.order;
+                let (page, sequence, quantity) = (id.number, entry.sequence, entry.quantity);
                 let found = QueueEntry { page, sequence, quantity };
                 match due.remove(&(*order, &id.product)) {
                     Some(due) if due == found => {
                         let held = self.reservations.get(order);
-                        if !held.is_some_and(|held| held.agrees_with(spot, &id.product)) {
+                        if !held.is_some_and(|held| held.agrees_with(entry, &id.product)) {
                             findings.push(format!(
                                 "order {order}: the queue of product {} says that it needs {}, but \
                                  its reservation {:?}",
                                 id.product,
-                                needs(spot),
+                                needs(entry),
                                 held.map(|held| &held.quantities)
                             ));
                         }
@@ -126,14 +126,14 @@ impl Snapshot {
 
     /// Checks that the sequence numbers rise in each queue, and that its product has its length.
     fn check_queue_order(&self, findings: &mut Vec<String>) {
-        let mut queues: BTreeMap<&ProductId, Vec<(u64, &Spot)>> = BTreeMap::new();
+        let mut queues: BTreeMap<&ProductId, Vec<(u64, &BackorderEntry)>> = BTreeMap::new();
         // Pages sort by their products and then by their numbers.
-        for LinePage { id, spots } in self.queue_pages.values() {
+        for BackorderPage { id, entries } in self.queue_pages.values() {
             let queue = queues.entry(&id.product).or_default();
-            queue.extend(spots.iter().map(|spot| (id.number, spot)));
+            queue.extend(entries.iter().map(|entry| (id.number, entry)));
         }
         for (id, product) in &self.products {
-            let (entries, queue) = (queues.remove(id).unwrap_or_default(), &product.line);
+            let (entries, queue) = (queues.remove(id).unwrap_or_default(), &product.backorders);
             if usize::try_from(queue.waiting) != Ok(entries.len()) {
                 findings.push(format!(
                     "product {id}: {} wait for it, but {} are in its queue",
@@ -141,25 +141,27 @@ impl Snapshot {
                     entries.len()
                 ));
             }
-            if let Some(position) = queue.served {
+            if let Some(position) = queue.fill {
                 findings.push(format!(
                     "product {id}: its queue is still being filled, after number {}",
-                    position.ticket
+                    position.sequence
                 ));
             }
             for pair in entries.windows(2) {
                 let [(_, one), (_, next)] = pair else { continue };
-                if one.ticket >= next.ticket {
+                if one.sequence >= next.sequence {
                     findings.push(format!(
                         "product {id}: order {} with number {} is behind order {} with {}",
-                        next.order, next.ticket, one.order, one.ticket
+                        next.order, next.sequence, one.order, one.sequence
                     ));
                 }
             }
-            if let Some((_, last)) = entries.last().filter(|(_, last)| last.ticket > queue.ticket) {
+            if let Some((_, last)) =
+                entries.last().filter(|(_, last)| last.sequence > queue.sequence)
+            {
                 findings.push(format!(
                     "product {id}: order {} has number {}, but {} was given last",
-                    last.order, last.ticket, queue.ticket
+                    last.order, last.sequence, queue.sequence
                 ));
             }
             let pages = count(entries.iter().map(|(page, _)| *page));
@@ -180,10 +182,10 @@ impl Snapshot {
 }
 
 /// The quantities that a queue entry lists.
-fn needs(spot: &Spot) -> String {
-    match spot.unlisted {
-        0 => format!("{} and of others {:?}", spot.pieces, spot.others),
-        count => format!("{} and some of {count} others", spot.pieces),
+fn needs(entry: &BackorderEntry) -> String {
+    match entry.unlisted {
+        0 => format!("{} and of others {:?}", entry.quantity, entry.others),
+        count => format!("{} and some of {count} others", entry.quantity),
     }
 }
 

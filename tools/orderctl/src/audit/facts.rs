@@ -6,7 +6,7 @@ use account_service::wallet::Payment;
 use common::{
     clock::Millis,
     contract::{
-        backorders::{LinePage, PageId},
+        backorders::{BackorderPage, PageId},
         entities::{Account, Delivery, Deposit, Product},
         events::{
             AccountCreated, ConfirmedStep, OrderUnpaid, ProductCreated, Refunded, Restock,
@@ -72,7 +72,7 @@ pub(super) struct Snapshot {
     pub(super) products: BTreeMap<ProductId, Product>,
     pub(super) accounts: BTreeMap<CustomerId, Account>,
     pub(super) reservations: BTreeMap<OrderId, Reservation>,
-    pub(super) queue_pages: BTreeMap<PageId, LinePage>,
+    pub(super) queue_pages: BTreeMap<PageId, BackorderPage>,
     pub(super) payments: HashMap<OrderId, Payment>,
     pub(super) deliveries: BTreeMap<Uuid, Delivery>,
     pub(super) deposits: BTreeMap<Uuid, Deposit>,

@@ -7,7 +7,7 @@ use anyhow::bail;
 use common::{
     clock::Millis,
     contract::{
-        backorders::LinePage,
+        backorders::BackorderPage,
         entities::{Account, Delivery, Deposit, Product},
         events::{OrderCreated, PaymentConfirmed, StockConfirmed},
         ids::OrderId,
@@ -61,7 +61,7 @@ impl Snapshot {
         self.products = by_id(products, |product| product.id.clone());
         let reservations = self.entities::<Reservation>(links, topics::INVENTORY).await?;
         self.reservations = by_id(reservations, |reservation| reservation.order_id);
-        let pages = self.entities::<LinePage>(links, topics::INVENTORY).await?;
+        let pages = self.entities::<BackorderPage>(links, topics::INVENTORY).await?;
         self.queue_pages = by_id(pages, |page| page.id.clone());
         let deliveries = self.entities::<Delivery>(links, topics::INVENTORY).await?;
         self.deliveries = by_id(deliveries, |delivery| delivery.id);

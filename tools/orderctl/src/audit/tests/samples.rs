@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use common::{
     contract::{
-        backorders::{Line, LinePage, PageId},
+        backorders::{BackorderPage, BackorderQueue, PageId},
         entities::{Account, Product},
         events::{Refunded, StockOutcome},
         ids::OrderId,
@@ -93,7 +93,7 @@ pub(super) fn refund(amount: u64) -> Refunded {
 pub(super) fn waiting() -> Snapshot {
     let mut snapshot = consistent();
     snapshot.add_product("q", 1);
-    for (number, ticket) in [(2, 7), (3, 9)] {
+    for (number, sequence) in [(2, 7), (3, 9)] {
         let order = id(number);
         snapshot.add_order(order, OrderStatus::OutOfStock, 1);
         snapshot.order(order).product_ids = vec!["q".parse().unwrap(); 2];
@@ -103,15 +103,15 @@ pub(super) fn waiting() -> Snapshot {
         snapshot.reserve(order, ReservationState::Waiting, 1);
         let reservation = snapshot.reservation(order);
         reservation.quantities = [("q".parse().unwrap(), 2)].into();
-        reservation.position = Some(parsed(json!({ "ticket": ticket, "pages": { "q": 3 } })));
+        reservation.position = Some(parsed(json!({ "ticket": sequence, "pages": { "q": 3 } })));
         let page = PageId { product: "q".parse().unwrap(), number: 3 };
         let page =
-            snapshot.queue_pages.entry(page.clone()).or_insert_with(|| LinePage::empty(page));
-        page.spots.push(parsed(json!({ "ticket": ticket, "order": order, "pieces": 2 })));
+            snapshot.queue_pages.entry(page.clone()).or_insert_with(|| BackorderPage::empty(page));
+        page.entries.push(parsed(json!({ "ticket": sequence, "order": order, "pieces": 2 })));
         snapshot.add_messages(order, &["order-received", "out-of-stock"]);
     }
-    let line = Line { waiting: 2, first: 2, last: 3, ticket: 9, served: None };
-    snapshot.product("q").line = line;
+    let queue = BackorderQueue { waiting: 2, first: 2, last: 3, sequence: 9, fill: None };
+    snapshot.product("q").backorders = queue;
     snapshot.index();
     snapshot
 }

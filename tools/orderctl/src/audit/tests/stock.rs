@@ -1,7 +1,7 @@
 //! Backorder queues, deliveries and deposits.
 
 use common::contract::{
-    backorders::Served,
+    backorders::FillProgress,
     entities::{Deposit, Refused},
     messages::MessageKind,
 };
@@ -18,12 +18,12 @@ use crate::audit::facts::Snapshot;
 fn queue_entries_that_disagree_with_reservations_are_found() {
     let cases: &[(Corrupt, &str)] = &[
         (
-            |b| b.queue_pages.values_mut().for_each(|page| page.spots.truncate(1)),
+            |b| b.queue_pages.values_mut().for_each(|page| page.entries.truncate(1)),
             "order 00000000-0000-0000-0000-000000000003: it should be in the queue of product q \
              on page 3 with number 9 for 2, but is not",
         ),
         (
-            |b| b.queue_pages.values_mut().for_each(|page| page.spots.truncate(1)),
+            |b| b.queue_pages.values_mut().for_each(|page| page.entries.truncate(1)),
             "product q: 2 wait for it, but 1 are in its queue",
         ),
         (
@@ -44,22 +44,22 @@ fn queue_entries_that_disagree_with_reservations_are_found() {
             "it waits, but not in the queue of product q",
         ),
         (
-            |b| b.queue_pages.values_mut().for_each(|page| page.spots.reverse()),
+            |b| b.queue_pages.values_mut().for_each(|page| page.entries.reverse()),
             "order 00000000-0000-0000-0000-000000000002 with number 7 is behind order \
              00000000-0000-0000-0000-000000000003 with 9",
         ),
         (
-            |b| b.product("q").line.ticket = 8,
+            |b| b.product("q").backorders.sequence = 8,
             "order 00000000-0000-0000-0000-000000000003 has number 9, but 8 was given last",
         ),
         (
-            |b| b.product("q").line.last = 2,
+            |b| b.product("q").backorders.last = 2,
             "product q: 2 are on page 3 of its queue, which goes from page 2 to 2",
         ),
         (
             |b| {
-                let served = Some(Served { ticket: 7, page: 3 });
-                b.product("q").line.served = served;
+                let fill = Some(FillProgress { sequence: 7, page: 3 });
+                b.product("q").backorders.fill = fill;
             },
             "product q: its queue is still being filled, after number 7",
         ),
