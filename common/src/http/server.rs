@@ -9,12 +9,12 @@
 //! page of another site, are refused here.
 
 mod admission;
+mod connection_timeouts;
 mod connections;
 mod host_name;
-mod kept;
 mod keyed_permits;
+mod permit_body;
 mod serving;
-mod silence;
 pub mod tls;
 mod unread;
 mod write_timeout;
@@ -51,17 +51,17 @@ use tracing::{debug, warn};
 
 use self::{
     admission::Admission,
+    connection_timeouts::{Answered, Followed, Limits, Silence},
     connections::{Connections, Entry},
     serving::CONNECTIONS,
-    silence::{Answered, Followed, Limits, Silence},
     write_timeout::Paced,
 };
 pub use self::{
     admission::names_this_machine,
     connections::{Connection, Keeping},
     host_name::HostName,
-    kept::{CHUNK_BYTES, keep},
     keyed_permits::{KeyedPermit, KeyedPermits},
+    permit_body::{CHUNK_BYTES, keep},
     serving::{HEADER_TIMEOUT, KEEP_ALIVE, Peer, Serving},
 };
 use crate::http::{
