@@ -51,7 +51,7 @@ use tracing::{debug, warn};
 
 use self::{
     admission::Admission,
-    connection_timeouts::{Answered, Followed, Limits, Silence},
+    connection_timeouts::{PhaseTimeouts, PhaseTracker, TrackedBody, TrackedStream},
     connections::{Connections, Entry},
     serving::CONNECTIONS,
     write_timeout::Paced,
@@ -61,7 +61,7 @@ pub use self::{
     connections::{Connection, Keeping},
     host_name::HostName,
     keyed_permits::{KeyedPermit, KeyedPermits},
-    permit_body::{CHUNK_BYTES, keep},
+    permit_body::{CHUNK_BYTES, hold_permit},
     serving::{HEADER_TIMEOUT, KEEP_ALIVE, Peer, Serving},
 };
 use crate::http::{
@@ -217,7 +217,7 @@ pub(crate) struct Server {
     of_client: Option<usize>,
     exempt: Vec<Network>,
     write_timeout: Duration,
-    silence: Limits,
+    phase_timeouts: PhaseTimeouts,
     /// The header that announces how long an idle connection is kept open.
     keep_alive: HeaderValue,
     shutdown: CancellationToken,
@@ -241,7 +241,10 @@ impl Server {
                 .then_some(serving.connections_per_client),
             exempt: serving.exempt,
             write_timeout: serving.write_timeout,
-            silence: Limits { head: serving.head_timeout, keep_alive: serving.keep_alive },
+            phase_timeouts: PhaseTimeouts {
+                head: serving.head_timeout,
+                keep_alive: serving.keep_alive,
+            },
             keep_alive: announcement(serving.keep_alive),
             shutdown,
         }
@@ -299,10 +302,9 @@ impl Server {
         connection: &Connection,
     ) {
         let router = TowerToHyperService::new(self.router.clone());
-        let silence = Silence::new(self.silence);
-        let stream = Followed::new(stream, &silence);
-        let service =
-            service_fn(|request| self.answer(&router, request, peer, connection, &silence));
+        let phase = PhaseTracker::new(self.phase_timeouts);
+        let stream = TrackedStream::new(stream, &phase);
+        let service = service_fn(|request| self.answer(&router, request, peer, connection, &phase));
         let mut http = http1::Builder::new();
         // hyper has a single limit for heads and for the time between requests; this server has
         // two.
@@ -318,8 +320,8 @@ impl Server {
                 served.as_mut().graceful_shutdown();
                 served.await
             }
-            () = silence.too_long() => {
-                if !silence.is_idle() {
+            () = phase.timed_out() => {
+                if !phase.is_idle() {
                     debug!("the head of a request took too long");
                     return;
                 }
@@ -347,9 +349,9 @@ impl Server {
         mut request: Request<Incoming>,
         peer: Peer,
         connection: &Connection,
-        silence: &Arc<Silence>,
-    ) -> Result<Response<Answered>, Infallible> {
-        silence.is_asked();
+        phase: &Arc<PhaseTracker>,
+    ) -> Result<Response<TrackedBody>, Infallible> {
+        phase.begin_answer();
         let is_kept = request.version() == Version::HTTP_11 && !asks_to_close(&request);
         let is_chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
         let admitted = self.admission.check(&mut request, peer);
@@ -367,7 +369,7 @@ impl Server {
         };
         let is_read = is_read.load(Relaxed);
         if !is_read {
-            silence.leave_rest();
+            phase.leave_rest();
         }
         let headers = response.headers_mut();
         if is_chunked || !is_read || self.shutdown.is_cancelled() {
@@ -376,7 +378,7 @@ impl Server {
             headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
             headers.insert("keep-alive", self.keep_alive.clone());
         }
-        Ok(response.map(|body| silence.answered(body)))
+        Ok(response.map(|body| phase.track(body)))
     }
 
     /// Answers 503 to a connection beyond the limit, if that is possible without waiting.

@@ -1,4 +1,4 @@
-//! The time limits of a silent connection, in the middle of a request's head and between requests,
+//! The timeouts of an inactive connection, in the middle of a request's head and between requests,
 //! and the end of a connection whose client is still sending.
 
 use std::{
@@ -26,13 +26,13 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// The maximum size of that rest in bytes.
 const LINGER_LIMIT_BYTES: usize = 1024 * 1024;
 
-/// The time limits of a server.
+/// The timeouts of a connection's phases.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    /// The limit for a head, from its first byte on; for the first head, from the start of the
+pub(super) struct PhaseTimeouts {
+    /// The timeout for a head, from its first byte on; for the first head, from the start of the
     /// connection on.
     pub(super) head: Duration,
-    /// The limit for the start of the next request.
+    /// The timeout for the start of the next request.
     pub(super) keep_alive: Duration,
 }
 
@@ -49,22 +49,22 @@ enum Phase {
 
 /// The tracked state of a connection. Its phase changes only while the connection is polled.
 #[derive(Debug)]
-pub(super) struct Silence {
-    limits: Limits,
+pub(super) struct PhaseTracker {
+    timeouts: PhaseTimeouts,
     phase: Mutex<Phase>,
     /// Whether the last request was answered before its body was read.
     leaves_rest: AtomicBool,
 }
 
-impl Silence {
+impl PhaseTracker {
     /// The state of a new connection.
-    pub(super) fn new(limits: Limits) -> Arc<Self> {
+    pub(super) fn new(timeouts: PhaseTimeouts) -> Arc<Self> {
         let phase = Mutex::new(Phase::Head(Instant::now()));
-        Arc::new(Self { limits, phase, leaves_rest: AtomicBool::new(false) })
+        Arc::new(Self { timeouts, phase, leaves_rest: AtomicBool::new(false) })
     }
 
     /// Records that a whole head has arrived: the request is being answered from now on.
-    pub(super) fn is_asked(&self) {
+    pub(super) fn begin_answer(&self) {
         *self.phase() = Phase::Answer;
     }
 
@@ -75,8 +75,8 @@ impl Silence {
     }
 
     /// Wraps the body of the answer; its drop records that the answer is sent.
-    pub(super) fn answered(self: &Arc<Self>, body: Body) -> Answered {
-        Answered { body, silence: Arc::clone(self) }
+    pub(super) fn track(self: &Arc<Self>, body: Body) -> TrackedBody {
+        TrackedBody { body, tracker: Arc::clone(self) }
     }
 
     /// Whether the connection is between two requests.
@@ -84,18 +84,18 @@ impl Silence {
         matches!(*self.phase(), Phase::Idle(_))
     }
 
-    /// Resolves when a limit is exceeded; must be polled after everything that may change the
+    /// Resolves when a timeout expires; must be polled after everything that may change the
     /// phase.
-    pub(super) async fn too_long(&self) {
+    pub(super) async fn timed_out(&self) {
         let mut sleep = std::pin::pin!(sleep_until(Instant::now()));
-        std::future::poll_fn(|context| self.poll_too_long(sleep.as_mut(), context)).await;
+        std::future::poll_fn(|context| self.poll_timed_out(sleep.as_mut(), context)).await;
     }
 
-    fn poll_too_long(&self, mut sleep: Pin<&mut Sleep>, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_timed_out(&self, mut sleep: Pin<&mut Sleep>, context: &mut Context<'_>) -> Poll<()> {
         let deadline = match *self.phase() {
-            Phase::Head(since) => since + self.limits.head,
+            Phase::Head(since) => since + self.timeouts.head,
             Phase::Answer => return Poll::Pending,
-            Phase::Idle(since) => since + self.limits.keep_alive,
+            Phase::Idle(since) => since + self.timeouts.keep_alive,
         };
         if sleep.deadline() != deadline {
             sleep.as_mut().reset(deadline);
@@ -109,22 +109,22 @@ impl Silence {
 }
 
 /// The stream of a tracked connection.
-pub(super) struct Followed<S> {
+pub(super) struct TrackedStream<S> {
     stream: S,
-    silence: Arc<Silence>,
+    tracker: Arc<PhaseTracker>,
     /// The received size of an unread body after the last answer, and the deadline for it.
     rest: Option<(usize, Pin<Box<Sleep>>)>,
 }
 
-impl<S> Followed<S> {
-    pub(super) fn new(stream: S, silence: &Arc<Silence>) -> Self {
-        Self { stream, silence: Arc::clone(silence), rest: None }
+impl<S> TrackedStream<S> {
+    pub(super) fn new(stream: S, tracker: &Arc<PhaseTracker>) -> Self {
+        Self { stream, tracker: Arc::clone(tracker), rest: None }
     }
 
-    /// Records that more of the last answer was written: until then the client is not silent.
+    /// Records that more of the last answer was written: until then the client is not inactive.
     fn is_written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if matches!(written, Poll::Ready(Ok(1..)))
-            && let Phase::Idle(since) = &mut *self.silence.phase()
+            && let Phase::Idle(since) = &mut *self.tracker.phase()
         {
             *since = Instant::now();
         }
@@ -132,7 +132,7 @@ impl<S> Followed<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> Followed<S> {
+impl<S: AsyncRead + Unpin> TrackedStream<S> {
     /// Resolves when the client has sent everything, too much, or for too long.
     fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let (taken, end) = self.rest.get_or_insert_with(|| (0, Box::pin(sleep(LINGER_TIMEOUT))));
@@ -149,7 +149,7 @@ impl<S: AsyncRead + Unpin> Followed<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Followed<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TrackedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -157,7 +157,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Followed<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        let mut phase = self.silence.phase();
+        let mut phase = self.tracker.phase();
         if buffer.filled().len() > before && matches!(*phase, Phase::Idle(_)) {
             *phase = Phase::Head(Instant::now());
         }
@@ -166,7 +166,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Followed<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Followed<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TrackedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -197,7 +197,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Followed<S> {
         if self.rest.is_none() {
             ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
         }
-        if self.silence.leaves_rest.load(Relaxed) {
+        if self.tracker.leaves_rest.load(Relaxed) {
             ready!(self.poll_rest(context));
         }
         Poll::Ready(Ok(()))
@@ -205,18 +205,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Followed<S> {
 }
 
 /// The body of an answer, whose drop ends the answer.
-pub(super) struct Answered {
+pub(super) struct TrackedBody {
     body: Body,
-    silence: Arc<Silence>,
+    tracker: Arc<PhaseTracker>,
 }
 
-impl Drop for Answered {
+impl Drop for TrackedBody {
     fn drop(&mut self) {
-        *self.silence.phase() = Phase::Idle(Instant::now());
+        *self.tracker.phase() = Phase::Idle(Instant::now());
     }
 }
 
-impl HttpBody for Answered {
+impl HttpBody for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 

@@ -16,19 +16,19 @@ pub const CHUNK_BYTES: usize = 16 * 1024;
 
 /// A body that holds a `T` until its last chunk is passed on. Chunks are copies: a large answer is
 /// freed with its last chunk, not when that has arrived.
-struct Kept<T> {
+struct PermitBody<T> {
     body: Body,
     /// The rest of a frame of the body that exceeded a chunk.
     rest: Bytes,
-    _kept: T,
+    _permit: T,
 }
 
 /// A body that holds a value until it is sent, except for the buffers of the connection.
-pub fn keep<T: Send + Unpin + 'static>(body: Body, kept: T) -> Body {
-    Body::new(Kept { body, rest: Bytes::new(), _kept: kept })
+pub fn hold_permit<T: Send + Unpin + 'static>(body: Body, permit: T) -> Body {
+    Body::new(PermitBody { body, rest: Bytes::new(), _permit: permit })
 }
 
-impl<T: Unpin> HttpBody for Kept<T> {
+impl<T: Unpin> HttpBody for PermitBody<T> {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -81,12 +81,12 @@ mod tests {
     async fn an_answer_is_whole_and_its_value_is_dropped_with_the_last_chunk() {
         for length in [0, 1, CHUNK_BYTES, CHUNK_BYTES + 1, 10 * CHUNK_BYTES - 1] {
             let whole: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
-            let kept = Arc::new(());
-            let mut body = keep(Body::from(whole.clone()), Arc::clone(&kept));
+            let permit = Arc::new(());
+            let mut body = hold_permit(Body::from(whole.clone()), Arc::clone(&permit));
             assert_eq!(body.size_hint().exact(), Some(length as u64));
             let mut taken = Vec::new();
             while !body.is_end_stream() {
-                assert_eq!(Arc::strong_count(&kept), 2, "{} of {length}", taken.len());
+                assert_eq!(Arc::strong_count(&permit), 2, "{} of {length}", taken.len());
                 let left = body.size_hint().exact();
                 assert_eq!(left, Some((length - taken.len()) as u64));
                 let data = body.frame().await.unwrap().unwrap().into_data().unwrap();
@@ -94,7 +94,7 @@ mod tests {
                 taken.extend_from_slice(&data);
             }
             drop(body);
-            assert_eq!((taken, Arc::strong_count(&kept)), (whole, 1));
+            assert_eq!((taken, Arc::strong_count(&permit)), (whole, 1));
         }
     }
 }

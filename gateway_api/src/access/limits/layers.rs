@@ -8,7 +8,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use common::http::server::{CHUNK_BYTES, Connection, Peer, keep};
+use common::http::server::{CHUNK_BYTES, Connection, Peer, hold_permit};
 use http::{HeaderValue, header};
 
 use super::{
@@ -41,7 +41,7 @@ pub(crate) async fn limit_address(
                         let shares = clients.into_iter().flatten().map(|it| limiter.number(it));
                         (taken, hold, connection.map(|it| it.keep(shares.collect())))
                     });
-                    kept(answer, keeps)
+                    hold_until_sent(answer, keeps)
                 }
                 // If the answer would be JSON, the refusal is JSON as well.
                 Err(problem) if is_page(&answer) => PageProblem::from(problem).into_response(),
@@ -84,7 +84,7 @@ pub(crate) async fn limit_subject(
             let mut answer = next.run(request).await;
             // For the outer layer, which counts large answers.
             answer.extensions_mut().insert(client);
-            kept(answer, share)
+            hold_until_sent(answer, share)
         }
         Err(problem) => PageProblem::from(problem).into_response(),
     }
@@ -92,12 +92,12 @@ pub(crate) async fn limit_subject(
 
 /// Keeps the permits of a request until its answer is sent, because unsent answers take memory. Answers that
 /// are part of the program, and answers that fit into the connection's buffer, keep no permits.
-fn kept<T: Send + Unpin + 'static>(answer: Response, taken: Option<T>) -> Response {
+fn hold_until_sent<T: Send + Unpin + 'static>(answer: Response, taken: Option<T>) -> Response {
     let is_small =
         |body: &Body| body.size_hint().upper().is_some_and(|size| size <= CHUNK_BYTES as u64);
     let is_free = answer.extensions().get::<Embedded>().is_some() || is_small(answer.body());
     match taken.filter(|_| !is_free) {
-        Some(taken) => answer.map(|body| keep(body, taken)),
+        Some(taken) => answer.map(|body| hold_permit(body, taken)),
         None => answer,
     }
 }
