@@ -34,17 +34,14 @@ pub(crate) fn of_gateway(topic: Topic) -> Vec<Permission> {
 
 /// The permissions to read entities and indexes.
 fn entities(topic: Topic) -> Vec<Permission> {
-    let (kinds, lists) = match topic {
-        topics::ORDER => (&[&keys::ORDER][..], vec!["{order}:index", "{order}:index:0"]),
+    let (kinds, lists_of_customers) = match topic {
+        topics::ORDER => (&[&keys::ORDER][..], Some(keys::ORDERS_OF)),
         topics::INVENTORY => (
             &[&keys::PRODUCT, &keys::PRODUCT_DEFINITION, &keys::DELIVERY, &keys::BACKORDER_PAGE][..],
-            vec!["{inventory}:index"],
+            None,
         ),
-        topics::ACCOUNT => (
-            &[&keys::ACCOUNT, &keys::ACCOUNT_DEFINITION, &keys::DEPOSIT][..],
-            vec!["{account}:index"],
-        ),
-        topics::MESSAGE => (&[&keys::MESSAGE][..], vec!["{message}:index:0"]),
+        topics::ACCOUNT => (&[&keys::ACCOUNT, &keys::ACCOUNT_DEFINITION, &keys::DEPOSIT][..], None),
+        topics::MESSAGE => (&[&keys::MESSAGE][..], Some(keys::MESSAGES_TO)),
         other => unreachable!("{} is no topic of the shop", other.name()),
     };
     let mut permissions = Vec::new();
@@ -52,10 +49,11 @@ fn entities(topic: Topic) -> Vec<Permission> {
         let key = format!("{}0", kind.prefix);
         permissions.extend([Permission::new("GET", &key, &[]), Permission::new("MGET", &key, &[])]);
     }
-    for list in lists {
+    let indexes = kinds.iter().filter_map(|kind| kind.index.map(str::to_owned));
+    for list in indexes.chain(lists_of_customers.map(|prefix| format!("{prefix}0"))) {
         permissions.extend([
-            Permission::new("LLEN", list, &[]),
-            Permission::new("LRANGE", list, &["0", "1"]),
+            Permission::new("LLEN", &list, &[]),
+            Permission::new("LRANGE", &list, &["0", "1"]),
         ]);
     }
     if topic == topics::ORDER {

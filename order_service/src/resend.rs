@@ -48,11 +48,7 @@ const ORDERS_PER_PAGE: usize = 200;
 const WALK_INTERVAL: Duration = Duration::from_secs(5);
 /// The pause between two pages of one walk.
 const PAGE_INTERVAL: Duration = Duration::from_millis(20);
-/// The key of the id of the inventory_service store whose backorder queues have the waiting orders.
-const QUEUES_STORE_KEY: &str = "{order}:lines-of";
-/// The key of the version of the sorted sets that all stored orders have joined.
-const INDEX_VERSION_KEY: &str = "{order}:sets";
-/// The version that also sorts the orders of each status by customer.
+/// The version of [`keys::ORDER_INDEX_VERSION`] that also sorts the orders of each status by customer.
 const INDEX_VERSION: &str = "1";
 
 /// The task that resends overdue orders.
@@ -97,10 +93,10 @@ impl ResendTask {
     async fn await_permissions(&self) -> Result<(), ConnectionError> {
         let walk =
             Permission::new("ZRANGEBYLEX", &keys::orders_with(OrderStatus::Pending), &["-", "+"]);
-        let note =
-            [QUEUES_STORE_KEY, INDEX_VERSION_KEY].map(|key| Permission::new("SET", key, &["0"]));
-        let known =
-            [QUEUES_STORE_KEY, INDEX_VERSION_KEY].map(|key| Permission::new("GET", key, &[]));
+        let note = [keys::BACKORDER_STORE, keys::ORDER_INDEX_VERSION]
+            .map(|key| Permission::new("SET", key, &["0"]));
+        let known = [keys::BACKORDER_STORE, keys::ORDER_INDEX_VERSION]
+            .map(|key| Permission::new("GET", key, &[]));
         let note = [&note[..], &known, &[walk]].concat();
         let look = [Permission::new("GET", &store(topics::INVENTORY), &[])];
         let mut backoff = Backoff::default();
@@ -145,7 +141,7 @@ impl ResendTask {
     /// orders, and is lost or restored together with them.
     async fn reindex_orders(&self) -> Result<(), ConnectionError> {
         let mut get = Pipeline::with_capacity(1);
-        get.cmd("GET").arg(INDEX_VERSION_KEY);
+        get.cmd("GET").arg(keys::ORDER_INDEX_VERSION);
         let known = self.store.send(&get).await?.pop();
         if known.as_ref().and_then(text).as_deref() == Some(INDEX_VERSION) {
             return Ok(());
@@ -160,7 +156,7 @@ impl ResendTask {
         }
         info!("all orders are indexed by customer");
         let mut note = Pipeline::with_capacity(1);
-        note.cmd("SET").arg(INDEX_VERSION_KEY).arg(INDEX_VERSION);
+        note.cmd("SET").arg(keys::ORDER_INDEX_VERSION).arg(INDEX_VERSION);
         self.store.send(&note).await.map(drop)
     }
 
@@ -174,7 +170,7 @@ impl ResendTask {
         };
         let there = self.inventory.send(&get(store(topics::INVENTORY))).await?.pop();
         let Some(there) = there.as_ref().and_then(StoreId::from_reply) else { return Ok(()) };
-        let known = self.store.send(&get(QUEUES_STORE_KEY.to_owned())).await?.pop();
+        let known = self.store.send(&get(keys::BACKORDER_STORE.to_owned())).await?.pop();
         let known = known.as_ref().and_then(text);
         let id = there.id.to_string();
         if known.as_ref() == Some(&id) {
@@ -193,7 +189,7 @@ impl ResendTask {
             }
         }
         let mut note = Pipeline::with_capacity(1);
-        note.cmd("SET").arg(QUEUES_STORE_KEY).arg(id);
+        note.cmd("SET").arg(keys::BACKORDER_STORE).arg(id);
         self.store.send(&note).await.map(drop)
     }
 

@@ -59,14 +59,20 @@ pub static CUSTOMER_DEFINITION: Kind = Kind::plain(topics::MESSAGE, "{message}:d
 /// The current attempts of orders after the first one, by msg_service.
 pub static ATTEMPT: Kind = Kind::plain(topics::MESSAGE, "{message}:attempt:");
 
+/// The prefix of the keys of [`orders_of`].
+pub const ORDERS_OF: &str = "{order}:index:";
+
 /// The list of a customer's orders, in the order of their creation.
 pub fn orders_of(customer: &CustomerId) -> String {
-    format!("{{order}}:index:{customer}")
+    format!("{ORDERS_OF}{customer}")
 }
+
+/// The prefix of the keys of [`messages_to`].
+pub const MESSAGES_TO: &str = "{message}:index:";
 
 /// The list of the messages to a customer, in the order in which they were sent.
 pub fn messages_to(customer: &CustomerId) -> String {
-    format!("{{message}}:index:{customer}")
+    format!("{MESSAGES_TO}{customer}")
 }
 
 /// The sorted set of the orders with this status. All scores are 0, so the members determine the
@@ -89,6 +95,12 @@ pub const OPEN_ORDERS: &str = "{order}:open";
 pub fn of_customer(customer: &CustomerId) -> String {
     format!("{customer}/")
 }
+
+/// The version of the sorted sets that all stored orders have joined.
+pub const ORDER_INDEX_VERSION: &str = "{order}:sets";
+
+/// The id of the inventory_service store whose backorder queues have the waiting orders.
+pub const BACKORDER_STORE: &str = "{order}:lines-of";
 
 /// The sorted set of the orders with an unconfirmed step. Its members are those of [`orders_with`].
 pub const UNCONFIRMED_ORDERS: &str = "{order}:unconfirmed";

@@ -20,11 +20,15 @@ use common::{
     contract::{
         events::{AccountCreated, ProductCreated},
         ids::OrderId,
+        keys,
         order::{Order, OrderUpdated},
         order_status::OrderStatus,
         streams::{self, topics},
     },
-    schema::stream::{ENTITY, EVENT_ID, Event, Stream, Topic},
+    schema::{
+        keys::Key,
+        stream::{ENTITY, EVENT_ID, Event, Stream, Topic},
+    },
 };
 use http::{HeaderValue, Request, StatusCode, header, request};
 use http_body_util::{BodyExt as _, Full};
@@ -344,13 +348,13 @@ async fn seed(links: &mut [Link], sources: &Sources, plan: Plan) -> anyhow::Resu
     }
     // Once the last product and the last account can be read, all of them exist.
     let begun = Instant::now();
-    for (topic, key) in [
-        (topics::INVENTORY, format!("{{inventory}}:entity:load-{}", plan.products - 1)),
-        (topics::ACCOUNT, format!("{{account}}:entity:load-{}", plan.customers - 1)),
-        (topics::MESSAGE, format!("{{message}}:customer:load-{}", plan.customers - 1)),
+    for (topic, kind, count) in [
+        (topics::INVENTORY, &keys::PRODUCT, plan.products),
+        (topics::ACCOUNT, &keys::ACCOUNT, plan.customers),
+        (topics::MESSAGE, &keys::CUSTOMER, plan.customers),
     ] {
         let mut look = Pipeline::new();
-        look.cmd("EXISTS").arg(key);
+        look.cmd("EXISTS").arg(Key::new(kind, &format!("load-{}", count - 1)).as_str());
         while links[sources.index(topic)].send(&look).await? != [Value::Int(1)] {
             if begun.elapsed() > STUCK_TIMEOUT {
                 bail!("the services did not create the load's products and customers");
