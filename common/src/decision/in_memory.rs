@@ -100,7 +100,7 @@ impl<D: Decider> Memory<D> {
             for place in change.joins {
                 self.sets.entry(place.set).or_default().insert(place.member);
             }
-            self.stored.insert(key, format!("{} {}", self.versions, change.json));
+            self.stored.insert(key, stored_form::write(self.versions, &change.json));
             if let Some(stream) = change.updates {
                 let json = change.announcement.unwrap_or(change.json);
                 self.published.push_back(Append { stream, json });

@@ -9,6 +9,7 @@ use crate::{
     decision::World,
     schema::{
         keys::{self, Key},
+        stored_form,
         stream::{ENTITY, EVENT_ID, Stream, TRACEPARENT, Topic},
     },
 };
@@ -103,11 +104,12 @@ pub(super) fn call(caller: &Caller<'_>, groups: &[Group], world: &World, now: u6
         for key in &group.keys {
             let slot = world.slot(key).expect("a checked entity was loaded");
             let version = slot.version();
-            let expected = version.map_or_else(String::new, |version| format!("{} ", version.0));
+            let expected =
+                version.map_or_else(String::new, |version| stored_form::prefix(version.0));
             let mut new = String::new();
             if let Some(change) = slot.change() {
                 let next = version.map_or(now, |version| version.0 + 1);
-                new = format!("{next} {}", change.json);
+                new = stored_form::write(next, &change.json);
                 let index = change.index.map(|list| (Cow::Borrowed(list), KeyKind::List));
                 let own = change.lists.into_iter().map(|list| (Cow::Owned(list), KeyKind::OwnList));
                 for (list, kind) in index.into_iter().chain(own) {

@@ -20,6 +20,7 @@ use common::{
     schema::{
         entity::Entity,
         entry_id::EntryId,
+        stored_form,
         stream::{ENTITY, Stream, Topic},
     },
 };
@@ -31,11 +32,6 @@ use super::{
     lost::LostStores,
     reading::Links,
 };
-
-/// The prefix of the keys of [`keys::orders_of`].
-const ORDERS_OF: &str = "{order}:index:";
-/// The prefix of the keys of [`keys::messages_to`].
-const MESSAGES_TO: &str = "{message}:index:";
 
 impl Snapshot {
     pub(super) async fn read(links: &mut Links) -> anyhow::Result<Self> {
@@ -54,7 +50,7 @@ impl Snapshot {
 
     async fn read_entities(&mut self, links: &mut Links) -> anyhow::Result<()> {
         let orders = self.entities::<Order>(links, topics::ORDER).await?;
-        self.read_lists(links, topics::ORDER, ORDERS_OF, &orders).await?;
+        self.read_lists(links, topics::ORDER, keys::ORDERS_OF, &orders).await?;
         self.read_statuses(links, &orders).await?;
         self.orders = orders.into_iter().map(|order| (order.id, order)).collect();
         let products = self.entities::<Product>(links, topics::INVENTORY).await?;
@@ -72,7 +68,7 @@ impl Snapshot {
         let deposits = self.entities::<Deposit>(links, topics::ACCOUNT).await?;
         self.deposits = by_id(deposits, |deposit| deposit.id);
         let messages = self.entities::<MessageSent>(links, topics::MESSAGE).await?;
-        self.read_lists(links, topics::MESSAGE, MESSAGES_TO, &messages).await?;
+        self.read_lists(links, topics::MESSAGE, keys::MESSAGES_TO, &messages).await?;
         self.messages = by_id(messages, |message| message.id);
         Ok(())
     }
@@ -150,7 +146,7 @@ impl Snapshot {
         let keys = links.keys(topic, kind.prefix).await?;
         let mut entities = Vec::with_capacity(keys.len());
         for (key, value) in links.strings(topic, &keys).await? {
-            let json = value.as_deref().and_then(|text| Some(text.split_once(' ')?.1));
+            let json = value.as_deref().and_then(|text| Some(stored_form::parse(text)?.1));
             match serde_json::from_str(json.unwrap_or_default()) {
                 Ok(entity) => entities.push(entity),
                 Err(error) => self.unreadable.push(format!("the value at {key}: {error}")),
@@ -272,18 +268,4 @@ fn parse<T: DeserializeOwned>(json: &str) -> anyhow::Result<T> {
         bail!("it has no field `{ENTITY}`");
     }
     Ok(serde_json::from_str(json)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use common::contract::ids::CustomerId;
-
-    use super::*;
-
-    #[test]
-    fn the_prefixes_are_those_of_the_keys_of_customers() {
-        let customer: CustomerId = "101".parse().unwrap();
-        assert_eq!(keys::orders_of(&customer), format!("{ORDERS_OF}101"));
-        assert_eq!(keys::messages_to(&customer), format!("{MESSAGES_TO}101"));
-    }
 }
