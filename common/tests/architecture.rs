@@ -1,11 +1,18 @@
-//! The structure of the code: the imports between the rooms of `common`, and the purity of pure files.
+//! The structure of the code: the imports between the rooms of `common`, the purity of pure files, and
+//! the picture in the README.
 
 #[path = "architecture/imports.rs"]
 mod imports;
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+};
+
+use common::{
+    contract::streams,
+    schema::stream::{Stream, Writer},
 };
 
 use self::imports::{assert_no_circles, assert_rooms_import_only_lower_ones, files, sources};
@@ -175,5 +182,52 @@ fn the_rooms_of_the_engine_know_nothing_of_the_shop() {
 fn files_of_the_services_do_not_import_each_other_in_a_circle() {
     for folder in WITHOUT_CIRCLES {
         assert_no_circles(&files(folder));
+    }
+}
+
+/// An arrow of the README's picture: from a service, to a service, with its label.
+type Arrow = (String, String, String);
+
+/// The arrows between services in a Mermaid flowchart; `a & b --> c & d` is four arrows.
+fn arrows(picture: &str) -> Vec<Arrow> {
+    let names = |nodes: &str| -> Vec<String> {
+        let names = nodes.split('&').map(str::trim).filter(|name| CRATES.contains(name));
+        names.map(str::to_owned).collect()
+    };
+    let mut found = Vec::new();
+    for line in picture.lines() {
+        let Some((from, rest)) = line.split_once(" -") else { continue };
+        let (label, to) = rest.rsplit_once("> ").expect("an arrow");
+        let label = label.trim_matches(|it| "-. \"".contains(it));
+        for from in names(from) {
+            found.extend(names(to).into_iter().map(|to| (from.clone(), to, label.to_owned())));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_picture_in_the_readme_shows_who_reads_whose_streams() {
+    let writer = |stream: Stream| match stream.writer() {
+        Writer::Clients => "gateway_api",
+        Writer::Owner => stream.topic().service(),
+    };
+    let mut due = BTreeSet::new();
+    for stream in streams::ALL {
+        let readers = stream.readers().iter().map(|reader| reader.service());
+        let others = readers.filter(|reader| *reader != writer(stream));
+        due.extend(others.map(|reader| (writer(stream).to_owned(), reader.to_owned())));
+    }
+    let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
+    let (_, picture) = readme.split_once("```mermaid\n").expect("a picture");
+    let arrows = arrows(picture.split_once("```").expect("its end").0);
+    let shown = arrows.iter().filter(|(_, _, label)| label != "HTTP");
+    let shown: BTreeSet<_> = shown.map(|(from, to, _)| (from.clone(), to.clone())).collect();
+    assert_eq!(shown, due, "the picture has, and contract/streams.rs has");
+    for (from, to, label) in arrows.iter().filter(|(_, _, label)| label.starts_with("events:")) {
+        let stream = streams::ALL.into_iter().find(|stream| stream.key() == label);
+        let stream = stream.unwrap_or_else(|| panic!("the picture names no stream: {label}"));
+        let reads = stream.readers().iter().any(|reader| reader.service() == to);
+        assert!(writer(stream) == from && reads, "{label} does not lead from {from} to {to}");
     }
 }
