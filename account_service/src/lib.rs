@@ -15,12 +15,13 @@ use common::{
     consumer::{StreamEntry, Subscription},
     contract::{
         events::{StockChecked, StockOutcome},
-        streams,
+        streams::{self, topics},
     },
     process::{
         config::CommonConfig,
         service::{ServiceConfig, ServiceContext},
     },
+    schema::stream::Topic,
 };
 
 use self::wallet::{Charge, Input, Wallet};
@@ -43,6 +44,10 @@ impl ServiceConfig for Config {
 
     fn ops_addr(&self) -> SocketAddr {
         self.ops_addr
+    }
+
+    fn topics() -> Vec<Topic> {
+        topics::ALL.into()
     }
 }
 

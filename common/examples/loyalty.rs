@@ -105,7 +105,7 @@ impl ServiceConfig for Config {
     fn ops_addr(&self) -> SocketAddr {
         self.ops_addr
     }
-    fn topics(&self) -> Vec<Topic> {
+    fn topics() -> Vec<Topic> {
         vec![LOYALTY, topics::ACCOUNT]
     }
 }

@@ -10,9 +10,7 @@
 //! - [`schema`]: the declarations of a service: topics, streams, entities and keys, as values
 //!
 //! [`contract`] contains the shop's own declarations, the public contract: events, streams, entities,
-//! routes, ids and keys. `consumer`, `engine`, `connection`, `decision` and `schema` do not know it. [`http`]
-//! imports it for the bodies of requests, and [`process`] for the variables with the Redis of each
-//! topic.
+//! routes, ids and keys. Of the rooms only [`http`] imports it, for the bodies of requests.
 //!
 //! Below all rooms: [`clock`], [`config_error`], [`logs`], [`pem`], [`secret`], [`text`], [`trace_context`].
 //!

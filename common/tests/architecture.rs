@@ -164,11 +164,14 @@ fn only_the_clock_reads_the_time_of_day() {
 #[test]
 fn the_rooms_of_the_engine_know_nothing_of_the_shop() {
     for (module, file) in files("common/src") {
-        if !module.first().is_some_and(|room| ENGINE.contains(&room.as_str())) {
-            continue;
-        }
+        let forbidden = match module.first().map(String::as_str) {
+            Some(room) if ENGINE.contains(&room) => &SHOP[..],
+            // It names the secret that the gateway and order_service share.
+            Some("process") => &SHOP[..1],
+            _ => continue,
+        };
         for line in file.code.lines() {
-            let found = SHOP.iter().find(|word| line.contains(**word));
+            let found = forbidden.iter().find(|word| line.contains(**word));
             assert!(
                 found.is_none(),
                 "{}: {found:?} belongs to the shop; take it as a value, as schema::stream has it: {line}",

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use clap::Parser;
 use common::{
     config_error::ConfigError,
+    contract::streams::topics,
     http::{backlog::MaxBacklog, server::tls::TlsConfig},
     process::{config::CommonConfig, memory_watch::MaxMemory, service::ServiceConfig},
+    schema::stream::Topic,
 };
 
 use crate::{
@@ -54,6 +56,10 @@ impl ServiceConfig for Config {
 
     fn ops_addr(&self) -> SocketAddr {
         self.ops_addr
+    }
+
+    fn topics() -> Vec<Topic> {
+        topics::ALL.into()
     }
 
     fn check(&self) -> Result<(), ConfigError> {

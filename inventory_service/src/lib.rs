@@ -17,11 +17,15 @@ use std::net::SocketAddr;
 use clap::Parser;
 use common::{
     consumer::Subscription,
-    contract::{events::WalletChecked, streams},
+    contract::{
+        events::WalletChecked,
+        streams::{self, topics},
+    },
     process::{
         config::CommonConfig,
         service::{ServiceConfig, ServiceContext},
     },
+    schema::stream::Topic,
 };
 
 use self::stock::{Input, Stock, releases_stock};
@@ -45,6 +49,10 @@ impl ServiceConfig for Config {
 
     fn ops_addr(&self) -> SocketAddr {
         self.ops_addr
+    }
+
+    fn topics() -> Vec<Topic> {
+        topics::ALL.into()
     }
 }
 

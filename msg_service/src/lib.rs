@@ -14,11 +14,12 @@ use std::net::SocketAddr;
 use clap::Parser;
 use common::{
     consumer::{StreamEntry, Subscription},
-    contract::streams,
+    contract::streams::{self, topics},
     process::{
         config::CommonConfig,
         service::{ServiceConfig, ServiceContext},
     },
+    schema::stream::Topic,
 };
 use serde::de::DeserializeOwned;
 
@@ -45,6 +46,10 @@ impl ServiceConfig for Config {
 
     fn ops_addr(&self) -> SocketAddr {
         self.ops_addr
+    }
+
+    fn topics() -> Vec<Topic> {
+        topics::ALL.into()
     }
 }
 

@@ -34,6 +34,7 @@ use common::{
         memory_watch::{MaxMemory, MemoryWatch},
         service::{ServiceConfig, ServiceContext},
     },
+    schema::stream::Topic,
 };
 use prometheus_client::metrics::gauge::Gauge;
 
@@ -82,6 +83,10 @@ impl ServiceConfig for Config {
 
     fn ops_addr(&self) -> SocketAddr {
         self.ops_addr
+    }
+
+    fn topics() -> Vec<Topic> {
+        topics::ALL.into()
     }
 
     fn check(&self) -> Result<(), ConfigError> {

@@ -1,9 +1,11 @@
 //! Configuration from the environment, validated before the service binds a port.
 
-use std::{error::Error as _, io::Write as _, net::SocketAddr, process::ExitCode};
+use std::{
+    collections::HashMap, error::Error as _, io::Write as _, net::SocketAddr, process::ExitCode,
+};
 
 use clap::{
-    ArgMatches, Args, Parser,
+    Arg, ArgMatches, Args, Command, Parser,
     error::{ContextKind, ContextValue, ErrorKind},
     parser::ValueSource,
 };
@@ -15,7 +17,6 @@ use crate::{
         url::{RedisAccess, RedisUrl},
     },
     consumer::trimmer::Retention,
-    contract::streams::topics,
     http::server::KEEP_ALIVE_MS,
     logs::LogFormat,
     schema::stream::Topic,
@@ -28,18 +29,6 @@ pub struct CommonConfig {
     /// The Redis of every topic without a Redis of its own
     #[arg(long, env, default_value = "redis://127.0.0.1:6379", hide_env_values = true)]
     redis_url: RedisUrl,
-    /// The Redis of order_service's entities and streams [default: REDIS_URL]
-    #[arg(long, env, hide_env_values = true)]
-    order_redis_url: Option<RedisUrl>,
-    /// The Redis of inventory_service's entities and streams [default: REDIS_URL]
-    #[arg(long, env, hide_env_values = true)]
-    inventory_redis_url: Option<RedisUrl>,
-    /// The Redis of account_service's entities and streams [default: REDIS_URL]
-    #[arg(long, env, hide_env_values = true)]
-    account_redis_url: Option<RedisUrl>,
-    /// The Redis of msg_service's entities and streams [default: REDIS_URL]
-    #[arg(long, env, hide_env_values = true)]
-    message_redis_url: Option<RedisUrl>,
     /// The credentials for Redis
     #[command(flatten)]
     redis: RedisAccess,
@@ -93,24 +82,18 @@ fn log_filter(text: &str) -> Result<String, String> {
 }
 
 impl CommonConfig {
-    /// The Redis server of each of these topics, with credentials. A topic outside the shop has its
-    /// URL in `<TOPIC>_REDIS_URL` as well.
+    /// The Redis server of each of these topics, with credentials: the one in `own` or in REDIS_URL.
     ///
     /// # Errors
     ///
-    /// A URL cannot be parsed; a password or a certificate is missing or invalid.
-    pub fn sources(&self, topics: &[Topic]) -> Result<Sources, ConfigError> {
-        let sources = Sources::try_new(topics, |topic| {
-            let own = match topic {
-                topics::ORDER => self.order_redis_url.clone(),
-                topics::INVENTORY => self.inventory_redis_url.clone(),
-                topics::ACCOUNT => self.account_redis_url.clone(),
-                topics::MESSAGE => self.message_redis_url.clone(),
-                further => url_of(further)?,
-            };
-            Ok(own.unwrap_or_else(|| self.redis_url.clone()))
-        });
-        sources?.with(&self.redis)
+    /// A password or a certificate is missing or invalid.
+    pub(crate) fn sources(
+        &self,
+        topics: &[Topic],
+        own: &TopicUrls,
+    ) -> Result<Sources, ConfigError> {
+        let url = |topic| own.get(&topic).unwrap_or(&self.redis_url).clone();
+        Sources::new(topics, url).with(&self.redis)
     }
 
     /// The name of this instance in its consumer groups.
@@ -121,15 +104,8 @@ impl CommonConfig {
     }
 }
 
-/// The URL in the topic's variable, if it is set.
-fn url_of(topic: Topic) -> Result<Option<RedisUrl>, ConfigError> {
-    let variable = format!("{}_REDIS_URL", topic.name().to_uppercase());
-    let Some(url) = std::env::var_os(&variable) else { return Ok(None) };
-    match url.to_str().unwrap_or_default().parse() {
-        Ok(url) => Ok(Some(url)),
-        Err(reason) => Err(ConfigError::of(variable, reason)),
-    }
-}
+/// The URLs of the topics with a Redis of their own.
+pub(crate) type TopicUrls = HashMap<Topic, RedisUrl>;
 
 /// Parses the configuration of a program.
 ///
@@ -138,14 +114,56 @@ fn url_of(topic: Topic) -> Result<Option<RedisUrl>, ConfigError> {
 /// The exit code to end with: 0 after `--help` and `--version`, 64 after an invalid value or a
 /// secret among the flags, which was reported on stderr together with its variable.
 pub fn parse<C: Parser>() -> Result<C, ExitCode> {
-    let mut command = C::command();
+    parse_command(C::command()).map(|(config, _)| config)
+}
+
+/// Parses the configuration of a service with these topics. Each has a flag and a variable for its
+/// Redis: `--<topic>-redis-url` and `<TOPIC>_REDIS_URL`.
+///
+/// # Errors
+///
+/// As [`parse`].
+pub(crate) fn parse_service<C: Parser>(topics: &[Topic]) -> Result<(C, TopicUrls), ExitCode> {
+    let (config, mut matches) = parse_command(with_topic_urls(C::command(), topics))?;
+    let url = |topic: &Topic| Some((*topic, matches.remove_one(&url_id(*topic))?));
+    Ok((config, topics.iter().filter_map(url).collect()))
+}
+
+fn url_id(topic: Topic) -> String {
+    format!("{}_redis_url", topic.name())
+}
+
+/// The command with the flags of these topics behind `--redis-url`.
+fn with_topic_urls(command: Command, topics: &[Topic]) -> Command {
+    let ids = command.get_arguments().map(|argument| argument.get_id().to_string());
+    let mut ids: Vec<String> = ids.collect();
+    let behind = ids.iter().position(|id| id == "redis_url").map_or(0, |index| index + 1);
+    ids.splice(behind..behind, topics.iter().copied().map(url_id));
+    let flags = topics.iter().map(|topic| {
+        let (id, service) = (url_id(*topic), topic.service());
+        Arg::new(&id)
+            .long(id.replace('_', "-"))
+            .env(id.to_uppercase())
+            .hide_env_values(true)
+            .value_name(id.to_uppercase())
+            .value_parser(clap::value_parser!(RedisUrl))
+            .help(format!("The Redis of {service}'s entities and streams [default: REDIS_URL]"))
+    });
+    command.args(flags).mut_args(|argument| {
+        let index = ids.iter().position(|id| argument.get_id() == id.as_str());
+        argument.display_order(index.unwrap_or(ids.len()))
+    })
+}
+
+fn parse_command<C: Parser>(mut command: Command) -> Result<(C, ArgMatches), ExitCode> {
     let matches = command.try_get_matches_from_mut(std::env::args_os());
     if let Some(fault) = matches.as_ref().ok().and_then(|it| secret_flag(&command, it)) {
         // If stderr is closed there is no other way to report it.
         let _ = writeln!(std::io::stderr(), "{}", named(&fault));
         return Err(ExitCode::from(EXIT_CONFIG));
     }
-    let parsed = matches.and_then(|mut matches| C::from_arg_matches_mut(&mut matches));
+    let parsed =
+        matches.and_then(|mut matches| Ok((C::from_arg_matches_mut(&mut matches)?, matches)));
     parsed.map_err(|error| {
         let error = error.format(&mut command);
         let code = if error.use_stderr() { EXIT_CONFIG } else { 0 };

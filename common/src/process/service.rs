@@ -27,7 +27,6 @@ use crate::{
         self, Reader, Subscription,
         trimmer::{Retention, Trimmer},
     },
-    contract::streams::topics,
     decision::Decider,
     engine::{Engine, EngineHandle, QUEUE_KIB, metrics::EngineMetrics, store_id::StoreIdKeeper},
     http::server,
@@ -62,10 +61,9 @@ pub trait ServiceConfig: Parser {
         Ok(())
     }
 
-    /// The topics that the service uses: its own, and those whose streams it reads.
-    fn topics(&self) -> Vec<Topic> {
-        topics::ALL.into()
-    }
+    /// The topics that the service uses: its own, and those whose streams it reads. Each may have a
+    /// Redis of its own, in `<TOPIC>_REDIS_URL`.
+    fn topics() -> Vec<Topic>;
 }
 
 /// Runs a process from start to end. `start` wires the service: it spawns tasks on the
@@ -79,8 +77,9 @@ where
     F: Future<Output = anyhow::Result<()>>,
     S: FnOnce(C, ServiceContext) -> F,
 {
-    let config = match config::parse::<C>() {
-        Ok(config) => config,
+    let topics = C::topics();
+    let (config, urls) = match config::parse_service::<C>(&topics) {
+        Ok(parsed) => parsed,
         Err(code) => return code,
     };
     if config.common().healthcheck {
@@ -90,7 +89,7 @@ where
             ExitCode::FAILURE
         };
     }
-    let checked = config.check().and_then(|()| config.common().sources(&config.topics()));
+    let checked = config.check().and_then(|()| config.common().sources(&topics, &urls));
     let sources = match checked {
         Ok(sources) => sources,
         Err(fault) => return fault.report(),
