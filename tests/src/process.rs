@@ -2,6 +2,10 @@
 
 use std::path::Path;
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use stack::{
     Profile, Service, ServiceProcess, binaries, ports,
     process::{Output, ServiceCommand},
@@ -47,4 +51,9 @@ pub fn run(service: Service, env: &[(&str, &str)], args: &[&'static str]) -> (Op
     let status =
         process.wait(SOON).unwrap_or_else(|error| panic!("{env:?}: {error}\n{}", process.logs()));
     (status.code(), process.logs())
+}
+
+/// Sends a signal to a process: `SIGSTOP` makes it hang, `SIGCONT` lets it continue.
+pub fn signal(pid: u32, signal: Signal) {
+    kill(Pid::from_raw(pid.cast_signed()), signal).expect("signalled");
 }

@@ -1,0 +1,64 @@
+//! The streams of a system in Redis.
+
+use std::collections::HashMap;
+
+use common::{
+    contract::streams::topics,
+    schema::stream::{ENTITY, EVENT_ID, Stream, Topic},
+};
+use redis::aio::MultiplexedConnection;
+use serde_json::Value;
+use stack::Database;
+
+/// The number of calls of a command that Redis has processed.
+pub async fn calls(redis: &mut MultiplexedConnection, command: &str) -> u64 {
+    let info: String =
+        redis::cmd("INFO").arg("commandstats").query_async(redis).await.expect("INFO");
+    let line = info.lines().find_map(|it| it.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    line.and_then(|it| it.split(',').next()?.parse().ok()).unwrap_or(0)
+}
+
+/// A command of Redis from a line, its words separated by blanks.
+pub fn command(line: &str) -> redis::Cmd {
+    let mut words = line.split(' ');
+    let mut command = redis::cmd(words.next().expect("a command"));
+    words.for_each(|word| {
+        command.arg(word);
+    });
+    command
+}
+
+/// The stack's name for a topic's Redis.
+pub fn database(topic: Topic) -> Database {
+    match topic {
+        topics::ORDER => Database::Order,
+        topics::INVENTORY => Database::Inventory,
+        topics::ACCOUNT => Database::Account,
+        topics::MESSAGE => Database::Message,
+        other => unreachable!("{} is no topic of the shop", other.name()),
+    }
+}
+
+/// Publishes an event in the place of a client or a service.
+pub async fn publish(redis: &mut MultiplexedConnection, stream: Stream, id: &str, entity: &Value) {
+    let event_id = uuid::Uuid::new_v4().to_string();
+    let mut add = redis::cmd("XADD");
+    add.arg(stream.key()).arg(id).arg(EVENT_ID).arg(event_id).arg(ENTITY).arg(entity.to_string());
+    let _: String = add.query_async(redis).await.expect("the entry is added");
+}
+
+/// An entry of a stream.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The id.
+    pub id: String,
+    /// The fields.
+    pub fields: HashMap<String, String>,
+}
+
+impl Entry {
+    /// The event.
+    pub fn entity(&self) -> Value {
+        serde_json::from_str(&self.fields[ENTITY]).expect("JSON")
+    }
+}
