@@ -201,6 +201,16 @@ impl Answer {
         self.parse()
     }
 
+    /// Asserts that the request was refused for a while, with a problem whose detail contains these parts.
+    pub fn assert_unavailable(&self, parts: &[&str]) {
+        let problem = self.json();
+        assert_eq!(self.status, StatusCode::SERVICE_UNAVAILABLE, "{problem}");
+        assert_eq!(self.header("retry-after"), "5");
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        let detail = problem["detail"].as_str().expect("a detail");
+        assert!(parts.iter().all(|part| detail.contains(part)), "{detail}");
+    }
+
     /// The parsed JSON body.
     pub fn parse<T: serde::de::DeserializeOwned>(&self) -> T {
         serde_json::from_slice(&self.body)

@@ -1,12 +1,13 @@
 //! Support for the tests of the whole system.
 //!
 //! Owns: [`System`], a private Redis, or one for each topic, with any number of instances of the five debug
-//! binaries; [`client`], an HTTP client; [`streams`], access to its streams; [`events`], a client of its
-//! event streams; [`signing_in`], a system with an OpenID provider; [`eventually`], for waiting on
-//! conditions. All processes that a test starts end with it.
+//! binaries; [`client`], an HTTP client; [`streams`], access to its streams; [`events`], a client of its event
+//! streams; [`Load`], clients that place orders continuously; [`signing_in`], a system with an OpenID provider; [`eventually`], for waiting on conditions.
+//! All processes that a test starts end with it.
 
 pub mod client;
 pub mod events;
+pub mod load;
 pub mod process;
 pub mod signing_in;
 pub mod streams;
@@ -16,8 +17,9 @@ use std::time::{Duration, Instant};
 
 pub use self::{
     client::{Answer, Ask, Client, order_body, place_until_accepted, request, unread},
-    process::signal,
-    streams::{Entry, calls, command, database, publish},
+    load::Load,
+    process::{env, signal},
+    streams::{Entry, calls, command, database, info, publish},
     system::{System, is_final},
 };
 

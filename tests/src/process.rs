@@ -1,6 +1,6 @@
 //! Single processes of services, and their exit codes and logs.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -12,6 +12,11 @@ use stack::{
 };
 
 use crate::SOON;
+
+/// These environment variables, e.g. for [`stack::StackOptions::env`].
+pub fn env(variables: &[(&str, &str)]) -> BTreeMap<String, String> {
+    variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
 
 /// Starts one process with only these variables and arguments, and with its log in the directory.
 ///

@@ -1,6 +1,6 @@
 //! A system with sign-in at a real OpenID provider, Debian's glewlwyd.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use stack::{
     Service, StackOptions,
@@ -8,7 +8,7 @@ use stack::{
 };
 use tempfile::TempDir;
 
-use crate::{SOON, System, eventually};
+use crate::{SOON, System, eventually, process::env};
 
 /// The password of all users of the provider.
 pub const PASSWORD: &str = "open-sesame";
@@ -35,9 +35,6 @@ impl Site {
         let port = stack::ports::free();
         let url = format!("http://127.0.0.1:{port}");
         let provider = Provider::start(&format!("{url}/sign-in/callback")).await;
-        let env = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
-            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
-        };
         let both = [("AUTH_MODE", "required"), ("ORDER_SERVICE_SECRET", BETWEEN_SECRET)];
         let mut gateway = env(&both);
         gateway.extend(env(&[

@@ -18,6 +18,13 @@ pub async fn calls(redis: &mut MultiplexedConnection, command: &str) -> u64 {
     line.and_then(|it| it.split(',').next()?.parse().ok()).unwrap_or(0)
 }
 
+/// A field of a section of INFO that is a number.
+pub async fn info(redis: &mut MultiplexedConnection, section: &str, field: &str) -> u64 {
+    let info: String = redis::cmd("INFO").arg(section).query_async(redis).await.expect("INFO");
+    let found = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    found.expect("a field").trim().parse().expect("a number")
+}
+
 /// A command of Redis from a line, its words separated by blanks.
 pub fn command(line: &str) -> redis::Cmd {
     let mut words = line.split(' ');

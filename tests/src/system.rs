@@ -1,11 +1,17 @@
 //! A running system.
 
-use std::{collections::HashMap, sync::LazyLock, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::LazyLock,
+    time::Duration,
+};
 
 use common::{
     connection::{topology::Sources, url::RedisUrl},
     contract::{
         entities::{Account, Product},
+        ids::OrderId,
+        messages::MessageSent,
         order::Order,
         order_status::OrderStatus,
         streams::topics,
@@ -27,6 +33,7 @@ use crate::{
     SOON,
     client::{Answer, Ask, Client, order_body},
     eventually,
+    process::env,
     streams::{Entry, publish},
 };
 
@@ -63,6 +70,17 @@ impl System {
         let mut system = Self::begin(options, 1).await;
         system.wait_ready().await;
         system
+    }
+
+    /// A ready system whose services have these environment variables.
+    pub async fn start_with_env(variables: &[(&str, &str)]) -> Self {
+        Self::start_with(StackOptions { env: env(variables), ..StackOptions::default() }).await
+    }
+
+    /// A ready system whose gateway has these environment variables.
+    pub async fn start_with_gateway_env(variables: &[(&str, &str)]) -> Self {
+        let service_env = [(Service::Gateway, env(variables))].into();
+        Self::start_with(StackOptions { service_env, ..StackOptions::default() }).await
     }
 
     /// The same for tests that use all cores: no other system runs at the same time.
@@ -203,7 +221,18 @@ impl System {
         self.ended(&placed).await
     }
 
-    /// Loads the demo data and places the guide's three orders, each after the end of the previous one.
+    /// Waits until an order is accepted, and returns it.
+    pub async fn accepts_orders_again(&self, product_ids: &[&str], customer_id: &str) -> Order {
+        let body = order_body(product_ids, customer_id);
+        eventually("orders are accepted again", SOON, async || {
+            let answer = self.post("/order", &body).await;
+            if answer.status == StatusCode::OK { Ok(answer.parse()) } else { Err(answer.text()) }
+        })
+        .await
+    }
+
+    /// Loads the demo data and places the guide's three orders, each after the end of the previous one. They
+    /// end as the guide describes.
     pub async fn guide_orders(&self) -> [Order; 3] {
         self.init_data().await;
         let good = self.order(&["201", "204"], "101").await;
@@ -213,7 +242,10 @@ impl System {
         let many = self.order(&["201"; 6], "101").await;
         self.quiet(SOON).await;
         // The release is confirmed by now.
-        [good, self.ended(&dear).await, many]
+        let orders = [good, self.ended(&dear).await, many];
+        let statuses = orders.each_ref().map(|order| order.status.name());
+        assert_eq!(statuses, ["to-be-shipped", "insufficient-fund", "out-of-stock"]);
+        orders
     }
 
     /// The report.
@@ -241,6 +273,55 @@ impl System {
         let key = uuid::Uuid::new_v4().to_string();
         let ask = Ask { method, path, key: &key, body };
         ask.once(&self.client, &self.url()).await.expect("the gateway answers")
+    }
+
+    /// Defines a product or an account, and returns it.
+    pub async fn define(&self, path: &str, body: &Value) -> Value {
+        let answer = self.ask(Method::PUT, path, Some(body)).await;
+        assert!(answer.status.is_success(), "{path}: {}", answer.text());
+        answer.json()
+    }
+
+    /// The product.
+    pub async fn product(&self, id: &str) -> Product {
+        self.get(&format!("/inventory/{id}")).await.parse()
+    }
+
+    /// The available and the reserved quantity of a product.
+    pub async fn available_and_reserved(&self, product: &str) -> (u64, u64) {
+        let product = self.product(product).await;
+        (product.amount, product.reserved)
+    }
+
+    /// The balance of a customer.
+    pub async fn balance(&self, customer: &str) -> u64 {
+        self.get(&format!("/accounts/{customer}")).await.parse::<Account>().balance
+    }
+
+    /// The messages to a customer, the oldest first.
+    pub async fn messages_to(&self, customer: &str) -> Vec<MessageSent> {
+        self.quiet(SOON).await;
+        let path = format!("/customers/{customer}/messages?limit=1000");
+        let mut page = self.get(&path).await.json();
+        let messages = serde_json::from_value(page["messages"].take());
+        let mut messages: Vec<MessageSent> = messages.expect("messages");
+        messages.reverse();
+        messages
+    }
+
+    /// The number of messages of each kind to a customer about an order.
+    pub async fn messages_about(
+        &self,
+        customer: &str,
+        order: OrderId,
+    ) -> BTreeMap<&'static str, usize> {
+        let mut kinds = BTreeMap::new();
+        for message in self.messages_to(customer).await {
+            if message.order == Some(order) {
+                *kinds.entry(message.kind.name()).or_default() += 1;
+            }
+        }
+        kinds
     }
 
     /// Restocks a product.

@@ -4,7 +4,7 @@
 use common::contract::{order_status::OrderStatus, streams::topics};
 use redis::aio::MultiplexedConnection;
 use stack::{Service, StackOptions, probe::http_status};
-use system_tests::{SOON, System, eventually, process::process};
+use system_tests::{SOON, System, calls, env, eventually, process::process};
 
 use crate::support::{Guarded, ask};
 
@@ -203,12 +203,8 @@ fn ends_for_want_of(process: &mut stack::ServiceProcess, missing: &str) {
 }
 
 fn options() -> StackOptions {
-    let env = [("CLAIM_IDLE_MS", "1000"), ("RESEND_AFTER_MS", "500")];
-    StackOptions {
-        acl: true,
-        env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-        ..StackOptions::default()
-    }
+    let env = env(&[("CLAIM_IDLE_MS", "1000"), ("RESEND_AFTER_MS", "500")]);
+    StackOptions { acl: true, env, ..StackOptions::default() }
 }
 
 /// The number of reports in the log.
@@ -334,11 +330,7 @@ async fn refusals(operator: &mut MultiplexedConnection) -> u64 {
     let info: String = redis::from_redis_value(info).unwrap();
     let counts = info.lines().filter_map(|line| line.split_once(":count="));
     let errors: u64 = counts.map(|(_, count)| count.trim().parse::<u64>().expect("a number")).sum();
-    let stats = ask(operator, "INFO commandstats").await.unwrap();
-    let stats: String = redis::from_redis_value(stats).unwrap();
-    let commits = stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
-    let commits = commits.and_then(|rest| rest.split(',').next()?.parse::<u64>().ok());
-    errors + commits.unwrap_or(0)
+    errors + calls(operator, "evalsha").await
 }
 
 /// The answer of the operations port, as soon as it contains this text. The trimmer runs every half minute.

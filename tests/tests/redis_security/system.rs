@@ -12,25 +12,16 @@ use orderctl::load::{Plan, load};
 use redis::Value;
 use serde_json::{Value as Json, json};
 use stack::{Service, StackOptions};
-use system_tests::{SOON, System, database, events::Events, eventually};
+use system_tests::{SOON, System, database, env, events::Events, eventually};
 
 fn options(isolated: bool, tls: bool) -> StackOptions {
-    let env = [("CLAIM_IDLE_MS", "1000"), ("RESEND_AFTER_MS", "1000")];
-    StackOptions {
-        isolated,
-        tls,
-        acl: true,
-        env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-        ..StackOptions::default()
-    }
+    let env = env(&[("CLAIM_IDLE_MS", "1000"), ("RESEND_AFTER_MS", "1000")]);
+    StackOptions { isolated, tls, acl: true, env, ..StackOptions::default() }
 }
 
 /// The guide's orders, and all other requests to a gateway.
 async fn whole_life(system: &System) {
     let [paid, dear, many] = system.guide_orders().await;
-    assert_eq!(paid.status, OrderStatus::ToBeShipped);
-    assert_eq!(dear.status, OrderStatus::InsufficientFund);
-    assert_eq!(many.status, OrderStatus::OutOfStock);
     assert_eq!(system.order(&["999"], "101").await.status, OrderStatus::Rejected);
     system.top_up("101", 10_000).await;
     assert_eq!(system.step(&dear, "pay").await.status, StatusCode::OK);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use common::contract::streams;
 use orderctl::audit::Report;
 use serde_json::json;
-use stack::{Service, StackOptions};
+use stack::Service;
 use system_tests::{SOON, System};
 
 /// Places twenty orders, then sets every group back to the beginning of its stream, so that all entries are
@@ -54,8 +54,7 @@ async fn redelivered_events_change_nothing() {
 
 #[tokio::test]
 async fn without_idempotency_records_the_auditor_reports_double_effects() {
-    let ignore = BTreeMap::from([("TEST_IGNORE_RECORDS".to_owned(), "1".to_owned())]);
-    let system = System::start_with(StackOptions { env: ignore, ..StackOptions::default() }).await;
+    let system = System::start_with_env(&[("TEST_IGNORE_RECORDS", "1")]).await;
     assert!(system.logs(Service::Inventory).contains("TEST_IGNORE_RECORDS is set"));
     let report = twice(&system).await;
     let found = |parts: &[&str]| {

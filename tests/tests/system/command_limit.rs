@@ -3,14 +3,12 @@
 use common::{contract::streams, schema::stream::Stream};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
-use stack::{Service, StackOptions};
+use stack::Service;
 use system_tests::{Answer, Ask, SOON, System, eventually};
 use tokio::task::JoinSet;
 
 async fn start(limit: &str) -> System {
-    let env = [("MAX_COMMAND_BACKLOG".to_owned(), limit.to_owned())];
-    let options = StackOptions { env: env.into(), ..Default::default() };
-    let system = System::start_with(options).await;
+    let system = System::start_with_env(&[("MAX_COMMAND_BACKLOG", limit)]).await;
     system.init_data().await;
     system
 }
@@ -40,15 +38,6 @@ async fn ask_all(system: &System, path: &'static str, keys: &[&str]) -> Vec<Answ
 
 async fn length(system: &System, stream: Stream) -> usize {
     system.entries(stream).await.len()
-}
-
-fn assert_refused(refusal: &Answer, service: &str, stream: Stream) {
-    let problem: Value = refusal.json();
-    assert_eq!(refusal.status, StatusCode::SERVICE_UNAVAILABLE, "{problem}");
-    assert_eq!(refusal.header("retry-after"), "5");
-    assert_eq!(refusal.header("content-type"), "application/problem+json");
-    let detail = problem["detail"].as_str().unwrap();
-    assert!(detail.contains(service) && detail.contains(stream.key()), "{detail}");
 }
 
 /// Reads a number from the document at a path.
@@ -91,7 +80,7 @@ async fn commands_are_refused_while_their_service_is_too_far_behind() {
             assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT, "{}", answer.text());
         }
         for refusal in ask_all(&system, path, &[&late, &a, &b, &c]).await {
-            assert_refused(&refusal, name, commands);
+            refusal.assert_unavailable(&[name, commands.key()]);
         }
         assert_eq!(length(&system, commands).await, published + 4);
         // Reads and repetitions of recorded requests are still answered.
@@ -139,9 +128,9 @@ async fn definitions_and_the_demo_data_are_refused_as_well() {
         system.first(service).process.kill().expect("killed");
         let published = length(&system, stream).await;
         send_all(&system, (Method::PUT, path, body.clone()), &["a", "b", "c", "d"]).await;
-        assert_refused(&system.ask(Method::PUT, path, Some(&body)).await, name, stream);
-        let demo = system.post("/init-data", &Value::Null).await;
-        assert_refused(&demo, name, stream);
+        let parts = [name, stream.key()];
+        system.ask(Method::PUT, path, Some(&body)).await.assert_unavailable(&parts);
+        system.post("/init-data", &Value::Null).await.assert_unavailable(&parts);
         assert_eq!(length(&system, stream).await, published + 4);
         system.restart(service, 1).await;
         system.quiet(SOON).await;

@@ -9,7 +9,6 @@ use common::{
 use http::{Method, StatusCode};
 use jsonschema::Validator;
 use serde_json::{Value, json};
-use stack::StackOptions;
 use system_tests::{Client, SOON, System, eventually, order_body};
 
 use crate::original::assert_all_cacheable;
@@ -19,9 +18,7 @@ const LONG_LINE: usize = 101;
 
 #[tokio::test]
 async fn every_entry_of_every_stream_matches_the_asyncapi_document() {
-    let env = [("RESEND_AFTER_MS".to_owned(), "1000".to_owned())];
-    let options = StackOptions { env: env.into(), ..StackOptions::default() };
-    let system = System::start_with(options).await;
+    let system = System::start_with_env(&[("RESEND_AFTER_MS", "1000")]).await;
     let document = system.get("/asyncapi.json").await.json();
     play(&system).await;
     ask_for_a_release(&system).await;
@@ -49,8 +46,7 @@ async fn the_original_can_cache_every_event_that_it_caches() {
     play(&system).await;
     // A second definition of an existing product keeps its amount.
     let product = json!({ "name": "Rare", "price": 2 });
-    let again = system.ask(Method::PUT, "/inventory/rare", Some(&product)).await;
-    assert!(again.status.is_success(), "{}", again.text());
+    system.define("/inventory/rare", &product).await;
     system.quiet(SOON).await;
     let cached = assert_all_cacheable(&system).await;
     let is_there = |name: &str| cached.iter().any(|entity| entity.get(name).is_some());
@@ -90,7 +86,7 @@ async fn play(system: &System) {
     let product = json!({ "name": "Rare", "price": 1 });
     let account = json!({ "name": "Dora", "email": "dora@server.com", "balance": 1_000 });
     for (path, body) in [("/inventory/rare", product), ("/accounts/104", account)] {
-        assert!(system.ask(Method::PUT, path, Some(&body)).await.status.is_success());
+        system.define(path, &body).await;
     }
     for _ in 0..LONG_LINE {
         system.place(&["rare"], "104").await;

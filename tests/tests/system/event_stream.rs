@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use common::{
-    connection::topology::Sources,
     contract::{
         order_status::OrderStatus,
         streams::{self, topics},
@@ -14,17 +13,13 @@ use http::StatusCode;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use redis::{Pipeline, aio::MultiplexedConnection};
 use serde_json::{Value, json};
-use stack::{Appendfsync, RedisOptions, RedisServer, Service, StackOptions};
+use stack::{Appendfsync, RedisOptions, Service, StackOptions};
 use system_tests::{
-    SOON, System,
+    SOON, System, database,
     events::{Browser, Event, Events},
-    eventually,
+    eventually, unread,
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpSocket,
-    task::JoinSet,
-};
+use tokio::{io::AsyncReadExt as _, task::JoinSet};
 
 /// The time for a shutdown after SIGTERM.
 const GRACE: Duration = Duration::from_secs(10);
@@ -201,10 +196,7 @@ async fn a_client_that_does_not_read_gets_a_reset_and_delays_no_other() {
     let mut system = System::start().await;
     let gateway = system.first(Service::Gateway).http.unwrap();
     let mut redis = system.redis().await;
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4_096).unwrap();
-    let mut slow = socket.connect(gateway).await.unwrap();
-    slow.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut slow = unread(gateway, "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     let mut quick = Events::of(&system, "/events").await;
 
     // 20 MB: more than the ring and the buffers of the kernel.
@@ -341,10 +333,8 @@ async fn one_read_serves_all_changes_to_a_thousand_clients() {
 
 /// A system whose gateway trusts the forwarding header of this machine.
 async fn behind_a_proxy(more: &[(&str, &str)]) -> System {
-    let env = more.iter().chain(&[("TRUSTED_PROXIES", "127.0.0.1")]);
-    let env = env.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let service_env = BTreeMap::from([(Service::Gateway, env)]);
-    System::start_with(StackOptions { service_env, ..StackOptions::default() }).await
+    let env: Vec<_> = more.iter().chain(&[("TRUSTED_PROXIES", "127.0.0.1")]).copied().collect();
+    System::start_with_gateway_env(&env).await
 }
 
 #[tokio::test]
@@ -421,16 +411,8 @@ async fn open_streams_end_with_the_gateway_in_time() {
 
 #[tokio::test]
 async fn changes_come_from_every_redis_and_resume_after_an_outage() {
-    let mut servers: BTreeMap<&str, RedisServer> = BTreeMap::new();
-    let mut env = BTreeMap::new();
-    for topic in topics::ALL {
-        let server = RedisServer::start(RedisOptions::default()).expect("a Redis");
-        env.insert(format!("{}_REDIS_URL", topic.name().to_uppercase()), server.url());
-        servers.insert(topic.name(), server);
-    }
-    let mut system = System::start_with(StackOptions { env, ..StackOptions::default() }).await;
-    system.sources =
-        Sources::new(&topics::ALL, |topic| servers[topic.name()].url().parse().expect("a URL"));
+    let options = StackOptions { isolated: true, ..StackOptions::default() };
+    let mut system = System::start_with(options).await;
     system.init_data().await;
     let mut events = Events::of(&system, "/events").await;
     for turn in 0..2 {
@@ -442,7 +424,8 @@ async fn changes_come_from_every_redis_and_resume_after_an_outage() {
             assert_ne!(event.kind, "reset", "turn {turn}");
             missing.retain(|kind| *kind != event.kind);
         }
-        for server in servers.values_mut() {
+        for topic in topics::ALL {
+            let server = system.stack.redis_of(database(topic)).expect("a private one");
             server.kill().expect("killed");
             server.restart().expect("restarted");
         }

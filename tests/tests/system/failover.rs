@@ -2,21 +2,17 @@
 //! replica, and the name leads to the new one some seconds later.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use redis::{FromRedisValue, aio::MultiplexedConnection};
 use serde_json::json;
 use stack::{Instance, Listen, RedisOptions, RedisServer, Service, StackOptions};
-use system_tests::{Client, SOON, System, command, eventually, order_body, place_until_accepted};
+use system_tests::{Load, SOON, System, command, eventually, order_body};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
-    task::JoinSet,
 };
 
 /// The time for which a client retries.
@@ -96,35 +92,11 @@ async fn services_follow_their_name_from_a_demoted_primary_to_the_promoted_repli
         ("/inventory/p", json!({ "name": "p", "price": 1, "amount": 1_000_000 })),
         ("/accounts/c", json!({ "name": "c", "email": "c@example.org", "balance": 1_000_000 })),
     ] {
-        let answer = system.ask(http::Method::PUT, path, Some(&body)).await;
-        assert!(answer.status.is_success(), "{}", answer.text());
+        system.define(path, &body).await;
     }
-
-    let (accepted, over) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
-    let mut clients = JoinSet::new();
-    for _ in 0..4 {
-        let gateways = system.stack.gateway_urls();
-        let (accepted, over) = (Arc::clone(&accepted), Arc::clone(&over));
-        clients.spawn(async move {
-            let http = Client::default();
-            while !over.load(Ordering::Relaxed) {
-                let key = uuid::Uuid::new_v4().to_string();
-                let body = order_body(&["p"], "c");
-                place_until_accepted(&http, &gateways, &key, &body, TIMEOUT).await;
-                accepted.fetch_add(1, Ordering::Relaxed);
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        });
-    }
-    let goes_on = async |orders: usize| {
-        let until = accepted.load(Ordering::Relaxed) + orders;
-        eventually("orders are accepted", TIMEOUT, async || {
-            let accepted = accepted.load(Ordering::Relaxed);
-            if accepted >= until { Ok(()) } else { Err(format!("{accepted} of {until}")) }
-        })
-        .await;
-    };
-    goes_on(50).await;
+    let pause = Duration::from_millis(5);
+    let load = Load::start(&system, 4, pause, TIMEOUT, |_, _| order_body(&["p"], "c"));
+    load.more(50).await;
     let pids: Vec<u32> = system.stack.instances().iter().map(|it| it.process.pid()).collect();
 
     // Nothing is written while the replica catches up, so nothing is lost.
@@ -150,11 +122,10 @@ async fn services_follow_their_name_from_a_demoted_primary_to_the_promoted_repli
 
     *target.lock().unwrap() = new.port;
     system.wait_ready().await;
-    goes_on(50).await;
-    over.store(true, Ordering::Relaxed);
-    clients.join_all().await;
+    load.more(50).await;
+    let accepted = load.stop().await;
     let report = system.assert_balanced(SOON).await;
-    assert_eq!(report.orders, accepted.load(Ordering::Relaxed), "{report}");
+    assert_eq!(report.orders, accepted, "{report}");
     assert_eq!((report.unfinished, report.dead_letters.len()), (0, 0), "{report}");
     let now: Vec<u32> = system.stack.instances().iter().map(|it| it.process.pid()).collect();
     assert_eq!(now, pids, "no process was restarted");

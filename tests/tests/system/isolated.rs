@@ -1,16 +1,7 @@
 //! A Redis for each topic, one of which is flushed, killed, lost or restored from a backup while orders are
 //! under way: the others keep their data, and service resumes without help.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use common::{
     contract::{
@@ -24,19 +15,14 @@ use http::{Method, StatusCode};
 use orderctl::audit::{Report, audit};
 use serde_json::{Value, json};
 use stack::StackOptions;
-use system_tests::{Client, SOON, System, database, eventually, order_body, place_until_accepted};
-use tokio::task::JoinSet;
+use system_tests::{Load, SOON, System, database, env, eventually, order_body};
 
 /// The timeout of a whole test, which usually takes a tenth of this.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 fn options() -> StackOptions {
-    let env = [("RESEND_AFTER_MS", "1000"), ("CLAIM_IDLE_MS", "1000")];
-    StackOptions {
-        isolated: true,
-        env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-        ..StackOptions::default()
-    }
+    let env = env(&[("RESEND_AFTER_MS", "1000"), ("CLAIM_IDLE_MS", "1000")]);
+    StackOptions { isolated: true, env, ..StackOptions::default() }
 }
 
 async fn shop() -> System {
@@ -114,52 +100,12 @@ async fn revive(system: &mut System, topic: Topic, meanwhile: impl FnOnce(&Path)
     });
 }
 
-/// Clients that place orders continuously.
-struct Traffic {
-    clients: JoinSet<()>,
-    accepted: Arc<AtomicUsize>,
-    over: Arc<AtomicBool>,
-}
-
-impl Traffic {
-    fn start(system: &System) -> Self {
-        let (accepted, over) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
-        let mut clients = JoinSet::new();
-        for client in 0..4 {
-            let gateways = system.stack.gateway_urls();
-            let (accepted, over) = (Arc::clone(&accepted), Arc::clone(&over));
-            clients.spawn(async move {
-                let http = Client::default();
-                let mut number = 0_usize;
-                while !over.load(Ordering::Relaxed) {
-                    let key = uuid::Uuid::new_v4().to_string();
-                    let products = [&["much"][..], &["much", "many"], &["many"; 3]][number % 3];
-                    let customer = if number % 10 == client { "poor" } else { "rich" };
-                    let body = order_body(products, customer);
-                    place_until_accepted(&http, &gateways, &key, &body, TIMEOUT).await;
-                    accepted.fetch_add(1, Ordering::Relaxed);
-                    number += 1;
-                    // A steady rate rather than the maximum.
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-            });
-        }
-        Self { clients, accepted, over }
-    }
-
-    async fn goes_on(&self, orders: usize) {
-        let until = self.accepted.load(Ordering::Relaxed) + orders;
-        eventually("orders are accepted", TIMEOUT, async || {
-            let accepted = self.accepted.load(Ordering::Relaxed);
-            if accepted >= until { Ok(()) } else { Err(format!("{accepted} of {until}")) }
-        })
-        .await;
-    }
-
-    async fn stop(self) {
-        self.over.store(true, Ordering::Relaxed);
-        self.clients.join_all().await;
-    }
+/// Orders that are continuously placed, at a steady rate rather than the maximum.
+fn traffic(system: &System) -> Load {
+    Load::start(system, 4, Duration::from_millis(5), TIMEOUT, |client, number| {
+        let products = [&["much"][..], &["much", "many"], &["many"; 3]][number % 3];
+        order_body(products, if number % 10 == client { "poor" } else { "rich" })
+    })
 }
 
 /// The report of the auditor when no order is stuck, no event is in flight, the books agree, and this holds.
@@ -178,8 +124,8 @@ async fn survives(fault: impl AsyncFn(&mut System, Topic), loses_data: bool) {
     let mut system = System::start_alone(options()).await;
     define(&system).await;
     for topic in topics::ALL {
-        let traffic = Traffic::start(&system);
-        traffic.goes_on(50).await;
+        let traffic = traffic(&system);
+        traffic.more(50).await;
         let mut kept = Vec::new();
         for other in topics::ALL.into_iter().filter(|it| !loses_data || *it != topic) {
             kept.push((other, keys(&system, other).await));
@@ -188,7 +134,7 @@ async fn survives(fault: impl AsyncFn(&mut System, Topic), loses_data: bool) {
         if loses_data {
             define(&system).await;
         }
-        traffic.goes_on(50).await;
+        traffic.more(50).await;
         traffic.stop().await;
         system.wait_ready().await;
         for (other, before) in kept {

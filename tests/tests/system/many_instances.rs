@@ -13,7 +13,9 @@ use nix::sys::signal::Signal;
 use redis::aio::MultiplexedConnection;
 use serde_json::json;
 use stack::{Instance, Service, StackOptions};
-use system_tests::{Client, SOON, System, eventually, order_body, place_until_accepted, signal};
+use system_tests::{
+    Client, SOON, System, env, eventually, order_body, place_until_accepted, signal,
+};
 use tokio::task::JoinSet;
 
 const ORDERS: usize = 300;
@@ -174,7 +176,7 @@ async fn pending_entries_of_a_hanging_instance_are_taken_over_and_applied_once()
     const AFTER: &str = "1000";
     let system = System::start_with(StackOptions {
         instances: Service::ALL.map(|service| (service, 2)).into(),
-        env: [("CLAIM_IDLE_MS".to_owned(), AFTER.to_owned())].into(),
+        env: env(&[("CLAIM_IDLE_MS", AFTER)]),
         ..StackOptions::default()
     })
     .await;
@@ -227,7 +229,7 @@ async fn pending_entries_of_a_hanging_instance_are_taken_over_and_applied_once()
 async fn pending_entries_of_a_dead_instance_are_taken_over() {
     let mut system = System::start_with(StackOptions {
         instances: [(Service::Inventory, 2)].into(),
-        env: [("CLAIM_IDLE_MS".to_owned(), "1000".to_owned())].into(),
+        env: env(&[("CLAIM_IDLE_MS", "1000")]),
         ..StackOptions::default()
     })
     .await;

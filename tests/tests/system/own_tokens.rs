@@ -12,15 +12,14 @@ use stack::{
     run_file::{self, RunFile},
     token_key::{self, TokenKey},
 };
-use system_tests::{Answer, SOON, System, order_body, request};
+use system_tests::{Answer, SOON, System, env, order_body, request};
 
 /// The system; `more` is for its gateway.
 async fn started(more: &[(&str, &str)]) -> System {
-    let env = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let options = StackOptions {
         auth: true,
         seed_demo_data: true,
-        service_env: [(Service::Gateway, env.collect())].into(),
+        service_env: [(Service::Gateway, env(more))].into(),
         ..StackOptions::default()
     };
     let system = System::start_with(options).await;

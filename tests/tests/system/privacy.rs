@@ -6,9 +6,9 @@ use common::contract::{
     order_status::OrderStatus,
     streams::{self, topics},
 };
-use http::{Method, StatusCode};
+use http::StatusCode;
 use serde_json::json;
-use stack::{Service, StackOptions};
+use stack::Service;
 use system_tests::{SOON, System, eventually};
 
 const NAME: &str = "Marker-Name";
@@ -16,15 +16,11 @@ const ADDRESS: &str = "marker.address@private.example";
 const MASKED: &str = "m…@private.example";
 
 async fn system(level: &str, more: &[(&str, &str)]) -> System {
-    let level = ("LOG_LEVEL", level);
-    let env = more.iter().chain([&level]);
-    let env = env.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    let options = StackOptions { env: env.collect(), ..StackOptions::default() };
-    let system = System::start_with(options).await;
+    let env: Vec<_> = more.iter().copied().chain([("LOG_LEVEL", level)]).collect();
+    let system = System::start_with_env(&env).await;
     system.init_data().await;
     let account = json!({ "name": NAME, "email": ADDRESS, "balance": 1_000 });
-    let answer = system.ask(Method::PUT, "/accounts/m", Some(&account)).await;
-    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text());
+    system.define("/accounts/m", &account).await;
     system
 }
 

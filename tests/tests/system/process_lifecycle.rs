@@ -1,15 +1,7 @@
 //! The lifecycle of processes: start, waiting for Redis, operations port, shutdown.
 
 use std::{
-    collections::BTreeMap,
-    fs,
-    net::TcpListener,
-    os::unix::fs::PermissionsExt as _,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
+    collections::BTreeMap, fs, net::TcpListener, os::unix::fs::PermissionsExt as _, time::Duration,
 };
 
 use common::contract::order_status::OrderStatus;
@@ -23,10 +15,10 @@ use stack::{
     probe::http_status,
 };
 use system_tests::{
-    Client, SOON, System, eventually, order_body, place_until_accepted,
+    Load, SOON, System, eventually, order_body,
     process::{process, run},
 };
-use tokio::{io::AsyncWriteExt as _, net::TcpStream, task::JoinSet};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 /// The timeout of a shutdown after SIGTERM.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -166,57 +158,12 @@ async fn passwords_of_redis_are_used_and_never_logged() {
     assert!(!logs.contains("open-"), "{logs}");
 }
 
-/// A continuous load: orders with keys, each repeated until it is accepted.
-struct Load {
-    clients: JoinSet<usize>,
-    stop: Arc<AtomicBool>,
-    accepted: Arc<AtomicUsize>,
-}
-
-impl Load {
-    fn start(system: &System) -> Self {
-        let mut load =
-            Self { clients: JoinSet::new(), stop: Arc::default(), accepted: Arc::default() };
-        for client in 0..8 {
-            let urls = system.stack.gateway_urls();
-            let (stop, accepted) = (Arc::clone(&load.stop), Arc::clone(&load.accepted));
-            load.clients.spawn(async move {
-                let http = Client::default();
-                let mut mine = 0;
-                while !stop.load(Ordering::Relaxed) {
-                    let key = format!("{client}-{mine}");
-                    let body = order_body(&["201", "204"], "103");
-                    place_until_accepted(&http, &urls, &key, &body, SOON * 2).await;
-                    mine += 1;
-                    accepted.fetch_add(1, Ordering::Relaxed);
-                }
-                mine
-            });
-        }
-        load
-    }
-
-    /// Waits until this number of further orders is accepted.
-    async fn more(&self, count: usize) {
-        let goal = self.accepted.load(Ordering::Relaxed) + count;
-        eventually("the load goes on", SOON * 2, async || {
-            let accepted = self.accepted.load(Ordering::Relaxed);
-            if accepted >= goal { Ok(()) } else { Err(format!("{accepted} of {goal}")) }
-        })
-        .await;
-    }
-
-    async fn finish(self) -> usize {
-        self.stop.store(true, Ordering::Relaxed);
-        self.clients.join_all().await.into_iter().sum()
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_under_load_ends_each_service_cleanly_and_loses_nothing() {
     let mut system = System::start().await;
     system.init_data().await;
-    let load = Load::start(&system);
+    let body = |_, _| order_body(&["201", "204"], "103");
+    let load = Load::start(&system, 8, Duration::ZERO, SOON * 2, body);
     for service in Service::ALL {
         load.more(50).await;
         tokio::task::block_in_place(|| {
@@ -232,7 +179,7 @@ async fn sigterm_under_load_ends_each_service_cleanly_and_loses_nothing() {
         });
     }
     load.more(50).await;
-    let placed = load.finish().await;
+    let placed = load.stop().await;
     let report = system.assert_balanced(SOON).await;
     assert_eq!((report.orders, report.unfinished), (placed, 0), "{report}");
 }

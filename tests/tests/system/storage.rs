@@ -8,13 +8,13 @@ use http::{Method, StatusCode};
 use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
 use stack::{Service, StackOptions};
-use system_tests::{Answer, Ask, Client, SOON, System, database, eventually, order_body};
+use system_tests::{Answer, Ask, Client, SOON, System, database, eventually, info, order_body};
 use tokio::task::JoinSet;
 
 async fn start(env: &[(&str, &str)], instances: &[(Service, usize)]) -> System {
-    let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let instances = instances.iter().copied().collect();
-    let options = StackOptions { env, instances, ..StackOptions::default() };
+    let options =
+        StackOptions { env: system_tests::env(env), instances, ..StackOptions::default() };
     let system = System::start_with(options).await;
     system.init_data().await;
     system
@@ -88,13 +88,6 @@ async fn concurrent_orders_of_a_customer_never_exceed_the_limit_of_open_orders()
     system.assert_balanced(SOON).await;
 }
 
-/// A field of a section of INFO.
-async fn info(redis: &mut MultiplexedConnection, section: &str, field: &str) -> u64 {
-    let info: String = redis::cmd("INFO").arg(section).query_async(redis).await.unwrap();
-    let found = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    found.expect("a field").trim().parse().expect("a number")
-}
-
 #[tokio::test]
 async fn an_order_of_unknown_products_is_not_stored_repeatedly() {
     const ORDERS: u64 = 40;
@@ -155,11 +148,7 @@ async fn use_percent(redis: &mut MultiplexedConnection, percent: u64) {
 }
 
 fn assert_full(answer: &Answer) {
-    let problem: Value = answer.json();
-    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{problem}");
-    assert_eq!(answer.header("retry-after"), "5");
-    let detail = problem["detail"].as_str().unwrap();
-    assert!(detail.contains("% of the memory of Redis is used"), "{detail}");
+    answer.assert_unavailable(&["% of the memory of Redis is used"]);
 }
 
 /// Waits until `/readyz` of a service reports this about the memory of Redis.
@@ -189,7 +178,7 @@ async fn writes_are_refused_while_redis_is_nearly_full_and_open_orders_end() {
         system.reaches(order, OrderStatus::ToBeShipped).await;
     }
     let poor = json!({ "name": "N", "email": "n@example.com", "balance": 0 });
-    assert_eq!(system.ask(Method::PUT, "/accounts/poor", Some(&poor)).await.status, 201);
+    system.define("/accounts/poor", &poor).await;
     let unpaid = system.place(&["205"], "poor").await;
     system.reaches(&unpaid, OrderStatus::InsufficientFund).await;
     let mut redis = system.redis().await;
@@ -296,11 +285,7 @@ async fn orders_are_refused_only_while_the_redis_of_messages_is_nearly_full() {
     assert_eq!(defined.status, StatusCode::CREATED, "{}", defined.text());
 
     let () = redis::cmd("DEL").arg("ballast").query_async(&mut redis).await.unwrap();
-    eventually("orders are accepted again", SOON, async || {
-        let order = system.post("/order", &order_body(&["205"], "101")).await;
-        if order.status == StatusCode::OK { Ok(()) } else { Err(order.text()) }
-    })
-    .await;
+    system.accepts_orders_again(&["205"], "101").await;
     let redis = system.stack.redis_of(database(topics::MESSAGE)).expect("a private one");
     redis.kill().expect("killed");
     let instance = system.stack.instance(Service::Order, 1).expect("it was started");

@@ -9,7 +9,8 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use stack::{Service, StackOptions};
 use system_tests::{
-    Answer, Client, SOON, System, database, events::Events, eventually, order_body, request, signal,
+    Answer, Client, SOON, System, database, env, events::Events, eventually, order_body, request,
+    signal,
 };
 use tokio::task::JoinSet;
 
@@ -300,8 +301,7 @@ async fn a_page_is_shown_without_unreadable_parts() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reads_of_a_hanging_redis_do_not_delay_other_clients() {
-    let env = [("TRUSTED_PROXIES", "127.0.0.1"), ("RATE_PER_ADDRESS", "off")];
-    let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let env = env(&[("TRUSTED_PROXIES", "127.0.0.1"), ("RATE_PER_ADDRESS", "off")]);
     let service_env = [(Service::Gateway, env)].into();
     let options = StackOptions { isolated: true, service_env, ..StackOptions::default() };
     let mut system = System::start_with(options).await;

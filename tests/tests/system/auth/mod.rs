@@ -22,7 +22,7 @@ use std::{
 use http::Method;
 use serde_json::{Value, json};
 use stack::{Service, StackOptions};
-use system_tests::{Answer, System, request};
+use system_tests::{Answer, System, env, request};
 
 use self::provider::{Fault, Provider, Signer};
 
@@ -60,14 +60,14 @@ impl Site {
         let signer = Signer::ed25519("first");
         let provider = Provider::start(&[&signer]).await;
         provider.has_fault(fault);
-        let both = BTreeMap::from(
-            [("AUTH_MODE", "required"), ("ORDER_SERVICE_SECRET", SECRET), ("LOG_LEVEL", "debug")]
-                .map(|(name, value)| (name.to_owned(), value.to_owned())),
-        );
+        let both = env(&[
+            ("AUTH_MODE", "required"),
+            ("ORDER_SERVICE_SECRET", SECRET),
+            ("LOG_LEVEL", "debug"),
+        ]);
         let mut gateway = both.clone();
-        gateway.insert("OIDC_ISSUER".to_owned(), provider.issuer.clone());
-        gateway.insert("OIDC_AUDIENCE".to_owned(), AUDIENCE.to_owned());
-        gateway.extend(more.iter().map(|(name, it)| ((*name).to_owned(), (*it).to_owned())));
+        gateway.extend(env(&[("OIDC_ISSUER", &provider.issuer), ("OIDC_AUDIENCE", AUDIENCE)]));
+        gateway.extend(env(more));
         let service_env = BTreeMap::from([(Service::Gateway, gateway), (Service::Order, both)]);
         let options = StackOptions { seed_demo_data, service_env, ..StackOptions::default() };
         Self { system: System::start_unready(options).await, provider, signer }

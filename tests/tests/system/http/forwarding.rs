@@ -1,7 +1,7 @@
 //! Calls from the gateway to order_service, and the API document.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -10,7 +10,6 @@ use std::{
 
 use common::contract::ids::OrderId;
 use http::{Method, StatusCode};
-use stack::{Service, StackOptions};
 use system_tests::{System, order_body, request};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -72,12 +71,7 @@ async fn the_gateway_forwards_typed_calls_and_repeats_them_with_the_same_key() {
     let asked = Arc::<Mutex<Vec<String>>>::default();
     let connections = Arc::new(AtomicUsize::new(0));
     tokio::spawn(stand_in(listener, Arc::clone(&asked), Arc::clone(&connections)));
-    let env = BTreeMap::from([("ORDER_SERVICE_URL".to_owned(), url)]);
-    let system = System::start_with(StackOptions {
-        service_env: BTreeMap::from([(Service::Gateway, env)]),
-        ..StackOptions::default()
-    })
-    .await;
+    let system = System::start_with_gateway_env(&[("ORDER_SERVICE_URL", &url)]).await;
 
     let id = OrderId::random();
     for path in [

@@ -9,7 +9,7 @@ use redis::AsyncCommands;
 use serde_json::json;
 use system_tests::{SOON, eventually};
 
-use super::support::{available_and_reserved, messages_about, put, shop};
+use super::support::shop;
 
 #[tokio::test]
 async fn incoming_stock_fills_backorders_in_arrival_order() {
@@ -38,7 +38,7 @@ async fn incoming_stock_fills_backorders_in_arrival_order() {
         assert_eq!(order.reason, None);
     }
     assert!(system.get("/inventory/p").await.json().get("line").is_none());
-    let kinds = messages_about(&system, "rich", waiting[3].id).await;
+    let kinds = system.messages_about("rich", waiting[3].id).await;
     let expected = ["on-its-way", "order-received", "out-of-stock", "stock-reserved"];
     assert_eq!(kinds, expected.into_iter().map(|kind| (kind, 1)).collect());
     system.assert_balanced(SOON).await;
@@ -55,7 +55,7 @@ async fn available_stock_goes_to_the_next_order_and_released_stock_to_backorders
     assert_eq!(lucky.status, OrderStatus::ToBeShipped);
     assert_eq!(system.cancel(&holder).await.status, StatusCode::OK);
     system.reaches(&patient, OrderStatus::ToBeShipped).await;
-    assert_eq!(available_and_reserved(&system, "q").await, (0, 5));
+    assert_eq!(system.available_and_reserved("q").await, (0, 5));
 
     system.restock("p", 2).await;
     let next = system.order(&["p", "p", "q"], "rich").await;
@@ -64,7 +64,7 @@ async fn available_stock_goes_to_the_next_order_and_released_stock_to_backorders
     system.reaches(&next, OrderStatus::ToBeShipped).await;
 
     // A failed payment releases the stock for the backorder.
-    put(&system, "/inventory/r", &json!({ "name": "R", "price": 1, "amount": 1 })).await;
+    system.define("/inventory/r", &json!({ "name": "R", "price": 1, "amount": 1 })).await;
     let (unpaid, heir) = tokio::join!(system.place(&["r"], "poor"), async {
         eventually("the other is first", SOON, async || {
             let product = system.get("/inventory/r").await.json();
@@ -84,7 +84,7 @@ async fn available_stock_goes_to_the_next_order_and_released_stock_to_backorders
 async fn backorders_of_many_products_are_filled_and_hold_up_no_cancellation() {
     const ORDERS: usize = 21;
     let system = shop().await;
-    put(&system, "/inventory/wanted", &json!({ "name": "Wanted", "price": 1, "amount": 1 })).await;
+    system.define("/inventory/wanted", &json!({ "name": "Wanted", "price": 1, "amount": 1 })).await;
     let id = |order: usize, other: usize| format!("{order}-{other}");
     for (order, other) in (0..ORDERS).flat_map(|order| (0..99).map(move |other| (order, other))) {
         let product = json!({ "id": id(order, other), "name": "Other", "price": 1, "amount": 100 });
@@ -114,7 +114,7 @@ async fn backorders_of_many_products_are_filled_and_hold_up_no_cancellation() {
     for order in &waiting {
         system.reaches(order, OrderStatus::ToBeShipped).await;
     }
-    assert_eq!(available_and_reserved(&system, "wanted").await, (0, ORDERS as u64));
+    assert_eq!(system.available_and_reserved("wanted").await, (0, ORDERS as u64));
     assert!(system.entries(topics::INVENTORY.dead_letters()).await.is_empty());
     system.assert_balanced(SOON).await;
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use stack::Service;
 use system_tests::{SOON, System, eventually, order_body};
 
-use super::support::{available_and_reserved, balance, keyed, messages_to, put, shop};
+use super::support::{keyed, shop};
 
 #[tokio::test]
 async fn products_and_accounts_are_defined_changed_and_listed() {
@@ -28,15 +28,15 @@ async fn products_and_accounts_are_defined_changed_and_listed() {
     assert_eq!(system.order(&["new"], "rich").await.order_total, Some(9));
     assert_eq!(system.get("/inventory/new").await.json()["price"], 9);
 
-    let before = balance(&system, "rich").await;
+    let before = system.balance("rich").await;
     let body = json!({ "name": "Richer", "email": "richer@example.com", "balance": 5 });
-    let account = put(&system, "/accounts/rich", &body).await;
+    let account = system.define("/accounts/rich", &body).await;
     assert_eq!(
         (account["email"].as_str(), &account["balance"]),
         (Some("richer@example.com"), &json!(before))
     );
     system.order(&["new"], "rich").await;
-    let last = messages_to(&system, "rich").await.pop().unwrap();
+    let last = system.messages_to("rich").await.pop().unwrap();
     assert!(last.body.starts_with("Dear Richer,"), "{}", last.body);
 
     let ids = |list: &Value| -> Vec<String> {
@@ -155,7 +155,7 @@ async fn invalid_definitions_and_amounts_name_their_field_and_change_nothing() {
         assert_eq!(problem["field"], field, "{path}: {problem}");
     }
     assert_eq!(
-        (available_and_reserved(&system, "q").await, balance(&system, "rich").await),
+        (system.available_and_reserved("q").await, system.balance("rich").await),
         ((5, 0), 1_000_000)
     );
 }
@@ -215,7 +215,7 @@ async fn a_repeated_definition_after_a_newer_one_gets_its_first_answer() {
     assert_eq!(published(&system).await, before);
     // The same holds for msg_service.
     system.order(&["one"], "one").await;
-    let last = messages_to(&system, "one").await.pop().unwrap();
+    let last = system.messages_to("one").await.pop().unwrap();
     assert!(last.body.starts_with("Dear Second,"), "{}", last.body);
     system.assert_balanced(SOON).await;
 }
@@ -231,18 +231,18 @@ async fn the_demo_data_is_loaded_once_for_each_key() {
     };
     assert_eq!(load("one").await, "");
     let body = json!({ "name": "Renamed", "price": 7 });
-    assert_eq!(put(&system, "/inventory/201", &body).await["name"], "Renamed");
+    assert_eq!(system.define("/inventory/201", &body).await["name"], "Renamed");
     system.restock("204", 5).await;
     system.top_up("101", 500).await;
     assert_eq!(load("one").await, "true");
     system.quiet(SOON).await;
     assert_eq!(system.get("/inventory/201").await.json()["name"], "Renamed");
-    assert_eq!(available_and_reserved(&system, "204").await, (8, 0));
-    assert_eq!(balance(&system, "101").await, 1_500);
+    assert_eq!(system.available_and_reserved("204").await, (8, 0));
+    assert_eq!(system.balance("101").await, 1_500);
     assert_eq!(load("another").await, "");
     assert_eq!(system.get("/inventory/201").await.json()["name"], "Denon Speakers");
     assert_eq!(
-        (available_and_reserved(&system, "204").await, balance(&system, "101").await),
+        (system.available_and_reserved("204").await, system.balance("101").await),
         ((3, 0), 1_000)
     );
     system.assert_balanced(SOON).await;

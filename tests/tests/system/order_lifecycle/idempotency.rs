@@ -7,7 +7,7 @@ use stack::{Service, StackOptions};
 use system_tests::{Ask, Client, SOON, System, order_body};
 use tokio::task::JoinSet;
 
-use super::support::{available_and_reserved, balance, define, shop};
+use super::support::{define, shop};
 
 /// Requests that change something.
 fn requests(order: &Order, unpaid: &Order, spare: &Order) -> Vec<(Method, String, Option<Value>)> {
@@ -88,7 +88,7 @@ async fn a_hundred_calls_with_one_key_have_one_effect_despite_kills() {
     let order = system.order(&["q"], "rich").await;
     let unpaid = system.order(&["q"], "poor").await;
     let spare = system.order(&["q"], "rich").await;
-    let before = balance(&system, "rich").await;
+    let before = system.balance("rich").await;
     for (number, (method, path, body)) in requests(&order, &unpaid, &spare).into_iter().enumerate()
     {
         let mut calls = JoinSet::new();
@@ -122,9 +122,9 @@ async fn a_hundred_calls_with_one_key_have_one_effect_despite_kills() {
         system.quiet(SOON).await;
     }
     // 5 at first and 3 restocked; reserved by the paid, the shipped and the new order.
-    assert_eq!(available_and_reserved(&system, "q").await, (5, 3));
-    assert_eq!(balance(&system, "poor").await, 49);
-    assert_eq!(balance(&system, "rich").await, before);
+    assert_eq!(system.available_and_reserved("q").await, (5, 3));
+    assert_eq!(system.balance("poor").await, 49);
+    assert_eq!(system.balance("rich").await, before);
     let paid = system.order_now(&unpaid).await;
     assert_eq!((paid.status, paid.attempt), (OrderStatus::ToBeShipped, 2));
     system.assert_balanced(SOON).await;

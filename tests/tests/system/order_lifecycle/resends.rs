@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use stack::{Service, StackOptions};
 use system_tests::{Entry, SOON, System, eventually};
 
-use super::support::{available_and_reserved, balance, define};
+use super::support::define;
 
 /// A system that resends orders without an answer after this time.
 async fn system_resending_after(after: Duration) -> System {
@@ -39,7 +39,7 @@ async fn delete_all(system: &System, stream: Stream) -> usize {
 #[tokio::test]
 async fn an_order_whose_event_was_lost_is_resent_and_finished() {
     let mut system = system_resending_after(Duration::from_millis(300)).await;
-    let before = balance(&system, "rich").await;
+    let before = system.balance("rich").await;
     for (service, stream) in
         [(Service::Inventory, streams::ORDER_CREATED), (Service::Account, streams::INVENTORY_CHECK)]
     {
@@ -59,7 +59,7 @@ async fn an_order_whose_event_was_lost_is_resent_and_finished() {
     }
     system.quiet(SOON).await;
     assert_eq!(
-        (balance(&system, "rich").await, available_and_reserved(&system, "q").await),
+        (system.balance("rich").await, system.available_and_reserved("q").await),
         (before - 2, (3, 2))
     );
     let report = system.audit(SOON).await;

@@ -2,13 +2,10 @@
 
 use common::contract::{messages::MessageKind, order::Order, order_status::OrderStatus};
 use http::{Method, StatusCode};
-use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
-use system_tests::{Answer, SOON, System};
+use system_tests::{Answer, SOON, System, info};
 
-use super::support::{
-    assert_conflict, available_and_reserved, balance, messages_about, messages_to, shop,
-};
+use super::support::{assert_conflict, shop};
 
 #[tokio::test]
 async fn an_unpaid_order_is_paid_once_after_a_top_up_and_two_concurrent_pays() {
@@ -16,7 +13,7 @@ async fn an_unpaid_order_is_paid_once_after_a_top_up_and_two_concurrent_pays() {
     let order = system.order(&["q", "q"], "poor").await;
     assert_eq!(order.status, OrderStatus::InsufficientFund);
     assert!(order.reason.as_ref().unwrap().contains('2'), "{order:?}");
-    assert_eq!(available_and_reserved(&system, "q").await, (5, 0));
+    assert_eq!(system.available_and_reserved("q").await, (5, 0));
     system.top_up("poor", 3).await;
     // The top-up alone does not start a new attempt.
     system.quiet(SOON).await;
@@ -30,7 +27,7 @@ async fn an_unpaid_order_is_paid_once_after_a_top_up_and_two_concurrent_pays() {
     let paid = system.reaches(&order, OrderStatus::ToBeShipped).await;
     assert_eq!((paid.attempt, paid.order_total), (2, Some(2)));
     assert_eq!(
-        (balance(&system, "poor").await, available_and_reserved(&system, "q").await),
+        (system.balance("poor").await, system.available_and_reserved("q").await),
         (1, (3, 2))
     );
 
@@ -44,8 +41,8 @@ async fn an_unpaid_order_is_paid_once_after_a_top_up_and_two_concurrent_pays() {
     system.reaches(&late, OrderStatus::OutOfStock).await;
     system.restock("q", 2).await;
     system.reaches(&late, OrderStatus::ToBeShipped).await;
-    assert_eq!(balance(&system, "poor").await, 8);
-    let kinds = messages_about(&system, "poor", late.id).await;
+    assert_eq!(system.balance("poor").await, 8);
+    let kinds = system.messages_about("poor", late.id).await;
     let expected = [
         ("insufficient-fund", 1),
         ("on-its-way", 1),
@@ -55,7 +52,7 @@ async fn an_unpaid_order_is_paid_once_after_a_top_up_and_two_concurrent_pays() {
         ("tried-again", 1),
     ];
     assert_eq!(kinds, expected.into());
-    let deposits = messages_to(&system, "poor").await;
+    let deposits = system.messages_to("poor").await;
     let deposits = deposits.iter().filter(|it| it.kind == MessageKind::ToppedUp);
     let bodies: Vec<&str> = deposits.map(|message| message.body.as_str()).collect();
     assert!(bodies.len() == 2 && bodies[1].contains("10"), "{bodies:?}");
@@ -65,7 +62,7 @@ async fn an_unpaid_order_is_paid_once_after_a_top_up_and_two_concurrent_pays() {
 #[tokio::test]
 async fn a_cancellation_releases_and_refunds_everything_until_shipment() {
     let system = shop().await;
-    let before = (balance(&system, "rich").await, available_and_reserved(&system, "q").await);
+    let before = (system.balance("rich").await, system.available_and_reserved("q").await);
     // Paid, unpaid, a backorder, and orders that are still under way when they are cancelled.
     let paid = system.order(&["q"], "rich").await;
     let unpaid = system.order(&["q"], "poor").await;
@@ -82,19 +79,16 @@ async fn a_cancellation_releases_and_refunds_everything_until_shipment() {
         assert_eq!(answer.parse::<Order>().status, OrderStatus::Cancelled);
     }
     system.quiet(SOON).await;
-    assert_eq!(
-        (balance(&system, "rich").await, available_and_reserved(&system, "q").await),
-        before
-    );
+    assert_eq!((system.balance("rich").await, system.available_and_reserved("q").await), before);
     assert!(system.get("/inventory/p").await.json().get("line").is_none());
     for order in &orders {
         assert_eq!(system.order_now(order).await.status, OrderStatus::Cancelled);
         assert_conflict(&system.cancel(order).await, "cancelled", &[]);
         assert_conflict(&system.step(order, "pay").await, "cancelled", &[]);
     }
-    let kinds = messages_about(&system, "rich", orders[0].id).await;
+    let kinds = system.messages_about("rich", orders[0].id).await;
     assert_eq!((kinds.get("cancelled"), kinds.get("refunded")), (Some(&1), Some(&1)));
-    let kinds = messages_about(&system, "poor", orders[1].id).await;
+    let kinds = system.messages_about("poor", orders[1].id).await;
     assert_eq!((kinds.get("cancelled"), kinds.get("refunded")), (Some(&1), None));
     system.assert_balanced(SOON).await;
 }
@@ -112,7 +106,7 @@ async fn orders_are_shipped_and_completed_step_by_step() {
     assert_eq!(done.status, OrderStatus::Completed);
     assert_conflict(&system.step(&order, "complete").await, "completed", &[]);
     assert_conflict(&system.cancel(&order).await, "completed", &[]);
-    let kinds = messages_about(&system, "rich", order.id).await;
+    let kinds = system.messages_about("rich", order.id).await;
     assert_eq!((kinds["shipped"], kinds["completed"]), (1, 1));
     let waiting = system.order(&["p"], "rich").await;
     assert_conflict(&system.step(&waiting, "ship").await, "out-of-stock", &["cancel"]);
@@ -131,13 +125,6 @@ async fn orders_are_shipped_and_completed_step_by_step() {
     system.assert_balanced(SOON).await;
 }
 
-/// The number of bytes sent to Redis so far.
-async fn input_bytes(redis: &mut MultiplexedConnection) -> u64 {
-    let stats: String = redis::cmd("INFO").arg("stats").query_async(redis).await.expect("stats");
-    let line = stats.lines().find_map(|line| line.strip_prefix("total_net_input_bytes:"));
-    line.expect("it is counted").trim().parse().expect("a number")
-}
-
 #[tokio::test]
 async fn the_hundredth_attempt_to_pay_costs_as_much_as_the_twentieth() {
     let system = shop().await;
@@ -147,7 +134,7 @@ async fn the_hundredth_attempt_to_pay_costs_as_much_as_the_twentieth() {
     let mut costs = Vec::new();
     let mut first = None;
     for _ in 0..6 {
-        let before = input_bytes(&mut redis).await;
+        let before = info(&mut redis, "stats", "total_net_input_bytes").await;
         for _ in 0..20 {
             let key = uuid::Uuid::new_v4().to_string();
             let answer = pay_with(&system, &unpaid, &key).await;
@@ -156,7 +143,7 @@ async fn the_hundredth_attempt_to_pay_costs_as_much_as_the_twentieth() {
             first.get_or_insert_with(|| (key, answer.json()));
         }
         system.quiet(SOON).await;
-        costs.push(input_bytes(&mut redis).await - before);
+        costs.push(info(&mut redis, "stats", "total_net_input_bytes").await - before);
     }
     // The costs differ somewhat, because the batches differ.
     assert!(costs.iter().all(|cost| *cost < 2 * costs[0]), "{costs:?}");
