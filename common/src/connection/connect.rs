@@ -92,7 +92,9 @@ impl Connecting<'_> {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(self.tls_error(error)),
             Err(_) => Err(self.insecure(
-                "it does not answer to TLS; if this is a port without TLS, its URL begins with redis://".to_owned(),
+                "it does not answer to TLS; if this is a port without TLS, its URL begins with \
+                 redis://"
+                    .to_owned(),
             )),
         }
     }
@@ -168,7 +170,8 @@ impl Connecting<'_> {
             // Plain Redis answers a TLS handshake with an error, or closes the connection.
             None if self.url.is_tls() && error.kind() == io::ErrorKind::UnexpectedEof => self
                 .insecure(
-                "it closed the connection during the TLS handshake; if this is a port without TLS, its URL begins with redis://"
+                "it closed the connection during the TLS handshake; if this is a port without \
+                 TLS, its URL begins with redis://"
                     .to_owned(),
             ),
             None => self.away(error),
@@ -204,13 +207,17 @@ impl Connecting<'_> {
                 "its certificate has expired; it needs a new one, or this machine's clock is wrong".to_owned()
             }
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                "its certificate is not valid yet; it needs another one, or this machine's clock is wrong".to_owned()
+                "its certificate is not valid yet; it needs another one, or this machine's clock \
+                 is wrong"
+                    .to_owned()
             }
             CertificateError::NotValidForName => {
                 "its certificate is for another host than the one in the URL".to_owned()
             }
             CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty() => {
-                "its certificate names no host; it needs one with the host in the URL as subjectAltName".to_owned()
+                "its certificate names no host; it needs one with the host in the URL as \
+                 subjectAltName"
+                    .to_owned()
             }
             CertificateError::NotValidForNameContext { presented, .. } => {
                 let names: Vec<String> = presented.iter().map(|name| plain_name(name)).collect();

@@ -16,5 +16,6 @@ mod recovery;
 mod scripts;
 mod submit;
 mod support;
+mod trimming;
 mod trouble;
 mod two_servers;

@@ -4,6 +4,8 @@
 //! choices. Times are counted in orders rather than in seconds.
 
 mod loyalty;
+mod original;
+mod trouble;
 
 use std::{
     collections::BTreeSet,
@@ -17,20 +19,15 @@ use std::{
 
 use common::contract::{
     ids::OrderId,
-    streams::{self, topics},
+    streams::{self},
 };
 use fastrand::Rng;
 use http::{Method, StatusCode};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
 use orderctl::audit::Report;
-use redis::aio::MultiplexedConnection;
 use serde_json::Value;
 use serde_json::json;
 use stack::{Database, Service, StackOptions};
-use system_tests::{Ask, Client, Entry, SOON, System, order_body, place_until_accepted, publish};
+use system_tests::{Ask, Client, SOON, System, order_body, place_until_accepted};
 use tokio::task::JoinSet;
 
 const ORDERS: usize = 2_000;
@@ -262,180 +259,6 @@ async fn books_stay_exact_when_every_service_is_killed_at_random() {
         let id = created.entity()["id"].as_str().unwrap().parse().unwrap();
         assert!(placed.contains(&id), "{id} was never accepted");
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn books_stay_exact_with_entries_of_an_original_order_service_and_kills() {
-    let seed = Seed::take();
-    let mut random = seed.random();
-    // In one Redis, our own order_service would cancel the orders that it does not know.
-    let mut system = System::start_alone(isolated_pairs()).await;
-    fill(&system).await;
-    let mut original = Original { redis: system.redis_of(topics::ORDER).await, last: (0, 0) };
-    let mut redis = system.redis_of(topics::INVENTORY).await;
-    let mut choices = random.fork();
-    let publisher = tokio::spawn(async move {
-        for _ in 0..ORDERS {
-            let (products, customer) = some_order(&mut choices);
-            original.publish(&products, customer).await;
-        }
-    });
-    let mut monkey = Monkey::new(random.fork());
-    monkey
-        .rage(&mut system, ORDERS, async || {
-            let check = redis::cmd("XLEN").arg(streams::INVENTORY_CHECK.key()).to_owned();
-            check.query_async(&mut redis).await.expect("a length")
-        })
-        .await;
-    publisher.await.expect("all are published");
-    for _ in 0..5 {
-        tokio::task::block_in_place(|| monkey.act(&mut system));
-    }
-    monkey.recover(&mut system);
-    assert!(monkey.kills > 20, "only {} kills", monkey.kills);
-
-    let report = assert_all_ended(&system).await;
-    assert_eq!((report.orders, report.foreign), (0, ORDERS), "{report}");
-    let checks = system.entries(streams::INVENTORY_CHECK).await;
-    let order = |it: &Entry| it.entity()["order_id"].to_string();
-    let orders: BTreeSet<_> = checks.iter().map(order).collect();
-    assert_eq!(orders.len(), ORDERS, "a stock check for each order");
-    // A filled backorder has two results.
-    let outcomes: BTreeSet<_> =
-        checks.iter().map(|it| (order(it), it.entity()["inventory"].to_string())).collect();
-    assert_eq!(outcomes.len(), checks.len(), "each outcome once");
-    let payable = checks.iter().filter(|it| it.entity()["inventory"] == "payment-required").count();
-    let wallets = system.entries(streams::ACCOUNT_WALLET).await;
-    let orders: BTreeSet<_> =
-        wallets.iter().map(|it| it.entity()["order_id"].to_string()).collect();
-    assert_eq!((wallets.len(), orders.len()), (payable, payable), "one payment for each of those");
-}
-
-/// Writes entries in the form of the original's order service: ids of seconds and microseconds, and only the
-/// fields and members of the original.
-struct Original {
-    redis: MultiplexedConnection,
-    last: (u64, u64),
-}
-
-impl Original {
-    async fn publish(&mut self, product_ids: &[&str], customer_id: &str) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-        let now = (now.as_secs(), u64::from(now.subsec_micros()));
-        self.last = now.max((self.last.0, self.last.1 + 1));
-        let (seconds, micros) = self.last;
-        let order = json!({
-            "id": uuid::Uuid::new_v4(), "product_ids": product_ids, "customer_id": customer_id,
-            "status": "pending",
-        });
-        let id = format!("{seconds}-{micros}");
-        publish(&mut self.redis, streams::ORDER_CREATED, &id, &order).await;
-    }
-}
-
-/// Disturbances by an operator, another program and a slow machine.
-struct Trouble {
-    random: Rng,
-    /// The expected dead letters.
-    poison: usize,
-    frozen: Option<usize>,
-    /// The number of disturbances of each kind.
-    made: [usize; 3],
-}
-
-impl Trouble {
-    async fn make(&mut self, system: &mut System, redis: &mut MultiplexedConnection) {
-        self.thaw(system);
-        let read = streams::ALL.into_iter().filter(|stream| !stream.readers().is_empty());
-        let stream = self.random.choice(read.collect::<Vec<_>>()).expect("some");
-        let kind = self.random.usize(0..3);
-        self.made[kind] += 1;
-        let command = match kind {
-            // Not an object, not JSON, or far too large.
-            0 => {
-                self.poison += stream.readers().len();
-                let large = "x".repeat(2_000_000);
-                let poison = self.random.choice(["[]", "{nope", &*large]).expect("some").to_owned();
-                let mut add = redis::cmd("XADD");
-                add.arg(stream.key()).arg("*").arg("entity").arg(poison);
-                add
-            }
-            // All entries that the service has read are delivered again.
-            1 => {
-                let reader = self.random.choice(stream.readers()).expect("some");
-                let mut back = redis::cmd("XGROUP");
-                back.arg("SETID").arg(stream.key()).arg(reader.service()).arg("0");
-                back
-            }
-            // An instance is stopped with pending entries.
-            _ => {
-                let victim = self.random.usize(0..system.stack.instances().len());
-                self.signal(system, victim, Signal::SIGSTOP);
-                self.frozen = Some(victim);
-                redis::cmd("PING")
-            }
-        };
-        let done: redis::RedisResult<redis::Value> = command.query_async(redis).await;
-        done.unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    }
-
-    fn thaw(&mut self, system: &System) {
-        if let Some(victim) = self.frozen.take() {
-            self.signal(system, victim, Signal::SIGCONT);
-        }
-    }
-
-    fn signal(&self, system: &System, victim: usize, signal: Signal) {
-        let pid = system.stack.instances()[victim].process.pid();
-        // The process may have been killed in the meantime.
-        let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn books_stay_exact_with_poison_repeated_deliveries_freezes_and_kills() {
-    const ORDERS: usize = 800;
-    let seed = Seed::take();
-    let mut random = seed.random();
-    let env = [("CLAIM_IDLE_MS".to_owned(), "2000".to_owned())].into();
-    let mut system = System::start_alone(StackOptions { env, ..pairs() }).await;
-    fill(&system).await;
-    let mut redis = system.redis().await;
-    let load = Load::start(&system, &mut random, ORDERS);
-    let mut monkey = Monkey::new(random.fork());
-    let mut trouble = Trouble { random: random.fork(), poison: 0, frozen: None, made: [0; 3] };
-    let deadline = Instant::now() + TIMEOUT;
-    let mut moment = 0;
-    while moment < ORDERS {
-        trouble.make(&mut system, &mut redis).await;
-        if random.u8(0..3) == 0 {
-            trouble.thaw(&system);
-            tokio::task::block_in_place(|| monkey.act(&mut system));
-        }
-        moment = (moment + random.usize(5..40)).min(ORDERS);
-        let frozen = Instant::now();
-        while load.accepted() < moment {
-            assert!(Instant::now() < deadline, "stuck at {} of {ORDERS}", load.accepted());
-            // The other instance may be stopped.
-            if frozen.elapsed() > Duration::from_secs(1) {
-                trouble.thaw(&system);
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    }
-    trouble.thaw(&system);
-    tokio::task::block_in_place(|| monkey.recover(&mut system));
-    let placed = load.finish().await;
-    assert!(trouble.made.iter().all(|made| *made > 3), "{:?}", trouble.made);
-
-    let report = system.audit(TIMEOUT).await;
-    // The auditor also reads the entries that only msg_service reads, and reports them as unreadable.
-    let is_poison = |finding: &&String| finding.starts_with("cannot be read: entry ");
-    let others: Vec<_> = report.findings.iter().filter(|it| !is_poison(it)).collect();
-    assert!(others.is_empty() && report.is_quiet(), "{report}");
-    assert_eq!((report.orders, report.unfinished), (placed.len(), 0), "{report}");
-    let dead: usize = report.dead_letters.values().sum();
-    assert_eq!(dead, trouble.poison, "each reader has each poison once: {report}");
 }
 
 /// The number of orders with whole lives.
