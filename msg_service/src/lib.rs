@@ -33,7 +33,13 @@ pub struct Config {
     #[arg(long, env, default_value = "127.0.0.1:9104")]
     ops_addr: SocketAddr,
     /// Whether delivered messages contain full e-mail addresses, on standard output: true or false
-    #[arg(long, env, default_value = "false", value_parser = clap::value_parser!(bool), action = clap::ArgAction::Set)]
+    #[arg(
+        long,
+        env,
+        default_value = "false",
+        value_parser = clap::value_parser!(bool),
+        action = clap::ArgAction::Set
+    )]
     whole_addresses: bool,
     #[command(flatten)]
     common: CommonConfig,

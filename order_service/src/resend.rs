@@ -231,7 +231,8 @@ impl ResendTask {
                     let (status, missing) = (order.status.name(), &order.unconfirmed);
                     warn!(
                         subject.id = %id,
-                        "{status} is not confirmed after {CONFIRMATION_RESENDS_MAX} resends ({missing:?}): giving up"
+                        "{status} is not confirmed after {CONFIRMATION_RESENDS_MAX} resends \
+                         ({missing:?}): giving up"
                     );
                 }
                 debug!(subject.id = %id, "overdue order: {asked:?}");

@@ -170,10 +170,10 @@ impl Connecting<'_> {
             // Plain Redis answers a TLS handshake with an error, or closes the connection.
             None if self.url.is_tls() && error.kind() == io::ErrorKind::UnexpectedEof => self
                 .insecure(
-                "it closed the connection during the TLS handshake; if this is a port without \
+                    "it closed the connection during the TLS handshake; if this is a port without \
                  TLS, its URL begins with redis://"
-                    .to_owned(),
-            ),
+                        .to_owned(),
+                ),
             None => self.away(error),
         }
     }
@@ -227,14 +227,14 @@ impl Connecting<'_> {
             // The library reports these errors as text only.
             CertificateError::Other(other) => match other.to_string().as_str() {
                 "CaUsedAsEndEntity" => {
-                    "its certificate is one of an authority, as a self-signed one often is, and not one of a server; \
-                     sign one for the server with it (basicConstraints CA:FALSE) and name the authority's in \
-                     REDIS_TLS_CA"
+                    "its certificate is one of an authority, as a self-signed one often is, and \
+                     not one of a server; sign one for the server with it (basicConstraints \
+                     CA:FALSE) and name the authority's in REDIS_TLS_CA"
                         .to_owned()
                 }
                 "UnsupportedCertVersion" => {
-                    "its certificate is of an old version of X.509; it needs one of version 3, with the host in the \
-                     URL as subjectAltName (openssl x509 -req makes one with -extfile)"
+                    "its certificate is of an old version of X.509; it needs one of version 3, \
+                     with the host in the URL as subjectAltName (openssl x509 -req makes one with -extfile)"
                         .to_owned()
                 }
                 other => format!("its certificate cannot be accepted: {other}"),

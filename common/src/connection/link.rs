@@ -58,8 +58,8 @@ impl Exchange {
     /// Whether the exchange failed because a connection that was open at its start was closed
     /// meanwhile.
     pub(super) fn was_closed(&self, begun: Instant, error: &ConnectionError) -> bool {
-        let is_closed = |error: &ConnectionError| matches!(error, ConnectionError::Away { source, .. } if source.is_io_error() && !source.is_timeout());
-        self.connection.opened < begun && is_closed(error)
+        let ConnectionError::Away { source, .. } = error else { return false };
+        self.connection.opened < begun && source.is_io_error() && !source.is_timeout()
     }
 
     /// Sends the commands in one write, preceded by a query for the server's role if that is due.
@@ -262,8 +262,8 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// [`ConnectionError::NotServing`] for a replica, [`ConnectionError::Unsuitable`] for a server that must not be
-    /// used; otherwise as [`Link::ask`].
+    /// [`ConnectionError::NotServing`] for a replica, [`ConnectionError::Unsuitable`] for a server
+    /// that must not be used; otherwise as [`Link::ask`].
     pub async fn check_server(&mut self) -> Result<MemoryFacts, ConnectionError> {
         let text = info_text(self.ask("INFO", redis::cmd("INFO")).await?);
         if let Some(opened) = self.connection.as_ref().map(|it| it.opened) {

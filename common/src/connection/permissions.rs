@@ -221,9 +221,9 @@ mod tests {
         assert_eq!(
             text,
             "its user order lacks permissions: XREADGROUP on events:{inventory}_check \
-             events:{account}_wallet, XGROUP CREATE on events:{inventory}_check, INFO; add to the user's ACL: \
-             (~events:{inventory}_check ~events:{account}_wallet +xreadgroup) (~events:{inventory}_check \
-             +xgroup|create) +info; docs/redis-security.md says more"
+             events:{account}_wallet, XGROUP CREATE on events:{inventory}_check, INFO; add to the \
+             user's ACL: (~events:{inventory}_check ~events:{account}_wallet +xreadgroup) \
+             (~events:{inventory}_check +xgroup|create) +info; docs/redis-security.md says more"
         );
         let many: Vec<&Permission> = read.iter().collect();
         assert!(

@@ -56,10 +56,10 @@ mod tests {
             "-READONLY You can't write against a read only replica.",
             // Within a script: 7.0 and Valkey, 6.2 by redis.call, 6.2 by redis.pcall.
             "-READONLY You can't write against a read only replica. script: 5ab1c2, on @user_script:1.",
-            "-ERR Error running script (call to f_5ab1c2): @user_script:98: -READONLY You can't write against a \
-             read only replica.",
-            "-ERR Error running script (call to f_5ab1c2): @user_script:98: @user_script: 98: -READONLY You can't \
-             write against a read only replica.",
+            "-ERR Error running script (call to f_5ab1c2): @user_script:98: -READONLY You can't write \
+             against a read only replica.",
+            "-ERR Error running script (call to f_5ab1c2): @user_script:98: @user_script: 98: -READONLY \
+             You can't write against a read only replica.",
             "-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
             "-LOADING Redis is loading the dataset in memory",
             "-NOAUTH Authentication required.",
@@ -85,7 +85,8 @@ mod tests {
             "-BUSY Redis is busy running a script.",
             "-NOSCRIPT No matching script.",
             "-ERR unknown command 'READONLY', with args beginning with: 'NOAUTH'",
-            "-ERR Error running script (call to f_5ab1c2): @user_script:9: user_script:9: attempt to index a nil value",
+            "-ERR Error running script (call to f_5ab1c2): @user_script:9: user_script:9: attempt to \
+             index a nil value",
             "+READONLY",
         ] {
             assert!(!has_refusal_by_server(&[answer(line)]), "{line}");

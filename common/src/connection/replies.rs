@@ -38,8 +38,8 @@ pub(super) fn accept(
             ))
         }
         "NOAUTH" => denied(
-            "it requires a user name and a password: the name belongs in the URL (redis://name@host:6379), the \
-             password into REDIS_PASSWORD or REDIS_PASSWORD_FILE"
+            "it requires a user name and a password: the name belongs in the URL \
+             (redis://name@host:6379), the password into REDIS_PASSWORD or REDIS_PASSWORD_FILE"
                 .to_owned(),
         ),
         _ => {

@@ -137,8 +137,8 @@ fn tell_unchecked(link: &Link, answer: Value) {
     warn!(
         user = link.user(),
         reason,
-        "the permissions at the Redis at {} cannot be checked; a missing one is reported on use (the check takes \
-         Redis 7.0 and +acl|whoami +acl|dryrun)",
+        "the permissions at the Redis at {} cannot be checked; a missing one is reported on use (the \
+         check takes Redis 7.0 and +acl|whoami +acl|dryrun)",
         link.address()
     );
 }

@@ -75,8 +75,8 @@ impl RedisUrl {
             let password = access.password.as_ref().ok_or_else(|| {
                 let user = self.user();
                 let reason = format!(
-                    "the URL of the Redis at {self} has the user name {user} and no password: give it here or in \
-                     REDIS_PASSWORD_FILE"
+                    "the URL of the Redis at {self} has the user name {user} and no password: \
+                     give it here or in REDIS_PASSWORD_FILE"
                 );
                 ConfigError::of("REDIS_PASSWORD", reason)
             })?;

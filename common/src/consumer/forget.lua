@@ -1,5 +1,5 @@
--- Removes inactive consumers without pending entries from all groups of a stream. The check and the removal are
--- one step, because the removal of a consumer also drops its pending entries.
+-- Removes inactive consumers without pending entries from all groups of a stream. The check and the
+-- removal are one step, because the removal of a consumer also drops its pending entries.
 -- KEYS  1     the stream
 -- ARGV  idle  in milliseconds
 -- Reply: the number removed.

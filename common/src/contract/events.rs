@@ -103,7 +103,10 @@ impl Event for OrderCreated {
 }
 
 macro_rules! order_events {
-    ($($(#[$doc:meta])* $name:ident on $stream:ident { $($(#[$rest:meta])* $member:ident: $kind:ty)? })*) => {$(
+    ($(
+        $(#[$doc:meta])*
+        $name:ident on $stream:ident { $($(#[$rest:meta])* $member:ident: $kind:ty)? }
+    )*) => {$(
         $(#[$doc])*
         #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
         pub struct $name {

@@ -6,7 +6,8 @@
 --       lease    how long a lease lasts, in milliseconds
 --       key..    the contested entities
 --
--- Reply: 1 if the caller holds the lease now, 0 if it has to wait: BLPOP on the list returns when its turn comes.
+-- Reply: 1 if the caller holds the lease now, 0 if it has to wait: BLPOP on the list returns when its
+--        turn comes.
 
 local instance, ttl = ARGV[1], ARGV[2]
 local found = redis.pcall('GET', KEYS[1])

@@ -38,10 +38,11 @@
 -- Error FENCED: the store has another identity; nothing was written.
 --
 -- The lease ends starvation: a batch that takes long to decide would lose to quick ones for ever. An
--- instance that lost takes it (acquire_lease.lua), and until it has committed, or the lease has run out, other
--- instances' groups with the same entities are deferred. Instances queue for it, first come, first served.
--- Its value is JSON, [[instance, entity, ..], ..]: the holder, then those that wait. A commit of the holder
--- passes it on and wakes the next. Correctness depends on the versions alone.
+-- instance that lost takes it (acquire_lease.lua), and until it has committed, or the lease has run
+-- out, other instances' groups with the same entities are deferred. Instances queue for it, first
+-- come, first served. Its value is JSON, [[instance, entity, ..], ..]: the holder, then those that
+-- wait. A commit of the holder passes it on and wakes the next. Correctness depends on the versions
+-- alone.
 
 local call, sub, tonumber = redis.call, string.sub, tonumber
 local groups, entities = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -80,8 +81,9 @@ for position = first_stream, first_list - 1 do
       if about[at] == 'last-generated-id' then
         local sequence = string.match(about[at + 1], '^18446744073709551615%-(%d+)$')
         if sequence and #sequence == 20 and sequence > '18446744073709000000' then
-          refused[position] = 'EXHAUSTED ' .. KEYS[position] .. ' has had the last id that a stream can have; '
-            .. 'delete that entry and set the last id back (XSETID), or rename the stream'
+          refused[position] = 'EXHAUSTED ' .. KEYS[position]
+            .. ' has had the last id that a stream can have; delete that entry and set the last id '
+            .. 'back (XSETID), or rename the stream'
         end
         break
       end

@@ -199,8 +199,8 @@ fn address() -> Object {
     ObjectBuilder::new()
         .schema_type(Type::String)
         .description(Some(
-            "The e-mail address for messages, at most 200 characters: one `@` with text on both sides, no blanks \
-             and no invisible characters.",
+            "The e-mail address for messages, at most 200 characters: one `@` with text on both \
+             sides, no blanks and no invisible characters.",
         ))
         .max_length(Some(TEXT_LIMIT))
         .pattern(Some(format!("^[^@{unseen}]+@[^@{unseen}]+$")))

@@ -98,7 +98,8 @@ impl AuthConfig {
         };
         if texts.is_empty() || !texts.iter().all(fits) {
             let reason = format!(
-                "a secret is {SECRET_LENGTH} to {SECRET_LIMIT} printable ASCII characters without spaces and commas"
+                "a secret is {SECRET_LENGTH} to {SECRET_LIMIT} printable ASCII characters without \
+                 spaces and commas"
             );
             return Err(ConfigError::of(variable, reason));
         }

@@ -48,7 +48,12 @@ pub struct CommonConfig {
     #[arg(long, env, default_value = "info", value_parser = log_filter)]
     pub log_level: String,
     /// Milliseconds after which entries that another instance left pending are taken over
-    #[arg(long, env, default_value = "15000", value_parser = clap::value_parser!(u64).range(1_000..=3_600_000))]
+    #[arg(
+        long,
+        env,
+        default_value = "15000",
+        value_parser = clap::value_parser!(u64).range(1_000..=3_600_000)
+    )]
     pub claim_idle_ms: u64,
     /// The number of entries that each stream keeps after all its groups have acknowledged them
     #[arg(long, env, default_value_t = Retention::default().entries)]

@@ -329,7 +329,10 @@ fn an_order_in_two_queues_is_filled_where_it_is_due_last() {
         assert_eq!(warehouse.state(3), ReservationState::Waiting, "2 is before it");
         let mut due = warehouse.due_inputs();
         while !due.is_empty() {
-            let is_first = |input: &Input| matches!(input, Input::FillBackorders(event) if event.product_id.as_str() == first);
+            let is_first = |input: &Input| match input {
+                Input::FillBackorders(event) => event.product_id.as_str() == first,
+                _ => false,
+            };
             let next = due.iter().position(is_first).unwrap_or(0);
             let next = due.remove(next);
             warehouse.when(&next);

@@ -90,7 +90,8 @@ async fn no_page_scrolls_sideways_on_a_phone() {
         tab.open("/flow").await;
         tab.sees_text(".scroll-hint", "scroll sideways").await;
         let lines = "return [...document.querySelectorAll('.flow-summary .mono')] \
-            .every((it) => it.getClientRects().length === 1 && it.scrollWidth <= it.parentElement.clientWidth)";
+            .every((it) => it.getClientRects().length === 1 \
+                && it.scrollWidth <= it.parentElement.clientWidth)";
         assert_eq!(tab.run(lines).await, true);
         tab.look(1280, 800, false).await;
         let bottom = "return document.querySelector('#flow-picture').getBoundingClientRect().bottom";

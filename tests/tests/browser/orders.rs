@@ -92,7 +92,8 @@ async fn the_page_of_an_order_shows_its_history_and_its_buttons() {
         let order = visit.system.order(&["201", "205"], "101").await;
         tab.open_live(&format!("/order/{}", order.id)).await;
         tab.sees_text("#order-status", "Insufficient funds").await;
-        tab.sees_text("#next", "The order costs 1,100, the balance is 1,000: 100 are missing").await;
+        tab.sees_text("#next", "The order costs 1,100, the balance is 1,000: 100 are missing")
+            .await;
         tab.sees_text("#messages", "Anthony").await;
 
         tab.click("#next [data-top-up]").await;
@@ -103,10 +104,17 @@ async fn the_page_of_an_order_shows_its_history_and_its_buttons() {
         tab.sees_text("#order-status", "Shipped").await;
         tab.click("#next [data-action='complete']").await;
         tab.sees_text("#order-status", "Completed").await;
-        let steps = "return [...document.querySelectorAll('#story [data-step]')].map((it) => it.dataset.step)";
+        let steps = "return [...document.querySelectorAll('#story [data-step]')] \
+            .map((it) => it.dataset.step)";
         let expected = json!([
-            "pending", "payment-required", "insufficient-fund",
-            "pending", "payment-required", "to-be-shipped", "shipped", "completed",
+            "pending",
+            "payment-required",
+            "insufficient-fund",
+            "pending",
+            "payment-required",
+            "to-be-shipped",
+            "shipped",
+            "completed",
         ]);
         assert_eq!(tab.run(steps).await, expected);
         assert_eq!(tab.texts("#next button").await, Vec::<String>::new());

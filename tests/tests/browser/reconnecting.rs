@@ -58,8 +58,9 @@ async fn a_page_reopens_its_stream_after_a_refusal() {
         tab.sees_text("#live-news", "The server cannot be reached.").await;
         system.stack.redis().expect("a Redis").restart().expect("it starts");
         tab.is_live().await;
-        tab.sees("nothing is wrong any more", "return document.querySelector('#live-news').textContent !== 'The server cannot be reached.'")
-            .await;
+        let no_error = "return document.querySelector('#live-news').textContent \
+            !== 'The server cannot be reached.'";
+        tab.sees("nothing is wrong any more", no_error).await;
         system.wait_ready().await;
         tab.click("[data-guide='201 204']").await;
         tab.sees("the new status", &statuses(&["to-be-shipped"])).await;

@@ -1,7 +1,7 @@
 //! The operator's command line.
 //!
-//! Owns nothing; reads all topics. `audit` checks that all data agree, `load` places many orders and measures,
-//! `token` signs tokens with a local key.
+//! Owns nothing; reads all topics. `audit` checks that all data agree, `load` places many orders and
+//! measures, `token` signs tokens with a local key.
 
 pub mod audit;
 pub mod load;

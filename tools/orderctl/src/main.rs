@@ -44,7 +44,8 @@ enum Command {
         /// Validity in days
         #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3_650))]
         days: u32,
-        /// Another DNS name or IP address of the server besides those of this machine and of docker-compose.yml; repeat
+        /// Another DNS name or IP address of the server besides those of this machine and of
+        /// docker-compose.yml; repeat
         #[arg(long = "name", value_name = "HOST")]
         names: Vec<String>,
         /// Let containers read the keys: mode 0644, in a directory that only you may enter

@@ -76,8 +76,8 @@ fn key_of_stack(stack: &Path) -> anyhow::Result<TokenKey> {
     let path = token_key::key_path(stack);
     anyhow::ensure!(
         path.exists(),
-        "there is no {}: start `cargo stack --auth`, which makes it, name the directory of one with --stack, or a key \
-         of your own with --key",
+        "there is no {}: start `cargo stack --auth`, which makes it, name the directory of one with \
+         --stack, or a key of your own with --key",
         path.display()
     );
     Ok(TokenKey::read(&path)?)

@@ -1,9 +1,10 @@
 //! Ends an append-only file before a transaction that a crash cut off.
 //!
 //! Redis writes what a script has changed between `MULTI` and `EXEC`. If a crash cuts the file off in the
-//! middle of a command between them, Redis (seen: 6.2.5, 7.0.15, 8.2.3) removes that command only, and keeps the
-//! commands before it. After the next start they are executed together with the next transaction, although
-//! they were not there in between. Valkey 9.1.2 removes them all: <https://github.com/valkey-io/valkey/pull/4342>.
+//! middle of a command between them, Redis (seen: 6.2.5, 7.0.15, 8.2.3) removes that command only, and keeps
+//! the commands before it. After the next start they are executed together with the next transaction,
+//! although they were not there in between. Valkey 9.1.2 removes them all:
+//! <https://github.com/valkey-io/valkey/pull/4342>.
 
 use std::{
     fs::{self, OpenOptions},
@@ -42,8 +43,8 @@ fn newest(dir: &Path) -> io::Result<Option<PathBuf>> {
     Ok(found.map(|(_, path)| path))
 }
 
-/// The bytes up to the end of the last command that is complete and in no incomplete transaction. All of them,
-/// if something is not of the expected form: that is for Redis to judge.
+/// The bytes up to the end of the last command that is complete and in no incomplete transaction. All of
+/// them, if something is not of the expected form: that is for Redis to judge.
 fn complete_length(content: &[u8]) -> usize {
     let (mut position, mut before_multi) = (0, None);
     while position < content.len() {

@@ -1,5 +1,6 @@
-# Installs the Debian packages named as arguments without starting or enabling the system service that comes with
-# redis-server: a service on port 6379 that nobody asked for is none of our business. Run by provision.rs as root.
+# Installs the Debian packages named as arguments without starting or enabling the system service that comes
+# with redis-server: a service on port 6379 that nobody asked for is none of our business. Run by provision.rs
+# as root.
 set -eu
 policy=/usr/sbin/policy-rc.d
 saved=$policy.before-redis

@@ -94,10 +94,23 @@ struct Cli {
     #[arg(long)]
     auth: bool,
     /// Use this Redis instead of a private one
-    #[arg(long, env = "REDIS_URL", hide_env_values = true, value_name = "URL", conflicts_with_all = ["fresh", "appendfsync", "maxmemory", "isolated", "acl", "tls", "secure"])]
+    #[arg(
+        long,
+        env = "REDIS_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        conflicts_with_all =
+            ["fresh", "appendfsync", "maxmemory", "isolated", "acl", "tls", "secure"]
+    )]
     redis_url: Option<String>,
     /// Publish the demo data if there is none
-    #[arg(long, env = "SEED_DEMO_DATA", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    #[arg(
+        long,
+        env = "SEED_DEMO_DATA",
+        default_value_t = true,
+        action = clap::ArgAction::Set,
+        value_name = "BOOL"
+    )]
     seed_demo_data: bool,
 }
 
@@ -135,8 +148,9 @@ fn parse() -> Result<Cli, clap::Error> {
     match &cli.redis_url {
         Some(url) if is_flag && has_password(url) => Err(Cli::command().error(
             ErrorKind::ValueValidation,
-            "no URL with a password is taken from --redis-url: a flag can be read by every user of this machine; set the \
-             variable REDIS_URL, or leave the password out and name its file in REDIS_PASSWORD_FILE",
+            "no URL with a password is taken from --redis-url: a flag can be read by every user of this \
+             machine; set the variable REDIS_URL, or leave the password out and name its file in \
+             REDIS_PASSWORD_FILE",
         )),
         _ => Ok(cli),
     }

@@ -124,7 +124,8 @@ fn instances_find_redis_and_each_other_and_end_before_redis() {
     stack.wait_ready(SOON).expect("ready");
 
     let names: Vec<_> = stack.instances().iter().map(|it| it.name().to_owned()).collect();
-    let expected = "gateway_api-1 gateway_api-2 order_service-1 order_service-2 inventory_service-1 account_service-1";
+    let expected = "gateway_api-1 gateway_api-2 order_service-1 order_service-2 inventory_service-1 \
+                    account_service-1";
     assert_eq!(names.join(" "), expected);
     let redis = format!("REDIS_URL={}\n", stack.redis_url());
     let orders: Vec<_> = stack

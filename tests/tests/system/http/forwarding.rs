@@ -18,7 +18,8 @@ use tokio::{
 
 use super::support::JSON;
 
-/// A stand-in for order_service: records its requests, breaks off the first POST and answers 404 to all others.
+/// A stand-in for order_service: records its requests, breaks off the first POST and answers 404 to all
+/// others.
 async fn stand_in(
     listener: TcpListener,
     asked: Arc<Mutex<Vec<String>>>,

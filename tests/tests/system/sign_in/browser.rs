@@ -11,7 +11,8 @@ use system_tests::{Answer, Client, request, signing_in::PASSWORD};
 #[derive(Default)]
 pub(super) struct Browser {
     pub(super) client: Client,
-    /// The cookies by the port of their server; real browsers share them between ports, without an effect here.
+    /// The cookies by the port of their server; real browsers share them between ports, without an effect
+    /// here.
     pub(super) cookies: BTreeMap<String, BTreeMap<String, String>>,
 }
 
@@ -57,10 +58,8 @@ impl Browser {
             "openid orders:write orders:read report:read customers:write inventory:write admin";
         let body = json!({ "scope": scope }).to_string();
         let grant = format!("{base}/api/auth/grant/orders-web/");
-        let answer = self.send(Method::PUT, &grant, &json, body).await;
-        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
-        let answer = self.get(&format!("{place}&g_continue")).await;
-        assert_eq!(answer.status, StatusCode::FOUND, "{}", answer.text());
+        self.send(Method::PUT, &grant, &json, body).await.with_status(StatusCode::OK);
+        let answer = self.get(&format!("{place}&g_continue")).await.with_status(StatusCode::FOUND);
         answer.header("location").to_owned()
     }
 }
