@@ -201,7 +201,15 @@ impl Answer {
         self.parse()
     }
 
+    /// The answer, which must have this status.
+    #[track_caller]
+    pub fn with_status(self, status: StatusCode) -> Self {
+        assert_eq!(self.status, status, "{}", self.text());
+        self
+    }
+
     /// Asserts that the request was refused for a while, with a problem whose detail contains these parts.
+    #[track_caller]
     pub fn assert_unavailable(&self, parts: &[&str]) {
         let problem = self.json();
         assert_eq!(self.status, StatusCode::SERVICE_UNAVAILABLE, "{problem}");

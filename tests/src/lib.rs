@@ -1,9 +1,9 @@
 //! Support for the tests of the whole system.
 //!
 //! Owns: [`System`], a private Redis, or one for each topic, with any number of instances of the five debug
-//! binaries; [`client`], an HTTP client; [`streams`], access to its streams; [`events`], a client of its event
-//! streams; [`Load`], clients that place orders continuously; [`signing_in`], a system with an OpenID provider; [`eventually`], for waiting on conditions.
-//! All processes that a test starts end with it.
+//! binaries; [`client`], an HTTP client; [`streams`], access to its streams; [`events`], a client of its
+//! event streams; [`Load`], clients that place orders continuously; [`signing_in`], a system with an OpenID
+//! provider; [`eventually`], for waiting on conditions. All processes that a test starts end with it.
 
 pub mod client;
 pub mod events;
@@ -19,7 +19,7 @@ pub use self::{
     client::{Answer, Ask, Client, order_body, place_until_accepted, request, unread},
     load::Load,
     process::{env, signal},
-    streams::{Entry, calls, command, database, info, publish},
+    streams::{Entry, calls, command, database, info, publish, run},
     system::{System, is_final},
 };
 
@@ -48,4 +48,17 @@ pub async fn eventually<T>(
         }
         pause = (pause * 2).min(Duration::from_millis(50));
     }
+}
+
+/// Waits until a log contains a text.
+///
+/// # Panics
+///
+/// It did not in time; the message contains the log.
+pub async fn logged(text: &str, mut log: impl FnMut() -> String) {
+    eventually(&format!("{text:?} in the log"), SOON, async || {
+        let log = log();
+        if log.contains(text) { Ok(()) } else { Err(log) }
+    })
+    .await;
 }

@@ -6,7 +6,7 @@ use common::{
     contract::streams::topics,
     schema::stream::{ENTITY, EVENT_ID, Stream, Topic},
 };
-use redis::aio::MultiplexedConnection;
+use redis::{FromRedisValue, aio::MultiplexedConnection};
 use serde_json::Value;
 use stack::Database;
 
@@ -23,6 +23,13 @@ pub async fn info(redis: &mut MultiplexedConnection, section: &str, field: &str)
     let info: String = redis::cmd("INFO").arg(section).query_async(redis).await.expect("INFO");
     let found = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
     found.expect("a field").trim().parse().expect("a number")
+}
+
+/// Runs a command of these words, which must succeed.
+pub async fn run<T: FromRedisValue>(redis: &mut MultiplexedConnection, words: &[&str]) -> T {
+    let mut command = redis::cmd(words[0]);
+    command.arg(&words[1..]);
+    command.query_async(redis).await.unwrap_or_else(|error| panic!("{words:?}: {error}"))
 }
 
 /// A command of Redis from a line, its words separated by blanks.

@@ -34,7 +34,7 @@ use crate::{
     client::{Answer, Ask, Client, order_body},
     eventually,
     process::env,
-    streams::{Entry, publish},
+    streams::{Entry, publish, run},
 };
 
 /// Limits the number of concurrent systems: each is six processes or more.
@@ -248,10 +248,25 @@ impl System {
         orders
     }
 
+    /// The guide's orders, of which one is rejected, and all further requests that change something: the
+    /// unpaid order is paid, the backorder filled and cancelled, and the first order completed.
+    pub async fn guide_orders_to_the_end(&self) {
+        let [paid, dear, many] = self.guide_orders().await;
+        assert_eq!(self.order(&["999"], "101").await.status, OrderStatus::Rejected);
+        self.top_up("101", 20_000).await;
+        self.step(&dear, "pay").await.with_status(StatusCode::OK);
+        self.reaches(&dear, OrderStatus::ToBeShipped).await;
+        self.restock("201", 9).await;
+        self.reaches(&many, OrderStatus::ToBeShipped).await;
+        self.cancel(&many).await.with_status(StatusCode::OK);
+        for step in ["ship", "complete"] {
+            self.step(&paid, step).await.with_status(StatusCode::OK);
+        }
+    }
+
     /// The report.
     pub async fn report(&self) -> Value {
-        let answer = self.get("/report").await;
-        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+        let answer = self.get("/report").await.with_status(StatusCode::OK);
         answer.json()
     }
 
@@ -298,7 +313,7 @@ impl System {
         self.get(&format!("/accounts/{customer}")).await.parse::<Account>().balance
     }
 
-    /// The messages to a customer, the oldest first.
+    /// The messages to a customer as soon as no event is in flight, the oldest first.
     pub async fn messages_to(&self, customer: &str) -> Vec<MessageSent> {
         self.quiet(SOON).await;
         let path = format!("/customers/{customer}/messages?limit=1000");
@@ -309,7 +324,7 @@ impl System {
         messages
     }
 
-    /// The number of messages of each kind to a customer about an order.
+    /// The number of messages of each kind to a customer about an order, as soon as no event is in flight.
     pub async fn messages_about(
         &self,
         customer: &str,
@@ -328,16 +343,14 @@ impl System {
     pub async fn restock(&self, product: &str, amount: u64) {
         let body = json!({ "amount": amount });
         let path = format!("/inventory/{product}/restock");
-        let answer = self.ask(Method::POST, &path, Some(&body)).await;
-        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+        self.ask(Method::POST, &path, Some(&body)).await.with_status(StatusCode::OK);
     }
 
     /// Tops up an account.
     pub async fn top_up(&self, customer: &str, amount: u64) {
         let body = json!({ "amount": amount });
         let path = format!("/accounts/{customer}/top-up");
-        let answer = self.ask(Method::POST, &path, Some(&body)).await;
-        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+        self.ask(Method::POST, &path, Some(&body)).await.with_status(StatusCode::OK);
     }
 
     /// Requests an order's next step: `pay`, `ship`, `complete`.
@@ -352,8 +365,7 @@ impl System {
 
     /// The present state of the order.
     pub async fn order_now(&self, order: &Order) -> Order {
-        let answer = self.get(&format!("/order/{}", order.id)).await;
-        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+        let answer = self.get(&format!("/order/{}", order.id)).await.with_status(StatusCode::OK);
         answer.parse()
     }
 
@@ -369,13 +381,8 @@ impl System {
     /// All entries of a stream.
     pub async fn entries(&self, stream: Stream) -> Vec<Entry> {
         let mut redis = self.redis_of(stream.topic()).await;
-        let entries: Vec<(String, HashMap<String, String>)> = redis::cmd("XRANGE")
-            .arg(stream.key())
-            .arg("-")
-            .arg("+")
-            .query_async(&mut redis)
-            .await
-            .expect("a stream");
+        let words = ["XRANGE", stream.key(), "-", "+"];
+        let entries: Vec<(String, HashMap<String, String>)> = run(&mut redis, &words).await;
         entries.into_iter().map(|(id, fields)| Entry { id, fields }).collect()
     }
 

@@ -4,7 +4,7 @@
 use common::contract::{order_status::OrderStatus, streams::topics};
 use redis::aio::MultiplexedConnection;
 use stack::{Service, StackOptions, probe::http_status};
-use system_tests::{SOON, System, calls, env, eventually, process::process};
+use system_tests::{SOON, System, calls, env, eventually, logged, process::process};
 
 use crate::support::{Guarded, ask};
 
@@ -95,11 +95,7 @@ async fn a_gateway_names_a_missing_permission_and_ends() {
 
 /// The log, as soon as it contains this text.
 async fn says(process: &stack::ServiceProcess, what: &str) {
-    eventually("it says so", SOON, async || {
-        let log = process.logs();
-        if log.contains(what) { Ok(()) } else { Err(log) }
-    })
-    .await;
+    logged(what, || process.logs()).await;
 }
 
 #[tokio::test]

@@ -71,8 +71,7 @@ impl Site {
 
     async fn order(&self, products: &[&str], status: OrderStatus) -> Order {
         let body = order_body(products, "101");
-        let answer = self.call(Method::POST, "/order", &body).await;
-        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+        let answer = self.call(Method::POST, "/order", &body).await.with_status(StatusCode::OK);
         let order: Order = answer.parse();
         self.reaches(&order, status).await
     }
@@ -89,8 +88,7 @@ impl Site {
 
     async fn step(&self, order: &Order, step: &str, status: OrderStatus) -> Order {
         let path = format!("/order/{}/{step}", order.id);
-        let answer = self.call(Method::POST, &path, &Json::Null).await;
-        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+        self.call(Method::POST, &path, &Json::Null).await.with_status(StatusCode::OK);
         self.reaches(order, status).await
     }
 }
@@ -113,8 +111,7 @@ async fn every_page_opens_for_an_order_in_every_status_with_users_tls_and_tokens
     has(site.step(&completed, "complete", Completed).await);
     let cancelled = site.order(&["204"], ToBeShipped).await;
     let path = format!("/order/{}", cancelled.id);
-    let answer = site.call(Method::DELETE, &path, &Json::Null).await;
-    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    site.call(Method::DELETE, &path, &Json::Null).await.with_status(StatusCode::OK);
     has(site.reaches(&cancelled, Cancelled).await);
     has(site.order(&["999"], Rejected).await);
     has(site.order(&["201", "201", "202"], InsufficientFund).await);

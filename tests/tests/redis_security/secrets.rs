@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use common::connection::url::{RedisAccess, RedisUrl};
 use stack::{RedisUsers, Service, StackOptions};
 use system_tests::{
-    SOON, System, eventually,
+    System, logged,
     process::{process, run},
 };
 
@@ -92,11 +92,7 @@ async fn no_password_appears_in_errors_debug_output_or_help() {
             } else {
                 "wrong user name or password"
             };
-            eventually("it is let in, or not", SOON, async || {
-                let log = process.logs();
-                if log.contains(expected) { Ok(()) } else { Err(log) }
-            })
-            .await;
+            logged(expected, || process.logs()).await;
             assert!(!process.logs().contains(MARKER), "{}", process.logs());
             let (code, help) = run(Service::Order, &env, &["--help"]);
             assert_eq!(code, Some(0));

@@ -21,17 +21,7 @@ fn options(isolated: bool, tls: bool) -> StackOptions {
 
 /// The guide's orders, and all other requests to a gateway.
 async fn whole_life(system: &System) {
-    let [paid, dear, many] = system.guide_orders().await;
-    assert_eq!(system.order(&["999"], "101").await.status, OrderStatus::Rejected);
-    system.top_up("101", 10_000).await;
-    assert_eq!(system.step(&dear, "pay").await.status, StatusCode::OK);
-    system.reaches(&dear, OrderStatus::ToBeShipped).await;
-    system.restock("201", 9).await;
-    system.reaches(&many, OrderStatus::ToBeShipped).await;
-    assert_eq!(system.cancel(&many).await.status, StatusCode::OK);
-    for step in ["ship", "complete"] {
-        assert_eq!(system.step(&paid, step).await.status, StatusCode::OK);
-    }
+    system.guide_orders_to_the_end().await;
     for path in [
         "/report",
         "/flow",

@@ -8,7 +8,7 @@ use redis::aio::MultiplexedConnection;
 use stack::{
     CertificatePlan, Certificates, Listen, RedisOptions, RedisServer, Service, probe::http_status,
 };
-use system_tests::{SOON, eventually, process::process};
+use system_tests::{SOON, eventually, logged, process::process};
 use tokio::{io::AsyncReadExt as _, net::TcpListener};
 
 use crate::support::{DAY, ask, certificates, enter};
@@ -262,11 +262,7 @@ async fn a_service_reports_an_untrusted_redis_once_and_is_ready_after_the_repair
         ("OPS_ADDR", &ops),
     ];
     let service = process(dir.path(), Service::Message, &env, &[]);
-    eventually("it says so", SOON, async || {
-        let log = service.logs();
-        if log.contains("its certificate has expired") { Ok(()) } else { Err(log) }
-    })
-    .await;
+    logged("its certificate has expired", || service.logs()).await;
     let ops: SocketAddr = ops.parse().unwrap();
     assert_eq!(http_status(ops, "/readyz").unwrap(), 503);
     assert!(service.logs().lines().count() < 10, "{}", service.logs());

@@ -9,7 +9,7 @@ use std::{
 use redis::{FromRedisValue, aio::MultiplexedConnection};
 use serde_json::json;
 use stack::{Instance, Listen, RedisOptions, RedisServer, Service, StackOptions};
-use system_tests::{Load, SOON, System, command, eventually, order_body};
+use system_tests::{Load, SOON, System, command, eventually, logged, order_body};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
@@ -113,11 +113,7 @@ async fn services_follow_their_name_from_a_demoted_primary_to_the_promoted_repli
     .await;
     // The gateway is not ready as soon as order_service is not; it finds out itself when it looks next.
     for service in [Service::Gateway, Service::Order] {
-        eventually("the log names the replica", SOON, async || {
-            let log = system.logs(service);
-            if log.contains("it is a replica of 127.0.0.1:") { Ok(()) } else { Err(log) }
-        })
-        .await;
+        logged("it is a replica of 127.0.0.1:", || system.logs(service)).await;
     }
 
     *target.lock().unwrap() = new.port;

@@ -15,7 +15,7 @@ use http::{Method, StatusCode};
 use orderctl::audit::{Report, audit};
 use serde_json::{Value, json};
 use stack::StackOptions;
-use system_tests::{Load, SOON, System, database, env, eventually, order_body};
+use system_tests::{Load, SOON, System, database, env, eventually, order_body, run};
 
 /// The timeout of a whole test, which usually takes a tenth of this.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -243,12 +243,8 @@ async fn an_account_service_without_its_data_repeats_no_charge_or_refund() {
     assert_eq!(later.status, OrderStatus::ToBeShipped, "{later:?}");
     eventually("the stock checks are read again", SOON, async || {
         let mut redis = system.redis_of(topics::ACCOUNT).await;
-        let known: Option<String> = redis::cmd("HGET")
-            .arg("{account}:bookmarks")
-            .arg(streams::INVENTORY_CHECK.key())
-            .query_async(&mut redis)
-            .await
-            .expect("HGET");
+        let words = ["HGET", "{account}:bookmarks", streams::INVENTORY_CHECK.key()];
+        let known: Option<String> = run(&mut redis, &words).await;
         let known = known.filter(|text| !text.ends_with(" 0-0") && !text.contains(" - "));
         known.map(|_| ()).ok_or("there is no checkpoint".to_owned())
     })
@@ -289,8 +285,7 @@ async fn backorders_are_resent_to_an_inventory_service_that_lost_its_store() {
     // The store id of the queues is recorded once.
     eventually("the store is known", SOON, async || {
         let mut redis = system.redis().await;
-        let known: Option<String> =
-            redis::cmd("GET").arg("{order}:lines-of").query_async(&mut redis).await.expect("GET");
+        let known: Option<String> = run(&mut redis, &["GET", "{order}:lines-of"]).await;
         known.map(|_| ()).ok_or(String::new())
     })
     .await;

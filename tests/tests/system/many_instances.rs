@@ -14,7 +14,7 @@ use redis::aio::MultiplexedConnection;
 use serde_json::json;
 use stack::{Instance, Service, StackOptions};
 use system_tests::{
-    Client, SOON, System, env, eventually, order_body, place_until_accepted, signal,
+    Client, SOON, System, env, eventually, order_body, place_until_accepted, run, signal,
 };
 use tokio::task::JoinSet;
 
@@ -57,13 +57,8 @@ async fn three_instances_of_each_service_handle_each_order_once() {
     let mut redis = system.redis().await;
     for stream in streams::ALL {
         for reader in stream.readers() {
-            let consumers: Vec<HashMap<String, redis::Value>> = redis::cmd("XINFO")
-                .arg("CONSUMERS")
-                .arg(stream.key())
-                .arg(reader.service())
-                .query_async(&mut redis)
-                .await
-                .unwrap();
+            let words = ["XINFO", "CONSUMERS", stream.key(), reader.service()];
+            let consumers: Vec<HashMap<String, redis::Value>> = run(&mut redis, &words).await;
             let names: BTreeSet<String> = consumers
                 .into_iter()
                 .map(|mut consumer| {

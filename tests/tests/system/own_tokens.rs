@@ -52,13 +52,11 @@ async fn refused(run: &RunFile) -> String {
 #[tokio::test]
 async fn a_token_of_the_stacks_key_is_accepted_and_load_makes_its_own() {
     let system = started(&[]).await;
-    let refused = order(&system, None).await;
-    assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{}", refused.text());
+    order(&system, None).await.with_status(StatusCode::UNAUTHORIZED);
     let customer = Some("101".parse().expect("an id"));
     let wanted = TokenRequest { customer, ..TokenRequest::with_scopes(&["orders:write"]) };
     let token = token(&wanted, system.stack.dir()).expect("a token");
-    let placed = order(&system, Some(&token)).await;
-    assert_eq!(placed.status, StatusCode::OK, "{}", placed.text());
+    order(&system, Some(&token)).await.with_status(StatusCode::OK);
 
     let measured = load(system.stack.dir(), PLAN).await.expect("it is measured").to_string();
     assert!(measured.starts_with("30 orders by 3 clients: "), "{measured}");

@@ -9,7 +9,7 @@ use common::contract::{
 use http::StatusCode;
 use serde_json::json;
 use stack::Service;
-use system_tests::{SOON, System, eventually};
+use system_tests::{SOON, System, eventually, run};
 
 const NAME: &str = "Marker-Name";
 const ADDRESS: &str = "marker.address@private.example";
@@ -52,13 +52,8 @@ async fn personal_data_is_in_no_log_except_as_a_delivered_message() {
     // The same for unreadable stored data.
     let mut redis = system.redis_of(topics::ACCOUNT).await;
     let text = format!("7 {}", json!({"id": "y", "name": NAME, "email": "", "balance": ADDRESS}));
-    let () = redis::cmd("SET")
-        .arg(&["{account}:entity:y", &text])
-        .query_async(&mut redis)
-        .await
-        .expect("set");
-    let answer = system.get("/accounts/y").await;
-    assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR, "{}", answer.text());
+    run::<()>(&mut redis, &["SET", "{account}:entity:y", &text]).await;
+    system.get("/accounts/y").await.with_status(StatusCode::INTERNAL_SERVER_ERROR);
     system.quiet(SOON).await;
     let sent = system.entries(streams::MESSAGE_SENT).await;
     let (delivered, logged) = eventually("all messages are delivered", SOON, async || {

@@ -15,7 +15,7 @@ use stack::{
     probe::http_status,
 };
 use system_tests::{
-    Load, SOON, System, eventually, order_body,
+    Load, SOON, System, eventually, logged, order_body,
     process::{process, run},
 };
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
@@ -148,11 +148,7 @@ async fn passwords_of_redis_are_used_and_never_logged() {
     let dir = tempfile::tempdir().unwrap();
     let wrong = format!("redis://:open-barley@{host}/");
     let mut lost = process(dir.path(), Service::Account, &[("REDIS_URL", &wrong)], &[]);
-    eventually("the log names the wrong password", SOON, async || {
-        let log = lost.logs();
-        if log.contains("wrong user name or password") { Ok(()) } else { Err(log) }
-    })
-    .await;
+    logged("wrong user name or password", || lost.logs()).await;
     assert!(lost.is_running(), "a password may be changed while a service waits");
     let logs = Service::ALL.map(|service| system.logs(service)).concat() + &lost.logs();
     assert!(!logs.contains("open-"), "{logs}");

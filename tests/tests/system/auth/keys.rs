@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::{Value, json};
 use stack::Service;
-use system_tests::{Answer, SOON, eventually, request};
+use system_tests::{Answer, SOON, eventually, logged, request};
 use tokio::task::JoinSet;
 
 use super::{
@@ -146,11 +146,7 @@ async fn a_changed_key_file_is_read_again_and_an_invalid_one_is_ignored() {
     assert_refused(&site, &old).await;
 
     write("nonsense");
-    eventually("a warning", SOON, async || {
-        let logs = site.system.logs(Service::Gateway);
-        if logs.contains("keys.json: ") { Ok(()) } else { Err(logs) }
-    })
-    .await;
+    logged("keys.json: ", || site.system.logs(Service::Gateway)).await;
     assert_taken(&site, &new).await;
     assert_eq!(site.provider.fetches(), 0, "the provider is not asked");
 }

@@ -19,13 +19,13 @@ use common::{
         order_status::OrderStatus,
         streams,
     },
-    schema::entity::Entity,
+    schema::{entity::Entity, stored_form},
 };
 use http::Method;
 use redis::aio::MultiplexedConnection;
-use serde_json::Value;
+use serde_json::{Value, json};
 use stack::Service;
-use system_tests::{Answer, SOON, calls, eventually, unread};
+use system_tests::{Answer, SOON, calls, eventually, run, unread};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -39,23 +39,28 @@ use super::{Site, assert_problem, bearer};
 const PAGE_BYTES: usize = 1024 * 1024 + 4 * 1024;
 const STATUS: OrderStatus = OrderStatus::Completed;
 
-async fn send(redis: &mut MultiplexedConnection, words: &[String]) -> redis::Value {
-    let mut command = redis::cmd(&words[0]);
-    command.arg(&words[1..]);
-    command.query_async(redis).await.unwrap_or_else(|error| panic!("{}: {error}", words[0]))
+/// A product without stock, whose name may be long.
+fn product(id: &str, name: &str) -> Product {
+    let product = json!({ "id": id, "name": name, "price": 1, "amount": 0 });
+    serde_json::from_value(product).expect("a product")
+}
+
+/// An account without money, whose name may be long.
+fn account(id: &str, name: &str) -> Account {
+    let account = json!({ "id": id, "name": name, "email": "", "balance": 0 });
+    serde_json::from_value(account).expect("an account")
 }
 
 /// Stores an entity as its owner does.
 async fn store<E: Entity>(redis: &mut MultiplexedConnection, entity: &E) {
-    let word = str::to_owned;
     let id = entity.id().to_string();
-    let json = format!("7 {}", serde_json::to_string(entity).unwrap());
-    send(redis, &[word("SET"), format!("{}{id}", E::KIND.prefix), json]).await;
-    for list in E::KIND.index.map(word).into_iter().chain(entity.lists()) {
-        send(redis, &[word("RPUSH"), list, id.clone()]).await;
+    let text = stored_form::write(7, serde_json::to_string(entity).expect("JSON"));
+    run::<()>(redis, &["SET", &format!("{}{id}", E::KIND.prefix), &text]).await;
+    for list in E::KIND.index.map(str::to_owned).into_iter().chain(entity.lists()) {
+        run::<()>(redis, &["RPUSH", &list, &id]).await;
     }
-    for place in entity.sorted_sets() {
-        send(redis, &[word("ZADD"), place.set, word("0"), place.member]).await;
+    for entry in entity.sorted_sets() {
+        run::<()>(redis, &["ZADD", &entry.set, "0", &entry.member]).await;
     }
 }
 
@@ -125,29 +130,9 @@ async fn pages_of_every_list_have_at_most_a_mebibyte_and_are_complete() {
     for number in 0..350 {
         let name = "n".repeat(4_000);
         let (id, customer) = (format!("p{number}"), format!("c{number}"));
-        let product = Product {
-            id: id.parse().unwrap(),
-            name: name.clone(),
-            price: 1,
-            amount: 0,
-            reserved: 0,
-            sold: 0,
-            received: 0,
-            created_by: None,
-            backorders: Default::default(),
-        };
-        store(&mut redis, &product).await;
+        store(&mut redis, &product(&id, &name)).await;
         products.push(id);
-        let account = Account {
-            id: customer.parse().unwrap(),
-            name: name.clone(),
-            email: String::new(),
-            balance: 0,
-            paid: 0,
-            deposited: 0,
-            created_by: None,
-        };
-        store(&mut redis, &account).await;
+        store(&mut redis, &account(&customer, &name)).await;
         accounts.push(customer);
         let message = MessageSent {
             id: Uuid::from_u128(number),
@@ -269,29 +254,9 @@ async fn a_single_entity_costs_by_its_bytes_also_when_read_for_a_write() {
     let site = Site::start_with(&[("RATE_PER_SUBJECT", "1/s:14")]).await;
     let mut redis = site.system.redis().await;
     let large = "n".repeat(330 * 1024);
-    let product = Product {
-        id: "large".parse().unwrap(),
-        name: large.clone(),
-        price: 1,
-        amount: 0,
-        reserved: 0,
-        sold: 0,
-        received: 0,
-        created_by: None,
-        backorders: Default::default(),
-    };
-    store(&mut redis, &product).await;
+    store(&mut redis, &product("large", &large)).await;
     for customer in ["a", "b0", "b1", "b2", "b3"] {
-        let account = Account {
-            id: customer.parse().unwrap(),
-            name: large.clone(),
-            email: String::new(),
-            balance: 0,
-            paid: 0,
-            deposited: 0,
-            created_by: None,
-        };
-        store(&mut redis, &account).await;
+        store(&mut redis, &account(customer, &large)).await;
     }
     let order = Order {
         id: OrderId(Uuid::from_u128(1)),
@@ -405,9 +370,9 @@ async fn orders_of_an_earlier_version_are_counted_after_an_upgrade_and_not_annou
     let mut redis = site.system.redis().await;
     for status in OrderStatus::ALL {
         let set = keys::customers_orders_with(status);
-        send(&mut redis, &["DEL".to_owned(), set]).await;
+        run::<()>(&mut redis, &["DEL", &set]).await;
     }
-    send(&mut redis, &["DEL".to_owned(), "{order}:sets".to_owned()]).await;
+    run::<()>(&mut redis, &["DEL", keys::ORDER_INDEX_VERSION]).await;
     assert_eq!(get(&site, &customer, "/orders/counts").await.json()["total"], 0);
     let announced = site.system.entries(streams::ORDER_UPDATED).await.len();
     site.system.restart(Service::Order, 1).await;
@@ -417,10 +382,8 @@ async fn orders_of_an_earlier_version_are_counted_after_an_upgrade_and_not_annou
     })
     .await;
     eventually("that is noted", SOON, async || {
-        match send(&mut redis, &["GET".to_owned(), "{order}:sets".to_owned()]).await {
-            redis::Value::BulkString(version) if version == b"1" => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
+        let version: Option<String> = run(&mut redis, &["GET", keys::ORDER_INDEX_VERSION]).await;
+        if version.as_deref() == Some("1") { Ok(()) } else { Err(format!("{version:?}")) }
     })
     .await;
     assert_eq!(site.system.entries(streams::ORDER_UPDATED).await.len(), announced);

@@ -18,8 +18,7 @@ async fn stream(site: &Site, token: &str) -> Events {
 
 async fn place(site: &Site, admin: &str, customer: &str) -> String {
     let body = order_body(&["204"], customer);
-    let answer = site.ask(admin, Method::POST, "/order", &body).await;
-    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    let answer = site.ask(admin, Method::POST, "/order", &body).await.with_status(StatusCode::OK);
     answer.json()["id"].as_str().expect("an id").to_owned()
 }
 

@@ -17,7 +17,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName},
 };
 use stack::Service;
-use system_tests::{SOON, System, eventually};
+use system_tests::{SOON, System, eventually, logged};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -101,11 +101,7 @@ async fn a_certificate_is_replaced_under_traffic_and_a_bad_one_is_not_used() {
     })
     .await;
     std::fs::write(directory.path().join("cert.pem"), "nonsense").unwrap();
-    eventually("a warning", SOON, async || {
-        let logs = system.logs(Service::Gateway);
-        if logs.contains("the certificate was not replaced: TLS_CERT") { Ok(()) } else { Err(logs) }
-    })
-    .await;
+    logged("the certificate was not replaced: TLS_CERT", || system.logs(Service::Gateway)).await;
     assert!(https(gateway, &second, "localhost").await.is_ok());
     let logs = system.logs(Service::Gateway);
     assert!(logs.contains("listening on https://"), "{logs}");

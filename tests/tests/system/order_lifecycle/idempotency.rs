@@ -4,7 +4,7 @@ use common::contract::{order::Order, order_status::OrderStatus};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use stack::{Service, StackOptions};
-use system_tests::{Ask, Client, SOON, System, order_body};
+use system_tests::{Answer, Ask, Client, SOON, System, order_body};
 use tokio::task::JoinSet;
 
 use super::support::{define, shop};
@@ -79,6 +79,36 @@ async fn a_repeated_request_gets_the_first_answer_and_has_its_effect_once() {
     system.assert_balanced(SOON).await;
 }
 
+/// Sends a request a hundred times with one key, half of them to each of two gateways.
+fn hundred_calls(
+    system: &System,
+    key: &str,
+    (method, path, body): (Method, String, Option<Value>),
+) -> JoinSet<Answer> {
+    let mut calls = JoinSet::new();
+    for call in 0..100 {
+        let mut gateways = system.stack.gateway_urls();
+        gateways.rotate_left(call % 2);
+        let (method, path, body) = (method.clone(), path.clone(), body.clone());
+        let key = key.to_owned();
+        calls.spawn(async move {
+            let ask = Ask { method, path: &path, key: &key, body: body.as_ref() };
+            ask.until_answered(&Client::default(), &gateways, SOON * 2).await
+        });
+    }
+    calls
+}
+
+/// Asserts that all calls got the same answer, and returns how many are not marked as repetitions.
+async fn first_answers(calls: JoinSet<Answer>) -> usize {
+    let answers = calls.join_all().await;
+    for answer in &answers {
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+        assert_eq!(answer.text(), answers[0].text());
+    }
+    answers.iter().filter(|it| it.header("idempotent-replayed").is_empty()).count()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_calls_with_one_key_have_one_effect_despite_kills() {
     let instances = [Service::Gateway, Service::Order].map(|service| (service, 2));
@@ -89,19 +119,9 @@ async fn a_hundred_calls_with_one_key_have_one_effect_despite_kills() {
     let unpaid = system.order(&["q"], "poor").await;
     let spare = system.order(&["q"], "rich").await;
     let before = system.balance("rich").await;
-    for (number, (method, path, body)) in requests(&order, &unpaid, &spare).into_iter().enumerate()
-    {
-        let mut calls = JoinSet::new();
-        for call in 0..100 {
-            let mut gateways = system.stack.gateway_urls();
-            gateways.rotate_left(call % 2);
-            let (method, path, body) = (method.clone(), path.clone(), body.clone());
-            calls.spawn(async move {
-                let key = format!("hundred-{number}");
-                let ask = Ask { method, path: &path, key: &key, body: body.as_ref() };
-                ask.until_answered(&Client::default(), &gateways, SOON * 2).await
-            });
-        }
+    for (number, request) in requests(&order, &unpaid, &spare).into_iter().enumerate() {
+        let path = request.1.clone();
+        let calls = hundred_calls(&system, &format!("hundred-{number}"), request);
         // Half of the processes are killed during the calls.
         let victims = system.stack.instances().len();
         tokio::task::block_in_place(|| {
@@ -110,17 +130,16 @@ async fn a_hundred_calls_with_one_key_have_one_effect_despite_kills() {
                 process.kill().and_then(|()| process.restart()).expect("restarted");
             }
         });
-        let answers = calls.join_all().await;
-        let firsts = answers.iter().filter(|it| it.header("idempotent-replayed").is_empty());
-        assert!(firsts.count() <= 1, "{path}: one is the first");
-        for answer in &answers {
-            assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text());
-            assert_eq!(answer.text(), answers[0].text(), "{path}");
-        }
+        assert!(first_answers(calls).await <= 1, "{path}: one is the first");
         system.client = Client::default();
         system.wait_ready().await;
         system.quiet(SOON).await;
     }
+    // Without kills exactly one call is answered as the first.
+    let orders = system.audit(SOON).await.orders;
+    let request = (Method::POST, "/order".to_owned(), Some(order_body(&["none"], "unknown")));
+    assert_eq!(first_answers(hundred_calls(&system, "the one", request)).await, 1);
+    assert_eq!(system.audit(SOON).await.orders, orders + 1);
     // 5 at first and 3 restocked; reserved by the paid, the shipped and the new order.
     assert_eq!(system.available_and_reserved("q").await, (5, 3));
     assert_eq!(system.balance("poor").await, 49);

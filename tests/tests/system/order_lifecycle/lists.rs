@@ -13,8 +13,7 @@ use super::support::shop;
 async fn pages(system: &System, path: &str, name: &str) -> Vec<Vec<String>> {
     let (mut pages, mut next) = (Vec::new(), Some(path.to_owned()));
     while let Some(path) = next {
-        let answer = system.get(&path).await;
-        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+        let answer = system.get(&path).await.with_status(StatusCode::OK);
         let body = answer.json();
         let ids = body[name].as_array().unwrap().iter();
         pages.push(ids.map(|it| it["id"].as_str().unwrap().to_owned()).collect());
@@ -132,8 +131,7 @@ async fn the_cost_of_a_page_does_not_grow_with_the_number_of_orders() {
         let mut cost = Vec::new();
         for path in paths {
             let before = commands(&system).await;
-            let answer = system.get(path).await;
-            assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+            system.get(path).await.with_status(StatusCode::OK);
             let after = commands(&system).await;
             let grown = after.into_iter().map(|(name, count)| {
                 let grown = count - before.get(&name).copied().unwrap_or(0);

@@ -8,7 +8,7 @@ use common::{
 };
 use serde_json::{Value, json};
 use stack::{Service, StackOptions};
-use system_tests::{Entry, SOON, System, eventually};
+use system_tests::{Entry, SOON, System, eventually, run};
 
 use super::support::define;
 
@@ -25,13 +25,7 @@ async fn delete_all(system: &System, stream: Stream) -> usize {
     let mut redis = system.redis().await;
     let entries = system.entries(stream).await;
     for Entry { id, .. } in &entries {
-        let deleted: usize = redis::cmd("XDEL")
-            .arg(stream.key())
-            .arg(id)
-            .query_async(&mut redis)
-            .await
-            .expect("deleted");
-        assert_eq!(deleted, 1);
+        assert_eq!(run::<u64>(&mut redis, &["XDEL", stream.key(), id]).await, 1);
     }
     entries.len()
 }
@@ -83,19 +77,9 @@ async fn orders_that_wait_for_stock_or_money_are_not_resent() {
     });
     let id = stuck["id"].as_str().unwrap();
     let member = format!("{:012x}-{id}", 1);
-    let () = redis::cmd("SET")
-        .arg(format!("{{order}}:entity:{id}"))
-        .arg(format!("1 {stuck}"))
-        .query_async(&mut redis)
-        .await
-        .expect("stored");
-    let () = redis::cmd("ZADD")
-        .arg("{order}:status:pending")
-        .arg(0)
-        .arg(member)
-        .query_async(&mut redis)
-        .await
-        .expect("listed");
+    let key = format!("{{order}}:entity:{id}");
+    run::<()>(&mut redis, &["SET", &key, &format!("1 {stuck}")]).await;
+    run::<()>(&mut redis, &["ZADD", "{order}:status:pending", "0", &member]).await;
     let order: Order = serde_json::from_value(stuck).unwrap();
     system.reaches(&order, OrderStatus::ToBeShipped).await;
     let resent = system.entries(streams::ORDER_CREATED).await;

@@ -3,7 +3,7 @@
 use common::contract::{messages::MessageKind, order::Order, order_status::OrderStatus};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
-use system_tests::{Answer, SOON, System, info};
+use system_tests::{Answer, SOON, System, info, run};
 
 use super::support::{assert_conflict, shop};
 
@@ -74,8 +74,7 @@ async fn a_cancellation_releases_and_refunds_everything_until_shipment() {
         orders.push(order);
     }
     for order in &orders[..3] {
-        let answer = system.cancel(order).await;
-        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+        let answer = system.cancel(order).await.with_status(StatusCode::OK);
         assert_eq!(answer.parse::<Order>().status, OrderStatus::Cancelled);
     }
     system.quiet(SOON).await;
@@ -118,8 +117,7 @@ async fn orders_are_shipped_and_completed_step_by_step() {
     let unknown = format!("/order/{}", uuid::Uuid::nil());
     for path in [format!("{unknown}/pay"), format!("{unknown}/ship"), format!("{unknown}/complete")]
     {
-        let answer = system.ask(Method::POST, &path, None).await;
-        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{}", answer.text());
+        system.ask(Method::POST, &path, None).await.with_status(StatusCode::NOT_FOUND);
     }
     assert_eq!(system.ask(Method::DELETE, &unknown, None).await.status, StatusCode::NOT_FOUND);
     system.assert_balanced(SOON).await;
@@ -137,8 +135,7 @@ async fn the_hundredth_attempt_to_pay_costs_as_much_as_the_twentieth() {
         let before = info(&mut redis, "stats", "total_net_input_bytes").await;
         for _ in 0..20 {
             let key = uuid::Uuid::new_v4().to_string();
-            let answer = pay_with(&system, &unpaid, &key).await;
-            assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+            let answer = pay_with(&system, &unpaid, &key).await.with_status(StatusCode::OK);
             system.reaches(&unpaid, OrderStatus::InsufficientFund).await;
             first.get_or_insert_with(|| (key, answer.json()));
         }
@@ -170,7 +167,7 @@ async fn an_order_at_its_attempt_limit_answers_409_to_pay() {
     system.quiet(SOON).await;
     let key = format!("{{order}}:entity:{}", unpaid.id);
     let mut redis = system.redis().await;
-    let stored: String = redis::cmd("GET").arg(&key).query_async(&mut redis).await.expect("stored");
+    let stored: String = run(&mut redis, &["GET", &key]).await;
     let (version, json) = stored.split_once(' ').expect("a version");
     let mut order: Value = serde_json::from_str(json).expect("JSON");
     // As an earlier version stored it: all steps of 10,000 attempts.
@@ -179,12 +176,7 @@ async fn an_order_at_its_attempt_limit_answers_409_to_pay() {
     order["attempt"] = json!(10_000);
     for (omitted, limit) in [(json!(7), "10000"), (Value::Null, "50")] {
         order["omitted"] = omitted;
-        let () = redis::cmd("SET")
-            .arg(&key)
-            .arg(format!("{version} {order}"))
-            .query_async(&mut redis)
-            .await
-            .expect("stored");
+        run::<()>(&mut redis, &["SET", &key, &format!("{version} {order}")]).await;
         assert_eq!(system.order_now(&unpaid).await.history.len(), 10_000);
         for step in ["pay", "ship"] {
             let answer = system.step(&unpaid, step).await;

@@ -21,8 +21,7 @@ async fn signed_in(site: &Site, user: &str) -> (Browser, Answer) {
     let answer = browser.get(&site.at("/sign-in?then=/report%3Fstatus%3Dpending")).await;
     assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text());
     let callback = browser.through_provider(answer.header("location"), user).await;
-    let answer = browser.get(&callback).await;
-    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text());
+    let answer = browser.get(&callback).await.with_status(StatusCode::SEE_OTHER);
     (browser, answer)
 }
 
