@@ -44,7 +44,7 @@ impl Lag {
 pub struct ServerFacts {
     /// The identity of this run of the server.
     pub run_id: String,
-    /// The start of this run, by the server's clock.
+    /// The latest moment at which this run may have started, by the server's clock.
     pub started: Option<Millis>,
 }
 
@@ -56,12 +56,12 @@ impl ServerFacts {
             info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
         };
         let number = |name| field(name).and_then(|text| text.parse::<u64>().ok());
-        let now = number("server_time_usec").map(|micros| micros / 1_000);
-        // The uptime is in whole seconds: the run started within this second.
-        let started = now.zip(number("uptime_in_seconds"));
+        let now = number("server_time_usec").map(|micros| micros / 1_000_000);
+        // The difference of two moments in whole seconds: the run started within a second.
+        let second = now.zip(number("uptime_in_seconds")).map(|(now, up)| now.saturating_sub(up));
         Self {
             run_id: field("run_id").unwrap_or_default().to_owned(),
-            started: started.map(|(now, up)| now.saturating_sub(up.saturating_mul(1_000))),
+            started: second.map(|second| (second + 1).saturating_mul(1_000)),
         }
     }
 }
@@ -350,7 +350,7 @@ mod tests {
         let bulk = |text: &str| Value::BulkString(text.into());
         let info = "# Server\r\nrun_id:abc\r\nserver_time_usec:9000123\r\nuptime_in_seconds:3\r\n";
         let facts = ServerFacts::from_reply(bulk(info));
-        assert_eq!(facts, ServerFacts { run_id: "abc".to_owned(), started: Some(6_000) });
+        assert_eq!(facts, ServerFacts { run_id: "abc".to_owned(), started: Some(7_000) });
         let entry = |text| Value::Array(vec![bulk(text), Value::Array(Vec::new())]);
         let reply = [
             bulk("length"),
