@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use rustls::{
     RootCertStore,
-    crypto::{CryptoProvider, ring},
+    crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _},
 };
 
@@ -34,7 +34,7 @@ pub enum PemError {
 
 /// The cryptography provider of all TLS connections.
 pub fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
+    Arc::new(aws_lc_rs::default_provider())
 }
 
 /// All certificates of a file, in their order.

@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::{
+    hmac::{self, Key, Tag},
+    rand::SystemRandom,
+};
 use axum::{
     extract::{Request, State},
     middleware::Next,
@@ -13,10 +17,6 @@ use common::{
         request::GATEWAY_SECRET,
     },
     secret::Secret,
-};
-use ring::{
-    hmac::{self, Key, Tag},
-    rand::SystemRandom,
 };
 
 /// The accepted secrets, as tags under a key of this process: comparing tags takes the same time for

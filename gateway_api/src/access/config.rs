@@ -4,12 +4,13 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
 use common::{config_error::ConfigError, pem, process::auth::AuthConfig};
+use jsonwebtoken::Algorithm;
 
 use super::{
     sign_in::config::SignInConfig,
     tokens::{
         fetch::Address,
-        jwks::{Algorithm, KeySet},
+        jwks::{self, KeySet},
         token::Expectations,
     },
 };
@@ -36,6 +37,7 @@ pub struct OidcConfig {
         long,
         env,
         value_delimiter = ',',
+        value_parser = jwks::algorithm,
         default_value = "RS256,RS384,RS512,PS256,PS384,PS512,ES256,ES384,EdDSA"
     )]
     auth_algorithms: Vec<Algorithm>,

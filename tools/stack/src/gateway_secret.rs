@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ring::rand::{SecureRandom as _, SystemRandom};
+use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use tempfile::NamedTempFile;
 
 use crate::{

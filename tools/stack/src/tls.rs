@@ -4,7 +4,7 @@ use std::{io, net::TcpStream, sync::Arc};
 
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
-    crypto::ring,
+    crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 
@@ -22,7 +22,7 @@ pub(crate) fn wrap(
     let chain = CertificateDer::pem_file_iter(certificates.client()).map_err(io::Error::other)?;
     let chain = chain.collect::<Result<Vec<_>, _>>().map_err(io::Error::other)?;
     let key = PrivateKeyDer::from_pem_file(certificates.client_key()).map_err(io::Error::other)?;
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .and_then(|config| config.with_root_certificates(roots).with_client_auth_cert(chain, key))
         .map_err(io::Error::other)?;

@@ -12,12 +12,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use ring::{
+use aws_lc_rs::{
     digest::{SHA256, digest},
     rand::SystemRandom,
     signature::{Ed25519KeyPair, KeyPair as _},
 };
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use tempfile::{Builder, NamedTempFile};
 
 use crate::Error;
@@ -143,7 +143,7 @@ pub(crate) fn beside(path: &Path) -> &Path {
     path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-pub(crate) fn no_random(_: ring::error::Unspecified) -> io::Error {
+pub(crate) fn no_random(_: aws_lc_rs::error::Unspecified) -> io::Error {
     io::Error::other("the system gives no random numbers")
 }
 

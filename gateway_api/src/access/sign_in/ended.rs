@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use ring::digest::{SHA256, digest};
+use aws_lc_rs::digest::{SHA256, digest};
 use tokio::sync::watch;
 
 /// The maximum number of remembered ended sessions; about 100 bytes each.

@@ -1,11 +1,11 @@
 //! Binds an attempt to sign in to its browser: random values, and the proof that a code is redeemed by the
 //! client that requested it (RFC 7636).
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use ring::{
+use aws_lc_rs::{
     digest::{SHA256, digest},
     rand::{SecureRandom as _, SystemRandom},
 };
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 /// 256 random bits in 43 characters.
 pub(super) fn random() -> String {

@@ -1,12 +1,12 @@
 //! Encrypted and authenticated texts that browsers keep for the gateway.
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use common::secret::Secret;
-use ring::{
+use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
     hkdf::{HKDF_SHA256, Salt},
     rand::{SecureRandom as _, SystemRandom},
 };
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use common::secret::Secret;
 
 /// The purpose of a text: a text of one purpose cannot be opened for another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,4 +1,4 @@
-//! Checks public keys of Ed25519 (RFC 8032, section 5.1.3). ring decodes a key only when it verifies a
+//! Checks public keys of Ed25519 (RFC 8032, section 5.1.3). aws-lc-rs checks only the length of a key before it verifies a
 //! signature, and then does not distinguish a bad key from a bad signature.
 
 use curve25519_dalek::edwards::CompressedEdwardsY;
@@ -12,7 +12,7 @@ pub(super) fn is_key(bytes: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use ring::signature::{Ed25519KeyPair, KeyPair as _};
+    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 
     use super::*;
 
