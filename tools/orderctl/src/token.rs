@@ -5,7 +5,6 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::{Args, value_parser};
 use common::contract::{ids::CustomerId, route::Scope};
 use serde_json::json;
@@ -97,17 +96,14 @@ pub(crate) fn signed(wanted: &TokenRequest, key: &TokenKey) -> anyhow::Result<St
     if let Some(customer) = &wanted.customer {
         claims["customer_id"] = json!(customer);
     }
-    let header = json!({ "alg": "EdDSA", "typ": "at+jwt", "kid": key.kid() });
-    let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-    let (header, claims) = (header.to_string(), claims.to_string());
-    let signed = format!("{}.{}", encode(header.as_bytes()), encode(claims.as_bytes()));
-    Ok(format!("{signed}.{}", encode(&key.sign(signed.as_bytes()))))
+    Ok(key.token(&claims)?)
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
 
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
     use clap::Parser;
     use serde_json::Value;
 

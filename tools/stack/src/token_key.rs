@@ -13,11 +13,15 @@ use std::{
 };
 
 use aws_lc_rs::{
-    digest::{SHA256, digest},
     rand::SystemRandom,
     signature::{Ed25519KeyPair, KeyPair as _},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{
+    Algorithm, DecodingKey, EncodingKey, Header,
+    jwk::{Jwk, JwkSet, PublicKeyUse, ThumbprintHash},
+};
+use serde::Serialize;
 use tempfile::{Builder, NamedTempFile};
 
 use crate::Error;
@@ -44,8 +48,8 @@ pub fn jwks(key: &Path) -> PathBuf {
 /// A key that signs tokens (Ed25519).
 #[derive(Debug)]
 pub struct TokenKey {
-    pair: Ed25519KeyPair,
-    kid: String,
+    private: EncodingKey,
+    public: Jwk,
 }
 
 impl TokenKey {
@@ -53,12 +57,22 @@ impl TokenKey {
     /// another key.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let pkcs8 = fs::read(path).map_err(Error::io_at("read", path))?;
-        let pair = Ed25519KeyPair::from_pkcs8(&pkcs8)
-            .map_err(|_| io::Error::other("it is no Ed25519 key in PKCS #8"));
-        let pair = pair.map_err(Error::io_at("use", path))?;
-        let key = Self { kid: thumbprint(pair.public_key().as_ref()), pair };
+        let key = Self::of(&pkcs8).map_err(Error::io_at("use", path))?;
         key.publish(&jwks(path))?;
         Ok(key)
+    }
+
+    fn of(pkcs8: &[u8]) -> io::Result<Self> {
+        let pair = Ed25519KeyPair::from_pkcs8(pkcs8)
+            .map_err(|_| io::Error::other("it is no Ed25519 key in PKCS #8"))?;
+        let public = DecodingKey::from_ed_der(pair.public_key().as_ref());
+        let jwk = Jwk::from_decoding_key(&public, Some(Algorithm::EdDSA));
+        let mut public = jwk.map_err(io::Error::other)?;
+        // The unique name of a key is a hash of it (RFC 7638).
+        let kid = public.thumbprint(ThumbprintHash::SHA256).map_err(io::Error::other)?;
+        public.common.key_id = Some(kid);
+        public.common.public_key_use = Some(PublicKeyUse::Signature);
+        Ok(Self { private: EncodingKey::from_ed_der(pkcs8), public })
     }
 
     /// Like [`Self::read`], but creates a missing key. Only its owner can read it.
@@ -71,23 +85,19 @@ impl TokenKey {
         Self::read(path)
     }
 
-    /// The unique name of the key.
-    #[must_use]
-    pub fn kid(&self) -> &str {
-        &self.kid
-    }
-
-    /// The signature of a text.
-    #[must_use]
-    pub fn sign(&self, text: &[u8]) -> Vec<u8> {
-        self.pair.sign(text).as_ref().to_vec()
+    /// An access token (RFC 9068) with these claims.
+    pub fn token(&self, claims: &impl Serialize) -> Result<String, Error> {
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.typ = Some("at+jwt".to_owned());
+        header.kid.clone_from(&self.public.common.key_id);
+        let token = jsonwebtoken::encode(&header, claims, &self.private);
+        token.map_err(io::Error::other).map_err(Error::io("sign a token"))
     }
 
     /// Writes the key set atomically: a gateway sees either the old or the new one.
     fn publish(&self, path: &Path) -> Result<(), Error> {
-        let jwk = serde_json::json!({ "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA",
-            "kid": self.kid, "x": base64url(self.pair.public_key().as_ref()) });
-        let set = serde_json::json!({ "keys": [jwk] }).to_string();
+        let set = serde_json::to_string(&JwkSet { keys: vec![self.public.clone()] });
+        let set = set.map_err(io::Error::from).map_err(Error::io_at("write", path))?;
         if fs::read(path).is_ok_and(|there| there == set.as_bytes()) {
             return Ok(());
         }
@@ -97,12 +107,6 @@ impl TokenKey {
         let file = file.and_then(|file| filled(file, set.as_bytes()));
         file.and_then(|file| Ok(file.persist(path)?)).map(drop).map_err(Error::io_at("write", path))
     }
-}
-
-/// The key's name according to RFC 7638: a hash of the public key.
-fn thumbprint(public: &[u8]) -> String {
-    let members = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, base64url(public));
-    base64url(digest(&SHA256, members.as_bytes()).as_ref())
 }
 
 /// The variables of a gateway and an order_service in a stack that accepts tokens of its own key.
@@ -167,8 +171,7 @@ mod tests {
     fn assert_published(path: &Path, key: &TokenKey) {
         let set = set_of(path);
         assert_eq!(set["keys"].as_array().map(Vec::len), Some(1), "{set}");
-        let (kid, x) = (key.kid(), base64url(key.pair.public_key().as_ref()));
-        assert_eq!((&set["keys"][0]["kid"], &set["keys"][0]["x"]), (&kid.into(), &x.into()));
+        assert_eq!(set["keys"][0], serde_json::to_value(&key.public).unwrap());
     }
 
     #[test]
@@ -177,7 +180,7 @@ mod tests {
         let path = key_path(dir.path());
         let made = TokenKey::read_or_make(&path).unwrap();
         let was = fs::read(&path).unwrap();
-        assert_eq!(TokenKey::read_or_make(&path).unwrap().kid(), made.kid());
+        assert_eq!(TokenKey::read_or_make(&path).unwrap().public, made.public);
         assert_eq!(fs::read(&path).unwrap(), was);
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(&jwks(&path)) & 0o700), (0o600, 0o600));
@@ -223,7 +226,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let paths = ["a.pk8", "a.key"].map(|name| dir.path().join(name));
         let keys = paths.each_ref().map(|path| TokenKey::read_or_make(path).unwrap());
-        assert_ne!(keys[0].kid(), keys[1].kid());
+        assert_ne!(keys[0].public.common.key_id, keys[1].public.common.key_id);
         for (path, key) in paths.iter().zip(&keys) {
             assert_published(path, key);
         }
@@ -240,13 +243,5 @@ mod tests {
         assert_eq!(error, format!("cannot use {}", path.display()));
         assert_eq!(fs::read(&path).unwrap(), b"half a k");
         assert!(!jwks(&path).exists());
-    }
-
-    /// RFC 8037, appendix A.3.
-    #[test]
-    fn the_name_is_the_thumbprint_of_the_standard() {
-        let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
-        let name = thumbprint(&URL_SAFE_NO_PAD.decode(x).unwrap());
-        assert_eq!(name, "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
     }
 }

@@ -2,6 +2,7 @@
 //! client that requested it (RFC 7636).
 
 use aws_lc_rs::{
+    constant_time::verify_slices_are_equal,
     digest::{SHA256, digest},
     rand::{SecureRandom as _, SystemRandom},
 };
@@ -21,8 +22,7 @@ pub(super) fn challenge(verifier: &str) -> String {
 
 /// Compares two texts in constant time.
 pub(super) fn same(a: &str, b: &str) -> bool {
-    let differences = a.bytes().zip(b.bytes()).fold(0, |sum, (a, b)| sum | (a ^ b));
-    a.len() == b.len() && differences == 0
+    verify_slices_are_equal(a.as_bytes(), b.as_bytes()).is_ok()
 }
 
 #[cfg(test)]
