@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::{Router, middleware, response::Response};
+use axum::{
+    Router, middleware,
+    response::{IntoResponse as _, Response},
+};
 use common::http::{
     problem::Problem,
     request::wrong_method,
     server::{Peer, survive_panics},
 };
 use http::request::Parts;
+use tower_http::csrf::{CsrfLayer, ProtectionError, ProtectionErrorKind};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -75,9 +79,20 @@ pub(crate) fn router(gateway: Gateway, limiter: Arc<Limiter>) -> Router {
         .with_state(gateway);
     // The answer to a panic passes through the layers below, too.
     survive_panics(routes)
+        .layer(CsrfLayer::new().with_rejection_response(cross_site))
         .layer(middleware::from_fn_with_state(limiter, layers::limit_address))
         .layer(middleware::from_fn(render::problems))
         .layer(middleware::from_fn(headers::security_headers))
+}
+
+/// The answer to a request with effects that a page of another site made.
+fn cross_site(error: ProtectionError) -> Response {
+    let field = match error.kind() {
+        ProtectionErrorKind::CrossOriginRequest => "Sec-Fetch-Site",
+        _ => "Origin",
+    };
+    let detail = "a page of another site may not change anything here";
+    Problem::cross_site(detail).at(field).into_response()
 }
 
 /// The answer to a request that the server refuses before it reaches the router.
