@@ -22,6 +22,11 @@ pub enum PemError {
     /// The file contains no certificate.
     #[error("{0}: there is no certificate in it (-----BEGIN CERTIFICATE-----)")]
     NoCertificate(String),
+    /// The system has no certificate authorities.
+    #[error(
+        "this system has no certificate authorities; name the file of the server's authority here"
+    )]
+    NoSystemAuthorities,
     /// A certificate in the file cannot be used as a certificate authority.
     #[error("{path}: {source}")]
     BadAuthority {
@@ -76,4 +81,18 @@ pub fn authorities(path: &Path) -> Result<RootCertStore, PemError> {
         })?;
     }
     Ok(roots)
+}
+
+/// The certificate authorities of the system.
+///
+/// # Errors
+///
+/// There are none.
+pub fn system_authorities() -> Result<RootCertStore, PemError> {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    match roots.add_parsable_certificates(found.certs) {
+        (0, _) => Err(PemError::NoSystemAuthorities),
+        _ => Ok(roots),
+    }
 }

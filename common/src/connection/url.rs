@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 
 use clap::Args;
 use redis::{ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 
 use crate::{
     config_error::ConfigError,
@@ -196,7 +196,7 @@ impl RedisAccess {
     fn client(&self) -> Result<Arc<ClientConfig>, ConfigError> {
         let roots = match &self.redis_tls_ca {
             Some(file) => pem::authorities(file).map_err(|error| bad("REDIS_TLS_CA", &error))?,
-            None => system_roots()?,
+            None => pem::system_authorities().map_err(|error| bad("REDIS_TLS_CA", &error))?,
         };
         let client = ClientConfig::builder_with_provider(pem::provider())
             .with_safe_default_protocol_versions()
@@ -235,16 +235,4 @@ impl RedisAccess {
 
 fn bad(variable: &'static str, error: &PemError) -> ConfigError {
     ConfigError::of(variable, error.to_string())
-}
-
-fn system_roots() -> Result<RootCertStore, ConfigError> {
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    let (usable, _) = roots.add_parsable_certificates(found.certs);
-    if usable == 0 {
-        let reason =
-            "this system has no certificate authorities; name the file of Redis' authority here";
-        return Err(ConfigError::of("REDIS_TLS_CA", reason));
-    }
-    Ok(roots)
 }

@@ -64,12 +64,10 @@ impl Gate {
             Some(path) => Provider::from_file(path.clone(), part),
             None => {
                 let issuer = config.issuer();
-                let is_here = issuer.parse::<Address>().is_ok_and(|it| it.is_loopback());
-                let fetcher = match &config.oidc_ca {
-                    None if is_here && issuer.starts_with("http:") => Fetcher::plain(),
-                    authorities => Fetcher::new(authorities.as_deref())
-                        .context("OIDC_CA: there are no certificate authorities to trust")?,
-                };
+                let address: Result<Address, _> = issuer.parse();
+                let address = address.map_err(|reason| anyhow::anyhow!("OIDC_ISSUER: {reason}"))?;
+                let fetcher =
+                    Fetcher::new(&address, config.oidc_ca.as_deref()).context("OIDC_CA")?;
                 let provider = Provider::discovered(&issuer, fetcher, part);
                 provider.map_err(|reason| anyhow::anyhow!("OIDC_ISSUER: {reason}"))?
             }

@@ -5,8 +5,9 @@ use common::{http::problem::Problem, secret::Secret};
 use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 use tracing::warn;
+use url::form_urlencoded::{self, byte_serialize};
 
-use super::{session::Attempt, url};
+use super::session::Attempt;
 use crate::access::tokens::{
     fetch::{Address, Fetcher},
     provider::Metadata,
@@ -78,14 +79,15 @@ impl CodeExchange<'_> {
             fields.push(("client_id", self.client));
         }
         fields.extend(self.resource.map(|resource| ("resource", resource)));
-        url::form(&fields)
+        form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish()
     }
 
     /// `client_secret_basic`, which every provider must support; id and secret are encoded first
     /// (RFC 6749, section 2.3.1).
     fn credentials(self) -> Option<HeaderValue> {
         let secret = self.secret?.expose();
-        let pair = format!("{}:{}", url::encode(self.client), url::encode(secret));
+        let encode = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
+        let pair = format!("{}:{}", encode(self.client), encode(secret));
         let mut value =
             HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(pair))).expect("ASCII");
         value.set_sensitive(true);
@@ -143,11 +145,11 @@ mod tests {
         let resource = "&resource=https%3A%2F%2Forders.example%2Fapi";
         assert_eq!(exchange.form("c&d", "v"), format!("{form}{resource}"));
         let header = exchange.credentials().unwrap();
-        let pair = STANDARD.encode("orders%20web:p%3A%C3%9F%20word");
+        let pair = STANDARD.encode("orders+web:p%3A%C3%9F+word");
         assert_eq!(header.to_str().unwrap(), format!("Basic {pair}"));
         assert!(header.is_sensitive());
         let public = CodeExchange { secret: None, resource: None, ..exchange };
-        assert_eq!(public.form("c&d", "v"), format!("{form}&client_id=orders%20web"));
+        assert_eq!(public.form("c&d", "v"), format!("{form}&client_id=orders+web"));
         assert!(public.credentials().is_none());
     }
 

@@ -12,7 +12,6 @@ use super::{
     path::LocalPath,
     pkce,
     session::{Attempt, Session, Sessions, SignIn, shown, sign_in_is_off},
-    url,
 };
 use crate::access::tokens::{
     provider::Metadata,
@@ -80,7 +79,7 @@ impl<'a> SignInFlow<'a> {
             ("code_challenge_method", "S256"),
         ];
         fields.extend(self.resource().map(|resource| ("resource", resource)));
-        let url = url::with_query(&endpoint.to_string(), &fields);
+        let url = endpoint.with_query(&fields);
         let mut response = Redirect::to(&url).into_response();
         // Otherwise repeatedly restored tabs would fill the head of every request.
         for cookie in self.sign_in.jar.drop_old_attempts(headers).into_iter().chain([cookie]) {
@@ -189,9 +188,6 @@ impl<'a> SignInFlow<'a> {
         };
         let settings = &self.sign_in.settings;
         let back = settings.public.of(SIGNED_OUT);
-        url::with_query(
-            &endpoint.to_string(),
-            &[("client_id", &settings.client), ("post_logout_redirect_uri", &back)],
-        )
+        endpoint.with_query(&[("client_id", &settings.client), ("post_logout_redirect_uri", &back)])
     }
 }

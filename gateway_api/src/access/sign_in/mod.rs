@@ -21,4 +21,3 @@ mod redeem;
 mod remembered;
 mod seal;
 pub(crate) mod session;
-mod url;

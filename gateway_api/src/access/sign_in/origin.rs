@@ -3,7 +3,10 @@
 use std::str::FromStr;
 
 use common::http::problem::Problem;
-use http::{HeaderMap, Uri, header};
+use http::{HeaderMap, header};
+use url::Url;
+
+use crate::access::tokens::fetch::{has_extras, is_loopback};
 
 /// The address of the gateway for browsers: `https://host[:port]`, or `http` on this machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -60,28 +63,15 @@ impl FromStr for PublicUrl {
             "expected https://host or https://host:port without a path, or http://… on this machine"
                 .to_owned()
         };
-        let uri: Uri = text.parse().map_err(|_| form())?;
-        let (scheme, host) = (uri.scheme_str().ok_or_else(form)?, uri.host().ok_or_else(form)?);
-        let authority = uri.authority().ok_or_else(form)?.as_str();
-        let plain = uri.query().is_none() && uri.path() == "/" && !authority.contains('@');
-        if !plain || text.contains('#') {
-            return Err(form());
-        }
-        let address = host.trim_start_matches('[').trim_end_matches(']');
-        let is_loopback = host.eq_ignore_ascii_case("localhost")
-            || address.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
-        let usual = match scheme {
-            "https" => 443,
-            "http" if is_loopback => 80,
-            _ => return Err(form()),
+        let url = Url::parse(text).map_err(|_| form())?;
+        let secure = match url.scheme() {
+            _ if has_extras(&url) || url.path() != "/" || url.query().is_some() => Err(form()),
+            "https" => Ok(true),
+            "http" if is_loopback(&url) => Ok(false),
+            _ => Err(form()),
         };
         // The form in which browsers write it.
-        let host = host.to_ascii_lowercase();
-        let origin = match uri.port_u16().filter(|port| *port != usual) {
-            Some(port) => format!("{scheme}://{host}:{port}"),
-            None => format!("{scheme}://{host}"),
-        };
-        Ok(Self { origin, secure: scheme == "https" })
+        Ok(Self { secure: secure?, origin: url.origin().ascii_serialization() })
     }
 }
 

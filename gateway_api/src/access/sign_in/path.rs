@@ -1,6 +1,6 @@
 //! The target of a browser after sign-in: always a path of this gateway.
 
-use super::url;
+use url::form_urlencoded::byte_serialize;
 
 /// The path for browsers that requested none.
 pub(super) const DEFAULT_PATH: &str = "/report";
@@ -36,7 +36,8 @@ impl LocalPath {
 /// The path of the sign-in page that leads to this path.
 pub(crate) fn sign_in_path(wanted: &str) -> String {
     let wanted = LocalPath::or_home(Some(wanted));
-    format!("/sign-in?then={}", url::encode(wanted.as_str()))
+    let encode = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
+    format!("/sign-in?then={}", encode(wanted.as_str()))
 }
 
 #[cfg(test)]

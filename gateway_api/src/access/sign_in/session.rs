@@ -15,9 +15,8 @@ use super::{
     pkce,
     redeem::Redeeming,
     seal::{Purpose, Sealer},
-    url,
 };
-use crate::access::tokens::provider::Provider;
+use crate::access::tokens::{fetch::Address, provider::Provider};
 
 /// The maximum duration of an attempt to sign in, in seconds.
 const ATTEMPT_SECONDS: u64 = 600;
@@ -145,8 +144,7 @@ impl Sessions {
     pub(crate) fn leads_to(&self, provider: &Provider) -> Option<String> {
         self.sign_in()?;
         let metadata = provider.metadata().ok()?;
-        let endpoint = metadata.end_session_endpoint.as_ref()?.to_string();
-        url::origin(&endpoint).map(str::to_owned)
+        metadata.end_session_endpoint.as_ref().map(Address::origin)
     }
 
     /// The path of the sign-in page that leads to this path; `None` if sign-in is not configured.

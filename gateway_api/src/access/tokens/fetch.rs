@@ -1,17 +1,12 @@
 //! Requests of the gateway to the OpenID provider, limited in size, time and address.
 
-use std::{fmt, io, path::Path, str::FromStr, sync::Arc, time::Duration};
+use std::{fmt, io, path::Path, str::FromStr, time::Duration};
 
-use bytes::Bytes;
 use common::pem;
-use http::{HeaderValue, Method, Request, StatusCode, Uri, header, uri::Scheme};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
-use rustls::ClientConfig;
+use http::{HeaderValue, Method, StatusCode, header};
+use reqwest::{Client, Request, redirect::Policy};
+use rustls::{ClientConfig, RootCertStore};
+use url::{Host, Url};
 
 /// The maximum size of an answer, in bytes.
 const ANSWER_LIMIT: usize = 256 * 1024;
@@ -22,15 +17,24 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An address of the provider: `https`, or plain `http` on this machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Address(Uri);
+pub struct Address(Url);
 
 impl Address {
     /// Whether the address is on this machine.
     pub fn is_loopback(&self) -> bool {
-        let host = self.0.host().unwrap_or_default();
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let is_loopback = |ip: std::net::IpAddr| ip.is_loopback();
-        host.eq_ignore_ascii_case("localhost") || bare.parse().is_ok_and(is_loopback)
+        is_loopback(&self.0)
+    }
+
+    /// The address with these parameters added to its query.
+    pub(in crate::access) fn with_query(&self, fields: &[(&str, &str)]) -> String {
+        let mut url = self.0.clone();
+        url.query_pairs_mut().extend_pairs(fields);
+        url.into()
+    }
+
+    /// `scheme://host[:port]`.
+    pub(in crate::access) fn origin(&self) -> String {
+        self.0.origin().ascii_serialization()
     }
 
     /// Parses an address that the server at this address names. Only a server on this machine may name an
@@ -41,11 +45,26 @@ impl Address {
     /// The text is not such an address.
     pub fn naming(&self, text: &str) -> Result<Self, String> {
         let named: Self = text.parse()?;
-        if named.0.scheme() == Some(&Scheme::HTTP) && !self.is_loopback() {
+        if named.0.scheme() == "http" && !self.is_loopback() {
             return Err("expected https://…".to_owned());
         }
         Ok(named)
     }
+}
+
+/// Whether the host of a URL is this machine.
+pub(in crate::access) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// Whether a URL has a user name, a password or a fragment.
+pub(in crate::access) fn has_extras(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some() || url.fragment().is_some()
 }
 
 impl FromStr for Address {
@@ -53,16 +72,11 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let form = || "expected https://host/…, or http://… on this machine".to_owned();
-        let uri: Uri = text.parse().map_err(|_| form())?;
-        let authority = uri.authority().ok_or_else(form)?;
-        // The parser drops fragments; names and passwords are not permitted.
-        if authority.as_str().contains('@') || text.contains('#') {
-            return Err(form());
-        }
-        let address = Self(uri);
-        match address.0.scheme_str() {
-            Some("https") => Ok(address),
-            Some("http") if address.is_loopback() => Ok(address),
+        let url = Url::parse(text).map_err(|_| form())?;
+        match url.scheme() {
+            _ if has_extras(&url) => Err(form()),
+            "https" => Ok(Self(url)),
+            "http" if is_loopback(&url) => Ok(Self(url)),
             _ => Err(form()),
         }
     }
@@ -103,52 +117,34 @@ impl fmt::Display for FetchError {
 
 /// The client.
 #[derive(Clone, Debug)]
-pub struct Fetcher(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+pub struct Fetcher(Client);
 
 impl Fetcher {
-    /// A client that trusts these certificate authorities (PEM), or the system's.
+    /// A client for the provider at this address that trusts these certificate authorities (PEM), or the
+    /// system's. It uses the proxy of `HTTPS_PROXY`, except for a provider on this machine.
     ///
     /// # Errors
     ///
     /// There are no certificate authorities.
-    pub fn new(authorities: Option<&Path>) -> io::Result<Self> {
-        let tls = ClientConfig::builder_with_provider(pem::provider())
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?;
-        let tls = match authorities {
-            Some(path) => {
-                let roots = pem::authorities(path).map_err(io::Error::other)?;
-                tls.with_root_certificates(Arc::new(roots))
-            }
-            None => tls.with_native_roots()?,
+    pub fn new(provider: &Address, authorities: Option<&Path>) -> io::Result<Self> {
+        let roots = match authorities {
+            Some(path) => pem::authorities(path).map_err(io::Error::other)?,
+            None if provider.0.scheme() == "http" => RootCertStore::empty(),
+            None => pem::system_authorities().map_err(io::Error::other)?,
         };
-        Ok(Self::with_tls(tls.with_no_client_auth()))
-    }
-
-    /// A client without certificate authorities, for a provider on this machine.
-    pub fn plain() -> Self {
         let tls = ClientConfig::builder_with_provider(pem::provider())
             .with_safe_default_protocol_versions()
-            .expect("ring has them")
-            .with_root_certificates(rustls::RootCertStore::empty());
-        Self::with_tls(tls.with_no_client_auth())
-    }
-
-    fn with_tls(tls: ClientConfig) -> Self {
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let https = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            // `Address` permits plain HTTP only to this machine.
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(http);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(FETCH_TIMEOUT)
-            .build(https);
-        Self(client)
+            .map_err(io::Error::other)?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let client = Client::builder()
+            .tls_backend_preconfigured(tls)
+            .redirect(Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(FETCH_TIMEOUT)
+            .pool_idle_timeout(FETCH_TIMEOUT);
+        let client = if provider.is_loopback() { client.no_proxy() } else { client };
+        client.build().map(Self).map_err(io::Error::other)
     }
 
     /// `GET` of a JSON document.
@@ -156,9 +152,8 @@ impl Fetcher {
     /// # Errors
     ///
     /// There is no answer with 200 within the limits.
-    pub async fn get(&self, address: &Address) -> Result<Bytes, FetchError> {
-        let request = Self::request(Method::GET, address, Bytes::new());
-        match self.send(request).await? {
+    pub async fn get(&self, address: &Address) -> Result<Vec<u8>, FetchError> {
+        match self.send(Request::new(Method::GET, address.0.clone())).await? {
             (StatusCode::OK, body) => Ok(body),
             (status, _) => Err(FetchError::Status(status)),
         }
@@ -174,8 +169,9 @@ impl Fetcher {
         address: &Address,
         form: String,
         authorization: Option<HeaderValue>,
-    ) -> Result<(StatusCode, Bytes), FetchError> {
-        let mut request = Self::request(Method::POST, address, form.into());
+    ) -> Result<(StatusCode, Vec<u8>), FetchError> {
+        let mut request = Request::new(Method::POST, address.0.clone());
+        *request.body_mut() = Some(form.into());
         let form = HeaderValue::from_static("application/x-www-form-urlencoded");
         request.headers_mut().insert(header::CONTENT_TYPE, form);
         if let Some(authorization) = authorization {
@@ -184,35 +180,28 @@ impl Fetcher {
         self.send(request).await
     }
 
-    fn request(method: Method, address: &Address, body: Bytes) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = method;
-        *request.uri_mut() = address.0.clone();
+    async fn send(&self, mut request: Request) -> Result<(StatusCode, Vec<u8>), FetchError> {
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(header::ACCEPT, json);
-        request
-    }
-
-    async fn send(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), FetchError> {
-        let whole = async {
-            let answer = self.0.request(request).await.map_err(|error| away(&error))?;
-            let (parts, body) = answer.into_parts();
-            let body = Limited::new(body, ANSWER_LIMIT).collect().await.map_err(|error| {
-                if error.downcast_ref::<LengthLimitError>().is_some() {
-                    FetchError::TooLarge
-                } else {
-                    away(&*error)
-                }
-            })?;
-            Ok((parts.status, body.to_bytes()))
-        };
-        tokio::time::timeout(FETCH_TIMEOUT, whole).await.unwrap_or(Err(FetchError::TooSlow))
+        let mut answer = self.0.execute(request).await.map_err(failed)?;
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(failed)? {
+            if body.len() + chunk.len() > ANSWER_LIMIT {
+                return Err(FetchError::TooLarge);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok((answer.status(), body))
     }
 }
 
-/// Formats an error with all its causes: an untrusted certificate is the last of them.
-fn away(error: &(dyn std::error::Error + 'static)) -> FetchError {
-    let causes = std::iter::successors(Some(error), |error| error.source());
+/// An error with all its causes: an untrusted certificate is the last of them.
+fn failed(error: reqwest::Error) -> FetchError {
+    if error.is_timeout() && !error.is_connect() {
+        return FetchError::TooSlow;
+    }
+    let error = error.without_url();
+    let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |it| it.source());
     let causes: Vec<String> = causes.map(ToString::to_string).collect();
     FetchError::Away(causes.join(": "))
 }
