@@ -1,71 +1,39 @@
 //! Passwords and keys from a variable or a file, which are never printed.
 
-use std::{convert::Infallible, fmt, fs, path::Path, str::FromStr};
+use std::{fs, path::Path};
+
+pub use secrecy::{ExposeSecret, SecretString as Secret};
 
 use crate::config_error::ConfigError;
 
-/// A text that is never printed: not by `Debug`, not in an error, not in a log.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Box<str>);
-
-impl Secret {
-    /// The text itself, for the recipient of the secret.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-
-    /// The secret of a variable, or of the file in its twin `…_FILE`; line breaks at the end of the
-    /// file are ignored.
-    ///
-    /// # Errors
-    ///
-    /// Both are set, the file cannot be read, or the secret is empty.
-    pub fn given(
-        (variable, value): (&'static str, Option<&Self>),
-        (file_variable, file): (&'static str, Option<&Path>),
-    ) -> Result<Option<Self>, ConfigError> {
-        let (variable, secret) = match (value, file) {
-            (None, None) => return Ok(None),
-            (Some(_), Some(_)) => {
-                let reason = format!("{variable} is given as well; leave out one of the two");
-                return Err(ConfigError::of(file_variable, reason));
-            }
-            (Some(value), None) => (variable, value.clone()),
-            (None, Some(path)) => {
-                let text = fs::read_to_string(path).map_err(|error| {
-                    ConfigError::of(
-                        file_variable,
-                        format!("cannot read {}: {error}", path.display()),
-                    )
-                })?;
-                (file_variable, Self(text.trim_end_matches(['\r', '\n']).into()))
-            }
-        };
-        if secret.0.is_empty() {
-            return Err(ConfigError::of(variable, "it is empty"));
+/// The secret of a variable, or of the file in its twin `…_FILE`; line breaks at the end of the
+/// file are ignored.
+///
+/// # Errors
+///
+/// Both are set, the file cannot be read, or the secret is empty.
+pub fn given(
+    (variable, value): (&'static str, Option<&Secret>),
+    (file_variable, file): (&'static str, Option<&Path>),
+) -> Result<Option<Secret>, ConfigError> {
+    let (variable, secret) = match (value, file) {
+        (None, None) => return Ok(None),
+        (Some(_), Some(_)) => {
+            let reason = format!("{variable} is given as well; leave out one of the two");
+            return Err(ConfigError::of(file_variable, reason));
         }
-        Ok(Some(secret))
+        (Some(value), None) => (variable, value.clone()),
+        (None, Some(path)) => {
+            let text = fs::read_to_string(path).map_err(|error| {
+                ConfigError::of(file_variable, format!("cannot read {}: {error}", path.display()))
+            })?;
+            (file_variable, Secret::from(text.trim_end_matches(['\r', '\n'])))
+        }
+    };
+    if secret.expose_secret().is_empty() {
+        return Err(ConfigError::of(variable, "it is empty"));
     }
-}
-
-impl FromStr for Secret {
-    type Err = Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(Self(text.into()))
-    }
-}
-
-impl From<&str> for Secret {
-    fn from(text: &str) -> Self {
-        Self(text.into())
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(secret)")
-    }
+    Ok(Some(secret))
 }
 
 #[cfg(test)]
@@ -75,16 +43,16 @@ mod tests {
     #[test]
     fn a_secret_comes_from_its_variable_or_its_file_and_is_not_shown() {
         let given = |value: Option<&str>, file: Option<&Path>| {
-            let value = value.map(|text| text.parse::<Secret>().unwrap());
-            Secret::given(("PASSWORD", value.as_ref()), ("PASSWORD_FILE", file))
+            let value = value.map(Secret::from);
+            super::given(("PASSWORD", value.as_ref()), ("PASSWORD_FILE", file))
         };
         let path = std::env::temp_dir().join(format!("secret-{}", std::process::id()));
         fs::write(&path, "from file\r\n").unwrap();
-        assert_eq!(given(None, None), Ok(None));
+        assert!(given(None, None).unwrap().is_none());
         let secret = given(Some("plain"), None).unwrap().unwrap();
-        assert_eq!(secret.expose(), "plain");
-        assert_eq!(format!("{secret:?}"), "(secret)");
-        assert_eq!(given(None, Some(&path)).unwrap().unwrap().expose(), "from file");
+        assert_eq!(secret.expose_secret(), "plain");
+        assert!(!format!("{secret:?}").contains("plain"));
+        assert_eq!(given(None, Some(&path)).unwrap().unwrap().expose_secret(), "from file");
         let both = given(Some("plain"), Some(&path)).unwrap_err();
         assert_eq!(both.variable, "PASSWORD_FILE");
         fs::write(&path, "\n").unwrap();

@@ -16,7 +16,7 @@ use common::{
         problem::{Challenge, Problem},
         request::GATEWAY_SECRET,
     },
-    secret::Secret,
+    secret::{ExposeSecret as _, Secret},
 };
 
 /// The accepted secrets, as tags under a key of this process: comparing tags takes the same time for
@@ -36,7 +36,7 @@ impl GatewaySecrets {
     pub fn new(secrets: &[Secret]) -> anyhow::Result<Self> {
         let key = Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
         let key = key.map_err(|_| anyhow::anyhow!("the system has no random numbers"))?;
-        let tag = |secret: &Secret| hmac::sign(&key, secret.expose().as_bytes());
+        let tag = |secret: &Secret| hmac::sign(&key, secret.expose_secret().as_bytes());
         let tags = secrets.iter().map(tag).collect();
         Ok(Self { key, tags })
     }

@@ -9,7 +9,7 @@ use rustls::ClientConfig;
 use crate::{
     config_error::ConfigError,
     pem::{self, PemError},
-    secret::Secret,
+    secret::{self, ExposeSecret as _, Secret},
 };
 
 /// The Redis user of clients without a user name.
@@ -80,7 +80,7 @@ impl RedisUrl {
                 );
                 ConfigError::of("REDIS_PASSWORD", reason)
             })?;
-            url.settings = url.settings.set_password(password.expose());
+            url.settings = url.settings.set_password(password.expose_secret());
         }
         if url.is_tls() && url.tls.is_none() {
             url.tls.clone_from(&access.tls);
@@ -165,7 +165,7 @@ impl RedisAccess {
         &self,
         servers: impl IntoIterator<Item = &'a RedisUrl> + Clone,
     ) -> Result<Access, ConfigError> {
-        let password = Secret::given(
+        let password = secret::given(
             ("REDIS_PASSWORD", self.redis_password.as_ref()),
             ("REDIS_PASSWORD_FILE", self.redis_password_file.as_deref()),
         )?;

@@ -5,18 +5,15 @@ use std::{
     str::FromStr,
 };
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
 /// The network part of a customer's IPv6 address in bits. The customer chooses the other bits, so
 /// addresses that differ only in those belong to the same client.
 const SITE_PREFIX: u8 = 64;
-/// The prefix length of the IPv6 range with the IPv4 addresses (RFC 4291, section 2.5.5.2).
-const MAPPED_PREFIX: u8 = 96;
 
 /// A range of addresses: `10.0.0.0/8`, `fd00::/8`, or a single one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Network {
-    first: u128,
-    mask: u128,
-}
+pub struct Network(IpNet);
 
 /// The error for a text that is not a [`Network`].
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -26,22 +23,13 @@ pub struct InvalidNetwork;
 impl Network {
     /// The loopback networks.
     pub const LOOPBACK: [Self; 2] = [
-        Self::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8),
-        Self::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 128),
+        Self(IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::LOCALHOST, 8))),
+        Self(IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128))),
     ];
 
-    const fn new(address: IpAddr, prefix: u8) -> Self {
-        let prefix = match address {
-            IpAddr::V4(_) => MAPPED_PREFIX + prefix,
-            IpAddr::V6(_) => prefix,
-        };
-        let mask = mask(prefix);
-        Self { first: number(address) & mask, mask }
-    }
-
     /// Whether the address is in the network; an IPv4 address counts in both of its notations.
-    pub const fn contains(&self, address: IpAddr) -> bool {
-        number(address) & self.mask == self.first
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.contains(&address) || self.0.contains(&address.to_canonical())
     }
 }
 
@@ -49,44 +37,22 @@ impl FromStr for Network {
     type Err = InvalidNetwork;
 
     fn from_str(text: &str) -> Result<Self, InvalidNetwork> {
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.trim().parse().map_err(|_| InvalidNetwork)?;
-        let bits = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = match prefix {
-            Some(prefix) => prefix.trim().parse().map_err(|_| InvalidNetwork)?,
-            None => bits,
-        };
-        if prefix > bits { Err(InvalidNetwork) } else { Ok(Self::new(address, prefix)) }
+        let address = text.trim().parse::<IpAddr>().map(IpNet::from);
+        let network = address.or_else(|_| text.trim().parse());
+        network.map(Self).map_err(|_| InvalidNetwork)
     }
 }
 
 /// The unit of limits per client: an IPv4 address, or the /64 of an IPv6 address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Site(u128);
+pub struct Site(IpAddr);
 
 impl From<IpAddr> for Site {
     fn from(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
-            IpAddr::V4(_) => number(address),
-            IpAddr::V6(_) => number(address) & mask(SITE_PREFIX),
+            IpAddr::V4(address) => address.into(),
+            IpAddr::V6(address) => Ipv6Net::new_assert(address, SITE_PREFIX).network().into(),
         })
-    }
-}
-
-const fn number(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(address) => address.to_bits(),
-    }
-}
-
-const fn mask(prefix: u8) -> u128 {
-    match prefix {
-        0 => 0,
-        prefix => u128::MAX << (128 - prefix),
     }
 }
 

@@ -8,7 +8,10 @@ use std::{
 
 use clap::{Args, ValueEnum};
 
-use crate::{config_error::ConfigError, secret::Secret};
+use crate::{
+    config_error::ConfigError,
+    secret::{self, ExposeSecret as _, Secret},
+};
 
 /// The minimum length of a secret between services, in characters.
 const SECRET_LENGTH: usize = 16;
@@ -84,13 +87,13 @@ impl AuthConfig {
     /// A secret is too short, too long or contains invalid characters; or the file cannot be read.
     pub fn secrets(&self) -> Result<Vec<Secret>, ConfigError> {
         let (variable, file) = ("ORDER_SERVICE_SECRET", "ORDER_SERVICE_SECRET_FILE");
-        let given = Secret::given(
+        let given = secret::given(
             (variable, self.order_service_secret.as_ref()),
             (file, self.order_service_secret_file.as_deref()),
         )?;
         let Some(given) = given else { return Ok(Vec::new()) };
         let variable = if self.order_service_secret.is_some() { variable } else { file };
-        let texts = given.expose().split([',', '\n', '\r']).map(str::trim);
+        let texts = given.expose_secret().split([',', '\n', '\r']).map(str::trim);
         let texts: Vec<&str> = texts.filter(|text| !text.is_empty()).collect();
         let fits = |text: &&str| {
             (SECRET_LENGTH..=SECRET_LIMIT).contains(&text.len())
@@ -174,7 +177,7 @@ mod tests {
         }
         let two = config(AuthMode::Required, None, Some("new-0123456789abc, old-0123456789abc\n"));
         let secrets = two.secrets().unwrap();
-        let secrets: Vec<&str> = secrets.iter().map(Secret::expose).collect();
+        let secrets: Vec<&str> = secrets.iter().map(Secret::expose_secret).collect();
         assert_eq!(secrets, ["new-0123456789abc", "old-0123456789abc"]);
         assert!(!format!("{two:?}").contains("0123"), "{two:?}");
     }

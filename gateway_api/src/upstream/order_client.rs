@@ -15,7 +15,7 @@ use common::{
         route::Route,
     },
     http::{problem::Problem, request::GATEWAY_SECRET, server::KEEP_ALIVE_MS},
-    secret::Secret,
+    secret::{ExposeSecret as _, Secret},
 };
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header, uri};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -132,7 +132,7 @@ impl OrderClient {
             .build(connector);
         let instance = |url| Instance { url, cooldown_until: AtomicU64::new(0) };
         let instances = instances.into_iter().map(instance).collect();
-        let secret = secret.and_then(|secret| HeaderValue::from_str(secret.expose()).ok());
+        let secret = secret.and_then(|secret| HeaderValue::from_str(secret.expose_secret()).ok());
         let secret = secret.map(|mut secret| {
             secret.set_sensitive(true);
             secret

@@ -100,8 +100,7 @@ async fn no_password_appears_in_errors_debug_output_or_help() {
         }
     }
     let url: RedisUrl = within.parse().unwrap();
-    let access =
-        RedisAccess { redis_password: Some(MARKER.parse().unwrap()), ..Default::default() };
+    let access = RedisAccess { redis_password: Some(MARKER.into()), ..Default::default() };
     let own: RedisUrl = own.parse().unwrap();
     let entrance = access.for_servers([&own]).unwrap();
     let shown = format!("{url} {url:?} {access:?} {entrance:?} {:?}", own.with(&entrance).unwrap());

@@ -2,46 +2,35 @@
 //! behind.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, TryLockError},
     path::Path,
     time::Duration,
 };
 
-use nix::{
-    errno::Errno,
-    fcntl::{Flock, FlockArg},
-};
-
 use crate::{Error, private, probe};
 
-/// Waits for the lock without a time limit.
-pub(crate) fn hold(path: &Path) -> Result<Flock<File>, Error> {
+/// Waits for the lock without a time limit. Dropping the file releases it.
+pub(crate) fn hold(path: &Path) -> Result<File, Error> {
     // Other users of this machine use the same lock.
     let mut shared = File::options();
-    Flock::lock(open(path, shared.create(true))?, FlockArg::LockExclusive)
-        .map_err(|(_, errno)| Error::io_at("lock", path)(errno.into()))
+    let file = open(path, shared.create(true))?;
+    file.lock().map_err(Error::io_at("lock", path))?;
+    Ok(file)
 }
 
 /// Creates `dir` if necessary and locks it for one `owner` (stack or redis). A previous owner that
 /// is being killed gets a moment to end.
-pub(crate) fn hold_directory(dir: &Path, owner: &'static str) -> Result<Flock<File>, Error> {
+pub(crate) fn hold_directory(dir: &Path, owner: &'static str) -> Result<File, Error> {
     private::dir(dir)?;
     let path = dir.join(owner).with_extension("lock");
-    let mut file = Some(open(&path, &mut private::file())?);
-    let held = probe::until(Duration::from_secs(1), || {
-        match Flock::lock(file.take()?, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Some(Ok(lock)),
-            Err((unlocked, Errno::EWOULDBLOCK)) => {
-                file = Some(unlocked);
-                None
-            }
-            Err((_, errno)) => Some(Err(Error::io_at("lock", &path)(errno.into()))),
-        }
+    let file = open(&path, &mut private::file())?;
+    let held = probe::until(Duration::from_secs(1), || match file.try_lock() {
+        Ok(()) => Some(Ok(())),
+        Err(TryLockError::WouldBlock) => None,
+        Err(TryLockError::Error(error)) => Some(Err(Error::io_at("lock", &path)(error))),
     });
-    held.unwrap_or_else(|| {
-        let dir = dir.to_owned();
-        Err(Error::DirectoryInUse { dir, owner })
-    })
+    held.unwrap_or_else(|| Err(Error::DirectoryInUse { dir: dir.to_owned(), owner }))?;
+    Ok(file)
 }
 
 fn open(path: &Path, create: &mut OpenOptions) -> Result<File, Error> {

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use nix::{fcntl::Flock, sys::sysinfo::sysinfo};
+use nix::sys::sysinfo::sysinfo;
 use tempfile::TempDir;
 
 use crate::{
@@ -126,7 +126,7 @@ pub struct RedisServer {
     dir: PathBuf,
     _temp_dir: Option<TempDir>,
     // Dropped only after the process has ended.
-    _lock: Flock<File>,
+    _lock: File,
 }
 
 impl RedisServer {

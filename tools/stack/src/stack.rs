@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::fcntl::Flock;
 use tempfile::TempDir;
 
 use crate::{
@@ -128,7 +127,7 @@ pub struct Stack {
     gateway_secret: Option<PathBuf>,
     dir: PathBuf,
     temp_dir: Option<TempDir>,
-    _lock: Flock<File>,
+    _lock: File,
 }
 
 impl Stack {

@@ -1,7 +1,10 @@
 //! Exchanges a code for tokens at the provider (OpenID Connect Core, section 3.1.3).
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use common::{http::problem::Problem, secret::Secret};
+use common::{
+    http::problem::Problem,
+    secret::{ExposeSecret as _, Secret},
+};
 use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 use tracing::warn;
@@ -85,7 +88,7 @@ impl CodeExchange<'_> {
     /// `client_secret_basic`, which every provider must support; id and secret are encoded first
     /// (RFC 6749, section 2.3.1).
     fn credentials(self) -> Option<HeaderValue> {
-        let secret = self.secret?.expose();
+        let secret = self.secret?.expose_secret();
         let encode = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
         let pair = format!("{}:{}", encode(self.client), encode(secret));
         let mut value =
@@ -133,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_client_with_a_secret_shows_it_in_the_header_and_one_without_names_itself() {
-        let secret = "p:ß word".parse().unwrap();
+        let secret = "p:ß word".into();
         let exchange = CodeExchange {
             client: "orders web",
             secret: Some(&secret),

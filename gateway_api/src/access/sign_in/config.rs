@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use common::{config_error::ConfigError, secret::Secret};
+use common::{
+    config_error::ConfigError,
+    secret::{self, ExposeSecret as _, Secret},
+};
 
 use super::origin::PublicUrl;
 
@@ -117,14 +120,16 @@ fn given(
     (variable, value): (&'static str, Option<&Secret>),
     file: (&'static str, Option<&Path>),
 ) -> Result<Option<Secret>, ConfigError> {
-    Secret::given((variable, value.filter(|it| !it.expose().is_empty())), file)
+    secret::given((variable, value.filter(|it| !it.expose_secret().is_empty())), file)
 }
 
 fn secrets(given: Option<&Secret>) -> Result<Vec<Secret>, ConfigError> {
-    let text = given.map_or("", Secret::expose);
+    let text = given.map_or("", Secret::expose_secret);
     let texts = text.split([',', '\n', '\r']).map(str::trim).filter(|text| !text.is_empty());
-    let secrets: Vec<Secret> = texts.filter_map(|text| text.parse().ok()).collect();
-    if secrets.is_empty() || secrets.iter().any(|secret| secret.expose().len() < SECRET_LENGTH) {
+    let secrets: Vec<Secret> = texts.map(Secret::from).collect();
+    if secrets.is_empty()
+        || secrets.iter().any(|secret| secret.expose_secret().len() < SECRET_LENGTH)
+    {
         let reason = format!("a secret has at least {SECRET_LENGTH} characters");
         return Err(ConfigError::of("SESSION_SECRET", reason));
     }
@@ -140,7 +145,7 @@ mod tests {
     fn config() -> SignInConfig {
         SignInConfig {
             oidc_client_id: Some("orders-web".to_owned()),
-            session_secret: SECRET.parse().ok(),
+            session_secret: Some(SECRET.into()),
             public_url: Some("http://localhost:5000".to_owned()),
             oidc_scopes: "openid orders:read".to_owned(),
             ..SignInConfig::default()
@@ -159,7 +164,7 @@ mod tests {
         assert_eq!(without(|it| it.oidc_client_id = None), "OIDC_CLIENT_ID");
         assert_eq!(without(|it| it.oidc_client_id = Some(String::new())), "OIDC_CLIENT_ID");
         assert_eq!(without(|it| it.session_secret = None), "SESSION_SECRET");
-        assert_eq!(without(|it| it.session_secret = "short".parse().ok()), "SESSION_SECRET");
+        assert_eq!(without(|it| it.session_secret = Some("short".into())), "SESSION_SECRET");
         assert_eq!(without(|it| it.public_url = None), "PUBLIC_URL");
         let public =
             |it: &mut SignInConfig| it.public_url = Some("http://orders.example".to_owned());
@@ -167,14 +172,14 @@ mod tests {
         assert_eq!(without(|it| it.oidc_scopes = "orders:read".to_owned()), "OIDC_SCOPES");
         assert_eq!(config().check(true).unwrap_err().variable, "OIDC_JWKS_FILE");
         let only_secret =
-            SignInConfig { oidc_client_secret: "x".parse().ok(), ..SignInConfig::default() };
+            SignInConfig { oidc_client_secret: Some("x".into()), ..SignInConfig::default() };
         assert_eq!(only_secret.check(false).unwrap_err().variable, "OIDC_CLIENT_ID");
     }
 
     #[test]
     fn several_secrets_are_told_apart_and_none_is_shown() {
         let mut config = config();
-        config.session_secret = format!("{SECRET}, another-{SECRET}").parse().ok();
+        config.session_secret = Some(format!("{SECRET}, another-{SECRET}").into());
         let settings = config.settings().unwrap().unwrap();
         assert_eq!(settings.secrets.len(), 2);
         assert!(!format!("{config:?}{settings:?}").contains(SECRET));

@@ -6,7 +6,7 @@ use aws_lc_rs::{
     rand::{SecureRandom as _, SystemRandom},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use common::secret::Secret;
+use common::secret::{ExposeSecret as _, Secret};
 
 /// The purpose of a text: a text of one purpose cannot be opened for another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,7 +74,7 @@ impl Sealer {
 /// Each purpose has a key of its own.
 fn key(secret: &Secret, purpose: Purpose) -> LessSafeKey {
     let salt = Salt::new(HKDF_SHA256, b"orders gateway cookies");
-    let derived = salt.extract(secret.expose().as_bytes());
+    let derived = salt.extract(secret.expose_secret().as_bytes());
     let label = [purpose.label()];
     let key = derived.expand(&label, &AES_256_GCM).expect("a key is short");
     LessSafeKey::new(UnboundKey::from(key))
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     fn sealer(secrets: &[&str]) -> Sealer {
-        let secrets: Vec<Secret> = secrets.iter().map(|text| text.parse().unwrap()).collect();
+        let secrets: Vec<Secret> = secrets.iter().map(|text| Secret::from(*text)).collect();
         Sealer::new(&secrets)
     }
 

@@ -42,7 +42,7 @@ impl Signer {
     pub(super) fn p256(kid: &str) -> Self {
         let (how, random) = (&ECDSA_P256_SHA256_FIXED_SIGNING, SystemRandom::new());
         let document = EcdsaKeyPair::generate_pkcs8(how, &random).expect("a key");
-        let pair = EcdsaKeyPair::from_pkcs8(how, document.as_ref(), &random).expect("the key");
+        let pair = EcdsaKeyPair::from_pkcs8(how, document.as_ref()).expect("the key");
         Self { kid: kid.to_owned(), pair: Pair::P256(Box::new(pair)) }
     }
 
