@@ -243,7 +243,7 @@ mod tests {
             client: "orders-web".to_owned(),
             client_secret: None,
             scopes: "openid".to_owned(),
-            secrets: vec!["0123456789abcdef0123456789abcdef".parse().unwrap()],
+            secrets: vec!["0123456789abcdef0123456789abcdef".into()],
             public: "http://localhost:5000".parse().unwrap(),
         };
         SignIn {
