@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 #[test]
 fn swagger_yaml_is_the_document_that_is_served() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("swagger.yaml");
-    let fresh = gateway_api::router::document().to_yaml().expect("it has string keys only");
+    let fresh = yaml_serde::to_string(&gateway_api::router::document()).unwrap();
     if std::env::var_os("RENEW").is_some() {
         std::fs::write(&path, &fresh).expect("swagger.yaml can be written");
     }

@@ -1,6 +1,11 @@
 //! Configurations that would admit all callers, or none.
 
-use std::{collections::BTreeMap, process::Command};
+use std::{
+    collections::BTreeMap,
+    io::{BufRead as _, BufReader, ErrorKind},
+    net::TcpListener,
+    process::{Command, Stdio},
+};
 
 use stack::{Profile, Service, StackOptions, binaries};
 use system_tests::{SOON, System, eventually};
@@ -76,6 +81,43 @@ fn missing_and_dangerous_settings_exit_64_and_are_named() {
         assert_eq!(output.status.code(), Some(64), "{name}: {said}");
         assert!(said.starts_with(&format!("bad configuration: {variable}: ")), "{name}: {said}");
         assert!(!said.contains("marker"), "{name}: {said}");
+    }
+}
+
+/// A proxy gets the name of the provider, and then an encrypted connection.
+#[test]
+fn a_provider_elsewhere_is_reached_through_the_proxy_of_the_environment() {
+    let binaries = binaries::build(Profile::Debug).expect("binaries");
+    for (issuer, no_proxy, proxied) in
+        [(ISSUER, "", true), (ISSUER, "issuer.example", false), ("http://127.0.0.1:9", "", false)]
+    {
+        let proxy = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = format!("http://{}", proxy.local_addr().expect("its address"));
+        let mut gateway = Command::new(binaries.join(Service::Gateway.name()))
+            .env_clear()
+            .envs([("HTTP_ADDR", HERE), ("OPS_ADDR", HERE), ("REDIS_URL", "redis://127.0.0.1:9")])
+            .envs([("ORDER_SERVICE_SECRET", SECRET), ("OIDC_AUDIENCE", AUDIENCE)])
+            .envs([("OIDC_ISSUER", issuer), ("NO_PROXY", no_proxy)])
+            .envs([("HTTPS_PROXY", &address), ("HTTP_PROXY", &address)])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        let log = gateway.stdout.take().expect("its output");
+        if proxied {
+            let (mut client, _) = proxy.accept().expect("a client");
+            let mut line = String::new();
+            BufReader::new(&mut client).read_line(&mut line).expect("a request");
+            assert_eq!(line, "CONNECT issuer.example:443 HTTP/1.1\r\n");
+        } else {
+            let failed = |line: &String| line.contains("the provider cannot be reached");
+            let mut lines = BufReader::new(log).lines().map(|line| line.expect("text"));
+            lines.find(failed).expect("the fetch fails");
+            proxy.set_nonblocking(true).expect("set");
+            let error = proxy.accept().expect_err("the proxy has no client");
+            assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        }
+        gateway.kill().expect("killed");
+        gateway.wait().expect("ended");
     }
 }
 
