@@ -140,9 +140,10 @@ pub(crate) async fn events(
     Ok((headers, stream.into_body()).into_response())
 }
 
-/// The duration until this time, in seconds since 1970, and at most a day.
-fn until(at: u64) -> Duration {
-    let left =
-        at.saturating_add(token::LEEWAY_SECONDS).saturating_mul(1_000).saturating_sub(now_millis());
+/// The duration until a token is refused that expires at this time, in seconds since 1970; at most a day.
+fn until(expires: u64) -> Duration {
+    // The token is valid through the last second of the leeway.
+    let end = expires.saturating_add(token::LEEWAY_SECONDS + 1);
+    let left = end.saturating_mul(1_000).saturating_sub(now_millis());
     Duration::from_millis(left).min(Duration::from_secs(86_400))
 }

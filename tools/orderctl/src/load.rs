@@ -36,6 +36,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use indicatif::ProgressBar;
 use redis::{Pipeline, Value};
 use stack::{run_file::RunFile, token_key::TokenKey};
 use tokio::sync::mpsc;
@@ -122,7 +123,10 @@ pub async fn load(directory: &Path, plan: Plan) -> anyhow::Result<Measured> {
     let mut posted: HashMap<OrderId, Instant> = HashMap::new();
     let mut ended: HashMap<OrderId, Instant> = HashMap::new();
     let mut latencies = Vec::with_capacity(plan.orders);
+    // Shown on a terminal only.
+    let progress = ProgressBar::new(plan.orders as u64);
     while latencies.len() < plan.orders {
+        progress.set_position(latencies.len() as u64);
         tokio::select! {
             Some(order) = received.recv() => {
                 let (id, at) = order?;
@@ -141,6 +145,7 @@ pub async fn load(directory: &Path, plan: Plan) -> anyhow::Result<Measured> {
         }
     }
     let seconds = begun.elapsed().as_secs_f64();
+    progress.finish_and_clear();
     watch.abort();
     let after = (cpu(&run)?, commands(&mut links).await?);
     latencies.sort_unstable();
