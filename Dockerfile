@@ -1,16 +1,17 @@
-# One build for all five services: `docker build --target gateway_api .` and the like; docker-compose.yml does it.
+# One build for all five services, each of which is a target: `docker build --target gateway_api .`, for
+# example. docker-compose.yml builds all of them.
 #
-# The classic builder suffices (docker-compose 1.29 uses it where BuildKit is missing), hence no cache mounts: what must
-# not be done twice is a layer of its own. The stages in order: skeleton → dependencies → build → runtime → one target
+# The classic builder suffices (docker-compose 1.29 uses it if BuildKit is missing). It has no cache mounts,
+# so layers serve as the cache. The stages in order: skeleton → dependencies → build → runtime → one target
 # per service. All targets share the first four, so five images cost one compilation.
 
-# The manifests with empty sources. Copied from here, a layer depends on what this stage leaves behind, not on
-# what went into it: the dependencies below are compiled anew only when a manifest or Cargo.lock changes. No list of
-# crates to keep up to date.
+# The manifests with empty sources. A layer that copies from this stage depends on the result of the stage
+# only, not on the sources. So the dependencies below are compiled again only when a manifest or Cargo.lock
+# changes, and the Dockerfile needs no list of crates.
 FROM debian:bookworm-slim AS skeleton
 WORKDIR /build
 COPY . .
-# Kept: what cargo needs to load the workspace. These are the manifests and the file each target starts from.
+# Keeps the files that cargo needs to load the workspace: the manifests and the root file of each target.
 RUN find . -type f \
         ! -name Cargo.toml ! -path ./Cargo.lock ! -path './.cargo/*' \
         ! -path '*/src/lib.rs' ! -path '*/src/main.rs' ! -path '*/src/bin/*.rs' ! -name build.rs \
@@ -20,7 +21,7 @@ RUN find . -type f \
     && find . -name lib.rs -exec truncate --size 0 {} + \
     && echo 'fn main() {}' | tee $(find . -name '*.rs' ! -name lib.rs) > /dev/null
 
-# The dependencies, and nothing of our own.
+# The dependencies without the crates of the workspace.
 FROM rust:1-slim-bookworm AS dependencies
 WORKDIR /build
 ENV PACKAGES="-p gateway_api -p order_service -p inventory_service -p account_service -p msg_service"
@@ -29,8 +30,9 @@ RUN cargo build --release --locked $PACKAGES
 
 FROM dependencies AS build
 COPY . .
-# Cargo compares times, and a source file may well be older than the empty one that was compiled above: touch them.
-# What is left of the build goes away in the same layer, so that a changed source costs the size of the binaries only.
+# Cargo compares modification times, and a source file may be older than the empty file that was compiled
+# above. So all sources are touched. The same layer removes the build directory, so that a changed source adds
+# only the binaries.
 RUN find . -path ./target -prune -o -name '*.rs' -exec touch {} + \
     && cargo build --release --locked $PACKAGES \
     && mkdir /binaries \
@@ -39,15 +41,15 @@ RUN find . -path ./target -prune -o -name '*.rs' -exec touch {} + \
     && rm -rf target
 
 FROM debian:bookworm-slim AS runtime
-# For the volume with the secret between the gateway and order_service: Docker gives a new volume the owner that the
-# directory has.
+# The directory of the volume with the secret of the gateway and order_service. Docker gives a new volume the
+# directory's owner.
 RUN install --directory --owner 10001 --group 10001 --mode 700 /var/lib/orders
-# By number, so that an orchestrator can see that it is not root. The binaries need no home and write no
-# file.
+# A numeric user, so that an orchestrator can verify that it is not root. The binaries need no home directory
+# and write no file.
 USER 10001:10001
 
 FROM runtime AS gateway_api
-# The authorities that may have signed an OpenID provider's certificate, unless OIDC_CA names others.
+# The certificate authorities for the OpenID provider, unless OIDC_CA names others.
 COPY --from=dependencies /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /binaries/gateway_api /usr/local/bin/
 EXPOSE 5000

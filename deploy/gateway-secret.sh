@@ -1,12 +1,13 @@
 #!/bin/sh
-# Starts a program, and makes the secret between the gateways and order_service before that, if it is not there:
+# Creates the secret that the gateways and order_service share, if it does not exist, then starts a program:
 #
 #   gateway-secret.sh order_service [options]
 #   gateway-secret.sh --wait gateway_api [options]
 #
-# ORDER_SERVICE_SECRET_FILE names the file, on a volume that the gateways mount as well. Of several instances that
-# begin at once, one makes the secret and all find the same. Only the user that the services run as can read it. A
-# gateway has the volume read-only: with --wait it waits until order_service, which starts at the same time, has made it.
+# ORDER_SERVICE_SECRET_FILE names the file, on a volume that the gateways also mount. If several instances
+# start at the same time, one of them creates the secret and all use it. Only the user of the services can
+# read it. A gateway has the volume read-only: with --wait it waits until order_service, which starts at the
+# same time, has created the secret.
 set -eu
 umask 077
 
@@ -16,7 +17,8 @@ if [ "$1" = --wait ]; then
     tenths=300
     while [ -n "$file" ] && [ ! -e "$file" ]; do
         [ "$tenths" -gt 0 ] || {
-            echo "bad configuration: ORDER_SERVICE_SECRET_FILE: order_service has made no $file within 30 s" >&2
+            echo "bad configuration: ORDER_SERVICE_SECRET_FILE:" \
+                "order_service did not create $file within 30 s" >&2
             exit 64
         }
         tenths=$((tenths - 1))
@@ -25,7 +27,8 @@ if [ "$1" = --wait ]; then
 elif [ -n "$file" ] && [ ! -e "$file" ]; then
     directory=$(dirname "$file")
     [ -d "$directory" ] && [ -w "$directory" ] || {
-        echo "bad configuration: ORDER_SERVICE_SECRET_FILE: there is no secret, and none can be made in $directory" >&2
+        echo "bad configuration: ORDER_SERVICE_SECRET_FILE: $file does not exist," \
+            "and cannot be created in $directory" >&2
         exit 64
     }
     made=$(mktemp "$file.XXXXXX")

@@ -3,13 +3,13 @@
 #
 #   entrypoint.sh redis-server [options]
 #
-# Each user's password comes from REDIS_<USER>_PASSWORD or from the file that REDIS_<USER>_PASSWORD_FILE names, for the
-# users ORDER, INVENTORY, ACCOUNT, MESSAGE, GATEWAY and OPERATOR. Redis gets their SHA-256 hashes in a file of its own
-# (REDIS_ACL_FILE, /run/redis/users.acl if nothing is said; its directory must be writable); no password is written
-# anywhere, shows among the arguments of a process, or stays in the server's environment.
+# The password of each user is in REDIS_<USER>_PASSWORD, or in the file that REDIS_<USER>_PASSWORD_FILE names.
+# The users are ORDER, INVENTORY, ACCOUNT, MESSAGE, GATEWAY and OPERATOR. Redis gets the SHA-256 hashes in a
+# separate ACL file (REDIS_ACL_FILE, default /run/redis/users.acl; its directory must be writable). No
+# password is written to a file, appears in the arguments of a process, or stays in the server's environment.
 #
-# REDIS_TOPICS names the topics that this Redis keeps, separated by blanks: order, inventory, account, message; all of them
-# if nothing is said. Users get no permission for keys of any other topic.
+# REDIS_TOPICS names the topics of this Redis, separated by blanks: order, inventory, account, message. The
+# default is all of them. Users get no permission for keys of other topics.
 set -eu
 umask 077
 
@@ -31,7 +31,7 @@ for user in order inventory account message gateway operator; do
     elif [ -n "$file" ]; then
         [ -r "$file" ] || fail "${variable}_FILE" "cannot read $file"
         password=$(cat "$file")
-        # As the services do: a line break at the end does not count, of either kind.
+        # A final line break (LF or CR LF) is not part of the password; the services do the same.
         password=${password%"$carriage_return"}
         variable=${variable}_FILE
     fi
@@ -50,7 +50,8 @@ for topic in $topics; do
     esac
 done
 
-# Redis knows neither comments nor lines that go on. A key belongs to the topic in its braces.
+# The ACL file of Redis has neither comments nor continuation lines, so both are resolved here. The braces of
+# a key contain its topic.
 sed -e '/^#/d' -e "${hashes#;}" "$template" | awk -v topics="$topics" '
     BEGIN { count = split(topics, names, " "); for (i = 1; i <= count; i++) kept["{" names[i] "}"] }
     function finish() {
@@ -76,7 +77,7 @@ sed -e '/^#/d' -e "${hashes#;}" "$template" | awk -v topics="$topics" '
     END { finish() }
 ' > "$rendered.new"
 if grep -q '<' "$rendered.new"; then
-    fail REDIS_ACL_TEMPLATE "$template names a user whose password is not known here"
+    fail REDIS_ACL_TEMPLATE "$template names a user without a password variable"
 fi
 mv "$rendered.new" "$rendered"
 
