@@ -1,7 +1,7 @@
 -- The answer to XINFO STREAM without the first and the last entry, which may be large.
 -- KEYS  1  the stream
--- Reply: members of XINFO STREAM by name; of the first and the last entry only the ids.
--- Error: of XINFO STREAM, e.g. that there is no such key.
+-- Reply: members of XINFO STREAM by name; the first and the last entry as ids only.
+-- Error: that of XINFO STREAM, e.g. for a missing key.
 local info = redis.pcall('XINFO', 'STREAM', KEYS[1])
 if info.err then return info end
 local of = {}

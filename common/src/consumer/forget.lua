@@ -1,8 +1,8 @@
 -- Removes inactive consumers without pending entries from all groups of a stream. The check and the
 -- removal are one step, because the removal of a consumer also drops its pending entries.
 -- KEYS  1     the stream
--- ARGV  idle  in milliseconds
--- Reply: the number removed.
+-- ARGV  idle  the idle time in milliseconds above which a consumer is inactive
+-- Reply: the number of consumers removed.
 if redis.call('TYPE', KEYS[1]).ok ~= 'stream' then return 0 end
 local function members(flat)
   local of = {}

@@ -9,10 +9,11 @@ if redis.call('TYPE', KEYS[1]).ok ~= 'stream' then return 0 end
 local keep, bytes = tonumber(ARGV[1]), tonumber(ARGV[2])
 local length = redis.call('XLEN', KEYS[1])
 local surplus = length - keep
--- Exact for this many nodes of about 4 KB; beyond them Redis estimates from the oldest.
+-- The size is exact up to this number of nodes of about 4 KB; for larger streams Redis estimates it from
+-- the oldest nodes.
 local size = redis.call('MEMORY', 'USAGE', KEYS[1], 'SAMPLES', 20000)
--- Entries differ in size, so a call removes a part and the next one measures again. The newest entry
--- stays: readers find their position by it.
+-- Entries differ in size, so a call removes a part and the next call measures again. The newest entry
+-- always stays, because readers find their position by it.
 local excess = math.ceil(length * (1 - bytes / size))
 excess = math.min(excess, math.ceil(length / 10), length - 1)
 if surplus <= 0 and excess <= 0 then return 0 end
@@ -21,7 +22,7 @@ local function parts(id)
   local time, sequence = string.match(id, '^(%d+)-(%d+)$')
   return time, sequence
 end
--- Compared as text of equal length: Lua's numbers are too short for 64 bits.
+-- Compares ids as text of equal length, because Lua's numbers cannot hold 64 bits.
 local function less(a, b)
   local at, as = parts(a)
   local bt, bs = parts(b)
@@ -51,13 +52,13 @@ if first == '0-0' then return 0 end
 local function remove(count)
   -- A stream without groups is limited by length and size alone.
   if first == nil then return redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', length - count) end
-  -- MINID keeps `first` itself. Of what may go, only the surplus does.
+  -- MINID keeps `first` itself. LIMIT restricts the removal to the surplus.
   return redis.call('XTRIM', KEYS[1], 'MINID', '~', first, 'LIMIT', math.min(count, 100000))
 end
 local removed = 0
 if surplus > 0 then removed = remove(surplus) end
 if excess > 0 then
-  -- The oldest node may hold more entries than that, by default up to 100.
+  -- The oldest node may hold more entries than `excess`, by default up to 100.
   for count = excess, math.min(excess + 100, length - 1) do
     if removed > 0 then break end
     removed = remove(count)

@@ -1,13 +1,13 @@
--- Joins the queue for the lease of a topic (see commit.lua), and wakes the instance that is its holder.
+-- Adds the caller to the queue for the lease of a topic (see commit.lua). If it is the holder, wakes it.
 --
 -- KEYS  1        the lease
---       2        the list on which this instance waits for its turn
+--       2        the list on which this instance waits for the lease
 -- ARGV  instance the caller
---       lease    how long a lease lasts, in milliseconds
+--       lease    the duration of a lease in milliseconds
 --       key..    the contested entities
 --
--- Reply: 1 if the caller holds the lease now, 0 if it has to wait: BLPOP on the list returns when its
---        turn comes.
+-- Reply: 1 if the caller holds the lease now, 0 if it has to wait: BLPOP on the list returns when it
+--        becomes the holder.
 
 local instance, ttl = ARGV[1], ARGV[2]
 local found = redis.pcall('GET', KEYS[1])

@@ -1,8 +1,8 @@
--- Commits a batch: checks the version of every entity, then writes the groups whose entities are
--- all as their decisions saw them. The only script that writes what the services own; it knows no
--- business word. Redis does not roll back, so everything that could make a command fail is checked
--- before the first write: types, permissions, the last id of each stream. (Redis refuses the first write
--- of a script for want of memory, of a disk or of replicas, and none after it.)
+-- Commits a batch: checks the version of every entity, then writes the groups whose entities all still
+-- have the versions that their decisions saw. No other script writes the data of services. The script
+-- contains no domain terms. Redis does not roll back, so the script checks everything that could make a
+-- command fail before the first write: types, permissions, the last id of each stream. (If memory, disk
+-- or replicas are missing, Redis refuses the first write of a script, and no later one.)
 --
 -- KEYS  1            the identity of the store
 --       2            the lease (see below)
@@ -11,38 +11,39 @@
 -- ARGV  G E S L Z    the number of groups, entities, streams, lists and sorted sets
 --       store        the identity that the store had when the entries were read; "": any
 --       instance     the caller
---       lease        how long a lease lasts, in milliseconds; "0": leases are not looked at
---       n            for each group: how many of the entities are its own
---       expected new for each entity: "<version> " as it was seen, "" for absent;
---                    the whole string to store, "" to leave it
+--       lease        the duration of a lease in milliseconds; "0": leases are ignored
+--       n            for each group: the number of its entities
+--       expected new for each entity: "<version> " as the decision saw it, "" for absent;
+--                    the whole string to store, "" to leave the entity unchanged
 --       A            the number of operations, then for each:
 --         group key n argument...
---                    key: position in KEYS, which also says what is done:
+--                    key: the position in KEYS, which also determines the operation:
 --                    a stream: the n arguments are the fields and values of a new entry;
---                    a list: the argument joins its end;
---                    a sorted set: a member, and "1" to add it with score 0, "0" to remove it; or,
---                    before all other operations and in the order of the groups, a number and a range
---                    of members (as for ZLEXCOUNT): the group adds one there, and is committed only if
---                    there are fewer than that, those that groups before it add included
+--                    a list: the argument is appended;
+--                    a sorted set: a member, and "1" to add it with score 0, "0" to remove it; or, as a
+--                    limit, before all other operations and in the order of the groups: a number and a
+--                    range of members (as for ZLEXCOUNT). The group adds one member to the range, and is
+--                    committed only if the range has fewer members than that number, including those
+--                    that earlier groups add
 --
 -- Reply, an array with one item for each group:
 --       1                            committed
 --       0                            deferred: another instance holds the lease on one of its entities
---       {position, string or nil..}  conflict: the entities that stand otherwise, by their position
---                                    in KEYS, and what stands there now; a negative position: the type
---                                    of what lies there, which is no string
+--       {position, string or nil..}  conflict: the entities with other versions, by their position in
+--                                    KEYS, and their current strings; a negative position: the key
+--                                    holds no string, and its type follows
 --       {reason, position}           refused: that stream, list or set cannot be written, e.g.
 --                                    "WRONGTYPE <key> is a hash and should be a list"
---       {limit}                      full: of its limits, counted from 1, this one is reached already
+--       {limit}                      full: the number of the group's limit, from 1, that is reached
 --       Without groups: the reasons for the keys that cannot be written.
 -- Error FENCED: the store has another identity; nothing was written.
 --
--- The lease ends starvation: a batch that takes long to decide would lose to quick ones for ever. An
--- instance that lost takes it (acquire_lease.lua), and until it has committed, or the lease has run
--- out, other instances' groups with the same entities are deferred. Instances queue for it, first
--- come, first served. Its value is JSON, [[instance, entity, ..], ..]: the holder, then those that
--- wait. A commit of the holder passes it on and wakes the next. Correctness depends on the versions
--- alone.
+-- The lease prevents starvation: a batch with a long decision could lose to quick batches indefinitely.
+-- An instance that lost acquires the lease (acquire_lease.lua). Until it has committed, or the lease has
+-- expired, groups of other instances with the same entities are deferred. Instances wait for the lease
+-- in order of arrival. Its value is JSON, [[instance, entity, ..], ..]: the holder, then the waiting
+-- instances. A commit of the holder passes the lease on and wakes the next instance. Correctness depends
+-- on the versions alone.
 
 local call, sub, tonumber = redis.call, string.sub, tonumber
 local groups, entities = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -57,7 +58,7 @@ if store ~= '' and standing[1] ~= store then
   return redis.error_reply('FENCED the store is ' .. (standing[1] or 'new'))
 end
 
--- What cannot be written, by position.
+-- The reasons why keys cannot be written, by position.
 local refused = {}
 local function must_be(position, kind)
   local found = call('TYPE', KEYS[position]).ok
@@ -66,7 +67,7 @@ local function must_be(position, kind)
       .. ' and should be a ' .. kind
   end
 end
--- Redis 6.2 cannot be asked.
+-- Redis 6.2 has no acl_check_cmd.
 local function may(position, command, ...)
   if redis.acl_check_cmd and not redis.acl_check_cmd(command, KEYS[position], ...) then
     refused[position] = 'NOPERM it has no permission to ' .. command .. ' on ' .. KEYS[position]
@@ -121,7 +122,7 @@ if next(refused) then
   end)
 end
 
--- MGET shows what is no string as absent.
+-- MGET returns keys of other types as absent.
 local strange = {}
 local absent = {}
 for position = 3, 2 + entities do
@@ -168,7 +169,7 @@ for group = 1, groups do
       conflict = conflict or {}
       conflict[#conflict + 1] = strange[position] and -position or position
       conflict[#conflict + 1] = strange[position] or found
-      -- What was thought to be new is found once and for all; only what changes is fought over.
+      -- An entity that was expected to be absent is found only once; contention needs existing entities.
       if expected ~= '' then conflict.lost = true end
     elseif new ~= '' then
       writes[#writes + 1] = KEYS[position]
@@ -208,7 +209,7 @@ end
 
 if #writes > 0 then call('MSET', unpack(writes)) end
 
--- What goes to one list or set goes there in one call.
+-- Each list and each set is written with one call.
 local pushed, added, removed = {}, {}, {}
 local function gather(calls, place)
   local values = calls[place]
@@ -226,7 +227,7 @@ each_operation(function(group, key, first, last)
     local ids = gather(pushed, key)
     ids[#ids + 1] = ARGV[first]
   elseif last - first == 2 then
-    -- A limit, which was looked at.
+    -- A limit, which was checked above.
     return
   elseif ARGV[last] == '1' then
     local members = gather(added, key)
@@ -244,7 +245,7 @@ for place = first_list, #KEYS do
 end
 
 if holder ~= instance then return reply end
--- This may fail without harm: the lease runs out.
+-- An error here is harmless, because the lease expires.
 pcall(function()
   if lost then
     queue[1] = contested

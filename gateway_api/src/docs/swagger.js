@@ -1,4 +1,4 @@
-// Shows the document of this gateway, light or dark as the reader likes it.
+// Shows the API document of this gateway in the reader's color scheme, light or dark.
 "use strict";
 
 SwaggerUIBundle({

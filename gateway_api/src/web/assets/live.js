@@ -45,7 +45,7 @@ export function say(text) {
 
 /**
  * Calls `use` once one of the streams that this browser's pages share is free, and keeps it until `signal`
- * is aborted. Web Locks exist on HTTPS and on this machine only; elsewhere each page that is looked at has a stream.
+ * is aborted. Web Locks exist on HTTPS and on this machine only; elsewhere each visible page has a stream.
  */
 function takeStream(signal, use) {
   if (!navigator.locks) {
@@ -67,7 +67,7 @@ function takeStream(signal, use) {
 
 /**
  * Follows the events at `url`: `handlers` by kind, `reload` to read everything anew.
- * Returns an object with the flag `live` and with the functions `read`, and `soon` for a page that is not live.
+ * Returns an object with the flag `live` and the functions `read`, and `soon` for a page that is not live.
  */
 export function follow(url, handlers, reload) {
   const line = byId("live");
