@@ -1,6 +1,5 @@
-# Installs the Debian packages named as arguments without starting or enabling the system service that comes
-# with redis-server: a service on port 6379 that nobody asked for is none of our business. Run by provision.rs
-# as root.
+# Installs the Debian packages named as arguments. The system service of redis-server is neither started nor
+# enabled, because the tests do not need a service on port 6379. provision.rs runs this script as root.
 set -eu
 policy=/usr/sbin/policy-rc.d
 saved=$policy.before-redis
@@ -12,7 +11,7 @@ restore() {
 trap restore EXIT
 trap 'exit 1' HUP INT TERM
 
-# Debian asks this file before it starts a service; for all but ours the answer stays what it was.
+# Debian runs this file before it starts a service. For all services except redis the answer does not change.
 if [ -e "$policy" ]; then mv "$policy" "$saved"; fi
 cat > "$policy" <<POLICY
 #!/bin/sh
@@ -23,10 +22,10 @@ chmod 755 "$policy"
 
 export DEBIAN_FRONTEND=noninteractive
 wait="-o DPkg::Lock::Timeout=300"
-# Lists that cannot be renewed may still do.
+# Continues with the existing package lists if they cannot be renewed.
 apt-get $wait -qq update || true
 apt-get $wait -qq install --no-install-recommends "$@"
-# Nor shall it start with the machine's next boot, whichever way the machine boots.
+# Prevents a start at the next boot, with sysvinit and with systemd.
 case " $* " in *" redis-server "*)
     update-rc.d redis-server disable || true
     deb-systemd-helper disable redis-server.service || true
