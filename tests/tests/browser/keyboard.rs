@@ -1,6 +1,6 @@
 //! All functions work with the keyboard alone, and the focus is always visible.
 
-use fantoccini::key::Key;
+use thirtyfour::Key;
 
 use crate::{orders::statuses, tab::Tab, visit::visit};
 

@@ -64,7 +64,7 @@ async fn renew(tab: &Tab, system: &mut System) {
         let address =
             if page == "order" { format!("/order/{order}") } else { "/report".to_owned() };
         tab.open_live(&address).await;
-        keep(tab, &path).await;
+        tab.picture(&root().join(path)).await;
     }
     // One service is stopped while orders arrive.
     system.publish(streams::INVENTORY_RESTOCK, &json!({ "product_id": 7 })).await;
@@ -86,15 +86,11 @@ async fn renew(tab: &Tab, system: &mut System) {
         .await;
         for (_, width, height, dark, path) in pictures().filter(|it| it.0 == "flow") {
             tab.look(width, height, dark).await;
-            keep(tab, &path).await;
+            tab.picture(&root().join(path)).await;
         }
         done.store(true, Ordering::Relaxed);
     };
     tokio::join!(customers, photographer);
-}
-
-async fn keep(tab: &Tab, path: &str) {
-    fs::write(root().join(path), tab.picture().await).expect("it is written");
 }
 
 /// Fills a shop with data; returns the id of an order with a long history.

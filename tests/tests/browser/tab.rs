@@ -1,26 +1,23 @@
 //! A browser's tab: actions in it and checks of its contents.
 
-use fantoccini::{
-    Client as WebDriver, ClientBuilder, Locator,
-    actions::{InputSource as _, KeyAction, KeyActions},
-    elements::Element,
-    wd::WindowHandle,
+use std::path::Path;
+
+use serde_json::Value;
+use system_tests::eventually;
+use thirtyfour::{
+    By, WebDriver, WebElement, WindowHandle,
+    cdp::domains::emulation::{MediaFeature, SetEmulatedMedia},
 };
-use hyper_util::client::legacy::connect::HttpConnector;
-use serde_json::{Value, json};
-use system_tests::{Client, eventually};
 
 use crate::driver::{Driver, TIMEOUT};
 
 /// A tab in its own browser.
 pub(crate) struct Tab {
     web: WebDriver,
-    session: String,
-    client: Client,
     base: String,
     forgiven: Vec<&'static str>,
-    // Dropped last, because all fields above use it.
-    driver: Driver,
+    /// The processes, which end with the tab.
+    _driver: Driver,
 }
 
 /// The focused element.
@@ -36,30 +33,22 @@ impl Tab {
     /// A tab for the pages of this server.
     pub(crate) async fn start(base: &str, runs_scripts: bool) -> Self {
         let driver = Driver::start(runs_scripts).await;
-        let connected = ClientBuilder::new(HttpConnector::new())
-            .capabilities(driver.capabilities())
-            .connect(driver.url())
-            .await;
-        let web = connected.unwrap_or_else(|error| panic!("no browser: {error}"));
-        let session = web.session_id().await.expect("an answer").expect("a session");
-        let (client, base) = (Client::default(), base.to_owned());
-        let tab = Self { web, session, client, base, forgiven: Vec::new(), driver };
+        let (web, base) = (driver.web.clone(), base.to_owned());
+        let tab = Self { web, base, forgiven: Vec::new(), _driver: driver };
         tab.look(1280, 900, false).await;
         tab
     }
 
     /// Sets the size of the window's contents and the colour scheme. Animations are off.
     pub(crate) async fn look(&self, width: u32, height: u32, dark: bool) {
-        let screen = json!({
-            "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false
-        });
-        self.devtools("Emulation.setDeviceMetricsOverride", &screen).await;
+        let devtools = self.web.cdp();
+        let emulation = devtools.emulation();
+        emulation.set_device_metrics_override(width, height, 1.0, false).await.expect("a size");
         let scheme = if dark { "dark" } else { "light" };
-        let media = json!({"features": [
-            {"name": "prefers-color-scheme", "value": scheme},
-            {"name": "prefers-reduced-motion", "value": "reduce"},
-        ]});
-        self.devtools("Emulation.setEmulatedMedia", &media).await;
+        let features = [("prefers-color-scheme", scheme), ("prefers-reduced-motion", "reduce")]
+            .map(|(name, value)| MediaFeature { name: name.to_owned(), value: value.to_owned() });
+        let media = SetEmulatedMedia { media: None, features: Some(features.into()) };
+        devtools.send(media).await.expect("a colour scheme");
     }
 
     /// Loads a page and marks it, see [`Tab::is_same_page`].
@@ -70,7 +59,7 @@ impl Tab {
     /// Loads any address.
     pub(crate) async fn go(&self, url: &str) {
         self.web.goto(url).await.expect("a page");
-        let _ = self.web.execute("window.sameAsEver = true", vec![]).await;
+        let _ = self.web.execute("window.sameAsEver = true", []).await;
     }
 
     /// Loads a page, and waits until it follows changes.
@@ -104,9 +93,10 @@ impl Tab {
 
     /// Opens another window, or a tab in front of this one, and switches to it.
     pub(crate) async fn open_another(&self, as_tab: bool) -> WindowHandle {
-        let opened = self.web.new_window(as_tab).await.expect("a window");
-        self.switch_to(&opened.handle).await;
-        opened.handle
+        let opened = if as_tab { self.web.new_tab().await } else { self.web.new_window().await };
+        let opened = opened.expect("a window");
+        self.switch_to(&opened).await;
+        opened
     }
 
     /// The handle of the current window.
@@ -121,25 +111,25 @@ impl Tab {
 
     /// Runs a script and returns its result.
     pub(crate) async fn run(&self, script: &str) -> Value {
-        let answer = self.web.execute(script, vec![]).await;
-        answer.unwrap_or_else(|error| panic!("{script}: {error}"))
+        let answer = self.web.execute(script, []).await;
+        answer.unwrap_or_else(|error| panic!("{script}: {error}")).json().clone()
     }
 
     /// Runs a script and returns the value that it passes to its callback, its last argument.
     pub(crate) async fn run_async(&self, script: &str) -> Value {
-        let answer = self.web.execute_async(script, vec![]).await;
-        answer.unwrap_or_else(|error| panic!("{error}"))
+        let answer = self.web.execute_async(script, []).await;
+        answer.unwrap_or_else(|error| panic!("{error}")).json().clone()
     }
 
     /// Waits until the script returns true; other results are shown if the wait fails.
     pub(crate) async fn sees(&self, what: &str, script: &str) {
         eventually(what, TIMEOUT, async || {
-            match self.web.execute(script, vec![]).await {
-                Ok(Value::Bool(true)) => Ok(()),
-                Ok(Value::Bool(false)) => Err(self.text("main").await),
-                Ok(other) => Err(other.to_string()),
-                // During a navigation.
-                Err(error) => Err(error.to_string()),
+            // An error may occur during a navigation.
+            let answer = self.web.execute(script, []).await.map_err(|error| error.to_string())?;
+            match answer.json() {
+                Value::Bool(true) => Ok(()),
+                Value::Bool(false) => Err(self.text("main").await),
+                other => Err(other.to_string()),
             }
         })
         .await;
@@ -156,17 +146,14 @@ impl Tab {
 
     /// An element's visible text on one line, or the reason of its absence.
     pub(crate) async fn text(&self, css: &str) -> String {
-        let text = match self.web.find(Locator::Css(css)).await {
-            Ok(element) => element.text().await,
-            Err(error) => Err(error),
-        };
-        text.map_or_else(|error| format!("({error})"), |text| on_one_line(&text))
+        let text = async { self.web.find(By::Css(css)).await?.text().await };
+        text.await.map_or_else(|error| format!("({error})"), |text| on_one_line(&text))
     }
 
     /// The visible texts of all matching elements.
     pub(crate) async fn texts(&self, css: &str) -> Vec<String> {
         let mut texts = Vec::new();
-        for element in self.web.find_all(Locator::Css(css)).await.expect("elements") {
+        for element in self.web.find_all(By::Css(css)).await.expect("elements") {
             let text = element.text().await.unwrap_or_else(|error| error.to_string());
             texts.push(on_one_line(&text));
         }
@@ -176,29 +163,23 @@ impl Tab {
     /// Clicks an element as soon as it is clickable.
     pub(crate) async fn click(&self, css: &str) {
         eventually(&format!("{css} can be clicked"), TIMEOUT, async || {
-            let element = self.web.find(Locator::Css(css)).await;
-            let clicked = match element {
-                Ok(element) => element.click().await,
-                Err(error) => Err(error),
-            };
-            clicked.map_err(|error| error.to_string())
+            let click = async { self.web.find(By::Css(css)).await?.click().await };
+            click.await.map_err(|error| error.to_string())
         })
         .await;
     }
 
     /// An existing element.
-    pub(crate) async fn element(&self, css: &str) -> Element {
-        let found = self.web.find(Locator::Css(css)).await;
+    pub(crate) async fn element(&self, css: &str) -> WebElement {
+        let found = self.web.find(By::Css(css)).await;
         found.unwrap_or_else(|error| panic!("{css}: {error}"))
     }
 
     /// Presses a key.
     pub(crate) async fn press(&self, key: impl Into<char>) {
-        let value = key.into();
-        let keys = KeyActions::new("keyboard".to_owned())
-            .then(KeyAction::Down { value })
-            .then(KeyAction::Up { value });
-        self.web.perform_actions(keys).await.expect("keys are pressed");
+        let key = key.into();
+        let keys = self.web.action_chain().key_down(key).key_up(key);
+        keys.perform().await.expect("keys are pressed");
     }
 
     /// The element with the focus.
@@ -221,22 +202,9 @@ impl Tab {
         self.run(&format!("return document.activeElement.matches({css})")).await == true
     }
 
-    /// A screenshot as PNG.
-    pub(crate) async fn picture(&self) -> Vec<u8> {
-        self.web.screenshot().await.expect("a picture")
-    }
-
-    /// Sends a command of the DevTools protocol, which WebDriver lacks.
-    pub(crate) async fn devtools(&self, command: &str, parameters: &Value) -> Value {
-        let body = json!({ "cmd": command, "params": parameters });
-        self.ask("goog/cdp/execute", &body).await
-    }
-
-    async fn ask(&self, path: &str, body: &Value) -> Value {
-        let url = format!("{}/session/{}/{path}", self.driver.url(), self.session);
-        let answer = self.client.post(&url, body, &[]).await.expect("chromedriver answers");
-        assert!(answer.status.is_success(), "{path}: {}", answer.text());
-        answer.json()["value"].take()
+    /// Writes a screenshot into a PNG file.
+    pub(crate) async fn picture(&self, path: &Path) {
+        self.web.screenshot(path).await.expect("a picture");
     }
 
     /// Expects messages in the console that contain this text.
@@ -246,11 +214,9 @@ impl Tab {
 
     /// The new messages in the console, without irrelevant ones.
     pub(crate) async fn console(&self) -> Vec<String> {
-        let log = self.ask("se/log", &json!({ "type": "browser" })).await;
-        let entries = log.as_array().cloned().unwrap_or_default();
-        let grave =
-            |entry: &&Value| ["SEVERE", "WARNING"].contains(&entry["level"].as_str().unwrap_or(""));
-        entries.iter().filter(grave).map(|entry| entry["message"].to_string()).collect()
+        let mut entries = self.web.browser_log().await.expect("messages");
+        entries.retain(|entry| ["SEVERE", "WARNING"].contains(&entry.level.as_str()));
+        entries.into_iter().map(|entry| entry.message).collect()
     }
 
     /// Closes the browser, after a last check of the console.
@@ -258,7 +224,7 @@ impl Tab {
         let mut errors = self.console().await;
         errors.retain(|error| !self.forgiven.iter().any(|part| error.contains(part)));
         assert!(errors.is_empty(), "the console has errors: {errors:#?}");
-        self.web.close().await.expect("it closes");
+        self.web.quit().await.expect("it closes");
     }
 }
 
