@@ -210,7 +210,7 @@ fn arrows(picture: &str) -> Vec<Arrow> {
 }
 
 #[test]
-fn the_picture_in_the_readme_shows_who_reads_whose_streams() {
+fn the_picture_in_the_readme_shows_the_readers_of_each_stream() {
     let writer = |stream: Stream| match stream.writer() {
         Writer::Clients => "gateway_api",
         Writer::Owner => stream.topic().service(),

@@ -88,7 +88,7 @@ async fn an_answer_without_reading_the_body_announces_the_end_of_the_connection(
 }
 
 #[tokio::test]
-async fn a_client_that_still_sends_its_body_gets_the_whole_answer() {
+async fn a_client_that_still_sends_its_body_gets_the_complete_answer() {
     let router = Router::new().route("/unread", post(|| async { "x".repeat(100_000) }));
     let (context, address) = serve(router, Serving::default()).await;
     let mut client = TcpStream::connect(address).await.unwrap();

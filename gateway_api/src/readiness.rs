@@ -77,7 +77,7 @@ async fn check(
     check_servers(gateway, memory).await?;
     check_permissions(gateway, unchecked).await?;
     if *unseeded {
-        demo_data::seed_what_is_missing(&gateway.stores).await?;
+        demo_data::seed_missing_data(&gateway.stores).await?;
         *unseeded = false;
     }
     // No order has this id: a "not found" shows that order_service and its Redis answer.

@@ -100,7 +100,7 @@ fn assert_fits(document: &Value, schema: &Value, example: &Value, place: &str) {
 }
 
 #[test]
-fn the_schemas_of_names_and_addresses_take_what_is_taken_and_nothing_else() {
+fn schemas_of_names_and_addresses_accept_the_same_values_as_the_code() {
     let document = serde_json::to_value(gateway_api::router::document()).unwrap();
     let schema = json!({
         "$ref": "#/components/schemas/DefineAccount", "components": document["components"]

@@ -10,7 +10,7 @@ fn named<'a>(realm: &'a Value, list: &str, key: &str, name: &str) -> &'a Value {
 }
 
 #[test]
-fn the_realm_has_what_the_gateway_asks_for() {
+fn the_realm_matches_the_configuration_of_the_gateway() {
     let realm = include_str!("../../deploy/keycloak/orders-realm.json");
     let realm: Value = serde_json::from_str(realm).expect("JSON");
     let compose: Value =

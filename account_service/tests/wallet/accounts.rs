@@ -123,7 +123,7 @@ fn a_new_account_has_its_balance() {
 }
 
 #[test]
-fn a_reset_account_keeps_what_was_paid() {
+fn a_reset_account_keeps_the_paid_total() {
     let mut bank = Bank::with(&[("101", 1_000)]);
     bank.when(&charged(1, 1, "101", 900));
     bank.when(&topped_up(1, "101", 70));

@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_at_the_end_has_no_lag_whatever_the_counter_says() {
+    fn a_group_at_the_end_has_no_lag_at_any_counter_value() {
         let restarted = server("a", 9_000);
         for counted in [None, Some(0), Some(10)] {
             let lag = once(&restarted, &stream(1_001, 1_020), &group(1_020, counted));

@@ -243,7 +243,7 @@ fn paths_are_found_in_groups_and_in_expressions() {
 }
 
 #[test]
-fn a_circle_is_found_wherever_it_begins() {
+fn a_circle_is_found_from_each_of_its_files() {
     let module = |name: &str| owned(&[name]);
     let arrows = |arrows: &[(&str, &[&str])]| {
         let arrow = |(from, to): &(&str, &[&str])| {

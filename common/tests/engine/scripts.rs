@@ -140,7 +140,7 @@ async fn a_conflict_returns_all_changed_and_missing_entities() {
 }
 
 #[tokio::test]
-async fn a_version_is_compared_whole() {
+async fn a_version_is_compared_in_all_digits() {
     let redis = Redis::start();
     as_the_decisions_saw_them(&redis).await;
     // The stored version starts with the digits of the expected one.
@@ -223,7 +223,7 @@ async fn each_missing_permission_refuses_its_group_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_server_that_accepts_no_writes_refuses_the_whole_commit() {
+async fn a_read_only_server_refuses_all_groups_of_a_commit() {
     for (setting, back, code) in [
         ("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0", "OOM"),
         ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE", "READONLY"),

@@ -191,7 +191,7 @@ async fn a_stream_of_large_entries_is_bounded_by_its_bytes() {
 }
 
 #[tokio::test]
-async fn trimming_by_bytes_keeps_what_a_group_needs_and_the_newest_entry() {
+async fn trimming_by_bytes_keeps_unhandled_entries_and_the_newest_entry() {
     let redis = Redis::start();
     redis.execute("XGROUP CREATE s one 0 MKSTREAM").await;
     append(&redis, 100, 10_000).await;

@@ -55,7 +55,7 @@ fn describe(stream: Stream) -> Description {
              checks and reserves stock; msg_service notifies the customer.",
             &examples::order_created(),
         ),
-        streams::ORDER_UPDATED => whole::<OrderUpdated>(
+        streams::ORDER_UPDATED => description::<OrderUpdated>(
             stream,
             "OrderUpdated",
             "The state of an order after each change, without its history. Several changes in one \
@@ -123,7 +123,7 @@ fn describe(stream: Stream) -> Description {
              restocked product.",
             &examples::fill_backorders(),
         ),
-        streams::INVENTORY_UPDATED => whole::<ProductUpdated>(
+        streams::INVENTORY_UPDATED => description::<ProductUpdated>(
             stream,
             "ProductUpdated",
             "The state of a product after each change. Several changes in one commit are one entry, \
@@ -167,7 +167,7 @@ fn describe(stream: Stream) -> Description {
              resends a cancellation until it is confirmed.",
             &examples::payment_confirmed(),
         ),
-        streams::ACCOUNT_UPDATED => whole::<Account>(
+        streams::ACCOUNT_UPDATED => description::<Account>(
             stream,
             "AccountUpdated",
             "The state of an account after each change. Several changes in one commit are one entry, \
@@ -180,7 +180,7 @@ fn describe(stream: Stream) -> Description {
             "Messages to customers, for a service that delivers them. Each cause has one message.",
             &examples::message_sent(),
         ),
-        _ if stream.is_dead_letters() => whole::<DeadLetter>(
+        _ if stream.is_dead_letters() => description::<DeadLetter>(
             stream,
             "DeadLetter",
             "Entries that the topic's owner could not handle, with the reason: the entry is malformed, \
@@ -204,11 +204,11 @@ fn event<T: Event + ToSchema>(
     meaning: &'static str,
     example: &T,
 ) -> Description {
-    whole(T::STREAM, message, meaning, example)
+    description(T::STREAM, message, meaning, example)
 }
 
 /// A stream whose entries hold this type, which other streams may hold as well.
-fn whole<T: Serialize + ToSchema>(
+fn description<T: Serialize + ToSchema>(
     stream: Stream,
     message: &'static str,
     meaning: &'static str,
@@ -245,7 +245,7 @@ pub(crate) fn other_fields() -> Schema {
         .description(Some(
             "Identifies the event. The idempotency of its effect depends on the entity alone.",
         ));
-    let trace = ObjectBuilder::new()
+    let traceparent = ObjectBuilder::new()
         .schema_type(Type::String)
         .pattern(Some("^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"))
         .description(Some(
@@ -253,7 +253,7 @@ pub(crate) fn other_fields() -> Schema {
         ));
     ObjectBuilder::new()
         .property(EVENT_ID, uuid)
-        .property(TRACEPARENT, trace)
+        .property(TRACEPARENT, traceparent)
         .required(EVENT_ID)
         .into()
 }

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_order_is_told_as_a_pending_one_and_only_once() {
+    fn a_new_order_is_one_change_with_status_pending() {
         let created = |attempt: u32, resend: bool| {
             json!({"id": ID, "product_ids": ["201"], "customer_id": "101", "status": "pending",
                 "attempt": attempt, "resend": resend})
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_of_an_earlier_version_is_told_like_one_of_today() {
+    fn an_entry_of_an_earlier_version_becomes_the_same_change() {
         let whole = json!({"id": ID, "product_ids": ["201"], "customer_id": "101",
             "status": "payment-required", "attempt": 2, "order_total": 800,
             "history": [{"status": "pending", "at": 1_000, "attempt": 1},
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_that_the_original_publishes_is_told() {
+    fn an_order_published_by_the_original_is_a_change() {
         let order = json!({"id": ID, "product_ids": ["201"], "customer_id": "101",
             "status": "out-of-stock"});
         let change = change_of(streams::ORDER_UPDATED, &order.to_string()).unwrap();
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_letter_is_told_without_its_fields() {
+    fn a_dead_letter_is_a_change_without_its_fields() {
         let letter = json!({"stream": "s", "entry": "1-0", "group": "g", "reason": "a\nb", "at": 7,
             "fields": {"entity": "secret"}});
         let change = change_of(topics::ACCOUNT.dead_letters(), &letter.to_string()).unwrap();
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_belong_on_a_stream_is_left_out() {
+    fn invalid_entries_are_no_changes() {
         for text in ["", "{", "{}", "[]", "null"] {
             assert!(change_of(streams::ORDER_UPDATED, text).is_none(), "{text}");
             assert!(change_of(streams::MESSAGE_SENT, text).is_none(), "{text}");

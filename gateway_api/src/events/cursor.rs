@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read_again() {
+    fn a_cursor_is_parsed_from_its_text() {
         let now = "1767225600000-3";
         for ids in [
             &[][..],
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn one_reaches_another_if_it_does_in_every_stream() {
+    fn a_cursor_reaches_another_if_it_does_in_every_stream() {
         let (old, new) = (cursor(&["4-0", "5-1"]), cursor(&["5-0", "5-1"]));
         assert!(new.reaches(&old) && new.reaches(&new) && !old.reaches(&new));
         assert!(!cursor(&["9-0"]).reaches(&old));

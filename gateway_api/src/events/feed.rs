@@ -341,13 +341,13 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_told_by_time_and_what_is_created_before_what_is_updated() {
+    fn entries_are_sorted_by_time_and_creations_precede_updates() {
         let streams: [(StreamIndex, &[&str]); 2] = [(1, &["5-0", "7-0"]), (0, &["5-3", "6-0"])];
         assert_eq!(merged(&streams, 9), ["0:5-3", "1:5-0", "0:6-0", "1:7-0"]);
     }
 
     #[test]
-    fn what_comes_after_entries_that_were_not_read_yet_waits() {
+    fn entries_after_unread_entries_wait_for_the_next_read() {
         let streams: [(StreamIndex, &[&str]); 3] =
             [(0, &["5-0", "6-0"]), (1, &["6-0", "7-0", "8-0"]), (2, &["6-0", "9-0", "9-1"])];
         assert_eq!(merged(&streams, 3), ["0:5-0", "0:6-0", "1:6-0", "2:6-0", "1:7-0", "1:8-0"]);

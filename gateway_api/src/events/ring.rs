@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn who_follows_is_told_what_comes_from_then_on() {
+    fn a_new_follower_gets_later_messages_in_order() {
         let mut ring = live_ring();
         ring.append(&[message(11, 1, 0)]);
         let mut follower = ring.follow(ALL);
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn who_resumes_is_told_the_rest_once_whatever_order_it_was_told_in() {
+    fn a_resumed_follower_gets_each_missed_message_once() {
         let mut ring = live_ring();
         ring.append(&[silent(OTHER, 3), message(11, 1, 0), silent(OTHER, 5), message(12, 1, 0)]);
         let mut cursor = EventCursor::default();
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn one_order_is_told_alone_and_the_mark_passes_over_the_others() {
+    fn a_view_of_one_order_skips_others_and_marks_the_head() {
         let mut ring = live_ring();
         let mut follower = ring.follow(View { order: Some(OrderId(Uuid::from_u128(2))), ..ALL });
         ring.append(&[message(11, 1, 0), message(12, 2, 0), message(13, 1, 0)]);
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_not_read_orders_is_told_of_none_nor_of_messages_about_them() {
+    fn a_view_without_orders_has_no_messages_about_orders() {
         let mut ring = live_ring();
         let view = View { orders: false, ..ALL };
         let (mut follower, mut all) = (ring.follow(view.clone()), ring.follow(ALL));
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_too_slow_is_told_to_reset_and_goes_on_from_now() {
+    fn a_slow_follower_gets_a_reset_and_continues_at_the_head() {
         let mut ring = live_ring();
         let (mut slow, mut quick) = (ring.follow(ALL), ring.follow(ALL));
         let count = 2 * RING_BYTES / 10_000;
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_batch_is_told_in_small_chunks() {
+    fn a_large_batch_is_sent_in_small_chunks() {
         let mut ring = live_ring();
         let batch: Vec<_> = (0..100).map(|number| message(11 + number, 1, 500)).collect();
         let mut follower = ring.follow(ALL);
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn when_all_is_forgotten_everybody_is_told_to_reset_once_it_is_live_again() {
+    fn all_followers_get_a_reset_after_the_ring_was_cleared() {
         let mut ring = live_ring();
         let mut follower = ring.follow(ALL);
         ring.append(&[message(11, 1, 0)]);

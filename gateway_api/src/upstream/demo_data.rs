@@ -21,7 +21,7 @@ const CUSTOMER_COUNT: usize = 3;
 
 /// Publishes the demo customers if there are no customers, and the demo products if there are no products:
 /// neither entities nor events that will create some.
-pub(crate) async fn seed_what_is_missing(stores: &Stores) -> Result<(), ConnectionError> {
+pub(crate) async fn seed_missing_data(stores: &Stores) -> Result<(), ConnectionError> {
     if is_empty::<Account>(&stores.account, AccountCreated::STREAM).await? {
         info!("there are no customers yet: loading the demo customers");
         publish(&stores.account, &customers(), None).await?;

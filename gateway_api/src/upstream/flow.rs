@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_what_came_in_between_and_unknown_where_counting_began_anew() {
+    fn rates_count_the_difference_and_are_unknown_after_a_counter_reset() {
         let at = |added: u64, read: Option<u64>| {
             let facts = (stream(0, Some(added)), vec![group(read, Lag::Exact(0))]);
             let stream = StreamFlow::new(streams::INVENTORY_CHECK, &facts);

@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_problem_is_a_page_with_its_status_and_escapes_what_it_says() {
+    fn a_problem_page_has_its_status_and_escapes_its_texts() {
         let response =
             problem(&Problem::unavailable("<script>alert(1)</script>"), &Visitor::default());
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);

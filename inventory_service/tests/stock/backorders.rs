@@ -30,7 +30,7 @@ fn waiting(wanted: &[usize]) -> Warehouse {
 }
 
 #[test]
-fn orders_that_can_be_filled_whole_are_filled_in_arrival_order() {
+fn backorders_with_enough_stock_are_filled_in_arrival_order() {
     /// The quantity for which each order waits.
     type Wanted<'a> = &'a [usize];
     // Then the quantity that arrives, the orders that are filled, and the quantity left.
@@ -60,7 +60,7 @@ fn orders_that_can_be_filled_whole_are_filled_in_arrival_order() {
 }
 
 #[test]
-fn who_was_passed_over_keeps_its_place() {
+fn a_skipped_backorder_keeps_its_position() {
     let mut warehouse = waiting(&[3, 1, 3]);
     warehouse.when(&restocked(1, "201", 2));
     assert_eq!(warehouse.order_outcomes(), [(2, PaymentRequired)]);
@@ -268,7 +268,7 @@ fn a_new_attempt_joins_the_queue_at_its_end() {
 }
 
 #[test]
-fn tickets_rise_whatever_the_clock_does() {
+fn sequence_numbers_increase_although_the_clock_goes_back() {
     let mut warehouse = Warehouse::with(&[("201", 800, 0), ("204", 100, 0)]);
     let arrivals: [(u64, Ids<'_>); 6] = [
         (500, &["201"]),

@@ -17,7 +17,7 @@ use crate::support::{
 };
 
 #[test]
-fn a_new_product_is_on_hand_whole() {
+fn the_whole_amount_of_a_new_product_is_available() {
     let warehouse = Warehouse::with(&[("201", 800, 4)]);
     let expected = Product {
         id: product_id("201"),
@@ -34,7 +34,7 @@ fn a_new_product_is_on_hand_whole() {
 }
 
 #[test]
-fn a_reset_product_keeps_what_orders_hold() {
+fn a_reset_product_keeps_reserved_stock() {
     let mut warehouse = Warehouse::with(&[("201", 800, 4)]);
     warehouse.when(&ordered(1, 1, &["201", "201", "201"]));
     for (number, amount) in [(2, 4), (3, 0), (4, 1_000)] {

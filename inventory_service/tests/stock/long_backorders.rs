@@ -293,7 +293,7 @@ fn an_order_that_leaves_a_queue_being_filled_holds_up_no_other() {
         ("one further back", &[3], &[2, 4]),
         ("the last one", &[4], &[2, 3]),
         ("all but the last one", &[3, 2], &[4]),
-        ("everybody", &[2, 3, 4], &[]),
+        ("all", &[2, 3, 4], &[]),
     ];
     for (name, gone, served) in table {
         let mut warehouse = being_filled(4, 4);

@@ -176,7 +176,7 @@ fn stock_and_queues_are_consistent_after_every_input() {
 }
 
 #[test]
-fn what_had_its_effect_never_has_another() {
+fn repeated_inputs_change_and_publish_nothing() {
     let cases = (small_limits(), inputs(3, 3, 40), vec(any::<usize>(), 40));
     for_all(cases, |(limits, inputs, again)| {
         let mut warehouse = Warehouse::limited(*limits, &[]);

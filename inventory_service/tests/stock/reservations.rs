@@ -124,7 +124,7 @@ fn texts_about_unknown_products_are_bounded() {
 }
 
 #[test]
-fn only_a_reserved_order_tells_its_total() {
+fn only_a_reserved_order_has_a_total() {
     for (id, has_total) in [("201", true), ("205", false), ("999", false)] {
         let mut warehouse = Warehouse::with(&[("201", 800, 4), ("205", 300, 0)]);
         warehouse.when(&ordered(1, 1, &[id]));
@@ -419,7 +419,7 @@ fn shipped_stock_is_counted_as_sold_once_and_stays_reserved() {
 }
 
 #[test]
-fn what_left_the_house_does_not_come_back() {
+fn shipped_stock_is_never_released() {
     let mut warehouse = Warehouse::with(&[("201", 800, 1)]);
     warehouse.when(&ordered(1, 1, &["201"]));
     warehouse.when(&ordered(2, 1, &["201"]));

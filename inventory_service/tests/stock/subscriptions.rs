@@ -147,7 +147,7 @@ fn every_entry_is_parsed_in_our_form_and_that_of_the_original() {
 }
 
 #[test]
-fn an_entry_that_does_not_fit_says_why() {
+fn an_entry_that_does_not_fit_is_an_error_with_the_reason() {
     for subscription in subscriptions() {
         for entity in ["", "[]", "{}", "null", r#"{"id": 7}"#] {
             let why = parse(subscription.stream, entity).unwrap_err();

@@ -20,7 +20,7 @@ async fn tab_to(tab: &Tab, css: &str) {
 }
 
 #[tokio::test]
-async fn everything_can_be_done_with_the_keyboard_alone() {
+async fn every_action_works_with_the_keyboard_alone() {
     visit(async |visit| {
         let tab = &visit.tab;
         tab.open_live("/report").await;

@@ -13,7 +13,7 @@ use crate::{axe::assert_accessible, orders::statuses, tab::Tab, visit::turn};
 /// The name, the password and the consent are sent from that page in the form of its own script, which needs
 /// packages that are not unpacked.
 async fn sign_in(tab: &Tab, site: &Site, user: &str) {
-    tab.sees("the provider asks who is there", "return location.pathname.endsWith('/login.html')")
+    tab.sees("the provider asks for credentials", "return location.pathname.endsWith('/login.html')")
         .await;
     let scope = "openid orders:write orders:read report:read customers:write inventory:write admin";
     let values =
@@ -121,7 +121,7 @@ async fn a_customer_signs_in_and_follows_an_order_that_an_operator_ships() {
     customer.open("/signed-out").await;
     customer.sees_text("main", "You are signed out").await;
     customer.sees_text("header.site", "Sign in").await;
-    assert_accessible(&customer, "the page of who signed out").await;
+    assert_accessible(&customer, "the page after sign-out").await;
     let asked = "const done = arguments[arguments.length - 1]; \
         fetch('/orders').then((it) => done(it.status))";
     assert_eq!(customer.run_async(asked).await, 401);

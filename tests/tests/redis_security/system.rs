@@ -20,7 +20,7 @@ fn options(isolated: bool, tls: bool) -> StackOptions {
 }
 
 /// The guide's orders, and all other requests to a gateway.
-async fn whole_life(system: &System) {
+async fn make_every_request(system: &System) {
     system.guide_orders_to_the_end().await;
     for path in [
         "/report",
@@ -107,7 +107,7 @@ async fn bury_a_letter(system: &System) {
 
 async fn works(isolated: bool, tls: bool) {
     let mut system = System::start_alone(options(isolated, tls)).await;
-    whole_life(&system).await;
+    make_every_request(&system).await;
     bury_a_letter(&system).await;
     // Long enough for all periodic work.
     for service in Service::ALL {
@@ -139,7 +139,7 @@ async fn with_users_four_redis_and_tls_all_works_and_no_command_is_refused() {
 async fn with_tls_alone_all_works_and_redis_has_no_plain_port() {
     let options = StackOptions { acl: false, ..options(false, true) };
     let mut system = System::start_alone(options).await;
-    whole_life(&system).await;
+    make_every_request(&system).await;
     kill_and_resume(&mut system).await;
     let url = system.stack.redis_url();
     assert!(url.starts_with("rediss://"), "{url}");

@@ -301,7 +301,7 @@ async fn some_request(
 
 // Isolated: the events of the owners go from server to server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn books_stay_exact_over_whole_order_lives_under_random_kills() {
+async fn books_stay_exact_over_complete_order_lifecycles_under_random_kills() {
     let seed = Seed::take();
     let mut random = seed.random();
     let mut system = System::start_alone(isolated_pairs()).await;

@@ -81,7 +81,7 @@ async fn log_lines_about_an_order_have_its_id_and_its_trace() {
 }
 
 #[tokio::test]
-async fn the_trace_travels_in_the_stream_entries() {
+async fn the_traceparent_travels_in_the_stream_entries() {
     let system = System::start().await;
     let [good, bad] = traced(&system).await;
     let published = [

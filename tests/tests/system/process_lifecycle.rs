@@ -57,7 +57,7 @@ async fn services_start_before_redis_and_wait_for_it() {
 #[test]
 fn a_bad_value_exits_64_and_names_its_variable_but_never_shows_a_password() {
     const SECRET: &str = "redis://user:open-sesame@host:port/";
-    let everybody = [
+    let every_service = [
         ("REDIS_URL", SECRET),
         ("REDIS_URL", ""),
         ("REDIS_URL", "http://open-sesame@host/"),
@@ -84,7 +84,7 @@ fn a_bad_value_exits_64_and_names_its_variable_but_never_shows_a_password() {
     ];
     let mut rows: Vec<(Service, (&str, &str))> = Vec::new();
     // All variables at one service, and one variable at all services, which share the code.
-    rows.extend(everybody.map(|row| (Service::Inventory, row)));
+    rows.extend(every_service.map(|row| (Service::Inventory, row)));
     rows.extend(Service::ALL.map(|service| (service, ("ACCOUNT_REDIS_URL", SECRET))));
     rows.extend(gateway.map(|row| (Service::Gateway, row)));
     rows.push((Service::Order, ("HTTP_ADDR", "127.0.0.1")));

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 #[test]
-fn no_secret_is_taken_from_a_flag_and_the_error_says_what_to_use_instead() {
+fn secrets_in_flags_are_refused_and_the_error_names_the_variable() {
     for (flag, value, variable) in [
         ("--redis-password", "open-sesame", "REDIS_PASSWORD"),
         ("--redis-url", "redis://operator:open-sesame@localhost:1", "REDIS_URL"),

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_ends_before_a_transaction_wherever_that_is_cut_off() {
+    fn a_repaired_file_ends_before_a_truncated_transaction() {
         let set = command(&["SET", "a", "1"]);
         let whole = [&command(&["SELECT", "0"]), "#TS:1795958034\r\n", &set].concat();
         let commands = [&*command(&["MULTI"]), &set, &command(&["RPUSH", "b", "*1\r\n"])].concat();

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_forwarded_whole_with_their_prefix() {
+    fn lines_are_forwarded_unsplit_with_their_prefix() {
         let mut writes = Vec::new();
         let pieces = Pieces(vec![b"one\ntw", b"o", b"\nthree\nfour\n", b"no newline"]);
         forward(pieces, b"x | ", |lines| writes.push(String::from_utf8_lossy(lines).into_owned()));

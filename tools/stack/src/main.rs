@@ -354,7 +354,7 @@ Ctrl-C stops everything.
 fn how_to_get_a_token(dir: &Path) -> String {
     let orderctl = format!("cargo orderctl --stack {}", dir.display());
     format!(
-        "Who calls must show a token. An operator's, valid for an hour:
+        "Clients need a token. An operator's, valid for an hour:
 
   token=$({orderctl} token --scope admin)
 

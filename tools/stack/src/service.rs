@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_instance_counts_name_what_is_wrong() {
+    fn invalid_instance_counts_are_refused_with_the_reason() {
         for (text, complaint) in [
             ("inventory_service", "write it as"),
             ("inventory=3", "no service is called \"inventory\""),

@@ -60,7 +60,7 @@ fn a_killed_process_is_gone_at_once_and_can_be_started_again() {
 }
 
 #[test]
-fn the_environment_is_what_was_given() {
+fn the_environment_has_only_the_given_variables() {
     let mut script = script("echo \"$GREETING ${CARGO_PKG_NAME-nothing of cargo}\"; echo oops >&2");
     script.process.wait(SOON).expect("ended");
     assert_eq!(script.process.logs(), "good morning nothing of cargo\noops\n");

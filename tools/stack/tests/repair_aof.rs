@@ -59,7 +59,7 @@ fn command(words: &[&str]) -> String {
 }
 
 #[test]
-fn an_incomplete_command_or_transaction_is_removed_as_a_whole() {
+fn an_incomplete_command_or_transaction_is_removed_completely() {
     let data = Data::new();
     let set = command(&["SET", "a", "1\r\n*2\r\n"]);
     let transaction =

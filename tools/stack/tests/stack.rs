@@ -389,7 +389,7 @@ fn refused(args: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn bad_usage_exits_64_and_says_what_is_wrong() {
+fn bad_usage_exits_64_with_the_reason() {
     for (args, complaint) in [
         (["--instances", "inventory=3"], "no service is called \"inventory\""),
         (["--instances", "order_service=2,msg_service"], "write it as inventory_service=3"),
@@ -646,7 +646,7 @@ fn inside(pid: u32, path: &Path) -> std::path::PathBuf {
 }
 
 #[test]
-fn a_stack_whose_disk_was_full_works_again_when_there_is_room() {
+fn a_stack_works_again_after_its_full_disk_has_free_space() {
     let stand_ins = stand_ins();
     let mount = tempfile::tempdir().expect("a directory");
     let port = stack::ports::free().to_string();

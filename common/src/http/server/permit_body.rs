@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_answer_is_whole_and_its_value_is_dropped_with_the_last_chunk() {
+    async fn an_answer_is_complete_and_its_value_is_dropped_with_the_last_chunk() {
         for length in [0, 1, CHUNK_BYTES, CHUNK_BYTES + 1, 10 * CHUNK_BYTES - 1] {
             let whole: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
             let permit = Arc::new(());

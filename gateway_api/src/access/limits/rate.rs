@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_has_its_burst_and_then_its_rate_and_is_told_when_to_come_back() {
+    fn a_client_above_its_burst_gets_its_rate_and_a_retry_time() {
         let (buckets, clock) = buckets("2/s:3", 10);
         for _ in 0..3 {
             assert_eq!(buckets.take("a", ONE_TOKEN), Ok(()));
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_charge_takes_tokens_that_are_not_there_and_they_have_to_come_back_first() {
+    fn a_charge_beyond_the_bucket_is_a_debt_that_refills_first() {
         let (buckets, clock) = buckets("2/s:3", 10);
         buckets.charge("a", 3);
         assert_eq!(buckets.take("a", ONE_TOKEN), Err(1));
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_never_more_buckets_than_allowed_and_quiet_clients_have_none() {
+    fn buckets_are_bounded_and_idle_clients_lose_theirs() {
         let (buckets, clock) = buckets("1/s:2", 10);
         let taken = (0..1_000).filter(|client| buckets.take(client, ONE_TOKEN).is_ok()).count();
         // Ten clients have a bucket of their own, the other 990 share one.
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_costs_more_takes_more_and_what_costs_more_than_there_may_be_takes_all() {
+    fn a_cost_above_the_burst_takes_the_whole_bucket() {
         let (buckets, clock) = buckets("2/s:10", 10);
         let cost = |cost| NonZeroU32::new(cost).unwrap();
         assert_eq!(buckets.take("a", cost(7)), Ok(()));
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_ask_as_often_as_they_like_may_change_as_much_unless_that_is_said() {
+    fn write_rate_is_off_by_default_if_the_request_rate_is_off() {
         let rates = |requests: &str, writes: Option<&str>| {
             let writes = writes.map(|rate| rate.parse().unwrap());
             let rates = Rates::new(requests.parse().unwrap(), writes, ["", ""]);

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn who_goes_away_while_waiting_or_reading_leaves_nothing_behind() {
+    fn a_cancelled_read_frees_its_permit() {
         let reads = ReadQueues::new(1);
         let permit = reads.permit(&client("a")).now_or_never().unwrap();
         for name in ["a", "b"] {

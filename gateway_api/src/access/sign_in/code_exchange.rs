@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn only_codes_are_repeated_of_what_a_provider_says() {
+    fn only_the_error_code_of_a_provider_is_repeated() {
         assert_eq!(error_code(br#"{"error":"invalid_grant"}"#), "invalid_grant");
         for other in [&br#"{"error":"<b>"}"#[..], b"{}", b"", br#"{"error":"Call 0900 now"}"#] {
             assert_eq!(error_code(other), "without a reason");

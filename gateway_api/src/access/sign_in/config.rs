@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn signing_in_is_configured_whole_or_not_at_all() {
+    fn sign_in_is_configured_completely_or_not_at_all() {
         assert!(SignInConfig::default().settings().unwrap().is_none());
         assert!(config().settings().unwrap().is_some());
         let without = |change: fn(&mut SignInConfig)| {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn several_secrets_are_told_apart_and_none_is_shown() {
+    fn several_secrets_are_split_and_none_is_shown() {
         let mut config = config();
         config.session_secret = Some(format!("{SECRET}, another-{SECRET}").into());
         let settings = config.settings().unwrap().unwrap();

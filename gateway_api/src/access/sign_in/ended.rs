@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_ends_many_sessions_does_not_bring_back_those_of_others() {
+    fn a_subject_that_ends_many_sessions_evicts_only_its_own() {
         let ended = Ended::new(10);
         ended.end("one", "one's", 600, 0);
         ended.end("two", "two's", 600, 0);

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_paths_of_this_host_are_gone_to() {
+    fn redirects_lead_only_to_paths_of_this_host() {
         for path in ["/", "/report", "/report?customer_id=101&status=", "/order/1?a=//b", "/a@b:1"]
         {
             assert_eq!(LocalPath::or_home(Some(path)).as_str(), path);

@@ -36,7 +36,7 @@ mod tests {
     }
 
     #[test]
-    fn random_texts_differ_and_are_compared_whole() {
+    fn random_texts_differ_and_are_compared_in_full_length() {
         let (a, b) = (random(), random());
         assert_eq!((a.len(), b.len()), (43, 43));
         assert!(same(&a, &a) && !same(&a, &b) && !same(&a, &a[1..]) && !same(&a, ""));

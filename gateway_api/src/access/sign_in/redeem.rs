@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn so_many_are_redeemed_at_once_and_who_is_sent_away_may_come_again() {
+    fn concurrent_redemptions_are_limited_and_refused_ones_can_retry() {
         let redeeming = Redeeming::default();
         let permit = |number: usize| redeeming.permit(&number.to_string(), 600, 0);
         let permits: Vec<_> =

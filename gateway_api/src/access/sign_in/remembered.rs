@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_remembered_is_bounded_and_ends_with_its_time() {
+    fn remembered_entries_are_bounded_and_expire() {
         let mut some = Remembered::new(100);
         for number in 0..200 {
             assert!(some.add(number, 600, 0));

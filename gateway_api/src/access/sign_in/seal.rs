@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_opens_for_its_purpose_with_its_key_and_unchanged() {
+    fn a_sealed_text_opens_only_unchanged_with_its_purpose_and_key() {
         let one = sealer(&["one"]);
         let sealed = one.seal(Purpose::Session, "text");
         assert_eq!(one.open(Purpose::Session, &sealed).as_deref(), Some("text"));

@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_was_ended_is_over_wherever_its_cookie_is_and_no_other_is() {
+    fn a_signed_out_session_is_refused_in_every_copy_of_its_cookie() {
         let sign_in = sign_in();
         let session = |token: &str| Session {
             token: token.to_owned(),

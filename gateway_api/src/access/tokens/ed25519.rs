@@ -17,7 +17,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_keys_of_pairs_are_keys_whatever_their_sign() {
+    fn public_keys_of_both_signs_are_accepted() {
         for seed in 0..100 {
             let pair = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
             let mut key: [u8; 32] = pair.public_key().as_ref().try_into().unwrap();

@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_this_machine_is_spoken_to_without_tls() {
+    fn plain_http_is_allowed_only_to_loopback_addresses() {
         for good in [
             "https://id.example",
             "https://id.example/realms/orders",
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_elsewhere_cannot_name_what_is_here_in_plain() {
+    fn a_remote_provider_cannot_name_a_plain_http_loopback_url() {
         let there: Address = "https://id.example".parse().unwrap();
         let here: Address = "http://127.0.0.1:1".parse().unwrap();
         assert!(there.naming("https://keys.example/jwks").is_ok());

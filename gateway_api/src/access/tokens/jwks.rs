@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_serves_only_what_it_is_for() {
+    fn a_key_is_used_only_for_its_declared_purpose() {
         let ed = json!({ "kty": "OKP", "crv": "Ed25519", "kid": "k", "x": text(32, 1) });
         let with = |changes: Value| {
             let mut jwk = ed.clone();

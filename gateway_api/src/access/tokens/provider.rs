@@ -302,7 +302,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unknown_keys_make_the_gateway_ask_at_most_every_so_often() {
+    fn unknown_keys_cause_a_fetch_at_most_once_per_interval() {
         let begin = Instant::now();
         let mut fetched = None;
         let after = |seconds| begin + Duration::from_secs(seconds);

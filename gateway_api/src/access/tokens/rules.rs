@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn head_is_get_and_what_is_not_listed_is_served_to_nobody() {
+    fn head_follows_get_and_unlisted_routes_are_denied() {
         assert_eq!(access(&Method::HEAD, "/report"), Some(Own(ReportRead)));
         assert_eq!(access(&Method::PATCH, "/report"), None);
         assert_eq!(access(&Method::GET, "/forgotten"), None);

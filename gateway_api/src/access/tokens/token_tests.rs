@@ -77,7 +77,7 @@ fn check(token: &str) -> Result<Claims, TokenError> {
 }
 
 #[test]
-fn a_good_token_says_who_calls_and_what_they_may_do() {
+fn a_valid_token_has_a_subject_and_scopes() {
     let claims = check(&sign(header(), payload())).unwrap();
     assert_eq!((&*claims.subject, claims.expires), ("alice", *NOW + 300));
     assert_eq!(claims.customer, Some("101".parse().unwrap()));
@@ -208,7 +208,7 @@ fn clocks_may_differ_by_a_minute_and_claims_come_in_all_their_forms() {
 }
 
 #[test]
-fn an_algorithm_that_is_not_listed_is_refused_though_the_key_would_do() {
+fn an_unlisted_algorithm_is_refused_although_the_key_fits() {
     let only = Expectations { algorithms: vec![Algorithm::RS256], ..expected() };
     let keys = keys(&[jwk("one", &ed25519(1))]);
     let token = sign(header(), payload());
@@ -216,7 +216,7 @@ fn an_algorithm_that_is_not_listed_is_refused_though_the_key_would_do() {
 }
 
 #[test]
-fn tokens_signed_on_elliptic_curves_are_taken_each_with_its_own_algorithm() {
+fn tokens_on_elliptic_curves_are_accepted_with_their_own_algorithm() {
     let random = SystemRandom::new();
     for (how, crv, algorithm, length, other) in [
         (&ECDSA_P256_SHA256_FIXED_SIGNING, "P-256", "ES256", 32, "ES384"),

@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_arrow_shows_where_it_hurts() {
+    fn an_arrow_shows_its_worst_backlog() {
         let looks = |waiting, rate| {
             let Weight { level, thickness, speed } = Weight::of(waiting, rate);
             (level, thickness, speed)

@@ -44,7 +44,7 @@ pub(super) fn timeline(order: &Order) -> Markup {
                             (badge(Some(step.status)))
                             @if order.attempt > 1 { " " span.sub.attempt { "attempt " (step.attempt) } }
                         }
-                        p.what { (what(step)) }
+                        p.description { (description(step)) }
                         p.sub.by { "by " span.mono { (decider.service()) } }
                     }
                 }
@@ -96,7 +96,7 @@ fn decider(step: &Step, before: &[Step]) -> Topic {
 }
 
 /// The description of a step.
-fn what(step: &Step) -> &'static str {
+fn description(step: &Step) -> &'static str {
     match step.status {
         OrderStatus::Pending if step.attempt > 1 => {
             "The customer pays again: a new attempt begins."
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_that_became_known_late_does_not_distort_how_long_the_others_took() {
+    fn a_step_known_late_does_not_distort_the_durations_of_others() {
         let step = |status, at| Step::new(status, at, 1);
         let late = Step { late: Some(2), ..step(OrderStatus::PaymentRequired, 1_050) };
         let history = [
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rejection_is_told_of_the_service_that_decided_it() {
+    fn a_rejection_is_attributed_to_the_service_that_decided_it() {
         let step = |status, attempt| Step::new(status, 0, attempt);
         let rejected = step(OrderStatus::Rejected, 1);
         let reserved = [step(OrderStatus::Pending, 1), step(OrderStatus::PaymentRequired, 1)];

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_counts_pieces_and_names_only_some_products() {
+    fn a_row_counts_units_and_names_only_some_products() {
         let order = order(&["6", "1", "2", "1", "3", "4", "5"]);
         let names = Names {
             products: [("1".parse().unwrap(), "One".to_owned())].into(),

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_form_sends_what_was_left_open_as_empty_text() {
+    fn empty_form_fields_are_absent_parameters() {
         let wanted: ReportQuery = serde_json::from_str(
             r#"{"customer_id":"","status":"out-of-stock","cursor":"","products":"e19"}"#,
         )

@@ -68,8 +68,8 @@ fn missing_and_dangerous_settings_exit_64_and_are_named() {
             vec![required, ("ORDER_SERVICE_SECRET_FILE", "/nowhere/secret")],
             "ORDER_SERVICE_SECRET_FILE",
         ),
-        ("off for everybody", gateway, vec![off, nowhere, anywhere], "AUTH_MODE"),
-        ("off for everybody", order, vec![off, nowhere, anywhere], "AUTH_MODE"),
+        ("off for other hosts", gateway, vec![off, nowhere, anywhere], "AUTH_MODE"),
+        ("off for other hosts", order, vec![off, nowhere, anywhere], "AUTH_MODE"),
         ("off on [::]", gateway, vec![off, ("HTTP_ADDR", "[::]:0"), anywhere], "AUTH_MODE"),
     ];
     for (name, service, env, variable) in rows {

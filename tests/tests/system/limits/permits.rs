@@ -49,7 +49,7 @@ async fn requests_in_flight_are_limited() {
 }
 
 #[tokio::test]
-async fn a_request_without_its_whole_body_holds_no_permit() {
+async fn a_request_with_an_incomplete_body_holds_no_permit() {
     let (_system, gateway) = start(&[
         ("MAX_IN_FLIGHT", "1"),
         ("TRUSTED_PROXIES", "127.0.0.1"),

@@ -139,18 +139,18 @@ async fn pages_have_the_buttons_that_each_may_press(
         })
         .await;
     }
-    let (everybody, operators) = (true, false);
+    let (all_users, operators) = (true, false);
     for (path, button, whose) in [
-        ("/report", ">Sign out</button>", everybody),
-        ("/report", ">Place order</button>", everybody),
+        ("/report", ">Sign out</button>", all_users),
+        ("/report", ">Place order</button>", all_users),
         ("/report", ">Restock</button>", operators),
         ("/report", "<button id=\"reset-demo\"", operators),
-        (paid, "data-action=\"cancel\"", everybody),
+        (paid, "data-action=\"cancel\"", all_users),
         (paid, "data-action=\"ship\"", operators),
-        (&lacking, "data-action=\"cancel\"", everybody),
+        (&lacking, "data-action=\"cancel\"", all_users),
         (&lacking, "data-restock=\"201\"", operators),
     ] {
-        for (browser, has) in [(&mut *operator, true), (&mut *customer, whose == everybody)] {
+        for (browser, has) in [(&mut *operator, true), (&mut *customer, whose == all_users)] {
             let answer = browser.get(&site.at(path)).await;
             assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text());
             assert_eq!(answer.header("cache-control"), "no-store", "{path}");
