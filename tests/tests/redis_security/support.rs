@@ -3,10 +3,11 @@
 use std::{
     collections::BTreeMap,
     path::Path,
-    time::{Duration, SystemTime},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use common::{
+    clock::now_millis,
     connection::{
         error::ConnectionError,
         url::{RedisAccess, RedisUrl},
@@ -94,10 +95,15 @@ pub(crate) async fn enter(
     url.with(&access).expect("a password").connect(SOON).await
 }
 
+/// The time of day.
+pub(crate) fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(now_millis())
+}
+
 /// Certificates that are valid from this number of days ago until this number of days from now.
 pub(crate) fn certificates(dir: &Path, name: &str, ago: u32, left: u32) -> Certificates {
     let plan = CertificatePlan {
-        from: SystemTime::now() - DAY * ago,
+        from: now() - DAY * ago,
         validity: DAY * (ago + left),
         ..CertificatePlan::for_days(1)
     };

@@ -1,6 +1,6 @@
 //! TLS to Redis: trusted servers, the errors for untrusted ones, and the absence of a fallback.
 
-use std::{net::SocketAddr, path::Path, time::SystemTime};
+use std::{net::SocketAddr, path::Path};
 
 use base64::Engine as _;
 use common::connection::{error::ConnectionError, url::RedisAccess};
@@ -11,7 +11,7 @@ use stack::{
 use system_tests::{SOON, eventually, logged, process::process};
 use tokio::{io::AsyncReadExt as _, net::TcpListener};
 
-use crate::support::{DAY, ask, certificates, enter};
+use crate::support::{DAY, ask, certificates, enter, now};
 
 fn server(certificates: &Certificates, wanted: &str) -> RedisServer {
     let args = ["--tls-auth-clients", wanted].map(str::to_owned).to_vec();
@@ -92,7 +92,7 @@ async fn a_server_is_trusted_only_with_the_right_authority_name_and_time() {
     let nothing: common::connection::url::RedisUrl = redis.url().parse().unwrap();
     match RedisAccess::default().for_servers([&nothing]) {
         Ok(_) => distrusted(&redis.url(), &RedisAccess::default(), unknown).await,
-        Err(fault) => assert_eq!(fault.variable, "REDIS_TLS_CA"),
+        Err(error) => assert_eq!(error.variable, "REDIS_TLS_CA"),
     }
     // 127.0.0.2 is this machine as well.
     let elsewhere = server_on_all(&good);
@@ -164,8 +164,8 @@ async fn a_certificate_of_the_wrong_kind_is_named_with_the_right_kind() {
 fn of_version_1(certificate: &[u8]) -> String {
     let mut der = certificate.to_vec();
     let version_3 = [0xa0, 3, 2, 1, 2];
-    let place = der.windows(5).position(|bytes| bytes == version_3).expect("a version");
-    der[place + 4] = 0;
+    let version = der.windows(5).position(|bytes| bytes == version_3).expect("a version");
+    der[version + 4] = 0;
     let text = base64::engine::general_purpose::STANDARD.encode(der);
     let lines: Vec<&str> =
         text.as_bytes().chunks(64).map(|it| str::from_utf8(it).unwrap()).collect();
@@ -184,7 +184,7 @@ fn of_version_1(certificate: &[u8]) -> String {
 /// Certificates that are valid from this number of days ago, which may be negative.
 fn certificates_from(dir: &Path, name: &str, ago: i64, validity: u32) -> Certificates {
     let days = |days: i64| DAY * u32::try_from(days.abs()).unwrap();
-    let now = SystemTime::now();
+    let now = now();
     let plan = CertificatePlan {
         from: if ago < 0 { now + days(ago) } else { now - days(ago) },
         validity: DAY * validity,

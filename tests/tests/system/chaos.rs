@@ -14,12 +14,12 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
-use common::contract::{
-    ids::OrderId,
-    streams::{self},
+use common::{
+    clock::now_millis,
+    contract::{ids::OrderId, streams},
 };
 use fastrand::Rng;
 use http::{Method, StatusCode};
@@ -90,8 +90,7 @@ struct Seed(u64);
 impl Seed {
     fn take() -> Self {
         let given = std::env::var("CHAOS_SEED").ok().and_then(|text| text.parse().ok());
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros());
-        Self(given.unwrap_or(u64::try_from(now).unwrap_or(0)))
+        Self(given.unwrap_or_else(now_millis))
     }
 
     fn random(&self) -> Rng {

@@ -1,9 +1,8 @@
 //! Interoperability with services of the original: their entries in their exact form, and our entries under
 //! their rules of reading.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use common::{
+    clock::now_millis,
     contract::{
         order_status::OrderStatus,
         streams::{self, topics},
@@ -42,8 +41,8 @@ struct Original {
 
 impl Original {
     async fn publish(&mut self, stream: Stream, entity: &Value) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-        let now = (now.as_secs(), u64::from(now.subsec_micros()));
+        let millis = now_millis();
+        let now = (millis / 1_000, millis % 1_000 * 1_000);
         self.last = now.max((self.last.0, self.last.1 + 1));
         // The original writes six digits of microseconds; Redis drops the zeros before them.
         let id = format!("{}-{:06}", self.last.0, self.last.1);

@@ -1,12 +1,12 @@
 //! Tokens signed with a local key, for systems without an OpenID provider.
 
-use std::{
-    path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::path::{Path, PathBuf};
 
 use clap::{Args, value_parser};
-use common::contract::{ids::CustomerId, route::Scope};
+use common::{
+    clock::now_millis,
+    contract::{ids::CustomerId, route::Scope},
+};
 use serde_json::json;
 use stack::token_key::{self, TokenKey};
 
@@ -84,7 +84,7 @@ fn key_of_stack(stack: &Path) -> anyhow::Result<TokenKey> {
 
 /// The token, signed with this key.
 pub(crate) fn signed(wanted: &TokenRequest, key: &TokenKey) -> anyhow::Result<String> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let now = now_millis() / 1_000;
     let subject = wanted.subject.clone().unwrap_or_else(|| match &wanted.customer {
         Some(customer) => format!("customer-{customer}"),
         None => "operator".to_owned(),

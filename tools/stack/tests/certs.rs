@@ -1,12 +1,7 @@
 //! Development certificates: their names, the permissions of the keys, and that no file is
 //! overwritten.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    time::{Duration, SystemTime},
-};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use stack::{CertificatePlan, Certificates, RedisUsers};
 
@@ -50,8 +45,8 @@ fn an_invalid_server_name_is_named_and_nothing_is_created() {
     let wrong = ["not a host!", "", "https://redis", "redis:6379", "127.0.0.256", "a..b", "host."];
     for name in wrong {
         let error = with(name).expect_err(name).to_string();
-        let fault = format!("{name:?} is neither a DNS name nor an IP address");
-        assert!(error.ends_with(&fault), "{error}");
+        let message = format!("{name:?} is neither a DNS name nor an IP address");
+        assert!(error.ends_with(&message), "{error}");
         assert!(!dir.exists(), "{name}");
     }
     for name in ["redis-1.example.com", "redis_account", "10.0.0.7", "2001:db8::7"] {
@@ -82,7 +77,7 @@ fn a_set_is_kept_until_shortly_before_its_expiry_and_then_replaced() {
     assert_eq!(authority(&second), was);
     fs::remove_dir_all(&dir).unwrap();
     let short = CertificatePlan {
-        from: SystemTime::now(),
+        from: CertificatePlan::for_days(1).from,
         validity: Duration::from_secs(23 * 3_600),
         ..CertificatePlan::for_days(1)
     };

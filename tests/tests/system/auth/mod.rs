@@ -14,11 +14,9 @@ mod streams;
 
 mod provider;
 
-use std::{
-    collections::BTreeMap,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::collections::BTreeMap;
 
+use common::clock::now_millis;
 use http::Method;
 use serde_json::{Value, json};
 use stack::{Service, StackOptions};
@@ -150,5 +148,5 @@ fn assert_problem(name: &str, answer: &Answer, status: u16, kind: &str) -> Value
 
 /// Seconds since 1970.
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later").as_secs()
+    now_millis() / 1_000
 }

@@ -1,11 +1,11 @@
 //! An order service of the original beside ours, with kills.
 
-use std::{
-    collections::BTreeSet,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::collections::BTreeSet;
 
-use common::contract::streams::{self, topics};
+use common::{
+    clock::now_millis,
+    contract::streams::{self, topics},
+};
 use redis::aio::MultiplexedConnection;
 use serde_json::json;
 use system_tests::{Entry, System, publish};
@@ -68,8 +68,8 @@ struct Original {
 
 impl Original {
     async fn publish(&mut self, product_ids: &[&str], customer_id: &str) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-        let now = (now.as_secs(), u64::from(now.subsec_micros()));
+        let millis = now_millis();
+        let now = (millis / 1_000, millis % 1_000 * 1_000);
         self.last = now.max((self.last.0, self.last.1 + 1));
         let (seconds, micros) = self.last;
         let order = json!({
