@@ -23,6 +23,10 @@ pub enum Profile {
 
 /// Builds the outdated binaries and returns their directory. Runs once per process and profile;
 /// concurrent callers wait and get the same result. Compiler output goes to standard error.
+///
+/// # Errors
+///
+/// [`Error::Build`]: cargo failed, or built no binary of a service.
 pub fn build(profile: Profile) -> Result<PathBuf, Error> {
     static BUILT: Mutex<BTreeMap<Profile, Result<PathBuf, String>>> = Mutex::new(BTreeMap::new());
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -30,6 +34,10 @@ pub fn build(profile: Profile) -> Result<PathBuf, Error> {
 }
 
 /// Builds an example of a package, unoptimized, and returns its executable.
+///
+/// # Errors
+///
+/// [`Error::Build`]: cargo failed, or built no such example.
 pub fn build_example(package: &str, name: &str) -> Result<PathBuf, Error> {
     let executables =
         run_cargo(&["--package", package, "--example", name]).map_err(Error::Build)?;

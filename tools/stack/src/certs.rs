@@ -45,7 +45,7 @@ impl CertificatePlan {
         Self {
             names: NAMES.map(str::to_owned).to_vec(),
             // A tolerance for differing clocks.
-            from: SystemTime::now() - Duration::from_secs(300),
+            from: now() - Duration::from_secs(300),
             validity: ONE_DAY * days,
             shared_with_containers: false,
         }
@@ -60,6 +60,10 @@ pub struct Certificates {
 
 impl Certificates {
     /// Creates a set in the directory, and the directory if necessary. Never overwrites a file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Certificates`]: a name is invalid. [`Error::Io`]: a file exists or cannot be written.
     pub fn make(dir: &Path, plan: &CertificatePlan) -> Result<Self, Error> {
         let set = Self { dir: dir.to_owned() };
         let files = [set.ca(), set.server(), set.server_key(), set.client(), set.client_key()];
@@ -102,11 +106,15 @@ impl Certificates {
 
     /// The set in the directory; created or replaced unless there is one that is valid for another
     /// day.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::make`]; [`Error::Io`] if an expired set cannot be removed.
     pub fn ensure(dir: &Path, plan: &CertificatePlan) -> Result<Self, Error> {
         let set = Self { dir: dir.to_owned() };
         let until = fs::read_to_string(dir.join(VALID_UNTIL)).ok();
         let until = until.and_then(|text| text.trim().parse::<u64>().ok());
-        if until.is_some_and(|until| until > seconds(SystemTime::now() + RENEWAL_MARGIN)) {
+        if until.is_some_and(|until| until > seconds(now() + RENEWAL_MARGIN)) {
             return Ok(set);
         }
         for file in [
@@ -162,8 +170,8 @@ fn check_names(names: &[String]) -> Result<(), Error> {
     let is_host = |name: &str| !name.ends_with('.') && ServerName::try_from(name).is_ok();
     match names.iter().find(|name| !is_host(name)) {
         Some(name) => {
-            let fault = format!("{name:?} is neither a DNS name nor an IP address");
-            Err(Error::Certificates(fault))
+            let message = format!("{name:?} is neither a DNS name nor an IP address");
+            Err(Error::Certificates(message))
         }
         None => Ok(()),
     }
@@ -187,6 +195,11 @@ fn params(
     params.not_before = epoch + Duration::from_secs(seconds(plan.from));
     params.not_after = epoch + Duration::from_secs(seconds(plan.from + plan.validity));
     Ok(params)
+}
+
+#[expect(clippy::disallowed_methods, reason = "this crate does not depend on common")]
+fn now() -> SystemTime {
+    SystemTime::now()
 }
 
 fn seconds(time: SystemTime) -> u64 {

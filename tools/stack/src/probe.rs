@@ -23,6 +23,10 @@ pub fn until<T>(within: Duration, mut check: impl FnMut() -> Option<T>) -> Optio
 
 /// The status code of `GET path` with a minimal HTTP/1.1 client, so that tests of other crates need
 /// none.
+///
+/// # Errors
+///
+/// The server cannot be reached, does not answer within 2 s, or its answer is not HTTP.
 pub fn http_status(address: SocketAddr, path: &str) -> io::Result<u16> {
     let timeout = Duration::from_secs(2);
     let mut stream = TcpStream::connect_timeout(&address, timeout)?;

@@ -110,6 +110,10 @@ pub struct ServiceProcess {
 
 impl ServiceProcess {
     /// Starts the process without waiting until it is ready.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]: the program or its log file cannot be opened.
     pub fn spawn(command: ServiceCommand) -> Result<Self, Error> {
         let (child, log_start, forwarder) = launch(&command)?;
         Ok(Self { command, child, log_start, forwarder })
@@ -138,6 +142,10 @@ impl ServiceProcess {
     }
 
     /// SIGKILL; the process has ended when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]: the operating system refuses the signal.
     pub fn kill(&mut self) -> Result<(), Error> {
         self.child
             .kill()
@@ -148,6 +156,10 @@ impl ServiceProcess {
     }
 
     /// SIGTERM: requests the end of the process; [`wait`](Self::wait) waits for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]: the operating system refuses the signal.
     pub fn terminate(&mut self) -> Result<(), Error> {
         // A reaped process has no process id any more; another process may have it now.
         if !self.is_running() {
@@ -159,6 +171,10 @@ impl ServiceProcess {
     }
 
     /// Waits for the exit status.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StillRunning`]: the process did not end in time.
     pub fn wait(&mut self, within: Duration) -> Result<ExitStatus, Error> {
         let status = probe::until(within, || self.exit_status())
             .ok_or_else(|| Error::StillRunning { name: self.command.name.clone(), within })?;
@@ -167,6 +183,10 @@ impl ServiceProcess {
     }
 
     /// Starts the same command again, after killing the process if it is running.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::kill`] and [`Self::spawn`].
     pub fn restart(&mut self) -> Result<(), Error> {
         self.kill()?;
         (self.child, self.log_start, self.forwarder) = launch(&self.command)?;

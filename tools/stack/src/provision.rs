@@ -47,6 +47,10 @@ const PIP: Need = Need {
 
 /// The redis-server to run: the one in REDIS_SERVER, or else redis-server or valkey-server from
 /// PATH, or else (Debian, Ubuntu) one that is installed now. Searches once per process.
+///
+/// # Errors
+///
+/// [`Error::Provision`]: there is none, none can be installed, or its version is too old.
 pub fn redis_server() -> Result<PathBuf, Error> {
     static FOUND: Mutex<Option<PathBuf>> = Mutex::new(None);
     once(&FOUND, || {
@@ -70,6 +74,10 @@ pub struct Browser {
 
 /// The browser for tests: the one in CHROMIUM and CHROMEDRIVER, or else from PATH, or else (Debian)
 /// installed now. Only tests use it. Searches once per process.
+///
+/// # Errors
+///
+/// [`Error::Provision`]: there is none, and none can be installed.
 pub fn browser() -> Result<Browser, Error> {
     static FOUND: Mutex<Option<Browser>> = Mutex::new(None);
     once(&FOUND, || {
@@ -86,6 +94,10 @@ pub fn browser() -> Result<Browser, Error> {
 }
 
 /// A python3 with pip, for tests that need a file of a Python package. Searches once per process.
+///
+/// # Errors
+///
+/// [`Error::Provision`]: there is none, and none can be installed.
 pub fn python_with_pip() -> Result<PathBuf, Error> {
     static FOUND: Mutex<Option<PathBuf>> = Mutex::new(None);
     let has_pip = |python: &PathBuf| {

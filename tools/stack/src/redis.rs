@@ -121,7 +121,7 @@ impl Default for RedisOptions {
 #[derive(Debug)]
 pub struct RedisServer {
     process: ServiceProcess,
-    address: Address,
+    address: RedisAddress,
     certificates: Option<Certificates>,
     dir: PathBuf,
     _temp_dir: Option<TempDir>,
@@ -131,6 +131,11 @@ pub struct RedisServer {
 
 impl RedisServer {
     /// Starts a server and waits until it answers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Provision`] without a redis-server, [`Error::PortTaken`], [`Error::DirectoryInUse`],
+    /// [`Error::Ended`] or [`Error::NotReady`] if the server does not start, [`Error::Io`].
     pub fn start(mut options: RedisOptions) -> Result<Self, Error> {
         // Redis supports TLS on ports only.
         if options.certificates.is_some() && options.listen == Listen::UnixSocket {
@@ -170,10 +175,10 @@ impl RedisServer {
             clear(&dir)?;
         }
         let address = match options.listen {
-            Listen::UnixSocket => Address::Unix(scratch.join("redis.sock")),
-            Listen::FreePort => Address::Tcp(ports::free()),
+            Listen::UnixSocket => RedisAddress::Unix(scratch.join("redis.sock")),
+            Listen::FreePort => RedisAddress::Tcp(ports::free()),
             Listen::Port(port) if !ports::is_free(port) => return Err(Error::PortTaken { port }),
-            Listen::Port(port) | Listen::Preferably(port) => Address::Tcp(port),
+            Listen::Port(port) | Listen::Preferably(port) => RedisAddress::Tcp(port),
         };
         let (appendonly, appendfsync) = match options.appendfsync {
             Appendfsync::Always => ("yes", "always"),
@@ -200,10 +205,10 @@ impl RedisServer {
             .args(["--maxmemory", &options.maxmemory.unwrap_or_else(|| share_of_memory(2))])
             .args(["--maxmemory-policy", &options.maxmemory_policy]);
         let command = match &address {
-            Address::Unix(path) => command
+            RedisAddress::Unix(path) => command
                 .args(["--port", "0", "--unixsocketperm", "700", "--unixsocket"])
                 .args([path]),
-            Address::Tcp(port) => {
+            RedisAddress::Tcp(port) => {
                 let (plain, tls) = match options.certificates {
                     Some(_) => (0, *port),
                     None => (*port, 0),
@@ -230,11 +235,11 @@ impl RedisServer {
     #[must_use]
     pub fn url(&self) -> String {
         match &self.address {
-            Address::Unix(path) => format!("redis+unix://{}", path.display()),
-            Address::Tcp(port) if self.certificates.is_some() => {
+            RedisAddress::Unix(path) => format!("redis+unix://{}", path.display()),
+            RedisAddress::Tcp(port) if self.certificates.is_some() => {
                 format!("rediss://127.0.0.1:{port}")
             }
-            Address::Tcp(port) => format!("redis://127.0.0.1:{port}"),
+            RedisAddress::Tcp(port) => format!("redis://127.0.0.1:{port}"),
         }
     }
 
@@ -251,11 +256,19 @@ impl RedisServer {
     }
 
     /// SIGKILL; the server has ended when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]: the operating system refuses the signal.
     pub fn kill(&mut self) -> Result<(), Error> {
         self.process.kill()
     }
 
     /// SIGTERM; waits until the server has saved its data and ended.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], or [`Error::StillRunning`] if the server does not end in time.
     pub fn terminate(&mut self) -> Result<(), Error> {
         self.process.terminate()?;
         self.process.wait(STOP_TIMEOUT).map(drop)
@@ -263,6 +276,10 @@ impl RedisServer {
 
     /// Starts the same server again, on the same data and address, after killing it if it is
     /// running.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], or [`Error::Ended`] or [`Error::NotReady`] if the server does not start.
     pub fn restart(&mut self) -> Result<(), Error> {
         self.process.restart()?;
         self.wait_ready()
@@ -284,12 +301,12 @@ impl RedisServer {
     fn answers(&self) -> io::Result<bool> {
         let timeout = Some(Duration::from_secs(2));
         match &self.address {
-            Address::Unix(path) => {
+            RedisAddress::Unix(path) => {
                 let stream = UnixStream::connect(path)?;
                 stream.set_read_timeout(timeout)?;
                 self.is_itself(stream)
             }
-            Address::Tcp(port) => {
+            RedisAddress::Tcp(port) => {
                 let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, *port))?;
                 stream.set_read_timeout(timeout)?;
                 match &self.certificates {
@@ -327,7 +344,7 @@ impl RedisServer {
 }
 
 #[derive(Debug)]
-enum Address {
+enum RedisAddress {
     Unix(PathBuf),
     Tcp(u16),
 }

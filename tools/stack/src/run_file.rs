@@ -69,6 +69,10 @@ pub struct RunningService {
 
 impl RunFile {
     /// Reads the file of the stack that runs in `dir`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]: there is no such file, or its content is invalid.
     pub fn read(dir: &Path) -> Result<Self, Error> {
         let path = dir.join(NAME);
         fs::read(&path)

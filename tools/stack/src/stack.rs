@@ -105,7 +105,11 @@ impl Instance {
         probe::http_status(self.ops, "/readyz").is_ok_and(|status| status == 200)
     }
 
-    /// Waits until the instance reports that it is ready; an error if it ends instead.
+    /// Waits until the instance reports that it is ready.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Ended`] if it ends, [`Error::NotReady`] if it is not ready in time.
     pub fn wait_ready(&mut self, within: Duration) -> Result<(), Error> {
         let ready = probe::until(within, || match self.process.expect_running() {
             Ok(()) => self.is_ready().then_some(Ok(())),
@@ -133,6 +137,11 @@ pub struct Stack {
 impl Stack {
     /// Builds the services unless the options name their directory, and starts Redis and then the
     /// services, without waiting until they are ready: see [`wait_ready`](Self::wait_ready).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Build`] for the services, [`Error::DirectoryInUse`] and [`Error::PortTaken`] for what the
+    /// options name, [`Error::Certificates`], [`Error::Io`]; and those of [`RedisServer::start`].
     pub fn start(options: &StackOptions) -> Result<Self, Error> {
         let binaries = match &options.binaries {
             Some(dir) => dir.clone(),
@@ -207,7 +216,11 @@ impl Stack {
         Ok(stack)
     }
 
-    /// Waits until every instance reports that it is ready; an error if one ends instead.
+    /// Waits until every instance reports that it is ready.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Ended`] if one ends, [`Error::NotReady`] if one is not ready in time.
     pub fn wait_ready(&mut self, within: Duration) -> Result<(), Error> {
         let deadline = Instant::now() + within;
         self.instances.iter_mut().try_for_each(|instance| {
@@ -274,6 +287,10 @@ impl Stack {
     }
 
     /// Writes `run.json` again after a restart has changed a process id.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]: the file cannot be written.
     pub fn write_run_file(&self) -> Result<(), Error> {
         self.run_file().write(&self.dir)
     }
@@ -301,11 +318,19 @@ impl Stack {
 
     /// Ends the services, then Redis. Processes that are still running after 10 s are killed, and
     /// their names returned.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]: the operating system refuses a signal.
     pub fn stop(self) -> Result<Vec<String>, Error> {
         self.stop_unless(|| false)
     }
 
     /// Like [`Self::stop`], but kills at once when `hurry` returns true.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]: the operating system refuses a signal.
     pub fn stop_unless(mut self, hurry: impl Fn() -> bool) -> Result<Vec<String>, Error> {
         let services = self.instances.iter_mut().map(|it| &mut it.process);
         let mut killed = end_all(services.collect(), &hurry)?;

@@ -17,7 +17,7 @@ const HEALTHY_UPTIME: Duration = Duration::from_secs(30);
 /// The failures of each process, and whether `run.json` is out of date.
 #[derive(Debug, Default)]
 pub struct Supervisor {
-    watches: HashMap<String, Watch>,
+    watches: HashMap<String, ProcessWatch>,
     run_file: RunFileState,
 }
 
@@ -32,7 +32,7 @@ enum RunFileState {
 }
 
 #[derive(Debug, Default)]
-struct Watch {
+struct ProcessWatch {
     deaths: u32,
     started: Option<Instant>,
     state: State,
@@ -50,8 +50,11 @@ enum State {
 impl Supervisor {
     /// Checks every process once, without waiting; to be called a few times per second. Returns
     /// messages for the operator. Failures of the operating system (a full disk, no memory for
-    /// another process) are reported and retried. The only error is [`Error::Refused`]: the stack
-    /// cannot work with its configuration.
+    /// another process) are reported and retried.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`]: a service refuses its configuration, so a restart would not help.
     pub fn tend(&mut self, stack: &mut Stack, now: Instant) -> Result<Vec<String>, Error> {
         let mut news = Vec::new();
         for process in stack.processes() {
@@ -85,7 +88,7 @@ impl Supervisor {
     }
 }
 
-impl Watch {
+impl ProcessWatch {
     fn look(
         &mut self,
         process: &mut ServiceProcess,

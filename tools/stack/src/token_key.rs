@@ -55,6 +55,11 @@ pub struct TokenKey {
 impl TokenKey {
     /// Reads the key in this file (PKCS #8). Writes its key set if that is missing or belongs to
     /// another key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]: the file cannot be read or contains no Ed25519 key, or the key set cannot be
+    /// written.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let pkcs8 = fs::read(path).map_err(Error::io_at("read", path))?;
         let key = Self::of(&pkcs8).map_err(Error::io_at("use", path))?;
@@ -76,6 +81,10 @@ impl TokenKey {
     }
 
     /// Like [`Self::read`], but creates a missing key. Only its owner can read it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`]; [`Error::Io`] if the key cannot be written.
     pub fn read_or_make(path: &Path) -> Result<Self, Error> {
         if !path.exists() {
             let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new());
@@ -86,6 +95,10 @@ impl TokenKey {
     }
 
     /// An access token (RFC 9068) with these claims.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]: the claims are not a JSON object.
     pub fn token(&self, claims: &impl Serialize) -> Result<String, Error> {
         let mut header = Header::new(Algorithm::EdDSA);
         header.typ = Some("at+jwt".to_owned());
@@ -110,6 +123,10 @@ impl TokenKey {
 }
 
 /// The variables of a gateway and an order_service in a stack that accepts tokens of its own key.
+///
+/// # Errors
+///
+/// As [`TokenKey::read_or_make`].
 pub fn variables(dir: &Path) -> Result<BTreeMap<String, String>, Error> {
     let key = key_path(dir);
     TokenKey::read_or_make(&key)?;
@@ -131,7 +148,7 @@ fn write_once(path: &Path, secret: &[u8]) -> Result<(), Error> {
     let file = NamedTempFile::new_in(dir).and_then(|file| filled(file, secret));
     match file.map(|file| file.persist_noclobber(path)).map_err(Error::io_at("write", path))? {
         Err(there) if there.error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        done => done.map(drop).map_err(|fault| Error::io_at("write", path)(fault.error)),
+        done => done.map(drop).map_err(|error| Error::io_at("write", path)(error.error)),
     }
 }
 

@@ -26,6 +26,10 @@ pub struct RedisUsers {
 
 impl RedisUsers {
     /// Reads the users whose passwords are in the directory, and generates missing passwords.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]: a file cannot be written.
     pub fn ensure(dir: &Path) -> Result<Self, Error> {
         let users = Self { dir: dir.to_owned(), template: None };
         users.passwords(0o600)?;
@@ -37,6 +41,10 @@ impl RedisUsers {
 
     /// Generates password files only, for `deploy/`; optionally readable for the users of
     /// containers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]: a file cannot be written.
     pub fn make_passwords(dir: &Path, shared_with_containers: bool) -> Result<Self, Error> {
         let users = Self { dir: dir.to_owned(), template: None };
         users.passwords(if shared_with_containers { 0o644 } else { 0o600 })?;
