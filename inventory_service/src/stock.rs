@@ -28,6 +28,7 @@ use common::{
 };
 
 use crate::{
+    backorders::{fill::fill_backorders, queue::start_filling},
     reservation::{FailedPayment, Reservation, cancel, quantities, release, reserve, ship},
     unit_of_work::{Limits, UnitOfWork},
 };
@@ -130,7 +131,7 @@ impl Decider for Stock {
             }
             Input::Cancelled(order) => cancel(&mut work, order)?,
             Input::Shipped(order) => ship(&mut work, order)?,
-            Input::FillBackorders(event) => work.fill_backorders(event)?,
+            Input::FillBackorders(event) => fill_backorders(&mut work, event)?,
         }
         Ok(work.finish())
     }
@@ -171,7 +172,7 @@ fn create(
     });
     let before = product.amount;
     if applied.is_none() || !event.keep {
-        // Orders keep what they hold, whatever the amount is reset to.
+        // A reset of the amount does not change reserved stock.
         product.amount = event.amount;
         product.received = event.amount.checked_add(product.reserved).ok_or_else(|| {
             DecideError::invalid(format!("the amount of {} is too large", event.id))
@@ -185,7 +186,7 @@ fn create(
     work.changes.remark(note);
     record(Some(product.clone())).into_iter().for_each(|record| work.changes.put(record));
     work.put_product(product);
-    if arrived { work.start_filling([&event.id]) } else { Ok(()) }
+    if arrived { start_filling(work, [&event.id]) } else { Ok(()) }
 }
 
 fn restock(
@@ -209,7 +210,7 @@ fn restock(
         Ok(product) => {
             delivery.on_hand = Some(product.amount);
             work.put_product(product);
-            work.start_filling([&event.product_id])?;
+            start_filling(work, [&event.product_id])?;
             work.changes
                 .remark(format!("product {} restocked: {}", event.product_id, event.amount));
         }

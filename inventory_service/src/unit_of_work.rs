@@ -17,7 +17,7 @@ use common::{
     schema::entity::Entity,
 };
 
-use crate::reservation::entity::Reservation;
+use crate::reservation::entity::{Reservation, ReservationState};
 
 /// The limits of one decision that fills backorders; the rest is left to the next decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl<'a, I: Ord + Clone, E: Entity<Id = I> + Clone> IdentityMap<'a, I, E> {
             let tracked = match world.get::<E>(id) {
                 Ok(entity) => Tracked::Unchanged(entity),
                 Err(DecideError::Missing) => Tracked::NotLoaded,
-                Err(fault) => return Err(fault),
+                Err(error) => return Err(error),
             };
             self.0.insert(id.clone(), tracked);
         }
@@ -186,6 +186,50 @@ impl<'a> UnitOfWork<'a> {
         self.products.0.len() + self.reservations.0.len() + self.pages.0.len()
     }
 
+    /// Moves the quantities from the available stock to the order; all of them are available.
+    pub(crate) fn take(&mut self, reservation: &mut Reservation) -> Result<(), DecideError> {
+        let mut total = Some(0u64);
+        for (id, quantity) in &reservation.quantities {
+            let price = self.product(id)?.map_or(0, |product| product.price);
+            let cost = price.checked_mul(*quantity);
+            total = total.zip(cost).and_then(|(total, cost)| total.checked_add(cost));
+        }
+        let Some(total) = total else {
+            reservation.state = ReservationState::Rejected;
+            reservation.reason = Some("the total is too large to be paid".to_owned());
+            return Ok(());
+        };
+        for (id, quantity) in &reservation.quantities {
+            if let Some(product) = self.product_mut(id)? {
+                product.amount -= quantity;
+                product.reserved += quantity;
+            }
+        }
+        reservation.state = ReservationState::Held;
+        reservation.total = Some(total);
+        reservation.reason = None;
+        Ok(())
+    }
+
+    /// Stores the reservation and publishes its outcome.
+    pub(crate) fn publish(&mut self, mut reservation: Reservation, resend: bool) {
+        if let Some(outcome) = reservation.outcome(resend) {
+            self.changes.append(&outcome);
+        }
+        let note = match &reservation.reason {
+            None => "stock reserved".to_owned(),
+            Some(reason) => format!("no stock reserved: {reason}"),
+        };
+        self.changes.note(reservation.order_id, note);
+        if reservation.state == ReservationState::Rejected {
+            // The reservation will never hold anything, and a repeated request contains its
+            // products again.
+            reservation.product_ids = Vec::new();
+            reservation.quantities = BTreeMap::new();
+        }
+        self.put_reservation(reservation);
+    }
+
     /// Publishes the confirmation of a step to order_service. A redelivered event needs no second
     /// confirmation; an event that order_service published again does.
     pub(crate) fn confirm(&mut self, order_id: OrderId, attempt: u32, step: ConfirmedStep) {
@@ -207,6 +251,6 @@ pub(crate) fn is_loaded(request: Result<(), DecideError>) -> Result<bool, Decide
     match request {
         Ok(()) => Ok(true),
         Err(DecideError::Missing) => Ok(false),
-        Err(fault) => Err(fault),
+        Err(error) => Err(error),
     }
 }

@@ -141,7 +141,7 @@ fn module_of<'f>(path: &[String], files: &'f Files) -> &'f [String] {
 }
 
 /// The modules that a file imports, and what it takes from each.
-fn imports(module: &[String], files: &Files) -> BTreeMap<ModulePath, BTreeSet<String>> {
+pub(crate) fn imports(module: &[String], files: &Files) -> BTreeMap<ModulePath, BTreeSet<String>> {
     let code = &files[module].code;
     let starts = ["crate", "self", "super"].into_iter().flat_map(|it| paths_from(code, it));
     let direct: Vec<ModulePath> = starts.map(|path| absolute(&path, module)).collect();

@@ -18,7 +18,7 @@ use common::{
 };
 
 use crate::{
-    backorders::queue::page_ids,
+    backorders::queue::{continue_filling, leave_queues, page_ids, set_fill_position},
     reservation::entity::{Reservation, ReservationState},
     unit_of_work::{UnitOfWork, is_loaded},
 };
@@ -86,27 +86,30 @@ enum Fillability {
     Likely,
 }
 
-impl UnitOfWork<'_> {
-    /// Fills the queue of a product from the position at which the last decision stopped: every
-    /// order that can be filled completely is filled. An order that needs more than is available
-    /// does not delay the others.
-    pub(crate) fn fill_backorders(&mut self, event: &FillBackorders) -> Result<(), DecideError> {
-        let start = self.product(&event.product_id)?.and_then(|product| product.backorders.fill);
-        let Some(start) = start.filter(|start| start.sequence == event.after) else {
-            return Ok(());
-        };
-        let mut scans = BTreeMap::from([(event.product_id.clone(), QueueScan::from(start))]);
-        self.scan(&mut scans)?;
-        for (product_id, QueueScan { start, position }) in scans {
-            self.set_fill_position(&product_id, Some(position))?;
-            // The event of a queue that was joined and did not move is still to come.
-            if position != start || product_id == event.product_id {
-                self.changes.append(&FillBackorders { product_id, after: position.sequence });
-            }
+/// Fills the queue of a product from the position at which the last decision stopped: every order that
+/// can be filled completely is filled. An order that needs more than is available does not delay the
+/// others.
+pub(crate) fn fill_backorders(
+    work: &mut UnitOfWork<'_>,
+    event: &FillBackorders,
+) -> Result<(), DecideError> {
+    let start = work.product(&event.product_id)?.and_then(|product| product.backorders.fill);
+    let Some(start) = start.filter(|start| start.sequence == event.after) else {
+        return Ok(());
+    };
+    let mut scans = BTreeMap::from([(event.product_id.clone(), QueueScan::from(start))]);
+    work.scan(&mut scans)?;
+    for (product_id, QueueScan { start, position }) in scans {
+        set_fill_position(work, &product_id, Some(position))?;
+        // The event of a queue that was joined and did not move is still to come.
+        if position != start || product_id == event.product_id {
+            work.changes.append(&FillBackorders { product_id, after: position.sequence });
         }
-        Ok(())
     }
+    Ok(())
+}
 
+impl UnitOfWork<'_> {
     /// Scans these queues by sequence number. The scans that remain have not reached their ends.
     fn scan(&mut self, scans: &mut BTreeMap<ProductId, QueueScan>) -> Result<(), DecideError> {
         let mut totals = FillTotals::default();
@@ -122,7 +125,7 @@ impl UnitOfWork<'_> {
             }
             for id in over {
                 scans.remove(&id);
-                self.set_fill_position(&id, None)?;
+                set_fill_position(self, &id, None)?;
             }
             if limit_reached {
                 return Ok(());
@@ -135,13 +138,13 @@ impl UnitOfWork<'_> {
             }
             if !fits && scans.len() > 1 {
                 // A decision that begins with this queue examines its next order in any case.
-                return self.continue_filling([id]);
+                return continue_filling(self, [id]);
             }
             let others = heads.iter().find(|(head, _)| head.order != entry.order);
             let until = others.map_or(u64::MAX, |(head, _)| head.sequence);
             match self.try_fill(entry, id, scans, &totals, until)? {
                 FillResult::Behind(other, _) if totals.joined >= self.limits.queues => {
-                    return self.continue_filling([&other]);
+                    return continue_filling(self, [&other]);
                 }
                 FillResult::Behind(other, start) => {
                     totals.joined += 1;
@@ -258,7 +261,7 @@ impl UnitOfWork<'_> {
                 self.changes.note(entry.order, format!("order cannot be filled: {reason}"));
                 return Ok(FillResult::Skipped);
             }
-            Err(halt) => return Err(halt),
+            Err(error) => return Err(error),
         };
         let mut queues = Vec::new();
         for id in reservation.quantities.keys() {
@@ -286,7 +289,7 @@ impl UnitOfWork<'_> {
         if !ready {
             return Err(self.prefetch(id, scans, totals, until));
         }
-        self.leave_queues(&reservation)?;
+        leave_queues(self, &reservation)?;
         let mut filled = Reservation { position: None, ..*reservation };
         self.take(&mut filled)?;
         self.publish(filled, false);
@@ -319,7 +322,7 @@ impl UnitOfWork<'_> {
             Ok(_) => return Ok(Fillability::Short),
             Err(DecideError::Missing) if entry.unlisted == 0 => return Ok(Fillability::Likely),
             Err(DecideError::Missing) => return Ok(Fillability::NotLoaded),
-            Err(fault) => return Err(fault),
+            Err(error) => return Err(error),
         };
         match self.are_available(&reservation.quantities)? {
             None => return Ok(Fillability::NotLoaded),

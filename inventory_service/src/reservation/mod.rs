@@ -1,4 +1,4 @@
-//! Reservations: the stock that an order holds or waits for. `entity` has what is stored;
+//! Reservations: the stock that an order holds or waits for. `entity` is the stored form;
 //! `reserve`, `release` and `ship` change it.
 
 pub(crate) mod entity;

@@ -12,7 +12,10 @@ use common::{
 };
 
 use super::entity::{Reservation, ReservationState};
-use crate::unit_of_work::UnitOfWork;
+use crate::{
+    backorders::queue::{leave_queues, start_filling},
+    unit_of_work::UnitOfWork,
+};
 
 /// A failed payment, by the way in which its event names the attempt.
 #[derive(Clone, Copy)]
@@ -46,11 +49,11 @@ pub(crate) fn release(
         return Ok(());
     };
     let attempt = reservation.attempt;
-    let arrived = work.undo(&reservation)?;
+    let arrived = undo(work, &reservation)?;
     work.put_reservation(Reservation { state: ReservationState::Released, ..reservation });
     work.changes.note(id, "payment failed: stock released");
     work.confirm(id, attempt, ConfirmedStep::Released);
-    work.start_filling(&arrived)
+    start_filling(work, &arrived)
 }
 
 /// Releases the stock of a cancelled order for good.
@@ -77,40 +80,38 @@ pub(crate) fn cancel(work: &mut UnitOfWork<'_>, order: &OrderCancelled) -> Resul
     if reservation.state == ReservationState::Cancelled || reservation.shipped {
         return Ok(());
     }
-    let arrived = work.undo(&reservation)?;
+    let arrived = undo(work, &reservation)?;
     let state = ReservationState::Cancelled;
     work.put_reservation(Reservation { state, position: None, ..reservation });
     work.changes.note(order.id, "order cancelled: it holds no stock");
     work.confirm(order.id, order.attempt, ConfirmedStep::Cancelled);
-    work.start_filling(&arrived)
+    start_filling(work, &arrived)
 }
 
-impl UnitOfWork<'_> {
-    /// Releases the stock of the order and removes it from the backorder queues; returns the
-    /// products with newly available stock. A product whose data was lost is skipped.
-    pub(crate) fn undo(
-        &mut self,
-        reservation: &Reservation,
-    ) -> Result<BTreeSet<ProductId>, DecideError> {
-        match reservation.state {
-            ReservationState::Held => {
-                self.request_products(reservation.quantities.keys())?;
-                for (id, held) in &reservation.quantities {
-                    if let Some(product) = self.product_mut(id)? {
-                        let released = (*held).min(product.reserved);
-                        product.reserved -= released;
-                        product.amount += released;
-                    }
+/// Releases the stock of the order and removes it from the backorder queues; returns the
+/// products with newly available stock. A product whose data was lost is skipped.
+pub(super) fn undo(
+    work: &mut UnitOfWork<'_>,
+    reservation: &Reservation,
+) -> Result<BTreeSet<ProductId>, DecideError> {
+    match reservation.state {
+        ReservationState::Held => {
+            work.request_products(reservation.quantities.keys())?;
+            for (id, held) in &reservation.quantities {
+                if let Some(product) = work.product_mut(id)? {
+                    let released = (*held).min(product.reserved);
+                    product.reserved -= released;
+                    product.amount += released;
                 }
-                Ok(reservation.quantities.keys().cloned().collect())
             }
-            ReservationState::Waiting => {
-                self.leave_queues(reservation)?;
-                Ok(BTreeSet::new())
-            }
-            ReservationState::Rejected
-            | ReservationState::Released
-            | ReservationState::Cancelled => Ok(BTreeSet::new()),
+            Ok(reservation.quantities.keys().cloned().collect())
+        }
+        ReservationState::Waiting => {
+            leave_queues(work, reservation)?;
+            Ok(BTreeSet::new())
+        }
+        ReservationState::Rejected | ReservationState::Released | ReservationState::Cancelled => {
+            Ok(BTreeSet::new())
         }
     }
 }

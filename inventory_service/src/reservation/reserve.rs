@@ -12,8 +12,14 @@ use common::{
     decision::DecideError,
 };
 
-use super::entity::{Reservation, ReservationState, quantities};
-use crate::{backorders::queue::is_promised, unit_of_work::UnitOfWork};
+use super::{
+    entity::{Reservation, ReservationState, quantities},
+    release::undo,
+};
+use crate::{
+    backorders::queue::{continue_filling, is_promised, join_queues, start_filling},
+    unit_of_work::UnitOfWork,
+};
 
 /// Reserves the products of a new order or a new attempt. An order that is short of anything joins the
 /// backorder queues; an order that can never be filled is rejected.
@@ -45,13 +51,13 @@ pub(crate) fn reserve(
     }
     // A new attempt may overtake the event that the payment of the previous attempt failed.
     if let Some(existing) = &existing {
-        let arrived = work.undo(existing)?;
+        let arrived = undo(work, existing)?;
         work.put_reservation(Reservation {
             state: ReservationState::Released,
             position: None,
             ..existing.clone()
         });
-        work.start_filling(&arrived)?;
+        start_filling(work, &arrived)?;
     }
     let reservation = Reservation {
         order_id: order.id,
@@ -117,54 +123,10 @@ impl UnitOfWork<'_> {
         } else {
             reservation.state = ReservationState::Waiting;
             reservation.reason = Some(clauses(short.iter()));
-            self.join_queues(&mut reservation, now)?;
+            join_queues(self, &mut reservation, now)?;
         }
         let waits = reservation.state == ReservationState::Waiting;
         self.publish(reservation, resend);
-        if waits { self.continue_filling(quantities.keys()) } else { Ok(()) }
-    }
-
-    /// Moves the quantities from the available stock to the order; all of them are available.
-    pub(crate) fn take(&mut self, reservation: &mut Reservation) -> Result<(), DecideError> {
-        let mut total = Some(0u64);
-        for (id, quantity) in &reservation.quantities {
-            let price = self.product(id)?.map_or(0, |product| product.price);
-            let cost = price.checked_mul(*quantity);
-            total = total.zip(cost).and_then(|(total, cost)| total.checked_add(cost));
-        }
-        let Some(total) = total else {
-            reservation.state = ReservationState::Rejected;
-            reservation.reason = Some("the total is too large to be paid".to_owned());
-            return Ok(());
-        };
-        for (id, quantity) in &reservation.quantities {
-            if let Some(product) = self.product_mut(id)? {
-                product.amount -= quantity;
-                product.reserved += quantity;
-            }
-        }
-        reservation.state = ReservationState::Held;
-        reservation.total = Some(total);
-        reservation.reason = None;
-        Ok(())
-    }
-
-    /// Stores the reservation and publishes its outcome.
-    pub(crate) fn publish(&mut self, mut reservation: Reservation, resend: bool) {
-        if let Some(outcome) = reservation.outcome(resend) {
-            self.changes.append(&outcome);
-        }
-        let note = match &reservation.reason {
-            None => "stock reserved".to_owned(),
-            Some(reason) => format!("no stock reserved: {reason}"),
-        };
-        self.changes.note(reservation.order_id, note);
-        if reservation.state == ReservationState::Rejected {
-            // The reservation will never hold anything, and a repeated request contains its
-            // products again.
-            reservation.product_ids = Vec::new();
-            reservation.quantities = BTreeMap::new();
-        }
-        self.put_reservation(reservation);
+        if waits { continue_filling(self, quantities.keys()) } else { Ok(()) }
     }
 }
