@@ -175,7 +175,7 @@ fn create(event: &AccountCreated, entry: EntryId, world: &World) -> Result<Chang
         record(None).into_iter().for_each(|record| changes.put(record));
         return Ok(changes);
     }
-    // Payments stay paid, whatever the balance is reset to.
+    // A reset of the balance does not change the payments.
     let paid = existing.map_or(0, |account| account.paid);
     let kept = existing.filter(|account| event.keep && account.created_by.is_some());
     let (balance, deposited) = match kept {

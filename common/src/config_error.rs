@@ -29,6 +29,6 @@ impl ConfigError {
     }
 }
 
-pub(crate) fn named(fault: &str) -> String {
-    format!("bad configuration: {fault}\nSee --help for all settings.")
+pub(crate) fn named(error: &str) -> String {
+    format!("bad configuration: {error}\nSee --help for all settings.")
 }

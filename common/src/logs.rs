@@ -80,11 +80,11 @@ pub fn init(format: LogFormat, filter: &str) -> Guard {
         }
     };
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
         let payload = panic.payload();
         let text = payload.downcast_ref::<&str>().copied();
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-        tracing::error!(place, "panicked: {}", text.unwrap_or("no message"));
+        tracing::error!(location, "panicked: {}", text.unwrap_or("no message"));
     }));
     Guard(Some(guard))
 }

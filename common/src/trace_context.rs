@@ -26,9 +26,9 @@ mod tests {
 
     #[test]
     fn only_a_valid_traceparent_is_accepted() {
-        let trace = |text: &str| traceparent(text.as_bytes()).is_some();
+        let is_valid = |text: &str| traceparent(text.as_bytes()).is_some();
         let (id, parent) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
-        assert!(trace(&format!("00-{id}-{parent}-01")));
+        assert!(is_valid(&format!("00-{id}-{parent}-01")));
         for wrong in [
             String::new(),
             format!("ff-{id}-{parent}-01"),
@@ -38,7 +38,7 @@ mod tests {
             format!("00-{id}-{parent}-01-more"),
             format!("00_{id}-{parent}-01"),
         ] {
-            assert!(!trace(&wrong), "{wrong}");
+            assert!(!is_valid(&wrong), "{wrong}");
         }
     }
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use common::{
     connection::topology::Sources,
     contract::streams::topics,
-    http::server::{HEADER_TIMEOUT, Serving},
+    http::server::{HEADER_TIMEOUT, ServerOptions},
     process::service::ServiceContext,
 };
 use futures_util::stream;
@@ -25,12 +25,12 @@ async fn panicking() -> &'static str {
     panic!("an internal secret")
 }
 
-async fn serve(router: Router, serving: Serving) -> (ServiceContext, SocketAddr) {
+async fn serve(router: Router, options: ServerOptions) -> (ServiceContext, SocketAddr) {
     let nowhere = "redis://127.0.0.1:1".parse().unwrap();
     let context =
         ServiceContext::new(Sources::new(&topics::ALL, |_| Clone::clone(&nowhere)), "one");
     let address = ([127, 0, 0, 1], stack::ports::free()).into();
-    context.serve_as(address, router, serving).await.unwrap();
+    context.serve_as(address, router, options).await.unwrap();
     (context, address)
 }
 
@@ -38,7 +38,7 @@ async fn serve(router: Router, serving: Serving) -> (ServiceContext, SocketAddr)
 async fn a_panic_is_answered_without_details_and_the_next_request_is_served() {
     let router =
         Router::new().route("/panic", get(panicking)).route("/fine", get(|| async { "fine" }));
-    let (context, address) = serve(router, Serving::default()).await;
+    let (context, address) = serve(router, ServerOptions::default()).await;
     let ask = async |path: &str| {
         let mut client = TcpStream::connect(address).await.unwrap();
         let request =
@@ -61,7 +61,7 @@ async fn an_answer_without_reading_the_body_announces_the_end_of_the_connection(
     let router = Router::new()
         .route("/unread", post(|| async { "fine" }))
         .route("/read", post(|_: Bytes| async { "fine" }));
-    let (context, address) = serve(router, Serving::default()).await;
+    let (context, address) = serve(router, ServerOptions::default()).await;
     for (path, host, body, ends) in [
         ("/read", "localhost", "body", false),
         ("/unread", "localhost", "body", true),
@@ -90,7 +90,7 @@ async fn an_answer_without_reading_the_body_announces_the_end_of_the_connection(
 #[tokio::test]
 async fn a_client_that_still_sends_its_body_gets_the_complete_answer() {
     let router = Router::new().route("/unread", post(|| async { "x".repeat(100_000) }));
-    let (context, address) = serve(router, Serving::default()).await;
+    let (context, address) = serve(router, ServerOptions::default()).await;
     let mut client = TcpStream::connect(address).await.unwrap();
     let head = "POST /unread HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n";
     client.write_all(head.as_bytes()).await.unwrap();
@@ -123,8 +123,8 @@ async fn served(address: SocketAddr, version: &str, more: &str) -> (TcpStream, S
 async fn an_idle_connection_outlives_the_limit_of_a_head_and_answers_announce_it() {
     let router = Router::new().route("/fine", get(|| async { "fine" }));
     let (head_timeout, keep_alive) = (Duration::from_millis(200), Duration::from_secs(3));
-    let serving = Serving { head_timeout, keep_alive, ..Serving::default() };
-    let (context, address) = serve(router, serving).await;
+    let options = ServerOptions { head_timeout, keep_alive, ..ServerOptions::default() };
+    let (context, address) = serve(router, options).await;
     let ends = async |mut client: TcpStream| {
         let begun = tokio::time::Instant::now();
         let read = tokio::time::timeout(Duration::from_secs(30), client.read(&mut [0; 64])).await;
@@ -162,18 +162,19 @@ async fn an_idle_connection_outlives_the_limit_of_a_head_and_answers_announce_it
 #[tokio::test]
 async fn a_long_answer_does_not_count_as_idle_time() {
     let answer = || async {
-        let piece = |at: u32| async move {
+        let chunk = |at: u32| async move {
             tokio::time::sleep(Duration::from_millis(100)).await;
             let last = at == 9;
             Some((Ok::<_, Infallible>(if last { "fine" } else { "more" }), at + 1))
                 .filter(|_| at < 10)
         };
-        Body::from_stream(stream::unfold(0, piece))
+        Body::from_stream(stream::unfold(0, chunk))
     };
     let router = Router::new().route("/fine", get(answer));
     let limit = Duration::from_millis(300);
-    let serving = Serving { head_timeout: limit, keep_alive: limit, ..Serving::default() };
-    let (context, address) = serve(router, serving).await;
+    let options =
+        ServerOptions { head_timeout: limit, keep_alive: limit, ..ServerOptions::default() };
+    let (context, address) = serve(router, options).await;
     let (_, answer) = served(address, "HTTP/1.1", "").await;
     assert_eq!(answer.matches("more").count(), 9, "{answer}");
     context.stop().await.unwrap();
@@ -201,8 +202,9 @@ async fn a_client_that_does_not_read_is_disconnected() {
         }
     };
     let router = Router::new().route("/endless", get(endless));
-    let serving = Serving { write_timeout: Duration::from_millis(300), ..Serving::default() };
-    let (context, address) = serve(router, serving).await;
+    let options =
+        ServerOptions { write_timeout: Duration::from_millis(300), ..ServerOptions::default() };
+    let (context, address) = serve(router, options).await;
     let mut client = TcpStream::connect(address).await.unwrap();
     client.write_all(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     // The client reads nothing until the server drops the rest of the answer.
@@ -232,8 +234,8 @@ async fn the_connections_of_one_client_are_limited() {
         pending::<&str>().await
     };
     let router = router.route("/slow", get(slow));
-    let serving = Serving { connections_per_client: 2, ..Serving::default() };
-    let (context, address) = serve(router, serving).await;
+    let options = ServerOptions { connections_per_client: 2, ..ServerOptions::default() };
+    let (context, address) = serve(router, options).await;
     let idle = async || {
         let mut client = TcpStream::connect(address).await.unwrap();
         client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
@@ -273,7 +275,7 @@ async fn the_connections_of_one_client_are_limited() {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), served).await.expect("a free place");
+    tokio::time::timeout(Duration::from_secs(30), served).await.expect("a free permit");
     drop(kept);
     context.stop().await.unwrap();
 }
@@ -281,7 +283,8 @@ async fn the_connections_of_one_client_are_limited() {
 #[tokio::test]
 async fn without_room_a_connection_with_an_incomplete_body_is_replaced() {
     let router = Router::new().route("/", post(|body: String| async { body }));
-    let (context, address) = serve(router, Serving { connections: 2, ..Serving::default() }).await;
+    let (context, address) =
+        serve(router, ServerOptions { connections: 2, ..ServerOptions::default() }).await;
     let mut slow = Vec::new();
     for _ in 0..2 {
         let mut client = TcpStream::connect(address).await.unwrap();
@@ -313,7 +316,8 @@ async fn without_room_a_connection_with_an_incomplete_body_is_replaced() {
 #[tokio::test]
 async fn without_room_a_useless_connection_is_replaced() {
     let router = Router::new().route("/", get(|| async { "fine" }));
-    let (context, address) = serve(router, Serving { connections: 4, ..Serving::default() }).await;
+    let (context, address) =
+        serve(router, ServerOptions { connections: 4, ..ServerOptions::default() }).await;
     // Half a head each; the server accepts all of them, and more.
     let mut slow = Vec::new();
     for _ in 0..8 {

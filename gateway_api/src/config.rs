@@ -30,7 +30,13 @@ pub struct Config {
     #[arg(long, env, value_delimiter = ',', default_value = "http://127.0.0.1:5001")]
     pub(crate) order_service_url: Vec<OrderServiceUrl>,
     /// Load the demo customers and products at the start if there is no data yet: true or false
-    #[arg(long, env, default_value = "false", value_parser = clap::value_parser!(bool), action = clap::ArgAction::Set)]
+    #[arg(
+        long,
+        env,
+        default_value = "false",
+        value_parser = clap::value_parser!(bool),
+        action = clap::ArgAction::Set
+    )]
     pub(crate) seed_demo_data: bool,
     /// Maximum backlog of a service on a stream, in entries; beyond it, definitions, restocks and top-ups
     /// for this service are refused; or off

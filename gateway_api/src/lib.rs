@@ -11,7 +11,7 @@
 //! even through others; `tests/architecture.rs` holds that.
 //!
 //! - `router`: all routes, and the layers around them
-//! - `readiness`: checks what the gateway depends on
+//! - `readiness`: checks the dependencies of the gateway
 //! - `permissions`: the permissions that the gateway's Redis user needs
 //! - `routes`: the handlers, one file per resource, each with its part of the OpenAPI document
 //! - `state`: the state that handlers share
@@ -41,7 +41,7 @@ use std::sync::Arc;
 use common::{
     connection::shared_link::SharedLink,
     contract::streams::topics,
-    http::server::Serving,
+    http::server::ServerOptions,
     process::{memory_watch::MemoryWatch, service::ServiceContext},
 };
 
@@ -83,7 +83,7 @@ pub async fn start(config: Config, context: ServiceContext) -> anyhow::Result<()
         readiness::run(gateway.clone(), memory, config.seed_demo_data, health, shutdown),
     );
     let limiter = Limiter::new(&config.limits);
-    let serving = Serving {
+    let options = ServerOptions {
         tls: config.tls.load()?,
         connections_per_client: config.limits.connections_per_address(),
         exempt: config.limits.exempt(),
@@ -92,7 +92,7 @@ pub async fn start(config: Config, context: ServiceContext) -> anyhow::Result<()
         keep_alive: context.keep_alive,
         has_pages: true,
         refuse: router::refuse,
-        ..Serving::default()
+        ..ServerOptions::default()
     };
-    context.serve_as(config.http_addr, router::router(gateway, limiter), serving).await
+    context.serve_as(config.http_addr, router::router(gateway, limiter), options).await
 }

@@ -1,4 +1,4 @@
-//! Checks what the gateway depends on, for its readiness, and loads the demo data at the first start.
+//! Checks the dependencies of the gateway, for its readiness, and loads the demo data at the first start.
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,21 +31,21 @@ pub(crate) async fn run(
     health: Arc<Health>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let part = health.component("the gateway");
-    let checks = async {
-        let mut progress = Progress { unseeded: seed, ready: false, unchecked: topics::ALL.into() };
+    let component = health.component("the gateway");
+    let checking = async {
+        let mut checks = Checks { unseeded: seed, ready: false, unchecked: topics::ALL.into() };
         loop {
-            let pause = match check(&gateway, &memory, &mut progress).await {
-                Err(error @ ConnectionError::Unsuitable { .. }) if !progress.ready => {
+            let pause = match check(&gateway, &memory, &mut checks).await {
+                Err(error @ ConnectionError::Unsuitable { .. }) if !checks.ready => {
                     return error.into();
                 }
                 Ok(true) => {
-                    part.answered();
+                    component.answered();
                     READY_INTERVAL
                 }
                 Ok(false) => UNREADY_INTERVAL,
                 Err(error) => {
-                    part.failed(&error);
+                    component.failed(&error);
                     UNREADY_INTERVAL
                 }
             };
@@ -53,13 +53,13 @@ pub(crate) async fn run(
         }
     };
     tokio::select! {
-        error = checks => Err(error),
+        error = checking => Err(error),
         () = shutdown.cancelled() => Ok(()),
     }
 }
 
 /// The checks that are done already.
-struct Progress {
+struct Checks {
     /// The demo data may have to be loaded.
     unseeded: bool,
     ready: bool,
@@ -71,9 +71,9 @@ struct Progress {
 async fn check(
     gateway: &Gateway,
     memory: &MemoryWatch,
-    progress: &mut Progress,
+    checks: &mut Checks,
 ) -> Result<bool, ConnectionError> {
-    let Progress { unseeded, ready, unchecked } = progress;
+    let Checks { unseeded, ready, unchecked } = checks;
     check_servers(gateway, memory).await?;
     check_permissions(gateway, unchecked).await?;
     if *unseeded {

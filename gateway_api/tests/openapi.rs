@@ -68,14 +68,14 @@ fn examples_of_bodies_match_their_schema_and_problems_their_status() {
             let answers = operation["responses"].as_object().unwrap();
             let answers = answers.iter().map(|(status, answer)| (status.as_str(), answer));
             for (what, body) in body.into_iter().chain(answers) {
-                let place = format!("{method} {path}, {what}");
-                for (media_type, content) in body["content"].as_object().expect(&place) {
+                let location = format!("{method} {path}, {what}");
+                for (media_type, content) in body["content"].as_object().expect(&location) {
                     let examples = examples(content);
-                    assert!(!examples.is_empty(), "{place}: there is no example");
+                    assert!(!examples.is_empty(), "{location}: there is no example");
                     for example in examples {
-                        assert_fits(&document, &content["schema"], example, &place);
+                        assert_fits(&document, &content["schema"], example, &location);
                         if media_type == "application/problem+json" {
-                            assert_eq!(example["status"].to_string(), what, "{place}");
+                            assert_eq!(example["status"].to_string(), what, "{location}");
                         }
                         looked_at += 1;
                     }
@@ -91,12 +91,12 @@ fn examples(content: &Value) -> Vec<&Value> {
     content.get("example").into_iter().chain(named.map(|(_, example)| &example["value"])).collect()
 }
 
-fn assert_fits(document: &Value, schema: &Value, example: &Value, place: &str) {
+fn assert_fits(document: &Value, schema: &Value, example: &Value, location: &str) {
     let schema = json!({ "allOf": [schema], "components": document["components"] });
     let validator = jsonschema::draft202012::new(&schema).unwrap();
     let errors: Vec<String> =
         validator.iter_errors(example).map(|error| error.to_string()).collect();
-    assert!(errors.is_empty(), "{place}: {example}: {errors:#?}");
+    assert!(errors.is_empty(), "{location}: {example}: {errors:#?}");
 }
 
 #[test]
@@ -149,9 +149,9 @@ fn outline(document: &Value) -> Vec<String> {
             lines.push(format!("{call}: {}", statuses.join(" ")));
             for parameter in operation["parameters"].as_array().into_iter().flatten() {
                 let of = |name: &str| parameter[name].as_str().unwrap_or_default().to_owned();
-                let (place, name) = (of("in"), of("name"));
+                let (location, name) = (of("in"), of("name"));
                 let kind = kind(&parameter["schema"]);
-                lines.push(format!("{call}: {place} {name} {kind}, {}", parameter["required"]));
+                lines.push(format!("{call}: {location} {name} {kind}, {}", parameter["required"]));
             }
         }
     }

@@ -24,11 +24,11 @@ use common::{
         input::PlaceOrder,
         problem::Problem,
         request::{
-            IDEMPOTENT_REPLAYED, JsonBody, caller, idempotency_key, path_id, trace, unknown_path,
-            wrong_method,
+            IDEMPOTENT_REPLAYED, JsonBody, caller, idempotency_key, path_id, traceparent,
+            unknown_path, wrong_method,
         },
     },
-    process::memory_watch::{Change, MemoryWatch},
+    process::memory_watch::{MemoryWatch, WriteEffect},
     trace_context::trace_id,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -122,9 +122,11 @@ async fn submit(
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     check_capacity(api, id, &command).await?;
-    let trace = trace(headers);
-    let answer = api.engine.submit(command, trace.clone()).await;
-    let (order, replayed) = match answer.map_err(|it| submit_problem(id, it, trace.as_deref()))? {
+    let traceparent = traceparent(headers);
+    let answer = api.engine.submit(command, traceparent.clone()).await;
+    let (order, replayed) = match answer
+        .map_err(|it| submit_problem(id, it, traceparent.as_deref()))?
+    {
         Answer::Done(order) => (order, false),
         Answer::Replayed(order) => (order, true),
         Answer::KeyReused => {
@@ -183,8 +185,8 @@ async fn check_capacity(api: &Api, id: OrderId, command: &Input) -> Result<(), P
         _ => false,
     };
     let change = match command {
-        Input::Place(_) => Change::Adds,
-        _ => Change::Ends,
+        Input::Place(_) => WriteEffect::Adds,
+        _ => WriteEffect::Ends,
     };
     let problem = if let Some(nearly_full) = api.memory.nearly_full(change) {
         nearly_full.problem()
@@ -210,8 +212,8 @@ fn unknown(id: OrderId) -> Problem {
     Problem::not_found(format!("there is no order {id}"))
 }
 
-fn submit_problem(id: OrderId, refusal: SubmitError, trace: Option<&str>) -> Problem {
-    match refusal {
+fn submit_problem(id: OrderId, error: SubmitError, traceparent: Option<&str>) -> Problem {
+    match error {
         SubmitError::Unavailable => Problem::unavailable(
             "orders cannot be stored at the moment; repeat the request with the same Idempotency-Key",
         ),
@@ -219,7 +221,7 @@ fn submit_problem(id: OrderId, refusal: SubmitError, trace: Option<&str>) -> Pro
             "it was not confirmed in time; repeat the request with the same Idempotency-Key",
         ),
         SubmitError::Invalid(reason) => {
-            error!(subject.id = %id, trace.id = trace_id(trace), "request failed: {reason}");
+            error!(subject.id = %id, trace.id = trace_id(traceparent), "request failed: {reason}");
             Problem::internal("the order was not changed")
         }
     }
@@ -235,8 +237,8 @@ async fn show(
         Ok(Some(order)) => Ok((StatusCode::OK, Json(order)).into_response()),
         Ok(None) => Err(unknown(id)),
         Err(error) => {
-            let trace = trace(&headers);
-            error!(subject.id = %id, trace.id = trace_id(trace.as_deref()),
+            let traceparent = traceparent(&headers);
+            error!(subject.id = %id, trace.id = trace_id(traceparent.as_deref()),
                 "cannot read the order: {error}");
             Err(error.problem("the order cannot be read", "orders cannot be read at the moment"))
         }

@@ -114,12 +114,17 @@ pub async fn start(config: Config, context: ServiceContext) -> anyhow::Result<()
     let help = "Largest backlog of a consumer group on the path of an order";
     context.register_metrics(|registry| registry.register(name, help, backlog.clone()));
     let memory = MemoryWatch::new(config.max_memory_percent, &context);
-    let part = context.health.background_component("the memory watch");
-    let sampler = MemorySampler::new(&context.sources, Arc::clone(&memory), part);
+    let component = context.health.background_component("the memory watch");
+    let sampler = MemorySampler::new(&context.sources, Arc::clone(&memory), component);
     context.spawn("the memory watch", sampler.run(context.shutdown.clone()));
-    let part = context.health.component("the backlog sampler");
-    let (sampler, progress) =
-        Sampler::new(&context.sources, config.resend_after_ms, backlog, Arc::clone(&memory), part);
+    let component = context.health.component("the backlog sampler");
+    let (sampler, progress) = Sampler::new(
+        &context.sources,
+        config.resend_after_ms,
+        backlog,
+        Arc::clone(&memory),
+        component,
+    );
     context.spawn("the backlog sampler", sampler.run(context.shutdown.clone()));
     let max_backlog = config.max_backlog;
     let resend = ResendTask {
@@ -129,7 +134,7 @@ pub async fn start(config: Config, context: ServiceContext) -> anyhow::Result<()
         inventory: SharedLink::new(context.sources.of(topics::INVENTORY).clone()),
         progress: progress.clone(),
         max_backlog,
-        part: context.health.component("the resending of orders"),
+        component: context.health.component("the resending of orders"),
     };
     context.spawn("the resending of orders", resend.run(context.shutdown.clone()));
     let secrets = GatewaySecrets::new(&config.auth.secrets()?)?;

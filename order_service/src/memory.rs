@@ -24,19 +24,23 @@ const SAMPLE_TIMEOUT: Duration = Duration::from_secs(3);
 pub(crate) struct MemorySampler {
     links: Vec<Link>,
     memory: Arc<MemoryWatch>,
-    part: Arc<Component>,
+    component: Arc<Component>,
 }
 
 impl MemorySampler {
     /// A sampler for the servers that the sampler of the streams does not query.
-    pub(crate) fn new(sources: &Sources, memory: Arc<MemoryWatch>, part: Arc<Component>) -> Self {
+    pub(crate) fn new(
+        sources: &Sources,
+        memory: Arc<MemoryWatch>,
+        component: Arc<Component>,
+    ) -> Self {
         let is_sampled =
             |server: usize| SAMPLED.iter().any(|stream| sources.index(stream.topic()) == server);
         let others = sources.servers().iter().enumerate();
         let others = others.filter(|(server, _)| !is_sampled(*server));
         let links =
             others.map(|(_, url)| Link::new(url.clone(), SAMPLE_TIMEOUT).primary_only()).collect();
-        Self { links, memory, part }
+        Self { links, memory, component }
     }
 
     pub(crate) async fn run(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
@@ -52,9 +56,9 @@ impl MemorySampler {
                 match used(link).await {
                     Ok(facts) => {
                         self.memory.saw(&link.address(), facts);
-                        self.part.answered();
+                        self.component.answered();
                     }
-                    Err(error) => self.part.denied(&error),
+                    Err(error) => self.component.denied(&error),
                 }
             }
             tokio::time::sleep(SAMPLE_INTERVAL).await;

@@ -3,7 +3,7 @@
 //! The status moves only forward within an attempt. The results of the stock check and of the payment
 //! come from two streams and may arrive in either order, at different instances: each has a rank, and
 //! a result of lower rank joins the history but never becomes the status again (`results`). This file
-//! has the requests of clients; `overdue` resends what was not answered or confirmed.
+//! has the requests of clients; `overdue` resends unanswered and unconfirmed steps.
 
 mod input;
 mod overdue;

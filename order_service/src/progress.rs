@@ -460,14 +460,14 @@ mod tests {
     #[test]
     fn a_wrong_lag_of_redis_is_no_backlog() {
         let mut tracker = Tracker::default();
-        // At the end of the stream nothing is unread, whatever Redis says.
+        // At the end of the stream nothing is unread, even if Redis reports a lag.
         assert_eq!(largest(&mut tracker, read_to(1_000, 1_000, Some(900))).1, 0);
         // Nor much more under traffic, where the group is never seen at the very end.
         assert_eq!(largest(&mut tracker, read_to(1_010, 1_005, Some(905))).1, 10);
         let mut tracker = Tracker::default();
         largest(&mut tracker, read_to(1_000, 990, Some(910)));
         assert_eq!(largest(&mut tracker, read_to(1_010, 1_005, Some(905))).1, 10);
-        // And what is a backlog is still seen.
+        // A real backlog is still seen.
         assert_eq!(largest(&mut tracker, read_to(5_000, 1_005, Some(905 + 3_990))).1, 4_000);
     }
 
@@ -477,7 +477,7 @@ mod tests {
         let unknown =
             |length, delivered| StreamProgress { added: None, ..read_to(length, delivered, None) };
         assert_eq!(largest(&mut tracker, unknown(1_000, 1_000)).1, 0);
-        assert_eq!(largest(&mut tracker, unknown(1_010, 1_005)).1, 10, "at most what was added");
+        assert_eq!(largest(&mut tracker, unknown(1_010, 1_005)).1, 10, "at most the added entries");
         assert_eq!(largest(&mut tracker, unknown(1_500, 1_005)).1, 500);
         assert_eq!(largest(&mut tracker, unknown(2_000, 1_005)).1, 1_000);
         assert_eq!(largest(&mut tracker, unknown(2_000, 2_000)).1, 0);

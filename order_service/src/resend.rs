@@ -64,7 +64,7 @@ pub(crate) struct ResendTask {
     /// The backlog beyond which no order is resent.
     pub(crate) max_backlog: MaxBacklog,
     /// The health of this task. It starts once its permissions are known.
-    pub(crate) part: Arc<Component>,
+    pub(crate) component: Arc<Component>,
 }
 
 impl ResendTask {
@@ -78,8 +78,8 @@ impl ResendTask {
             loop {
                 tokio::time::sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
                 match self.walk_all().await {
-                    Ok(()) => self.part.answered(),
-                    Err(error) => self.part.denied(&error),
+                    Ok(()) => self.component.answered(),
+                    Err(error) => self.component.denied(&error),
                 }
             }
         };
@@ -107,9 +107,9 @@ impl ResendTask {
             };
             match checked {
                 Err(error @ ConnectionError::Unsuitable { .. }) => return Err(error),
-                Err(error) => self.part.denied(&error),
+                Err(error) => self.component.denied(&error),
                 Ok(()) => {
-                    self.part.answered();
+                    self.component.answered();
                     return Ok(());
                 }
             }

@@ -46,7 +46,7 @@ pub(crate) struct Sampler {
     progress: watch::Sender<Progress>,
     backlog: Gauge,
     memory: Arc<MemoryWatch>,
-    part: Arc<Component>,
+    component: Arc<Component>,
 }
 
 impl Sampler {
@@ -56,7 +56,7 @@ impl Sampler {
         resend_after: Millis,
         backlog: Gauge,
         memory: Arc<MemoryWatch>,
-        part: Arc<Component>,
+        component: Arc<Component>,
     ) -> (Self, watch::Receiver<Progress>) {
         let (progress, findings) = watch::channel(Progress::default());
         let links = sources
@@ -71,7 +71,7 @@ impl Sampler {
             progress,
             backlog,
             memory,
-            part,
+            component,
         };
         (sampler, findings)
     }
@@ -92,18 +92,18 @@ impl Sampler {
                 if matches!(error, ConnectionError::Unsuitable { .. }) {
                     return error;
                 }
-                self.part.denied(&error);
+                self.component.denied(&error);
                 backoff.wait().await;
             }
         }
-        self.part.answered();
+        self.component.answered();
         loop {
             let began = now_millis();
             let (sample, failure) = self.sample().await;
             match failure {
                 // The engine and the readers report an unavailable Redis.
-                Some(error) => self.part.denied(&error),
-                None => self.part.answered(),
+                Some(error) => self.component.denied(&error),
+                None => self.component.answered(),
             }
             let progress = self.tracker.take(sample, began);
             let largest = progress.largest.map_or(0, |backlog| backlog.entries);

@@ -38,9 +38,9 @@ use crate::{
 };
 
 /// Limits the number of concurrent systems: each is six processes or more.
-static TURNS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(all_turns() as usize));
+static PERMITS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(all_permits() as usize));
 
-fn all_turns() -> u32 {
+fn all_permits() -> u32 {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     u32::try_from(cores).unwrap_or(2).max(2)
 }
@@ -56,7 +56,7 @@ pub struct System {
     pub sources: Sources,
     /// Whether the gateway loads the demo data.
     seeded: bool,
-    _turn: SemaphorePermit<'static>,
+    _permit: SemaphorePermit<'static>,
 }
 
 impl System {
@@ -85,7 +85,7 @@ impl System {
 
     /// The same for tests that use all cores: no other system runs at the same time.
     pub async fn start_alone(options: StackOptions) -> Self {
-        let mut system = Self::begin(options, all_turns()).await;
+        let mut system = Self::begin(options, all_permits()).await;
         system.wait_ready().await;
         system
     }
@@ -95,13 +95,13 @@ impl System {
         Self::begin(options, 1).await
     }
 
-    async fn begin(options: StackOptions, turns: u32) -> Self {
-        let turn = TURNS.acquire_many(turns).await.expect("never closed");
+    async fn begin(options: StackOptions, permits: u32) -> Self {
+        let permit = PERMITS.acquire_many(permits).await.expect("never closed");
         let seeded = options.seed_demo_data;
         let stack = tokio::task::spawn_blocking(move || Stack::start(&options)).await;
         let stack = stack.expect("no panic").unwrap_or_else(|error| panic!("{error:?}"));
         let sources = orderctl::sources(&stack.run_file()).expect("URLs");
-        Self { stack, client: Client::default(), sources, seeded, _turn: turn }
+        Self { stack, client: Client::default(), sources, seeded, _permit: permit }
     }
 
     /// Waits until all instances are ready and, if requested, the demo data is loaded: the gateway is ready

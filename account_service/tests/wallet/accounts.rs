@@ -197,8 +197,8 @@ fn a_balance_that_overflows_is_a_fault_and_changes_nothing() {
     let mut bank = Bank::with(&[("101", 1_000)]);
     bank.when(&charged(1, 1, "101", 1));
     let before = bank.account("101");
-    let fault = bank.0.handle(&created("101", u64::MAX, entry(2)), 1).unwrap_err();
-    let text = fault.to_string();
+    let error = bank.0.handle(&created("101", u64::MAX, entry(2)), 1).unwrap_err();
+    let text = error.to_string();
     assert!(text.contains("101") && text.contains("too large"), "{text}");
     assert_eq!(bank.account("101"), before);
     bank.when(&created("101", u64::MAX - 1, entry(2)));

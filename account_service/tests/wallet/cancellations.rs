@@ -106,16 +106,16 @@ fn a_cancelled_order_costs_nothing_in_any_order_of_events() {
         cancelled(1, 2, "101"),
     ];
     let mut ends = std::collections::BTreeSet::new();
-    for places in permutations(&[0, 1, 2, 3, 4, 5]) {
+    for order in permutations(&[0, 1, 2, 3, 4, 5]) {
         let mut bank = Bank::with(&[("101", 1_000)]);
-        places.iter().for_each(|place| bank.when(&inputs[*place]));
-        assert_eq!(bank.books("101"), (1_200, 0), "{places:?}");
-        assert!(bank.payment(1).unwrap().cancelled, "{places:?}");
+        order.iter().for_each(|index| bank.when(&inputs[*index]));
+        assert_eq!(bank.books("101"), (1_200, 0), "{order:?}");
+        assert!(bank.payment(1).unwrap().cancelled, "{order:?}");
         let outcomes: Vec<WalletChecked> = bank.take(streams::ACCOUNT_WALLET);
         // Published again, it is still one payment.
         let paid = outcomes.iter().any(|event| event.account == ToBeShipped);
         let refunds = bank.refunds();
-        assert_eq!(refunds, if paid { vec![1_100] } else { Vec::new() }, "{places:?}");
+        assert_eq!(refunds, if paid { vec![1_100] } else { Vec::new() }, "{order:?}");
         ends.insert((outcomes.len(), paid));
     }
     assert!(ends.len() > 4, "the order of events matters: {ends:?}");
@@ -126,8 +126,8 @@ fn permutations(items: &[usize]) -> Vec<Vec<usize>> {
         return vec![Vec::new()];
     }
     let mut all = Vec::new();
-    for (place, first) in items.iter().enumerate() {
-        let rest = [&items[..place], &items[place + 1..]].concat();
+    for (index, first) in items.iter().enumerate() {
+        let rest = [&items[..index], &items[index + 1..]].concat();
         all.extend(permutations(&rest).into_iter().map(|rest| [&[*first][..], &rest].concat()));
     }
     all

@@ -38,8 +38,8 @@ fn only_reserved_stock_with_a_total_is_charged() {
         assert_eq!(parse("rejected", rest), Ok(None));
     }
     for total in ["", r#", "order_total": null"#, r#", "order_total": -1"#] {
-        let fault = parse("payment-required", total).unwrap_err();
-        assert!(fault.contains("field `entity`"), "{fault}");
+        let error = parse("payment-required", total).unwrap_err();
+        assert!(error.contains("field `entity`"), "{error}");
     }
 }
 

@@ -43,7 +43,7 @@ pub(crate) async fn connect(
         }
         ConnectionAddr::TcpTls { host, port, .. } => {
             let stream = connecting.tcp(host, *port).await?;
-            let tls = url.tls().map_err(|fault| connecting.insecure(fault.to_string()))?;
+            let tls = url.tls().map_err(|error| connecting.insecure(error.to_string()))?;
             let stream = connecting.shake_hands(stream, host, tls).await?;
             connecting.finish(stream).await
         }
@@ -181,7 +181,7 @@ impl Connecting<'_> {
     fn explain(&self, error: &rustls::Error) -> String {
         use rustls::Error;
         match error {
-            Error::InvalidCertificate(fault) => self.explain_certificate(fault),
+            Error::InvalidCertificate(error) => self.explain_certificate(error),
             Error::InvalidMessage(_) | Error::InappropriateMessage { .. } => {
                 "its answer is not TLS; if this is a port without TLS, its URL begins with redis://"
                     .to_owned()
@@ -196,8 +196,8 @@ impl Connecting<'_> {
         }
     }
 
-    fn explain_certificate(&self, fault: &CertificateError) -> String {
-        match fault {
+    fn explain_certificate(&self, error: &CertificateError) -> String {
+        match error {
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 "its certificate is signed by no known authority; REDIS_TLS_CA names the file of the \
                  right one"

@@ -95,8 +95,8 @@ async fn check(link: &mut Link, permissions: &[Permission]) -> Result<(), Connec
         commands.cmd("ACL").arg("DRYRUN").arg(&user).arg(&permission.words);
     }
     let mut answers = link.send(&commands).await?;
-    if let Some(place) = answers.iter().position(cannot_be_asked) {
-        tell_unchecked(link, answers.swap_remove(place));
+    if let Some(index) = answers.iter().position(cannot_be_asked) {
+        tell_unchecked(link, answers.swap_remove(index));
         return Ok(());
     }
     let missing: Vec<&Permission> = permissions

@@ -30,7 +30,7 @@ pub struct Product {
     /// The display name.
     #[schema(example = "Denon Speakers")]
     pub name: String,
-    /// The price of one piece, in whole units of money.
+    /// The price of one unit, in whole units of money.
     #[schema(example = 800)]
     pub price: u64,
     /// The available quantity.
@@ -79,7 +79,7 @@ pub struct ProductUpdated {
     /// The display name.
     #[schema(example = "Denon Speakers")]
     pub name: String,
-    /// The price of one piece, in whole units of money.
+    /// The price of one unit, in whole units of money.
     #[schema(example = 800)]
     pub price: u64,
     /// The available quantity.

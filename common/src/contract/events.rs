@@ -68,7 +68,7 @@ pub struct OrderCreated {
     /// The order.
     #[schema(value_type = Uuid)]
     pub id: OrderId,
-    /// The ordered products; an id repeated n times means n pieces.
+    /// The ordered products; an id repeated n times means n units.
     pub product_ids: Vec<ProductId>,
     /// The customer who ordered and pays.
     pub customer_id: CustomerId,
@@ -381,7 +381,7 @@ pub struct ProductCreated {
     /// The display name.
     #[serde(deserialize_with = "read_plain")]
     pub name: String,
-    /// The price of one piece, in whole units of money.
+    /// The price of one unit, in whole units of money.
     pub price: u64,
     /// The available quantity.
     pub amount: u64,

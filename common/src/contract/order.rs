@@ -104,7 +104,7 @@ pub struct Order {
     /// The order's id.
     #[schema(value_type = uuid::Uuid)]
     pub id: OrderId,
-    /// The ordered products; an id repeated n times means n pieces.
+    /// The ordered products; an id repeated n times means n units.
     #[schema(example = json!(["201", "204"]))]
     pub product_ids: Vec<ProductId>,
     /// The customer who ordered and pays.
@@ -160,14 +160,14 @@ impl Order {
     /// The order as it was in the answer to the request for the step at this index of its history:
     /// with the state known by then.
     #[must_use]
-    pub fn as_of(&self, place: usize) -> Self {
+    pub fn as_of(&self, index: usize) -> Self {
         let arrivals = self.arrivals();
         let steps = self.history.iter().zip(&arrivals);
         let history: Vec<Step> = steps
-            .filter(|(_, arrival)| **arrival <= arrivals[place])
+            .filter(|(_, arrival)| **arrival <= arrivals[index])
             .map(|(step, _)| *step)
             .collect();
-        let Step { status, attempt, .. } = self.history[place];
+        let Step { status, attempt, .. } = self.history[index];
         let total = |step: &Step| match step.status {
             OrderStatus::PaymentRequired => self.order_total,
             _ => step.order_total,
@@ -234,7 +234,7 @@ pub struct OrderUpdated {
     /// The order.
     #[schema(value_type = Uuid)]
     pub id: OrderId,
-    /// The ordered products; an id repeated n times means n pieces.
+    /// The ordered products; an id repeated n times means n units.
     #[schema(example = json!(["201", "204"]))]
     pub product_ids: Vec<ProductId>,
     /// The customer who ordered and pays.

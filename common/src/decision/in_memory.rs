@@ -94,11 +94,11 @@ impl<D: Decider> Memory<D> {
             let change = world.slot(&key).and_then(|slot| slot.change()).expect("it was just put");
             self.versions += 1;
             self.written += change.json.len();
-            for place in change.leaves {
-                self.sets.entry(place.set).or_default().remove(&place.member);
+            for entry in change.leaves {
+                self.sets.entry(entry.set).or_default().remove(&entry.member);
             }
-            for place in change.joins {
-                self.sets.entry(place.set).or_default().insert(place.member);
+            for entry in change.joins {
+                self.sets.entry(entry.set).or_default().insert(entry.member);
             }
             self.stored.insert(key, stored_form::write(self.versions, &change.json));
             if let Some(stream) = change.updates {

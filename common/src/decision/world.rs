@@ -109,7 +109,7 @@ impl World {
         for put in changes.puts.drain(..) {
             let slot = match self.slots.entry(put.key) {
                 Entry::Occupied(slot) => slot.into_mut(),
-                Entry::Vacant(place) => place.insert(Slot::standing(None)),
+                Entry::Vacant(vacant) => vacant.insert(Slot::standing(None)),
             };
             slot.record_sorted_sets(put.sorted_sets_of);
             let announced = slot.announce;
@@ -248,7 +248,7 @@ impl Slot {
         let updates = kind.updates.filter(|_| self.announce);
         let sorted_sets = entity.sorted_sets();
         let missing_in = |others: &[SortedSetEntry], from: &[SortedSetEntry]| {
-            from.iter().filter(|place| !others.contains(place)).cloned().collect()
+            from.iter().filter(|entry| !others.contains(entry)).cloned().collect()
         };
         let known: &[SortedSetEntry] = if self.joins_again { &[] } else { &self.sorted_sets };
         Some(Change {
@@ -375,8 +375,8 @@ mod tests {
                 &self.id
             }
             fn sorted_sets(&self) -> Vec<SortedSetEntry> {
-                let place = |set: &String| SortedSetEntry::new(set.as_str(), self.id.clone());
-                self.sets.iter().map(place).collect()
+                let entry = |set: &String| SortedSetEntry::new(set.as_str(), self.id.clone());
+                self.sets.iter().map(entry).collect()
             }
         }
         let mut world = World::default();
@@ -428,8 +428,8 @@ mod tests {
     fn an_unreadable_entity_names_its_key() {
         let mut world = World::default();
         world.set_standing(key(), Some("7 {]"));
-        let fault = world.get::<Thing>("1").unwrap_err();
-        assert!(fault.to_string().contains("{inventory}:entity:1"), "{fault}");
+        let error = world.get::<Thing>("1").unwrap_err();
+        assert!(error.to_string().contains("{inventory}:entity:1"), "{error}");
     }
 
     #[test]

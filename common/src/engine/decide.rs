@@ -177,7 +177,7 @@ impl<D: Decider> Engine<D> {
     }
 
     fn decide(&self, world: &mut World, job: &mut Job<D>, now: u64) -> Verdict<D::Answer> {
-        (job.fault, job.dead) = (None, None);
+        (job.error, job.dead) = (None, None);
         let input = match &job.work {
             Work::Nothing => return Verdict::Changes(Changes::none()),
             Work::Unreadable(reason) => return Verdict::Unreadable(reason.clone()),
@@ -203,7 +203,7 @@ impl<D: Decider> Engine<D> {
                 job.missed.extend(missing);
                 Verdict::Missed
             }
-            Ok(Err(halt @ DecideError::Missing)) => Verdict::Failed(halt.to_string()),
+            Ok(Err(error @ DecideError::Missing)) => Verdict::Failed(error.to_string()),
             Ok(Ok(mut changes)) => {
                 job.tries += 1;
                 let may_write = |key: &Key| {
@@ -231,7 +231,7 @@ impl<D: Decider> Engine<D> {
         let mut changes = Changes::none();
         job.keys.clear();
         match &mut job.origin {
-            Origin::Caller { .. } => job.fault = Some(reason),
+            Origin::Caller { .. } => job.error = Some(reason),
             Origin::Entry { stream, id, fields, .. } => {
                 let reason = short_reason(reason);
                 let record = keys::dead_letter(D::TOPIC, *stream, *id);
@@ -299,8 +299,8 @@ impl<D: Decider> Engine<D> {
                 self.acks.entry(stream).or_default().push(id);
             }
             Origin::Caller { reply } => {
-                let answer = match (job.fault, changes.answer) {
-                    (Some(fault), _) => Err(fault),
+                let answer = match (job.error, changes.answer) {
+                    (Some(error), _) => Err(error),
                     (None, Some(answer)) => Ok(answer),
                     (None, None) => Err("the decision has no answer".to_owned()),
                 };

@@ -35,7 +35,7 @@ pub(crate) struct Job<D: Decider> {
     pub(super) tries: u32,
     /// The number of entities that it named, if that is above the limit.
     pub(super) oversized: Option<usize>,
-    pub(super) fault: Option<String>,
+    pub(super) error: Option<String>,
     pub(super) dead: Option<String>,
 }
 
@@ -76,7 +76,7 @@ impl<D: Decider> Job<D> {
             panicked: false,
             narrowed: false,
             tries: 0,
-            fault: None,
+            error: None,
             dead: None,
         }
     }

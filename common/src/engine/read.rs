@@ -115,15 +115,15 @@ impl<D: Decider> Engine<D> {
 
     /// Queues for the lease on the contested entities, waits for it, and reads.
     async fn acquire_lease(&mut self, world: &mut World, wanted: Vec<Key>) -> Result<(), Setback> {
-        let turn = keys::lease_queue(D::TOPIC, &self.instance);
+        let queue = keys::lease_queue(D::TOPIC, &self.instance);
         let mut join = redis::cmd("EVAL");
-        join.arg(include_str!("acquire_lease.lua")).arg(2).arg(keys::lease(D::TOPIC)).arg(&turn);
+        join.arg(include_str!("acquire_lease.lua")).arg(2).arg(keys::lease(D::TOPIC)).arg(&queue);
         join.arg(&self.instance).arg(LEASE_MILLIS);
         for key in &self.contested {
             join.arg(key.as_str());
         }
         let mut wait = redis::cmd("BLPOP");
-        wait.arg(&turn).arg(LEASE_MILLIS as f64 / 1_000.0);
+        wait.arg(&queue).arg(LEASE_MILLIS as f64 / 1_000.0);
         let mut values = None;
         self.lease = Lease::Disregarded;
         for _ in 0..LEASE_WAITS {

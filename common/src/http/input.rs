@@ -19,7 +19,7 @@ use crate::{
 /// The body of `POST /order`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct PlaceOrder {
-    /// The ordered products, 1 to 100 ids; an id repeated n times means n pieces.
+    /// The ordered products, 1 to 100 ids; an id repeated n times means n units.
     #[schema(min_items = 1, max_items = 100, example = json!(["201", "204"]))]
     pub product_ids: Vec<ProductId>,
     /// The customer who orders and pays.
@@ -54,7 +54,7 @@ pub struct DefineProduct {
     /// only blanks.
     #[schema(schema_with = product_name)]
     pub name: String,
-    /// The price of one piece, in whole units of money. Orders that are already reserved keep their
+    /// The price of one unit, in whole units of money. Orders that are already reserved keep their
     /// price.
     #[schema(maximum = 1_000_000_000_000_u64, example = 800)]
     pub price: u64,

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     connection::entry::short_reason, contract::ids::InvalidId, http::problem::Problem,
-    trace_context::traceparent,
+    trace_context,
 };
 
 /// The largest request body, in bytes.
@@ -205,8 +205,8 @@ pub fn caller(headers: &HeaderMap) -> &str {
 }
 
 /// The request's `traceparent`, if it has a valid one.
-pub fn trace(headers: &HeaderMap) -> Option<Box<str>> {
-    traceparent(headers.get(&TRACEPARENT)?.as_bytes())
+pub fn traceparent(headers: &HeaderMap) -> Option<Box<str>> {
+    trace_context::traceparent(headers.get(&TRACEPARENT)?.as_bytes())
 }
 
 /// 404 for a path that does not exist.

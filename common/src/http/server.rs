@@ -13,8 +13,8 @@ mod connection_timeouts;
 mod connections;
 mod host_name;
 mod keyed_permits;
+mod options;
 mod permit_body;
-mod serving;
 pub mod tls;
 mod unread;
 mod write_timeout;
@@ -53,7 +53,7 @@ use self::{
     admission::Admission,
     connection_timeouts::{PhaseTimeouts, PhaseTracker, TrackedBody, TrackedStream},
     connections::{Connections, Entry},
-    serving::CONNECTIONS,
+    options::CONNECTIONS,
     write_timeout::Paced,
 };
 pub use self::{
@@ -61,8 +61,8 @@ pub use self::{
     connections::{Connection, Keeping},
     host_name::HostName,
     keyed_permits::{KeyedPermit, KeyedPermits},
+    options::{HEADER_TIMEOUT, KEEP_ALIVE, Peer, ServerOptions},
     permit_body::{CHUNK_BYTES, hold_permit},
-    serving::{HEADER_TIMEOUT, KEEP_ALIVE, Peer, Serving},
 };
 use crate::http::{
     network::{Network, Site},
@@ -107,14 +107,14 @@ pub(crate) async fn serve_operations(
     router: Router,
     keep_alive: Duration,
 ) -> anyhow::Result<()> {
-    let serving = Serving {
+    let options = ServerOptions {
         connections: OPERATIONS_CONNECTIONS,
         allowed_hosts,
         is_private: true,
         keep_alive,
-        ..Serving::default()
+        ..ServerOptions::default()
     };
-    serve(listener, Server::new(router, address, serving, None, CancellationToken::new())).await
+    serve(listener, Server::new(router, address, options, None, CancellationToken::new())).await
 }
 
 /// Answers 500 if a handler panics. One such layer encloses everything; a second one further inside
@@ -227,25 +227,25 @@ impl Server {
     pub(crate) fn new(
         router: Router,
         address: SocketAddr,
-        serving: Serving,
+        options: ServerOptions,
         acceptor: Option<TlsAcceptor>,
         shutdown: CancellationToken,
     ) -> Self {
         Self {
             router: survive_panics(router),
             acceptor,
-            admission: Admission::new(&serving, address.ip()),
-            refuse: serving.refuse,
-            connections: Connections::new(serving.connections),
-            of_client: (serving.connections_per_client > 0)
-                .then_some(serving.connections_per_client),
-            exempt: serving.exempt,
-            write_timeout: serving.write_timeout,
+            admission: Admission::new(&options, address.ip()),
+            refuse: options.refuse,
+            connections: Connections::new(options.connections),
+            of_client: (options.connections_per_client > 0)
+                .then_some(options.connections_per_client),
+            exempt: options.exempt,
+            write_timeout: options.write_timeout,
             phase_timeouts: PhaseTimeouts {
-                head: serving.head_timeout,
-                keep_alive: serving.keep_alive,
+                head: options.head_timeout,
+                keep_alive: options.keep_alive,
             },
-            keep_alive: announcement(serving.keep_alive),
+            keep_alive: announcement(options.keep_alive),
             shutdown,
         }
     }

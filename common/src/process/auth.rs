@@ -142,7 +142,7 @@ mod tests {
         fs::create_dir_all(root.join("proc/1")).unwrap();
         let reached = |address: &str, anywhere| {
             let config = config(AuthMode::Off, anywhere, None);
-            config.check_reach(address.parse().unwrap(), &root).map_err(|fault| fault.variable)
+            config.check_reach(address.parse().unwrap(), &root).map_err(|error| error.variable)
         };
         let refused = Err(Cow::Borrowed("AUTH_MODE"));
         for address in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1"] {
@@ -168,12 +168,12 @@ mod tests {
     #[test]
     fn required_needs_a_secret_and_accepts_several() {
         let there = "127.0.0.1:1".parse().unwrap();
-        let fault = |secret| config(AuthMode::Required, None, secret).check(there).unwrap_err();
-        assert_eq!(fault(None).variable, "ORDER_SERVICE_SECRET");
+        let error = |secret| config(AuthMode::Required, None, secret).check(there).unwrap_err();
+        assert_eq!(error(None).variable, "ORDER_SERVICE_SECRET");
         for unfit in ["short", "sixteen letters ü", "a b c d e f g h i j", ",", &"x".repeat(513)] {
-            let fault = fault(Some(unfit));
-            assert_eq!(fault.variable, "ORDER_SERVICE_SECRET");
-            assert!(unfit == "," || !fault.reason.contains(unfit), "{fault}");
+            let error = error(Some(unfit));
+            assert_eq!(error.variable, "ORDER_SERVICE_SECRET");
+            assert!(unfit == "," || !error.reason.contains(unfit), "{error}");
         }
         let two = config(AuthMode::Required, None, Some("new-0123456789abc, old-0123456789abc\n"));
         let secrets = two.secrets().unwrap();

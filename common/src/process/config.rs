@@ -162,9 +162,9 @@ fn with_topic_urls(command: Command, topics: &[Topic]) -> Command {
 
 fn parse_command<C: Parser>(mut command: Command) -> Result<(C, ArgMatches), ExitCode> {
     let matches = command.try_get_matches_from_mut(std::env::args_os());
-    if let Some(fault) = matches.as_ref().ok().and_then(|it| secret_flag(&command, it)) {
+    if let Some(error) = matches.as_ref().ok().and_then(|it| secret_flag(&command, it)) {
         // If stderr is closed there is no other way to report it.
-        let _ = writeln!(std::io::stderr(), "{}", named(&fault));
+        let _ = writeln!(std::io::stderr(), "{}", named(&error));
         return Err(ExitCode::from(EXIT_CONFIG));
     }
     let parsed =

@@ -30,7 +30,7 @@ const RECOVERY_PERCENT: u64 = 2;
 /// The effect of a request on the amount of stored data. A server that refuses one kind refuses the kinds
 /// before it as well.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Change {
+pub enum WriteEffect {
     /// It adds data: an order, a definition, a restock, a deposit.
     Adds,
     /// It ends, releases or advances stored data: it cancels, pays, ships or completes an order.
@@ -44,10 +44,10 @@ pub struct MaxMemory(Option<u64>);
 
 impl MaxMemory {
     /// The percentage from which such requests are refused.
-    fn of(self, change: Change) -> Option<u64> {
+    fn of(self, change: WriteEffect) -> Option<u64> {
         self.0.map(|limit| match change {
-            Change::Adds => limit,
-            Change::Ends => limit + (100 - limit).div_ceil(2),
+            WriteEffect::Adds => limit,
+            WriteEffect::Ends => limit + (100 - limit).div_ceil(2),
         })
     }
 }
@@ -72,20 +72,18 @@ pub struct NearlyFull {
     /// The used share of its memory.
     pub percent: u64,
     /// The last kind of request that it refuses.
-    refused: Change,
+    refused: WriteEffect,
 }
 
 impl NearlyFull {
     /// 503: nothing more is stored until there is room.
     pub fn problem(self) -> Problem {
         let what = match self.refused {
-            Change::Adds => {
-                "nothing is added until there is room; orders can be cancelled, paid, shipped and \
-                 completed, and what is stored can be read"
+            WriteEffect::Adds => {
+                "new data is refused until memory is free; orders can be cancelled, paid, shipped \
+                 and completed, and reads work"
             }
-            Change::Ends => {
-                "nothing is changed until there is room, and what is stored can be read"
-            }
+            WriteEffect::Ends => "changes are refused until memory is free; reads work",
         };
         let detail = format!(
             "{} % of the memory of Redis is used: {what}; repeat the request later, with the same \
@@ -98,15 +96,15 @@ impl NearlyFull {
 
 /// The memory use of one server.
 #[derive(Clone, Copy, Default, Debug)]
-struct Server {
+struct ServerMemory {
     /// The used share of its memory.
     percent: u64,
     /// The last kind of request that is refused because of it.
-    refused: Option<Change>,
+    refused: Option<WriteEffect>,
 }
 
-impl Server {
-    fn nearly_full(self, change: Change) -> Option<NearlyFull> {
+impl ServerMemory {
+    fn nearly_full(self, change: WriteEffect) -> Option<NearlyFull> {
         let refused = self.refused.filter(|refused| *refused >= change)?;
         Some(NearlyFull { percent: self.percent, refused })
     }
@@ -117,7 +115,7 @@ impl Server {
 #[derive(Debug)]
 pub struct MemoryWatch {
     limit: MaxMemory,
-    servers: Mutex<BTreeMap<String, Server>>,
+    servers: Mutex<BTreeMap<String, ServerMemory>>,
     gauge: Gauge,
     health: Arc<Health>,
 }
@@ -141,15 +139,15 @@ impl MemoryWatch {
         let server = servers.entry(address.to_owned()).or_default();
         let before = server.refused;
         let refused = self.refused_at(percent, before);
-        *server = Server { percent, refused };
+        *server = ServerMemory { percent, refused };
         let fullest = servers.values().map(|server| server.percent).max().unwrap_or(0);
         drop(servers);
         self.gauge.set(i64::try_from(fullest).unwrap_or(i64::MAX));
         let notice = format!("the Redis at {address} has used {percent} % of its memory");
         let are_refused = match refused {
             None => "",
-            Some(Change::Adds) => "requests that add something are refused",
-            Some(Change::Ends) => "requests that change something are refused",
+            Some(WriteEffect::Adds) => "requests that add something are refused",
+            Some(WriteEffect::Ends) => "requests that change something are refused",
         };
         if refused > before {
             warn!(
@@ -169,8 +167,8 @@ impl MemoryWatch {
     }
 
     /// The last kind of request that is refused at this percentage; `before` is the answer so far.
-    fn refused_at(&self, percent: u64, before: Option<Change>) -> Option<Change> {
-        [Change::Ends, Change::Adds].into_iter().find(|change| {
+    fn refused_at(&self, percent: u64, before: Option<WriteEffect>) -> Option<WriteEffect> {
+        [WriteEffect::Ends, WriteEffect::Adds].into_iter().find(|change| {
             let recovery = if before >= Some(*change) { RECOVERY_PERCENT } else { 0 };
             let limit = self.limit.of(*change);
             limit.is_some_and(|limit| percent >= limit.saturating_sub(recovery).max(1))
@@ -178,18 +176,18 @@ impl MemoryWatch {
     }
 
     /// The fullest of the servers that cause a refusal of such a request.
-    pub fn nearly_full(&self, change: Change) -> Option<NearlyFull> {
+    pub fn nearly_full(&self, change: WriteEffect) -> Option<NearlyFull> {
         let servers = self.servers();
         let near = servers.values().filter_map(|server| server.nearly_full(change));
         near.max_by_key(|it| it.percent)
     }
 
     /// The server at this address, if it causes a refusal of such a request.
-    pub fn nearly_full_at(&self, address: &str, change: Change) -> Option<NearlyFull> {
+    pub fn nearly_full_at(&self, address: &str, change: WriteEffect) -> Option<NearlyFull> {
         self.servers().get(address)?.nearly_full(change)
     }
 
-    fn servers(&self) -> MutexGuard<'_, BTreeMap<String, Server>> {
+    fn servers(&self) -> MutexGuard<'_, BTreeMap<String, ServerMemory>> {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -213,7 +211,7 @@ mod tests {
         let saw = |address, used| {
             watch.saw(address, MemoryFacts { used, max: 100 });
             let readyz = watch.health.notices().len();
-            let nearly_full = watch.nearly_full(Change::Adds);
+            let nearly_full = watch.nearly_full(WriteEffect::Adds);
             (nearly_full.map(|it| it.percent), readyz, watch.gauge.get())
         };
         assert_eq!(saw("a", 89), (None, 0, 89));
@@ -224,12 +222,12 @@ mod tests {
         assert_eq!(saw("a", 87), (Some(99), 1, 99));
         assert_eq!(saw("b", 10), (None, 0, 87));
         assert_eq!(saw("b", 100), (Some(100), 1, 100));
-        assert_eq!(watch.nearly_full_at("a", Change::Adds), None);
-        let full = NearlyFull { percent: 100, refused: Change::Ends };
-        assert_eq!(watch.nearly_full_at("b", Change::Adds), Some(full));
+        assert_eq!(watch.nearly_full_at("a", WriteEffect::Adds), None);
+        let full = NearlyFull { percent: 100, refused: WriteEffect::Ends };
+        assert_eq!(watch.nearly_full_at("b", WriteEffect::Adds), Some(full));
         // The server has no maxmemory any more.
         watch.saw("b", MemoryFacts { used: 100, max: 0 });
-        assert_eq!((watch.nearly_full(Change::Adds), watch.gauge.get()), (None, 87));
+        assert_eq!((watch.nearly_full(WriteEffect::Adds), watch.gauge.get()), (None, 87));
     }
 
     #[test]
@@ -250,7 +248,7 @@ mod tests {
             watch.saw("a", MemoryFacts { used, max: 100 });
             let refuses = |change| watch.nearly_full(change).is_some();
             assert_eq!(
-                (refuses(Change::Adds), refuses(Change::Ends)),
+                (refuses(WriteEffect::Adds), refuses(WriteEffect::Ends)),
                 (adds, ends),
                 "{limit} {used}"
             );
@@ -259,22 +257,22 @@ mod tests {
         let watch = watch("90");
         for (used, ends) in [(95, true), (93, true), (92, false), (94, false), (95, true)] {
             watch.saw("a", MemoryFacts { used, max: 100 });
-            assert!(watch.nearly_full(Change::Adds).is_some(), "{used}");
-            assert_eq!(watch.nearly_full(Change::Ends).is_some(), ends, "{used}");
+            assert!(watch.nearly_full(WriteEffect::Adds).is_some(), "{used}");
+            assert_eq!(watch.nearly_full(WriteEffect::Ends).is_some(), ends, "{used}");
             let notices = watch.health.notices().concat();
             assert_eq!(notices.contains("that change something"), ends, "{notices}");
         }
         let detail = |change| watch.nearly_full(change).unwrap().problem().detail.unwrap();
-        assert!(detail(Change::Ends).contains("nothing is changed"));
+        assert!(detail(WriteEffect::Ends).contains("changes are refused"));
         watch.saw("a", MemoryFacts { used: 91, max: 100 });
-        assert!(detail(Change::Adds).contains("can be cancelled"));
+        assert!(detail(WriteEffect::Adds).contains("can be cancelled"));
     }
 
     #[test]
     fn a_limit_is_a_percentage_or_off() {
         let off = watch("off");
         off.saw("a", MemoryFacts { used: 100, max: 100 });
-        assert_eq!((off.nearly_full(Change::Adds), off.gauge.get()), (None, 100));
+        assert_eq!((off.nearly_full(WriteEffect::Adds), off.gauge.get()), (None, 100));
         for wrong in ["", "0", "100", "-1", "90%", "OFF"] {
             assert!(wrong.parse::<MaxMemory>().is_err(), "{wrong}");
         }

@@ -92,7 +92,7 @@ where
     let checked = config.check().and_then(|()| config.common().sources(&topics, &urls));
     let sources = match checked {
         Ok(sources) => sources,
-        Err(fault) => return fault.report(),
+        Err(error) => return error.report(),
     };
     let _guard = logs::init(config.common().log_format, &config.common().log_level);
     // A single thread: the engine is one task, and Redis reaches its limit long before this thread

@@ -6,7 +6,9 @@ use axum::Router;
 use tracing::info;
 
 use crate::{
-    http::server::{Server, Serving, allow_files, connections_within, listen, serve, tls::Tls},
+    http::server::{
+        Server, ServerOptions, allow_files, connections_within, listen, serve, tls::Tls,
+    },
     process::service::ServiceContext,
 };
 
@@ -17,8 +19,8 @@ impl ServiceContext {
     ///
     /// The address is not available.
     pub async fn serve(&self, address: SocketAddr, router: Router) -> anyhow::Result<()> {
-        let serving = Serving { keep_alive: self.keep_alive, ..Serving::default() };
-        self.serve_as(address, router, serving).await
+        let options = ServerOptions { keep_alive: self.keep_alive, ..ServerOptions::default() };
+        self.serve_as(address, router, options).await
     }
 
     /// Like [`Self::serve`], with these settings.
@@ -30,18 +32,18 @@ impl ServiceContext {
         &self,
         address: SocketAddr,
         router: Router,
-        mut serving: Serving,
+        mut options: ServerOptions,
     ) -> anyhow::Result<()> {
         let listener = listen("HTTP_ADDR", address)?;
-        serving.connections = serving.connections.min(connections_within(allow_files()));
-        let scheme = if serving.tls.is_some() { "https" } else { "http" };
+        options.connections = options.connections.min(connections_within(allow_files()));
+        let scheme = if options.tls.is_some() { "https" } else { "http" };
         info!("listening on {scheme}://{address}");
-        let tls = serving.tls.take();
+        let tls = options.tls.take();
         let acceptor = tls.as_ref().map(Tls::acceptor);
         if let Some(tls) = tls {
             self.spawn("the certificate watch", tls.keep_up(self.shutdown.clone()));
         }
-        let server = Server::new(router, address, serving, acceptor, self.shutdown.clone());
+        let server = Server::new(router, address, options, acceptor, self.shutdown.clone());
         self.spawn("the HTTP server", serve(listener, server));
         Ok(())
     }

@@ -1,11 +1,9 @@
 //! Entries that cannot be handled, next to others that can.
 
-use std::{
-    collections::BTreeMap,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::collections::BTreeMap;
 
 use common::{
+    clock::now_millis,
     contract::streams::{self, topics},
     schema::stream::{DeadLetter, Stream},
 };
@@ -59,20 +57,20 @@ async fn poison_beside_good_entries_goes_to_the_dead_letters_once() {
         expected.push((id, fields, reason));
         redis.deposit(&Deposit::new(format!("good{number}"), "c", 1)).await;
     }
-    let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    let before = now_millis();
     let service = Service::start(&redis, "one").await;
     until("all is acknowledged", async || is_through(&redis).await).await;
     assert_eq!(redis.audited().await.len(), 10, "the good ones are handled");
 
     let found = letters(&redis).await;
     assert_eq!(found.len(), poison.len());
-    let after = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    let after = now_millis();
     for (id, fields, reason) in &expected {
         let letter = &found[id];
         assert_eq!(letter.stream, streams::ORDER_CREATED.key());
         assert_eq!(letter.group, "inventory_service");
         assert!(letter.reason.contains(**reason), "{letter:?}");
-        assert!((before..=after).contains(&letter.at.into()), "{letter:?}");
+        assert!((before..=after).contains(&letter.at), "{letter:?}");
         let as_it_was = fields.iter().map(|(name, value)| {
             ((*name).to_owned(), String::from_utf8_lossy(value).into_owned().into())
         });
@@ -130,7 +128,7 @@ async fn poison_that_two_instances_hold_is_written_once() {
     let start = |instance: &str| {
         let sources = crate::support::service::sources(&redis, &redis);
         let ledger = crate::support::Ledger::default();
-        Service::with(sources, instance, ledger, |life| life.claim_idle_ms = 50)
+        Service::with(sources, instance, ledger, |context| context.claim_idle_ms = 50)
     };
     let (one, two) = (start("one"), start("two"));
     one.ready().await;
@@ -212,33 +210,34 @@ async fn a_dead_letter_names_the_unreadable_entity() {
 
 #[tokio::test]
 async fn events_carry_the_traceparent_of_their_input() {
-    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let redis = Redis::start();
-    let with_trace = async |id: &str, how, trace: &str| {
+    let deposit_traced = async |id: &str, how, traceparent: &str| {
         let entity = Deposit::new(id, "c", 1).how(how).json();
-        let fields = [("entity", entity.as_bytes()), ("traceparent", trace.as_bytes())];
+        let fields = [("entity", entity.as_bytes()), ("traceparent", traceparent.as_bytes())];
         redis.append_fields(streams::ORDER_CREATED, &fields).await
     };
-    with_trace("traced", How::Plain, TRACE).await;
-    with_trace("dead", How::AtFault, TRACE).await;
-    with_trace("mistraced", How::Plain, "00-short-01").await;
+    deposit_traced("traced", How::Plain, TRACEPARENT).await;
+    deposit_traced("dead", How::AtFault, TRACEPARENT).await;
+    deposit_traced("mistraced", How::Plain, "00-short-01").await;
     redis.deposit(&Deposit::new("plain", "c", 1)).await;
     let service = Service::start(&redis, "one").await;
-    service.engine.submit(Deposit::new("asked", "c", 1), Some(TRACE.into())).await.unwrap();
+    service.engine.submit(Deposit::new("asked", "c", 1), Some(TRACEPARENT.into())).await.unwrap();
     until("all is acknowledged", async || is_through(&redis).await).await;
-    let mut traces = BTreeMap::new();
+    let mut traceparents = BTreeMap::new();
     for entry in redis.entries(streams::INVENTORY_CHECK).await {
         assert!(entry.field("event_id").is_some_and(|id| uuid::Uuid::parse_str(id).is_ok()));
         let id = entry.entity()["id"].as_str().unwrap().to_owned();
-        traces.insert(id, entry.field("traceparent").map(str::to_owned));
+        traceparents.insert(id, entry.field("traceparent").map(str::to_owned));
     }
-    let trace = || Some(TRACE.to_owned());
-    let expected = [("asked", trace()), ("mistraced", None), ("plain", None), ("traced", trace())];
-    assert_eq!(traces, expected.map(|(id, trace)| (id.to_owned(), trace)).into());
+    let traceparent = || Some(TRACEPARENT.to_owned());
+    let expected =
+        [("asked", traceparent()), ("mistraced", None), ("plain", None), ("traced", traceparent())];
+    assert_eq!(traceparents, expected.map(|(id, it)| (id.to_owned(), it)).into());
     let dead = redis.entries(DEAD).await;
     assert_eq!(
         dead.iter().map(|entry| entry.field("traceparent")).collect::<Vec<_>>(),
-        [Some(TRACE)]
+        [Some(TRACEPARENT)]
     );
     service.stop().await.unwrap();
 }

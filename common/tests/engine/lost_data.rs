@@ -103,8 +103,8 @@ async fn a_lost_entry_that_joins_a_batch_waiting_for_the_lease_has_no_effect() {
 #[tokio::test]
 async fn an_effect_lost_in_a_power_loss_is_not_acknowledged() {
     let redis = Redis::start();
-    let service = Service::with(sources(&redis, &redis), "one", Ledger::default(), |life| {
-        life.claim_idle_ms = 1_000;
+    let service = Service::with(sources(&redis, &redis), "one", Ledger::default(), |context| {
+        context.claim_idle_ms = 1_000;
     });
     service.ready().await;
     let (data, saved) = (redis.data_dir().join("appendonlydir"), redis.data_dir().join("saved"));

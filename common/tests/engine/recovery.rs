@@ -50,7 +50,7 @@ async fn pending_entries_of_a_dead_instance_are_taken_over() {
     deliver_to(&redis, "dead", 300).await;
     let settings = sources(&redis, &redis);
     let service =
-        Service::with(settings, "one", Ledger::default(), |life| life.claim_idle_ms = 200);
+        Service::with(settings, "one", Ledger::default(), |context| context.claim_idle_ms = 200);
     deposit(&redis, 300..310).await;
     until("all is acknowledged", async || redis.is_through(SOURCE).await).await;
     assert_eq!(redis.audited().await.len(), 310);
@@ -63,8 +63,9 @@ async fn pending_entries_of_a_live_instance_are_not_taken_over() {
     deposit(&redis, 0..10).await;
     deliver_to(&redis, "slow", 10).await;
     let settings = sources(&redis, &redis);
-    let service =
-        Service::with(settings, "one", Ledger::default(), |life| life.claim_idle_ms = 3_600_000);
+    let service = Service::with(settings, "one", Ledger::default(), |context| {
+        context.claim_idle_ms = 3_600_000
+    });
     deposit(&redis, 10..20).await;
     until("the others are handled", async || redis.total("c").await == Some(10)).await;
     service.stop().await.unwrap();
@@ -84,7 +85,7 @@ async fn entries_deleted_while_pending_block_nothing_and_are_dead_lettered_once(
     redis.execute(&format!("XTRIM {} MINID {}", SOURCE.key(), ids[4])).await;
     let settings = sources(&redis, &redis);
     let service =
-        Service::with(settings, "one", Ledger::default(), |life| life.claim_idle_ms = 200);
+        Service::with(settings, "one", Ledger::default(), |context| context.claim_idle_ms = 200);
     until("nothing is pending", async || redis.pending(SOURCE).await == Some(0)).await;
     assert!(redis.audited().await.keys().eq(["d4", "d5"]));
     let letters = letters(&redis).await;
@@ -115,7 +116,7 @@ async fn a_dead_instance_is_taken_over_although_the_clock_of_redis_went_back() {
     assert!(redis.ask::<Vec<redis::Value>>(&idle).await.is_empty(), "nothing is idle");
     let settings = sources(&redis, &redis);
     let service =
-        Service::with(settings, "one", Ledger::default(), |life| life.claim_idle_ms = 200);
+        Service::with(settings, "one", Ledger::default(), |context| context.claim_idle_ms = 200);
     until("all is acknowledged", async || redis.is_through(SOURCE).await).await;
     assert_eq!(redis.audited().await.len(), 3);
     service.stop().await.unwrap();
@@ -128,7 +129,7 @@ async fn entries_of_a_consumer_that_was_removed_are_delivered_again() {
     deliver_to(&redis, "removed", 3).await;
     let settings = sources(&redis, &redis);
     let service =
-        Service::with(settings, "one", Ledger::default(), |life| life.claim_idle_ms = 3_000);
+        Service::with(settings, "one", Ledger::default(), |context| context.claim_idle_ms = 3_000);
     service.ready().await;
     let before = redis.calls("xpending").await;
     until("a round has seen them", async || redis.calls("xpending").await > before + 1).await;
@@ -230,7 +231,7 @@ async fn an_entry_of_which_processes_died_alone_is_dead_lettered_unread() {
     }
     let settings = sources(&redis, &redis);
     let service =
-        Service::with(settings, "one", Ledger::default(), |life| life.claim_idle_ms = 200);
+        Service::with(settings, "one", Ledger::default(), |context| context.claim_idle_ms = 200);
     until("all is acknowledged", async || redis.is_through(SOURCE).await).await;
     let receipts = redis.audited().await;
     assert!(receipts.keys().eq(["d0", "d2", "d4"]), "{receipts:?}");
@@ -251,7 +252,8 @@ async fn an_entry_that_the_process_survives_is_never_dead_lettered() {
     deliver_to(&redis, "one", 1).await;
     let id = redis.entries(SOURCE).await[0].id.clone();
     let settings = sources(&redis, &redis);
-    let service = Service::with(settings, "one", Ledger::default(), |life| life.claim_idle_ms = 60);
+    let service =
+        Service::with(settings, "one", Ledger::default(), |context| context.claim_idle_ms = 60);
     until("it is acknowledged", async || redis.is_through(SOURCE).await).await;
     // The process survives however often the entry becomes pending.
     for round in 0..4 {

@@ -9,7 +9,7 @@ use jsonwebtoken::Algorithm;
 use super::{
     sign_in::config::SignInConfig,
     tokens::{
-        fetch::Address,
+        fetch::ProviderUrl,
         jwks::{self, KeySet},
         token::Expectations,
     },
@@ -92,7 +92,7 @@ impl OidcConfig {
                 KeySet::parse(&json).map_err(|reason| file(reason.to_owned()))?;
             }
             None => {
-                let issuer: Result<Address, _> = self.issuer().parse();
+                let issuer: Result<ProviderUrl, _> = self.issuer().parse();
                 issuer.map_err(|reason| ConfigError::of("OIDC_ISSUER", reason))?;
             }
         }

@@ -25,7 +25,7 @@ use super::{
     },
     tokens::{
         caller::Caller,
-        fetch::{Address, Fetcher},
+        fetch::{Fetcher, ProviderUrl},
         provider::Provider,
         rules,
         verifier::{TokenVerifier, now},
@@ -59,16 +59,16 @@ impl Gate {
             );
             return Ok(Self(None));
         }
-        let part = context.health.component("the keys for tokens");
+        let component = context.health.component("the keys for tokens");
         let provider = match &config.oidc_jwks_file {
-            Some(path) => Provider::from_file(path.clone(), part),
+            Some(path) => Provider::from_file(path.clone(), component),
             None => {
                 let issuer = config.issuer();
-                let address: Result<Address, _> = issuer.parse();
+                let address: Result<ProviderUrl, _> = issuer.parse();
                 let address = address.map_err(|reason| anyhow::anyhow!("OIDC_ISSUER: {reason}"))?;
                 let fetcher =
                     Fetcher::new(&address, config.oidc_ca.as_deref()).context("OIDC_CA")?;
-                let provider = Provider::discovered(&issuer, fetcher, part);
+                let provider = Provider::discovered(&issuer, fetcher, component);
                 provider.map_err(|reason| anyhow::anyhow!("OIDC_ISSUER: {reason}"))?
             }
         };

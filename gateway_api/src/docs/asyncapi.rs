@@ -210,8 +210,8 @@ fn message(description: &Description) -> Message {
     }
 }
 
-fn reference(place: &str, name: &str) -> Reference {
-    Reference { to: format!("#/{place}/{name}") }
+fn reference(section: &str, name: &str) -> Reference {
+    Reference { to: format!("#/{section}/{name}") }
 }
 
 /// OpenAPI's `example` is `examples` in JSON Schema.

@@ -71,7 +71,8 @@ fn introduction() -> Markup {
             p {
                 "An entry has the field " code { (ENTITY) } ", a JSON object as text; "
                 code { (EVENT_ID) } ", the UUID of the event; and " code { (TRACEPARENT) }
-                ", the trace context of the request that caused it, if any. To see the newest entry of a stream:"
+                ", the trace context of the request that caused it, if any. "
+                "To see the newest entry of a stream:"
             }
             pre { code { "redis-cli XREVRANGE '" (streams::ORDER_CREATED.key()) "' + - COUNT 1" } }
             p {
@@ -94,7 +95,10 @@ fn contents(streams: &[Description]) -> Markup {
                 @for stream in streams {
                     li {
                         a href={ "#" (stream.id()) } { (stream.stream.key()) }
-                        small { (stream.sender()) @if let Some(readers) = readers(stream) { " → " (readers) } }
+                        small {
+                            (stream.sender())
+                            @if let Some(readers) = readers(stream) { " → " (readers) }
+                        }
                     }
                 }
             }

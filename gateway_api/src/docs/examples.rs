@@ -428,7 +428,7 @@ pub(crate) fn not_stored() -> Problem {
     )
 }
 
-pub(crate) fn not_taken_up() -> Problem {
+pub(crate) fn not_applied() -> Problem {
     Problem::timeout(
         "the command is published but not applied yet; its service applies it as soon as it runs. Repeat the \
          request, a POST with the same Idempotency-Key",

@@ -137,7 +137,7 @@ pub(crate) enum NotDone {
     /// The request timed out and may have taken effect. Repeat it with the Idempotency-Key of this
     /// response
     #[response(status = 504, content_type = "application/problem+json",
-        example = json!(examples::not_taken_up()))]
+        example = json!(examples::not_applied()))]
     TimedOut(Problem),
 }
 

@@ -410,7 +410,7 @@ mod tests {
         ring.append(&[message(11, 1, 0)]);
         let cursor = ring.head;
         ring.clear();
-        assert!(ring.next(&mut follower).is_none(), "where it goes on is not known yet");
+        assert!(ring.next(&mut follower).is_none(), "the new position is not known yet");
         let mut late = ring.follow(ALL);
         ring.begin(0, &[(ONE, EntryId::default())]);
         ring.append(&[message(19, 1, 0)]);

@@ -34,7 +34,7 @@ use crate::{
     state::Gateway,
     upstream::{
         pagination::{self, PageCursor, PageQuery},
-        publish::{self, Incoming},
+        publish::{self, Addition},
         queries::{self, shown_account},
         stores::read,
     },
@@ -195,14 +195,14 @@ pub(crate) async fn top_up(
         refused: None,
         entry: EntryId::default(),
     };
-    publish::bring_in(gateway.publisher(), &wanted, (&caller, &reader), &parts.headers).await
+    publish::add(gateway.publisher(), &wanted, (&caller, &reader), &parts.headers).await
 }
 
 fn unknown(id: &CustomerId) -> Problem {
     Problem::not_found(format!("there is no customer {id}"))
 }
 
-impl Incoming for Deposit {
+impl Addition for Deposit {
     type Event = TopUp;
     type Owner = Account;
 

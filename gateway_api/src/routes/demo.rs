@@ -15,7 +15,7 @@ use common::{
         events::{AccountCreated, ProductCreated},
         ids::request_id,
     },
-    http::{problem::Problem, request::trace},
+    http::{problem::Problem, request::traceparent},
     process::service::REQUEST_TIMEOUT,
     schema::{entity::Entity, stream::Event},
 };
@@ -31,7 +31,7 @@ use crate::{
     state::Gateway,
     upstream::{
         demo_data::{customers, products},
-        publish::{self, RequestKey, TAKE_UP_TIMEOUT},
+        publish::{self, APPLY_TIMEOUT, RequestKey},
     },
 };
 
@@ -70,7 +70,7 @@ pub(crate) struct InitData {
         (status = 504, body = Problem, content_type = "application/problem+json",
             description = "The demo data is published, but inventory_service or account_service has not \
                 applied it yet",
-            example = json!(not_taken_up())),
+            example = json!(not_applied())),
     ),
 )]
 pub(crate) async fn init_data(
@@ -80,10 +80,10 @@ pub(crate) async fn init_data(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let key = RequestKey::of(&headers)?;
-    let trace = trace(&headers);
-    let loaded = load(&gateway, (&caller, &reader), &key, trace.as_deref());
+    let traceparent = traceparent(&headers);
+    let loaded = load(&gateway, (&caller, &reader), &key, traceparent.as_deref());
     let loaded = tokio::time::timeout(REQUEST_TIMEOUT, loaded).await;
-    let answer = match loaded.unwrap_or_else(|_| Err(not_taken_up())) {
+    let answer = match loaded.unwrap_or_else(|_| Err(not_applied())) {
         Ok(replayed) => {
             let answer = Json(InitData { result: "success".to_owned() }).into_response();
             if replayed { publish::mark_replayed(answer) } else { answer }
@@ -99,7 +99,7 @@ async fn load(
     gateway: &Gateway,
     (caller, reader): (&Caller, &MeteredReader),
     key: &RequestKey,
-    trace: Option<&str>,
+    traceparent: Option<&str>,
 ) -> Result<bool, Problem> {
     // Each definition has a record of its own, with its owner.
     let request = |id: &str| request_id(&format!("init-data {id}"), caller.key(), &key.text);
@@ -125,8 +125,8 @@ async fn load(
     }
     gateway.backlogs.check::<AccountCreated>(reader, stores).await?;
     gateway.backlogs.check::<ProductCreated>(reader, stores).await?;
-    publish_others(&stores.account, &customers, &accounts_known, trace).await?;
-    publish_others(&stores.inventory, &products, &products_known, trace).await?;
+    publish_others(&stores.account, &customers, &accounts_known, traceparent).await?;
+    publish_others(&stores.inventory, &products, &products_known, traceparent).await?;
     let begun = Instant::now();
     for pause in publish::pauses() {
         if recorded::<_, Account>(reader, &stores.account, &customers).await?.len()
@@ -137,12 +137,12 @@ async fn load(
             info!("the demo data is loaded");
             return Ok(false);
         }
-        if begun.elapsed() > TAKE_UP_TIMEOUT {
+        if begun.elapsed() > APPLY_TIMEOUT {
             break;
         }
         tokio::time::sleep(pause).await;
     }
-    Err(not_taken_up())
+    Err(not_applied())
 }
 
 /// A requested definition and the id of its request.
@@ -177,11 +177,11 @@ async fn publish_others<V: Event + Clone>(
     store: &SharedLink,
     asked: &[Asked<V>],
     known: &[Uuid],
-    trace: Option<&str>,
+    traceparent: Option<&str>,
 ) -> Result<(), Problem> {
     let others = asked.iter().filter(|it| !known.contains(&it.id)).map(|it| it.event.clone());
     let others: Vec<V> = others.collect();
-    published(publish::publish(store, &others, trace).await).map(drop)
+    published(publish::publish(store, &others, traceparent).await).map(drop)
 }
 
 fn published<T>(published: Result<T, ConnectionError>) -> Result<T, Problem> {
@@ -194,7 +194,7 @@ fn published<T>(published: Result<T, ConnectionError>) -> Result<T, Problem> {
     })
 }
 
-fn not_taken_up() -> Problem {
+fn not_applied() -> Problem {
     Problem::timeout(
         "the demo data is published but not applied yet; inventory_service and account_service apply \
          it as soon as they run",

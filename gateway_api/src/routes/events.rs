@@ -1,4 +1,4 @@
-//! `GET /events`: what changes, as server-sent events.
+//! `GET /events`: changes as server-sent events.
 
 use std::time::Duration;
 
@@ -72,12 +72,13 @@ pub(crate) struct ResumeHeaders {
 /// - `flow`: the event flow, as in `GET /flow`; only with `flow=true`, and without `id`
 /// - `reset`: `{}`: missed events are no longer available; reload what is shown
 ///
-/// An `id` stands for everything up to it. A client that reconnects with its last `id`, to any gateway, gets the
-/// missed events if they are recent enough; otherwise, or if the `id` is invalid, the stream begins with
-/// `reset`. A client that reads too slowly gets a `reset` as well. `order` and `message` events also require the
-/// scope `orders:read`. Customers get events about products and their own data. E-mail addresses are complete
-/// only with the scope `admin`, and never for customers. The stream ends when the token expires, and
-/// when the browser that opened it signs out. An `id` may come without data. A comment follows 15 s of silence.
+/// An `id` stands for everything up to it. A client that reconnects with its last `id`, to any gateway, gets
+/// the missed events if they are recent enough; otherwise, or if the `id` is invalid, the stream begins with
+/// `reset`. A client that reads too slowly gets a `reset` as well. `order` and `message` events also require
+/// the scope `orders:read`. Customers get events about products and their own data. E-mail addresses are
+/// complete only with the scope `admin`, and never for customers. The stream ends when the token expires, and
+/// when the browser that opened it signs out. An `id` may come without data. A comment follows 15 s of
+/// silence.
 #[utoipa::path(
     get, path = "/events", tag = "events", operation_id = "events",
     params(EventsQuery, ResumeHeaders),

@@ -34,7 +34,7 @@ use crate::{
     state::Gateway,
     upstream::{
         pagination::{self, PageCursor, PageQuery},
-        publish::{self, Incoming},
+        publish::{self, Addition},
         queries,
         stores::read,
     },
@@ -107,8 +107,8 @@ pub(crate) async fn show(
 /// Define a product
 ///
 /// Creates a product, or changes the name and price of an existing one, whose amount changes only by restocks
-/// and orders. A new price applies to orders that are reserved later. With an `Idempotency-Key` the request can
-/// be repeated at any time: it takes effect once, and repetitions get the first answer.
+/// and orders. A new price applies to orders that are reserved later. With an `Idempotency-Key` the request
+/// can be repeated at any time: it takes effect once, and repetitions get the first answer.
 #[utoipa::path(
     put, path = "/inventory/{id}", tag = "inventory", operation_id = "define_product",
     params(("id" = ProductId, Path, description = "The product's id"), RequestHeaders),
@@ -156,9 +156,9 @@ pub(crate) async fn define(
 
 /// Restock a product
 ///
-/// Incoming stock first fills the orders that wait for the product, in the order of their arrival, skipping those
-/// that cannot be filled completely. With an `Idempotency-Key` the request can be repeated at any time: the amount
-/// is added once.
+/// Incoming stock first fills the orders that wait for the product, in the order of their arrival, skipping
+/// those that cannot be filled completely. With an `Idempotency-Key` the request can be repeated at any time:
+/// the amount is added once.
 #[utoipa::path(
     post, path = "/inventory/{id}/restock", tag = "inventory", operation_id = "restock",
     params(("id" = ProductId, Path, description = "The product's id"), RequestHeaders),
@@ -188,14 +188,14 @@ pub(crate) async fn restock(
         refused: None,
         entry: EntryId::default(),
     };
-    publish::bring_in(gateway.publisher(), &wanted, (&caller, &reader), &parts.headers).await
+    publish::add(gateway.publisher(), &wanted, (&caller, &reader), &parts.headers).await
 }
 
 fn unknown(id: &ProductId) -> Problem {
     Problem::not_found(format!("there is no product {id}"))
 }
 
-impl Incoming for Delivery {
+impl Addition for Delivery {
     type Event = Restock;
     type Owner = Product;
 

@@ -9,7 +9,7 @@ use common::{
     contract::{ids::OrderId, order::Order},
     http::{
         problem::Problem,
-        request::{CALLER, TRACEPARENT, trace},
+        request::{CALLER, TRACEPARENT, traceparent},
     },
     trace_context::trace_id,
 };
@@ -57,10 +57,10 @@ pub(super) async fn call(
     gateway.orders.call(order_call, headers, body).await.inspect_err(|problem| {
         let detail = problem.detail.as_deref().unwrap_or_default();
         let order = order_call.order().map(|id| id.to_string());
-        let trace = headers.get(&TRACEPARENT).and_then(|value| value.to_str().ok());
+        let traceparent = headers.get(&TRACEPARENT).and_then(|value| value.to_str().ok());
         warn!(
             subject.id = order,
-            trace.id = trace_id(trace),
+            trace.id = trace_id(traceparent),
             status = problem.status,
             "order_service cannot be reached: {detail}"
         );
@@ -72,8 +72,8 @@ pub(super) fn call_headers(request: &HeaderMap, caller: &Caller) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let name = HeaderValue::from_str(caller.key());
     headers.insert(CALLER, name.expect("a caller's key is plain"));
-    if let Some(trace) = trace(request).and_then(|trace| HeaderValue::from_str(&trace).ok()) {
-        headers.insert(TRACEPARENT, trace);
+    if let Some(value) = traceparent(request).and_then(|it| HeaderValue::from_str(&it).ok()) {
+        headers.insert(TRACEPARENT, value);
     }
     headers
 }

@@ -104,9 +104,9 @@ async fn act(
 
 /// Retry the payment of an order
 ///
-/// For an order with the status `insufficient-fund`, after a top-up. It begins a new attempt: stock is reserved
-/// again, or the order waits for stock, and the total follows the prices at that time. An order has at most
-/// 10,000 attempts.
+/// For an order with the status `insufficient-fund`, after a top-up. It begins a new attempt: stock is
+/// reserved again, or the order waits for stock, and the total follows the prices at that time. An order has
+/// at most 10,000 attempts.
 #[utoipa::path(
     post, path = "/order/{id}/pay", tag = "orders", operation_id = "pay_order",
     params(OrderInPath, RequestHeaders),
@@ -154,9 +154,9 @@ pub(crate) async fn complete(request: ActionRequest) -> Result<Response, Problem
 
 /// Cancel an order
 ///
-/// Possible until it is shipped. Its stock is released, its payment is refunded, and it no longer waits for stock;
-/// steps in progress are undone as well. With an `Idempotency-Key` the request can be repeated; without one the second
-/// request gets a 409.
+/// Possible until it is shipped. Its stock is released, its payment is refunded, and it no longer waits for
+/// stock; steps in progress are undone as well. With an `Idempotency-Key` the request can be repeated;
+/// without one the second request gets a 409.
 #[utoipa::path(
     delete, path = "/order/{id}", tag = "orders", operation_id = "cancel_order",
     params(OrderInPath, RequestHeaders),

@@ -82,9 +82,9 @@ pub(crate) struct OrdersQuery {
 
 /// List orders
 ///
-/// The newest first; optionally of one customer, of one status, or both. Pages are stable while orders arrive.
-/// A page may have fewer orders than requested although more follow, because it ends at 1 MiB: continue while
-/// there is a `next`.
+/// The newest first; optionally of one customer, of one status, or both. Pages are stable while orders
+/// arrive. A page may have fewer orders than requested although more follow, because it ends at 1 MiB:
+/// continue while there is a `next`.
 #[utoipa::path(
     get, path = "/orders", tag = "orders", operation_id = "list_orders",
     params(OrdersQuery),
@@ -215,7 +215,7 @@ async fn facts(
             let products = stores.inventory.get_all::<Product>(ids);
             let products = read_optional("its products", products).await?;
             let ahead = queue_position::ahead(&stores.inventory, &order, &products);
-            let ahead = read_optional("its place in the queue", ahead).await.unwrap_or_default();
+            let ahead = read_optional("its position in the queue", ahead).await.unwrap_or_default();
             Some((products, ahead))
         };
         let messages = queries::messages_about(&stores.message, &order);

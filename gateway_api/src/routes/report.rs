@@ -75,11 +75,11 @@ struct Report {
 
 /// Get the report
 ///
-/// Accounts, products and orders, the newest orders first. Pages are stable while orders arrive. A page may have
-/// fewer orders than requested although more follow, because it ends at 1 MiB: continue while there is a `next`. As
-/// `cursor` it requests the next older orders, and the header `Link` has the complete URL. A browser
-/// (`Accept: text/html`) gets a live page. E-mail addresses are complete only with the scope `admin`, otherwise
-/// masked: `a…@server.com`. Customers see their own account and orders, whatever their scopes.
+/// Accounts, products and orders, the newest orders first. Pages are stable while orders arrive. A page may
+/// have fewer orders than requested although more follow, because it ends at 1 MiB: continue while there is a
+/// `next`. As `cursor` it requests the next older orders, and the header `Link` has the complete URL. A
+/// browser (`Accept: text/html`) gets a live page. E-mail addresses are complete only with the scope `admin`,
+/// otherwise masked: `a…@server.com`. Customers see their own account and orders, whatever their scopes.
 #[utoipa::path(
     get, path = "/report", tag = "report", operation_id = "report",
     params(PageQuery),

@@ -15,7 +15,7 @@ use common::{
         backlog::{Backlog, MaxBacklog},
         problem::Problem,
     },
-    process::memory_watch::{Change, MemoryWatch},
+    process::memory_watch::{MemoryWatch, WriteEffect},
     schema::stream::{Event, Stream, Topic},
 };
 use redis::{Pipeline, Value};
@@ -52,7 +52,7 @@ impl Backlogs {
         let concerned = [V::STREAM.topic()].into_iter().chain(V::STREAM.readers().iter().copied());
         for topic in concerned {
             let address = stores.of(topic).address();
-            if let Some(nearly_full) = self.memory.nearly_full_at(&address, Change::Adds) {
+            if let Some(nearly_full) = self.memory.nearly_full_at(&address, WriteEffect::Adds) {
                 return Err(nearly_full.problem());
             }
         }

@@ -70,13 +70,13 @@ impl FlowSampler {
         let sources = context.sources.clone();
         let servers = sources.servers().iter().enumerate().map(|(server, url)| {
             let topics = topics::ALL.into_iter().filter(|topic| sources.index(*topic) == server);
-            Server {
+            SampledServer {
                 link: Link::new(url.clone(), READ_TIMEOUT).primary_only(),
                 topics: topics.collect(),
                 lags: LagMeter::default(),
             }
         });
-        let servers: Vec<Server> = servers.collect();
+        let servers: Vec<SampledServer> = servers.collect();
         let (taker, shutdown) = (Arc::clone(&sampler), context.shutdown.clone());
         context.spawn("the sampler of the flow", async move {
             tokio::select! {
@@ -122,7 +122,7 @@ impl FlowSampler {
         self.latest.receiver_count() > 0 || *self.until() > Instant::now()
     }
 
-    async fn sample_forever(&self, mut servers: Vec<Server>) {
+    async fn sample_forever(&self, mut servers: Vec<SampledServer>) {
         let mut asked = self.asked.subscribe();
         let mut before: Latest = None;
         let mut failing = false;
@@ -168,16 +168,16 @@ impl Sample {
 }
 
 /// A server with the streams of these topics.
-struct Server {
+struct SampledServer {
     link: Link,
     topics: Vec<Topic>,
     lags: LagMeter,
 }
 
 /// Queries all streams of each server in one exchange.
-async fn look(servers: &mut [Server]) -> Result<Flow, ConnectionError> {
+async fn look(servers: &mut [SampledServer]) -> Result<Flow, ConnectionError> {
     let mut answers = HashMap::new();
-    for Server { link, topics, lags } in servers {
+    for SampledServer { link, topics, lags } in servers {
         let shown = |stream: &Stream| {
             let is_read = stream.is_dead_letters() || !stream.readers().is_empty();
             is_read && topics.contains(&stream.topic())

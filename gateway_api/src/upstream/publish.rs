@@ -11,7 +11,7 @@ use common::{
     contract::{definitions::Definition, entities::Refused, ids::request_id},
     http::{
         problem::Problem,
-        request::{IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, idempotency_key, trace},
+        request::{IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, idempotency_key, traceparent},
     },
     schema::{
         entity::Entity,
@@ -31,7 +31,7 @@ use super::{
 use crate::access::{limits::reader::MeteredReader, tokens::caller::Caller};
 
 /// The maximum wait until the owner has applied a command.
-pub(crate) const TAKE_UP_TIMEOUT: Duration = Duration::from_secs(4);
+pub(crate) const APPLY_TIMEOUT: Duration = Duration::from_secs(4);
 /// The first and the longest pause between two checks.
 const POLL_INTERVALS: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(100)];
 
@@ -53,7 +53,7 @@ pub(crate) struct Publisher<'a> {
 pub(crate) async fn publish<V: Event>(
     store: &SharedLink,
     events: &[V],
-    trace: Option<&str>,
+    traceparent: Option<&str>,
 ) -> Result<Vec<EntryId>, ConnectionError> {
     if events.is_empty() {
         return Ok(Vec::new());
@@ -64,8 +64,8 @@ pub(crate) async fn publish<V: Event>(
         let event_id = Uuid::new_v4().to_string();
         pipeline.cmd("XADD").arg(V::STREAM.key()).arg("*");
         pipeline.arg(EVENT_ID).arg(event_id).arg(ENTITY).arg(json);
-        if let Some(trace) = trace {
-            pipeline.arg(TRACEPARENT).arg(trace);
+        if let Some(traceparent) = traceparent {
+            pipeline.arg(TRACEPARENT).arg(traceparent);
         }
     }
     Ok(store.send(&pipeline).await?.iter().map(entry_id).collect())
@@ -140,10 +140,11 @@ where
         // If the stored entity cannot be read, the owner could only make a dead letter of the event.
         read_for_command(reader, store.get::<E>(defined)).await?;
         publisher.backlogs.check::<V>(reader, publisher.stores).await?;
-        let trace = trace(headers);
-        let entry =
-            command_outcome(publish(store, std::slice::from_ref(&event), trace.as_deref()).await)?;
-        let record = taken_up::<Definition<V, E>>(reader, store, &id).await?;
+        let traceparent = traceparent(headers);
+        let entry = command_outcome(
+            publish(store, std::slice::from_ref(&event), traceparent.as_deref()).await,
+        )?;
+        let record = wait_for_record::<Definition<V, E>>(reader, store, &id).await?;
         // Of several calls with one key, only the first event has an effect.
         let replayed = key.given && Some(&record.entry) != entry.first();
         Ok((record, replayed))
@@ -165,7 +166,7 @@ where
 }
 
 /// A restock or a top-up: an event that has its effect once, and the owner's record of it.
-pub(crate) trait Incoming: Entity<Id = Uuid> {
+pub(crate) trait Addition: Entity<Id = Uuid> {
     /// The event.
     type Event: Event;
     /// The type of the product or account.
@@ -187,24 +188,25 @@ pub(crate) trait Incoming: Entity<Id = Uuid> {
 }
 
 /// Publishes a restock or a top-up, once for each key.
-pub(crate) async fn bring_in<R: Incoming + Serialize>(
+pub(crate) async fn add<R: Addition + Serialize>(
     publisher: Publisher<'_>,
     wanted: &R,
     (caller, reader): (&Caller, &MeteredReader),
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     let key = RequestKey::of(headers)?;
-    let trace = trace(headers);
-    let answered = bring_in_with(publisher, wanted, (caller, reader), &key, trace.as_deref()).await;
+    let traceparent = traceparent(headers);
+    let answered =
+        add_with_key(publisher, wanted, (caller, reader), &key, traceparent.as_deref()).await;
     Ok(key.name_in(answered.unwrap_or_else(IntoResponse::into_response)))
 }
 
-async fn bring_in_with<R: Incoming + Serialize>(
+async fn add_with_key<R: Addition + Serialize>(
     publisher: Publisher<'_>,
     wanted: &R,
     (caller, reader): (&Caller, &MeteredReader),
     key: &RequestKey,
-    trace: Option<&str>,
+    traceparent: Option<&str>,
 ) -> Result<Response, Problem> {
     let store = publisher.stores.of(R::Event::STREAM.topic());
     let id = request_id(R::PURPOSE, caller.key(), &key.text);
@@ -218,8 +220,8 @@ async fn bring_in_with<R: Incoming + Serialize>(
         return Err(wanted.unknown());
     }
     publisher.backlogs.check::<R::Event>(reader, publisher.stores).await?;
-    let entry = command_outcome(publish(store, &[wanted.event(id)], trace).await)?.pop();
-    let record = taken_up::<R>(reader, store, &id).await?;
+    let entry = command_outcome(publish(store, &[wanted.event(id)], traceparent).await)?.pop();
+    let record = wait_for_record::<R>(reader, store, &id).await?;
     // Of several calls with one key, only the first event has an effect.
     let replayed = key.given && Some(record.entry()) != entry;
     outcome(&record, wanted, replayed)
@@ -230,7 +232,7 @@ async fn bring_in_with<R: Incoming + Serialize>(
 /// # Errors
 ///
 /// 504: the record did not appear in time. Otherwise as [`read_for_command`].
-async fn taken_up<R: Entity<Id = Uuid>>(
+async fn wait_for_record<R: Entity<Id = Uuid>>(
     reader: &MeteredReader,
     store: &SharedLink,
     id: &Uuid,
@@ -242,9 +244,9 @@ async fn taken_up<R: Entity<Id = Uuid>>(
             }
             tokio::time::sleep(pause).await;
         }
-        Err(not_taken_up())
+        Err(not_applied())
     };
-    tokio::time::timeout(TAKE_UP_TIMEOUT, looking).await.unwrap_or_else(|_| Err(not_taken_up()))
+    tokio::time::timeout(APPLY_TIMEOUT, looking).await.unwrap_or_else(|_| Err(not_applied()))
 }
 
 /// 409: a newer definition was applied before.
@@ -269,7 +271,7 @@ pub(crate) fn mark_replayed(mut response: Response) -> Response {
 }
 
 /// 504: the owner has not applied the command.
-fn not_taken_up() -> Problem {
+fn not_applied() -> Problem {
     Problem::timeout(
         "the command is published but not applied yet; its service applies it as soon as it runs. Repeat the \
          request with the same Idempotency-Key",
@@ -277,7 +279,7 @@ fn not_taken_up() -> Problem {
 }
 
 /// The answer according to the record of a request.
-fn outcome<R: Incoming + Serialize>(
+fn outcome<R: Addition + Serialize>(
     record: &R,
     wanted: &R,
     replayed: bool,

@@ -15,7 +15,7 @@ use crate::support::{
 };
 
 /// This quantity of product 201.
-fn pieces(count: usize) -> Vec<&'static str> {
+fn units(count: usize) -> Vec<&'static str> {
     vec!["201"; count]
 }
 
@@ -23,7 +23,7 @@ fn pieces(count: usize) -> Vec<&'static str> {
 fn waiting(wanted: &[usize]) -> Warehouse {
     let mut warehouse = Warehouse::with(&[("201", 800, 0)]);
     for (count, number) in wanted.iter().zip(1..) {
-        warehouse.when_unchecked(&ordered(number, 1, &pieces(*count)));
+        warehouse.when_unchecked(&ordered(number, 1, &units(*count)));
     }
     warehouse.memory.published.clear();
     warehouse
@@ -64,7 +64,7 @@ fn a_skipped_backorder_keeps_its_position() {
     let mut warehouse = waiting(&[3, 1, 3]);
     warehouse.when(&restocked(1, "201", 2));
     assert_eq!(warehouse.order_outcomes(), [(2, PaymentRequired)]);
-    warehouse.when(&ordered(4, 1, &pieces(3)));
+    warehouse.when(&ordered(4, 1, &units(3)));
     assert_eq!(warehouse.order_outcomes(), [(4, OutOfStock)]);
     warehouse.when(&restocked(2, "201", 5));
     assert_eq!(warehouse.order_outcomes(), [(1, PaymentRequired), (3, PaymentRequired)]);
@@ -162,12 +162,12 @@ fn nothing_else_fills_a_backorder() {
 #[test]
 fn available_stock_goes_to_the_next_order() {
     let mut warehouse = Warehouse::with(&[("201", 800, 2)]);
-    warehouse.when(&ordered(1, 1, &pieces(3)));
-    warehouse.when(&ordered(2, 1, &pieces(2)));
+    warehouse.when(&ordered(1, 1, &units(3)));
+    warehouse.when(&ordered(2, 1, &units(2)));
     assert_eq!(warehouse.order_outcomes(), [(1, OutOfStock), (2, PaymentRequired)]);
     // Incoming stock that no backorder can use is available as well.
     warehouse.when(&restocked(1, "201", 2));
-    warehouse.when(&ordered(3, 1, &pieces(1)));
+    warehouse.when(&ordered(3, 1, &units(1)));
     assert_eq!(warehouse.order_outcomes(), [(3, PaymentRequired)]);
     assert_eq!(warehouse.stock("201").0, 1);
 }
@@ -194,7 +194,7 @@ fn an_order_for_several_products_takes_all_or_none() {
     warehouse.when(&restocked(1, "204", 1));
     assert!(warehouse.order_outcomes().is_empty(), "205 is still missing");
     assert_eq!(warehouse.stock("204"), (1, 0));
-    // Other orders take what it leaves available.
+    // Other orders take the stock that it leaves available.
     warehouse.when(&ordered(2, 1, &["201"]));
     warehouse.when(&ordered(3, 1, &["204"]));
     assert_eq!(warehouse.order_outcomes(), [(2, PaymentRequired), (3, PaymentRequired)]);
@@ -325,7 +325,7 @@ fn a_queue_spans_many_pages_and_starts_anew_once_empty() {
     assert_eq!(warehouse.product("201").backorders, BackorderQueue::default());
     assert_eq!(pages(&warehouse), [(0, 0), (1, 0), (2, 0)], "pages stay for new orders");
 
-    warehouse.when(&ordered(200, 1, &pieces(9)));
+    warehouse.when(&ordered(200, 1, &units(9)));
     assert_eq!((ends(&warehouse), warehouse.queue("201")), ((1, 0, 0), vec![200]));
 }
 
@@ -338,7 +338,7 @@ fn a_redelivered_order_waits_once() {
     warehouse.when(&restocked(1, "201", 1));
     assert_eq!(warehouse.order_outcomes(), [(1, PaymentRequired)]);
     // Filled, cancelled or tried again, it does not return to the queue.
-    let later: [Input; 2] = [ordered(1, 1, &["201"]), ordered(2, 1, &pieces(2))];
+    let later: [Input; 2] = [ordered(1, 1, &["201"]), ordered(2, 1, &units(2))];
     later.iter().for_each(|input| warehouse.when_nothing_happens(input));
     warehouse.when(&cancelled(2));
     later.iter().for_each(|input| warehouse.when_nothing_happens(input));

@@ -74,8 +74,8 @@ fn an_amount_that_overflows_is_a_fault_and_changes_nothing() {
     let mut warehouse = Warehouse::with(&[("201", 800, 4)]);
     warehouse.when(&ordered(1, 1, &["201"]));
     let before = warehouse.product("201");
-    let fault = warehouse.memory.handle(&created("201", 800, u64::MAX, entry(2)), 1).unwrap_err();
-    let text = fault.to_string();
+    let error = warehouse.memory.handle(&created("201", 800, u64::MAX, entry(2)), 1).unwrap_err();
+    let text = error.to_string();
     assert!(text.contains("201") && text.contains("too large"), "{text}");
     assert_eq!(warehouse.product("201"), before);
     warehouse.when(&created("201", 800, u64::MAX - 1, entry(2)));
@@ -175,7 +175,12 @@ fn a_refused_delivery_stays_refused() {
     let table = [
         ("an unknown product", "999", 5, Refused::Unknown),
         ("more than can be counted", "201", u64::MAX - 3, Refused::TooMuch),
-        ("more than can be counted with what orders hold", "201", u64::MAX - 4, Refused::TooMuch),
+        (
+            "a sum with reserved stock above the largest number",
+            "201",
+            u64::MAX - 4,
+            Refused::TooMuch,
+        ),
     ];
     for (name, id, amount, refused) in table {
         let mut warehouse = Warehouse::with(&[("201", 800, 5)]);

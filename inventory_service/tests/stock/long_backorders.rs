@@ -36,9 +36,9 @@ fn waiting(limits: Limits, orders: usize) -> Warehouse {
 }
 
 /// The same, with a delivery of one unit for each of the first orders.
-fn being_filled(orders: usize, pieces: u64) -> Warehouse {
+fn being_filled(orders: usize, units: u64) -> Warehouse {
     let mut warehouse = waiting(ONE_TURN, orders);
-    warehouse.when(&restocked(1, "201", pieces));
+    warehouse.when(&restocked(1, "201", units));
     assert!(warehouse.order_outcomes().is_empty(), "the delivery fills no order");
     warehouse.continue_filling();
     assert_eq!(warehouse.order_outcomes(), [(1, PaymentRequired)]);
@@ -66,10 +66,10 @@ fn a_long_queue_is_filled_in_parts() {
         (3, 1, 9, &[1]),
         (100, 99, 99, &[99]),
     ];
-    for (fills, orders, pieces, parts) in table {
-        let name = format!("{pieces} pieces for {orders} orders, {fills} at a time");
+    for (fills, orders, units, parts) in table {
+        let name = format!("{units} units for {orders} orders, {fills} at a time");
         let mut warehouse = waiting(Limits { fills, ..PLENTY }, orders);
-        warehouse.when(&restocked(1, "201", pieces));
+        warehouse.when(&restocked(1, "201", units));
         warehouse.continue_filling();
         let mut next = 1;
         for (part, number) in parts.iter().zip(1..) {
@@ -384,15 +384,15 @@ fn emptied_pages_are_not_scanned_for_ever() {
 #[test]
 fn an_order_for_stock_that_no_backorder_can_need_is_reserved() {
     // Two orders wait, for 100 units each at most.
-    for (pieces, outcomes) in [(200, OutOfStock), (201, PaymentRequired)] {
+    for (units, outcomes) in [(200, OutOfStock), (201, PaymentRequired)] {
         let mut warehouse = waiting(ONE_TURN, 2);
-        warehouse.when(&restocked(1, "201", pieces));
+        warehouse.when(&restocked(1, "201", units));
         warehouse.when(&ordered(3, 1, &["201"]));
-        assert_eq!(warehouse.order_outcomes(), [(3, outcomes)], "{pieces}");
+        assert_eq!(warehouse.order_outcomes(), [(3, outcomes)], "{units}");
         warehouse.fill_to_the_end();
         assert_eq!(
             warehouse.order_outcomes().last(),
-            Some(&(if pieces == 200 { 3 } else { 2 }, PaymentRequired))
+            Some(&(if units == 200 { 3 } else { 2 }, PaymentRequired))
         );
     }
 }

@@ -86,12 +86,12 @@ fn inputs(products: usize, attempts: u32, count: usize) -> impl Strategy<Value =
     let input = (0..20_u8, any::<u8>(), 1..=attempts, 0..=6_u64, any::<bool>());
     (wants(products), vec(input, 1..count)).prop_map(move |(wants, steps)| {
         let begin = PRODUCTS[..products].iter().map(|id| created(id, 3, 2, entry(1)));
-        let inputs = steps.into_iter().enumerate().map(|(place, step)| {
+        let inputs = steps.into_iter().enumerate().map(|(index, step)| {
             let (what, which, attempt, amount, flag) = step;
             let order = usize::from(which) % wants.len();
             let (number, ids) = (order as u128 + 1, &wants[order]);
             let id = PRODUCTS[usize::from(which) % products];
-            let by = entry(2 + place as u64);
+            let by = entry(2 + index as u64);
             // A price at which a total of two units overflows, or a delivery that is too large.
             let huge = if amount == 6 { u64::MAX } else { amount };
             match what {
@@ -105,8 +105,8 @@ fn inputs(products: usize, attempts: u32, count: usize) -> impl Strategy<Value =
                 14 => shipped_again(number, attempt, u32::from(flag)),
                 15 if flag => redefined(id, huge, amount, by),
                 15 => created(id, huge, amount, by),
-                16 => restocked(place as u128, if flag { id } else { "999" }, huge),
-                _ => restocked(place as u128, id, amount),
+                16 => restocked(index as u128, if flag { id } else { "999" }, huge),
+                _ => restocked(index as u128, id, amount),
             }
         });
         begin.chain(inputs).collect()
@@ -135,8 +135,8 @@ fn histories() -> impl Strategy<Value = History> {
     (limits, inputs(3, 3, 60), vec((any::<prop::sample::Index>(), step), 0..40)).prop_map(
         |(limits, inputs, others)| {
             let mut steps: Vec<Step> = inputs.into_iter().map(Step::New).collect();
-            for (place, other) in others {
-                steps.insert(place.index(steps.len()), other);
+            for (index, other) in others {
+                steps.insert(index.index(steps.len()), other);
             }
             History { limits, steps }
         },

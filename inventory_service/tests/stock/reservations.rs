@@ -181,8 +181,8 @@ fn an_order_that_was_released_is_not_reserved_again_by_its_old_event() {
 fn orders_share_the_stock_until_it_is_gone() {
     use StockOutcome::{OutOfStock, PaymentRequired};
     let mut warehouse = Warehouse::with(&[("201", 800, 4)]);
-    let outcomes = [(1, 1), (2, 2), (3, 2), (4, 1), (5, 1)].map(|(number, pieces)| {
-        warehouse.when(&ordered(number, 1, &vec!["201"; pieces]));
+    let outcomes = [(1, 1), (2, 2), (3, 2), (4, 1), (5, 1)].map(|(number, quantity)| {
+        warehouse.when(&ordered(number, 1, &vec!["201"; quantity]));
         warehouse.outcome().inventory
     });
     let expected = [PaymentRequired, PaymentRequired, OutOfStock, PaymentRequired, OutOfStock];
@@ -318,8 +318,8 @@ fn a_rejected_order_can_be_tried_again_once_the_product_exists() {
 #[test]
 fn an_order_without_products_is_at_fault() {
     let mut warehouse = Warehouse::with(&[("201", 800, 4)]);
-    let fault = warehouse.memory.handle(&ordered(1, 1, &[]), 1).unwrap_err();
-    assert_eq!(fault, DecideError::invalid("the order has no products"));
+    let error = warehouse.memory.handle(&ordered(1, 1, &[]), 1).unwrap_err();
+    assert_eq!(error, DecideError::invalid("the order has no products"));
     assert!(
         warehouse.memory.all::<Reservation>().is_empty() && warehouse.memory.published.is_empty()
     );
@@ -433,7 +433,7 @@ fn shipped_stock_is_never_released() {
         resent(1, 2, &["201"]),
     ];
     later.iter().for_each(|input| warehouse.when_nothing_happens(input));
-    assert_eq!(warehouse.queue("201"), [2], "the backorder goes on waiting");
+    assert_eq!(warehouse.queue("201"), [2], "the backorder still waits");
 }
 
 #[test]

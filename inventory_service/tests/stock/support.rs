@@ -332,10 +332,10 @@ fn check_stock(
     let mut sold = BTreeMap::<&ProductId, u64>::new();
     for reservation in reservations.values() {
         let holds = reservation.state == ReservationState::Held;
-        assert!(holds || !reservation.shipped, "{reservation:?} left without its pieces");
-        for (product, pieces) in reservation.quantities.iter().filter(|_| holds) {
-            *held.entry(product).or_default() += pieces;
-            *sold.entry(product).or_default() += if reservation.shipped { *pieces } else { 0 };
+        assert!(holds || !reservation.shipped, "{reservation:?} left without its stock");
+        for (product, quantity) in reservation.quantities.iter().filter(|_| holds) {
+            *held.entry(product).or_default() += quantity;
+            *sold.entry(product).or_default() += if reservation.shipped { *quantity } else { 0 };
         }
     }
     for (id, product) in products {

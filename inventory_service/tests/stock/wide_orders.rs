@@ -259,9 +259,9 @@ fn a_queue_of_an_earlier_version_with_all_products_listed_is_filled() {
     };
     let line = r#"{"waiting":1,"first":0,"last":0,"ticket":7}"#;
     let begun = r#"{"waiting":1,"first":0,"last":0,"ticket":7,"served":{"ticket":0,"page":0}}"#;
-    let pieces = |ids: &[String]| -> String {
-        let pieces: Vec<String> = ids.iter().map(|id| format!(r#""{id}":1"#)).collect();
-        format!("{{{}}}", pieces.join(","))
+    let quantities = |ids: &[String]| -> String {
+        let quantities: Vec<String> = ids.iter().map(|id| format!(r#""{id}":1"#)).collect();
+        format!("{{{}}}", quantities.join(","))
     };
     let page = |id: &str, others: &str| -> BackorderPage {
         let json = format!(
@@ -278,17 +278,17 @@ fn a_queue_of_an_earlier_version_with_all_products_listed_is_filled() {
         r#"{{"order_id":"{}","customer_id":"101","product_ids":["wanted"],"attempt":1,"state":"waiting",
         "pieces":{},"spot":{{"ticket":7,"pages":{{{}}}}}}}"#,
         order_id(1),
-        pieces(&all),
+        quantities(&all),
         pages.join(","),
     );
     let reservation: Reservation = serde_json::from_str(&reservation).unwrap();
     let mut world = World::for_tests()
         .with(product("wanted", 1, begun))
-        .with(page("wanted", &pieces(&others)))
+        .with(page("wanted", &quantities(&others)))
         .with(reservation);
     for id in &others {
         let rest: Vec<String> = all.iter().filter(|it| *it != id).cloned().collect();
-        world = world.with(product(id, 1, line)).with(page(id, &pieces(&rest)));
+        world = world.with(product(id, 1, line)).with(page(id, &quantities(&rest)));
     }
     let fill = Input::FillBackorders(FillBackorders { product_id: product_id("wanted"), after: 0 });
     let changes = Stock::default().decide(&fill, &world, 1).unwrap();

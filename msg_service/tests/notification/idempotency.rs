@@ -123,9 +123,9 @@ fn an_unnumbered_result_sends_one_message_per_attempt() {
         (wallet(WalletOutcome::ToBeShipped, 9), None),
     ];
     let mut service = service();
-    for (place, (input, kind)) in story.into_iter().enumerate() {
+    for (index, (input, kind)) in story.into_iter().enumerate() {
         service.handle(&input, 1).unwrap();
         let kinds: Vec<_> = sent(&mut service).iter().map(|message| message.kind).collect();
-        assert_eq!(kinds, Vec::from_iter(kind), "{place}: {input:?}");
+        assert_eq!(kinds, Vec::from_iter(kind), "{index}: {input:?}");
     }
 }

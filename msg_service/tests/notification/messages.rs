@@ -31,7 +31,7 @@ fn each_event_sends_a_message_to_its_customer() {
         assert_eq!(message.customer, customer_id());
         assert!(!message.subject.is_empty() && !message.subject.contains('\n'));
         assert!(message.body.starts_with("Dear Anthony, "), "{}", message.body);
-        assert_eq!(service.all::<MessageSent>(), messages, "what is stored is what was sent");
+        assert_eq!(service.all::<MessageSent>(), messages, "the stored messages are the sent ones");
     }
 }
 

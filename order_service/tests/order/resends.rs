@@ -98,7 +98,7 @@ fn a_step_resets_the_waiting_time() {
         assert!(matches!(service.when(&overdue, now), Some(Answer::Done(_))), "at {now}");
     }
     service.when(&result(RESERVED, 1), 8_000);
-    assert_eq!(service.order().unwrap().resent, None, "what it waited for came");
+    assert_eq!(service.order().unwrap().resent, None, "its answer has arrived");
     assert_eq!(service.when(&overdue, 8_999), Some(Answer::Nothing));
     assert!(matches!(service.when(&overdue, 9_000), Some(Answer::Done(_))));
 

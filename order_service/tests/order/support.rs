@@ -225,8 +225,8 @@ pub(crate) fn permutations(causes: &[Cause]) -> Vec<Vec<Cause>> {
         return vec![Vec::new()];
     }
     let mut all = Vec::new();
-    for (place, first) in causes.iter().enumerate() {
-        let rest = [&causes[..place], &causes[place + 1..]].concat();
+    for (index, first) in causes.iter().enumerate() {
+        let rest = [&causes[..index], &causes[index + 1..]].concat();
         all.extend(permutations(&rest).into_iter().map(|rest| [&[*first][..], &rest].concat()));
     }
     all

@@ -76,7 +76,7 @@ fn a_result_changes_the_status_as_the_table_says() {
             let reached = then.history.iter().find(|step| !given.history.contains(step)).unwrap();
             if ranks.into_iter().any(|it| it == (given.attempt, rank(reached.status))) {
                 assert_eq!(next_status(given.status, cause), None, "{case}");
-                // Money for what cannot be had: see below.
+                // A payment for a rejected order: see below.
                 if (given.status, cause) == (Rejected, PAID) {
                     continue;
                 }

@@ -6,15 +6,18 @@ use system_tests::{
     signing_in::{PASSWORD, Site},
 };
 
-use crate::{axe::assert_accessible, orders::statuses, tab::Tab, visit::turn};
+use crate::{axe::assert_accessible, orders::statuses, tab::Tab, visit::permit};
 
 /// Signs in on the provider's page, to which the gateway has redirected, and returns from there.
 ///
 /// The name, the password and the consent are sent from that page in the form of its own script, which needs
 /// packages that are not unpacked.
 async fn sign_in(tab: &Tab, site: &Site, user: &str) {
-    tab.sees("the provider asks for credentials", "return location.pathname.endsWith('/login.html')")
-        .await;
+    tab.sees(
+        "the provider asks for credentials",
+        "return location.pathname.endsWith('/login.html')",
+    )
+    .await;
     let scope = "openid orders:write orders:read report:read customers:write inventory:write admin";
     let values =
         json!({ "user": { "username": user, "password": PASSWORD }, "grant": { "scope": scope } });
@@ -43,7 +46,7 @@ async fn leave_provider(tab: &Tab) {
 
 #[tokio::test]
 async fn a_customer_signs_in_and_follows_an_order_that_an_operator_ships() {
-    let _turn = turn().await;
+    let _permit = permit().await;
     let site = Site::start().await;
     let mut customer = Tab::start(&site.url, true).await;
     let operator = Tab::start(&site.url, true).await;
@@ -77,19 +80,19 @@ async fn a_customer_signs_in_and_follows_an_order_that_an_operator_ships() {
         let restock = "return document.querySelectorAll('.restock').length";
         assert_eq!(tab.run(restock).await, count);
     }
-    let places = "header.site nav li";
-    assert_eq!(customer.texts(places).await, ["Report", "API", "Events"]);
-    assert_eq!(operator.texts(places).await, ["Report", "Flow", "API", "Events"]);
+    let navigation = "header.site nav li";
+    assert_eq!(customer.texts(navigation).await, ["Report", "API", "Events"]);
+    assert_eq!(operator.texts(navigation).await, ["Report", "Flow", "API", "Events"]);
     assert_accessible(&customer, "a customer's report").await;
 
     // Only the operator sees another customer's order; changes of the own order arrive live.
-    let place = format!(
+    let place_order = format!(
         "const done = arguments[arguments.length - 1]; \
          fetch('/order', {{ method: 'POST', body: JSON.stringify({}), \
              headers: {{ 'Content-Type': 'application/json' }} }}).then((it) => done(it.status))",
         order_body(&["203"], "103")
     );
-    assert_eq!(operator.run_async(&place).await, 200);
+    assert_eq!(operator.run_async(&place_order).await, 200);
     operator.sees("both", &statuses(&["to-be-shipped", "to-be-shipped"])).await;
     operator.click("#orders tr:last-child [data-action='ship']").await;
     customer.sees("it is shipped", &statuses(&["shipped"])).await;

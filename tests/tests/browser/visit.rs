@@ -7,11 +7,11 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::tab::Tab;
 
 /// The maximum number of concurrent visits, because browsers are heavy.
-static TURNS: Semaphore = Semaphore::const_new(2);
+static PERMITS: Semaphore = Semaphore::const_new(2);
 
 /// Waits until another visit may begin.
-pub(crate) async fn turn() -> SemaphorePermit<'static> {
-    TURNS.acquire().await.expect("never closed")
+pub(crate) async fn permit() -> SemaphorePermit<'static> {
+    PERMITS.acquire().await.expect("never closed")
 }
 
 /// A browser at the pages of a running system.
@@ -33,7 +33,7 @@ pub(crate) async fn visit_with(
     runs_scripts: bool,
     test: impl AsyncFnOnce(&mut Visit),
 ) {
-    let _turn = turn().await;
+    let _permit = permit().await;
     let system = System::start_with(options).await;
     system.init_data().await;
     let tab = Tab::start(&system.url(), runs_scripts).await;

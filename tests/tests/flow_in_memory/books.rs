@@ -148,7 +148,7 @@ impl System {
         for product in self.stock.all::<Product>() {
             let held = held.remove(&product.id).unwrap_or(0);
             let (_, received) = self.ledger_of(&product.id)?;
-            prop_assert_eq!(product.reserved, held, "what orders hold of {:?}", product);
+            prop_assert_eq!(product.reserved, held, "the reserved stock of {:?}", product);
             let sold = sold.remove(&product.id).unwrap_or(0);
             prop_assert_eq!(product.sold, sold, "the quantity sold of {:?}", product);
             prop_assert_eq!(product.received, received, "the quantity received of {:?}", product);
@@ -159,7 +159,7 @@ impl System {
         for account in self.wallets.all::<Account>() {
             let paid = paid.remove(&account.id).unwrap_or(0);
             let (_, deposited) = self.ledger.accounts[&account.id];
-            prop_assert_eq!(account.paid, paid, "what was paid by {:?}", account);
+            prop_assert_eq!(account.paid, paid, "the payments of {:?}", account);
             prop_assert_eq!(account.deposited, deposited, "the amount deposited by {:?}", account);
             prop_assert_eq!(account.balance + paid, deposited, "the money of {:?}", account);
         }
@@ -194,9 +194,9 @@ impl System {
             let enough = |(id, wanted): (&ProductId, &u64)| products[id].amount >= *wanted;
             let fills = reservation.quantities.iter().all(enough);
             prop_assert!(!fills, "{} waits for nothing", reservation.order_id);
-            for (product, pieces) in reservation.quantities {
+            for (product, quantity) in reservation.quantities {
                 let entries = waiting.entry(product).or_default();
-                entries.push((position.sequence, reservation.order_id, pieces));
+                entries.push((position.sequence, reservation.order_id, quantity));
             }
         }
         for (id, product) in &products {

@@ -98,7 +98,7 @@ impl<D: Decider> Reads for Service<D> {
         now: Millis,
     ) -> Result<VecDeque<Append>, String> {
         if let Some(input) = (self.subscriptions[number].parse)(entry)? {
-            self.memory.handle(&input, now).map_err(|halt| halt.to_string())?;
+            self.memory.handle(&input, now).map_err(|error| error.to_string())?;
         }
         Ok(std::mem::take(&mut self.memory.published))
     }
@@ -367,7 +367,7 @@ impl System {
 
     fn command(&mut self, command: &Input) -> Checked<Answer> {
         let answer = self.orders.memory.handle(command, self.clock);
-        let answer = answer.map_err(|halt| failed(halt.to_string()))?;
+        let answer = answer.map_err(|error| failed(error.to_string()))?;
         for append in std::mem::take(&mut self.orders.memory.published) {
             self.append(append.stream, append.json);
         }
@@ -421,14 +421,14 @@ impl System {
         let Reader { topic, stream, number: subscription, waiting, had } =
             &mut self.readers[reader];
         let (topic, stream, subscription) = (*topic, *stream, *subscription);
-        let place = waiting.iter().position(|entry| *entry == number);
+        let index = waiting.iter().position(|entry| *entry == number);
         self.seen.deliveries += 1;
         prop_assert!(self.seen.deliveries < 10_000, "there is no end to {}", stream);
-        match place {
-            Some(place) => {
-                waiting.remove(place);
+        match index {
+            Some(index) => {
+                waiting.remove(index);
                 had.push(number);
-                self.seen.overtakes += u32::from(place > 0);
+                self.seen.overtakes += u32::from(index > 0);
             }
             None => self.seen.repeats += 1,
         }
@@ -450,11 +450,11 @@ impl System {
         let entry = StreamEntry { id: self.entry_id(number), entity: &entity, forgotten: false };
         let now = self.clock;
         let published = self.service(topic).read(subscription, &entry, now);
-        let published = published.map_err(|fault| failed(format!("{stream} {entity}: {fault}")))?;
+        let published = published.map_err(|error| failed(format!("{stream} {entity}: {error}")))?;
         for append in published {
             self.append(append.stream, append.json);
         }
-        Ok(place.is_some())
+        Ok(index.is_some())
     }
 
     fn append(&mut self, stream: Stream, json: String) {
@@ -497,8 +497,8 @@ impl System {
         let mut held = BTreeMap::new();
         for reservation in self.stock.all::<Reservation>() {
             if reservation.state == ReservationState::Held && counts(&reservation) {
-                for (product, pieces) in reservation.quantities {
-                    *held.entry(product).or_default() += pieces;
+                for (product, quantity) in reservation.quantities {
+                    *held.entry(product).or_default() += quantity;
                 }
             }
         }

@@ -139,7 +139,7 @@ async fn every_page_opens_for_an_order_in_every_status_with_users_tls_and_tokens
     let text = site.page(&site.customer, &path).await.text();
     assert!(text.contains("it is first in the queue"), "{text}");
     let text = site.page(&site.customer, &format!("/order/{}", behind.id)).await.text();
-    assert!(text.contains("1 order for 6 pieces waits before it"), "{text}");
+    assert!(text.contains("1 order for 6 units waits before it"), "{text}");
     for path in ["/report", "/report?customer_id=101", "/flow", "/docs", "/docs/events"] {
         let page = site.page(&site.operator, path).await;
         assert_eq!(page.status, StatusCode::OK, "{path}: {}", page.text());

@@ -63,9 +63,10 @@ async fn play(system: &System) {
     system.guide_orders_to_the_end().await;
     let rejected = system.order(&["204"], "999").await;
     assert_eq!(rejected.status, OrderStatus::Rejected);
-    let trace = ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    let traceparent = ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
     let (url, body) = (format!("{}/order", system.url()), order_body(&["202"], "103"));
-    let traced = system.client.post(&url, &body, &[trace]).await.expect("the gateway answers");
+    let traced =
+        system.client.post(&url, &body, &[traceparent]).await.expect("the gateway answers");
     system.ended(&traced.parse()).await;
 
     let product = json!({ "name": "Rare", "price": 1 });
@@ -115,8 +116,8 @@ fn messages(document: &Value) -> BTreeMap<String, (Validator, Validator)> {
     let channels = document["channels"].as_object().unwrap().values();
     let messages = channels.map(|channel| {
         let reference = channel["messages"].as_object().unwrap().values().next().unwrap();
-        let place = reference["$ref"].as_str().unwrap().trim_start_matches('#');
-        let message = document.pointer(place).unwrap();
+        let path = reference["$ref"].as_str().unwrap().trim_start_matches('#');
+        let message = document.pointer(path).unwrap();
         let both = (validator(&message["headers"]), validator(&message["payload"]));
         (channel["address"].as_str().unwrap().to_owned(), both)
     });

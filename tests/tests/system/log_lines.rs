@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use stack::{Service, StackOptions};
 use system_tests::{SOON, System, eventually, order_body};
 
-const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -21,10 +21,11 @@ async fn traced(system: &System) -> [Order; 2] {
     system.init_data().await;
     let url = format!("{}/order", system.url());
     let mut orders = Vec::new();
-    for (products, trace) in [(["201"], TRACEPARENT), (["none"], "00-\u{1f}forged")] {
+    for (products, traceparent) in [(["201"], TRACEPARENT), (["none"], "00-\u{1f}forged")] {
         let body = order_body(&products, "101");
-        let trace = trace.replace('\u{1f}', " ");
-        let answer = system.client.post(&url, &body, &[("traceparent", &trace)]).await.unwrap();
+        let traceparent = traceparent.replace('\u{1f}', " ");
+        let answer =
+            system.client.post(&url, &body, &[("traceparent", &traceparent)]).await.unwrap();
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
         orders.push(system.ended(&answer.parse()).await);
     }
@@ -38,14 +39,14 @@ async fn log_lines_about_an_order_have_its_id_and_its_trace() {
         let env = BTreeMap::from([("LOG_FORMAT".to_owned(), format.to_owned())]);
         let system = System::start_with(StackOptions { env, ..StackOptions::default() }).await;
         let [good, bad] = traced(&system).await.map(|order| order.id.to_string());
-        let matches = |line: &str, order: &str, trace: Option<&str>| match format {
+        let matches = |line: &str, order: &str, trace_id: Option<&str>| match format {
             "json" => {
                 let line: Value = serde_json::from_str(line)
                     .unwrap_or_else(|error| panic!("no JSON: {error}: {line}"));
-                line["subject.id"] == order && line["trace.id"].as_str() == trace
+                line["subject.id"] == order && line["trace.id"].as_str() == trace_id
             }
             _ => {
-                let of_trace = trace.map(|trace| format!("trace.id={trace:?}"));
+                let of_trace = trace_id.map(|id| format!("trace.id={id:?}"));
                 line.contains(&format!("subject.id={order}"))
                     && of_trace.map_or(!line.contains("trace.id"), |it| line.contains(&it))
             }
@@ -53,9 +54,9 @@ async fn log_lines_about_an_order_have_its_id_and_its_trace() {
         for service in LOGGING_SERVICES {
             eventually("the log", SOON, async || {
                 let log = system.logs(service);
-                let is_logged = |order, trace| log.lines().any(|line| matches(line, order, trace));
+                let is_logged = |order, id| log.lines().any(|line| matches(line, order, id));
                 let rejected = service == Service::Account || is_logged(&bad, None);
-                if is_logged(&good, Some(TRACE)) && rejected { Ok(()) } else { Err(log) }
+                if is_logged(&good, Some(TRACE_ID)) && rejected { Ok(()) } else { Err(log) }
             })
             .await;
             let log = system.logs(service);
@@ -65,7 +66,7 @@ async fn log_lines_about_an_order_have_its_id_and_its_trace() {
             };
             let lines = log.lines().filter(|line| !is_message(line));
             for line in lines.filter(|line| line.contains(&good)) {
-                assert!(matches(line, &good, Some(TRACE)), "{service}: {line}");
+                assert!(matches(line, &good, Some(TRACE_ID)), "{service}: {line}");
             }
             assert!(!log.contains("forged"), "{service}: {log}");
         }
@@ -94,11 +95,11 @@ async fn the_traceparent_travels_in_the_stream_entries() {
     for stream in published {
         for entry in system.entries(stream).await {
             let text = entry.entity().to_string();
-            let trace = entry.fields.get("traceparent").map(String::as_str);
+            let traceparent = entry.fields.get("traceparent").map(String::as_str);
             if text.contains(&good.id.to_string()) {
-                assert_eq!(trace, Some(TRACEPARENT), "{stream}: {entry:?}");
+                assert_eq!(traceparent, Some(TRACEPARENT), "{stream}: {entry:?}");
             } else if text.contains(&bad.id.to_string()) {
-                assert_eq!(trace, None, "{stream}: {entry:?}");
+                assert_eq!(traceparent, None, "{stream}: {entry:?}");
             }
         }
     }

@@ -182,7 +182,7 @@ async fn pending_entries_of_a_hanging_instance_are_taken_over_and_applied_once()
         instances.find(|instance| instance.number == number).expect("it was started")
     };
     // Not through the gateways, which would wait for a hanging order_service.
-    let door = [format!("http://{}", find(Service::Order, 1).http.unwrap())];
+    let urls = [format!("http://{}", find(Service::Order, 1).http.unwrap())];
     let client = system.as_gateway();
     let mut orders = 0;
     for (service, topic) in [
@@ -199,7 +199,7 @@ async fn pending_entries_of_a_hanging_instance_are_taken_over_and_applied_once()
             let key = format!("order {orders}");
             orders += 1;
             let body = order_body(&["204", "205"], "101");
-            place_until_accepted(&client, &door, &key, &body, SOON).await;
+            place_until_accepted(&client, &urls, &key, &body, SOON).await;
             match pending(&mut redis, topic, hanging.name()).await {
                 0 => Err("nothing is pending".to_owned()),
                 _ => Ok(()),

@@ -109,7 +109,7 @@ async fn an_order_of_unknown_products_is_not_stored_repeatedly() {
     assert!(each < 45_000, "{each} bytes for an order");
     let messages = system.get("/customers/101/messages?limit=100").await;
     let whole = ids[0];
-    assert!(!messages.text().contains(whole), "messages repeat what cannot be had");
+    assert!(!messages.text().contains(whole), "messages repeat unknown products");
     for service in [Service::Order, Service::Inventory, Service::Message] {
         assert!(!system.logs(service).contains(whole), "{service:?} logs it");
     }

@@ -243,7 +243,7 @@ async fn the_page_of_an_order_shows_its_history() {
     let text = page(&system, &format!("/order/{}", first.id)).await;
     assert!(text.contains("it is first in the queue"), "{text}");
     let text = page(&system, &format!("/order/{}", second.id)).await;
-    assert!(text.contains("1 order for 3 pieces waits before it"), "{text}");
+    assert!(text.contains("1 order for 3 units waits before it"), "{text}");
     // Two are available: three are missing for the order before, four for this one.
     assert!(text.contains("data-restock=\"204\" data-amount=\"5\""), "{text}");
 

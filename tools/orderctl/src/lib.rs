@@ -26,5 +26,5 @@ pub fn sources(run: &RunFile) -> anyhow::Result<Sources> {
         redis_tls_ca: run.redis.tls_ca.clone(),
         ..RedisAccess::default()
     };
-    sources.map_err(unusable)?.with(&access).map_err(|fault| unusable(fault.reason))
+    sources.map_err(unusable)?.with(&access).map_err(|error| unusable(error.reason))
 }

@@ -107,25 +107,25 @@ pub(crate) fn tail(path: &Path, from: u64) -> String {
 mod tests {
     use super::*;
 
-    /// A reader that returns one piece per read, like a pipe.
-    struct Pieces(Vec<&'static [u8]>);
+    /// A reader that returns one chunk per read, like a pipe.
+    struct Chunks(Vec<&'static [u8]>);
 
-    impl Read for Pieces {
+    impl Read for Chunks {
         fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
             if self.0.is_empty() {
                 return Ok(0);
             }
-            let piece = self.0.remove(0);
-            into[..piece.len()].copy_from_slice(piece);
-            Ok(piece.len())
+            let chunk = self.0.remove(0);
+            into[..chunk.len()].copy_from_slice(chunk);
+            Ok(chunk.len())
         }
     }
 
     #[test]
     fn lines_are_forwarded_unsplit_with_their_prefix() {
         let mut writes = Vec::new();
-        let pieces = Pieces(vec![b"one\ntw", b"o", b"\nthree\nfour\n", b"no newline"]);
-        forward(pieces, b"x | ", |lines| writes.push(String::from_utf8_lossy(lines).into_owned()));
+        let chunks = Chunks(vec![b"one\ntw", b"o", b"\nthree\nfour\n", b"no newline"]);
+        forward(chunks, b"x | ", |lines| writes.push(String::from_utf8_lossy(lines).into_owned()));
         assert_eq!(writes, ["x | one\n", "x | two\nx | three\nx | four\n", "x | no newline\n"]);
     }
 }

@@ -160,8 +160,8 @@ fn parse() -> Result<Cli, clap::Error> {
 /// `redis+unix://path?pass=password`.
 fn has_password(url: &str) -> bool {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let user = place.rsplit_once('@').map_or("", |(user, _)| user);
+    let (authority, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
     user.contains(':') || query.split('&').any(|pair| pair.starts_with("pass="))
 }
 

@@ -28,9 +28,9 @@ static HANDED_OUT: AtomicU32 = AtomicU32::new(0);
 pub fn free() -> u16 {
     loop {
         let step = HANDED_OUT.fetch_add(1, Ordering::Relaxed);
-        let place = std::process::id().wrapping_mul(PORTS_PER_PROCESS).wrapping_add(step)
+        let offset = std::process::id().wrapping_mul(PORTS_PER_PROCESS).wrapping_add(step)
             % (END_PORT - FIRST_PORT);
-        let port = u16::try_from(FIRST_PORT + place).unwrap_or(u16::MAX);
+        let port = u16::try_from(FIRST_PORT + offset).unwrap_or(u16::MAX);
         if is_free(port) {
             return port;
         }

@@ -1,4 +1,4 @@
-//! `deploy/redis/repair-aof.sh` with a real redis-check-aof, wherever a crash cuts the append-only file off.
+//! `deploy/redis/repair-aof.sh` with a real redis-check-aof, after a crash at any point of the append-only file.
 
 use std::{
     fs,

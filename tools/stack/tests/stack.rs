@@ -361,7 +361,7 @@ fn log_files_do_not_grow_without_bound() {
         supervisor.tend(&mut stack, Instant::now()).expect("tended");
         for log in &logs {
             assert_eq!(log.metadata().expect("a log").len(), 0, "{}", log.display());
-            let rotated = fs::read(log.with_extension("log.1")).expect("what was in it");
+            let rotated = fs::read(log.with_extension("log.1")).expect("the earlier log");
             assert!(rotated.ends_with(text.as_bytes()), "{}", log.display());
             let names = fs::read_dir(log.parent().expect("a directory")).expect("a directory");
             let of_this =

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, he
 
 use super::{
     host_name::{HostName, is_authority, is_local, is_private, name},
-    serving::{Peer, Serving},
+    options::{Peer, ServerOptions},
 };
 use crate::http::{network::Network, problem::Problem};
 
@@ -32,19 +32,19 @@ impl Hosts {
     /// The configured names, or the default for the address of the listener: only a page whose name
     /// was pointed to a loopback address would use another name for it. A port for a private
     /// network accepts both, because probes use the address.
-    fn of(serving: &Serving, listens: IpAddr) -> Vec<Self> {
-        let names = match serving.allowed_hosts.as_slice() {
+    fn of(options: &ServerOptions, listens: IpAddr) -> Vec<Self> {
+        let names = match options.allowed_hosts.as_slice() {
             [] => None,
             [name] if &*name.0 == "*" => Some(Self::Any),
             names => Some(Self::Only(names.to_vec())),
         };
-        let usual = match (listens.is_loopback(), serving.is_private) {
+        let usual = match (listens.is_loopback(), options.is_private) {
             (true, _) => Self::Local,
             (false, true) => Self::Private,
             (false, false) => Self::Any,
         };
         match names {
-            Some(names) if serving.is_private => vec![usual, names],
+            Some(names) if options.is_private => vec![usual, names],
             Some(names) => vec![names],
             None => vec![usual],
         }
@@ -72,12 +72,12 @@ pub(super) struct Admission {
 
 impl Admission {
     /// The checks for a listener at this address.
-    pub(super) fn new(serving: &Serving, listens: IpAddr) -> Self {
+    pub(super) fn new(options: &ServerOptions, listens: IpAddr) -> Self {
         Self {
-            hosts: Hosts::of(serving, listens),
-            trusted_proxies: serving.trusted_proxies.clone(),
-            has_pages: serving.has_pages,
-            is_private: serving.is_private,
+            hosts: Hosts::of(options, listens),
+            trusted_proxies: options.trusted_proxies.clone(),
+            has_pages: options.has_pages,
+            is_private: options.is_private,
         }
     }
 
@@ -214,9 +214,13 @@ mod tests {
     fn admission(allowed: &[&str], listens: &str, has_pages: bool) -> Admission {
         let allowed: Vec<HostName> = allowed.iter().map(|name| name.parse().unwrap()).collect();
         let trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
-        let serving =
-            Serving { allowed_hosts: allowed, trusted_proxies, has_pages, ..Serving::default() };
-        Admission::new(&serving, listens.parse().unwrap())
+        let options = ServerOptions {
+            allowed_hosts: allowed,
+            trusted_proxies,
+            has_pages,
+            ..ServerOptions::default()
+        };
+        Admission::new(&options, listens.parse().unwrap())
     }
 
     fn peer(address: &str) -> Peer {
@@ -292,14 +296,14 @@ mod tests {
 
     #[test]
     fn an_operations_port_accepts_addresses_and_names_of_private_networks() {
-        let serving = |allowed: &[&str]| Serving {
+        let options = |allowed: &[&str]| ServerOptions {
             allowed_hosts: allowed.iter().map(|name| name.parse().unwrap()).collect(),
             is_private: true,
-            ..Serving::default()
+            ..ServerOptions::default()
         };
-        let [loopback, all] = LISTENS.map(|it| Admission::new(&serving(&[]), it.parse().unwrap()));
-        let named = Admission::new(&serving(&["orders.example"]), "0.0.0.0".parse().unwrap());
-        let any = Admission::new(&serving(&["*"]), "0.0.0.0".parse().unwrap());
+        let [loopback, all] = LISTENS.map(|it| Admission::new(&options(&[]), it.parse().unwrap()));
+        let named = Admission::new(&options(&["orders.example"]), "0.0.0.0".parse().unwrap());
+        let any = Admission::new(&options(&["*"]), "0.0.0.0".parse().unwrap());
         for (host, on_loopback, on_all, by_name) in [
             ("localhost:9101", 200, 200, 200),
             ("127.0.0.1:9101", 200, 200, 200),
@@ -346,7 +350,7 @@ mod tests {
             assert_eq!(status(&local, with("/", host)), locally, "{host}");
             assert_eq!(status(&only, with("/", host)), configured, "{host}");
             assert_eq!(status(&any, with("/", host)), 200, "{host}");
-            // The host of an absolute target counts, whatever the header contains.
+            // The host of an absolute target takes precedence over the header.
             let target = format!("http://{host}/");
             assert_eq!(status(&local, with(&target, "localhost")), locally, "{target}");
             assert_eq!(status(&local, with(&target, "evil.example")), locally, "{target}");

@@ -136,11 +136,11 @@ impl<S: AsyncRead + Unpin> TrackedStream<S> {
     /// Resolves when the client has sent everything, too much, or for too long.
     fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let (taken, end) = self.rest.get_or_insert_with(|| (0, Box::pin(sleep(LINGER_TIMEOUT))));
-        let mut piece = [0; 4096];
+        let mut chunk = [0; 4096];
         while *taken < LINGER_LIMIT_BYTES {
-            let mut piece = ReadBuf::new(&mut piece);
-            match Pin::new(&mut self.stream).poll_read(context, &mut piece) {
-                Poll::Ready(Ok(())) if !piece.filled().is_empty() => *taken += piece.filled().len(),
+            let mut chunk = ReadBuf::new(&mut chunk);
+            match Pin::new(&mut self.stream).poll_read(context, &mut chunk) {
+                Poll::Ready(Ok(())) if !chunk.filled().is_empty() => *taken += chunk.filled().len(),
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending => return end.as_mut().poll(context),
             }

@@ -1,4 +1,4 @@
-//! How a service is served, and who is at the other end of a connection.
+//! The settings of a server, and the other end of a connection.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -18,7 +18,7 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// The settings of a server.
 #[derive(Debug)]
-pub struct Serving {
+pub struct ServerOptions {
     /// The TLS settings; `None` for plain HTTP.
     pub tls: Option<Tls>,
     /// The maximum number of connections. A further connection replaces the least useful one.
@@ -49,7 +49,7 @@ pub struct Serving {
     pub refuse: fn(Problem, &Parts, Peer) -> Response<Body>,
 }
 
-impl Default for Serving {
+impl Default for ServerOptions {
     fn default() -> Self {
         Self {
             tls: None,

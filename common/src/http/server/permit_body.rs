@@ -48,11 +48,11 @@ impl<T: Unpin> HttpBody for PermitBody<T> {
             }
         }
         let length = this.rest.len().min(CHUNK_BYTES);
-        let piece = Bytes::copy_from_slice(&this.rest.split_to(length));
+        let chunk = Bytes::copy_from_slice(&this.rest.split_to(length));
         if this.rest.is_empty() {
             this.rest = Bytes::new();
         }
-        Poll::Ready(Some(Ok(Frame::data(piece))))
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
     }
 
     fn is_end_stream(&self) -> bool {

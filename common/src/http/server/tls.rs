@@ -132,7 +132,7 @@ impl Tls {
                 *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = pair;
                 info!("the certificate of {} is in use from now on", self.files.cert.display());
             }
-            Err(fault) => warn!("the certificate was not replaced: {fault}"),
+            Err(error) => warn!("the certificate was not replaced: {error}"),
         }
     }
 }

@@ -51,7 +51,7 @@ impl<S> Paced<S> {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) => Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::TimedOut,
-                "the client does not take what it asked for",
+                "the client does not read its response",
             ))),
         }
     }

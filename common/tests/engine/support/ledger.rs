@@ -263,8 +263,8 @@ impl Decider for Ledger {
         // All missing entities are requested at once.
         let mut seen_all = Ok(());
         for id in deposit.more_counters() {
-            if let Err(halt) = world.get::<Counter>(&id) {
-                seen_all = Err(halt);
+            if let Err(error) = world.get::<Counter>(&id) {
+                seen_all = Err(error);
             }
         }
         seen_all?;

@@ -347,7 +347,7 @@ impl Redis {
             receipts.insert(id.to_owned(), receipt);
         }
         for (counter, sum) in &sums {
-            assert_eq!(self.total(counter).await, Some(*sum), "what {counter} counted");
+            assert_eq!(self.total(counter).await, Some(*sum), "the total of {counter}");
         }
         let mut announced: Vec<String> = Vec::new();
         for entry in self.entries(streams::INVENTORY_CHECK).await {

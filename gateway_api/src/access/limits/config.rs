@@ -14,7 +14,12 @@ pub struct LimitsConfig {
     pub(super) max_in_flight: u32,
     /// Memory limit in bytes of large responses that clients have not received yet; more are refused
     /// (503). Each subject and each address may use at most a quarter (429)
-    #[arg(long, env, default_value = "67108864", value_parser = clap::value_parser!(u64).range(8_388_608..=1_099_511_627_776))]
+    #[arg(
+        long,
+        env,
+        default_value = "67108864",
+        value_parser = clap::value_parser!(u64).range(8_388_608..=1_099_511_627_776)
+    )]
     pub(super) max_unsent_bytes: u64,
     /// Request rate of each address (IPv6: /64): 100/s, 100/s:500 with a burst of 500, or off; loopback is
     /// exempt

@@ -192,7 +192,8 @@ impl Limiter {
             Full::Client => Problem {
                 retry_after: Some(1),
                 ..Problem::too_many_requests(
-                    "you have not received the responses to your other requests; receive them, then try again",
+                    "you have not received the responses to your other requests; receive them, then \
+                     try again",
                 )
             },
             Full::All => Problem::unavailable(

@@ -4,9 +4,9 @@
 //! [`AuthenticatedSubject`](client::AuthenticatedSubject) after it. Requests for another
 //! host or by pages of other sites do not reach them: the server refuses these (`common::http::server`).
 //!
-//! Limits also count the cost of a request: handlers read through the [`MeteredReader`](reader::MeteredReader)
-//! of the request, alternating with the reads of other clients, and the bytes that they read count as further
-//! requests.
+//! Limits also count the cost of a request: handlers read through the
+//! [`MeteredReader`](reader::MeteredReader) of the request, alternating with the reads of other clients, and
+//! the bytes that they read count as further requests.
 
 mod body;
 mod budget;

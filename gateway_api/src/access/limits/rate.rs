@@ -175,7 +175,8 @@ impl<C: Clock + Clone> Buckets<C> {
     /// The bucket holds too few tokens: the number of seconds after which it holds enough.
     pub(crate) fn take(&self, client: impl Hash, cost: NonZeroU32) -> Result<(), u16> {
         self.sweep();
-        // Two clients with the same number would share a bucket, which is improbable with 64 bits and a secret key.
+        // Two clients with the same number would share a bucket, which is improbable with 64 bits and a
+        // secret key.
         let key = self.hasher.hash_one(client);
         let taken = self.limiter.check_key_n(&key, cost.min(self.burst));
         let refused = taken.expect("the cost is within the capacity");
@@ -334,7 +335,7 @@ mod tests {
         assert_eq!(buckets.take("a", cost(7)), Ok(()));
         assert_eq!(buckets.take("a", cost(4)), Err(1), "one is missing");
         assert_eq!(buckets.take("a", cost(3)), Ok(()));
-        assert_eq!(buckets.take("a", cost(99)), Err(5), "it takes what the bucket holds");
+        assert_eq!(buckets.take("a", cost(99)), Err(5), "it takes the content of the bucket");
         clock.advance(Duration::from_secs(5));
         assert_eq!(buckets.take("a", cost(99)), Ok(()));
         assert_eq!(buckets.take("a", ONE_TOKEN), Err(1));

@@ -12,7 +12,7 @@ use url::form_urlencoded::{self, byte_serialize};
 
 use super::session::Attempt;
 use crate::access::tokens::{
-    fetch::{Address, Fetcher},
+    fetch::{Fetcher, ProviderUrl},
     provider::Metadata,
 };
 
@@ -104,9 +104,9 @@ impl CodeExchange<'_> {
 ///
 /// 503: its discovery document does not name the endpoint.
 pub(super) fn endpoint<'a>(
-    address: Option<&'a Address>,
+    address: Option<&'a ProviderUrl>,
     name: &str,
-) -> Result<&'a Address, Problem> {
+) -> Result<&'a ProviderUrl, Problem> {
     address.ok_or_else(|| {
         warn!("sign-in is not possible: the provider's discovery document has no {name}");
         Problem::unavailable("the provider does not support sign-in at the moment")

@@ -51,7 +51,8 @@ impl Jar {
     }
 
     /// All candidates for the sealed session: other servers on this host may have set cookies with the same
-    /// names, and a request does not name the origin of a cookie. The size limit of a head bounds their number.
+    /// names, and a request does not name the origin of a cookie. The size limit of a head bounds their
+    /// number.
     pub(super) fn sessions(self, headers: &HeaderMap) -> impl Iterator<Item = String> {
         let [first, second] = SESSION_COOKIES.map(|name| self.find(headers, name));
         let (long, short): (Vec<_>, Vec<_>) =

@@ -19,20 +19,20 @@ const REMEMBERED_SESSIONS: usize = 10_000;
 #[derive(Debug)]
 pub(super) struct Ended {
     most: usize,
-    known: Mutex<Known>,
+    known: Mutex<EndedSessions>,
     changes: watch::Sender<()>,
 }
 
 #[derive(Default, Debug)]
-struct Known {
+struct EndedSessions {
     /// The number of the next session that ends.
     next: u64,
     /// The sessions by the hashes of their tokens.
-    sessions: HashMap<Name, Session>,
+    sessions: HashMap<Name, EndedSession>,
 }
 
 #[derive(Debug)]
-struct Session {
+struct EndedSession {
     subject: Name,
     /// The number of the session in the order of their ends.
     number: u64,
@@ -63,7 +63,9 @@ impl Ended {
         }
         let number = known.next;
         known.next += 1;
-        known.sessions.insert(name(token), Session { subject: name(subject), number, expires });
+        known
+            .sessions
+            .insert(name(token), EndedSession { subject: name(subject), number, expires });
         drop(known);
         self.changes.send_replace(());
     }
@@ -80,12 +82,12 @@ impl Ended {
         while !self.has(token) && changes.changed().await.is_ok() {}
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, EndedSessions> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Known {
+impl EndedSessions {
     /// Forgets the oldest session of the subject that has most; among equals, the oldest of all.
     fn forget_one(&mut self) {
         let mut subjects: HashMap<Name, (usize, Reverse<u64>, Name)> = HashMap::new();

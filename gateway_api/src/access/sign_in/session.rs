@@ -16,7 +16,7 @@ use super::{
     redeem::Redeeming,
     seal::{Purpose, Sealer},
 };
-use crate::access::tokens::{fetch::Address, provider::Provider};
+use crate::access::tokens::{fetch::ProviderUrl, provider::Provider};
 
 /// The maximum duration of an attempt to sign in, in seconds.
 const ATTEMPT_SECONDS: u64 = 600;
@@ -144,7 +144,7 @@ impl Sessions {
     pub(crate) fn leads_to(&self, provider: &Provider) -> Option<String> {
         self.sign_in()?;
         let metadata = provider.metadata().ok()?;
-        metadata.end_session_endpoint.as_ref().map(Address::origin)
+        metadata.end_session_endpoint.as_ref().map(ProviderUrl::origin)
     }
 
     /// The path of the sign-in page that leads to this path; `None` if sign-in is not configured.

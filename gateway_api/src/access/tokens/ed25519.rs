@@ -1,5 +1,5 @@
-//! Checks public keys of Ed25519 (RFC 8032, section 5.1.3). aws-lc-rs checks only the length of a key before it verifies a
-//! signature, and then does not distinguish a bad key from a bad signature.
+//! Checks public keys of Ed25519 (RFC 8032, section 5.1.3). aws-lc-rs checks only the length of a key before
+//! it verifies a signature, and then does not distinguish a bad key from a bad signature.
 
 use curve25519_dalek::edwards::CompressedEdwardsY;
 

@@ -17,9 +17,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An address of the provider: `https`, or plain `http` on this machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Address(Url);
+pub struct ProviderUrl(Url);
 
-impl Address {
+impl ProviderUrl {
     /// Whether the address is on this machine.
     pub fn is_loopback(&self) -> bool {
         is_loopback(&self.0)
@@ -67,7 +67,7 @@ pub(in crate::access) fn has_extras(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some() || url.fragment().is_some()
 }
 
-impl FromStr for Address {
+impl FromStr for ProviderUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -82,7 +82,7 @@ impl FromStr for Address {
     }
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for ProviderUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
@@ -126,7 +126,7 @@ impl Fetcher {
     /// # Errors
     ///
     /// There are no certificate authorities.
-    pub fn new(provider: &Address, authorities: Option<&Path>) -> io::Result<Self> {
+    pub fn new(provider: &ProviderUrl, authorities: Option<&Path>) -> io::Result<Self> {
         let roots = match authorities {
             Some(path) => pem::authorities(path).map_err(io::Error::other)?,
             None if provider.0.scheme() == "http" => RootCertStore::empty(),
@@ -152,7 +152,7 @@ impl Fetcher {
     /// # Errors
     ///
     /// There is no answer with 200 within the limits.
-    pub async fn get(&self, address: &Address) -> Result<Vec<u8>, FetchError> {
+    pub async fn get(&self, address: &ProviderUrl) -> Result<Vec<u8>, FetchError> {
         match self.send(Request::new(Method::GET, address.0.clone())).await? {
             (StatusCode::OK, body) => Ok(body),
             (status, _) => Err(FetchError::Status(status)),
@@ -166,7 +166,7 @@ impl Fetcher {
     /// There is no answer within the limits.
     pub async fn post_form(
         &self,
-        address: &Address,
+        address: &ProviderUrl,
         form: String,
         authorization: Option<HeaderValue>,
     ) -> Result<(StatusCode, Vec<u8>), FetchError> {
@@ -221,7 +221,7 @@ mod tests {
             "http://127.8.8.8/",
             "http://[::1]:1/",
         ] {
-            assert!(good.parse::<Address>().is_ok(), "{good}");
+            assert!(good.parse::<ProviderUrl>().is_ok(), "{good}");
         }
         for bad in [
             "http://id.example",
@@ -237,14 +237,14 @@ mod tests {
             "/keys",
             "",
         ] {
-            assert!(bad.parse::<Address>().is_err(), "{bad}");
+            assert!(bad.parse::<ProviderUrl>().is_err(), "{bad}");
         }
     }
 
     #[test]
     fn a_remote_provider_cannot_name_a_plain_http_loopback_url() {
-        let there: Address = "https://id.example".parse().unwrap();
-        let here: Address = "http://127.0.0.1:1".parse().unwrap();
+        let there: ProviderUrl = "https://id.example".parse().unwrap();
+        let here: ProviderUrl = "http://127.0.0.1:1".parse().unwrap();
         assert!(there.naming("https://keys.example/jwks").is_ok());
         assert!(there.naming("http://127.0.0.1:6379/").is_err());
         assert!(here.naming("http://localhost:1/jwks").is_ok());

@@ -187,10 +187,10 @@ impl KeySet {
 
     /// The key with this name for this algorithm; if a token names no key, the only one of the set.
     pub(super) fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<&Key> {
-        let mut serving = self.keys.iter().filter(|key| key.algorithms.contains(&algorithm));
+        let mut matching = self.keys.iter().filter(|key| key.algorithms.contains(&algorithm));
         match kid {
-            Some(kid) => serving.find(|key| key.kid.as_deref() == Some(kid)),
-            None => serving.next().filter(|_| serving.next().is_none()),
+            Some(kid) => matching.find(|key| key.kid.as_deref() == Some(kid)),
+            None => matching.next().filter(|_| matching.next().is_none()),
         }
     }
 }
@@ -307,7 +307,10 @@ mod tests {
 
     #[test]
     fn an_ed25519_key_that_is_no_point_is_passed_over_as_unsuitable_and_counted() {
-        let ed = |kid: &str, x: [u8; 32]| json!({ "kty": "OKP", "crv": "Ed25519", "kid": kid, "x": URL_SAFE_NO_PAD.encode(x) });
+        let ed = |kid: &str, x: [u8; 32]| {
+            let x = URL_SAFE_NO_PAD.encode(x);
+            json!({ "kty": "OKP", "crv": "Ed25519", "kid": kid, "x": x })
+        };
         let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
         let good: [u8; 32] = pair.public_key().as_ref().try_into().unwrap();
         let (mut beside, small) = ([0; 32], [0; 32]);
@@ -327,7 +330,10 @@ mod tests {
 
     #[test]
     fn of_several_keys_that_could_have_signed_a_nameless_token_none_is_taken() {
-        let key = |kid: &str, first| json!({ "kty": "OKP", "crv": "Ed25519", "kid": kid, "x": text(32, first) });
+        let key = |kid: &str, first| {
+            let x = text(32, first);
+            json!({ "kty": "OKP", "crv": "Ed25519", "kid": kid, "x": x })
+        };
         let set = json!({ "keys": [key("a", 1), "no key", key("b", 2)] }).to_string();
         let set = KeySet::parse(set.as_bytes()).unwrap();
         assert!(set.find(None, Algorithm::EdDSA).is_none());

@@ -16,7 +16,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    fetch::{Address, Fetcher},
+    fetch::{Fetcher, ProviderUrl},
     jwks::KeySet,
 };
 
@@ -40,13 +40,13 @@ pub struct Metadata {
     /// The issuer's name in tokens.
     pub issuer: String,
     /// The address of the keys.
-    pub jwks_uri: Address,
+    pub jwks_uri: ProviderUrl,
     /// The address where browsers sign in.
-    pub authorization_endpoint: Option<Address>,
+    pub authorization_endpoint: Option<ProviderUrl>,
     /// The address where codes are exchanged for tokens.
-    pub token_endpoint: Option<Address>,
+    pub token_endpoint: Option<ProviderUrl>,
     /// The address where browsers sign out.
-    pub end_session_endpoint: Option<Address>,
+    pub end_session_endpoint: Option<ProviderUrl>,
 }
 
 /// The provider, with its cached metadata and keys.
@@ -57,13 +57,13 @@ pub struct Provider {
     /// Held by the task that fetches; others wait for its result.
     refresh_lock: Mutex<()>,
     waiting: Semaphore,
-    part: Arc<Component>,
+    component: Arc<Component>,
 }
 
 #[derive(Debug)]
 enum Source {
     File(PathBuf),
-    Discovery { issuer: String, at: Address, fetcher: Box<Fetcher> },
+    Discovery { issuer: String, at: ProviderUrl, fetcher: Box<Fetcher> },
 }
 
 #[derive(Debug, Default)]
@@ -86,25 +86,25 @@ impl Provider {
     pub fn discovered(
         issuer: &str,
         fetcher: Fetcher,
-        part: Arc<Component>,
+        component: Arc<Component>,
     ) -> Result<Self, String> {
         let at = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
         let (issuer, at) = (issuer.to_owned(), at.parse()?);
-        Ok(Self::of(Source::Discovery { issuer, at, fetcher: Box::new(fetcher) }, part))
+        Ok(Self::of(Source::Discovery { issuer, at, fetcher: Box::new(fetcher) }, component))
     }
 
     /// Keys from a file.
-    pub fn from_file(path: PathBuf, part: Arc<Component>) -> Self {
-        Self::of(Source::File(path), part)
+    pub fn from_file(path: PathBuf, component: Arc<Component>) -> Self {
+        Self::of(Source::File(path), component)
     }
 
-    fn of(source: Source, part: Arc<Component>) -> Self {
+    fn of(source: Source, component: Arc<Component>) -> Self {
         Self {
             source,
             known: RwLock::default(),
             refresh_lock: Mutex::default(),
             waiting: Semaphore::new(WAITING_LIMIT),
-            part,
+            component,
         }
     }
 
@@ -177,13 +177,13 @@ impl Provider {
     async fn try_fetch(&self, all: bool) -> bool {
         match self.fetch(all).await {
             Ok(()) => {
-                self.part.answered();
+                self.component.answered();
                 true
             }
             Err(reason) => {
                 warn!("the token keys cannot be fetched: {reason}");
                 if self.keys().is_err() {
-                    self.part.stopped();
+                    self.component.stopped();
                 }
                 false
             }
@@ -267,7 +267,7 @@ fn away() -> Problem {
     }
 }
 
-async fn discover(issuer: &str, at: &Address, fetcher: &Fetcher) -> Result<Metadata, String> {
+async fn discover(issuer: &str, at: &ProviderUrl, fetcher: &Fetcher) -> Result<Metadata, String> {
     #[derive(Deserialize)]
     struct Document {
         issuer: String,

@@ -1,5 +1,5 @@
-//! Validates access tokens: signed JWTs (RFC 7519, RFC 9068). jsonwebtoken verifies the signature, the issuer,
-//! the audience, `exp` and `nbf`; the checks that it does not make are here.
+//! Validates access tokens: signed JWTs (RFC 7519, RFC 9068). jsonwebtoken verifies the signature, the
+//! issuer, the audience, `exp` and `nbf`; the checks that it does not make are here.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use common::contract::ids::CustomerId;

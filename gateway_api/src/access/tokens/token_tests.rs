@@ -65,7 +65,7 @@ fn without(mut object: Value, name: &str) -> Value {
     object
 }
 
-/// Signed by the provider's key, whatever it says.
+/// A token with this content, signed with the provider's key.
 fn sign(header: impl ToString, payload: impl ToString) -> String {
     let signed = format!("{}.{}", encode(header.to_string()), encode(payload.to_string()));
     let signature = ed25519(1).sign(signed.as_bytes());

@@ -34,7 +34,7 @@ export function report() {
     (!wantedStatus || order.status === wantedStatus) &&
     (!wantedCustomer || order.customer_id === wantedCustomer);
 
-  function pieces(order) {
+  function productList(order) {
     const counts = new Map();
     for (const id of [...order.product_ids].sort()) counts.set(id, (counts.get(id) ?? 0) + 1);
     const named = [...counts].slice(0, NAME_LIMIT).map(([id, count]) => `${count}\u00a0×\u00a0${products.name(id)}`);
@@ -68,7 +68,7 @@ export function report() {
     const customer = row.querySelector(".o-customer a");
     customer.href = `/report?customer_id=${encodeURIComponent(order.customer_id)}`;
     setText(customer, short(accounts.name(order.customer_id), 60));
-    setText(row.querySelector(".o-products"), pieces(order));
+    setText(row.querySelector(".o-products"), productList(order));
     const time = row.querySelector("time");
     time.dateTime = new Date(at).toISOString();
     time.title = local(at);

@@ -56,7 +56,10 @@ fn content(flow: &Flow) -> Markup {
         section.card aria-labelledby="streams-heading" {
             header.card-head {
                 h2 #streams-heading { "Streams and their readers" }
-                p.hint { "The backlog consists of entries that are not delivered yet and of pending entries, which are delivered and not acknowledged. A number with ~ is an estimate." }
+                p.hint {
+                    "The backlog consists of entries that are not delivered yet and of pending entries, "
+                    "which are delivered and not acknowledged. A number with ~ is an estimate."
+                }
             }
             div.scroll role="region" aria-label="Table of the streams" tabindex="0" {
                 (table(&readings))

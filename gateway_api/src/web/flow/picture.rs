@@ -149,7 +149,7 @@ fn service(flow: &Flow, party: Party, (x, y): (i32, i32), arrows: &[Arrow]) -> M
             text.service-name x=(middle) y=(y + 34) text-anchor="middle" { (name) }
             text.service-state x=(middle) y=(y + 56) text-anchor="middle" {
                 @if party == Party::Gateway {
-                    "clients’ door"
+                    "public API"
                 } @else {
                     tspan.waiting { (Grouped(waiting)) } " waiting"
                 }

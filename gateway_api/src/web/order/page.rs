@@ -86,7 +86,9 @@ fn ordered(facts: &OrderFacts) -> Markup {
                         }
                         Payer::Unknown => "There is no such customer.",
                         Payer::Hidden => (order.customer_id),
-                        Payer::Unread => { (order.customer_id) " · the account cannot be read at the moment" }
+                        Payer::Unread => {
+                            (order.customer_id) " · the account cannot be read at the moment"
+                        }
                     }
                 }
             }

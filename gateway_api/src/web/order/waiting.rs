@@ -19,9 +19,9 @@ pub(super) fn next(facts: &OrderFacts, visitor: &Visitor) -> Markup {
         (words_for(facts, visitor))
         div.buttons.needs-script {
             @if order.status == OrderStatus::OutOfStock && visitor.offers("restock") {
-                @for Lack { product, to_bring, .. } in lacking(facts) {
-                    button.primary type="button" data-restock=(product) data-amount=(to_bring) {
-                        "Restock " (Grouped(to_bring)) " × " (facts.name_of(product))
+                @for Shortage { product, to_restock, .. } in shortages(facts) {
+                    button.primary type="button" data-restock=(product) data-amount=(to_restock) {
+                        "Restock " (Grouped(to_restock)) " × " (facts.name_of(product))
                     }
                 }
             }
@@ -62,31 +62,31 @@ const fn action_label(action: OrderAction) -> &'static str {
 }
 
 /// A product of which too few are available.
-struct Lack<'a> {
+struct Shortage<'a> {
     product: &'a ProductId,
     /// The quantity that is missing for this order alone.
-    pieces: u64,
+    missing: u64,
     /// The quantity that must be restocked before this order can be filled.
-    to_bring: u64,
+    to_restock: u64,
     ahead: Option<Ahead>,
 }
 
-fn lacking(facts: &OrderFacts) -> Vec<Lack<'_>> {
-    let mut lacks = Vec::new();
+fn shortages(facts: &OrderFacts) -> Vec<Shortage<'_>> {
+    let mut shortages = Vec::new();
     for (id, wanted) in quantities(&facts.order) {
-        let Some(on_hand) = facts.product(id).map(|product| product.amount) else { continue };
+        let Some(available) = facts.product(id).map(|product| product.amount) else { continue };
         let ahead = facts.ahead.iter().find(|(product, _)| product == id).map(|(_, ahead)| *ahead);
         let before = match ahead {
             Some(Ahead::Few { quantity, .. }) => quantity,
             _ => 0,
         };
-        let to_bring = wanted.saturating_add(before).saturating_sub(on_hand);
-        if to_bring > 0 {
-            let pieces = wanted.saturating_sub(on_hand);
-            lacks.push(Lack { product: id, pieces, to_bring, ahead });
+        let to_restock = wanted.saturating_add(before).saturating_sub(available);
+        if to_restock > 0 {
+            let missing = wanted.saturating_sub(available);
+            shortages.push(Shortage { product: id, missing, to_restock, ahead });
         }
     }
-    lacks
+    shortages
 }
 
 /// The amount that the customer's balance lacks for an unpaid order.
@@ -156,18 +156,19 @@ fn out_of_stock(facts: &OrderFacts) -> Markup {
             "stock is available."
         }
         ul.waits {
-            @for lack in lacking(facts) {
+            @for shortage in shortages(facts) {
                 li {
-                    @if lack.pieces > 0 {
-                        b { (Grouped(lack.pieces)) " more of " (facts.name_of(lack.product)) }
+                    @if shortage.missing > 0 {
+                        b { (Grouped(shortage.missing)) " more of " (facts.name_of(shortage.product)) }
                     } @else {
-                        b { "First place for " (facts.name_of(lack.product)) }
+                        b { "First position in the queue for " (facts.name_of(shortage.product)) }
                     }
-                    " (" (lack.product) ")"
-                    @match lack.ahead {
+                    " (" (shortage.product) ")"
+                    @match shortage.ahead {
                         Some(Ahead::Few { orders: 0, .. }) => "; it is first in the queue",
                         Some(Ahead::Few { orders, quantity }) => {
-                            "; " (format::counted(orders, "order")) " for " (format::counted(quantity, "piece"))
+                            "; " (format::counted(orders, "order"))
+                            " for " (format::counted(quantity, "unit"))
                             @if orders == 1 { " waits" } @else { " wait" } " before it"
                         }
                         Some(Ahead::Many) => "; many orders wait before it",

@@ -82,7 +82,8 @@ fn chips(report: &ReportFacts, visitor: &Visitor, total: u64) -> Markup {
                 // Customers see no numbers, because these count all customers; the script needs the rest.
                 @for status in OrderStatus::ALL {
                     @let count = report.counts.iter().find(|(it, _)| *it == status).map_or(0, |it| it.1);
-                    @let actions = visitor.actions(status).map(OrderAction::name).collect::<Vec<_>>().join(" ");
+                    @let actions = visitor.actions(status).map(OrderAction::name);
+                    @let actions = actions.collect::<Vec<_>>().join(" ");
                     li { (chip(Some(status), status.name(), format::label(status), &actions, count)) }
                 }
             }

@@ -28,7 +28,9 @@ pub(super) fn products(report: &ReportFacts, visitor: &Visitor) -> Markup {
                             th.needs-script scope="col" { "Order and restock" }
                         }
                     }
-                    tbody #products { @for product in report.products.iter().flatten() { (product_row(Some(product))) } }
+                    tbody #products {
+                        @for product in report.products.iter().flatten() { (product_row(Some(product))) }
+                    }
                 }
                 @match &report.products {
                     None => p.empty #no-products { "The products cannot be read at the moment." },
@@ -101,7 +103,9 @@ pub(super) fn customers(report: &ReportFacts, visitor: &Visitor) -> Markup {
                         th.needs-script scope="col" { span.visually-hidden { "Top up" } }
                     }
                 }
-                tbody #accounts { @for account in report.accounts.iter().flatten() { (account_row(Some(account))) } }
+                tbody #accounts {
+                    @for account in report.accounts.iter().flatten() { (account_row(Some(account))) }
+                }
             }
             @match &report.accounts {
                 None => p.empty #no-accounts { "The accounts cannot be read at the moment." },

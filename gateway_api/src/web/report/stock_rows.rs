@@ -22,7 +22,10 @@ pub(crate) fn product_row(product: Option<&Product>) -> Markup {
             th.p-product scope="row" {
                 span.name { (format::short(text(|it| &it.name), NAME_LIMIT)) }
                 " "
-                span.sub { span.p-id { (text(|it| it.id.as_str())) } " · " span.p-price { (Grouped(number(|it| it.price))) } }
+                span.sub {
+                    span.p-id { (text(|it| it.id.as_str())) } " · "
+                    span.p-price { (Grouped(number(|it| it.price))) }
+                }
             }
             td.p-stock {
                 (bar([number(|it| it.amount), held, number(|it| it.sold)]))

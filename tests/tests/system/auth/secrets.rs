@@ -119,10 +119,10 @@ async fn secrets_and_tokens_are_in_no_log_no_metric_and_no_help() {
         hidden.push(token);
         hidden.extend(token.split('.').skip(1));
     }
-    let assert_hidden = |place: &str, text: &str| {
-        assert!(!text.is_empty(), "{place} says nothing");
+    let assert_hidden = |source: &str, text: &str| {
+        assert!(!text.is_empty(), "{source} says nothing");
         for secret in &hidden {
-            assert!(!text.contains(secret), "{place} shows {secret}:\n{text}");
+            assert!(!text.contains(secret), "{source} shows {secret}:\n{text}");
         }
     };
     let directory = binaries::build(Profile::Debug).expect("binaries");

@@ -34,8 +34,8 @@ fn set(answer: &Answer) -> Vec<(String, String)> {
 
 /// The state in the redirect to the provider.
 fn state(answer: &Answer) -> String {
-    let place = answer.header("location");
-    let rest = place.split("&state=").nth(1).unwrap_or_else(|| panic!("no state: {place}"));
+    let location = answer.header("location");
+    let rest = location.split("&state=").nth(1).unwrap_or_else(|| panic!("no state: {location}"));
     rest.split('&').next().expect("a value").to_owned()
 }
 

@@ -122,7 +122,7 @@ async fn open_streams_of_a_subject_are_limited() {
     assert_eq!(refused.header("retry-after"), "5");
     stream(&site, &second).await;
     drop(open);
-    eventually("a free place", SOON, async || {
+    eventually("a free permit", SOON, async || {
         let url = format!("{}/events", site.system.url());
         let headers = [("Authorization", &*bearer(&first))];
         let answer = Browser::default().ask(&url, &headers).await?;

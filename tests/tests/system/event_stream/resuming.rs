@@ -23,10 +23,10 @@ async fn a_client_that_reconnects_gets_each_missed_event_once_at_any_gateway() {
     let gateways = system.stack.gateway_urls();
     let mut redis = system.redis().await;
     let browser = Browser::default();
-    let url = |turn: usize| format!("{}/events", gateways[turn % 2]);
+    let url = |round: usize| format!("{}/events", gateways[round % 2]);
     let mut last = browser.open(&url(0), None).await.expect("a stream").last;
     let (mut published, mut received) = (0, [0, 0]);
-    for turn in 0..40 {
+    for round in 0..40 {
         // Changes are published with and without a connection; some are unsent at the next disconnection.
         let mut more = async |count: usize| {
             for _ in 0..count {
@@ -34,24 +34,24 @@ async fn a_client_that_reconnects_gets_each_missed_event_once_at_any_gateway() {
                 published += 1;
             }
         };
-        more(turn % 7).await;
-        if turn % 20 == 10 {
+        more(round % 7).await;
+        if round % 20 == 10 {
             system.restart(Service::Gateway, 1).await;
         }
-        let mut events = browser.open(&url(turn), Some(&last)).await.expect("a stream");
-        more(turn % 11).await;
+        let mut events = browser.open(&url(round), Some(&last)).await.expect("a stream");
+        more(round % 11).await;
         let waiting = 2 * published - received[0] - received[1];
-        let take = if turn == 39 { waiting } else { waiting.min(1 + turn % 13) };
+        let take = if round == 39 { waiting } else { waiting.min(1 + round % 13) };
         for _ in 0..take {
             let event = events.soon().await;
-            let place = match event.kind.as_str() {
+            let kind = match event.kind.as_str() {
                 "product" => 0,
                 "account" => 1,
-                _ => panic!("turn {turn} after {last}: {event:?}"),
+                _ => panic!("round {round} after {last}: {event:?}"),
             };
             let number: usize = event.data["id"].as_str().unwrap().parse().unwrap();
-            assert_eq!(number, received[place], "turn {turn} after {last}: {event:?}");
-            received[place] += 1;
+            assert_eq!(number, received[kind], "round {round} after {last}: {event:?}");
+            received[kind] += 1;
             last = event.id;
         }
     }
@@ -169,13 +169,13 @@ async fn changes_come_from_every_redis_and_resume_after_an_outage() {
     let mut system = System::start_with(options).await;
     system.init_data().await;
     let mut events = Events::of(&system, "/events").await;
-    for turn in 0..2 {
+    for round in 0..2 {
         let order = system.order(&["204"], "103").await;
         assert_eq!(order.status, OrderStatus::ToBeShipped);
         let mut missing = vec!["order", "product", "account", "message"];
         while !missing.is_empty() {
             let event = events.soon().await;
-            assert_ne!(event.kind, "reset", "turn {turn}");
+            assert_ne!(event.kind, "reset", "round {round}");
             missing.retain(|kind| *kind != event.kind);
         }
         for topic in topics::ALL {

@@ -170,7 +170,7 @@ fn an_unusable_certificate_exits_64_and_names_its_variable() {
         ("a bad write rate", vec![("WRITE_RATE_PER_SUBJECT", "1")], "WRITE_RATE_PER_SUBJECT: "),
         ("a bad percentage", vec![("MAX_MEMORY_PERCENT", "100")], "MAX_MEMORY_PERCENT: "),
         ("a bad network", vec![("TRUSTED_PROXIES", "10.0.0.0/33")], "TRUSTED_PROXIES: "),
-        ("no places", vec![("MAX_IN_FLIGHT", "0")], "MAX_IN_FLIGHT: "),
+        ("no permits", vec![("MAX_IN_FLIGHT", "0")], "MAX_IN_FLIGHT: "),
         ("little memory", vec![("MAX_UNSENT_BYTES", "8388607")], "MAX_UNSENT_BYTES: "),
     ];
     for (name, env, complaint) in rows {

@@ -15,8 +15,8 @@ use super::support::shop;
 async fn incoming_stock_fills_backorders_in_arrival_order() {
     let system = shop().await;
     let mut waiting = Vec::new();
-    for pieces in [2, 5, 1, 2] {
-        let order = system.order(&vec!["p"; pieces], "rich").await;
+    for quantity in [2, 5, 1, 2] {
+        let order = system.order(&vec!["p"; quantity], "rich").await;
         assert_eq!(order.status, OrderStatus::OutOfStock);
         assert!(order.reason.as_ref().unwrap().contains("p:"), "{order:?}");
         waiting.push(order);

@@ -48,8 +48,8 @@ impl Browser {
     }
 
     /// The address to which the provider redirects after a sign-in: the callback with its code.
-    pub(super) async fn through_provider(&mut self, place: &str, user: &str) -> String {
-        let base = place.split("/api/").next().expect("an address").to_owned();
+    pub(super) async fn through_provider(&mut self, location: &str, user: &str) -> String {
+        let base = location.split("/api/").next().expect("an address").to_owned();
         let json = [("Content-Type", "application/json")];
         let body = json!({ "username": user, "password": PASSWORD }).to_string();
         let answer = self.send(Method::POST, &format!("{base}/api/auth"), &json, body).await;
@@ -59,7 +59,8 @@ impl Browser {
         let body = json!({ "scope": scope }).to_string();
         let grant = format!("{base}/api/auth/grant/orders-web/");
         self.send(Method::PUT, &grant, &json, body).await.with_status(StatusCode::OK);
-        let answer = self.get(&format!("{place}&g_continue")).await.with_status(StatusCode::FOUND);
+        let answer =
+            self.get(&format!("{location}&g_continue")).await.with_status(StatusCode::FOUND);
         answer.header("location").to_owned()
     }
 }

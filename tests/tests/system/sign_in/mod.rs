@@ -112,10 +112,10 @@ async fn signed_in_customers_see_their_own_data_and_operators_see_all() {
     let session = anthony.cookies[&site.url]["orders_session"].clone();
     // All tokens, including those in cookies, begin with `{"` in base64.
     let secrets = [CLIENT_SECRET, SESSION_SECRET, BETWEEN_SECRET, &token, &session, "eyJ"];
-    for (place, text) in logs_and_metrics(&site).await {
-        assert!(!text.is_empty(), "{place}");
+    for (source, text) in logs_and_metrics(&site).await {
+        assert!(!text.is_empty(), "{source}");
         for (number, secret) in secrets.iter().enumerate() {
-            assert!(!text.contains(secret), "secret {number} is in {place}");
+            assert!(!text.contains(secret), "secret {number} is in {source}");
         }
     }
 }
@@ -209,9 +209,9 @@ async fn sessions_are_safe_from_other_sites_other_codes_and_forged_cookies() {
 
     // The same answer of the provider again, and in another browser.
     let answer = browser.get(&site.at("/sign-in?then=//evil.example")).await;
-    let place = answer.header("location").to_owned();
+    let location = answer.header("location").to_owned();
     let kept = browser.cookies.clone();
-    let callback = browser.through_provider(&place, "anthony").await;
+    let callback = browser.through_provider(&location, "anthony").await;
     let mut other = Browser::default();
     other.get(&site.at("/sign-in")).await;
     assert_eq!(other.get(&callback).await.status, StatusCode::BAD_REQUEST);

@@ -67,8 +67,10 @@ impl Snapshot {
             unsent.remove(&message.id);
             match self.messages.get(&message.id) {
                 Some(stored) if stored == message => {}
-                Some(_) => findings
-                    .push(format!("message {}: what was sent is not what is stored", message.id)),
+                Some(_) => findings.push(format!(
+                    "message {}: the sent message differs from the stored one",
+                    message.id
+                )),
                 None => findings.push(format!("message {}: sent, but not stored", message.id)),
             }
         }

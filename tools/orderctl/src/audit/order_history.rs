@@ -211,8 +211,9 @@ impl OrderHistory<'_> {
         for product in &order.product_ids {
             *ordered.entry(product).or_default() += 1;
         }
-        let reserved = reservation.quantities.iter().map(|(product, pieces)| (product, *pieces));
-        if !ordered.iter().map(|(product, pieces)| (*product, *pieces)).eq(reserved) {
+        let reserved =
+            reservation.quantities.iter().map(|(product, quantity)| (product, *quantity));
+        if !ordered.iter().map(|(product, quantity)| (*product, *quantity)).eq(reserved) {
             findings.push(format!(
                 "it is about {ordered:?}, but its reservation about {:?}",
                 reservation.quantities

@@ -57,7 +57,7 @@ fn each_disagreement_is_found_with_its_entity_and_both_numbers() {
             "product p: received 5, but 4 available and 2 reserved make 6",
         ),
         (
-            |b| b.reservation(id(1)).quantities.values_mut().for_each(|pieces| *pieces = 1),
+            |b| b.reservation(id(1)).quantities.values_mut().for_each(|quantity| *quantity = 1),
             "product p: 2 reserved, but orders hold 1",
         ),
         (|b| b.products.clear(), "product p: does not exist, but orders hold 2"),
@@ -124,7 +124,7 @@ fn messages_that_are_missing_doubled_or_different_are_found() {
         (|b| b.messages.clear(), "0 messages on-its-way are stored instead of 1"),
         (|b| b.messages.clear(), "message 00000000-0000-0000-0000-000000000064: sent, but not"),
         (|b| b.sent.clear(), "message 00000000-0000-0000-0000-000000000064: stored, but not sent"),
-        (|b| b.sent[0].body = "x".to_owned(), "what was sent is not what is stored"),
+        (|b| b.sent[0].body = "x".to_owned(), "the sent message differs from the stored one"),
         (
             |b| b.add_messages(id(1), &["cancelled"]),
             "1 messages cancelled on events:{message}_sent instead of 0",
