@@ -82,7 +82,7 @@ async fn each_step_is_a_message_on_stdout_and_on_the_stream() {
     assert_eq!(sent.len(), 8, "each of them once");
     for message in &sent {
         let members: Vec<&String> = message.as_object().unwrap().keys().collect();
-        assert_eq!(members, ["body", "customer", "id", "kind", "order", "subject"]);
+        assert_eq!(members, ["id", "customer", "order", "kind", "subject", "body"]);
         assert_eq!(message["customer"], "101");
         let text = |member: &str| message[member].as_str().unwrap().to_owned();
         assert!(text("body").starts_with("Dear Anthony, "), "{message}");

@@ -206,7 +206,7 @@ async fn dead_letters_are_sent_and_counted() {
     assert_eq!(dead.data["group"], "inventory_service");
     assert!(dead.data["reason"].is_string() && dead.data["at"].is_u64(), "{dead:?}");
     let members: Vec<&String> = dead.data.as_object().unwrap().keys().collect();
-    assert_eq!(members, ["at", "entry", "group", "reason", "stream", "topic"]);
+    assert_eq!(members, ["topic", "stream", "entry", "group", "reason", "at"]);
     eventually("it is counted", SOON, async || {
         let flow = system.get("/flow").await.json();
         let count = &flow["dead"][1];
