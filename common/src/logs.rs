@@ -41,9 +41,10 @@ pub enum LogFormat {
 
 /// How long a line waits to be written together with others.
 const COLLECT_TIME: Duration = Duration::from_millis(5);
-/// The maximum number of lines that wait for the writing thread; further lines are dropped.
+/// The maximum number of lines, of any length, that wait for the writing thread; further lines are
+/// dropped.
 const QUEUE_LIMIT: usize = 16 * 1024;
-/// The number of bytes that are written at once; lines beyond it are written on their own.
+/// The number of bytes from which collected lines are written before the end of their burst.
 const WRITE_SIZE: usize = 64 * 1024;
 /// How long the end of the process waits for the last lines to be written.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -197,7 +198,7 @@ fn start(
     dropped: impl Atomic<u64> + Send + 'static,
     report: impl Fn(u64) + Send + 'static,
 ) -> (NonBlocking, WorkerGuard) {
-    let writer = Collected { stdout, lines: Vec::new(), dropped, reported: 0, report };
+    let writer = Collected::new(stdout, dropped, report);
     NonBlockingBuilder::default()
         .buffered_lines_limit(QUEUE_LIMIT)
         .thread_name("log")
@@ -212,32 +213,51 @@ struct Collected<W, D, R> {
     /// The number of dropped lines at the last report.
     reported: u64,
     report: R,
+    /// Whether lines have arrived since the queue was empty.
+    in_burst: bool,
+    /// Whether the last write succeeded.
+    works: bool,
 }
 
-impl<W: io::Write, D: Atomic<u64>, R: Fn(u64)> io::Write for Collected<W, D, R> {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.lines.is_empty() {
-            // Lines of the same burst reach the queue meanwhile.
-            thread::sleep(COLLECT_TIME);
-        }
-        extend_escaped(&mut self.lines, line);
-        if self.lines.len() >= WRITE_SIZE {
-            self.flush()?;
-        }
-        Ok(line.len())
+impl<W: io::Write, D: Atomic<u64>, R> Collected<W, D, R> {
+    fn new(stdout: W, dropped: D, report: R) -> Self {
+        let (lines, reported, in_burst, works) = (Vec::new(), 0, false, true);
+        Self { stdout, lines, dropped, reported, report, in_burst, works }
     }
 
     /// Never fails: lines that cannot be written are counted.
-    fn flush(&mut self) -> io::Result<()> {
+    fn write_out(&mut self) {
         let written = self.stdout.write_all(&self.lines).and_then(|()| self.stdout.flush());
-        if written.is_err() {
+        self.works = written.is_ok();
+        if !self.works {
             let lost = self.lines.iter().filter(|byte| **byte == b'\n').count();
             self.dropped.inc_by(lost as u64);
         }
         self.lines.clear();
+    }
+}
+
+impl<W: io::Write, D: Atomic<u64>, R: Fn(u64)> io::Write for Collected<W, D, R> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if !self.in_burst {
+            // Lines of the same burst reach the queue meanwhile.
+            thread::sleep(COLLECT_TIME);
+            self.in_burst = true;
+        }
+        extend_escaped(&mut self.lines, line);
+        if self.lines.len() >= WRITE_SIZE {
+            self.write_out();
+        }
+        Ok(line.len())
+    }
+
+    /// tracing-appender calls this when its queue is empty; so the report fits into it.
+    fn flush(&mut self) -> io::Result<()> {
+        self.write_out();
+        self.in_burst = false;
         let dropped = self.dropped.get();
         // A report would be lost as well after a failure.
-        if written.is_ok() && dropped > self.reported {
+        if self.works && dropped > self.reported {
             (self.report)(dropped - self.reported);
             self.reported = dropped;
         }
@@ -283,9 +303,17 @@ mod tests {
     ) -> (NonBlocking, Guard, Count, mpsc::Receiver<u64>) {
         let (sender, reports) = mpsc::channel();
         let count = Count::default();
-        let report = move |lines| sender.send(lines).unwrap();
+        let own: Arc<OnceLock<NonBlocking>> = Arc::default();
+        let reported = Arc::clone(&own);
+        let report = move |lines| {
+            // As the service does it: the report is a line as well.
+            let mut output = reported.get().unwrap().clone();
+            output.write_all(format!("{lines} dropped\n").as_bytes()).unwrap();
+            sender.send(lines).unwrap();
+        };
         let (output, guard) = start(stdout, count.clone(), report);
         count.1.set(output.error_counter()).unwrap();
+        own.set(output.clone()).unwrap();
         (output, Guard(Some(guard)), count, reports)
     }
 
@@ -299,14 +327,19 @@ mod tests {
             output.write_all(&line).unwrap();
         }
         assert!(count.get() >= QUEUE_LIMIT as u64, "{}", count.get());
-        let reading = thread::spawn(|| io::BufRead::lines(io::BufReader::new(reader)).count());
+        let reading = thread::spawn(|| {
+            let lines = io::BufRead::lines(io::BufReader::new(reader)).map(Result::unwrap);
+            lines.partition::<Vec<String>, _>(|line| line.starts_with('x'))
+        });
         let reported = reports.recv().unwrap();
         // Later lines arrive again.
         output.write_all(b"another\n").unwrap();
         drop(guard);
         drop(output);
-        let arrived = reading.join().unwrap() as u64;
-        assert_eq!((arrived, reported), (written as u64 - count.get() + 1, count.get()));
+        drop(count.1);
+        let (arrived, others) = reading.join().unwrap();
+        assert_eq!(arrived.len() as u64, written as u64 - reported);
+        assert_eq!(others, [format!("{reported} dropped"), "another".to_owned()]);
     }
 
     #[test]
@@ -356,8 +389,7 @@ mod tests {
         let count = Count::default();
         let (sent, reports) = mpsc::channel();
         let report = move |lines| sent.send(lines).unwrap();
-        let (stdout, dropped) = (Disk(1, sender), count.clone());
-        let mut output = Collected { stdout, lines: Vec::new(), dropped, reported: 0, report };
+        let mut output = Collected::new(Disk(1, sender), count.clone(), report);
         for burst in ["one\ntwo\n", "three\n", "four\n"] {
             output.write_all(burst.as_bytes()).unwrap();
             output.flush().unwrap();

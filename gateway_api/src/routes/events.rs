@@ -143,8 +143,7 @@ pub(crate) async fn events(
 
 /// The duration until a token is refused that expires at this time, in seconds since 1970; at most a day.
 fn until(expires: u64) -> Duration {
-    // The token is valid through the last second of the leeway.
-    let end = expires.saturating_add(token::LEEWAY_SECONDS + 1);
+    let end = expires.saturating_add(token::LEEWAY_SECONDS);
     let left = end.saturating_mul(1_000).saturating_sub(now_millis());
     Duration::from_millis(left).min(Duration::from_secs(86_400))
 }

@@ -83,7 +83,7 @@ impl Admission {
 
     /// Checks a request. An absolute target (RFC 9112, section 3.2.2) takes precedence over the
     /// `Host` header, which is replaced by the target's host; the `X-Forwarded-Host` of a trusted
-    /// proxy takes precedence over both.
+    /// proxy replaces the header, too.
     ///
     /// # Errors
     ///

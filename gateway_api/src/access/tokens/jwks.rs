@@ -56,6 +56,11 @@ pub(super) struct Key {
 impl Key {
     /// The key of a member of `keys`.
     fn of(members: Members) -> Result<Self, PassedOver> {
+        // The library takes null for an absent member, which would not limit the key.
+        let is_null = |name| members.get(name).is_some_and(Value::is_null);
+        if ["use", "key_ops", "alg", "kid"].into_iter().any(is_null) {
+            return Err(PassedOver::Other);
+        }
         let jwk = Value::Object(members.0.into_iter().collect());
         let jwk = Jwk::deserialize(jwk).map_err(|_| PassedOver::Other)?;
         let common = jwk.common;
@@ -243,6 +248,8 @@ mod tests {
             json!({ "x": text(31, 1) }),
             json!({ "x": text(32, 1) + "=" }),
             json!({ "kid": 7 }),
+            json!({ "alg": null }),
+            json!({ "use": null }),
         ] {
             assert!(!with(changes.clone()), "{changes}");
         }

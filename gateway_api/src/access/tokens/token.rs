@@ -166,6 +166,11 @@ pub(super) fn decode(
     if claims.text("iss").is_none() {
         return Err(TokenError::Issuer);
     }
+    // jsonwebtoken's leeway is a second longer.
+    let expires = time(&claims, "exp")?.ok_or(TokenError::Times)?;
+    if now >= expires.saturating_add(LEEWAY_SECONDS) {
+        return Err(TokenError::Expired);
+    }
     if time(&claims, "iat")?.is_some_and(|issued| issued > now.saturating_add(LEEWAY_SECONDS)) {
         return Err(TokenError::NotYet);
     }
