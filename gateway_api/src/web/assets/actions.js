@@ -24,8 +24,8 @@ export async function send(method, path, body) {
   const headers = { Accept: "application/json", "Idempotency-Key": keyOf(intent) };
   if (text !== undefined) headers["Content-Type"] = "application/json";
   let failure = "";
-  for (let turn = 0; turn < ATTEMPT_LIMIT; turn += 1) {
-    if (turn > 0) await sleep(250 * 2 ** turn);
+  for (let attempt = 0; attempt < ATTEMPT_LIMIT; attempt += 1) {
+    if (attempt > 0) await sleep(250 * 2 ** attempt);
     try {
       const signal = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
       const response = await fetch(path, { method, headers, body: text, signal });
