@@ -21,7 +21,7 @@ const LOYALTY: Topic = Topic::new("loyalty", "loyalty_service", "events:{loyalty
 const EARNED: Stream = Stream::new("events:{loyalty}_earned", LOYALTY, Writer::Owner, &[]);
 
 /// The points for one order: the event, and the record by which a repeated payment earns nothing again.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Award {
     order_id: OrderId,
     customer_id: CustomerId,

@@ -12,7 +12,8 @@
 //! [`contract`] contains the shop's own declarations, the public contract: events, streams, entities,
 //! routes, ids and keys. Of the rooms only [`http`] imports it, for the bodies of requests.
 //!
-//! Below all rooms: [`clock`], [`config_error`], [`logs`], [`pem`], [`secret`], [`text`], [`trace_context`].
+//! Below all rooms: [`clock`], [`config_error`], [`logs`], [`pem`], [`mod@planted`],
+//! [`random`], [`secret`], [`text`], [`trace_context`].
 //!
 //! Consumes: Redis Streams and, through [`engine::EngineHandle`], commands from HTTP.
 //! Emits: entities and events, in one script call per batch.
@@ -29,9 +30,13 @@ pub mod engine;
 pub mod http;
 pub mod logs;
 pub mod pem;
+pub mod planted;
 pub mod process;
+pub mod random;
 pub mod schema;
 pub mod secret;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod text;
 pub mod trace_context;
 

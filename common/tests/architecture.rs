@@ -21,8 +21,11 @@ use self::imports::{
 
 /// The rooms and the single files below them, from the bottom up: each imports only those before
 /// it.
-const ROOMS: [&str; 15] = [
+const ROOMS: [&str; 18] = [
+    "simulation",
+    "planted",
     "clock",
+    "random",
     "config_error",
     "trace_context",
     "pem",
@@ -102,7 +105,7 @@ const PURE: [&str; 41] = [
 ];
 
 /// The names that pure files must not contain.
-const IMPURE: [&str; 15] = [
+const IMPURE: [&str; 16] = [
     "async ",
     "tokio::",
     "redis::",
@@ -112,6 +115,7 @@ const IMPURE: [&str; 15] = [
     "Instant",
     "fastrand::",
     "new_v4",
+    "new_id",
     "std::env",
     "std::fs",
     "std::net",

@@ -29,12 +29,12 @@ use common::{
         },
     },
     process::memory_watch::{MemoryWatch, WriteEffect},
+    random::new_id,
     trace_context::trace_id,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tokio::sync::watch;
 use tracing::error;
-use uuid::Uuid;
 
 use crate::{
     gateway_secret::{self, GatewaySecrets},
@@ -110,7 +110,7 @@ async fn act(
 ) -> Result<Response, Problem> {
     let request = match idempotency_key(headers)? {
         Some(key) => request_id("step", caller(headers), &key),
-        None => Uuid::new_v4(),
+        None => new_id(),
     };
     submit(api, id, Input::Act(ActionRequest { id, action, request }), headers).await
 }

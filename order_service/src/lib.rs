@@ -94,12 +94,19 @@ impl ServiceConfig for Config {
     }
 }
 
-/// Wires the service.
+/// Runs the service.
 ///
 /// # Errors
-/// The address of HTTP_ADDR is not available.
-/// The process cannot listen on HTTP_ADDR.
+///
+/// The secrets of the gateway are not usable, or the process cannot listen on HTTP_ADDR.
 pub async fn start(config: Config, context: ServiceContext) -> anyhow::Result<()> {
+    let api = wire(&config, &context);
+    let secrets = GatewaySecrets::new(&config.auth.secrets()?)?;
+    context.serve(config.http_addr, api::router(api, secrets)).await
+}
+
+/// Starts everything but the HTTP server: the engine, its readers and the other tasks.
+pub fn wire(config: &Config, context: &ServiceContext) -> Api {
     let orders = Orders {
         resend_after: config.resend_after_ms,
         max_open: config.max_open_orders,
@@ -113,7 +120,7 @@ pub async fn start(config: Config, context: ServiceContext) -> anyhow::Result<()
     let name = "order_backlog_entries";
     let help = "Largest backlog of a consumer group on the path of an order";
     context.register_metrics(|registry| registry.register(name, help, backlog.clone()));
-    let memory = MemoryWatch::new(config.max_memory_percent, &context);
+    let memory = MemoryWatch::new(config.max_memory_percent, context);
     let component = context.health.background_component("the memory watch");
     let sampler = MemorySampler::new(&context.sources, Arc::clone(&memory), component);
     context.spawn("the memory watch", sampler.run(context.shutdown.clone()));
@@ -137,9 +144,7 @@ pub async fn start(config: Config, context: ServiceContext) -> anyhow::Result<()
         component: context.health.component("the resending of orders"),
     };
     context.spawn("the resending of orders", resend.run(context.shutdown.clone()));
-    let secrets = GatewaySecrets::new(&config.auth.secrets()?)?;
-    let api = Api { engine, store, progress, max_backlog, memory };
-    context.serve(config.http_addr, api::router(api, secrets)).await
+    Api { engine, store, progress, max_backlog, memory }
 }
 
 /// The streams that the service reads.

@@ -45,6 +45,7 @@ impl MemorySampler {
 
     pub(crate) async fn run(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
         tokio::select! {
+            biased;
             never = self.sample_forever() => match never {},
             () = shutdown.cancelled() => Ok(()),
         }

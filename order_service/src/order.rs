@@ -20,6 +20,7 @@ use common::{
         streams::{self, topics},
     },
     decision::{Changes, DecideError, Decider, Reads, World},
+    planted,
     schema::stream::{Stream, Topic},
 };
 
@@ -155,7 +156,9 @@ fn act(asked: &ActionRequest, world: &World, now: Millis) -> Result<Changes<Answ
         };
         return Ok(changes.answering(answer));
     }
-    if let Some(index) = order.history.iter().position(|step| step.request == Some(request)) {
+    if let Some(index) = order.history.iter().position(|step| step.request == Some(request))
+        && !planted!("a repeated request is a new one")
+    {
         let answer = if order.history[index].status == action.status() {
             Answer::Replayed(order.as_of(index))
         } else {
@@ -165,7 +168,9 @@ fn act(asked: &ActionRequest, world: &World, now: Millis) -> Result<Changes<Answ
     }
     let (status, limit) = (order.status, order.attempt_limit());
     let exhausted = OrderAction::Pay.fits(status) && order.attempt >= limit;
-    if !action.fits(status) || exhausted && action == OrderAction::Pay {
+    let fits = action.fits(status)
+        || action == OrderAction::Cancel && planted!("a shipped order can be cancelled");
+    if !fits || exhausted && action == OrderAction::Pay {
         let answer = match exhausted {
             true => Answer::AttemptLimit { status, limit },
             false => Answer::WrongState(status),
@@ -186,7 +191,7 @@ fn act(asked: &ActionRequest, world: &World, now: Millis) -> Result<Changes<Answ
         };
     }
     if action == OrderAction::Pay {
-        order.attempt += 1;
+        order.attempt += u32::from(!planted!("a new try is the same attempt"));
         order.order_total = None;
     }
     let (status, attempt) = (order.status, order.attempt);

@@ -70,6 +70,7 @@ pub(crate) struct ResendTask {
 impl ResendTask {
     pub(crate) async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         tokio::select! {
+            biased;
             allowed = self.await_permissions() => allowed?,
             () = shutdown.cancelled() => return Ok(()),
         }
@@ -84,6 +85,7 @@ impl ResendTask {
             }
         };
         tokio::select! {
+            biased;
             () = walks => Ok(()),
             () = shutdown.cancelled() => Ok(()),
         }

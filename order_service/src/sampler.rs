@@ -78,6 +78,7 @@ impl Sampler {
 
     pub(crate) async fn run(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
         tokio::select! {
+            biased;
             denied = self.sample_forever() => Err(denied.into()),
             () = shutdown.cancelled() => Ok(()),
         }

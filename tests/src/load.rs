@@ -45,7 +45,7 @@ impl Load {
                 let http = Client::default();
                 let mut number = 0;
                 while !stopped.load(Ordering::Relaxed) {
-                    let key = uuid::Uuid::new_v4().to_string();
+                    let key = common::random::new_id().to_string();
                     let body = body(client, number);
                     place_until_accepted(&http, &gateways, &key, &body, within).await;
                     accepted.fetch_add(1, Ordering::Relaxed);

@@ -55,7 +55,7 @@ pub fn database(topic: Topic) -> Database {
 
 /// Publishes an event in the place of a client or a service.
 pub async fn publish(redis: &mut MultiplexedConnection, stream: Stream, id: &str, entity: &Value) {
-    let event_id = uuid::Uuid::new_v4().to_string();
+    let event_id = common::random::new_id().to_string();
     let mut add = redis::cmd("XADD");
     add.arg(stream.key()).arg(id).arg(EVENT_ID).arg(event_id).arg(ENTITY).arg(entity.to_string());
     let _: String = add.query_async(redis).await.expect("the entry is added");

@@ -285,7 +285,7 @@ impl System {
 
     /// Sends a request with a new key to the first gateway.
     pub async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
-        let key = uuid::Uuid::new_v4().to_string();
+        let key = common::random::new_id().to_string();
         let ask = Ask { method, path, key: &key, body };
         ask.once(&self.client, &self.url()).await.expect("the gateway answers")
     }

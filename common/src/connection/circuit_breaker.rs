@@ -6,8 +6,10 @@
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 /// How long the breaker stays open after a timeout.
 const COOLDOWN: Duration = Duration::from_secs(1);

@@ -14,6 +14,8 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
+#[cfg(feature = "simulation")]
+use crate::simulation;
 use crate::{
     connection::{error::ConnectionError, url::RedisUrl},
     pem,
@@ -36,6 +38,13 @@ pub(crate) async fn connect(
     answer_timeout: Duration,
 ) -> Result<MultiplexedConnection, ConnectionError> {
     let connecting = Connecting { url, answer_timeout };
+    #[cfg(feature = "simulation")]
+    if let ConnectionAddr::Tcp(host, _) = url.addr()
+        && let Some(stream) = simulation::connect(host)
+    {
+        let stream = connecting.within(CONNECT_TIMEOUT, stream).await?;
+        return connecting.finish(stream).await;
+    }
     match url.addr() {
         ConnectionAddr::Unix(path) => {
             let stream = connecting.within(CONNECT_TIMEOUT, UnixStream::connect(path)).await?;
@@ -151,7 +160,12 @@ impl Connecting<'_> {
     /// A TLS port closes a plain connection, and so does a server that is shutting down. A second
     /// connection finds out which of the two it is.
     async fn hung_up(&self) -> ConnectionError {
-        if let ConnectionAddr::Tcp(host, port) = self.url.addr()
+        #[cfg(feature = "simulation")]
+        let can_be_tls = !simulation::is_active();
+        #[cfg(not(feature = "simulation"))]
+        let can_be_tls = true;
+        if can_be_tls
+            && let ConnectionAddr::Tcp(host, port) = self.url.addr()
             && let Ok(stream) = self.tcp(host, *port).await
             && answers_tls(stream, host).await
         {

@@ -1,14 +1,12 @@
 //! One connection to one Redis server, opened again on demand.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use redis::{
     Pipeline, Value,
     aio::{ConnectionLike as _, MultiplexedConnection},
 };
+use tokio::time::Instant;
 
 use crate::connection::{
     connect::connect,

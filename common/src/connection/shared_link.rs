@@ -7,11 +7,11 @@ use std::{
         Arc, Mutex as Guarded, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use redis::{Pipeline, Value};
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::Instant};
 use tracing::error;
 
 use crate::{

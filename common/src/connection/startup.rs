@@ -65,6 +65,7 @@ pub(crate) async fn await_server(
             Err(error) => component.failed(&error),
         }
         tokio::select! {
+            biased;
             () = backoff.wait() => {}
             () = shutdown.cancelled() => return Ok(false),
         }

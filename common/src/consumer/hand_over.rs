@@ -12,7 +12,7 @@ use super::{
 use crate::{
     connection::entry::{EVENT_BYTES, Entry, short_reason},
     decision::Decider,
-    engine::{BATCH_INPUTS, Job, Origin, QUEUE_KIB, Work},
+    engine::{Job, Origin, Work},
     schema::stream::{ENTITY, TRACEPARENT},
     trace_context::traceparent,
 };
@@ -37,6 +37,10 @@ impl<D: Decider> Reader<D> {
         entries: Vec<(String, Vec<Entry>)>,
         checkpoints: Option<&Checkpoints>,
     ) -> Result<(), Interruption> {
+        let queue_kib = self.limits.queue_kib as usize;
+        let chunk_limit = CHUNK_KIB.min(queue_kib);
+        // The queue has to take a chunk as a whole.
+        let chunk_jobs = self.limits.batch_inputs.min(self.limits.queue_inputs);
         let (mut chunk, mut chunk_kib) = (Vec::new(), 0);
         for (name, entries) in entries {
             let Some(subscription) = self.subscriptions.iter().find(|s| s.stream.key() == name)
@@ -45,8 +49,8 @@ impl<D: Decider> Reader<D> {
             };
             for entry in entries {
                 let (job, bytes) = self.job(subscription, entry, checkpoints);
-                let kib = bytes.div_ceil(1_024).clamp(1, QUEUE_KIB as usize);
-                if chunk.len() == BATCH_INPUTS || chunk_kib + kib > CHUNK_KIB {
+                let kib = bytes.div_ceil(1_024).clamp(1, queue_kib);
+                if chunk.len() == chunk_jobs || chunk_kib + kib > chunk_limit {
                     self.send_all(std::mem::take(&mut chunk)).await?;
                     chunk_kib = 0;
                 }
@@ -60,7 +64,7 @@ impl<D: Decider> Reader<D> {
     /// Sends jobs, each with its memory in KiB.
     async fn send_all(&self, jobs: Vec<(Job<D>, usize)>) -> Result<(), Interruption> {
         let kib: usize = jobs.iter().map(|(_, kib)| kib).sum();
-        let kib = u32::try_from(kib).unwrap_or(QUEUE_KIB).min(QUEUE_KIB);
+        let kib = u32::try_from(kib).unwrap_or(u32::MAX).min(self.limits.queue_kib);
         let memory = Arc::clone(&self.memory).acquire_many_owned(kib).await;
         let mut memory = memory.map_err(|_| Interruption::Closed)?;
         // Reserves capacity for all jobs at once: one by one, each would wait behind the commands

@@ -1,10 +1,7 @@
 //! The size of a read. Redis limits a read by entries per stream; a reader has to limit it by
 //! bytes.
 
-use crate::{
-    connection::entry::{Entry, Fields},
-    engine::BATCH_INPUTS,
-};
+use crate::connection::entry::{Entry, Fields};
 
 /// The intended maximum size of a read in bytes.
 const READ_BYTES: usize = 4 * 1024 * 1024;
@@ -22,12 +19,15 @@ pub(super) struct Pace {
     count: usize,
     /// The expected size of an entry.
     entry_bytes: usize,
+    /// The maximum number of entries.
+    count_max: usize,
 }
 
 impl Pace {
-    /// The initial pace: one entry.
-    pub(super) fn slow_start() -> Self {
-        Self { count: IDLE_COUNT, entry_bytes: READ_BYTES }
+    /// The initial pace: one entry. Later reads have up to `count_max` entries of each stream.
+    pub(super) fn slow_start(count_max: usize) -> Self {
+        let count = IDLE_COUNT.min(count_max);
+        Self { count, entry_bytes: READ_BYTES, count_max }
     }
 
     /// The number of streams to read at once.
@@ -53,14 +53,14 @@ impl Pace {
         // takes one.
         let falling = self.count - self.count / 4;
         let count = if most == 0 && waited { 0 } else { falling.max(2 * most) };
-        self.count = count.clamp(IDLE_COUNT, BATCH_INPUTS);
+        self.count = count.clamp(IDLE_COUNT.min(self.count_max), self.count_max);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::entry_id::EntryId;
+    use crate::{engine::BATCH_INPUTS, schema::entry_id::EntryId};
 
     fn entries(count: usize, bytes: usize) -> Vec<Entry> {
         let fields = || Fields(vec![("entity".into(), vec![b'x'; bytes])]);
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_started_reader_reads_one_entry_of_one_stream_and_then_more() {
-        let mut pace = Pace::slow_start();
+        let mut pace = Pace::slow_start(BATCH_INPUTS);
         assert_eq!((pace.streams(9), pace.count(1)), (1, 1));
         let mut reads = 0;
         while (pace.streams(9), pace.count(9)) != (9, BATCH_INPUTS) {
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn large_entries_are_read_one_at_a_time() {
-        let mut pace = Pace::slow_start();
+        let mut pace = Pace::slow_start(BATCH_INPUTS);
         (0..20).for_each(|_| saw(&mut pace, 256, 300));
         assert_eq!((pace.streams(9), pace.count(9)), (9, 256));
         saw(&mut pace, 256, 20_000);
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn steady_traffic_is_never_delayed_and_an_idle_period_resets_the_pace() {
-        let mut pace = Pace::slow_start();
+        let mut pace = Pace::slow_start(BATCH_INPUTS);
         (0..20).for_each(|_| saw(&mut pace, 100, 300));
         for found in [100, 60, 100, 30, 60, 100] {
             assert!(pace.count(9) > found, "{pace:?}");

@@ -1,11 +1,12 @@
 //! The pending entries list of a group: its entries, and their idle time by a monotonic clock.
 
 use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
+    collections::{BTreeMap, HashMap},
+    time::Duration,
 };
 
 use redis::{Pipeline, Value, from_redis_value};
+use tokio::time::Instant;
 
 use crate::{
     connection::{
@@ -174,7 +175,7 @@ async fn claim(
 ///
 /// Redis uses its wall clock: if that is set back, no entry is idle until the clock has caught up.
 #[derive(Debug, Default)]
-pub(super) struct Watch(HashMap<Stream, HashMap<EntryId, Seen>>);
+pub(super) struct Watch(BTreeMap<Stream, BTreeMap<EntryId, Seen>>);
 
 #[derive(Debug)]
 struct Seen {

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     connection::{entry::Fields, error::ConnectionError, link::Link},
     decision::Decider,
-    engine::{Job, Origin, QUEUE_KIB, Work},
+    engine::{Job, Origin, Work},
     schema::keys,
 };
 
@@ -102,6 +102,7 @@ impl<D: Decider> Reader<D> {
                 self.send(job, all).await?;
                 // The entry is finished when its share of the memory is free again.
                 let finished = tokio::select! {
+                    biased;
                     all = self.all_memory() => Some(all?),
                     () = self.is_innocent() => None,
                 };
@@ -130,7 +131,7 @@ impl<D: Decider> Reader<D> {
 
     /// Acquires the whole memory for entries, so that no other entry is in the process.
     async fn all_memory(&self) -> Result<OwnedSemaphorePermit, Interruption> {
-        let all = Arc::clone(&self.memory).acquire_many_owned(QUEUE_KIB).await;
+        let all = Arc::clone(&self.memory).acquire_many_owned(self.limits.queue_kib).await;
         all.map_err(|_| Interruption::Closed)
     }
 }

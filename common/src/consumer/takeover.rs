@@ -15,6 +15,7 @@ use super::{
 use crate::{
     connection::{entry::read_reply, error::ConnectionError, link::Link},
     decision::Decider,
+    planted,
     schema::{entry_id::EntryId, stream::Stream},
 };
 
@@ -59,6 +60,9 @@ impl<D: Decider> Reader<D> {
 
     /// Takes over entries that other instances left pending for too long.
     pub(super) async fn claim(&self, upkeep: &mut Upkeep) -> Result<(), Interruption> {
+        if planted!("abandoned entries are not taken over") {
+            return Ok(());
+        }
         let idle = Duration::from_millis(self.claim_idle_ms);
         for subscription in &self.subscriptions {
             let stream = subscription.stream;
@@ -68,7 +72,7 @@ impl<D: Decider> Reader<D> {
                 }
                 pending => pending?,
             };
-            let now = Instant::now().into_std();
+            let now = Instant::now();
             let (mut idle, vanished) = upkeep.watch.idle_for(idle, stream, pending, now);
             // The engine holds these, and continues once its Redis accepts writes.
             let waits = self.engine.is_failing();
@@ -76,7 +80,7 @@ impl<D: Decider> Reader<D> {
             self.restore(upkeep, stream, vanished).await?;
             let (suspects, others): (Vec<_>, Vec<_>) = idle.into_iter().partition(is_suspect);
             // The entries may be the reason why other instances died.
-            let mut pace = Pace::slow_start();
+            let mut pace = Pace::slow_start(self.limits.batch_inputs);
             let mut others = &others[..];
             while !others.is_empty() {
                 let (some, rest) = others.split_at(pace.count(1).min(others.len()));
@@ -121,7 +125,7 @@ impl<D: Decider> Reader<D> {
         }
         let ids = vanished.iter().map(|(id, _)| *id);
         pending::force(&mut upkeep.link, stream, D::TOPIC, &self.instance, ids).await?;
-        let mut pace = Pace::slow_start();
+        let mut pace = Pace::slow_start(self.limits.batch_inputs);
         self.drain_own(&mut upkeep.link, upkeep.checkpoints.as_ref(), &mut pace).await
     }
 }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The interval between trims of each stream.
-const TRIM_INTERVAL: Duration = Duration::from_secs(30);
+pub(crate) const TRIM_INTERVAL: Duration = Duration::from_secs(30);
 /// The interval while a permission is missing.
 const DENIED_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -45,6 +45,8 @@ pub(crate) struct Trimmer {
     pub(crate) streams: Vec<Stream>,
     pub(crate) url: RedisUrl,
     pub(crate) keep: Retention,
+    /// The interval between trims, which grows by up to a sixth at random.
+    pub(crate) interval: Duration,
     /// The health of the trimmer. The engine reports an unreachable Redis.
     pub(crate) component: Arc<Component>,
     pub(crate) shutdown: CancellationToken,
@@ -55,6 +57,7 @@ impl Trimmer {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let shutdown = self.shutdown.clone();
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => {}
             () = self.trim_forever() => {}
         }
@@ -64,11 +67,12 @@ impl Trimmer {
     async fn trim_forever(self) {
         let mut link = Link::new(self.url.clone(), Duration::from_secs(5));
         loop {
-            let jitter = Duration::from_millis(fastrand::u64(0..5_000));
+            let sixth = u64::try_from(self.interval.as_millis() / 6).unwrap_or(u64::MAX);
+            let jitter = Duration::from_millis(fastrand::u64(0..=sixth));
             let pause = if self.component.is_failing() {
                 DENIED_RETRY_INTERVAL
             } else {
-                TRIM_INTERVAL + jitter
+                self.interval + jitter
             };
             tokio::time::sleep(pause).await;
             match self.trim_all(&mut link).await {

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::random::new_id;
+
 /// The longest id of a product or a customer, in bytes.
 pub const ID_LIMIT: usize = 64;
 
@@ -17,7 +19,7 @@ pub struct OrderId(pub Uuid);
 impl OrderId {
     /// A random id, for a command without an `Idempotency-Key`.
     pub fn random() -> Self {
-        Self(Uuid::new_v4())
+        Self(new_id())
     }
 
     /// The order id for `caller`'s `Idempotency-Key`: the same for every repetition, different for

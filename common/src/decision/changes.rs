@@ -45,6 +45,14 @@ pub(crate) struct Put {
     pub(super) joins_again: bool,
 }
 
+#[cfg(feature = "simulation")]
+impl Put {
+    /// The new document.
+    pub(crate) fn json(&self) -> String {
+        self.entity.json()
+    }
+}
+
 /// An event to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Append {

@@ -27,7 +27,7 @@ use crate::{
 /// The decisions of a service, without the infrastructure.
 pub trait Decider: Send + Sync + 'static {
     /// An event from a stream or a command from HTTP, parsed.
-    type Input: Send + Sync + 'static;
+    type Input: std::fmt::Debug + Send + Sync + 'static;
     /// The answer to the caller of a command; `()` without commands.
     type Answer: Send + 'static;
 

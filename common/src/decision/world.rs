@@ -235,6 +235,15 @@ impl Slot {
         self.traceparent.as_deref()
     }
 
+    /// The document that decisions read.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn document(&self) -> Option<String> {
+        self.current().map(|document| match &document.source {
+            Source::Json(json) => json.to_string(),
+            Source::Entity(entity) => entity.json(),
+        })
+    }
+
     /// The version in Redis.
     pub(crate) fn version(&self) -> Option<Version> {
         self.standing.as_ref().map(|(version, _)| *version)

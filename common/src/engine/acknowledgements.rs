@@ -1,6 +1,6 @@
 //! Acknowledgements that wait for the next command, and those for the Redis of other topics.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use redis::{Pipeline, Value};
 
@@ -93,8 +93,9 @@ impl<D: Decider> Engine<D> {
     /// Sends the acknowledgements for the Redis of other topics, without waiting for the answers.
     pub(super) fn ack_others(&mut self) {
         let own = self.sources.index(D::TOPIC);
-        let (here, elsewhere): (HashMap<_, _>, HashMap<_, _>) =
-            self.acks.drain().partition(|(stream, _)| self.sources.index(stream.topic()) == own);
+        let (here, elsewhere): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.acks)
+            .into_iter()
+            .partition(|(stream, _)| self.sources.index(stream.topic()) == own);
         self.acks = here;
         for (stream, ids) in elsewhere {
             let server = self.sources.index(stream.topic());

@@ -7,6 +7,7 @@ use redis::{Cmd, Value};
 use super::group::Group;
 use crate::{
     decision::World,
+    random::new_id,
     schema::{
         keys::{self, Key},
         stored_form,
@@ -190,7 +191,7 @@ pub(super) fn call(caller: &Caller<'_>, groups: &[Group], world: &World, now: u6
         } else {
             4
         });
-        cmd.arg(EVENT_ID).arg(&*uuid::Uuid::new_v4().hyphenated().encode_lower(&mut id));
+        cmd.arg(EVENT_ID).arg(&*new_id().hyphenated().encode_lower(&mut id));
         cmd.arg(ENTITY).arg(json);
         if let Some(traceparent) = traceparent {
             cmd.arg(TRACEPARENT).arg(traceparent);

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tracing::{error, info};
 
 use super::{
-    BATCH_KEYS, DELETED_REASON, Engine, Job, Lease, MISSED_KEYS, Origin, Progress, Setback, Work,
+    DELETED_REASON, Engine, Job, Lease, Origin, Progress, Setback, Work,
     commit::{KeyKind, Outcome, Refused, Standing},
     group::{Group, group},
 };
@@ -13,7 +13,7 @@ use crate::{
     clock::now_millis,
     connection::entry::short_reason,
     decision::{Append, Changes, DecideError, Decider, Note, ReadAccess, World},
-    logs,
+    logs, planted,
     schema::{
         keys::{self, Key},
         stream::DeadLetter,
@@ -65,6 +65,12 @@ impl<D: Decider> Engine<D> {
             Ok(()) => self.commit(&writing, world, now).await,
             Err(error) => Err(error.into()),
         };
+        let done = match done {
+            Err(Setback::Link(_)) if planted!("a commit without a reply counts") => {
+                Ok(writing.iter().map(|_| Outcome::Committed).collect())
+            }
+            done => done,
+        };
         let outcomes = match done {
             Ok(outcomes) => outcomes,
             Err(setback) => {
@@ -90,6 +96,7 @@ impl<D: Decider> Engine<D> {
                     }
                     continue;
                 }
+                Outcome::Conflict(_) if planted!("a conflict counts as a commit") => continue,
                 Outcome::Conflict(standing) => {
                     self.metrics.conflicts.inc();
                     group.keys.iter().for_each(|key| world.revert(key));
@@ -148,6 +155,7 @@ impl<D: Decider> Engine<D> {
                     open.push(job);
                 }
                 Fate::Failed(_) => failed.push(job),
+                Fate::Refused if planted!("a refused input counts") => self.finish(job, changes),
                 Fate::Refused => self.parked.push(job),
                 Fate::Deferred => {
                     progress = progress.max(Progress::Deferred);
@@ -156,7 +164,7 @@ impl<D: Decider> Engine<D> {
                 Fate::Lost => {
                     progress = progress.max(Progress::Lost);
                     // The next decision may read other entities.
-                    if job.missed.len() > MISSED_KEYS {
+                    if job.missed.len() > self.limits.missed_keys() {
                         job.missed.drain(..).for_each(|key| world.forget(&key));
                     }
                     open.push(job);
@@ -185,7 +193,8 @@ impl<D: Decider> Engine<D> {
             Work::Input(input) => input,
         };
         if let Some(named) = job.oversized {
-            let reason = format!("it concerns {named} entities; the limit is {BATCH_KEYS}");
+            let limit = self.limits.batch_keys;
+            let reason = format!("it concerns {named} entities; the limit is {limit}");
             return Verdict::Unreadable(reason);
         }
         if job.panicked {
@@ -213,6 +222,8 @@ impl<D: Decider> Engine<D> {
                     let key = &put.key;
                     return Verdict::Failed(format!("{key} was written but not named by reads"));
                 }
+                #[cfg(feature = "simulation")]
+                report_decision::<D>(input, world, job, &changes);
                 world.apply_traced(&mut changes, job.traceparent.as_deref());
                 Verdict::Changes(changes)
             }
@@ -268,7 +279,7 @@ impl<D: Decider> Engine<D> {
                     stream: D::TOPIC.dead_letters(),
                     json: serde_json::to_string(&letter).expect("it has string keys only"),
                 });
-                if can_be_marked {
+                if can_be_marked && !planted!("a dead letter has no record") {
                     world.put_mark(&record);
                 }
                 job.dead = Some(reason);
@@ -335,6 +346,26 @@ enum Verdict<A> {
     Unreadable(String),
     /// The decision failed or panicked. If that happens alone, it is the fault of the input.
     Failed(String),
+}
+
+#[cfg(feature = "simulation")]
+fn report_decision<D: Decider>(
+    input: &D::Input,
+    world: &World,
+    job: &Job<D>,
+    changes: &Changes<D::Answer>,
+) {
+    crate::simulation::decided(|| {
+        let named = job.keys.iter().map(|(key, _)| key);
+        let document = |key: &Key| world.slot(key).and_then(|slot| slot.document());
+        crate::simulation::Decision {
+            topic: D::TOPIC.name(),
+            input,
+            entities: named.map(|key| (key.to_string(), document(key))).collect(),
+            puts: changes.puts.iter().map(|put| (put.key.to_string(), put.json())).collect(),
+            events: changes.appends.iter().map(|append| append.stream.key()).collect(),
+        }
+    });
 }
 
 fn log_note(note: &Note, traceparent: Option<&str>) {

@@ -11,6 +11,7 @@ mod commit;
 mod decide;
 mod group;
 mod handle;
+mod limits;
 pub mod metrics;
 mod read;
 mod send;
@@ -18,16 +19,18 @@ pub mod store_id;
 mod timing;
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 pub use handle::{EngineHandle, SubmitError};
 pub(crate) use handle::{Job, Origin, Work};
+pub use limits::{BATCH_INPUTS, BATCH_KEYS, Limits};
 
 use self::{
     acknowledger::Acknowledger,
@@ -46,22 +49,10 @@ use crate::{
     },
     decision::{Decider, ReadAccess, World},
     engine::{metrics::EngineMetrics, store_id::Identity},
+    planted,
     schema::{entry_id::EntryId, keys::Key, stream::Stream},
 };
 
-/// The maximum number of inputs in one batch.
-pub const BATCH_INPUTS: usize = 256;
-/// The maximum number of entities that one batch names, unless a single input names more.
-pub const BATCH_KEYS: usize = 2_000;
-/// The maximum number of entities that an input remembers after a conflict without having named
-/// them.
-const MISSED_KEYS: usize = BATCH_KEYS / 4;
-/// The capacity of the engine's queue. Readers and callers wait while it is full.
-pub const QUEUE_CAPACITY: usize = 1_024;
-/// The maximum memory of the entries of one batch, in KiB, unless a single one takes more.
-const BATCH_KIB: usize = 2 * 1_024;
-/// The maximum memory of all entries between being read and being finished, in KiB.
-pub(crate) const QUEUE_KIB: u32 = 8 * 1_024;
 /// How long an acknowledgement waits for another command to be sent with.
 const ACK_DELAY: Duration = Duration::from_millis(10);
 /// The name of the acknowledgements in the log.
@@ -69,17 +60,9 @@ const ACKS_COMPONENT: &str = "the acknowledgements";
 /// The reason in the dead letter of a deleted entry.
 const DELETED_REASON: &str =
     "it was deleted while it was pending; whether it had its effect is not known";
-/// The maximum duration of a lease: enough to decide a large batch again.
-const LEASE_MILLIS: u64 = 50;
 /// How often an instance joins the queue for the lease before it continues without: the lease, and
 /// its queue with it, may have expired.
 const LEASE_WAITS: usize = 2;
-/// The number of conflicts after which a batch queues for the lease.
-const CONTENDED_AFTER: u32 = 2;
-/// The number of conflicts after which a batch is halved, so that it is decided sooner.
-const HALVE_AFTER: u32 = 2;
-/// The size up to which a batch is not halved.
-const SMALL_BATCH: usize = 16;
 
 /// The engine of one process.
 pub(crate) struct Engine<D: Decider> {
@@ -89,15 +72,16 @@ pub(crate) struct Engine<D: Decider> {
     carried: VecDeque<Job<D>>,
     own: Link,
     /// The acknowledgers of other servers, by the index of the server.
-    others: HashMap<usize, Acknowledger>,
+    others: BTreeMap<usize, Acknowledger>,
     sources: Sources,
-    acks: HashMap<Stream, Vec<EntryId>>,
+    acks: BTreeMap<Stream, Vec<EntryId>>,
     instance: String,
     component: Arc<Component>,
     /// Fails while an acknowledgement in the own Redis is refused.
     acks_component: Arc<Component>,
     health: Arc<Health>,
     metrics: Arc<EngineMetrics>,
+    limits: Limits,
     shutdown: CancellationToken,
     /// The identity of the own store when the entries of this batch were read from it.
     identity: Option<Identity>,
@@ -109,7 +93,7 @@ pub(crate) struct Engine<D: Decider> {
     probed: Instant,
     /// Entities that instances compete for: a batch with one of them queues for the lease before it
     /// reads.
-    contested: HashSet<Key>,
+    contested: BTreeSet<Key>,
     lease: Lease,
     /// Whether Redis failed during the shutdown: unfinished work is left for the next start.
     given_up: bool,
@@ -126,29 +110,31 @@ impl<D: Decider> Engine<D> {
         instance: String,
         health: Arc<Health>,
         metrics: Arc<EngineMetrics>,
+        limits: Limits,
         shutdown: CancellationToken,
     ) -> (Self, tokio::sync::mpsc::Sender<Job<D>>) {
-        let (sender, queue) = tokio::sync::mpsc::channel(QUEUE_CAPACITY);
+        let (sender, queue) = tokio::sync::mpsc::channel(limits.queue_inputs);
         let own = Link::new(sources.of(D::TOPIC).clone(), REDIS_TIMEOUT);
         let engine = Self {
             decider,
             queue,
             carried: VecDeque::new(),
             own,
-            others: HashMap::new(),
+            others: BTreeMap::new(),
             sources,
-            acks: HashMap::new(),
+            acks: BTreeMap::new(),
             instance,
             component: health.component("the engine"),
             acks_component: health.background_component(ACKS_COMPONENT),
             health,
             metrics,
+            limits,
             shutdown,
             identity: None,
             obstacles: Vec::new(),
             parked: Vec::new(),
             probed: Instant::now(),
-            contested: HashSet::new(),
+            contested: BTreeSet::new(),
             lease: Lease::NotHeld,
             given_up: false,
             ignore_records: ignore_records(),
@@ -182,7 +168,7 @@ impl<D: Decider> Engine<D> {
         if !self.given_up {
             self.flush_acks().await;
         }
-        for (_, other) in self.others.drain() {
+        for other in std::mem::take(&mut self.others).into_values() {
             other.finish().await;
         }
         Ok(())
@@ -201,7 +187,7 @@ impl<D: Decider> Engine<D> {
         }
         let mut counted = jobs.len();
         while jobs.is_empty() {
-            let receive = self.queue.recv_many(&mut jobs, BATCH_INPUTS);
+            let receive = self.queue.recv_many(&mut jobs, self.limits.batch_inputs);
             let failing = self.component.is_failing() || self.acks_component.is_failing();
             let quiet = match (self.acks.is_empty(), failing) {
                 (_, true) => PROBE_INTERVAL,
@@ -223,10 +209,11 @@ impl<D: Decider> Engine<D> {
         }
         self.metrics.batches.inc();
         self.metrics.inputs.inc_by((jobs.len() - counted) as u64);
+        let batch_kib = self.limits.batch_kib;
         let mut kib = 0;
         let mut fits = |job: &Job<D>| {
             kib += job.kib();
-            kib <= BATCH_KIB
+            kib <= batch_kib
         };
         let count = jobs.iter().map_while(|job| fits(job).then_some(())).count();
         self.carried = jobs.split_off(count.clamp(1, jobs.len())).into();
@@ -242,6 +229,14 @@ impl<D: Decider> Engine<D> {
         let mut backoff = Backoff::default();
         let (mut losses, mut moves) = (0, 0);
         self.lease = Lease::NotHeld;
+        if planted!("acknowledged before the commit") {
+            for job in &open {
+                if let Origin::Entry { stream, id, .. } = &job.origin {
+                    self.acks.entry(*stream).or_default().push(*id);
+                }
+            }
+            self.flush_acks().await;
+        }
         loop {
             // A caller that has stopped waiting was promised nothing.
             open.retain(|job| !job.is_abandoned());
@@ -261,12 +256,14 @@ impl<D: Decider> Engine<D> {
                     backoff.reset();
                     moves = 0;
                     losses += u32::from(progress == Progress::Lost);
-                    if progress == Progress::Deferred || losses >= CONTENDED_AFTER {
+                    if (progress == Progress::Deferred || losses >= self.limits.contended_after)
+                        && !planted!("losers do not queue for the lease")
+                    {
                         let keys = open.iter().flat_map(|job| &job.keys);
                         let loaded = keys.filter(|(_, access)| *access == ReadAccess::Load);
                         self.contested = loaded.map(|(key, _)| key.clone()).collect();
                     }
-                    if losses > HALVE_AFTER && open.len() > SMALL_BATCH {
+                    if losses > self.limits.halve_after && open.len() > self.limits.small_batch {
                         let rest = open.drain(open.len() / 2..);
                         rest.rev().for_each(|job| self.carried.push_front(job));
                         world = World::default();
@@ -294,6 +291,7 @@ impl<D: Decider> Engine<D> {
                         return Vec::new();
                     }
                     tokio::select! {
+                        biased;
                         () = backoff.wait() => {}
                         () = self.shutdown.cancelled() => {}
                     }
@@ -306,8 +304,8 @@ impl<D: Decider> Engine<D> {
     /// inputs.
     fn add_arrivals(&mut self, open: &mut Vec<Job<D>>) {
         let mut kib: usize = open.iter().map(Job::kib).sum();
-        while open.len() < BATCH_INPUTS
-            && kib < BATCH_KIB
+        while open.len() < self.limits.batch_inputs
+            && kib < self.limits.batch_kib
             && let Ok(job) = self.queue.try_recv()
         {
             self.metrics.inputs.inc();

@@ -7,12 +7,13 @@ use redis::Value;
 use tracing::info;
 
 use super::{
-    BATCH_KEYS, Engine, Job, LEASE_MILLIS, LEASE_WAITS, Lease, Setback, Work,
+    Engine, Job, LEASE_WAITS, Lease, Setback, Work,
     store_id::{self, Identity},
 };
 use crate::{
     connection::error::ConnectionError,
     decision::{Decider, ReadAccess, Reads, World},
+    planted,
     schema::keys::{self, Key},
 };
 
@@ -45,7 +46,8 @@ impl<D: Decider> Engine<D> {
         }
         let before = open.len();
         open.retain(|job| {
-            let lost = is_lost(&self.identity, job);
+            let lost =
+                is_lost(&self.identity, job) && !planted!("entries of lost data are handled");
             if lost {
                 job.provenance().inspect(|it| it.lose());
             }
@@ -118,12 +120,12 @@ impl<D: Decider> Engine<D> {
         let queue = keys::lease_queue(D::TOPIC, &self.instance);
         let mut join = redis::cmd("EVAL");
         join.arg(include_str!("acquire_lease.lua")).arg(2).arg(keys::lease(D::TOPIC)).arg(&queue);
-        join.arg(&self.instance).arg(LEASE_MILLIS);
+        join.arg(&self.instance).arg(self.limits.lease_millis);
         for key in &self.contested {
             join.arg(key.as_str());
         }
         let mut wait = redis::cmd("BLPOP");
-        wait.arg(&queue).arg(LEASE_MILLIS as f64 / 1_000.0);
+        wait.arg(&queue).arg(self.limits.lease_millis as f64 / 1_000.0);
         let mut values = None;
         self.lease = Lease::Disregarded;
         for _ in 0..LEASE_WAITS {
@@ -155,7 +157,7 @@ impl<D: Decider> Engine<D> {
             let mut reads = Reads::default();
             let asked = catch_unwind(AssertUnwindSafe(|| self.decider.reads(input, &mut reads)));
             job.panicked = asked.is_err();
-            if reads.keys.len() + job.missed.len() > BATCH_KEYS && !job.narrowed {
+            if reads.keys.len() + job.missed.len() > self.limits.batch_keys && !job.narrowed {
                 // Behind other inputs of its batch it may have read different entities each time.
                 // Once, the list is reduced to the entities that it reads from now on.
                 job.narrowed = true;
@@ -163,7 +165,7 @@ impl<D: Decider> Engine<D> {
             }
             let missed = job.missed.iter().map(|key| (key.clone(), ReadAccess::Load));
             job.keys = reads.keys.into_iter().chain(missed).collect();
-            if job.keys.len() > BATCH_KEYS {
+            if job.keys.len() > self.limits.batch_keys {
                 // The input would not fit into one call even alone.
                 job.oversized = Some(job.keys.len());
                 job.keys.clear();
@@ -171,7 +173,7 @@ impl<D: Decider> Engine<D> {
             }
             named += job.keys.len();
             // The number of keys of one script call is limited.
-            if named > BATCH_KEYS && number > 0 {
+            if named > self.limits.batch_keys && number > 0 {
                 open.drain(number..).rev().for_each(|job| self.carried.push_front(job));
                 break;
             }

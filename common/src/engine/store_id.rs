@@ -22,6 +22,7 @@ use uuid::Uuid;
 use crate::{
     clock::{Millis, now_millis},
     connection::{error::ConnectionError, health::Component, link::Link, url::RedisUrl},
+    random::new_id,
     schema::{keys, stream::Topic},
 };
 
@@ -101,7 +102,7 @@ pub(crate) async fn identify(link: &mut Link, topic: Topic) -> Result<Identity, 
 
 /// Creates an identity for the owner's store if it has none.
 async fn begin(link: &mut Link, topic: Topic) -> Result<(), ConnectionError> {
-    let new = StoreId { id: Uuid::new_v4(), began: now_millis() };
+    let new = StoreId { id: new_id(), began: now_millis() };
     let mut set = redis::cmd("SETNX");
     set.arg(keys::store(topic)).arg(new.to_string());
     if link.ask("SETNX", set).await? == Value::Int(1) {
@@ -164,6 +165,7 @@ impl StoreIdKeeper {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let shutdown = self.shutdown.clone();
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => {}
             () = self.keep_forever() => {}
         }

@@ -25,10 +25,10 @@ use crate::{
     connection::{health::Health, topology::Sources},
     consumer::{
         self, Reader, Subscription,
-        trimmer::{Retention, Trimmer},
+        trimmer::{Retention, TRIM_INTERVAL, Trimmer},
     },
     decision::Decider,
-    engine::{Engine, EngineHandle, QUEUE_KIB, metrics::EngineMetrics, store_id::StoreIdKeeper},
+    engine::{Engine, EngineHandle, Limits, metrics::EngineMetrics, store_id::StoreIdKeeper},
     http::server,
     logs,
     process::{
@@ -160,6 +160,7 @@ where
     let operations = tokio::spawn(serving);
 
     let ended_early = tokio::select! {
+        biased;
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         Some(()) = async { hang_up.as_mut()?.recv().await } => Ok(()),
@@ -210,11 +211,17 @@ pub struct ServiceContext {
     pub claim_idle_ms: u64,
     /// The retention of each stream.
     pub retention: Retention,
+    /// The interval between trims of each stream.
+    pub trim_interval: Duration,
+    /// The sizes of batches and queues.
+    pub limits: Limits,
     /// How long idle HTTP connections are kept open.
     pub keep_alive: Duration,
     instance: String,
     tasks: Arc<Mutex<Tasks>>,
     registry: Arc<Mutex<Registry>>,
+    #[cfg(feature = "simulation")]
+    process: crate::simulation::ProcessId,
 }
 
 impl ServiceContext {
@@ -226,15 +233,23 @@ impl ServiceContext {
             shutdown: CancellationToken::new(),
             claim_idle_ms: 15_000,
             retention: Retention::default(),
+            trim_interval: TRIM_INTERVAL,
+            limits: Limits::default(),
             keep_alive: server::KEEP_ALIVE,
             instance: instance.to_owned(),
             tasks: Arc::default(),
             registry: Arc::default(),
+            #[cfg(feature = "simulation")]
+            process: crate::simulation::process(),
         }
     }
 
     /// Waits until a task ends, which should not happen before the shutdown.
-    async fn any_task_ends(&self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// Always: the error of the task, or that it has ended.
+    pub async fn any_task_ends(&self) -> anyhow::Result<()> {
         let ended = std::future::poll_fn(|context| lock(&self.tasks).poll_join_next(context)).await;
         match ended {
             Some(ended) => {
@@ -287,7 +302,10 @@ impl ServiceContext {
         name: &'static str,
         task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
     ) {
-        lock(&self.tasks).spawn(async move { (name, task.await) });
+        let task = async move { (name, task.await) };
+        #[cfg(feature = "simulation")]
+        let task = crate::simulation::task(self.process, task);
+        lock(&self.tasks).spawn(task);
     }
 
     /// Starts the engine with readers for the subscriptions, and returns the handle for commands.
@@ -303,12 +321,13 @@ impl ServiceContext {
             self.instance.clone(),
             Arc::clone(&self.health),
             Arc::clone(&metrics),
+            self.limits,
             self.shutdown.clone(),
         );
         let component = engine.component();
         self.spawn("the engine", engine.run());
         let own = self.sources.of(D::TOPIC);
-        let memory = Arc::new(Semaphore::new(QUEUE_KIB as usize));
+        let memory = Arc::new(Semaphore::new(self.limits.queue_kib as usize));
         for (url, subscriptions) in consumer::by_server(&self.sources, subscriptions) {
             let reader = Reader {
                 own: own.clone(),
@@ -316,6 +335,7 @@ impl ServiceContext {
                 subscriptions,
                 instance: self.instance.clone(),
                 claim_idle_ms: self.claim_idle_ms,
+                limits: self.limits,
                 queue: queue.clone(),
                 memory: Arc::clone(&memory),
                 component: self.health.component("the stream reader"),
@@ -331,6 +351,7 @@ impl ServiceContext {
             streams: D::streams(),
             url: own.clone(),
             keep: self.retention,
+            interval: self.trim_interval,
             component: self.health.background_component("the trimmer"),
             shutdown: self.shutdown.clone(),
         };

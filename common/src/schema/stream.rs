@@ -1,12 +1,12 @@
 //! Topics and their streams.
 
-use std::fmt;
+use std::{cmp::Ordering, fmt};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// A topic: the entities and streams of one owner service, which lie in one Redis.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Topic {
     name: &'static str,
     service: &'static str,
@@ -141,6 +141,19 @@ impl Stream {
     /// Whether this is its topic's stream of [`DeadLetter`]s.
     pub fn is_dead_letters(self) -> bool {
         self.key == self.topic.dead_letters
+    }
+}
+
+/// Streams are in the order of their keys, which are unique.
+impl PartialOrd for Stream {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Stream {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key.cmp(other.key)
     }
 }
 

@@ -13,6 +13,7 @@ use common::{
         problem::Problem,
         request::{IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, idempotency_key, traceparent},
     },
+    random::new_id,
     schema::{
         entity::Entity,
         entry_id::EntryId,
@@ -61,7 +62,7 @@ pub(crate) async fn publish<V: Event>(
     let mut pipeline = Pipeline::with_capacity(events.len());
     for event in events {
         let json = serde_json::to_string(event).expect("it has string keys only");
-        let event_id = Uuid::new_v4().to_string();
+        let event_id = new_id().to_string();
         pipeline.cmd("XADD").arg(V::STREAM.key()).arg("*");
         pipeline.arg(EVENT_ID).arg(event_id).arg(ENTITY).arg(json);
         if let Some(traceparent) = traceparent {
@@ -94,7 +95,7 @@ impl RequestKey {
         let given = idempotency_key(headers)?;
         Ok(match given {
             Some(text) => Self { text, given: true },
-            None => Self { text: Uuid::new_v4().to_string(), given: false },
+            None => Self { text: new_id().to_string(), given: false },
         })
     }
 

@@ -8,6 +8,7 @@ use common::{
         ids::{OrderId, ProductId},
     },
     decision::DecideError,
+    planted,
     schema::entry_id::EntryId,
 };
 
@@ -36,7 +37,7 @@ pub(crate) fn release(
 ) -> Result<(), DecideError> {
     let concerns = |it: &&Reservation| match payment {
         FailedPayment::Attempt(attempt) | FailedPayment::Unconfirmed(attempt) => {
-            it.attempt == attempt
+            it.attempt == attempt || planted!("stock of another attempt is released")
         }
         // An older entry was about an earlier attempt.
         FailedPayment::Unnumbered(entry) => it.refused_by < Some(entry),
@@ -50,7 +51,9 @@ pub(crate) fn release(
     };
     let attempt = reservation.attempt;
     let arrived = undo(work, &reservation)?;
-    work.put_reservation(Reservation { state: ReservationState::Released, ..reservation });
+    if !planted!("a release has no record") {
+        work.put_reservation(Reservation { state: ReservationState::Released, ..reservation });
+    }
     work.changes.note(id, "payment failed: stock released");
     work.confirm(id, attempt, ConfirmedStep::Released);
     start_filling(work, &arrived)
@@ -59,6 +62,10 @@ pub(crate) fn release(
 /// Releases the stock of a cancelled order for good.
 pub(crate) fn cancel(work: &mut UnitOfWork<'_>, order: &OrderCancelled) -> Result<(), DecideError> {
     let existing = work.reservation(&order.id)?.cloned();
+    if existing.is_none() && planted!("a cancellation that comes first is forgotten by stock") {
+        work.confirm(order.id, order.attempt, ConfirmedStep::Cancelled);
+        return Ok(());
+    }
     // A cancellation that overtakes its order leaves a reservation, so that the order finds it.
     let reservation = existing.unwrap_or_else(|| Reservation {
         order_id: order.id,
@@ -77,7 +84,9 @@ pub(crate) fn cancel(work: &mut UnitOfWork<'_>, order: &OrderCancelled) -> Resul
     if reservation.state == ReservationState::Cancelled && order.resend > 0 {
         work.confirm(order.id, order.attempt, ConfirmedStep::Cancelled);
     }
-    if reservation.state == ReservationState::Cancelled || reservation.shipped {
+    if (reservation.state == ReservationState::Cancelled || reservation.shipped)
+        && !planted!("a cancellation releases shipped stock")
+    {
         return Ok(());
     }
     let arrived = undo(work, &reservation)?;
@@ -102,12 +111,17 @@ pub(super) fn undo(
                     let released = (*held).min(product.reserved);
                     product.reserved -= released;
                     product.amount += released;
+                    if planted!("a release forgets its stock") {
+                        product.amount -= released;
+                    }
                 }
             }
             Ok(reservation.quantities.keys().cloned().collect())
         }
         ReservationState::Waiting => {
-            leave_queues(work, reservation)?;
+            if !planted!("a cancelled order stays in its queues") {
+                leave_queues(work, reservation)?;
+            }
             Ok(BTreeSet::new())
         }
         ReservationState::Rejected | ReservationState::Released | ReservationState::Cancelled => {

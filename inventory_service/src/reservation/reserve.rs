@@ -10,6 +10,7 @@ use common::{
         order::PRODUCTS_LIMIT,
     },
     decision::DecideError,
+    planted,
 };
 
 use super::{
@@ -34,8 +35,8 @@ pub(crate) fn reserve(
         if is_over || existing.attempt > order.attempt {
             return Ok(());
         }
-        if existing.attempt == order.attempt {
-            if order.resend == 0 {
+        if existing.attempt == order.attempt && !planted!("stock is reserved again") {
+            if order.resend == 0 || planted!("a resent order gets no answer") {
                 return Ok(());
             }
             if let Some(outcome) = existing.outcome(true) {

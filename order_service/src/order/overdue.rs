@@ -9,6 +9,7 @@ use common::{
         order_status::OrderStatus,
     },
     decision::{Changes, DecideError, World},
+    planted,
 };
 
 use super::{
@@ -53,6 +54,9 @@ pub(super) fn resend_overdue(
 /// resend doubles the waiting time, so that a service that was away for hours does not find the
 /// same order a hundred times.
 pub(super) fn is_overdue(order: &Order, resend_after: Millis, now: Millis) -> bool {
+    if planted!("an overdue order is not resent") {
+        return false;
+    }
     if !order.status.is_underway() && !order.awaits_confirmation() {
         return false;
     }
@@ -113,7 +117,7 @@ pub(super) fn created(order: &Order, resend: u32) -> OrderCreated {
         product_ids: order.product_ids.clone(),
         customer_id: order.customer_id.clone(),
         status: OrderStatus::Pending.name().to_owned(),
-        attempt: order.attempt,
+        attempt: if planted!("a resend has no attempt") { 1 } else { order.attempt },
         resend,
         checked_by: last_of_earlier_attempts(order, &CHECKED),
         refused_by: last_of_earlier_attempts(order, &REFUSED),

@@ -88,7 +88,7 @@ async fn play(system: &System) {
 
 /// An order whose stock is not confirmed as released, as after the loss of its failed payment.
 async fn ask_for_a_release(system: &System) {
-    let (mut redis, id) = (system.redis().await, uuid::Uuid::new_v4());
+    let (mut redis, id) = (system.redis().await, common::random::new_id());
     let order = json!({
         "id": id, "product_ids": ["201"], "customer_id": "101", "status": "insufficient-fund",
         "attempt": 1, "history": [{ "status": "pending", "at": 1, "attempt": 1 }],

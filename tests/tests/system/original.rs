@@ -50,7 +50,7 @@ impl Original {
     }
 
     async fn orders(&mut self, product_ids: &[&str], customer_id: &str) -> Uuid {
-        let id = Uuid::new_v4();
+        let id = common::random::new_id();
         let order = json!({
             "id": id, "product_ids": product_ids, "customer_id": customer_id, "status": "pending",
         });

@@ -9,7 +9,6 @@ use http::{Method, StatusCode};
 use serde_json::json;
 use stack::Service;
 use system_tests::{Answer, Ask, Entry, SOON, System, calls, eventually, order_body, run};
-use uuid::Uuid;
 
 async fn start(env: &[(&str, &str)]) -> System {
     let system = System::start_with_env(env).await;
@@ -208,7 +207,7 @@ async fn place_until_refused(system: &System) -> (Vec<(String, Order)>, Answer) 
     let mut accepted = Vec::new();
     let body = order_body(&["q"], "rich");
     let refusal = eventually("an order is refused", SOON, async || {
-        let key = Uuid::new_v4().to_string();
+        let key = common::random::new_id().to_string();
         let ask = Ask { method: Method::POST, path: "/order", key: &key, body: Some(&body) };
         let answer = ask.once(&system.client, &system.url()).await?;
         if answer.status != StatusCode::OK {

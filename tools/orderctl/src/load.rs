@@ -327,7 +327,7 @@ async fn seed(links: &mut [Link], sources: &Sources, plan: Plan) -> anyhow::Resu
     let mut add = |stream: Stream, json: String| {
         let commands = commands.entry(stream.topic()).or_default();
         commands.cmd("XADD").arg(stream.key()).arg("*");
-        commands.arg(EVENT_ID).arg(uuid::Uuid::new_v4().to_string()).arg(ENTITY).arg(json);
+        commands.arg(EVENT_ID).arg(common::random::new_id().to_string()).arg(ENTITY).arg(json);
     };
     for number in 0..plan.products {
         let id = format!("load-{number}").parse()?;

@@ -73,7 +73,7 @@ impl Original {
         self.last = now.max((self.last.0, self.last.1 + 1));
         let (seconds, micros) = self.last;
         let order = json!({
-            "id": uuid::Uuid::new_v4(), "product_ids": product_ids, "customer_id": customer_id,
+            "id": common::random::new_id(), "product_ids": product_ids, "customer_id": customer_id,
             "status": "pending",
         });
         let id = format!("{seconds}-{micros}");

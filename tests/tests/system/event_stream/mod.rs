@@ -36,7 +36,7 @@ fn account(number: usize) -> (Stream, Value) {
 async fn announce(redis: &mut MultiplexedConnection, changes: &[(Stream, Value)]) {
     let mut commands = Pipeline::new();
     for (stream, entity) in changes {
-        let id = uuid::Uuid::new_v4().to_string();
+        let id = common::random::new_id().to_string();
         commands.cmd("XADD").arg(stream.key()).arg("*").arg(EVENT_ID).arg(id);
         commands.arg(ENTITY).arg(entity.to_string()).ignore();
     }

@@ -72,7 +72,7 @@ async fn orders_that_wait_for_stock_or_money_are_not_resent() {
     // Meanwhile a lost order is resent, so the resending task runs.
     let mut redis = system.redis().await;
     let stuck = json!({
-        "id": uuid::Uuid::new_v4(), "product_ids": ["q"], "customer_id": "rich", "status": "pending",
+        "id": common::random::new_id(), "product_ids": ["q"], "customer_id": "rich", "status": "pending",
         "attempt": 1, "history": [{ "status": "pending", "at": 1, "attempt": 1 }],
     });
     let id = stuck["id"].as_str().unwrap();

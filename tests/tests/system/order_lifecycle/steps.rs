@@ -134,7 +134,7 @@ async fn the_hundredth_attempt_to_pay_costs_as_much_as_the_twentieth() {
     for _ in 0..6 {
         let before = info(&mut redis, "stats", "total_net_input_bytes").await;
         for _ in 0..20 {
-            let key = uuid::Uuid::new_v4().to_string();
+            let key = common::random::new_id().to_string();
             let answer = pay_with(&system, &unpaid, &key).await.with_status(StatusCode::OK);
             system.reaches(&unpaid, OrderStatus::InsufficientFund).await;
             first.get_or_insert_with(|| (key, answer.json()));
