@@ -32,6 +32,8 @@ pub(super) struct StepResult<'a> {
     unconfirmed: &'a [Confirmation],
     /// The entry of a result that does not name its attempt.
     unnumbered: Option<EntryId>,
+    /// Whether it answers a resent order.
+    answers_resend: bool,
 }
 
 impl<'a> StepResult<'a> {
@@ -51,6 +53,7 @@ impl<'a> StepResult<'a> {
             total: check.order_total,
             unconfirmed: &[],
             unnumbered: check.attempt.is_none().then_some(entry),
+            answers_resend: check.resend,
         }
     }
 
@@ -72,6 +75,7 @@ impl<'a> StepResult<'a> {
             total: payment.order_total,
             unconfirmed,
             unnumbered: payment.attempt.is_none().then_some(entry),
+            answers_resend: false,
         }
     }
 
@@ -160,8 +164,13 @@ pub(super) fn apply(
     if result.total.is_some() {
         order.order_total = result.total;
     }
+    // inventory_service lost the reservation before it was paid, and the resent order waits for stock.
+    let waits_again = result.answers_resend
+        && result.status == OrderStatus::OutOfStock
+        && order.status == OrderStatus::PaymentRequired;
     if rank(result.status) > rank(order.status)
         || is_paid_after_all
+        || waits_again
         || planted!("the last result counts, whatever its rank")
     {
         order.status = result.status;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use common::{
     contract::{
-        events::OrderCancelled,
+        events::{OrderCancelled, StockChecked},
         order::{Confirmation, Order, Step},
         order_routes::OrderAction,
         order_status::OrderStatus,
@@ -237,6 +237,28 @@ fn a_payment_for_a_rejected_order_is_refunded() {
     let then = Order { unconfirmed: vec![StockCancelled, PaymentCancelled], ..order };
     assert_eq!(service.published(), [updated(&then), append(&cancelled)]);
     assert_eq!(service.order(), Some(then), "it stays rejected");
+}
+
+#[test]
+fn an_order_whose_reservation_was_lost_before_its_payment_waits_for_stock_again() {
+    let resent = |input: Option<Input>| match input.unwrap() {
+        Input::Stock(check, entry) => Input::Stock(StockChecked { resend: true, ..check }, entry),
+        other => other,
+    };
+    let given = [(placed(), 1), (result(RESERVED, 1).unwrap(), 2)];
+    let mut service = Service::with(&given);
+    service.when(&resent(result(OUT_OF_STOCK, 1)), 3);
+    assert_eq!(service.order().unwrap().status, OutOfStock, "inventory_service decided anew");
+    service.when(&result(PAID, 1).unwrap(), 4);
+    assert_eq!(service.order().unwrap().status, ToBeShipped);
+    // The same answer, or one that does not answer a resend, is an older one that was redelivered.
+    let mut waited = Service::with(&[(placed(), 1), (result(OUT_OF_STOCK, 1).unwrap(), 2)]);
+    waited.when(&result(RESERVED, 1).unwrap(), 3);
+    waited.when(&resent(result(OUT_OF_STOCK, 1)), 4);
+    assert_eq!(waited.order().unwrap().status, PaymentRequired);
+    let mut plain = Service::with(&given);
+    plain.when(&result(OUT_OF_STOCK, 1).unwrap(), 3);
+    assert_eq!(plain.order().unwrap().status, PaymentRequired);
 }
 
 #[test]
