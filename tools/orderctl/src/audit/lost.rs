@@ -15,6 +15,9 @@ use common::{
 
 use super::reading::Links;
 
+/// The time in which an event that was published before a loss is still handled, in milliseconds.
+const IN_FLIGHT_MILLIS: Millis = 2_000;
+
 /// The time at which the present store began, for each owner that lost the previous one.
 #[derive(Default)]
 pub(super) struct LostStores(pub(super) BTreeMap<&'static str, Millis>);
@@ -41,8 +44,13 @@ impl LostStores {
     }
 
     /// Whether an owner may have lost its data about an order. `began`: when the order first appeared.
+    /// An order that was lost may appear at another owner only after the new store began, because that
+    /// owner was handling its event.
     pub(super) fn forgets(&self, began: Option<Millis>) -> bool {
-        self.0.values().any(|store| began.is_none_or(|began| began < *store))
+        let is_older = |store: &Millis| {
+            began.is_none_or(|began| began < store.saturating_add(IN_FLIGHT_MILLIS))
+        };
+        self.0.values().any(is_older)
     }
 
     /// A note that `count` orders are not compared.
@@ -68,7 +76,7 @@ mod tests {
         assert!(!LostStores::default().forgets(None));
         assert_eq!(LostStores::default().note(0), None);
         let lost = LostStores([("account_service", 50)].into());
-        assert!(lost.forgets(Some(49)) && lost.forgets(None) && !lost.forgets(Some(50)));
+        assert!(lost.forgets(Some(2_049)) && lost.forgets(None) && !lost.forgets(Some(2_050)));
         assert!(lost.has(topics::ACCOUNT) && !lost.has(topics::ORDER));
         assert!(lost.note(3).unwrap().contains("account_service (at 50 ms); 3 orders"));
     }

@@ -210,10 +210,6 @@ impl Snapshot {
         stream: Stream,
         parse: impl Fn(EntryId, &str) -> anyhow::Result<T>,
     ) -> anyhow::Result<Vec<T>> {
-        let Some(length) = links.length(stream).await? else { return Ok(Vec::new()) };
-        if !length.complete {
-            self.trimmed.0.push(stream);
-        }
         let mut events = Vec::new();
         for (id, json) in links.entries(stream).await? {
             if let Some(order) = order_of(stream, &json) {
@@ -226,6 +222,10 @@ impl Snapshot {
                 Err(_) if SHARED_STREAMS.contains(&stream) => {}
                 Err(error) => self.unreadable.push(format!("entry {id} of {stream}: {error:#}")),
             }
+        }
+        // After the entries: a stream that is trimmed while it is read counts as trimmed.
+        if links.length(stream).await?.is_some_and(|length| !length.complete) {
+            self.trimmed.0.push(stream);
         }
         Ok(events)
     }
