@@ -259,8 +259,13 @@ async fn writes_are_refused_while_redis_is_nearly_full_and_open_orders_end() {
     for service in [Service::Order, Service::Gateway] {
         let port = system.first(service).ops;
         assert_eq!(operations(&system.client, port, "/readyz").await.text(), "ready\n");
-        let logs = system.logs(service);
-        assert!(logs.contains("that change something are accepted again"), "{logs}");
+        // The log is written with a delay of some milliseconds.
+        eventually("a line in the log", SOON, async || {
+            let logs = system.logs(service);
+            let says = logs.contains("that change something are accepted again");
+            if says { Ok(()) } else { Err(logs) }
+        })
+        .await;
     }
     system.assert_balanced(SOON).await;
 }
