@@ -127,3 +127,9 @@ pub(super) fn blpop(redis: &mut Redis, words: &[Bytes]) -> Answer {
     }
     Err(Stop::Blocked { millis })
 }
+
+pub(super) fn hvals(redis: &mut Redis, words: &[Bytes]) -> Answer {
+    let hash = redis.data.read::<Hash>(&words[1])?;
+    let values = hash.into_iter().flat_map(|hash| hash.values().cloned());
+    Ok(Reply::Array(values.map(Reply::Bulk).collect()))
+}

@@ -92,3 +92,20 @@ pub(super) fn flush(redis: &mut Redis, words: &[Bytes]) -> Answer {
     redis.appended = std::rc::Rc::default();
     Ok(OK)
 }
+
+/// SCAN in one page, with `MATCH <prefix>*` or without a pattern.
+pub(super) fn scan(redis: &mut Redis, words: &[Bytes]) -> Answer {
+    let mut prefix = &[][..];
+    for option in words[2..].chunks(2) {
+        match option {
+            [name, pattern] if is(name, "match") => {
+                prefix = pattern.strip_suffix(b"*").ok_or(SYNTAX)?;
+            }
+            [name, _] if is(name, "count") => {}
+            _ => return Err(SYNTAX),
+        }
+    }
+    let keys = redis.data.iter().map(|(key, _)| key).filter(|key| key.starts_with(prefix));
+    let keys = keys.map(|key| Reply::Bulk(key.to_vec())).collect();
+    Ok(Reply::Array(vec![Reply::Bulk(b"0".to_vec()), Reply::Array(keys)]))
+}

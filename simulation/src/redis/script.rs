@@ -71,6 +71,11 @@ pub(super) fn script(redis: &mut Redis, words: &[Bytes]) -> Answer {
 impl Redis {
     /// Compiles and stores a script, and returns its SHA-1.
     fn load(&mut self, source: &[u8]) -> Result<String, Stop> {
+        // The few scripts of the services are sent again and again.
+        let known = self.scripts.iter().find(|(_, known)| ***known == *source);
+        if let Some((sha, _)) = known {
+            return Ok(sha.clone());
+        }
         let sha = sha1_smol::Sha1::from(source).hexdigest();
         if !self.scripts.contains_key(&sha) {
             lua::compile(&sha, source).map_err(|message| {

@@ -124,3 +124,26 @@ fn range_by_lex(redis: &mut Redis, words: &[Bytes], is_reverse: bool) -> Answer 
         false => members.skip(offset).take(count).map(bulk).collect(),
     }))
 }
+
+/// ZRANGE of the whole set, `0 -1`, optionally with the scores.
+pub(super) fn zrange(redis: &mut Redis, words: &[Bytes]) -> Answer {
+    let with_scores = match &words[4..] {
+        [] => false,
+        [option] if is(option, "withscores") => true,
+        _ => return Err(SYNTAX),
+    };
+    if (integer(&words[2])?, integer(&words[3])?) != (0, -1) {
+        return Err(SYNTAX);
+    }
+    let mut items = Vec::new();
+    let set = redis.data.read::<SortedSet>(&words[1])?;
+    let mut members: Vec<_> = set.into_iter().flatten().collect();
+    members.sort_by(|one, other| one.1.total_cmp(other.1).then(one.0.cmp(other.0)));
+    for (member, score) in members {
+        items.push(Reply::Bulk(member.clone()));
+        if with_scores {
+            items.push(Reply::Bulk(score.to_string().into_bytes()));
+        }
+    }
+    Ok(Reply::Array(items))
+}

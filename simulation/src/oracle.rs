@@ -1,0 +1,335 @@
+//! The oracles: what must hold when faults have stopped and all work has ended.
+//!
+//! They read nothing but what lies in the servers, and what clients were told.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
+
+use account_service::wallet::Payment;
+use common::{
+    contract::{
+        entities::{Account, Delivery, Deposit, Product},
+        keys,
+        order::Order,
+        order_status::OrderStatus,
+        streams::{self, topics},
+    },
+    schema::{
+        entity::Entity,
+        stored_form,
+        stream::{ENTITY, Topic},
+    },
+};
+use orderctl::audit::{Report, audit};
+use serde_json::Value as Json;
+use uuid::Uuid;
+
+use crate::{
+    clients::Clients,
+    plan::Fault,
+    processes::Processes,
+    redis::{EntryId, Value},
+    world::{AUDITOR, Loss, Promise, World},
+};
+
+/// Whether all work has ended; otherwise the first thing that has not.
+pub fn unfinished(world: &World) -> Option<String> {
+    if world.is_operating.get() {
+        return Some("a fault is under way".to_owned());
+    }
+    if world.requests.get() > 0 {
+        return Some(format!("{} clients have no answer", world.requests.get()));
+    }
+    if let Some(missing) = missing_group(world) {
+        return Some(missing);
+    }
+    for server in &world.servers {
+        let redis = server.redis.borrow();
+        for (key, value) in redis.keys() {
+            let Value::Stream(stream) = value else { continue };
+            let name = String::from_utf8_lossy(key);
+            let last = stream.entries.last_key_value().map_or(EntryId::ZERO, |(id, _)| *id);
+            for (group, it) in &stream.groups {
+                let group = String::from_utf8_lossy(group);
+                let pending = it.pending.len();
+                if pending > 0 {
+                    return Some(format!("{name}: {pending} entries are pending for {group}"));
+                }
+                if it.last_delivered < last {
+                    return Some(format!("{name}: {group} has not read all entries"));
+                }
+            }
+        }
+        if redis.get_value(keys::UNCONFIRMED_ORDERS.as_bytes()).is_some()
+            && !(world.plan.isolated && world.has_lost_data())
+        {
+            return Some("some steps of orders are not confirmed".to_owned());
+        }
+    }
+    // An order that was cancelled, lost and placed again stays pending: the others know it as cancelled.
+    if world.plan.isolated && world.has_lost(topics::ORDER) {
+        return None;
+    }
+    let underway =
+        all::<Order>(world, topics::ORDER).into_iter().find(|it| it.status.is_underway());
+    underway.map(|order| format!("order {} is still {}", order.id, order.status.name()))
+}
+
+/// A group that a service has yet to create.
+fn missing_group(world: &World) -> Option<String> {
+    for stream in streams::ALL {
+        let redis = world.servers[world.server_of(stream.topic())].redis.borrow();
+        let groups = match redis.get_value(stream.key().as_bytes()) {
+            Some(Value::Stream(found)) => Some(&found.groups),
+            _ => None,
+        };
+        for reader in stream.readers() {
+            if groups.is_none_or(|groups| !groups.contains_key(reader.service().as_bytes())) {
+                return Some(format!("{stream}: there is no group {}", reader.service()));
+            }
+        }
+    }
+    None
+}
+
+/// Findings of the audit about entries that were taken from a group, and what they would have caused.
+const MISSING: [&str; 5] =
+    ["messages ", "entries on ", "still being filled", "not recorded", "could have all"];
+
+/// Checks the end of a history in which all work seems to have ended. `None` if it has not.
+pub async fn check(world: &Rc<World>, clients: &Clients) -> Option<Verdict> {
+    let report = match audit(&Processes::sources(world, AUDITOR)).await {
+        Ok(report) => report,
+        Err(error) => return Some(Some(format!("the audit failed: {error:#}"))),
+    };
+    if !report.is_quiet() {
+        return None;
+    }
+    Some(wrong(world, clients, &report))
+}
+
+/// The failure of a history, if there is one.
+pub type Verdict = Option<String>;
+
+fn wrong(world: &World, clients: &Clients, report: &Report) -> Verdict {
+    // If one of several servers lost data, the others keep events whose causes are lost. Only
+    // msg_service causes nothing.
+    let others = [topics::ORDER, topics::INVENTORY, topics::ACCOUNT];
+    let is_apart = world.plan.isolated && others.into_iter().any(|topic| world.has_lost(topic));
+    // After a flush messages are stored again and not sent again, and some may be missing.
+    let server = world.server_of(topics::MESSAGE);
+    let is_flushed = |loss: &Loss| loss.server == server && loss.copy == 0;
+    let is_sent_again = world.plan.isolated && world.losses.borrow().iter().any(is_flushed);
+    let poison = world.faults.borrow().contains_key(&Fault::Poison);
+    let deleted = world.has_taken_entries.get();
+    let counts = |finding: &&String| {
+        let is_across = finding.starts_with("order ") || finding.contains("message");
+        let is_unsent = finding.contains("message");
+        let is_poison = poison && finding.starts_with("cannot be read: entry");
+        // What an operator deleted is not there, and no service learned of it.
+        let is_deleted = deleted && MISSING.iter().any(|text| finding.contains(text));
+        !(is_apart && is_across || is_sent_again && is_unsent || is_poison || is_deleted)
+    };
+    if let Some(finding) = report.findings.iter().find(counts) {
+        return Some(format!("audit: {finding} ({} findings)", report.findings.len()));
+    }
+    if !world.has_lost_data() && report.unfinished > 0 {
+        return Some(format!("audit: {} orders are unfinished", report.unfinished));
+    }
+    broken_promise(world)
+        .or_else(|| dead_letter(world))
+        .or_else(|| double_message(world))
+        .or_else(|| unearned_payment(world))
+        .or_else(
+            || if world.has_lost_data() { uncaused(world) } else { wrong_books(world, clients) },
+        )
+}
+
+/// An order that a client knows and that is not there.
+fn broken_promise(world: &World) -> Option<String> {
+    let orders: Vec<_> = all::<Order>(world, topics::ORDER).into_iter().map(|it| it.id).collect();
+    let (promises, losses) = (world.promises.borrow(), world.losses.borrow());
+    let server = world.server_of(topics::ORDER);
+    let is_void = |promise: &Promise| {
+        let voids = |loss: &Loss| {
+            loss.server == server && promise.at >= loss.copy && promise.asked <= loss.at
+        };
+        losses.iter().any(voids)
+    };
+    let is_broken = |promise: &&Promise| !orders.contains(&promise.order) && !is_void(promise);
+    let broken = promises.iter().find(is_broken)?;
+    Some(format!("order {} was acknowledged at {} and is not there", broken.order, broken.at))
+}
+
+/// A dead letter without poison, or two about one entry. Entries that were deleted while they were
+/// pending leave one.
+fn dead_letter(world: &World) -> Option<String> {
+    let faults = world.faults.borrow();
+    let expects = |letter: &Json| {
+        let was_deleted =
+            letter["reason"].as_str().is_some_and(|it| it.starts_with("it was deleted"));
+        match was_deleted {
+            true => faults.contains_key(&Fault::EntryDeleted),
+            false => faults.contains_key(&Fault::Poison),
+        }
+    };
+    for topic in topics::ALL {
+        let mut seen = BTreeSet::new();
+        for letter in events(world, topic, topic.dead_letters().key()) {
+            let is_new = seen.insert((letter["stream"].to_string(), letter["entry"].to_string()));
+            if !expects(&letter) || !is_new && !world.has_lost_data() {
+                return Some(format!("{}: {letter}", topic.dead_letters()));
+            }
+        }
+    }
+    None
+}
+
+/// Money that was taken for an order that is not paid.
+fn unearned_payment(world: &World) -> Option<String> {
+    // Owners that are apart may decide differently after a loss.
+    if world.plan.isolated && world.has_lost_data() {
+        return None;
+    }
+    let orders = all::<Order>(world, topics::ORDER);
+    for payment in all::<Payment>(world, topics::ACCOUNT).iter().filter(|it| it.net_amount() > 0) {
+        let order = orders.iter().find(|it| it.id == payment.order_id);
+        let status = order.map(|it| it.status);
+        if !matches!(
+            status,
+            Some(OrderStatus::ToBeShipped | OrderStatus::Shipped | OrderStatus::Completed)
+        ) {
+            return Some(format!("{status:?}, but it is paid: {payment:?}"));
+        }
+    }
+    None
+}
+
+/// A message that was published twice.
+fn double_message(world: &World) -> Option<String> {
+    let mut times: BTreeMap<String, u32> = BTreeMap::new();
+    // What was sent before a flush is not sent again. Other faults may come within the second in which
+    // msg_service does not notice the flush.
+    if world.plan.isolated && world.plan.faults.iter().eq(&[Fault::Flushed]) {
+        for id in &*world.sent_before.borrow() {
+            *times.entry(id.clone()).or_default() += 1;
+        }
+    }
+    for id in sent_messages(world) {
+        *times.entry(id).or_default() += 1;
+    }
+    let double = times.into_iter().find(|it| it.1 > 1)?;
+    Some(format!("message {} was published {} times", double.0, double.1))
+}
+
+/// The ids of the messages that the message server knows as sent.
+pub fn sent_messages(world: &World) -> Vec<String> {
+    let sent = events(world, topics::MESSAGE, streams::MESSAGE_SENT.key());
+    sent.iter().filter_map(|message| message["id"].as_str().map(str::to_owned)).collect()
+}
+
+/// Stock or money that differs from what the clients gave.
+fn wrong_books(world: &World, clients: &Clients) -> Option<String> {
+    let gifts = clients.gifts.borrow();
+    let deleted = world.has_taken_entries.get();
+    let accepted = |records: &[(Uuid, bool)], to: &str| -> Result<u64, String> {
+        let mut sum = 0;
+        for gift in gifts.iter().filter(|it| it.to == to) {
+            // A restock or a top-up that overtakes the definition is refused.
+            match records.iter().find(|(id, _)| *id == gift.id) {
+                Some((_, is_refused)) => sum += if *is_refused { 0 } else { gift.amount },
+                None if deleted => {}
+                None => return Err(format!("{gift:?} was published and has no effect")),
+            }
+        }
+        Ok(sum)
+    };
+    let deliveries = all::<Delivery>(world, topics::INVENTORY).into_iter();
+    let deliveries: Vec<_> = deliveries.map(|it| (it.id, it.refused.is_some())).collect();
+    for product in all::<Product>(world, topics::INVENTORY) {
+        let received = match accepted(&deliveries, product.id.as_str()) {
+            Ok(sum) => clients.stock.get() + sum,
+            Err(reason) => return Some(reason),
+        };
+        if product.received != received || product.amount + product.reserved != received {
+            return Some(format!(
+                "product {}: clients brought {received}: {product:?}",
+                product.id
+            ));
+        }
+    }
+    let deposits = all::<Deposit>(world, topics::ACCOUNT).into_iter();
+    let deposits: Vec<_> = deposits.map(|it| (it.id, it.refused.is_some())).collect();
+    for account in all::<Account>(world, topics::ACCOUNT) {
+        let deposited = match accepted(&deposits, account.id.as_str()) {
+            Ok(sum) => clients.money.get() + sum,
+            Err(reason) => return Some(reason),
+        };
+        if account.deposited != deposited || account.balance + account.paid != deposited {
+            return Some(format!(
+                "account {}: clients paid in {deposited}: {account:?}",
+                account.id
+            ));
+        }
+    }
+    None
+}
+
+/// An effect without its cause in the same store.
+fn uncaused(world: &World) -> Option<String> {
+    if world.plan.isolated {
+        return None;
+    }
+    let ids = |stream: &str, member: &str| -> Vec<String> {
+        events(world, topics::ORDER, stream).iter().map(|it| it[member].to_string()).collect()
+    };
+    let created = ids(streams::ORDER_CREATED.key(), "id");
+    let checked = ids(streams::INVENTORY_CHECK.key(), "order_id");
+    for payment in documents(world, topics::ACCOUNT, keys::PAYMENT.prefix) {
+        if payment["total"].as_u64() != Some(0)
+            && !checked.contains(&payment["order_id"].to_string())
+        {
+            return Some(format!("a payment has no stock check in its store: {payment}"));
+        }
+    }
+    for reservation in documents(world, topics::INVENTORY, keys::RESERVATION.prefix) {
+        let held = reservation["products"].as_array().is_some_and(|it| !it.is_empty());
+        if held && !created.contains(&reservation["order_id"].to_string()) {
+            return Some(format!("a reservation has no order in its store: {reservation}"));
+        }
+    }
+    None
+}
+
+/// All entities of a kind.
+fn all<E: Entity>(world: &World, topic: Topic) -> Vec<E> {
+    let documents = documents(world, topic, E::KIND.prefix).into_iter();
+    documents.filter_map(|json| serde_json::from_value(json).ok()).collect()
+}
+
+fn documents(world: &World, topic: Topic, prefix: &str) -> Vec<Json> {
+    let redis = world.servers[world.server_of(topic)].redis.borrow();
+    let mut found = Vec::new();
+    for (key, value) in redis.keys() {
+        if key.starts_with(prefix.as_bytes())
+            && let Value::String(text) = value
+            && let Some((_, json)) = stored_form::parse(&String::from_utf8_lossy(text))
+        {
+            found.extend(serde_json::from_str::<Json>(json).ok());
+        }
+    }
+    found
+}
+
+/// All events that were ever published on a stream, those that were trimmed included.
+fn events(world: &World, topic: Topic, stream: &str) -> Vec<Json> {
+    let redis = world.servers[world.server_of(topic)].redis.borrow();
+    let of_stream = redis.appended().iter().filter(|it| *it.key == *stream.as_bytes());
+    let entity = |fields: &[Vec<u8>]| {
+        let value = fields.chunks(2).find(|pair| pair[0] == ENTITY.as_bytes())?.get(1)?;
+        serde_json::from_slice(value).ok()
+    };
+    of_stream.filter_map(|it| entity(&it.fields)).collect()
+}
