@@ -9,16 +9,7 @@ mod system;
 
 use std::cell::RefCell;
 
-use common::{
-    contract::{
-        entities::{Account, Delivery, Deposit, Product},
-        messages::MessageSent,
-        order::Order,
-        order_status::OrderStatus,
-    },
-    schema::entity::Entity,
-};
-use inventory_service::{Limits, reservation::Reservation};
+use common::{contract::order_status::OrderStatus, schema::entity::Entity};
 use proptest::{
     prelude::*,
     test_runner::{TestCaseError, TestError, TestRunner},
@@ -39,7 +30,7 @@ const CASES: u32 = 10_000;
 fn stock_and_money_add_up_and_every_order_ends_in_any_order_of_events() {
     let seen = RefCell::new(Seen::default());
     for_all(|history| {
-        let (mut system, _) = play(history)?;
+        let mut system = play(history)?;
         system.settle()?;
         system.check_books()?;
         system.check_queues()?;
@@ -51,46 +42,6 @@ fn stock_and_money_add_up_and_every_order_ends_in_any_order_of_events() {
     if cases() >= CASES {
         seen.borrow().check_variety();
     }
-}
-
-#[test]
-fn repeated_deliveries_have_no_effect() {
-    for_all(|history| {
-        // A resend is answered each time that it is delivered, and a queue that is filled in parts is
-        // filled in other parts. Neither can be compared entry by entry.
-        let steps = history
-            .steps
-            .iter()
-            .filter(|step| !matches!(step, Step::ResendOverdue(_) | Step::Lose(_)));
-        let history = History {
-            steps: steps.cloned().collect(),
-            limits: Limits::default(),
-            ..history.clone()
-        };
-        let (system, firsts) = play(&history)?;
-        let mut plain = System::new(&history);
-        for (now, action) in &firsts {
-            plain.clock = *now;
-            plain.act(action)?;
-        }
-        prop_assert_eq!(system.stock.all::<Product>(), plain.stock.all());
-        prop_assert_eq!(system.stock.all::<Reservation>(), plain.stock.all());
-        prop_assert_eq!(system.stock.all::<Delivery>(), plain.stock.all());
-        prop_assert_eq!(system.wallets.all::<Account>(), plain.wallets.all());
-        prop_assert_eq!(
-            system.wallets.all::<account_service::wallet::Payment>(),
-            plain.wallets.all()
-        );
-        prop_assert_eq!(system.wallets.all::<Deposit>(), plain.wallets.all());
-        // A confirmation that overtakes the result of the payment is ignored; repeated, it counts.
-        let settled = |mut orders: Vec<Order>| {
-            orders.iter_mut().for_each(|order| order.unconfirmed.clear());
-            orders
-        };
-        prop_assert_eq!(settled(system.orders.all()), settled(plain.orders.all()));
-        prop_assert_eq!(system.messages.all::<MessageSent>(), plain.messages.all());
-        Ok(())
-    });
 }
 
 fn cases() -> u32 {
@@ -109,19 +60,12 @@ fn for_all(property: impl Fn(&History) -> Checked) {
     }
 }
 
-/// Plays the history until nothing is left to do; also returns the actions that were done for the first
-/// time, with their times.
-fn play(history: &History) -> Checked<(System, Vec<(u64, Action)>)> {
+/// Plays the history until nothing is left to do.
+fn play(history: &History) -> Checked<System> {
     let mut system = System::new(history);
-    let mut firsts = Vec::new();
-    let mut act = |system: &mut System, action: Action| -> Checked {
+    let act = |system: &mut System, action: Action| -> Checked {
         system.clock += 1;
-        // A queue whose filling was restarted is also filled by the earlier event.
-        let moves_line = system.is_for_line(&action);
-        if system.act(&action)? || moves_line {
-            firsts.push((system.clock, action));
-        }
-        Ok(())
+        system.act(&action)
     };
     for action in history.beginning() {
         act(&mut system, action)?;
@@ -142,7 +86,7 @@ fn play(history: &History) -> Checked<(System, Vec<(u64, Action)>)> {
     while let Some(action) = system.next_waiting() {
         act(&mut system, action)?;
     }
-    Ok((system, firsts))
+    Ok(system)
 }
 
 fn failed(why: String) -> TestCaseError {

@@ -276,12 +276,6 @@ impl System {
         })
     }
 
-    /// Whether this action continues to fill a queue.
-    pub(crate) fn is_for_line(&self, action: &Action) -> bool {
-        let Action::Deliver { reader, .. } = action else { return false };
-        self.readers[*reader].stream == streams::INVENTORY_FILL
-    }
-
     /// Whether order_service would wait for ever without this entry: it takes the order for a backorder,
     /// which is never resent.
     fn is_last_word(&self, reader: &Reader, entry: usize) -> bool {
@@ -333,12 +327,12 @@ impl System {
         Err(failed(format!("orders are stuck: {:?}", self.orders.all::<Order>())))
     }
 
-    /// Does the action; returns whether it was done for the first time.
-    pub(crate) fn act(&mut self, action: &Action) -> Checked<bool> {
+    /// Does the action.
+    pub(crate) fn act(&mut self, action: &Action) -> Checked {
         match action {
             Action::Publish(stream, json) => {
                 self.append(*stream, json.clone());
-                Ok(true)
+                Ok(())
             }
             Action::Place(number) => self.place(*number),
             Action::Ask(act) => self.ask(act),
@@ -350,13 +344,13 @@ impl System {
                 let asks_again = matches!(&answer, Answer::Done(it) if rests(it.status));
                 self.seen.asked_again += u32::from(asks_again);
                 self.seen.resent += u32::from(answer != Answer::Nothing);
-                Ok(answer != Answer::Nothing)
+                Ok(())
             }
             Action::Deliver { reader, entry } => self.deliver(*reader, *entry),
             Action::Lose { reader, entry } => {
                 self.readers[*reader].waiting.retain(|waiting| waiting != entry);
                 self.seen.lost += 1;
-                Ok(true)
+                Ok(())
             }
         }
     }
@@ -374,7 +368,7 @@ impl System {
         answer.ok_or_else(|| failed(format!("no answer to {command:?}")))
     }
 
-    fn place(&mut self, number: usize) -> Checked<bool> {
+    fn place(&mut self, number: usize) -> Checked {
         let first = number == self.placed;
         let answer = self.command(&Input::Place(self.commands[number].clone()))?;
         let fits = match &answer {
@@ -387,10 +381,10 @@ impl System {
             self.granted.insert(order.id.0, order);
         }
         self.placed += usize::from(first);
-        Ok(first)
+        Ok(())
     }
 
-    fn ask(&mut self, act: &ActionRequest) -> Checked<bool> {
+    fn ask(&mut self, act: &ActionRequest) -> Checked {
         let before = self.orders.all::<Order>().into_iter().find(|order| order.id == act.id);
         let before = before.ok_or_else(|| failed(format!("{act:?}: the order is not there")))?;
         let answer = self.command(&Input::Act(act.clone()))?;
@@ -414,10 +408,10 @@ impl System {
             }
             other => return Err(failed(format!("{act:?} is answered with {other:?}"))),
         }
-        Ok(matches!(answer, Answer::Done(_)))
+        Ok(())
     }
 
-    fn deliver(&mut self, reader: usize, number: usize) -> Checked<bool> {
+    fn deliver(&mut self, reader: usize, number: usize) -> Checked {
         let Reader { topic, stream, number: subscription, waiting, had } =
             &mut self.readers[reader];
         let (topic, stream, subscription) = (*topic, *stream, *subscription);
@@ -454,7 +448,7 @@ impl System {
         for append in published {
             self.append(append.stream, append.json);
         }
-        Ok(index.is_some())
+        Ok(())
     }
 
     fn append(&mut self, stream: Stream, json: String) {
