@@ -12,7 +12,7 @@ use common::{
         ids::{CustomerId, OrderId, ProductId},
         order_routes::OrderAction,
         order_status::OrderStatus,
-        streams,
+        streams::{self, topics},
     },
     schema::stream::{ENTITY, EVENT_ID, Stream},
 };
@@ -117,7 +117,7 @@ async fn keep_defined(world: Rc<World>, stock: u64, money: u64) {
 
 fn is_missing(world: &World, stream: Stream, key: &str) -> bool {
     let topic = key.trim_start_matches('{').split_once('}').map_or("", |(topic, _)| topic);
-    let all = streams::topics::ALL;
+    let all = topics::ALL;
     let owner = all.into_iter().find(|it| it.name() == topic).unwrap_or_else(|| stream.topic());
     let server = &world.servers[world.server_of(owner)];
     server.redis.borrow().get_value(key.as_bytes()).is_none()
@@ -125,7 +125,8 @@ fn is_missing(world: &World, stream: Stream, key: &str) -> bool {
 
 /// Publishes an event as the gateway does.
 fn publish(world: &World, stream: Stream, json: &str) -> bool {
-    let id = Uuid::from_u128(u128::from(world.commands()) << 8 | world.pick(256) as u128);
+    world.published.set(world.published.get() + 1);
+    let id = Uuid::from_u128(u128::from(world.published.get()));
     let (server, id) = (world.server_of(stream.topic()), id.to_string());
     let reply = world.operate(server, &["XADD", stream.key(), "*", EVENT_ID, &id, ENTITY, json]);
     matches!(reply, Reply::Bulk(_))
@@ -194,7 +195,7 @@ impl Client {
 
     /// A contradiction between answers; after a loss of data there may be some.
     fn complain(&self, what: &str) {
-        if !self.world.has_lost_data() {
+        if !self.world.has_lost(topics::ORDER) {
             self.world.fail(format!("client of order {}: {what}", self.number));
         }
     }

@@ -19,6 +19,8 @@ use crate::{
 
 /// The number of failures that are described; the rest is counted.
 const FAILURES_SHOWN: usize = 10;
+/// The distance of the new seeds of two runs that begin a second apart.
+const SEEDS_PER_SECOND: u64 = 1 << 20;
 /// The number of histories under constant load.
 pub const CONTENTION_SEEDS: u64 = 5;
 /// The longest description of a failure in a table.
@@ -96,7 +98,7 @@ fn describe(seed: u64, orders: usize, failure: &str) {
 #[expect(clippy::disallowed_methods, reason = "each run has new seeds, and prints them")]
 fn new_seed() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(1, |now| now.as_secs() << 20)
+    now.map_or(1, |now| now.as_secs() * SEEDS_PER_SECOND)
 }
 
 /// How a story is told.
@@ -147,9 +149,12 @@ fn tell(plan: &Plan, setup: Setup, all: bool) -> bool {
 /// Lets a process crash before and after each command of quiet histories.
 pub fn crash_points(course: Option<Course>, orders: usize, step: usize, threads: usize) -> bool {
     let mut is_well = true;
+    // Each run with a step begins at another command.
+    let first = 1 + new_seed() / SEEDS_PER_SECOND % step as u64;
+    println!("each {step}. command from number {first}");
     for course in Course::ALL.into_iter().filter(|it| course.is_none_or(|only| only == *it)) {
         let began = Instant::now();
-        let (points, failures) = exhaust(course, orders, step, threads, Setup::default());
+        let (points, failures) = exhaust(course, orders, (first, step), threads, Setup::default());
         let took = began.elapsed().as_secs_f64();
         println!("{course}: {points} crash points, {} failed, {took:.1} s", failures.len());
         for (point, failure) in failures.iter().take(FAILURES_SHOWN) {
@@ -176,6 +181,10 @@ pub fn gallery(name: &str, threads: usize) -> bool {
             Found::By { run, failure } => {
                 let failure: String = failure.chars().take(FAILURE_WIDTH).collect();
                 println!("{:<62} {run:>3} of {:>3}  {failure}", bug.name, bug.budget);
+            }
+            Found::AlsoWithout { run, failure } => {
+                survivors += 1;
+                println!("{:<62} history {run} fails WITHOUT it: {failure}", bug.name);
             }
             Found::Never => {
                 survivors += 1;

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    history::{Setup, run},
+    history::{End, Setup, run},
     plan::{Course, CrashPoint, Plan, Scale, Scenario},
     runner::in_parallel,
 };
@@ -19,23 +19,25 @@ pub fn plan(course: Course, orders: usize) -> Plan {
         scale: Scale::quick(),
         faults: BTreeSet::new(),
         millis: 600,
-        crash_at: Some(CrashPoint { command: 0, after: false }),
         ..Plan::of_seed(1, orders)
     }
 }
 
-/// Crashes at each point of a course; the number of points, and the failures.
+/// Crashes at each `step`-th command of a course, from this one on; the number of points, and the failures.
+/// A failure without a point is one of the history without a crash.
 pub fn exhaust(
     course: Course,
     orders: usize,
-    step: usize,
+    (first, step): (u64, usize),
     threads: usize,
     setup: Setup,
-) -> (usize, Vec<(CrashPoint, String)>) {
+) -> (usize, Vec<(Option<CrashPoint>, String)>) {
     let plan = plan(course, orders);
-    let commands = run(&plan, setup, None).commands;
-    // Number 0 stands for no crash.
-    let points = (1..=commands).step_by(step);
+    let End { commands, failure, .. } = run(&plan, setup, None);
+    if let Some(failure) = failure {
+        return (0, vec![(None, failure)]);
+    }
+    let points = (first..=commands).step_by(step);
     let points =
         points.flat_map(|command| [false, true].map(|after| CrashPoint { command, after }));
     let (mut number, mut failures) = (0, Vec::new());
@@ -44,7 +46,7 @@ pub fn exhaust(
     };
     in_parallel(threads, points, crash, |point, failure| {
         number += 1;
-        failures.extend(failure.map(|failure| (point, failure)));
+        failures.extend(failure.map(|failure| (Some(point), failure)));
         setup.bug.is_none() || failures.is_empty()
     });
     (number, failures)

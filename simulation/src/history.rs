@@ -27,7 +27,8 @@ use crate::{
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// The number of looks in a row that find no work before the end is checked.
 const QUIET_LOOKS: u32 = 3;
-/// The time within which each service notices a loss of data.
+/// The time within which each service notices a loss of data, or of its consumer. A failure counts if it is
+/// still there after this time.
 const LOSS_NOTICED: Duration = Duration::from_secs(10);
 /// The time after the last fault within which all work ends, as a multiple of the longest interval of
 /// the services.
@@ -121,11 +122,12 @@ async fn live(world: &Rc<World>, clients: &Clients) -> Option<String> {
     let longest = scale.claim_idle_millis.max(scale.resend_after_millis).max(1_000);
     // Clocks that differ delay what is due.
     let longest = longest + 500;
-    let deadline = world.elapsed() + Duration::from_millis(longest) * PATIENCE;
+    let patience = Duration::from_millis(longest) * PATIENCE;
     // A service notices a loss when its connections end, at the latest after their timeouts.
     let notice = if world.has_lost_data() { LOSS_NOTICED } else { Duration::ZERO };
     let earliest = world.elapsed() + notice;
-    let mut quiet = 0;
+    let deadline = earliest + patience + LOSS_NOTICED;
+    let (mut quiet, mut is_confirmed) = (0, false);
     loop {
         sleep(LOOK_INTERVAL).await;
         if let Some(failure) = world.failure.borrow().clone() {
@@ -135,11 +137,17 @@ async fn live(world: &Rc<World>, clients: &Clients) -> Option<String> {
         quiet = if unfinished.is_none() { quiet + 1 } else { 0 };
         if quiet >= QUIET_LOOKS && world.elapsed() >= earliest {
             match oracle::check(world, clients).await {
+                // An instance may still notice what happened to its pending entries.
+                Some(Some(_)) if !is_confirmed => {
+                    is_confirmed = true;
+                    sleep(LOSS_NOTICED).await;
+                }
                 Some(verdict) => return verdict,
                 None => quiet = 0,
             }
         }
-        if let Some(unfinished) = unfinished.filter(|_| world.elapsed() > deadline) {
+        if world.elapsed() > deadline {
+            let unfinished = unfinished.unwrap_or_else(|| "events are under way".to_owned());
             return Some(format!("work does not end: {unfinished}"));
         }
     }

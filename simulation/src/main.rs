@@ -89,7 +89,7 @@ struct CrashPoints {
     /// The number of orders of each history
     #[arg(long, default_value_t = 3)]
     orders: usize,
-    /// Only the course with this name: paid, short, unpaid-then-paid, cancelled, shipped
+    /// Only the course with this name: paid, short, unpaid-then-paid, cancelled, shipped, restless
     #[arg(long)]
     course: Option<Course>,
     /// Only each n-th command

@@ -72,7 +72,7 @@ impl Shrinker {
 
     fn simplify(&mut self) {
         self.attempt(Plan { instances: 1, ..self.plan.clone() });
-        self.attempt(Plan { isolated: false, ..self.plan.clone() });
+        self.attempt(Plan { isolated: false, loses_at: None, ..self.plan.clone() });
         if self.plan.faults.iter().all(|fault| *fault == Fault::ClocksApart) {
             self.attempt(Plan { faults: BTreeSet::new(), ..self.plan.clone() });
         }

@@ -9,7 +9,12 @@ use std::{
     time::Duration,
 };
 
-use common::{clock::Millis, contract::ids::OrderId, schema::stream::Topic, simulation::ProcessId};
+use common::{
+    clock::Millis,
+    contract::{ids::OrderId, streams::topics},
+    schema::stream::Topic,
+    simulation::ProcessId,
+};
 use tokio::{
     sync::{Notify, mpsc},
     time::Instant,
@@ -102,6 +107,8 @@ pub struct World {
     pub has_taken_entries: Cell<bool>,
     /// Whether a fault is under way that lasts for a while.
     pub is_operating: Cell<bool>,
+    /// The number of events that clients published.
+    pub published: Cell<u64>,
     /// The requests of clients that have no answer yet.
     pub requests: Cell<usize>,
     /// The failure that was noticed during the history.
@@ -142,6 +149,7 @@ impl World {
             sent_before: RefCell::default(),
             has_taken_entries: Cell::new(false),
             is_operating: Cell::new(false),
+            published: Cell::new(0),
             requests: Cell::new(0),
             failure: RefCell::default(),
             network: RefCell::new(fastrand::Rng::with_seed(seed ^ 0x6e65_7477)),
@@ -170,6 +178,13 @@ impl World {
         !self.losses.borrow().is_empty()
     }
 
+    /// Whether one of several servers has lost data that others know the consequences of. msg_service
+    /// causes nothing at others.
+    pub fn owners_are_apart(&self) -> bool {
+        let owners = [topics::ORDER, topics::INVENTORY, topics::ACCOUNT];
+        self.plan.isolated && owners.into_iter().any(|topic| self.has_lost(topic))
+    }
+
     /// Whether the server of this topic has lost data.
     pub fn has_lost(&self, topic: Topic) -> bool {
         let server = self.server_of(topic);
@@ -178,7 +193,7 @@ impl World {
 
     /// The number of the server of a topic.
     pub fn server_of(&self, topic: Topic) -> usize {
-        let all = common::contract::streams::topics::ALL;
+        let all = topics::ALL;
         let index = all.iter().position(|it| *it == topic).unwrap_or(0);
         if self.plan.isolated { index } else { 0 }
     }

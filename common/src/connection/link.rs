@@ -8,14 +8,17 @@ use redis::{
 };
 use tokio::time::Instant;
 
-use crate::connection::{
-    connect::connect,
-    error::ConnectionError,
-    lag::STREAM_ENDS,
-    memory::MemoryFacts,
-    refusals::has_refusal_by_server,
-    replies::{accept, info_field, info_text},
-    url::RedisUrl,
+use crate::{
+    connection::{
+        connect::connect,
+        error::ConnectionError,
+        lag::STREAM_ENDS,
+        memory::MemoryFacts,
+        refusals::has_refusal_by_server,
+        replies::{accept, info_field, info_text},
+        url::RedisUrl,
+    },
+    planted,
 };
 
 /// The minimum age of a connection before a refusing server causes a new one: a server that stays a
@@ -211,7 +214,8 @@ impl Link {
         let mut ask = redis::cmd("INFO");
         ask.arg("server");
         let info = info_text(self.ask("INFO", ask).await?);
-        let run_id: Arc<str> = info_field(&info, "run_id").unwrap_or("-").into();
+        let field = if planted!("a restart goes unnoticed") { "role" } else { "run_id" };
+        let run_id: Arc<str> = info_field(&info, field).unwrap_or("-").into();
         let opened = self.connection.as_ref().map(|connection| connection.opened);
         self.run_id = opened.map(|opened| (opened, Arc::clone(&run_id)));
         Ok(run_id)
