@@ -101,7 +101,7 @@ fn new_seed() -> u64 {
     now.map_or(1, |now| now.as_secs() * SEEDS_PER_SECOND)
 }
 
-/// How a story is told.
+/// The form of a story.
 #[derive(Clone, Copy, Debug)]
 pub struct Telling {
     /// Whether what the failure does not need is taken away.

@@ -10,13 +10,13 @@ use crate::{
 /// A planted bug.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bug {
-    /// What is wrong; also the name in [`planted!`](common::planted).
+    /// The mistake in words; also the name in [`planted!`](common::planted).
     pub name: &'static str,
     /// Replacements in the scripts; none for a bug in Rust.
     pub patches: &'static [(&'static str, &'static str)],
     /// The number of histories within which it is found.
     pub budget: u64,
-    /// What is special about these histories.
+    /// The bias of these histories.
     pub bias: Bias,
 }
 
@@ -73,7 +73,7 @@ pub static HOLES: &[Hole] = &[
     },
 ];
 
-/// What is special about the histories that look for a bug.
+/// The bias of the histories that look for a bug.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Bias {
     /// Nothing: they are those of the seeds.

@@ -1,6 +1,6 @@
 //! The oracles: what must hold when faults have stopped and all work has ended.
 //!
-//! They read nothing but what lies in the servers, and what clients were told.
+//! They read only the data of the servers and the answers that clients got.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -214,7 +214,7 @@ fn unearned_payment(world: &World) -> Option<String> {
 /// A message that was published twice.
 fn double_message(world: &World) -> Option<String> {
     let mut times: BTreeMap<String, u32> = BTreeMap::new();
-    // What was sent before a flush is not sent again. Other faults may come within the second in which
+    // A message that was sent before a flush is not sent again. Other faults may come within the second in which
     // msg_service does not notice the flush, and a second flush while it reads again.
     let is_once = world.losses.borrow().len() == 1;
     if is_once && world.plan.isolated && world.plan.faults.iter().eq(&[Fault::Flushed]) {

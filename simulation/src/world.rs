@@ -59,7 +59,7 @@ pub struct Process {
     pub transit_micros: u64,
 }
 
-/// What was promised to a client.
+/// An answer to a client, which a later failure must not undo.
 #[derive(Clone, Debug)]
 pub struct Promise {
     /// The order.

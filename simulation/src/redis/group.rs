@@ -67,7 +67,7 @@ impl Group {
         }
     }
 
-    /// Makes an entry pending for this consumer, whoever had it.
+    /// Makes an entry pending for this consumer, and no longer for another one.
     pub(super) fn assign(&mut self, id: EntryId, pending: Pending) {
         let consumer = pending.consumer.clone();
         let before = self.pending.insert(id, pending);
