@@ -11,6 +11,7 @@ use simulation::{
     history::{Setup, run},
     plan::Plan,
     redis::unmatched_patches,
+    shrink::shrink,
 };
 
 /// The number of histories that are repeated.
@@ -30,9 +31,13 @@ fn a_story_changes_nothing() {
     for seed in 1..=5 {
         let plan = Plan::of_seed(seed, 20);
         let quiet = run(&plan, Setup::default(), None);
-        let told = run(&plan, Setup { tells: true, bug: None }, None);
-        assert_eq!((quiet.digest, quiet.commands), (told.digest, told.commands), "seed {seed}");
-        assert!(told.story.len() > 100, "{:?}", told.story);
+        let recorded = run(&plan, Setup { tells: true, bug: None }, None);
+        assert_eq!(
+            (quiet.digest, quiet.commands),
+            (recorded.digest, recorded.commands),
+            "seed {seed}"
+        );
+        assert!(recorded.story.len() > 100, "{:?}", recorded.story);
     }
 }
 
@@ -58,6 +63,17 @@ fn the_holes_of_earlier_versions_stay_closed() {
         assert!(found, "{}: {} seeds do not find {:?}", hole.what, hole.seeds, hole.bug);
         assert_eq!(unmatched_patches(), Vec::<String>::new(), "{}", hole.bug);
     }
+}
+
+#[test]
+fn a_failing_history_is_shrunk_and_still_fails() {
+    let bug = BUGS.iter().find(|bug| bug.name == "a payment has no record").expect("a bug");
+    let setup = Setup { tells: false, bug: Some(bug) };
+    let plan = Plan::of_seed(1, 20);
+    let shrunk = shrink(&plan, setup);
+    assert!(shrunk.without_orders.len() >= 10, "{}", shrunk.describe());
+    assert!(run(&shrunk, setup, None).failure.is_some(), "{}", shrunk.describe());
+    assert_eq!(run(&shrunk, Setup::default(), None).failure, None, "{}", shrunk.describe());
 }
 
 #[test]
