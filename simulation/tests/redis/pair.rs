@@ -1,6 +1,5 @@
 //! A real server and a simulated one, which get the same commands.
 
-
 use simulation::redis::{Bytes, Outcome, Redis, Reply, Value, Version};
 use stack::{Appendfsync, RedisOptions, RedisServer};
 
