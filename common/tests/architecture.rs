@@ -198,6 +198,21 @@ fn only_the_clock_reads_the_time_of_day() {
 }
 
 #[test]
+fn only_the_simulation_builds_the_seam_into_common() {
+    let workspace = fs::read_to_string(root().join("Cargo.toml")).expect("the workspace");
+    let members = workspace.split("members = [").nth(1).and_then(|it| it.split(']').next());
+    let members = members.expect("members").split('"').skip(1).step_by(2);
+    let enables = |member: &&str| {
+        let manifest = root().join(member).join("Cargo.toml");
+        let text = fs::read_to_string(manifest).expect("a manifest");
+        let is_common = *member == "common";
+        text.contains("common/simulation") || !is_common && text.contains("\"simulation\"]")
+    };
+    assert_eq!(members.filter(enables).collect::<Vec<_>>(), ["simulation"]);
+    assert!(!workspace.contains("common/simulation"), "a default of the workspace");
+}
+
+#[test]
 fn the_rooms_of_the_engine_know_nothing_of_the_shop() {
     for (module, file) in files("common/src") {
         let forbidden = match module.first().map(String::as_str) {

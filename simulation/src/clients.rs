@@ -10,6 +10,7 @@ use std::{
 use common::{
     contract::{
         ids::{CustomerId, OrderId, ProductId},
+        order::Order,
         order_routes::OrderAction,
         order_status::OrderStatus,
         streams::{self, topics},
@@ -167,7 +168,7 @@ impl Client {
                 .collect(),
             customer_id: customer.parse::<CustomerId>().expect("an id"),
         };
-        let placed = self.submit(Input::Place(new.clone()), order).await;
+        let placed = self.submit(Input::Place(new.clone())).await;
         // Some clients repeat a request that was answered.
         if world.pick(4) == 0 {
             self.place_again(new.clone(), &placed).await;
@@ -201,14 +202,15 @@ impl Client {
     }
 
     /// Submits an input until it is answered.
-    async fn submit(&self, input: Input, order: OrderId) -> Answer {
+    async fn submit(&self, input: Input) -> Answer {
         let (world, asked) = (&self.world, self.world.now());
         loop {
             if let Some(handle) = self.processes.order_service()
                 && let Ok(answer) = handle.submit(input.clone(), None).await
             {
-                if matches!(answer, Answer::Done(_) | Answer::Replayed(_)) {
-                    world.promises.borrow_mut().push(Promise { order, asked, at: world.now() });
+                if let Answer::Done(order) | Answer::Replayed(order) = &answer {
+                    let promise = Promise { answer: order.clone(), asked, at: world.now() };
+                    world.promises.borrow_mut().push(promise);
                 }
                 world.tell("client", || format!("order {}: {input:?} => {answer:?}", self.number));
                 return answer;
@@ -220,11 +222,11 @@ impl Client {
     async fn act(&self, id: OrderId, action: OrderAction, number: u128) -> Answer {
         let request = Uuid::from_u128((self.number as u128) << 32 | number | 0xa << 64);
         let request = ActionRequest { id, action, request };
-        let answer = self.submit(Input::Act(request.clone()), id).await;
+        let answer = self.submit(Input::Act(request.clone())).await;
         if self.world.pick(4) == 0 && matches!(answer, Answer::Done(_)) {
-            let again = self.submit(Input::Act(request), id).await;
-            if !matches!(again, Answer::Replayed(_)) {
-                self.complain(&format!("{action:?} was done, then {again:?}"));
+            let again = self.submit(Input::Act(request)).await;
+            if !repeats(&answer, &again) {
+                self.complain(&format!("{action:?}: {answer:?}, then {again:?}"));
             }
         }
         answer
@@ -232,10 +234,8 @@ impl Client {
 
     /// Repeats the order, which must be known.
     async fn place_again(&self, new: NewOrder, placed: &Answer) {
-        let order = new.id;
-        let again = self.submit(Input::Place(new), order).await;
-        if !matches!((placed, &again), (Answer::Done(_) | Answer::Replayed(_), Answer::Replayed(_)))
-        {
+        let again = self.submit(Input::Place(new)).await;
+        if !repeats(placed, &again) {
             self.complain(&format!("placed twice: {placed:?}, then {again:?}"));
         }
     }
@@ -314,4 +314,14 @@ impl Client {
             publish(&self.world, stream, json);
         }
     }
+}
+
+/// Whether the second answer to a request is the first one again.
+fn repeats(first: &Answer, second: &Answer) -> bool {
+    let (Answer::Done(first) | Answer::Replayed(first), Answer::Replayed(second)) = (first, second)
+    else {
+        return false;
+    };
+    let content = |it: &Order| (it.id, it.status, it.attempt, it.order_total, it.history.clone());
+    content(first) == content(second)
 }

@@ -244,7 +244,7 @@ pub static BUGS: &[Bug] = &[
     script(
         "the trimmer ignores missing groups",
         &[("if not seen[ARGV[at]] then return 0 end", "")],
-        400,
+        1_500,
     ),
     script(
         "the trimmer ignores undelivered entries",
@@ -288,7 +288,7 @@ pub static BUGS: &[Bug] = &[
     rust("a deposit has no record", 400),
     rust("each charge is a new one", 400),
     rust("a cancellation that comes first is forgotten by payments", 400),
-    rust("a refund is confirmed only once", 400).with(Bias::Course(
+    rust("a refund is confirmed only once", 2_000).with(Bias::Course(
         Course::Cancelled,
         &[Fault::EntryDeleted, Fault::Crash, Fault::Delay, Fault::RequestLost],
     )),

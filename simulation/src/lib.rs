@@ -2,6 +2,8 @@
 //! simulated Redis servers, a simulated network and a simulated clock.
 
 #[cfg(feature = "run")]
+pub mod causes;
+#[cfg(feature = "run")]
 pub mod clients;
 #[cfg(feature = "run")]
 pub mod commands;
@@ -30,6 +32,8 @@ pub mod redis;
 pub mod runner;
 #[cfg(feature = "run")]
 pub mod shrink;
+#[cfg(feature = "run")]
+pub mod stored;
 #[cfg(feature = "run")]
 pub mod story;
 #[cfg(feature = "run")]

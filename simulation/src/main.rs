@@ -8,8 +8,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 use clap::{Args, Parser, Subcommand};
 use simulation::{
-    commands::{self, Share},
-    plan::{Course, CrashPoint},
+    commands::{self, Points, Share},
+    plan::{Course, CrashPoint, Moment},
 };
 
 /// Runs the services in a deterministic simulation, with faults
@@ -29,7 +29,7 @@ enum Command {
     Seeds(Seeds),
     /// Tells the story of one seed
     Replay(Replay),
-    /// Lets a process crash before and after each command of quiet histories
+    /// Lets a process crash at each command of quiet histories
     CrashPoints(CrashPoints),
     /// Plants bugs and finds each of them
     Gallery {
@@ -95,12 +95,15 @@ struct CrashPoints {
     /// Only each n-th command
     #[arg(long, default_value_t = 1)]
     step: usize,
+    /// The seed of the histories; by default a new one each time
+    #[arg(long)]
+    seed: Option<u64>,
     /// Tells the story of the crash at this command
-    #[arg(long, requires = "course")]
+    #[arg(long, requires_all = ["course", "seed"])]
     at: Option<u64>,
-    /// The crash at this command comes after it
-    #[arg(long, requires = "at")]
-    after: bool,
+    /// The moment of the crash at this command
+    #[arg(long, requires = "at", default_value = "before")]
+    moment: Moment,
 }
 
 fn main() -> ExitCode {
@@ -113,13 +116,14 @@ fn main() -> ExitCode {
             let how = commands::Telling { shrink, true_scale, all };
             commands::replay(seed, orders, how, bug.as_deref())
         }
-        Command::CrashPoints(CrashPoints { orders, course, step, at, after }) => match (course, at)
-        {
-            (Some(course), Some(command)) => {
-                commands::crash_story(course, orders, CrashPoint { command, after })
+        Command::CrashPoints(CrashPoints { orders, course, step, seed, at, moment }) => {
+            match (course, seed, at) {
+                (Some(course), Some(seed), Some(command)) => {
+                    commands::crash_story(course, seed, orders, CrashPoint { command, moment })
+                }
+                _ => commands::crash_points(Points { course, seed, orders, step }, threads),
             }
-            _ => commands::crash_points(course, orders, step, threads),
-        },
+        }
         Command::Gallery { name } => commands::gallery(&name, threads),
         Command::Coverage { count } => commands::coverage(count, threads),
         Command::Contention => commands::contention(),

@@ -6,18 +6,19 @@ use common::{
     clock::Millis,
     simulation::{Connecting, Decision, Environment, ProcessId},
 };
+use futures_util::FutureExt as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     time::{Instant, sleep, timeout_at},
 };
 
 use crate::{
     coverage::Coverage,
-    plan::{CrashPoint, Fault},
+    plan::{CrashPoint, Fault, Moment},
     redis::{Bytes, Outcome, Redis, Reply, parse_command},
     story,
-    world::{AUDITOR, World},
+    world::{AUDITOR, Server, Waiting, World},
 };
 
 /// The size of the buffer of a connection in each direction.
@@ -97,17 +98,24 @@ pub async fn accept(world: Rc<World>, mut dials: mpsc::UnboundedReceiver<Dial>) 
             }
             // Two connections of one process are never opened at the same instant.
             sleep(Duration::from_millis(1)).await;
+            if world.servers[server].is_down.get() {
+                return;
+            }
             let server_life = world.servers[server].life.borrow().clone();
             let (ours, theirs) = tokio::io::duplex(BUFFER_BYTES);
             if answer.send(theirs).is_err() {
                 return;
             }
-            let connection = Connection { world: &world, process, server };
+            let mut connection =
+                Connection { world: &world, process, server, stream: ours, received: Vec::new() };
             tokio::select! {
                 biased;
                 () = process_life.cancelled() => {}
                 () = server_life.cancelled() => {}
-                () = connection.serve(ours) => {}
+                () = connection.serve() => {}
+            }
+            if process_life.is_cancelled() && !server_life.is_cancelled() {
+                connection.deliver_the_rest();
             }
         });
     }
@@ -117,6 +125,9 @@ struct Connection<'a> {
     world: &'a Rc<World>,
     process: ProcessId,
     server: usize,
+    stream: DuplexStream,
+    /// What the process wrote, from the first command on that has not run.
+    received: Vec<u8>,
 }
 
 /// What becomes of a connection after a command.
@@ -127,25 +138,23 @@ enum Fate {
 }
 
 impl Connection<'_> {
-    async fn serve(&self, mut stream: DuplexStream) {
+    async fn serve(&mut self) {
         let world = self.world;
         let process = world.processes.borrow().get(&self.process).map(|it| it.transit_micros);
         let transit = process.unwrap_or(AUDITOR_MICROS);
-        let (mut received, mut replies) = (Vec::new(), Vec::new());
+        let mut replies = Vec::new();
         loop {
-            match stream.read_buf(&mut received).await {
+            match self.stream.read_buf(&mut self.received).await {
                 Ok(0) | Err(_) => return,
                 Ok(_) => {}
             }
             sleep(world.micros(0..transit)).await;
-            let mut done = 0;
-            while let Some((words, used)) = parse_command(&received[done..]) {
-                done += used;
+            while let Some((words, used)) = parse_command(&self.received) {
                 // Now and then the command of another connection comes between two of one write.
                 if world.interleaves() {
                     sleep(world.micros(0..10_000)).await;
                 }
-                match self.handle(&words, &mut stream, &mut replies).await {
+                match self.handle(&words, used, &mut replies).await {
                     Fate::Continues(reply) => {
                         let from = replies.len();
                         reply.encode(&mut replies);
@@ -155,12 +164,10 @@ impl Connection<'_> {
                     Fate::Hangs => return std::future::pending().await,
                 }
             }
-            world.digest(&received[..done]);
             world.digest(&world.elapsed().as_millis().to_le_bytes());
-            received.drain(..done);
             if !replies.is_empty() {
                 sleep(world.micros(0..transit)).await;
-                if stream.write_all(&replies).await.is_err() {
+                if self.stream.write_all(&replies).await.is_err() {
                     return;
                 }
                 replies.clear();
@@ -168,23 +175,47 @@ impl Connection<'_> {
         }
     }
 
+    /// Removes the first command of what the process wrote, which has run.
+    fn take(&mut self, bytes: usize) {
+        self.world.digest(&self.received[..bytes]);
+        self.received.drain(..bytes);
+    }
+
+    /// Runs what a process wrote before it died. A system delivers that, most often.
+    fn deliver_the_rest(&mut self) {
+        if !self.world.delivers_the_rest() {
+            return;
+        }
+        while let Some(Ok(1..)) = self.stream.read_buf(&mut self.received).now_or_never() {}
+        while let Some((words, used)) = parse_command(&self.received) {
+            self.take(used);
+            let outcome = self.world.run(self.server, &words, false);
+            self.world.tell(&self.world.name(self.process), || {
+                format!("s{} FROM THE DEAD: {}", self.server, story::command(&words))
+            });
+            // A blocking command ends with its client, and so do the commands behind it.
+            if matches!(outcome, Outcome::Blocked { .. }) {
+                return;
+            }
+        }
+    }
+
     /// Runs one command, with the faults that strike it.
-    async fn handle(
-        &self,
-        words: &[Bytes],
-        stream: &mut DuplexStream,
-        replies: &mut Vec<u8>,
-    ) -> Fate {
+    async fn handle(&mut self, words: &[Bytes], bytes: usize, replies: &mut Vec<u8>) -> Fate {
         let (world, intensity) = (self.world, self.world.plan.intensity);
         // The auditor's commands come after the end.
         let number = if self.process == AUDITOR { 0 } else { world.next_command() };
-        let crashes_at = |after| world.plan.crash_at == Some(CrashPoint { command: number, after });
+        let crashes = |moment| world.plan.crash_at == Some(CrashPoint { command: number, moment });
+        let (process, server) = (self.process, self.server);
         let lost = |what: &str| {
-            world.tell(&world.name(self.process), || {
-                format!("s{} {what}: {}", self.server, story::command(words))
+            world.tell(&world.name(process), || {
+                format!("s{server} {what}: {}", story::command(words))
             });
         };
-        if crashes_at(false) || world.strikes(Fault::Crash, 0.001 * intensity) {
+        if crashes(Moment::Before)
+            || crashes(Moment::Written)
+            || world.strikes(Fault::Crash, 0.001 * intensity)
+        {
             world.crash(self.process);
             return Fate::Breaks;
         }
@@ -196,11 +227,12 @@ impl Connection<'_> {
             lost("DELAYED");
             sleep(world.micros(10_000..6_000_000)).await;
         }
-        let Some(reply) = self.run(words, stream, replies).await else { return Fate::Breaks };
+        let Some(reply) = self.run(words, replies).await else { return Fate::Breaks };
+        self.take(bytes);
         world.tell(&world.name(self.process), || {
             format!("s{} {} => {}", self.server, story::command(words), story::reply(words, &reply))
         });
-        if crashes_at(true) || world.strikes(Fault::Crash, 0.001 * intensity) {
+        if crashes(Moment::After) || world.strikes(Fault::Crash, 0.001 * intensity) {
             world.crash(self.process);
             return Fate::Breaks;
         }
@@ -217,34 +249,52 @@ impl Connection<'_> {
 
     /// Runs one command; a blocking one is tried again whenever the data changes. `None` if the
     /// client is gone.
-    async fn run(
-        &self,
-        words: &[Bytes],
-        stream: &mut DuplexStream,
-        replies: &mut Vec<u8>,
-    ) -> Option<Reply> {
-        let server = &self.world.servers[self.server];
-        let mut deadline: Option<Instant> = None;
-        loop {
-            let changed = server.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            let millis = match self.world.run(self.server, words, deadline.is_some()) {
-                Outcome::Reply(reply) => return Some(reply),
-                Outcome::Blocked { millis } => millis,
-            };
-            // Earlier replies of the same write do not wait for this one.
-            if !replies.is_empty() {
-                stream.write_all(replies).await.ok()?;
-                replies.clear();
-            }
-            let end = *deadline.get_or_insert_with(|| match millis {
-                0 => Instant::now() + Duration::from_secs(1 << 30),
-                millis => Instant::now() + Duration::from_millis(millis),
-            });
-            if timeout_at(end, changed).await.is_err() {
-                return Some(Redis::reply_after_timeout(words));
-            }
+    async fn run(&mut self, words: &[Bytes], replies: &mut Vec<u8>) -> Option<Reply> {
+        let world = self.world;
+        let millis = match world.run(self.server, words, false) {
+            Outcome::Reply(reply) => return Some(reply),
+            Outcome::Blocked { millis } => millis,
+        };
+        let waits = Waits::begin(&world.servers[self.server], words);
+        // Earlier replies of the same write do not wait for this one.
+        if !replies.is_empty() {
+            self.stream.write_all(replies).await.ok()?;
+            replies.clear();
         }
+        let end = match millis {
+            0 => Instant::now() + Duration::from_secs(1 << 30),
+            millis => Instant::now() + Duration::from_millis(millis),
+        };
+        let replied = async {
+            loop {
+                waits.changed.notified().await;
+                if let Outcome::Reply(reply) = world.run(self.server, words, true) {
+                    return reply;
+                }
+            }
+        };
+        let replied = timeout_at(end, replied).await;
+        Some(replied.unwrap_or_else(|_| Redis::reply_after_timeout(words)))
+    }
+}
+
+/// A command among those that wait, until it is dropped.
+struct Waits<'a> {
+    server: &'a Server,
+    changed: Rc<Notify>,
+}
+
+impl<'a> Waits<'a> {
+    fn begin(server: &'a Server, words: &[Bytes]) -> Self {
+        let changed = Rc::new(Notify::new());
+        let waiting = Waiting { words: words.to_vec(), changed: Rc::clone(&changed) };
+        server.waiting.borrow_mut().push(waiting);
+        Self { server, changed }
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.server.waiting.borrow_mut().retain(|it| !Rc::ptr_eq(&it.changed, &self.changed));
     }
 }

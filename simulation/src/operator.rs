@@ -14,7 +14,8 @@ use crate::{
     oracle,
     plan::Fault,
     processes::Processes,
-    redis::{Redis, Reply, Value},
+    redis::{Appended, Redis, Reply, Value},
+    stored::entity,
     world::{Loss, World},
 };
 
@@ -22,6 +23,8 @@ use crate::{
 const ASIDE: &str = "aside";
 /// The longest time of a temporary fault, in microseconds.
 const TEMPORARY_MICROS: u64 = 800_000;
+/// The longest time that a server takes to start again, in microseconds.
+const DOWN_MICROS: u64 = 600_000;
 /// Entries that no service can handle.
 const POISON: [&str; 3] = ["not JSON", "[]", r#"{"id":7}"#];
 /// The greatest id of an entry.
@@ -60,7 +63,7 @@ async fn befall(world: &Rc<World>, processes: &Rc<Processes>, fault: Fault, serv
             let offset = i64::try_from(world.pick(10_000)).unwrap_or(0) - 5_000;
             world.servers[server].clock_offset.set(offset);
         }
-        Fault::Restart => restart(world, server),
+        Fault::Restart => restart(world, server).await,
         Fault::OutOfMemory => {
             set_out_of_memory(world, server, true);
             sleep(world.micros(10_000..TEMPORARY_MICROS)).await;
@@ -82,24 +85,30 @@ async fn befall(world: &Rc<World>, processes: &Rc<Processes>, fault: Fault, serv
             if let Some((stream, group)) = pick_group(world, server)
                 && let Some(consumer) = pick_consumer(world, server, &stream, &group)
             {
-                let remove = ["XGROUP", "DELCONSUMER", &stream, &group, &consumer];
-                if world.operate(server, &remove) != Reply::Int(0) {
-                    world.has_taken_entries.set(true);
+                for (entry, _) in pending_of(world, server, &stream, &group)
+                    .filter(|(_, holder)| *holder == consumer)
+                {
+                    note_taken(world, server, &stream, &entry);
                 }
+                world.operate(server, &["XGROUP", "DELCONSUMER", &stream, &group, &consumer]);
             }
         }
         Fault::EntryDeleted => {
             if let Some((stream, group)) = pick_group(world, server)
                 && let Some(entry) = pick_pending(world, server, &stream, &group)
             {
+                note_taken(world, server, &stream, &entry);
                 world.operate(server, &["XDEL", &stream, &entry]);
-                world.has_taken_entries.set(true);
             }
         }
         Fault::Poison => {
             if let Some(stream) = pick_stream(world, server) {
                 let text = POISON[world.pick(POISON.len())];
-                world.operate(server, &["XADD", &stream, "*", ENTITY, text]);
+                let reply = world.operate(server, &["XADD", &stream, "*", ENTITY, text]);
+                if let Reply::Bulk(entry) = reply {
+                    let entry = String::from_utf8_lossy(&entry).into_owned();
+                    world.tampered.borrow_mut().poison.insert((stream, entry));
+                }
             }
         }
         Fault::TailLost => {
@@ -108,7 +117,7 @@ async fn befall(world: &Rc<World>, processes: &Rc<Processes>, fault: Fault, serv
             let it = &world.servers[server];
             *it.redis.borrow_mut() = copy;
             note_loss(world, server, at);
-            restart(world, server);
+            restart(world, server).await;
         }
         Fault::Flushed => {
             if server == world.server_of(topics::MESSAGE) {
@@ -121,17 +130,42 @@ async fn befall(world: &Rc<World>, processes: &Rc<Processes>, fault: Fault, serv
     }
 }
 
+/// Records that an entry is taken from a group, and whom it was about.
+fn note_taken(world: &World, server: usize, stream: &str, entry: &str) {
+    let mut tampered = world.tampered.borrow_mut();
+    tampered.taken.insert((stream.to_owned(), entry.to_owned()));
+    let redis = world.servers[server].redis.borrow();
+    let added = redis.appended().iter();
+    let is_it = |it: &&Appended| *it.key == *stream.as_bytes() && it.id.to_string() == entry;
+    let about = added.rev().find(is_it).and_then(entity);
+    // What a missing event about an order would have caused is about that order alone.
+    let is_about_order = about
+        .as_ref()
+        .is_some_and(|it| ["order_id", "product_ids"].iter().any(|of| it.get(of).is_some()));
+    let members: &[&str] = match is_about_order {
+        true => &["id", "order_id"],
+        false => &["id", "product_id", "customer_id"],
+    };
+    for member in members {
+        let subject = about.as_ref().and_then(|it| it[member].as_str());
+        tampered.subjects.extend(subject.map(str::to_owned));
+    }
+}
+
 fn note_loss(world: &World, server: usize, copy: Millis) {
     world.losses.borrow_mut().push(Loss { server, copy, at: world.now() });
 }
 
-fn restart(world: &World, server: usize) {
+/// Restarts a server, which is down for a while.
+async fn restart(world: &World, server: usize) {
     let it = &world.servers[server];
     let run_id = world.new_run_id();
     it.redis.borrow_mut().restart(&run_id);
     let before = it.life.replace(CancellationToken::new());
     before.cancel();
-    it.changed.notify_waiters();
+    it.is_down.set(true);
+    sleep(world.micros(0..DOWN_MICROS)).await;
+    it.is_down.set(false);
 }
 
 fn set_out_of_memory(world: &World, server: usize, yes: bool) {
@@ -244,7 +278,6 @@ fn pick_pending(world: &World, server: usize, stream: &str, group: &str) -> Opti
 pub fn recover(world: &World) {
     for (number, server) in world.servers.iter().enumerate() {
         server.redis.borrow_mut().set_out_of_memory(false);
-        server.changed.notify_waiters();
         world.tell("operator", || format!("s{number} has memory"));
     }
 }

@@ -8,29 +8,24 @@ use std::{
 };
 
 use account_service::wallet::Payment;
-use common::{
-    contract::{
-        entities::{Account, Delivery, Deposit, Product},
-        keys,
-        order::Order,
-        order_status::OrderStatus,
-        streams::{self, topics},
-    },
-    schema::{
-        entity::Entity,
-        stored_form,
-        stream::{ENTITY, Topic},
-    },
+use common::contract::{
+    entities::{Account, Delivery, Deposit, Product},
+    ids::OrderId,
+    keys,
+    order::{Order, OrderUpdated},
+    order_status::OrderStatus,
+    streams::{self, topics},
 };
 use orderctl::audit::{Report, audit};
-use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::{
+    causes::uncaused,
     clients::Clients,
     plan::Fault,
     processes::Processes,
     redis::{EntryId, Value},
+    stored::{all, events},
     world::{AUDITOR, Loss, Promise, World},
 };
 
@@ -72,9 +67,13 @@ pub fn unfinished(world: &World) -> Option<String> {
     if world.plan.isolated && world.has_lost(topics::ORDER) {
         return None;
     }
-    let underway =
-        all::<Order>(world, topics::ORDER).into_iter().find(|it| it.status.is_underway());
-    underway.map(|order| format!("order {} is still {}", order.id, order.status.name()))
+    // The audit holds the index against the orders.
+    let redis = world.servers[world.server_of(topics::ORDER)].redis.borrow();
+    let is_there = |status: &OrderStatus| {
+        status.is_underway() && redis.get_value(keys::orders_with(*status).as_bytes()).is_some()
+    };
+    let underway = OrderStatus::ALL.into_iter().find(is_there);
+    underway.map(|status| format!("some orders are still {}", status.name()))
 }
 
 /// A group that a service has yet to create.
@@ -127,14 +126,15 @@ fn wrong(world: &World, clients: &Clients, report: &Report) -> Verdict {
     let server = world.server_of(topics::MESSAGE);
     let is_flushed = |loss: &Loss| loss.server == server && loss.copy == 0;
     let is_sent_again = world.plan.isolated && world.losses.borrow().iter().any(is_flushed);
-    let poison = world.faults.borrow().contains_key(&Fault::Poison);
-    let deleted = world.has_taken_entries.get();
+    let tampered = world.tampered.borrow();
     let counts = |finding: &&String| {
         let is_across = finding.starts_with("order ") || finding.contains("message");
         let is_unsent = finding.contains("message");
-        let is_poison = poison && finding.starts_with("cannot be read: entry");
+        let is_poison = finding.starts_with("cannot be read: entry")
+            && tampered.poison.iter().any(|(_, entry)| finding.contains(entry));
         // What an operator deleted is not there, and no service learned of it.
-        let is_deleted = deleted && MISSING.iter().any(|text| finding.contains(text));
+        let is_deleted = MISSING.iter().any(|text| finding.contains(text))
+            && tampered.subjects.iter().any(|subject| finding.contains(subject));
         !(is_apart && is_across || is_sent_again && is_unsent || is_poison || is_deleted)
     };
     if let Some(finding) = report.findings.iter().find(counts) {
@@ -148,12 +148,15 @@ fn wrong(world: &World, clients: &Clients, report: &Report) -> Verdict {
         .or_else(|| dead_letter(world))
         .or_else(|| double_message(world))
         .or_else(|| unearned_payment(world))
-        .or_else(|| if has_lost_books { uncaused(world) } else { wrong_books(world, clients) })
+        .or_else(|| if has_lost_books { None } else { wrong_books(world, clients) })
+        .or_else(|| if is_apart { None } else { uncaused(world) })
+        .or_else(|| if world.has_lost(topics::ORDER) { None } else { second_end(world) })
 }
 
-/// An order that a client knows and that is not there.
+/// An answer to a client that does not hold any more.
 fn broken_promise(world: &World) -> Option<String> {
-    let orders: Vec<_> = all::<Order>(world, topics::ORDER).into_iter().map(|it| it.id).collect();
+    let orders = all::<Order>(world, topics::ORDER).into_iter();
+    let orders: BTreeMap<OrderId, Order> = orders.map(|it| (it.id, it)).collect();
     let (promises, losses) = (world.promises.borrow(), world.losses.borrow());
     let server = world.server_of(topics::ORDER);
     let is_void = |promise: &Promise| {
@@ -162,28 +165,73 @@ fn broken_promise(world: &World) -> Option<String> {
         };
         losses.iter().any(voids)
     };
-    let is_broken = |promise: &&Promise| !orders.contains(&promise.order) && !is_void(promise);
-    let broken = promises.iter().find(is_broken)?;
-    Some(format!("order {} was acknowledged at {} and is not there", broken.order, broken.at))
+    for promise in promises.iter().filter(|it| !is_void(it)) {
+        let Promise { answer, at, .. } = promise;
+        let what = format!("order {} was {} at {at}", answer.id, answer.status.name());
+        match orders.get(&answer.id) {
+            None => return Some(format!("{what}, and is not there")),
+            Some(order) if !may_become(answer, order) => {
+                return Some(format!(
+                    "{what} in attempt {}, and is {} in attempt {}",
+                    answer.attempt,
+                    order.status.name(),
+                    order.attempt
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    None
 }
 
-/// A dead letter without poison, or two about one entry. Entries that were deleted while they were
-/// pending leave one.
-fn dead_letter(world: &World) -> Option<String> {
-    let faults = world.faults.borrow();
-    let expects = |letter: &Json| {
-        let was_deleted =
-            letter["reason"].as_str().is_some_and(|it| it.starts_with("it was deleted"));
-        match was_deleted {
-            true => faults.contains_key(&Fault::EntryDeleted),
-            false => faults.contains_key(&Fault::Poison),
+/// Whether an order that was answered like this may be like that later.
+fn may_become(answered: &Order, order: &Order) -> bool {
+    match answered.status {
+        OrderStatus::Completed | OrderStatus::Cancelled | OrderStatus::Rejected => {
+            order.status == answered.status
         }
-    };
+        OrderStatus::Shipped => {
+            matches!(order.status, OrderStatus::Shipped | OrderStatus::Completed)
+        }
+        _ => order.attempt >= answered.attempt,
+    }
+}
+
+/// An order that left its final status.
+fn second_end(world: &World) -> Option<String> {
+    let mut ended: BTreeMap<String, OrderStatus> = BTreeMap::new();
+    for event in events(world, topics::ORDER, streams::ORDER_UPDATED.key()) {
+        let order: OrderUpdated = serde_json::from_value(event).ok()?;
+        let id = order.id.to_string();
+        if let Some(end) = ended.get(&id)
+            && *end != order.status
+        {
+            return Some(format!("order {id} was {}, then {}", end.name(), order.status.name()));
+        }
+        if matches!(
+            order.status,
+            OrderStatus::Completed | OrderStatus::Cancelled | OrderStatus::Rejected
+        ) {
+            ended.insert(id, order.status);
+        }
+    }
+    None
+}
+
+/// A dead letter about an entry that was neither poison nor deleted while it was pending, or two
+/// about one entry.
+fn dead_letter(world: &World) -> Option<String> {
+    let tampered = world.tampered.borrow();
     for topic in topics::ALL {
         let mut seen = BTreeSet::new();
         for letter in events(world, topic, topic.dead_letters().key()) {
-            let is_new = seen.insert((letter["stream"].to_string(), letter["entry"].to_string()));
-            if !expects(&letter) || !is_new && !world.has_lost_data() {
+            let text = |member: &str| letter[member].as_str().unwrap_or_default().to_owned();
+            let entry = (text("stream"), text("entry"));
+            let is_expected = match text("reason").starts_with("it was deleted") {
+                true => tampered.taken.contains(&entry),
+                false => tampered.poison.contains(&entry),
+            };
+            if !is_expected || !seen.insert(entry) && !world.has_lost_data() {
                 return Some(format!("{}: {letter}", topic.dead_letters()));
             }
         }
@@ -238,14 +286,14 @@ pub fn sent_messages(world: &World) -> Vec<String> {
 /// Stock or money that differs from what the clients gave.
 fn wrong_books(world: &World, clients: &Clients) -> Option<String> {
     let gifts = clients.gifts.borrow();
-    let deleted = world.has_taken_entries.get();
+    let tampered = world.tampered.borrow();
     let accepted = |records: &[(Uuid, bool)], to: &str| -> Result<u64, String> {
         let mut sum = 0;
         for gift in gifts.iter().filter(|it| it.to == to) {
             // A restock or a top-up that overtakes the definition is refused.
             match records.iter().find(|(id, _)| *id == gift.id) {
                 Some((_, is_refused)) => sum += if *is_refused { 0 } else { gift.amount },
-                None if deleted => {}
+                None if tampered.subjects.contains(&gift.id.to_string()) => {}
                 None => return Err(format!("{gift:?} was published and has no effect")),
             }
         }
@@ -280,61 +328,4 @@ fn wrong_books(world: &World, clients: &Clients) -> Option<String> {
         }
     }
     None
-}
-
-/// An effect without its cause in the same store.
-fn uncaused(world: &World) -> Option<String> {
-    if world.plan.isolated {
-        return None;
-    }
-    let ids = |stream: &str, member: &str| -> Vec<String> {
-        events(world, topics::ORDER, stream).iter().map(|it| it[member].to_string()).collect()
-    };
-    let created = ids(streams::ORDER_CREATED.key(), "id");
-    let checked = ids(streams::INVENTORY_CHECK.key(), "order_id");
-    for payment in documents(world, topics::ACCOUNT, keys::PAYMENT.prefix) {
-        if payment["total"].as_u64() != Some(0)
-            && !checked.contains(&payment["order_id"].to_string())
-        {
-            return Some(format!("a payment has no stock check in its store: {payment}"));
-        }
-    }
-    for reservation in documents(world, topics::INVENTORY, keys::RESERVATION.prefix) {
-        let held = reservation["products"].as_array().is_some_and(|it| !it.is_empty());
-        if held && !created.contains(&reservation["order_id"].to_string()) {
-            return Some(format!("a reservation has no order in its store: {reservation}"));
-        }
-    }
-    None
-}
-
-/// All entities of a kind.
-fn all<E: Entity>(world: &World, topic: Topic) -> Vec<E> {
-    let documents = documents(world, topic, E::KIND.prefix).into_iter();
-    documents.filter_map(|json| serde_json::from_value(json).ok()).collect()
-}
-
-fn documents(world: &World, topic: Topic, prefix: &str) -> Vec<Json> {
-    let redis = world.servers[world.server_of(topic)].redis.borrow();
-    let mut found = Vec::new();
-    for (key, value) in redis.keys() {
-        if key.starts_with(prefix.as_bytes())
-            && let Value::String(text) = value
-            && let Some((_, json)) = stored_form::parse(&String::from_utf8_lossy(text))
-        {
-            found.extend(serde_json::from_str::<Json>(json).ok());
-        }
-    }
-    found
-}
-
-/// All events that were ever published on a stream, those that were trimmed included.
-fn events(world: &World, topic: Topic, stream: &str) -> Vec<Json> {
-    let redis = world.servers[world.server_of(topic)].redis.borrow();
-    let of_stream = redis.appended().iter().filter(|it| *it.key == *stream.as_bytes());
-    let entity = |fields: &[Vec<u8>]| {
-        let value = fields.chunks(2).find(|pair| pair[0] == ENTITY.as_bytes())?.get(1)?;
-        serde_json::from_slice(value).ok()
-    };
-    of_stream.filter_map(|it| entity(&it.fields)).collect()
 }

@@ -114,13 +114,30 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A point at which a process crashes: before or after its command with this number.
+/// The moment of a crash at a command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Moment {
+    /// Neither the command nor what was written behind it has an effect.
+    Before,
+    /// The command has its effect, and what was written behind it has none.
+    After,
+    /// The command and what was written behind it have their effects: the process dies after it has
+    /// written them.
+    Written,
+}
+
+impl Moment {
+    /// All moments.
+    pub const ALL: [Self; 3] = [Self::Before, Self::After, Self::Written];
+}
+
+/// A point at which a process crashes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CrashPoint {
     /// The number of the command, counted over all processes from 1.
     pub command: u64,
-    /// Whether the command has its effect before the crash.
-    pub after: bool,
+    /// The moment of the crash.
+    pub moment: Moment,
 }
 
 /// The sizes and intervals of the services.
@@ -179,7 +196,9 @@ impl Scale {
             queue_inputs: one(&[2, 8, 1_024]),
             queue_kib: u32::try_from(one(&[4, 16, 8_192])).unwrap_or(4),
             small_batch: one(&[1, 16]),
-            ..engine::Limits::default()
+            lease_millis: one(&[5, 50, 500]) as u64,
+            contended_after: one(&[1, 2, 4]) as u32,
+            halve_after: one(&[1, 2, 4]) as u32,
         };
         let stock = inventory_service::Limits {
             fills: one(&[1, 2, 300]),

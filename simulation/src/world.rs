@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     ops::Range,
     rc::Rc,
@@ -11,7 +11,7 @@ use std::{
 
 use common::{
     clock::Millis,
-    contract::{ids::OrderId, streams::topics},
+    contract::{order::Order, streams::topics},
     schema::stream::Topic,
     simulation::ProcessId,
 };
@@ -22,7 +22,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    plan::{Fault, Plan},
+    plan::{CrashPoint, Fault, Moment, Plan},
     redis::{Bytes, Outcome, Redis, Reply},
 };
 
@@ -38,12 +38,23 @@ const COMMANDS_MAX: u64 = 400_000;
 pub struct Server {
     /// Its data.
     pub redis: RefCell<Redis>,
-    /// Notified whenever the data changes.
-    pub changed: Notify,
+    /// The commands that wait for a change of their keys.
+    pub waiting: RefCell<Vec<Waiting>>,
     /// The life of its process, which ends at a restart.
     pub life: RefCell<CancellationToken>,
+    /// Whether it refuses connections, because its process is down.
+    pub is_down: Cell<bool>,
     /// The difference between its clock and the true time, in milliseconds.
     pub clock_offset: Cell<i64>,
+}
+
+/// A command that waits for a change of one of its keys.
+#[derive(Debug)]
+pub struct Waiting {
+    /// The words of the command, which contain the keys.
+    pub words: Vec<Bytes>,
+    /// Notified when one of the keys changes.
+    pub changed: Rc<Notify>,
 }
 
 /// A simulated process.
@@ -62,12 +73,24 @@ pub struct Process {
 /// An answer to a client, which a later failure must not undo.
 #[derive(Clone, Debug)]
 pub struct Promise {
-    /// The order.
-    pub order: OrderId,
+    /// The order as it was answered.
+    pub answer: Order,
     /// The true time of the request.
     pub asked: Millis,
     /// The true time of the answer.
     pub at: Millis,
+}
+
+/// Entries that were taken from their groups, or that no service can handle.
+#[derive(Clone, Default, Debug)]
+pub struct Tampered {
+    /// The streams and ids of pending entries that an operator deleted, or whose consumer it removed.
+    pub taken: BTreeSet<(String, String)>,
+    /// The ids of the orders, products, customers, deliveries and deposits of these entries: what the
+    /// entries would have caused for them may be missing.
+    pub subjects: BTreeSet<String>,
+    /// The streams and ids of entries that no service can handle.
+    pub poison: BTreeSet<(String, String)>,
 }
 
 /// A loss of acknowledged data.
@@ -102,9 +125,8 @@ pub struct World {
     pub losses: RefCell<Vec<Loss>>,
     /// The ids of the messages that were sent before a loss of data.
     pub sent_before: RefCell<Vec<String>>,
-    /// Whether an operator has taken pending entries from groups: what they would have caused may be
-    /// missing.
-    pub has_taken_entries: Cell<bool>,
+    /// What operators and clients did to entries.
+    pub tampered: RefCell<Tampered>,
     /// Whether a fault is under way that lasts for a while.
     pub is_operating: Cell<bool>,
     /// The number of events that clients published.
@@ -133,8 +155,9 @@ impl World {
             redis.set_answers_acl(plan.answers_acl);
             Server {
                 redis: RefCell::new(redis),
-                changed: Notify::new(),
+                waiting: RefCell::default(),
                 life: RefCell::default(),
+                is_down: Cell::new(false),
                 clock_offset: Cell::new(0),
             }
         };
@@ -147,7 +170,7 @@ impl World {
             promises: RefCell::default(),
             losses: RefCell::default(),
             sent_before: RefCell::default(),
-            has_taken_entries: Cell::new(false),
+            tampered: RefCell::default(),
             is_operating: Cell::new(false),
             published: Cell::new(0),
             requests: Cell::new(0),
@@ -211,6 +234,14 @@ impl World {
     /// Whether the network interleaves the commands of other connections here.
     pub fn interleaves(&self) -> bool {
         self.network.borrow_mut().u8(..) < 8
+    }
+
+    /// Whether what a process wrote before it died is delivered.
+    pub fn delivers_the_rest(&self) -> bool {
+        match self.plan.crash_at {
+            Some(CrashPoint { moment, .. }) => moment == Moment::Written,
+            None => self.network.borrow_mut().bool(),
+        }
     }
 
     /// Whether a fault of this kind happens now, with these odds. It has a number in the history, by
@@ -278,23 +309,27 @@ impl World {
     pub fn run(&self, server: usize, words: &[Bytes], again: bool) -> Outcome {
         let server_now = self.server_time(server);
         let it = &self.servers[server];
-        let (outcome, has_changed) = {
-            let mut redis = it.redis.borrow_mut();
-            let before = redis.writes();
-            let outcome = match again {
-                true => redis.run_again(server_now, words),
-                false => redis.run(server_now, words),
-            };
-            (outcome, redis.writes() != before)
+        let mut redis = it.redis.borrow_mut();
+        let outcome = match again {
+            true => redis.run_again(server_now, words),
+            false => redis.run(server_now, words),
         };
-        if has_changed {
-            it.changed.notify_waiters();
+        let touched = redis.take_touched();
+        if !touched.is_empty() {
+            for waiting in &*it.waiting.borrow() {
+                if touched.iter().any(|key| waiting.words.iter().any(|word| **word == **key)) {
+                    waiting.changed.notify_one();
+                }
+            }
         }
         outcome
     }
 
-    /// Runs a command of an operator or a client that does not fail.
+    /// Runs a command of an operator or a client, without faults.
     pub fn operate(&self, server: usize, words: &[&str]) -> Reply {
+        if self.servers[server].is_down.get() {
+            return Reply::Error("the server is down".into());
+        }
         let bytes: Vec<Bytes> = words.iter().map(|it| it.as_bytes().to_vec()).collect();
         let reply = match self.run(server, &bytes, false) {
             Outcome::Reply(reply) => reply,

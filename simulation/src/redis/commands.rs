@@ -142,10 +142,11 @@ impl Redis {
         if is_in_script && flags & WRITES != 0 {
             self.script = ScriptState::RunningAfterWrite;
         }
+        let touches = self.data.touches();
         let answer = (command.run)(self, words);
         let is_change = !matches!(answer, Err(_) | Ok(Reply::Nil | Reply::NilArray));
-        if flags & WRITES != 0 && is_change {
-            self.writes += 1;
+        if flags & WRITES != 0 && !is_change {
+            self.data.untouch(touches);
         }
         answer
     }

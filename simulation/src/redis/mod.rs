@@ -7,7 +7,7 @@
 //! - [`Redis::run`] runs a command (`commands.rs` has the table of commands). Scripts run in Lua 5.1
 //!   as in Redis (`script.rs`).
 //! - A command that has to wait answers [`Outcome::Blocked`]. The caller runs it again
-//!   ([`Redis::run_again`]) after each change ([`Redis::writes`]).
+//!   ([`Redis::run_again`]) after each change of one of its keys ([`Redis::take_touched`]).
 //! - The state of a connection (transactions, WATCH, the name of a client) is not part of this
 //!   module: each command stands alone. MULTI and EXEC belong into a type for a connection that
 //!   queues commands and then runs them one after the other with [`Redis::run`].
@@ -71,7 +71,7 @@ pub enum Version {
 pub enum Outcome {
     /// The reply.
     Reply(Reply),
-    /// The command has to wait, and changed no data. The caller runs it again after each change,
+    /// The command has to wait, and changed no data. The caller runs it again after each change of its keys,
     /// until `millis` are over (0: for ever), and then replies [`Redis::reply_after_timeout`].
     Blocked {
         /// The time limit in milliseconds.
@@ -99,7 +99,6 @@ pub struct Redis {
     data: Keyspace,
     scripts: BTreeMap<String, Rc<[u8]>>,
     appended: Rc<Vec<Appended>>,
-    writes: u64,
     out_of_memory: bool,
     answers_acl: bool,
     started: Option<u64>,
@@ -135,7 +134,6 @@ impl Redis {
             data: Keyspace::default(),
             scripts: BTreeMap::new(),
             appended: Rc::default(),
-            writes: 0,
             out_of_memory: false,
             answers_acl: true,
             started: None,
@@ -164,10 +162,9 @@ impl Redis {
         }
     }
 
-    /// A number that grows with each change of data.
-    #[must_use]
-    pub fn writes(&self) -> u64 {
-        self.writes
+    /// Takes the keys of streams and lists that changed since the last call.
+    pub fn take_touched(&mut self) -> Vec<Rc<[u8]>> {
+        self.data.take_touched()
     }
 
     /// Restarts the server with another run id: it forgets the loaded scripts and keeps the data.

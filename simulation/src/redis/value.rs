@@ -46,6 +46,10 @@ impl Value {
         }
     }
 
+    fn is_waited_for(&self) -> bool {
+        matches!(self, Self::Stream(_) | Self::List(_))
+    }
+
     /// An estimate of the bytes in memory.
     pub(super) fn memory(&self) -> usize {
         let text = |bytes: &Bytes| bytes.len() + 24;
@@ -61,14 +65,18 @@ impl Value {
 
 /// A type of values.
 pub(super) trait Kind: Sized + Default {
+    /// Whether commands wait for changes of such values.
+    const IS_WAITED_FOR: bool;
     fn of(value: &Value) -> Option<&Self>;
     fn of_mut(value: &mut Value) -> Option<&mut Self>;
     fn into_value(self) -> Value;
 }
 
 macro_rules! kind {
-    ($type:ty, $variant:ident) => {
+    ($type:ty, $variant:ident, $is_waited_for:expr) => {
         impl Kind for $type {
+            const IS_WAITED_FOR: bool = $is_waited_for;
+
             fn of(value: &Value) -> Option<&Self> {
                 if let Value::$variant(it) = value { Some(it) } else { None }
             }
@@ -84,11 +92,11 @@ macro_rules! kind {
     };
 }
 
-kind!(Bytes, String);
-kind!(Hash, Hash);
-kind!(List, List);
-kind!(SortedSet, SortedSet);
-kind!(Stream, Stream);
+kind!(Bytes, String, false);
+kind!(Hash, Hash, false);
+kind!(List, List, true);
+kind!(SortedSet, SortedSet, false);
+kind!(Stream, Stream, true);
 
 /// A value is copied only when it changes after the map was cloned.
 #[derive(Clone, Debug)]
@@ -103,6 +111,14 @@ struct Item {
 pub(super) struct Keyspace {
     items: BTreeMap<Rc<[u8]>, Item>,
     expiries: BTreeSet<(u64, Rc<[u8]>)>,
+    /// Keys of streams and lists that changed.
+    touched: Vec<Rc<[u8]>>,
+}
+
+fn touch(touched: &mut Vec<Rc<[u8]>>, key: &[u8]) {
+    if touched.last().is_none_or(|last| **last != *key) {
+        touched.push(key.into());
+    }
 }
 
 impl Keyspace {
@@ -126,6 +142,9 @@ impl Keyspace {
         if T::of(&item.value).is_none() {
             return Err(WRONG_TYPE);
         }
+        if T::IS_WAITED_FOR {
+            touch(&mut self.touched, key);
+        }
         T::of_mut(Rc::make_mut(&mut item.value)).map(Some).ok_or(WRONG_TYPE)
     }
 
@@ -141,6 +160,9 @@ impl Keyspace {
     /// Replaces the key, whatever its type.
     pub(super) fn set(&mut self, key: &[u8], value: Value, expiry: Option<u64>) {
         if let Some(item) = self.items.get_mut(key) {
+            if item.value.is_waited_for() {
+                touch(&mut self.touched, key);
+            }
             item.value = Rc::new(value);
         } else {
             self.items.insert(key.into(), Item { value: Rc::new(value), expiry: None });
@@ -169,7 +191,11 @@ impl Keyspace {
 
     pub(super) fn remove(&mut self, key: &[u8]) -> bool {
         self.set_expiry(key, None);
-        self.items.remove(key).is_some()
+        let Some(item) = self.items.remove(key) else { return false };
+        if item.value.is_waited_for() {
+            touch(&mut self.touched, key);
+        }
+        true
     }
 
     /// Moves the value and the expiry of a key; false if it does not exist.
@@ -178,6 +204,9 @@ impl Keyspace {
         self.set_expiry(from, None);
         let Some(item) = self.items.remove(from) else { return false };
         self.remove(to);
+        for key in [from, to] {
+            touch(&mut self.touched, key);
+        }
         self.items.insert(to.into(), item);
         self.set_expiry(to, expiry);
         true
@@ -188,13 +217,30 @@ impl Keyspace {
             && *expiry < now
         {
             self.items.remove(key);
+            touch(&mut self.touched, key);
             self.expiries.pop_first();
         }
     }
 
     pub(super) fn clear(&mut self) {
+        let waited_for = self.items.iter().filter(|(_, item)| item.value.is_waited_for());
+        self.touched.extend(waited_for.map(|(key, _)| key.clone()));
         self.items.clear();
         self.expiries.clear();
+    }
+
+    /// The number of changes that were not taken.
+    pub(super) fn touches(&self) -> usize {
+        self.touched.len()
+    }
+
+    /// Forgets changes from this one on.
+    pub(super) fn untouch(&mut self, from: usize) {
+        self.touched.truncate(from);
+    }
+
+    pub(super) fn take_touched(&mut self) -> Vec<Rc<[u8]>> {
+        std::mem::take(&mut self.touched)
     }
 
     pub(super) fn len(&self) -> usize {

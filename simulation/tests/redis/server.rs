@@ -91,18 +91,27 @@ fn a_script_that_has_written_is_not_refused_for_lack_of_memory() {
 }
 
 #[test]
-fn only_changes_of_data_count_as_writes() {
+fn only_changes_of_streams_and_lists_wake_those_who_wait() {
     let mut redis = Redis::new(Version::V7_0, "");
+    let touched = |redis: &mut Redis| {
+        let keys = redis.take_touched().into_iter();
+        keys.map(|key| String::from_utf8_lossy(&key).into_owned()).collect::<Vec<_>>()
+    };
     run(&mut redis, "XGROUP CREATE s g 0 MKSTREAM");
+    assert_eq!(touched(&mut redis), ["s"]);
     let read = words("XREADGROUP GROUP g c BLOCK 5 STREAMS s >");
-    let before = redis.writes();
     assert_eq!(redis.run(1_000, &read), Outcome::Blocked { millis: 5 });
-    assert_eq!(redis.writes(), before);
+    run(&mut redis, "SET k v");
+    run(&mut redis, "XLEN s");
+    assert!(touched(&mut redis).is_empty());
     eval(&mut redis, "redis.call('XADD', 's', '*', 'f', 'a')");
-    assert!(redis.writes() > before);
-    let after = redis.writes();
+    assert_eq!(touched(&mut redis), ["s"]);
     assert!(matches!(redis.run_again(1_001, &read), Outcome::Reply(Reply::Array(_))));
-    assert!(redis.writes() > after);
+    assert_eq!(touched(&mut redis), ["s"]);
+    run(&mut redis, "RENAME s t");
+    assert_eq!(touched(&mut redis), ["s", "t"]);
+    run(&mut redis, "FLUSHALL");
+    assert_eq!(touched(&mut redis), ["t"]);
 }
 
 #[test]
