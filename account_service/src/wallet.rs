@@ -298,7 +298,7 @@ fn pay(charge: &Charge, world: &World) -> Result<Changes, DecideError> {
             (WalletOutcome::ToBeShipped, None)
         }
     };
-    changes.note(
+    changes.detail(
         charge.order_id,
         match &reason {
             None => format!("payment accepted: {}", charge.total),

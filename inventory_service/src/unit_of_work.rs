@@ -220,7 +220,7 @@ impl<'a> UnitOfWork<'a> {
             None => "stock reserved".to_owned(),
             Some(reason) => format!("no stock reserved: {reason}"),
         };
-        self.changes.note(reservation.order_id, note);
+        self.changes.detail(reservation.order_id, note);
         if reservation.state == ReservationState::Rejected {
             // The reservation will never hold anything, and a repeated request contains its
             // products again.

@@ -217,7 +217,7 @@ impl Decider for Notifications {
                     changes.deliver(self.delivery(known, &message));
                     let note = format!("{} to customer {customer}", kind.name());
                     match order {
-                        Some(order) => changes.note(order, note),
+                        Some(order) => changes.detail(order, note),
                         None => changes.remark(note),
                     }
                 }

@@ -132,7 +132,7 @@ impl Orders {
             changes.limit(keys::OPEN_ORDERS, prefix, limit, Answer::TooManyOpen { limit });
         }
         changes.append(&created(&order, 0));
-        changes.note(order.id, "order placed");
+        changes.detail(order.id, "order placed");
         changes.put(order.clone());
         Ok(changes.answering(Answer::Done(order)))
     }

@@ -65,6 +65,8 @@ pub struct Append {
 /// A line for the log, written once the decision is committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
+    /// Whether the line is written at level debug only.
+    pub is_detail: bool,
     /// The id of the entity, if the line concerns a single one.
     pub subject: Option<Uuid>,
     /// A sentence.
@@ -115,12 +117,20 @@ impl<A> Changes<A> {
 
     /// Logs a sentence about the entity with this id.
     pub fn note(&mut self, subject: impl Into<Uuid>, text: impl Into<String>) {
-        self.notes.push(Note { subject: Some(subject.into()), text: text.into() });
+        let subject = Some(subject.into());
+        self.notes.push(Note { is_detail: false, subject, text: text.into() });
+    }
+
+    /// Logs, at level debug, a sentence about the entity with this id: about a step that every
+    /// entity takes.
+    pub fn detail(&mut self, subject: impl Into<Uuid>, text: impl Into<String>) {
+        let subject = Some(subject.into());
+        self.notes.push(Note { is_detail: true, subject, text: text.into() });
     }
 
     /// Logs a sentence that concerns no single entity.
     pub fn remark(&mut self, text: impl Into<String>) {
-        self.notes.push(Note { subject: None, text: text.into() });
+        self.notes.push(Note { is_detail: false, subject: None, text: text.into() });
     }
 
     /// Prints a line on standard output once the decision is committed. The line is not part of the

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 use super::{
     DELETED_REASON, Engine, Job, Lease, Origin, Progress, Setback, Work,
@@ -369,10 +369,11 @@ fn report_decision<D: Decider>(
 }
 
 fn log_note(note: &Note, traceparent: Option<&str>) {
-    let trace_id = trace_id(traceparent);
-    match note.subject {
-        Some(subject) => info!(subject.id = %subject, trace.id = trace_id, "{}", note.text),
-        None => info!(trace.id = trace_id, "{}", note.text),
+    let Note { is_detail, subject, text } = note;
+    let (trace_id, subject) = (trace_id(traceparent), subject.map(tracing::field::display));
+    match is_detail {
+        true => debug!(subject.id = subject, trace.id = trace_id, "{text}"),
+        false => info!(subject.id = subject, trace.id = trace_id, "{text}"),
     }
 }
 

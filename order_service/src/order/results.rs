@@ -178,7 +178,12 @@ pub(super) fn apply(
         order.resent = None;
         order.unconfirmed = result.unconfirmed.to_vec();
     }
-    changes.note(id, format!("order is {}", order.status.name()));
+    // One line for each order at level info: the status that its customer waits for.
+    let line = format!("order is {}", order.status.name());
+    match order.status {
+        OrderStatus::PaymentRequired => changes.detail(id, line),
+        _ => changes.note(id, line),
+    }
     changes.put(order);
     Ok(changes)
 }

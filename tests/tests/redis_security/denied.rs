@@ -199,7 +199,11 @@ fn ends_for_want_of(process: &mut stack::ServiceProcess, missing: &str) {
 }
 
 fn options() -> StackOptions {
-    let env = env(&[("CLAIM_IDLE_MS", "1000"), ("RESEND_AFTER_MS", "500")]);
+    let env = env(&[
+        ("CLAIM_IDLE_MS", "1000"),
+        ("RESEND_AFTER_MS", "500"),
+        ("LOG_LEVEL", "debug,hyper=info"),
+    ]);
     StackOptions { acl: true, env, ..StackOptions::default() }
 }
 

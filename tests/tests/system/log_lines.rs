@@ -6,7 +6,7 @@ use common::contract::{order::Order, order_status::OrderStatus, streams};
 use http::StatusCode;
 use serde_json::{Value, json};
 use stack::{Service, StackOptions};
-use system_tests::{SOON, System, eventually, order_body};
+use system_tests::{SOON, System, env, eventually, order_body};
 
 const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
@@ -36,7 +36,7 @@ async fn traced(system: &System) -> [Order; 2] {
 #[tokio::test]
 async fn log_lines_about_an_order_have_its_id_and_its_trace() {
     for format in ["json", "text"] {
-        let env = BTreeMap::from([("LOG_FORMAT".to_owned(), format.to_owned())]);
+        let env = env(&[("LOG_FORMAT", format), ("LOG_LEVEL", "debug,hyper=info")]);
         let system = System::start_with(StackOptions { env, ..StackOptions::default() }).await;
         let [good, bad] = traced(&system).await.map(|order| order.id.to_string());
         let matches = |line: &str, order: &str, trace_id: Option<&str>| match format {
@@ -79,6 +79,27 @@ async fn log_lines_about_an_order_have_its_id_and_its_trace() {
             assert!(log.lines().count() > 0);
         }
     }
+}
+
+#[tokio::test]
+async fn a_paid_order_is_one_line_at_level_info() {
+    let system = System::start().await;
+    system.init_data().await;
+    let order = system.order(&["201"], "101").await;
+    assert_eq!(order.status, OrderStatus::ToBeShipped);
+    system.quiet(SOON).await;
+    let id = order.id.to_string();
+    let lines = eventually("the line and the messages", SOON, async || {
+        let logs = Service::ALL.map(|service| system.logs(service));
+        let named = logs.iter().flat_map(|log| log.lines()).filter(|line| line.contains(&id));
+        let (messages, lines): (Vec<&str>, Vec<&str>) =
+            named.partition(|line| line.starts_with("to "));
+        let lines: Vec<String> = lines.into_iter().map(str::to_owned).collect();
+        if messages.len() == 3 && !lines.is_empty() { Ok(lines) } else { Err(format!("{lines:?}")) }
+    })
+    .await;
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert!(lines[0].contains("order is to-be-shipped"), "{lines:?}");
 }
 
 #[tokio::test]
