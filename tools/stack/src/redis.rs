@@ -202,6 +202,8 @@ impl RedisServer {
             .args(["--daemonize", "no", "--save", "", "--dir"])
             .args([&dir])
             .args(["--appendonly", appendonly, "--appendfsync", appendfsync])
+            // A rewrite at each doubling from 64 MB on would take a core for seconds.
+            .args(["--auto-aof-rewrite-min-size", "512mb"])
             .args(["--maxmemory", &options.maxmemory.unwrap_or_else(|| share_of_memory(2))])
             .args(["--maxmemory-policy", &options.maxmemory_policy]);
         let command = match &address {
