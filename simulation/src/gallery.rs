@@ -201,19 +201,25 @@ pub static BUGS: &[Bug] = &[
     ),
     script(
         "entities of a group in conflict are written",
-        &[("for surplus = #writes, mark + 1, -1 do writes[surplus] = nil end", "")],
+        &[(
+            "for surplus = written, mark + 1, -1 do writes[surplus] = nil end\n    written = mark",
+            "",
+        )],
         400,
     ),
     script(
         "events of a group in conflict are published",
-        &[("if reply[group] ~= 1 then return end", "if reply[group] == 0 then return end")],
+        &[(
+            "if all_committed or is_committed(owner) then",
+            "if all_committed or reply[tonumber(ARGV[owner])] ~= 0 then",
+        )],
         400,
     ),
     script(
         "entities are written without their events",
         &[(
-            "if reply[group] ~= 1 then return end",
-            "if reply[group] ~= 1 or key < first_list and group > 1 then return end",
+            "if all_committed or is_committed(owner) then",
+            "if is_committed(owner) and ARGV[owner] == '1' then",
         )],
         400,
     ),
@@ -253,12 +259,18 @@ pub static BUGS: &[Bug] = &[
     ),
     script(
         "a status set keeps the former members",
-        &[("if removed[place] then call('ZREM', KEYS[place], unpack(removed[place])) end", "")],
+        &[(
+            "call(command, key, unpack(ARGV, first, last))",
+            "if command ~= 'ZREM' then call(command, key, unpack(ARGV, first, last)) end",
+        )],
         400,
     ),
     script(
         "an order is not in the index",
-        &[("if pushed[place] then call('RPUSH', KEYS[place], unpack(pushed[place])) end", "")],
+        &[(
+            "call(command, key, unpack(ARGV, first, last))",
+            "if command ~= 'RPUSH' then call(command, key, unpack(ARGV, first, last)) end",
+        )],
         400,
     ),
     script(

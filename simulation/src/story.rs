@@ -87,14 +87,19 @@ fn commit(words: &[Bytes]) -> Option<String> {
             false => parts.push(format!("write {key} if {} := {}", expected.trim_end(), cut(&new))),
         }
     }
-    let mut at = argument(9 + groups + 2 * entities);
-    for _ in 0..number(at)? {
-        let (position, count) = (number(at + 2)?, number(at + 3)?);
-        let key = key(position)?;
-        if key.starts_with("events:") {
-            parts.push(format!("publish {key} {}", cut(&text(at + 7)?)));
+    let limits = argument(9 + groups + 2 * entities);
+    let owners = limits + 1 + 5 * number(limits)?;
+    let runs = owners + 1 + number(owners)?;
+    let mut at = runs + 1;
+    for _ in 0..number(runs)? {
+        let (key, width, count) = (key(number(at)?)?, number(at + 1)?, number(at + 2)?);
+        let is_stream = key.starts_with("events:");
+        let first = at + 3 + if is_stream { width } else { 0 };
+        for item in 0..if is_stream { count } else { 0 } {
+            // The event follows its id.
+            parts.push(format!("publish {key} {}", cut(&text(first + item * width + 1)?)));
         }
-        at += 3 + count;
+        at = first + count * width;
     }
     Some(format!("COMMIT of {groups} groups: {}", parts.join("; ")))
 }

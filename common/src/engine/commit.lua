@@ -15,16 +15,20 @@
 --       n            for each group: the number of its entities
 --       expected new for each entity: "<version> " as the decision saw it, "" for absent;
 --                    the whole string to store, "" to leave the entity unchanged
---       A            the number of operations, then for each:
---         group key n argument...
---                    key: the position in KEYS, which also determines the operation:
---                    a stream: the n arguments are the fields and values of a new entry;
---                    a list: the argument is appended;
---                    a sorted set: a member, and "1" to add it with score 0, "0" to remove it; or, as a
---                    limit, before all other operations and in the order of the groups: a number and a
---                    range of members (as for ZLEXCOUNT). The group adds one member to the range, and is
+--       M            the number of limits, then for each, in the order of the groups:
+--         group key members least greatest
+--                    the group adds one member to this range of a sorted set (as for ZLEXCOUNT), and is
 --                    committed only if the range has fewer members than that number, including those
 --                    that earlier groups add
+--       I group..    the number of items, and the group of each one, in the order of the runs
+--       R            the number of runs of items for one key, then for each:
+--         key width count [name..] value..
+--                    key: the position in KEYS, which also determines the operation. width: the number
+--                    of values of an item.
+--                    a stream: each item is a new entry, with fields of these names, one per value;
+--                    a list: the items, of one value each, are appended;
+--                    a sorted set: items of two values, "0" and a member, are added with score 0; items
+--                    of one value are removed
 --
 -- Reply, an array with one item for each group:
 --       1                            committed
@@ -103,23 +107,23 @@ for position = first_set, #KEYS do
 end
 
 local reply = {}
-local operations = 9 + groups + 2 * entities
-local function each_operation(visit)
-  local at = operations
-  for _ = 1, tonumber(ARGV[operations]) do
-    local count = tonumber(ARGV[at + 3])
-    visit(tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), at + 4, at + 3 + count)
-    at = at + 3 + count
-  end
-end
+local limits = 9 + groups + 2 * entities
+local owners = limits + 1 + 5 * tonumber(ARGV[limits])
+local runs = owners + 1 + tonumber(ARGV[owners])
 if next(refused) then
   if groups == 0 then
     for _, reason in pairs(refused) do reply[#reply + 1] = reason end
     return reply
   end
-  each_operation(function(group, key)
-    if refused[key] then reply[group] = {refused[key], key} end
-  end)
+  local owner, at = owners, runs + 1
+  for _ = 1, tonumber(ARGV[runs]) do
+    local key, width, count = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+    for item = owner + 1, owner + count do
+      if refused[key] then reply[tonumber(ARGV[item])] = {refused[key], key} end
+    end
+    owner = owner + count
+    at = at + 3 + count * width + (key < first_list and width or 0)
+  end
 end
 
 -- MGET returns keys of other types as absent.
@@ -139,19 +143,20 @@ end
 
 local readable, queue = pcall(cjson.decode, ttl ~= '0' and standing[2] or '')
 local holder = readable and type(queue) == 'table' and type(queue[1]) == 'table' and queue[1][1]
-local leased = {}
+local leased
 if holder and holder ~= instance then
+  leased = {}
   for at = 2, #queue[1] do leased[queue[1][at]] = true end
 end
 
-local writes, contested = {}, {instance}
-local lost = false
+local writes, written, contested = {}, 0, {instance}
+local lost, all_committed = false, true
 local position, argument = 2, 8 + groups
 -- The next limit, and how many members each limited range has.
-local limit, members = operations + 1, {}
+local limit, members = limits + 1, {}
 for group = 1, groups do
   local conflict, deferred = false, false
-  local mark, keys = #writes, {}
+  local mark, first = written, position + 1
   for _ = 1, tonumber(ARGV[8 + group]) do
     position = position + 1
     local expected, new = ARGV[argument + 1], ARGV[argument + 2]
@@ -160,11 +165,10 @@ for group = 1, groups do
     local as_seen
     if found then
       as_seen = expected ~= '' and sub(found, 1, #expected) == expected
-      keys[#keys + 1] = KEYS[position]
     else
       as_seen = expected == '' and not strange[position]
     end
-    if leased[KEYS[position]] then deferred = true end
+    if leased and leased[KEYS[position]] then deferred = true end
     if not as_seen then
       conflict = conflict or {}
       conflict[#conflict + 1] = strange[position] and -position or position
@@ -172,8 +176,8 @@ for group = 1, groups do
       -- An entity that was expected to be absent is found only once; contention needs existing entities.
       if expected ~= '' then conflict.lost = true end
     elseif new ~= '' then
-      writes[#writes + 1] = KEYS[position]
-      writes[#writes + 1] = new
+      writes[written + 1], writes[written + 2] = KEYS[position], new
+      written = written + 2
     end
   end
   if reply[group] then
@@ -182,66 +186,77 @@ for group = 1, groups do
     conflict = 0
   elseif conflict and conflict.lost then
     lost = true
-    for at = 1, #keys do contested[#contested + 1] = keys[at] end
+    for at = first, position do
+      if standing[at] then contested[#contested + 1] = KEYS[at] end
+    end
   end
-  local counted, number = {}, 0
-  while ARGV[limit + 2] == '3' and tonumber(ARGV[limit]) == group do
+  local counted, number
+  while limit < owners and tonumber(ARGV[limit]) == group do
     if not conflict then
-      number = number + 1
-      local set, least, greatest = KEYS[tonumber(ARGV[limit + 1])], ARGV[limit + 4], ARGV[limit + 5]
+      counted, number = counted or {}, (number or 0) + 1
+      local set, least, greatest = KEYS[tonumber(ARGV[limit + 1])], ARGV[limit + 3], ARGV[limit + 4]
       local range = set .. least
       local there = members[range] or call('ZLEXCOUNT', set, least, greatest)
-      if there < tonumber(ARGV[limit + 3]) then
+      if there < tonumber(ARGV[limit + 2]) then
         members[range] = there + 1
         counted[number] = range
       else
         conflict = {number}
       end
     end
-    limit = limit + 6
+    limit = limit + 5
   end
   if conflict then
-    for surplus = #writes, mark + 1, -1 do writes[surplus] = nil end
-    for at = 1, #counted do members[counted[at]] = members[counted[at]] - 1 end
+    all_committed = false
+    for surplus = written, mark + 1, -1 do writes[surplus] = nil end
+    written = mark
+    for at = 1, counted and #counted or 0 do members[counted[at]] = members[counted[at]] - 1 end
   end
   reply[group] = conflict or 1
 end
 
-if #writes > 0 then call('MSET', unpack(writes)) end
+if written > 0 then call('MSET', unpack(writes)) end
 
--- Each list and each set is written with one call.
-local pushed, added, removed = {}, {}, {}
-local function gather(calls, place)
-  local values = calls[place]
-  if not values then
-    values = {}
-    calls[place] = values
-  end
-  return values
-end
-each_operation(function(group, key, first, last)
-  if reply[group] ~= 1 then return end
-  if key < first_list then
-    call('XADD', KEYS[key], '*', unpack(ARGV, first, last))
-  elseif key < first_set then
-    local ids = gather(pushed, key)
-    ids[#ids + 1] = ARGV[first]
-  elseif last - first == 2 then
-    -- A limit, which was checked above.
-    return
-  elseif ARGV[last] == '1' then
-    local members = gather(added, key)
-    members[#members + 1] = 0
-    members[#members + 1] = ARGV[first]
+-- Most often all groups are committed, and nobody needs to know the group of an item.
+local owner, at = owners, runs + 1
+local function is_committed(item) return reply[tonumber(ARGV[item])] == 1 end
+for _ = 1, tonumber(ARGV[runs]) do
+  local position, width, count = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+  local key, name = KEYS[position], at + 3
+  local first = position < first_list and name + width or name
+  local last = first + width * count - 1
+  if position < first_list then
+    for value = first, last, width do
+      owner = owner + 1
+      if all_committed or is_committed(owner) then
+        -- Calls with a fixed number of arguments are faster than those with a table.
+        if width == 2 then
+          call('XADD', key, '*', ARGV[name], ARGV[value], ARGV[name + 1], ARGV[value + 1])
+        elseif width == 3 then
+          call('XADD', key, '*', ARGV[name], ARGV[value], ARGV[name + 1], ARGV[value + 1],
+            ARGV[name + 2], ARGV[value + 2])
+        else
+          call('XADD', key, '*', ARGV[name], ARGV[value])
+        end
+      end
+    end
   else
-    local members = gather(removed, key)
-    members[#members + 1] = ARGV[first]
+    local command = position < first_set and 'RPUSH' or width == 2 and 'ZADD' or 'ZREM'
+    if all_committed then
+      call(command, key, unpack(ARGV, first, last))
+    else
+      local values = {}
+      for item = 1, count do
+        if is_committed(owner + item) then
+          local value = first + width * (item - 1)
+          for part = value, value + width - 1 do values[#values + 1] = ARGV[part] end
+        end
+      end
+      if #values > 0 then call(command, key, unpack(values)) end
+    end
+    owner = owner + count
   end
-end)
-for place = first_list, #KEYS do
-  if pushed[place] then call('RPUSH', KEYS[place], unpack(pushed[place])) end
-  if removed[place] then call('ZREM', KEYS[place], unpack(removed[place])) end
-  if added[place] then call('ZADD', KEYS[place], unpack(added[place])) end
+  at = last + 1
 end
 
 if holder ~= instance then return reply end

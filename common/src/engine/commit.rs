@@ -91,6 +91,10 @@ pub(super) struct Caller<'a> {
     pub(super) lease_millis: u64,
 }
 
+/// The largest number of items that are written with one command: Lua cannot unpack more than some
+/// 8,000 values.
+const RUN_MAX: usize = 2_000;
+
 /// The number of keys before those of entities: among them the store and the lease.
 const FIRST_ENTITY: usize = 3;
 
@@ -117,8 +121,9 @@ pub(super) fn call(caller: &Caller<'_>, groups: &[Group], world: &World, now: u6
                     let id = key.as_str()[change.prefix..].to_owned();
                     pushes.push((number, other_keys.lists.index(list, kind), id));
                 }
-                let gone = change.leaves.into_iter().map(|entry| (entry, "0"));
-                for (entry, joins) in gone.chain(change.joins.into_iter().map(|entry| (entry, "1")))
+                let gone = change.leaves.into_iter().map(|entry| (entry, false));
+                for (entry, joins) in
+                    gone.chain(change.joins.into_iter().map(|entry| (entry, true)))
                 {
                     let set = other_keys.sets.index(Cow::Owned(entry.set), KeyKind::Set);
                     moves.push((number, set, entry.member, joins));
@@ -136,20 +141,14 @@ pub(super) fn call(caller: &Caller<'_>, groups: &[Group], world: &World, now: u6
     let mut appends = Vec::new();
     for (number, group) in groups.iter().enumerate() {
         for (append, traceparent) in &group.appends {
-            appends.push((
-                number,
-                other_keys.stream(append.stream),
-                append.json.as_str(),
-                traceparent.as_deref(),
-            ));
+            let stream = other_keys.stream(append.stream);
+            appends.push((number, stream, append.json.as_str(), traceparent.as_deref()));
         }
     }
     let announced = announced.iter();
-    appends.extend(
-        announced.map(|(number, index, json, traceparent)| {
-            (*number, *index, json.as_str(), *traceparent)
-        }),
-    );
+    appends.extend(announced.map(|(number, stream, json, traceparent)| {
+        (*number, *stream, json.as_str(), *traceparent)
+    }));
 
     let mut limits = Vec::new();
     for (number, group) in groups.iter().enumerate() {
@@ -178,30 +177,55 @@ pub(super) fn call(caller: &Caller<'_>, groups: &[Group], world: &World, now: u6
     for (expected, new) in &checks {
         cmd.arg(expected).arg(new);
     }
-    cmd.arg(limits.len() + appends.len() + pushes.len() + moves.len());
+    cmd.arg(limits.len());
     for (number, index, limit) in &limits {
         let (least, greatest) = keys::lex_range(&limit.prefix);
-        cmd.arg(number + 1).arg(first_set + index).arg(3);
-        cmd.arg(limit.members).arg(least).arg(greatest);
+        cmd.arg(number + 1).arg(first_set + index).arg(limit.members).arg(least).arg(greatest);
     }
+    // Runs of items for the same key; the order within a stream remains.
+    appends.sort_by_key(|(_, stream, ..)| *stream);
+    pushes.sort_by_key(|(_, list, _)| *list);
+    moves.sort_by_key(|(_, set, _, joins)| (*set, *joins));
+    cmd.arg(appends.len() + pushes.len() + moves.len());
+    let numbers = appends.iter().map(|it| it.0).chain(pushes.iter().map(|it| it.0));
+    for number in numbers.chain(moves.iter().map(|it| it.0)) {
+        cmd.arg(number + 1);
+    }
+    let entries: Vec<_> =
+        appends.chunk_by(|a, b| (a.1, a.3.is_some()) == (b.1, b.3.is_some())).collect();
+    let pushed: Vec<_> = runs(&pushes, |a, b| a.1 == b.1).collect();
+    let moved: Vec<_> = runs(&moves, |a, b| (a.1, a.3) == (b.1, b.3)).collect();
+    cmd.arg(entries.len() + pushed.len() + moved.len());
     let mut id = uuid::Uuid::encode_buffer();
-    for (number, index, json, traceparent) in appends {
-        cmd.arg(number + 1).arg(first_stream + index).arg(if traceparent.is_some() {
-            6
-        } else {
-            4
-        });
-        cmd.arg(EVENT_ID).arg(&*new_id().hyphenated().encode_lower(&mut id));
-        cmd.arg(ENTITY).arg(json);
-        if let Some(traceparent) = traceparent {
-            cmd.arg(TRACEPARENT).arg(traceparent);
+    for run in entries {
+        let is_traced = run[0].3.is_some();
+        cmd.arg(first_stream + run[0].1).arg(if is_traced { 3 } else { 2 }).arg(run.len());
+        cmd.arg(EVENT_ID).arg(ENTITY);
+        if is_traced {
+            cmd.arg(TRACEPARENT);
+        }
+        for (_, _, json, traceparent) in run {
+            cmd.arg(&*new_id().hyphenated().encode_lower(&mut id)).arg(json);
+            if let Some(traceparent) = traceparent {
+                cmd.arg(traceparent);
+            }
         }
     }
-    for (number, index, id) in &pushes {
-        cmd.arg(number + 1).arg(first_list + index).arg(1).arg(id);
+    for run in pushed {
+        cmd.arg(first_list + run[0].1).arg(1).arg(run.len());
+        for (_, _, id) in run {
+            cmd.arg(id);
+        }
     }
-    for (number, index, member, joins) in &moves {
-        cmd.arg(number + 1).arg(first_set + index).arg(2).arg(member).arg(joins);
+    for run in moved {
+        let joins = run[0].3;
+        cmd.arg(first_set + run[0].1).arg(if joins { 2 } else { 1 }).arg(run.len());
+        for (_, _, member, _) in run {
+            if joins {
+                cmd.arg(0);
+            }
+            cmd.arg(member);
+        }
     }
     Call { command: cmd, entities, others }
 }
@@ -214,8 +238,15 @@ pub(super) fn check(caller: &Caller<'_>, key: &str, kind: KeyKind) -> Cmd {
         KeyKind::List | KeyKind::OwnList => [0, 1, 0],
         KeyKind::Set => [0, 0, 1],
     };
-    cmd.arg(0).arg(0).arg(&counts).arg("").arg(caller.instance).arg(caller.lease_millis).arg(0);
+    cmd.arg(0).arg(0).arg(&counts).arg("").arg(caller.instance).arg(caller.lease_millis);
+    // No limits, items and runs.
+    cmd.arg(&[0, 0, 0]);
     cmd
+}
+
+/// Runs of items that belong together, of a length that the script can pass to one command.
+fn runs<T>(items: &[T], are_together: fn(&T, &T) -> bool) -> impl Iterator<Item = &[T]> {
+    items.chunk_by(move |a, b| are_together(a, b)).flat_map(|run| run.chunks(RUN_MAX))
 }
 
 fn begin(caller: &Caller<'_>, entities: &[Key], others: &[(String, KeyKind)]) -> Cmd {

@@ -55,16 +55,14 @@ fn two_groups_of(instance: &str, store: &str) -> Cmd {
             &["2", "2"],
             &["5 ", "6 new a", "8 ", ""],
             &["3 ", "4 new c", "", "1 new d"],
-            &["9"],
-            &["1", "7", "4", "event_id", "x", "entity", "1"],
-            &["2", "7", "6", "event_id", "y", "entity", "2", "traceparent", "t"],
-            &["2", "7", "2", "entity", "3"],
-            &["1", "8", "1", "a"],
-            &["2", "8", "1", "d"],
-            &["1", "9", "2", "a", "0"],
-            &["1", "10", "2", "a", "1"],
-            &["2", "9", "2", "c", "0"],
-            &["2", "10", "2", "c", "1"],
+            // No limits; the groups of nine items, in six runs.
+            &["0", "9", "1", "2", "2", "1", "2", "1", "2", "1", "2", "6"],
+            &["7", "2", "1", "event_id", "entity", "x", "1"],
+            &["7", "3", "1", "event_id", "entity", "traceparent", "y", "2", "t"],
+            &["7", "1", "1", "entity", "3"],
+            &["8", "1", "2", "a", "d"],
+            &["9", "1", "2", "a", "c"],
+            &["10", "2", "2", "0", "a", "0", "c"],
         ]
         .concat(),
     )
@@ -159,11 +157,11 @@ fn plain_group_and_full_group() -> Cmd {
             &["2", "2", "1", "1", "2", "", "one", "60000"][..],
             &["1", "1"],
             &["", "1 new e", "5 ", "6 new a"],
-            &["4"],
-            &["2", "5", "2", "entity", "1"],
-            &["2", "6", "1", "a"],
-            &["2", "7", "2", "a", "0"],
-            &["2", "8", "2", "a", "1"],
+            &["0", "4", "2", "2", "2", "2", "4"],
+            &["5", "1", "1", "entity", "1"],
+            &["6", "1", "1", "a"],
+            &["7", "1", "1", "a"],
+            &["8", "2", "1", "0", "a"],
         ]
         .concat(),
     )
@@ -341,7 +339,8 @@ async fn a_commit_of_events_alone_has_no_entities() {
     let redis = Redis::start();
     let arguments = [
         &["1", "0", "1", "0", "0", "", "one", "50", "0"][..],
-        &["1", "1", "3", "2", "entity", "1"],
+        &["0", "1", "1", "1"],
+        &["3", "1", "1", "entity", "1"],
     ]
     .concat();
     let reply: Value =
@@ -372,14 +371,17 @@ async fn a_limit_counts_old_members_and_those_of_earlier_committed_groups() {
             prefixes.chars().map(move |prefix| ((group + 1).to_string(), prefix, name))
         });
         let joins: Vec<(String, char, &str)> = joins.collect();
-        arguments.push((joins.len() * 2).to_string());
+        let count = joins.len().to_string();
+        arguments.push(count.clone());
         for (group, prefix, _) in &joins {
             let (least, greatest) = (format!("[{prefix}/"), format!("({prefix}0"));
-            arguments.extend([group, &*set, "3", "3", &least, &greatest].map(str::to_owned));
+            arguments.extend([group, &*set, "3", &least, &greatest].map(str::to_owned));
         }
-        for (group, prefix, name) in &joins {
-            let member = format!("{prefix}/{name}");
-            arguments.extend([group, &*set, "2", &member, "1"].map(str::to_owned));
+        arguments.push(count.clone());
+        arguments.extend(joins.iter().map(|(group, ..)| group.clone()));
+        arguments.extend(["1", &*set, "2", &count].map(str::to_owned));
+        for (_, prefix, name) in &joins {
+            arguments.extend(["0".to_owned(), format!("{prefix}/{name}")]);
         }
         script(
             COMMIT,

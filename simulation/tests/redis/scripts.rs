@@ -176,34 +176,44 @@ impl Commands {
         [first_stream, streams, lists, sets]: [usize; 4],
     ) {
         let (first_list, first_set) = (first_stream + streams, first_stream + streams + lists);
-        let mut operations: Vec<Vec<Bytes>> = Vec::new();
+        let mut limits: Vec<Vec<Bytes>> = Vec::new();
         for group in 1..=groups {
             if sets > 0 && self.rng.u8(..3) == 0 {
                 let set = first_set + self.rng.usize(..sets);
-                let least = self.rng.u8(..4);
-                let range = self.one(&["- +", "[a [c", "(b +"]).split(' ').map(text);
-                let mut operation = vec![text(group), text(set), text(3), text(least)];
-                operation.extend(range);
-                operations.push(operation);
+                let mut limit = vec![text(group), text(set), text(self.rng.u8(..4))];
+                limit.extend(self.one(&["- +", "[a [c", "(b +"]).split(' ').map(text));
+                limits.push(limit);
             }
         }
+        arguments.push(text(limits.len()));
+        arguments.extend(limits.into_iter().flatten());
+        let (mut owners, mut runs): (Vec<Bytes>, Vec<Vec<Bytes>>) = (Vec::new(), Vec::new());
         for _ in 0..if groups == 0 { 0 } else { self.rng.usize(..6) } {
-            let group = self.rng.usize(1..=groups);
-            let member = self.one(&["a", "b", "c", "d"]);
             let position = self.rng.usize(..streams + lists + sets + 1);
-            let key = first_stream + position;
-            let mut operation = vec![text(group), text(key)];
-            operation.extend(match key {
-                _ if key < first_list => vec![text(2), text("event"), text(member)],
-                _ if key < first_set => vec![text(1), text(member)],
-                _ if key < first_set + sets => {
-                    vec![text(2), text(member), text(self.one(&["1", "1", "0"]))]
-                }
+            let (key, count) = (first_stream + position, self.rng.usize(1..4));
+            let width = match key {
+                _ if key < first_list => self.rng.usize(1..4),
+                _ if key < first_set => 1,
+                _ if key < first_set + sets => self.rng.usize(1..3),
                 _ => continue,
-            });
-            operations.push(operation);
+            };
+            let mut run = vec![text(key), text(width), text(count)];
+            if key < first_list {
+                run.extend(["event", "entity", "trace"].into_iter().take(width).map(text));
+            }
+            for _ in 0..count {
+                owners.push(text(self.rng.usize(1..=groups)));
+                let member = text(self.one(&["a", "b", "c", "d"]));
+                match key < first_list {
+                    true => run.extend(vec![member; width]),
+                    false => run.extend((width == 2).then(|| text(0)).into_iter().chain([member])),
+                }
+            }
+            runs.push(run);
         }
-        arguments.push(text(operations.len()));
-        arguments.extend(operations.into_iter().flatten());
+        arguments.push(text(owners.len()));
+        arguments.extend(owners);
+        arguments.push(text(runs.len()));
+        arguments.extend(runs.into_iter().flatten());
     }
 }
