@@ -21,6 +21,7 @@ use common::{
     engine::{EngineHandle, SubmitError},
     http::{
         backlog::MaxBacklog,
+        calls::take_calls,
         input::PlaceOrder,
         problem::Problem,
         request::{
@@ -71,11 +72,10 @@ pub fn router(api: Api, secrets: GatewaySecrets) -> Router {
         let route = action.route();
         router = router.route(route.path, on(filter(route), handler));
     }
-    router
-        .method_not_allowed_fallback(wrong_method)
-        .fallback(unknown_path)
+    let calls =
+        router.method_not_allowed_fallback(wrong_method).fallback(unknown_path).with_state(api);
+    take_calls(calls)
         .layer(middleware::from_fn_with_state(Arc::new(secrets), gateway_secret::authenticate))
-        .with_state(api)
 }
 
 /// Requests with the method of the route.

@@ -1,6 +1,7 @@
 //! The HTTP server, problems, and the parsing of requests.
 
 pub mod backlog;
+pub mod calls;
 pub mod input;
 pub mod network;
 pub mod problem;

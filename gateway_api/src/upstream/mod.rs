@@ -5,6 +5,7 @@ pub(crate) mod demo_data;
 pub(crate) mod flow;
 pub(crate) mod flow_sampler;
 pub(crate) mod order_client;
+mod outbox;
 pub(crate) mod pagination;
 pub(crate) mod publish;
 pub(crate) mod queries;

@@ -17,13 +17,14 @@ use common::{
     http::{problem::Problem, request::GATEWAY_SECRET, server::KEEP_ALIVE_MS},
     secret::{ExposeSecret as _, Secret},
 };
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header, uri};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header, uri};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
 use tracing::{debug, error};
+
+use super::outbox::{HttpClient, Outbox, Outgoing};
 
 /// The timeout of a call, including retries. Longer than the timeouts of order_service itself.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -35,8 +36,6 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1_500);
 const INSTANCE_COOLDOWN_MILLIS: u64 = 5_000;
 /// The number of attempts of a call, unless there are more instances.
 const ATTEMPT_LIMIT: usize = 3;
-/// The maximum size of an answer, in bytes: orders of earlier versions may have thousands of steps.
-const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
 
 /// The URL of an instance of order_service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +103,6 @@ impl OrderCall {
 /// Calls the instances of order_service in rotation.
 #[derive(Debug)]
 pub(crate) struct OrderClient {
-    client: Client<HttpConnector, Full<Bytes>>,
     instances: Vec<Instance>,
     /// The shared secret that order_service expects.
     secret: Option<HeaderValue>,
@@ -116,28 +114,34 @@ pub(crate) struct OrderClient {
 #[derive(Debug)]
 struct Instance {
     url: OrderServiceUrl,
+    outbox: Outbox,
     cooldown_until: AtomicU64,
 }
 
 impl OrderClient {
-    /// A client of these instances, at least one, that sends them the secret.
+    /// A client of these instances, at least one, that sends them the secret. It starts a task for
+    /// each of them.
     pub(crate) fn new(instances: Vec<OrderServiceUrl>, secret: Option<&Secret>) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new())
+        let client: HttpClient = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             // Shorter than the KEEP_ALIVE_MS of order_service.
             .pool_idle_timeout(Duration::from_millis(KEEP_ALIVE_MS.start() / 2))
             .build(connector);
-        let instance = |url| Instance { url, cooldown_until: AtomicU64::new(0) };
+        let limit = attempt_timeout(instances.len());
+        let instance = |url: OrderServiceUrl| {
+            let outbox = Outbox::start(client.clone(), url.0.clone(), limit);
+            Instance { url, outbox, cooldown_until: AtomicU64::new(0) }
+        };
         let instances = instances.into_iter().map(instance).collect();
         let secret = secret.and_then(|secret| HeaderValue::from_str(secret.expose_secret()).ok());
         let secret = secret.map(|mut secret| {
             secret.set_sensitive(true);
             secret
         });
-        Self { client, instances, secret, next: AtomicUsize::new(0), begun: Instant::now() }
+        Self { instances, secret, next: AtomicUsize::new(0), begun: Instant::now() }
     }
 
     /// Makes the call, and repeats it at another instance if one cannot be reached, disconnects or hangs.
@@ -168,12 +172,11 @@ impl OrderClient {
         body: Bytes,
     ) -> Result<Response<Bytes>, Problem> {
         let order = self.order();
-        // A single instance gets the whole time.
-        let timeout = if order.len() > 1 { ATTEMPT_TIMEOUT } else { CALL_TIMEOUT };
+        let timeout = attempt_timeout(order.len());
         let mut refusal = None;
         for attempt in 0..ATTEMPT_LIMIT.max(order.len()) {
             let instance = order[attempt % order.len()];
-            let answer = self.try_one(&instance.url, call, headers, body.clone());
+            let answer = self.try_one(&instance.outbox, call, headers, body.clone());
             match tokio::time::timeout(timeout, answer).await {
                 // Another instance may be available.
                 Ok(Ok(answer)) if answer.status() == StatusCode::SERVICE_UNAVAILABLE => {
@@ -223,31 +226,27 @@ impl OrderClient {
 
     async fn try_one(
         &self,
-        instance: &OrderServiceUrl,
+        outbox: &Outbox,
         call: OrderCall,
         headers: &HeaderMap,
         body: Bytes,
     ) -> anyhow::Result<Response<Bytes>> {
-        let uri = Uri::builder()
-            .scheme(uri::Scheme::HTTP)
-            .authority(instance.0.clone())
-            .path_and_query(call.path())
-            .build()?;
-        let request = Request::builder().method(call.route().method).uri(uri);
-        let mut request = request.body(Full::new(body))?;
-        *request.headers_mut() = headers.clone();
+        let mut headers = headers.clone();
         if let Some(secret) = &self.secret {
-            request.headers_mut().insert(GATEWAY_SECRET, secret.clone());
+            headers.insert(GATEWAY_SECRET, secret.clone());
         }
         if call == OrderCall::Place {
-            let json = header::HeaderValue::from_static("application/json");
-            request.headers_mut().insert(header::CONTENT_TYPE, json);
+            let json = HeaderValue::from_static("application/json");
+            headers.insert(header::CONTENT_TYPE, json);
         }
-        let (parts, body) = self.client.request(request).await?.into_parts();
-        let body = Limited::new(body, ANSWER_LIMIT).collect().await;
-        let body = body.map_err(|error| anyhow::anyhow!("reading the answer: {error}"))?;
-        Ok(Response::from_parts(parts, body.to_bytes()))
+        let (method, path) = (call.route().method, call.path());
+        outbox.send(Outgoing { method, path, headers, body }).await
     }
+}
+
+/// The timeout of one attempt. A single instance gets the whole time.
+fn attempt_timeout(instances: usize) -> Duration {
+    if instances > 1 { ATTEMPT_TIMEOUT } else { CALL_TIMEOUT }
 }
 
 #[cfg(test)]
