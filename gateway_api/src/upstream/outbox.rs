@@ -215,3 +215,120 @@ fn fail(waiting: Vec<Waiting>, error: &anyhow::Error) {
         let _ = answer.send(Err(anyhow!("{error:#}")));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use axum::{Router, extract::Path, middleware, response::IntoResponse, routing::put};
+    use common::http::calls::take_calls;
+    use hyper_util::rt::TokioExecutor;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const CALLS: usize = 20;
+
+    /// A server of these routes, and the number of requests that it gets.
+    async fn serve(routes: Router) -> (uri::Authority, Arc<AtomicUsize>) {
+        let requests = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&requests);
+        let routes =
+            routes.layer(middleware::map_request(move |request: axum::extract::Request| {
+                counter.fetch_add(1, Ordering::Relaxed);
+                async { request }
+            }));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let authority = listener.local_addr().unwrap().to_string().parse().unwrap();
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        (authority, requests)
+    }
+
+    fn outbox(authority: &uri::Authority) -> Outbox {
+        let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
+        Outbox::start(client, authority.clone(), Duration::from_secs(30))
+    }
+
+    fn call(number: usize, secret: &str, body: &[u8]) -> Outgoing {
+        let mut headers = HeaderMap::new();
+        headers.insert(GATEWAY_SECRET, secret.parse().unwrap());
+        headers.insert("x-number", number.into());
+        let body = Bytes::copy_from_slice(body);
+        Outgoing { method: "PUT", path: format!("/n/{number}"), headers, body }
+    }
+
+    /// Answers with its number, its header and its body; every third one is refused.
+    fn routes() -> Router {
+        let echo = async |Path(number): Path<usize>, headers: HeaderMap, body: Bytes| {
+            let given = headers["x-number"].to_str().unwrap().to_owned();
+            let status = if number % 3 == 0 { StatusCode::CONFLICT } else { StatusCode::OK };
+            (status, [("x-given", given)], body).into_response()
+        };
+        Router::new().route("/n/{number}", put(echo))
+    }
+
+    async fn send_many(outbox: &Outbox) -> Vec<Answer> {
+        let body = |number: usize| format!("body \"{number}\"").into_bytes();
+        join_all((0..CALLS).map(|number| outbox.send(call(number, "secret", &body(number))))).await
+    }
+
+    fn assert_each_has_its_own(answers: Vec<Answer>) {
+        for (number, answer) in answers.into_iter().enumerate() {
+            let answer = answer.unwrap();
+            let status = if number % 3 == 0 { StatusCode::CONFLICT } else { StatusCode::OK };
+            assert_eq!(answer.status(), status, "{number}");
+            assert_eq!(answer.headers()["x-given"], number.to_string());
+            assert_eq!(answer.body(), &format!("body \"{number}\""));
+        }
+    }
+
+    #[tokio::test]
+    async fn calls_that_wait_together_are_one_request_and_each_has_its_own_answer() {
+        let (authority, requests) = serve(take_calls(routes())).await;
+        assert_each_has_its_own(send_many(&outbox(&authority)).await);
+        assert_eq!(requests.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn an_instance_that_takes_no_calls_gets_each_alone() {
+        let (authority, requests) = serve(routes()).await;
+        let outbox = outbox(&authority);
+        assert_each_has_its_own(send_many(&outbox).await);
+        assert_each_has_its_own(send_many(&outbox).await);
+        // It was asked once.
+        assert_eq!(requests.load(Ordering::Relaxed), 1 + 2 * CALLS);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_of_the_whole_request_is_the_answer_to_each_call() {
+        let refuse = async || (StatusCode::UNAUTHORIZED, "no").into_response();
+        let refusing = Router::new().fallback(refuse);
+        let (authority, _) = serve(refusing).await;
+        for answer in send_many(&outbox(&authority)).await {
+            let answer = answer.unwrap();
+            assert_eq!(
+                (answer.status(), &answer.body()[..]),
+                (StatusCode::UNAUTHORIZED, &b"no"[..])
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn calls_with_other_bytes_than_text_are_sent_alone() {
+        let (authority, requests) = serve(take_calls(routes())).await;
+        let outbox = outbox(&authority);
+        let sent = (1..3).map(|number| outbox.send(call(number, "secret", &[0xff])));
+        for answer in join_all(sent).await {
+            assert_eq!(answer.unwrap().body(), &[0xff][..]);
+        }
+        assert_eq!(requests.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn calls_to_an_instance_that_is_away_fail() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let authority = listener.local_addr().unwrap().to_string().parse().unwrap();
+        drop(listener);
+        assert!(send_many(&outbox(&authority)).await.iter().all(Result::is_err));
+    }
+}
