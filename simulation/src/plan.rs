@@ -199,6 +199,7 @@ impl Scale {
             lease_millis: one(&[5, 50, 500]) as u64,
             contended_after: one(&[1, 2, 4]) as u32,
             halve_after: one(&[1, 2, 4]) as u32,
+            remembered: one(&[0, 2, 2_048]),
         };
         let stock = inventory_service::Limits {
             fills: one(&[1, 2, 300]),

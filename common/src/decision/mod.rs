@@ -17,6 +17,7 @@ pub use changes::{Append, Changes, Note};
 pub use error::DecideError;
 pub(crate) use reads::ReadAccess;
 pub use reads::Reads;
+pub(crate) use world::Standing;
 pub use world::World;
 
 use crate::{

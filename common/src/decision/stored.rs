@@ -21,7 +21,7 @@ use crate::{
 pub(crate) struct Version(pub(crate) u64);
 
 #[derive(Debug)]
-pub(super) struct Document {
+pub(crate) struct Document {
     pub(super) source: Source,
     pub(super) parsed: OnceLock<Arc<dyn Any + Send + Sync>>,
 }

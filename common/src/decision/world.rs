@@ -32,10 +32,13 @@ pub struct World {
     open: bool,
 }
 
+/// The state of an entity in Redis: version and document.
+pub(crate) type Standing = (Version, Document);
+
 #[derive(Debug)]
 pub(crate) struct Slot {
-    /// The state in Redis: version and document.
-    standing: Option<(Version, Document)>,
+    /// The state in Redis.
+    standing: Option<Standing>,
     /// The state after the changes of this batch, if there are any.
     changed: Option<Document>,
     /// The kind, known once there is a change.
@@ -49,6 +52,8 @@ pub(crate) struct Slot {
     sorted_sets: Vec<SortedSetEntry>,
     /// Whether the state in Redis is hidden from decisions.
     hidden: bool,
+    /// Whether the state was not read for this batch, but remembered from an earlier commit.
+    remembered: bool,
     /// The type of the key, if it holds another type than a string.
     foreign: Option<Box<str>>,
     /// The `traceparent` of the last change.
@@ -126,11 +131,12 @@ impl World {
         std::mem::take(&mut *self.missing.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Records that the change was written: it is the state in Redis now.
+    /// Records that the entity was checked, and that its change, if there is one, was written: it is
+    /// the state in Redis now.
     pub(crate) fn settle(&mut self, key: &Key, now: Millis) {
-        if let Some(slot) = self.slots.get_mut(key)
-            && let Some(document) = slot.changed.take()
-        {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        slot.remembered = false;
+        if let Some(document) = slot.changed.take() {
             let version = slot.version().map_or(Version(now), |version| Version(version.0 + 1));
             slot.standing = Some((version, document));
             (slot.announce, slot.joins_again) = (false, false);
@@ -153,6 +159,23 @@ impl World {
             None => (Version(0), Document::json(text)),
         });
         self.slots.insert(key, Slot::standing(standing));
+    }
+
+    /// Records the state in Redis as it was after an earlier commit.
+    pub(crate) fn remember(&mut self, key: Key, standing: Standing) {
+        let slot = Slot { remembered: true, ..Slot::standing(Some(standing)) };
+        self.slots.insert(key, slot);
+    }
+
+    /// Whether the state of the entity was remembered, and not read or checked since.
+    pub(crate) fn is_remembered(&self, key: &Key) -> bool {
+        self.slots.get(key).is_some_and(|slot| slot.remembered)
+    }
+
+    /// Takes the state in Redis of an entity that exists and is unchanged.
+    pub(crate) fn take_standing(&mut self, key: &Key) -> Option<Standing> {
+        let slot = self.slots.remove(key)?;
+        slot.standing.filter(|_| slot.changed.is_none() && slot.foreign.is_none() && !slot.hidden)
     }
 
     /// Records that the key holds another type than a string: no decision about it is possible.
@@ -196,7 +219,7 @@ impl World {
 }
 
 impl Slot {
-    fn standing(standing: Option<(Version, Document)>) -> Self {
+    fn standing(standing: Option<Standing>) -> Self {
         Self {
             standing,
             changed: None,
@@ -205,6 +228,7 @@ impl Slot {
             joins_again: false,
             sorted_sets: Vec::new(),
             hidden: false,
+            remembered: false,
             foreign: None,
             traceparent: None,
         }

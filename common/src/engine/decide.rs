@@ -33,10 +33,12 @@ impl<D: Decider> Engine<D> {
         let now = now_millis();
         let mut decided = Vec::with_capacity(open.len());
         let mut jobs = Vec::with_capacity(open.len());
-        let mut missed = Vec::new();
+        let (mut missed, mut outdated) = (Vec::new(), Vec::new());
         for mut job in open.drain(..) {
             match self.decide(world, &mut job, now) {
                 Verdict::Missed => missed.push(job),
+                // The stored state may allow what the remembered one does not.
+                Verdict::Failed(_) if is_remembered(world, &job.keys) => outdated.push(job),
                 Verdict::Failed(_) if !alone => failed.push(job),
                 Verdict::Failed(reason) | Verdict::Unreadable(reason) => {
                     decided.push(self.refuse(world, &mut job, reason, now));
@@ -76,29 +78,42 @@ impl<D: Decider> Engine<D> {
             Err(setback) => {
                 open.extend(jobs);
                 open.extend(missed);
+                open.extend(outdated);
                 return Err(setback);
             }
         };
         let mut fates: Vec<Fate> = jobs.iter().map(|_| Fate::Committed).collect();
         for group in &idle {
+            // Nothing was written, so nothing was checked.
+            if group.keys.iter().any(|key| world.is_remembered(key)) {
+                group.jobs.iter().for_each(|job| fates[*job] = Fate::Again);
+            }
             if group.keys.iter().any(|key| world.foreign(key).is_some()) {
                 group.jobs.iter().for_each(|job| fates[*job] = Fate::Lost);
             }
         }
-        let all_committed =
-            missed.is_empty() && outcomes.iter().all(|it| *it == Outcome::Committed);
+        let all_committed = missed.is_empty()
+            && outdated.is_empty()
+            && outcomes.iter().all(|it| *it == Outcome::Committed)
+            && fates.iter().all(|fate| matches!(fate, Fate::Committed));
         for (group, outcome) in writing.iter().zip(outcomes) {
             let fate = match outcome {
                 Outcome::Committed => {
-                    // Open inputs read again.
-                    if !all_committed {
-                        group.keys.iter().for_each(|key| world.settle(key, now));
+                    for key in &group.keys {
+                        world.settle(key, now);
+                        // Open inputs read again.
+                        if all_committed && let Some(standing) = world.take_standing(key) {
+                            self.memory.keep(key.clone(), standing);
+                        }
                     }
                     continue;
                 }
                 Outcome::Conflict(_) if planted!("a conflict counts as a commit") => continue,
                 Outcome::Conflict(standing) => {
                     self.metrics.conflicts.inc();
+                    if standing.iter().any(|(key, _)| world.is_remembered(key)) {
+                        self.memory.distrust();
+                    }
                     group.keys.iter().for_each(|key| world.revert(key));
                     for (key, found) in standing {
                         match found {
@@ -171,7 +186,13 @@ impl<D: Decider> Engine<D> {
                 }
             }
         }
+        for job in outdated.iter().chain(&*open) {
+            let remembered = job.keys.iter().filter(|(key, _)| world.is_remembered(key));
+            let remembered: Vec<Key> = remembered.map(|(key, _)| key.clone()).collect();
+            remembered.iter().for_each(|key| world.forget(key));
+        }
         open.extend(missed);
+        open.extend(outdated);
         Ok(progress)
     }
 
@@ -320,6 +341,10 @@ impl<D: Decider> Engine<D> {
             }
         }
     }
+}
+
+fn is_remembered(world: &World, keys: &[(Key, ReadAccess)]) -> bool {
+    keys.iter().any(|(key, _)| world.is_remembered(key))
 }
 
 /// The fate of an input after the commit of its group.

@@ -27,6 +27,8 @@ pub struct Limits {
     pub halve_after: u32,
     /// The size up to which a batch is not halved.
     pub small_batch: usize,
+    /// The number of entities that are remembered after they were written; at most twice as many.
+    pub remembered: usize,
 }
 
 impl Default for Limits {
@@ -41,6 +43,7 @@ impl Default for Limits {
             contended_after: 2,
             halve_after: 2,
             small_batch: 16,
+            remembered: 2_048,
         }
     }
 }

@@ -12,6 +12,7 @@ mod decide;
 mod group;
 mod handle;
 mod limits;
+mod memory;
 pub mod metrics;
 mod read;
 mod send;
@@ -35,6 +36,7 @@ pub use limits::{BATCH_INPUTS, BATCH_KEYS, Limits};
 use self::{
     acknowledger::Acknowledger,
     commit::Refused,
+    memory::Memory,
     timing::{PROBE_INTERVAL, REDIS_TIMEOUT},
 };
 use crate::{
@@ -95,6 +97,8 @@ pub(crate) struct Engine<D: Decider> {
     /// reads.
     contested: BTreeSet<Key>,
     lease: Lease,
+    /// The entities that were written last.
+    memory: Memory,
     /// Whether Redis failed during the shutdown: unfinished work is left for the next start.
     given_up: bool,
     /// Whether redelivered events are treated as new: only to prove that the tests detect it.
@@ -136,6 +140,7 @@ impl<D: Decider> Engine<D> {
             probed: Instant::now(),
             contested: BTreeSet::new(),
             lease: Lease::NotHeld,
+            memory: Memory::new(limits.remembered),
             given_up: false,
             ignore_records: ignore_records(),
         };
@@ -229,6 +234,7 @@ impl<D: Decider> Engine<D> {
         let mut backoff = Backoff::default();
         let (mut losses, mut moves) = (0, 0);
         self.lease = Lease::NotHeld;
+        self.memory.begin();
         if planted!("acknowledged before the commit") {
             for job in &open {
                 if let Origin::Entry { stream, id, .. } = &job.origin {
@@ -273,6 +279,7 @@ impl<D: Decider> Engine<D> {
                     self.lease = Lease::NotHeld;
                     self.identity = None;
                     world = World::default();
+                    self.memory.clear();
                     moves += 1;
                     if moves > 1 {
                         backoff.wait().await;
@@ -284,6 +291,7 @@ impl<D: Decider> Engine<D> {
                     self.lease = Lease::NotHeld;
                     // The outcome of the commit is unknown: read again and decide again.
                     world = World::default();
+                    self.memory.clear();
                     if self.shutdown.is_cancelled() {
                         // Nothing is lost: none of these inputs was acknowledged or answered.
                         warn!(inputs = open.len(), "leaving unfinished inputs for the next start");

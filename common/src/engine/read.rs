@@ -42,6 +42,7 @@ impl<D: Decider> Engine<D> {
                 let (own, sources) = (self.sources.index(D::TOPIC), &self.sources);
                 self.acks.retain(|stream, _| sources.index(stream.topic()) != own);
                 self.identity = identity;
+                self.memory.clear();
             }
         }
         let before = open.len();
@@ -77,6 +78,7 @@ impl<D: Decider> Engine<D> {
             self.contested.clear();
         } else if self.lease == Lease::NotHeld {
             *world = World::default();
+            self.memory.clear();
             wanted = self.unread(world, open);
             self.acquire_lease(world, wanted).await?;
             if !alone {
@@ -150,7 +152,7 @@ impl<D: Decider> Engine<D> {
 
     /// Determines the entities of the jobs, and returns those that are not in the world yet. Jobs
     /// beyond the batch's limit are carried over to the next batch.
-    fn unread(&mut self, world: &World, open: &mut Vec<Job<D>>) -> Vec<Key> {
+    fn unread(&mut self, world: &mut World, open: &mut Vec<Job<D>>) -> Vec<Key> {
         let (mut wanted, mut named) = (Vec::new(), 0);
         for (number, job) in open.iter_mut().enumerate() {
             let Work::Input(input) = &job.work else { continue };
@@ -179,7 +181,15 @@ impl<D: Decider> Engine<D> {
             }
             for (key, access) in &job.keys {
                 let read = *access != ReadAccess::Fresh || self.ignore_records;
-                if read && !world.knows(key) {
+                // Only what the commit checks may be remembered.
+                let is_checked = *access == ReadAccess::Load;
+                if is_checked
+                    && !world.knows(key)
+                    && let Some(standing) = self.memory.recall(key)
+                {
+                    world.remember(key.clone(), standing);
+                }
+                if read && (!world.knows(key) || !is_checked && world.is_remembered(key)) {
                     wanted.push(key.clone());
                 }
             }

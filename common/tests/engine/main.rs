@@ -9,6 +9,7 @@ mod dead_letters;
 mod failover;
 mod lags;
 mod lost_data;
+mod memory;
 mod obstacles;
 mod outages;
 mod reads;

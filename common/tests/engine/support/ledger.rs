@@ -120,6 +120,8 @@ pub(crate) enum How {
     Unnamed,
     /// It is not a deposit, but a query for the receipt.
     Asking,
+    /// It is not a deposit, but a query for the total of the counter.
+    AskingTotal,
     /// Its decision takes a millisecond.
     Slow,
     /// Its receipt joins a list and a sorted set of the counter's.
@@ -253,6 +255,7 @@ impl Decider for Ledger {
             How::Panicking => panic!("panic requested"),
             How::PanickingAt(total) => assert_ne!(total, seen, "panic requested at this total"),
             How::Asking => return Ok(changes.answering(Answer::Unknown)),
+            How::AskingTotal => return Ok(changes.answering(Answer::Done(seen))),
             How::Unnamed => changes.put(Counter { id: "unnamed".to_owned(), total: 1 }),
             How::Slow => std::thread::sleep(Duration::from_millis(1)),
             How::Limited(most) => changes.limit(LIMITED, String::new(), most, Answer::Full),
