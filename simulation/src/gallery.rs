@@ -290,7 +290,7 @@ pub static BUGS: &[Bug] = &[
     rust("abandoned entries are not taken over", 400),
     rust("a group begins at the end", 400),
     rust("missing groups are not created again", 400),
-    rust("a checkpoint ignores pending entries", 400)
+    rust("a checkpoint ignores pending entries", 3_000)
         .with(Bias::MessageServer(&[Fault::TailLost, Fault::Delay])),
     rust("a group is not set back to its checkpoint", 400)
         .with(Bias::MessageServer(&[Fault::TailLost])),
@@ -324,4 +324,5 @@ pub static BUGS: &[Bug] = &[
     rust("a new try is the same attempt", 400),
     rust("a shipped order can be cancelled", 400),
     rust("a message has no record", 400),
+    rust("a remembered state needs no check", 1_000),
 ];

@@ -85,7 +85,9 @@ impl<D: Decider> Engine<D> {
         let mut fates: Vec<Fate> = jobs.iter().map(|_| Fate::Committed).collect();
         for group in &idle {
             // Nothing was written, so nothing was checked.
-            if group.keys.iter().any(|key| world.is_remembered(key)) {
+            if group.keys.iter().any(|key| world.is_remembered(key))
+                && !planted!("a remembered state needs no check")
+            {
                 group.jobs.iter().for_each(|job| fates[*job] = Fate::Again);
             }
             if group.keys.iter().any(|key| world.foreign(key).is_some()) {
