@@ -33,12 +33,10 @@ impl<D: Decider> Engine<D> {
         let now = now_millis();
         let mut decided = Vec::with_capacity(open.len());
         let mut jobs = Vec::with_capacity(open.len());
-        let (mut missed, mut outdated) = (Vec::new(), Vec::new());
+        let mut missed = Vec::new();
         for mut job in open.drain(..) {
             match self.decide(world, &mut job, now) {
                 Verdict::Missed => missed.push(job),
-                // The stored state may allow what the remembered one does not.
-                Verdict::Failed(_) if is_remembered(world, &job.keys) => outdated.push(job),
                 Verdict::Failed(_) if !alone => failed.push(job),
                 Verdict::Failed(reason) | Verdict::Unreadable(reason) => {
                     decided.push(self.refuse(world, &mut job, reason, now));
@@ -78,7 +76,6 @@ impl<D: Decider> Engine<D> {
             Err(setback) => {
                 open.extend(jobs);
                 open.extend(missed);
-                open.extend(outdated);
                 return Err(setback);
             }
         };
@@ -95,7 +92,6 @@ impl<D: Decider> Engine<D> {
             }
         }
         let all_committed = missed.is_empty()
-            && outdated.is_empty()
             && outcomes.iter().all(|it| *it == Outcome::Committed)
             && fates.iter().all(|fate| matches!(fate, Fate::Committed));
         for (group, outcome) in writing.iter().zip(outcomes) {
@@ -188,13 +184,12 @@ impl<D: Decider> Engine<D> {
                 }
             }
         }
-        for job in outdated.iter().chain(&*open) {
+        for job in &*open {
             let remembered = job.keys.iter().filter(|(key, _)| world.is_remembered(key));
             let remembered: Vec<Key> = remembered.map(|(key, _)| key.clone()).collect();
             remembered.iter().for_each(|key| world.forget(key));
         }
         open.extend(missed);
-        open.extend(outdated);
         Ok(progress)
     }
 
@@ -343,10 +338,6 @@ impl<D: Decider> Engine<D> {
             }
         }
     }
-}
-
-fn is_remembered(world: &World, keys: &[(Key, ReadAccess)]) -> bool {
-    keys.iter().any(|(key, _)| world.is_remembered(key))
 }
 
 /// The fate of an input after the commit of its group.

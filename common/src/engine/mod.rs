@@ -235,6 +235,10 @@ impl<D: Decider> Engine<D> {
         let (mut losses, mut moves) = (0, 0);
         self.lease = Lease::NotHeld;
         self.memory.begin();
+        if alone {
+            // The stored state may allow what the remembered one did not.
+            self.memory.clear();
+        }
         if planted!("acknowledged before the commit") {
             for job in &open {
                 if let Origin::Entry { stream, id, .. } = &job.origin {
