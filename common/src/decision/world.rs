@@ -27,6 +27,8 @@ pub struct World {
     slots: HashMap<Key, Slot>,
     /// Entities that a decision tried to read but that are not loaded.
     missing: Mutex<Vec<Key>>,
+    /// Remembered entities that a decision read.
+    recalled: Mutex<Vec<Key>>,
     /// Whether entities that were not named count as absent instead of causing an error; see
     /// [`World::for_tests`].
     open: bool,
@@ -91,6 +93,9 @@ impl World {
             self.missing.lock().unwrap_or_else(PoisonError::into_inner).push(key);
             return Err(DecideError::Missing);
         };
+        if slot.remembered {
+            self.recalled.lock().unwrap_or_else(PoisonError::into_inner).push(key.clone());
+        }
         let Some(document) = slot.current() else { return Ok(None) };
         let parsed = match document.parsed.get() {
             Some(parsed) => parsed,
@@ -129,6 +134,11 @@ impl World {
     /// The entities that decisions tried to read since the last call but that are not loaded.
     pub(crate) fn take_missing(&self) -> Vec<Key> {
         std::mem::take(&mut *self.missing.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The remembered entities that decisions read since the last call.
+    pub(crate) fn take_recalled(&self) -> Vec<Key> {
+        std::mem::take(&mut *self.recalled.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Records that the entity was checked, and that its change, if there is one, was written: it is

@@ -115,6 +115,10 @@ if next(refused) then
     for _, reason in pairs(refused) do reply[#reply + 1] = reason end
     return reply
   end
+  for at = limits + 1, owners - 1, 5 do
+    local key = tonumber(ARGV[at + 1])
+    if refused[key] then reply[tonumber(ARGV[at])] = {refused[key], key} end
+  end
   local owner, at = owners, runs + 1
   for _ = 1, tonumber(ARGV[runs]) do
     local key, width, count = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])

@@ -185,9 +185,12 @@ impl<D: Decider> Engine<D> {
             }
         }
         for job in &*open {
-            let remembered = job.keys.iter().filter(|(key, _)| world.is_remembered(key));
-            let remembered: Vec<Key> = remembered.map(|(key, _)| key.clone()).collect();
-            remembered.iter().for_each(|key| world.forget(key));
+            // All of its entities are read again, at one moment.
+            if job.keys.iter().any(|(key, _)| world.is_remembered(key)) {
+                let read = job.keys.iter().filter(|(key, _)| world.foreign(key).is_none());
+                let read: Vec<Key> = read.map(|(key, _)| key.clone()).collect();
+                read.iter().for_each(|key| world.forget(key));
+            }
         }
         open.extend(missed);
         Ok(progress)
@@ -223,6 +226,17 @@ impl<D: Decider> Engine<D> {
         }
         let decision = catch_unwind(AssertUnwindSafe(|| self.decider.decide(input, world, now)));
         let missing = world.take_missing();
+        // What was not read for this batch has to be checked by the commit of this input. It is not, if
+        // only a neighbour named it.
+        let mut unnamed = world.take_recalled();
+        unnamed.retain(|key| {
+            !job.keys.iter().any(|(name, access)| name == key && *access != ReadAccess::Peek)
+        });
+        if !unnamed.is_empty() && !planted!("a remembered state needs no check") {
+            job.missed.extend(unnamed);
+            job.missed.extend(missing);
+            return Verdict::Missed;
+        }
         match decision {
             Err(panic) => Verdict::Failed(format!("handling it panicked: {}", panic_text(&*panic))),
             Ok(Err(DecideError::Invalid(reason))) => Verdict::Failed(reason),

@@ -13,8 +13,7 @@ use crate::{decision::Standing, schema::keys::Key};
 /// The number of batches without memory after a conflict: another instance writes the same entities.
 const PAUSE: u32 = 64;
 
-/// The least time for which an entity is remembered; at most twice as long. A value that somebody
-/// writes by hand under the same version counts after this time.
+/// The least time for which an entity that is not used is remembered; at most twice as long.
 const AGE: Duration = Duration::from_secs(1);
 
 /// The entities that were written in the last moments, and at most twice `capacity` of them.

@@ -24,8 +24,13 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
-use crate::http::{problem::Problem, request::BODY_LIMIT, server::survive_panics};
+use crate::http::{
+    problem::Problem,
+    request::{BODY_LIMIT, BODY_TIMEOUT, late_body},
+    server::survive_panics,
+};
 
 /// The method of the request.
 pub const METHOD: &str = "POST";
@@ -33,9 +38,8 @@ pub const METHOD: &str = "POST";
 pub const PATH: &str = "/calls";
 /// The largest number of calls in one request.
 pub const CALLS_MAX: usize = 64;
-/// The largest request, in bytes: as many bodies of the largest size, in which each byte may be
-/// escaped.
-const REQUEST_LIMIT: usize = CALLS_MAX * BODY_LIMIT * 6;
+/// The largest request, in bytes.
+pub const REQUEST_LIMIT: usize = CALLS_MAX * BODY_LIMIT;
 
 /// A call.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -108,7 +112,8 @@ pub fn take_calls(routes: Router) -> Router {
 }
 
 async fn answer_all(routes: TowerToHyperService<Router>, body: Body) -> Result<Response, Problem> {
-    let body = Limited::new(body, REQUEST_LIMIT).collect().await;
+    let body = timeout(BODY_TIMEOUT, Limited::new(body, REQUEST_LIMIT).collect()).await;
+    let body = body.map_err(|_| late_body())?;
     let body = body.map_err(|_| Problem::bad_request("the calls cannot be read"))?.to_bytes();
     let calls: Vec<Call> = serde_json::from_slice(&body)
         .map_err(|error| Problem::bad_request(format!("these are no calls: {error}")))?;

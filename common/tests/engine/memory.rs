@@ -4,11 +4,16 @@ use crate::support::{Answer, Deposit, How, Redis, Service};
 
 /// Sets the total of the counter, as another instance does.
 async fn overtake(redis: &Redis, total: u64) {
-    let stored: Option<String> = redis.ask("GET {inventory}:counter:c").await;
+    overtake_counter(redis, "c", total).await;
+}
+
+async fn overtake_counter(redis: &Redis, id: &str, total: u64) {
+    let key = format!("{{inventory}}:counter:{id}");
+    let stored: Option<String> = redis.ask(&format!("GET {key}")).await;
     let stored = stored.expect("there is a counter");
     let version: u64 = stored.split_once(' ').expect("a version").0.parse().expect("a number");
-    let counter = format!(r#"{} {{"id":"c","total":{total}}}"#, version + 1);
-    redis.run::<()>(redis::cmd("SET").arg("{inventory}:counter:c").arg(counter)).await;
+    let counter = format!(r#"{} {{"id":"{id}","total":{total}}}"#, version + 1);
+    redis.run::<()>(redis::cmd("SET").arg(key).arg(counter)).await;
 }
 
 async fn service_with_counter(redis: &Redis) -> Service {
@@ -73,5 +78,22 @@ async fn what_was_lost_with_the_data_is_not_remembered() {
     let service = service_with_counter(&redis).await;
     redis.execute("FLUSHALL").await;
     assert_eq!(service.ask(Deposit::new("second", "c", 1)).await, Ok(Answer::Done(1)));
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_entity_that_only_a_neighbour_names_is_checked() {
+    let redis = Redis::start();
+    let service = Service::start(&redis, "one").await;
+    assert_eq!(service.ask(Deposit::new("first", "shared", 1)).await, Ok(Answer::Done(1)));
+    overtake_counter(&redis, "shared", 100).await;
+    let answers = service
+        .ask_all([
+            Deposit::new("naming", "shared", 1),
+            Deposit::new("not naming", "c", 0).how(How::Sharing),
+        ])
+        .await;
+    let totals: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
+    assert_eq!(totals, [101, 101].map(Answer::Done));
     service.stop().await.unwrap();
 }

@@ -13,7 +13,7 @@ use std::{
 use anyhow::anyhow;
 use bytes::{Bytes, BytesMut};
 use common::http::{
-    calls::{self, CALLS_MAX, Call, CallAnswer},
+    calls::{self, CALLS_MAX, Call, CallAnswer, REQUEST_LIMIT},
     request::GATEWAY_SECRET,
 };
 use futures_util::future::join_all;
@@ -146,7 +146,7 @@ impl Instance {
             Call::new(method, path.clone(), &headers, body)
         };
         let calls = waiting.iter().map(text).collect::<Option<Vec<Call>>>()?;
-        let body = serde_json::to_vec(&calls).ok()?;
+        let body = serde_json::to_vec(&calls).ok().filter(|it| it.len() <= REQUEST_LIMIT)?;
         let mut request = self.request(calls::METHOD, calls::PATH, Bytes::from(body)).ok()?;
         let headers = request.headers_mut();
         if let Some(secret) = waiting[0].call.headers.get(GATEWAY_SECRET) {
@@ -192,11 +192,14 @@ async fn collect(response: Response<Incoming>) -> Answer {
 async fn pass_answers(mut body: Incoming, waiting: Vec<Waiting>) {
     let mut waiting: Vec<Option<Waiting>> = waiting.into_iter().map(Some).collect();
     let mut received = BytesMut::new();
+    // The part of the received bytes that has no end of a line.
+    let mut scanned = 0;
     while let Some(Ok(frame)) = body.frame().await {
         let Ok(data) = frame.into_data() else { continue };
         received.extend_from_slice(&data);
-        while let Some(end) = received.iter().position(|byte| *byte == b'\n') {
-            let line = received.split_to(end + 1);
+        while let Some(end) = received[scanned..].iter().position(|byte| *byte == b'\n') {
+            let line = received.split_to(scanned + end + 1);
+            scanned = 0;
             let answer = serde_json::from_slice::<CallAnswer>(&line).ok();
             let Some(answer) = answer.filter(|it| it.call < waiting.len()) else { continue };
             let caller = waiting[answer.call].take();
@@ -204,6 +207,7 @@ async fn pass_answers(mut body: Incoming, waiting: Vec<Waiting>) {
                 let _ = caller.answer.send(Ok(response));
             }
         }
+        scanned = received.len();
         if received.len() > ANSWER_LIMIT {
             break;
         }

@@ -122,6 +122,8 @@ pub(crate) enum How {
     Asking,
     /// It is not a deposit, but a query for the total of the counter.
     AskingTotal,
+    /// Its amount is the total of the counter `shared`, which it does not name.
+    Sharing,
     /// Its decision takes a millisecond.
     Slow,
     /// Its receipt joins a list and a sorted set of the counter's.
@@ -259,10 +261,18 @@ impl Decider for Ledger {
             How::Unnamed => changes.put(Counter { id: "unnamed".to_owned(), total: 1 }),
             How::Slow => std::thread::sleep(Duration::from_millis(1)),
             How::Limited(most) => changes.limit(LIMITED, String::new(), most, Answer::Full),
-            How::Plain | How::PanickingInReads | How::Wide(_) | How::WideLater(_) | How::Listed => {
-            }
+            How::Plain
+            | How::PanickingInReads
+            | How::Wide(_)
+            | How::WideLater(_)
+            | How::Sharing
+            | How::Listed => {}
         }
-        let total = seen + deposit.amount;
+        let shared = match deposit.how {
+            How::Sharing => world.get::<Counter>("shared")?.map_or(0, |counter| counter.total),
+            _ => 0,
+        };
+        let total = seen + deposit.amount + shared;
         // All missing entities are requested at once.
         let mut seen_all = Ok(());
         for id in deposit.more_counters() {
