@@ -412,3 +412,22 @@ async fn a_limit_counts_old_members_and_those_of_earlier_committed_groups() {
     assert_eq!(reply, [full(2), full(2), Value::Int(1), Value::Int(1), full(1)]);
     assert_eq!(members("m").await, ["m/d", "m/h", "m/i"]);
 }
+
+#[tokio::test]
+async fn a_limit_in_a_set_of_another_type_refuses_its_group_and_no_other() {
+    let redis = Redis::start();
+    redis.execute("SET {t}set string").await;
+    let keys = ["{t}store", "{t}lease", "{t}a", "{t}b", "{t}set"];
+    // The first group has a limit and no item.
+    let arguments = [
+        &["2", "2", "0", "0", "1", "", "one", "50", "1", "1"][..],
+        &["", "1 new a", "", "1 new b"],
+        &["1", "1", "5", "3", "[k/", "(k0"],
+        &["0", "0"],
+    ]
+    .concat();
+    let reply: Vec<Value> = redis.run(&script(COMMIT, &keys, &arguments)).await;
+    let refused = bytes("WRONGTYPE {t}set is a string and should be a zset");
+    assert_eq!(reply, [Value::Array(vec![refused, Value::Int(5)]), Value::Int(1)]);
+    assert_eq!((get(&redis, "{t}a").await, get(&redis, "{t}b").await.is_some()), (None, true));
+}
