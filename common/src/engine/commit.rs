@@ -246,7 +246,7 @@ pub(super) fn check(caller: &Caller<'_>, key: &str, kind: KeyKind) -> Cmd {
 
 /// Runs of items that belong together, of a length that the script can pass to one command.
 fn runs<T>(items: &[T], are_together: fn(&T, &T) -> bool) -> impl Iterator<Item = &[T]> {
-    items.chunk_by(move |a, b| are_together(a, b)).flat_map(|run| run.chunks(RUN_MAX))
+    items.chunk_by(are_together).flat_map(|run| run.chunks(RUN_MAX))
 }
 
 fn begin(caller: &Caller<'_>, entities: &[Key], others: &[(String, KeyKind)]) -> Cmd {
