@@ -110,6 +110,8 @@ pub struct Telling {
     pub true_scale: bool,
     /// Whether all commands are shown.
     pub all: bool,
+    /// Whether the named bug only chooses the histories.
+    pub without: bool,
 }
 
 /// Tells the story of one seed.
@@ -122,8 +124,8 @@ pub fn replay(seed: u64, orders: usize, telling: Telling, bug: Option<&str>) -> 
         }
         planted => planted.flatten(),
     };
-    let setup = Setup { tells: false, bug: planted };
-    let mut plan = Plan::of_seed(seed, orders);
+    let setup = Setup { tells: false, bug: planted.filter(|_| !telling.without) };
+    let mut plan = planted.map_or_else(|| Plan::of_seed(seed, orders), |bug| bug.bias.plan(seed));
     if telling.true_scale {
         plan = plan.at_true_scale();
     }

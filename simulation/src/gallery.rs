@@ -290,8 +290,12 @@ pub static BUGS: &[Bug] = &[
     rust("abandoned entries are not taken over", 400),
     rust("a group begins at the end", 400),
     rust("missing groups are not created again", 400),
-    rust("a checkpoint ignores pending entries", 3_000)
-        .with(Bias::MessageServer(&[Fault::TailLost, Fault::Delay])),
+    rust("a checkpoint ignores pending entries", 1_000).with(Bias::MessageServer(&[
+        Fault::TailLost,
+        Fault::Delay,
+        Fault::HalfOpen,
+        Fault::ReplyLost,
+    ])),
     rust("a group is not set back to its checkpoint", 400)
         .with(Bias::MessageServer(&[Fault::TailLost])),
     rust("forgotten entries are decided again", 400).with(Bias::MessageServer(&[Fault::Flushed])),

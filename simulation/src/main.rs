@@ -79,9 +79,12 @@ struct Replay {
     /// Shows all commands, also those that find nothing
     #[arg(long)]
     all: bool,
-    /// Plants the bug with this name
+    /// Takes the histories that look for the bug with this name, and plants it
     #[arg(long)]
     bug: Option<String>,
+    /// Does not plant the bug
+    #[arg(long, requires = "bug")]
+    without: bool,
 }
 
 #[derive(Args)]
@@ -112,8 +115,8 @@ fn main() -> ExitCode {
         Command::Seeds(Seeds { from, count, orders, twice }) => {
             commands::seeds(from, Share { count, orders, twice }, threads)
         }
-        Command::Replay(Replay { seed, orders, shrink, true_scale, all, bug }) => {
-            let how = commands::Telling { shrink, true_scale, all };
+        Command::Replay(Replay { seed, orders, shrink, true_scale, all, bug, without }) => {
+            let how = commands::Telling { shrink, true_scale, all, without };
             commands::replay(seed, orders, how, bug.as_deref())
         }
         Command::CrashPoints(CrashPoints { orders, course, step, seed, at, moment }) => {

@@ -5,7 +5,7 @@ use std::{rc::Rc, time::Duration};
 use common::{
     clock::Millis,
     contract::{streams, streams::topics},
-    schema::stream::ENTITY,
+    schema::{keys, stream::ENTITY},
 };
 use tokio::{task::spawn_local, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -114,9 +114,12 @@ async fn befall(world: &Rc<World>, processes: &Rc<Processes>, fault: Fault, serv
         Fault::TailLost => {
             let (copy, at) = (world.servers[server].redis.borrow().clone(), world.now());
             sleep(world.micros(1_000..1_000_000)).await;
+            // Without a checkpoint of a stream, msg_service treats its messages as after a flush.
+            let is_as_flushed =
+                server == world.server_of(topics::MESSAGE) && !has_all_checkpoints(&copy);
             let it = &world.servers[server];
             *it.redis.borrow_mut() = copy;
-            note_loss(world, server, at);
+            note_loss(world, server, if is_as_flushed { 0 } else { at });
             restart(world, server).await;
         }
         Fault::Flushed => {
@@ -150,6 +153,13 @@ fn note_taken(world: &World, server: usize, stream: &str, entry: &str) {
         let subject = about.as_ref().and_then(|it| it[member].as_str());
         tampered.subjects.extend(subject.map(str::to_owned));
     }
+}
+
+/// Whether msg_service has a checkpoint of each stream that it reads.
+fn has_all_checkpoints(redis: &Redis) -> bool {
+    let read = streams::ALL.iter().filter(|it| it.readers().contains(&topics::MESSAGE)).count();
+    let key = keys::checkpoints(topics::MESSAGE);
+    matches!(redis.get_value(key.as_bytes()), Some(Value::Hash(found)) if found.len() >= read)
 }
 
 fn note_loss(world: &World, server: usize, copy: Millis) {
