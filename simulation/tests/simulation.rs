@@ -9,7 +9,7 @@ use simulation::{
     contention,
     gallery::{BUGS, Found, HOLES, hunt},
     history::{Setup, run},
-    plan::Plan,
+    plan::{Plan, Scale},
     redis::unmatched_patches,
     shrink::shrink,
 };
@@ -74,6 +74,15 @@ fn a_failing_history_is_shrunk_and_still_fails() {
     assert!(shrunk.without_orders.len() >= 10, "{}", shrunk.describe());
     assert!(run(&shrunk, setup, None).failure.is_some(), "{}", shrunk.describe());
     assert_eq!(run(&shrunk, Setup::default(), None).failure, None, "{}", shrunk.describe());
+}
+
+#[test]
+fn a_history_is_replayed_with_the_sizes_and_intervals_of_production() {
+    let bug = BUGS.iter().find(|bug| bug.name == "a payment has no record").expect("a bug");
+    let plan = Plan::of_seed(1, 20).at_true_scale();
+    assert_eq!(plan.scale, Scale::production());
+    assert_eq!(run(&plan, Setup::default(), None).failure, None);
+    assert!(run(&plan, Setup { tells: false, bug: Some(bug) }, None).failure.is_some());
 }
 
 #[test]

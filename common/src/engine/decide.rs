@@ -226,8 +226,8 @@ impl<D: Decider> Engine<D> {
         }
         let decision = catch_unwind(AssertUnwindSafe(|| self.decider.decide(input, world, now)));
         let missing = world.take_missing();
-        // What was not read for this batch has to be checked by the commit of this input. It is not, if
-        // only a neighbour named it.
+        // The commit checks the entities that the input names. A remembered entity that only another
+        // input of the batch named becomes one of them.
         let mut unnamed = world.take_recalled();
         unnamed.retain(|key| {
             !job.keys.iter().any(|(name, access)| name == key && *access != ReadAccess::Peek)

@@ -1,8 +1,8 @@
 //! The entities that the engine wrote last, so that the next batch need not read them.
 //!
-//! What is remembered may be outdated: another instance may have written since. A commit checks the
-//! version of each entity, so a decision with effects is safe. One without effects is not checked;
-//! it is repeated with the stored state (`decide.rs`).
+//! A remembered entity may be outdated, because another instance may have written it since. A commit
+//! checks the version of each entity, so a decision with effects is safe. No commit checks a decision
+//! without effects; it is repeated with the stored state (`decide.rs`).
 
 use std::{collections::HashMap, mem, time::Duration};
 

@@ -250,9 +250,13 @@ impl<D: Decider> Engine<D> {
         loop {
             // A caller that has stopped waiting was promised nothing.
             open.retain(|job| !job.is_abandoned());
-            let done = match self.drop_lost(&mut open).await {
-                Ok(()) if open.is_empty() => return failed,
-                Ok(()) => match self.load(&mut world, &mut open, alone).await {
+            let moved = self.drop_lost(&mut open).await;
+            if matches!(moved, Ok(true)) {
+                world = World::default();
+            }
+            let done = match moved {
+                Ok(_) if open.is_empty() => return failed,
+                Ok(_) => match self.load(&mut world, &mut open, alone).await {
                     Ok(()) => {
                         self.decide_and_commit(&mut world, &mut open, alone, &mut failed).await
                     }

@@ -19,11 +19,13 @@ use crate::{
 
 impl<D: Decider> Engine<D> {
     /// Drops entries whose data was lost, or whose server restarted, after they were read: the
-    /// events may never have happened. Entries that still exist are delivered again.
+    /// events may never have happened. Entries that still exist are delivered again. Returns whether
+    /// the store or its server is another one than before, so that nothing read earlier counts.
     pub(super) async fn drop_lost(
         &mut self,
         open: &mut Vec<Job<D>>,
-    ) -> Result<(), ConnectionError> {
+    ) -> Result<bool, ConnectionError> {
+        let mut has_moved = false;
         let run_id = self.own.run_id().await?;
         let is_lost = |identity: &Option<Identity>, job: &Job<D>| {
             job.provenance().is_some_and(|it| it.is_lost() || !it.fits(identity.as_ref()))
@@ -43,6 +45,7 @@ impl<D: Decider> Engine<D> {
                 self.acks.retain(|stream, _| sources.index(stream.topic()) != own);
                 self.identity = identity;
                 self.memory.clear();
+                has_moved = true;
             }
         }
         let before = open.len();
@@ -63,7 +66,7 @@ impl<D: Decider> Engine<D> {
                  read; those that still exist are delivered again"
             );
         }
-        Ok(())
+        Ok(has_moved)
     }
 
     /// Reads the entities of the jobs. For contested entities it first acquires the lease.
@@ -86,9 +89,7 @@ impl<D: Decider> Engine<D> {
             }
             // New inputs are unchecked, and the data of the others may have been lost while the
             // batch waited.
-            let identity = self.identity.clone();
-            self.drop_lost(open).await?;
-            if self.identity != identity {
+            if self.drop_lost(open).await? {
                 return Err(Setback::Moved);
             }
             wanted = self.unread(world, open);

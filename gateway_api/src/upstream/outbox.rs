@@ -83,9 +83,11 @@ async fn send_forever(
     mut calls: mpsc::UnboundedReceiver<Waiting>,
     limit: Duration,
 ) {
-    let mut waiting = Vec::new();
-    while calls.recv_many(&mut waiting, CALLS_MAX).await > 0 {
-        let mut waiting = std::mem::take(&mut waiting);
+    loop {
+        let mut waiting = Vec::new();
+        if calls.recv_many(&mut waiting, CALLS_MAX).await == 0 {
+            return;
+        }
         // A client that has gone was promised nothing.
         waiting.retain(|it| !it.answer.is_closed());
         if !waiting.is_empty() {

@@ -18,6 +18,8 @@ async fn load_places_every_order_and_measures_every_process() {
         "msg_service",
         "redis-order",
         "redis-message",
+        "redis-order, children",
+        "orderctl load",
         "evalsha",
         "p99",
     ]) {

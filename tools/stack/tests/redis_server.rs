@@ -107,6 +107,7 @@ fn options_reach_the_server() {
     assert_eq!(setting(&server, "appendonly"), "no");
     assert_eq!(setting(&server, "maxmemory-policy"), "allkeys-lru");
     assert_eq!(setting(&server, "save"), "");
+    assert_eq!(setting(&server, "auto-aof-rewrite-min-size"), "536870912");
 }
 
 #[test]
